@@ -1,0 +1,20 @@
+"""Say what to install when the packages that measure and draw are missing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+NEEDED = ("aiohttp", "matplotlib", "starlette", "uvicorn", "soundfile")
+
+
+class ExtraMissing(RuntimeError):
+    """Report that the extra ``cosyclient[bench]`` is not installed."""
+
+
+def require_extra(needed: tuple[str, ...] = NEEDED) -> None:
+    """Raise `ExtraMissing`, which names the package and the remedy, unless all of *needed* can be imported."""
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise ExtraMissing(
+            f"the benchmarks need {', '.join(missing)}, which is not installed: pip install 'cosyclient[bench]'"
+        )

@@ -1,0 +1,198 @@
+"""Texts that wait, by voice settings, and the count of workers that come for them.
+
+A batch is sealed when a worker has the right to send, not when a timer fires: an idle client sends at once, a busy
+one fills its batches, and there is nothing to tune.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from cosyclient.batch import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosyclient.batch import BatchLimits, Flight
+    from cosyclient.clock import Clock
+    from cosyclient.models import VoiceSettings
+
+
+class Batcher:
+    """Hold the waiting flights and say how many workers they are worth.
+
+    A worker is *seeking* from the moment it is called until it has sealed a batch. One seeking worker per batch that
+    could be sealed is enough, so three texts do not wake fifty threads.
+    """
+
+    def __init__(self, limits: BatchLimits, *, workers: int, clock: Clock, linger: float = 0.0) -> None:
+        self._limits = limits
+        self._workers = workers
+        self._clock = clock
+        self._linger = linger
+        # One lock guards all below and every flight's `queued`; the condition tells of company and of idleness.
+        self._changed = threading.Condition()
+        # Round robin over the settings; each queue in the order of arrival, with removal from the middle at no cost.
+        self._queues: OrderedDict[VoiceSettings, OrderedDict[Flight, None]] = OrderedDict()
+        self._needed = 0
+        self._queued = 0
+        self._seeking = 0
+        self._alive = 0
+
+    def put(self, flights: Sequence[Flight]) -> int:
+        """Queue *flights* and return how many workers to start; each must come to `seal` or `leave`."""
+        now = self._clock.now()
+        with self._changed:
+            for flight in flights:
+                # Checked here because a caller may have given up between being accepted and being queued.
+                if flight.landed:
+                    continue
+                queue = self._queues.get(flight.utterance.settings)
+                if queue is None:
+                    queue = self._queues[flight.utterance.settings] = OrderedDict()
+                if len(queue) % self._limits.texts == 0:
+                    self._needed += 1
+                queue[flight] = None
+                flight.queued = True
+                flight.queued_at = now
+                self._queued += 1
+            if self._linger:
+                self._changed.notify_all()
+            return self._call_workers_locked()
+
+    def enlist(self) -> None:
+        """Count the calling thread as one more seeking worker, beyond the limit: the caller runs."""
+        with self._changed:
+            self._seeking += 1
+            self._alive += 1
+
+    def head(self) -> float | None:
+        """Return the deadline of the flight that is next, or None, which also dismisses the seeking worker."""
+        with self._changed:
+            if not self._queues:
+                self._dismiss_locked()
+                return None
+            return next(iter(next(iter(self._queues.values())))).until
+
+    def seal(self) -> tuple[Batch | None, int]:
+        """Take the next batch and say how many more workers to start; None dismisses the seeking worker."""
+        with self._changed:
+            if self._linger:
+                self._await_company_locked()
+            if not self._queues:
+                self._dismiss_locked()
+                return None, 0
+            settings, queue = self._queues.popitem(last=False)
+            batch = Batch(settings, self._limits)
+            before = self._batches(len(queue))
+            while queue and batch.add(next(iter(queue))):
+                flight, _ = queue.popitem(last=False)
+                flight.queued = False
+            self._queued -= len(batch.flights)
+            self._needed += self._batches(len(queue)) - before
+            if queue:
+                self._queues[settings] = queue
+            self._seeking -= 1
+            return batch, self._call_workers_locked()
+
+    def again(self) -> bool:
+        """Return whether a worker that has finished its batch should seek another; otherwise it is dismissed."""
+        with self._changed:
+            if self._needed > self._seeking:
+                self._seeking += 1
+                return True
+            self._leave_locked()
+            return False
+
+    def leave(self) -> None:
+        """Dismiss a worker that has finished its batch and will not seek another."""
+        with self._changed:
+            self._leave_locked()
+
+    def call(self) -> int:
+        """Return how many workers to start for what waits; one that ran beyond the limit may have stood in the way."""
+        with self._changed:
+            return self._call_workers_locked()
+
+    def discard(self, flight: Flight) -> bool:
+        """Take *flight* out if it still waits; return whether it did."""
+        with self._changed:
+            if not flight.queued:
+                return False
+            self._remove_locked(flight)
+            return True
+
+    def take_due(self, before: float) -> list[Flight]:
+        """Take out every flight whose deadline is not after *before*."""
+        with self._changed:
+            due = [flight for queue in self._queues.values() for flight in queue if flight.until <= before]
+            for flight in due:
+                self._remove_locked(flight)
+            return due
+
+    def dismiss(self) -> None:
+        """Count one seeking worker less: it could not be started, or broke."""
+        with self._changed:
+            self._dismiss_locked()
+
+    def wait_idle(self, until: float) -> bool:
+        """Wait until nothing is queued and no worker is under way, at most until the instant *until*."""
+        with self._changed:
+            while self._queues or self._alive:
+                remaining = until - self._clock.now()
+                if remaining <= 0:
+                    return False
+                self._clock.wait(self._changed, remaining)
+            return True
+
+    @property
+    def queued(self) -> int:
+        """Return the texts waiting to be sealed."""
+        return self._queued
+
+    @property
+    def workers(self) -> int:
+        """Return the workers under way."""
+        return self._alive
+
+    def _batches(self, texts: int) -> int:
+        return -(-texts // self._limits.texts)
+
+    def _call_workers_locked(self) -> int:
+        wanted = max(0, min(self._needed - self._seeking, self._workers - self._alive))
+        self._seeking += wanted
+        self._alive += wanted
+        return wanted
+
+    def _dismiss_locked(self) -> None:
+        self._seeking -= 1
+        self._leave_locked()
+
+    def _leave_locked(self) -> None:
+        self._alive -= 1
+        if not self._alive:
+            self._changed.notify_all()
+
+    def _remove_locked(self, flight: Flight) -> None:
+        settings = flight.utterance.settings
+        queue = self._queues[settings]
+        before = self._batches(len(queue))
+        del queue[flight]
+        flight.queued = False
+        self._queued -= 1
+        self._needed += self._batches(len(queue)) - before
+        if not queue:
+            del self._queues[settings]
+
+    def _await_company_locked(self) -> None:
+        while self._queues:
+            queue = next(iter(self._queues.values()))
+            remaining = next(iter(queue)).queued_at + self._linger - self._clock.now()
+            if remaining <= 0 or len(queue) >= self._limits.texts:
+                return
+            self._clock.wait(self._changed, remaining)
+
+    def __repr__(self) -> str:
+        return f"<Batcher {self._queued} queued, {self._alive}/{self._workers} workers, {self._seeking} seeking>"

@@ -1,0 +1,247 @@
+"""One batch from sealed to resolved: attempts, what each left over, and the wait before the next."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from cosyclient.clock import Deadline
+from cosyclient.errors import (
+    Attempt,
+    ClientClosed,
+    CosyError,
+    DeadlineExceeded,
+    DecodeError,
+    RetryBudgetSpent,
+)
+from cosyclient.events import AttemptFinished, BatchSealed, Events, RetryScheduled
+from cosyclient.models import Speech
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cosyclient.batch import Batch, Flight
+    from cosyclient.clock import Clock
+    from cosyclient.config import TimeoutConfig
+    from cosyclient.endpoints import Endpoint, Grant
+    from cosyclient.models import WireRequest
+    from cosyclient.policies.budget import RetryBudget
+    from cosyclient.policies.retry import RetryPolicy
+    from cosyclient.protocols.base import WireProtocol
+
+
+class Caller:
+    """Fly batches: hold what all calls share, so that a `Call` is only what one batch needs.
+
+    *land* resolves a flight with its speech or error; it never raises, and a flight resolved before stays as it is.
+    """
+
+    def __init__(
+        self,
+        *,
+        protocol: WireProtocol,
+        endpoint: Endpoint,
+        retry: RetryPolicy,
+        budget: RetryBudget,
+        timeouts: TimeoutConfig,
+        clock: Clock,
+        closing: threading.Event,
+        events: Events,
+        land: Callable[[Flight, Speech | CosyError, Sequence[Attempt]], None],
+    ) -> None:
+        self.protocol = protocol
+        self.endpoint = endpoint
+        self.retry = retry
+        self.budget = budget
+        self.timeouts = timeouts
+        self.clock = clock
+        self.closing = closing
+        self.events = events
+        self.land = land
+
+    def fly(self, batch: Batch, grant: Grant) -> None:
+        """Send *batch* with *grant* and again as policy allows, until each of its flights is resolved."""
+        Call(self, batch, grant).run()
+
+
+class Call:
+    """Carry one batch through its attempts; lives on one worker."""
+
+    def __init__(self, caller: Caller, batch: Batch, grant: Grant) -> None:
+        self._caller = caller
+        self._batch = batch
+        self._grant: Grant | None = grant
+        self._schedule = caller.retry.schedule()
+        self._attempts: list[Attempt] = []
+        self._spent = 0
+        self._key = uuid.uuid4().hex
+        self._request: WireRequest | None = None
+
+    def run(self) -> None:
+        """Fly until nothing is left; whatever happens, every flight is resolved and the grant is given back."""
+        pending = self._batch.flights
+        try:
+            self._announce(pending)
+            while pending:
+                left = self._attempt(pending)
+                if left:
+                    left = self._pause(left)
+                if len(left) != len(pending):
+                    self._rename()
+                pending = list(left)
+        except BaseException as error:
+            # A fault of our own must not leave callers waiting for ever; a CosyError here is a refused grant.
+            self._resolve_all(pending, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            if self._grant is not None:
+                self._grant.cancel()
+
+    def _attempt(self, flights: Sequence[Flight]) -> dict[Flight, CosyError]:
+        """Send *flights* once, resolve what is final, and return what failed but may travel again."""
+        caller, clock = self._caller, self._caller.clock
+        utterances = [flight.utterance for flight in flights]
+        deadline = Deadline(max(flight.until for flight in flights), clock)
+        read_timeout = caller.timeouts.of_reads(sum(utterance.expected_seconds for utterance in utterances))
+        unanswered = dict(enumerate(flights))
+        again: dict[Flight, CosyError] = {}
+        failed = 0
+        error: CosyError | None = None
+        grant = self._grant or caller.endpoint.grant(deadline, caller.closing)
+        self._grant = grant
+        started = clock.now()
+        try:
+            # The same flights are the same bytes and the same key; encoded once, sent per attempt.
+            self._request = self._request or caller.protocol.encode(utterances, key=self._key)
+            grant.start(started, retry=bool(self._attempts))
+            reply = grant.endpoint.transport.send(self._request, deadline=deadline, read_timeout=read_timeout)
+            try:
+                quota = caller.protocol.quota(reply)
+                for position, item in caller.protocol.decode(reply, utterances, wall=clock.wall()):
+                    flight = unanswered.pop(position)
+                    if isinstance(item, Speech):
+                        caller.land(flight, item, self._attempts)
+                        continue
+                    failed += 1
+                    if item.retryable:
+                        again[flight] = item
+                    else:
+                        caller.land(flight, item, self._attempts)
+            finally:
+                reply.close()
+            if quota is not None:
+                grant.endpoint.heed(quota)
+            if unanswered:
+                error = DecodeError(f"the reply left {len(unanswered)} of {len(flights)} texts out")
+        except CosyError as problem:
+            error = problem
+        latency = clock.now() - started
+        if isinstance(error, DeadlineExceeded):
+            # Only a service that was given a fair time is to blame for letting it pass.
+            error.endpoint_fault = latency >= caller.timeouts.first_byte
+        grant.settle(error, clock.now())
+        self._grant = None
+        number = len(self._attempts) + 1
+        shared = error or next(iter(again.values()), None)
+        self._attempts.append(Attempt(number, grant.endpoint.name, started, latency, shared))
+        caller.events.emit(
+            AttemptFinished(
+                endpoint=grant.endpoint.name,
+                batch=self._key,
+                number=number,
+                texts=len(flights),
+                failed=failed + len(unanswered),
+                latency=latency,
+                error=error,
+            )
+        )
+        if error is None and not again:
+            caller.budget.deposit(self._spent)
+        for flight in unanswered.values():
+            assert error is not None  # noqa: S101 - unanswered texts always have a reason
+            if error.retryable or (isinstance(error, DeadlineExceeded) and flight.until > deadline.at):
+                # The second: the deadline was that of callers who have given up; one who joined later takes over.
+                again[flight] = error
+            else:
+                caller.land(flight, error, self._attempts)
+        if again and isinstance(error, DeadlineExceeded):
+            error.retryable = True
+        return again
+
+    def _pause(self, left: dict[Flight, CosyError]) -> dict[Flight, CosyError]:
+        """Wait as the retry policy says; return those that still want to travel, the others are resolved."""
+        caller, clock = self._caller, self._caller.clock
+        # The longest wait asked for decides; texts without one follow the schedule.
+        error = max(left.values(), key=lambda each: each.retry_after or 0.0)
+        latest = max(flight.until for flight in left)
+        wait = self._schedule.next_wait(error, remaining=latest - clock.now())
+        if wait is None:
+            self._land_all(left)
+            return {}
+        cost = caller.budget.withdraw(throttled=error.throttled)
+        if not cost:
+            self._land_all({flight: _budget_spent(each) for flight, each in left.items()})
+            return {}
+        self._spent = cost
+        wakes = clock.now() + wait
+        self._land_all({flight: each for flight, each in left.items() if flight.until <= wakes})
+        patient = {flight: each for flight, each in left.items() if flight.until > wakes}
+        if patient:
+            caller.events.emit(
+                RetryScheduled(
+                    endpoint=caller.endpoint.name,
+                    batch=self._key,
+                    number=len(self._attempts) + 1,
+                    texts=len(patient),
+                    wait=wait,
+                    error=error,
+                )
+            )
+            if clock.sleep(wait, caller.closing):
+                closed = ClientClosed("the client was closed before this text's next attempt")
+                closed.__cause__ = error
+                self._land_all(dict.fromkeys(patient, closed))
+                return {}
+        # Those whose callers have all given up meanwhile need not be paid for.
+        return {flight: each for flight, each in patient.items() if not flight.landed}
+
+    def _land_all(self, left: Mapping[Flight, CosyError]) -> None:
+        for flight, error in left.items():
+            self._caller.land(flight, error, self._attempts)
+
+    def _resolve_all(self, flights: Sequence[Flight], error: BaseException) -> None:
+        if not isinstance(error, CosyError):
+            fault = CosyError(f"unexpected {type(error).__name__} while a batch was under way; please report it")
+            fault.__cause__ = error
+            error = fault
+        elif self._attempts and (last := self._attempts[-1].error) is not None:
+            error.__cause__ = last
+        for flight in flights:
+            self._caller.land(flight, error, self._attempts)
+
+    def _rename(self) -> None:
+        # An idempotency key stands for one body: fewer texts are a new request.
+        self._key = uuid.uuid4().hex
+        self._request = None
+
+    def _announce(self, flights: Sequence[Flight]) -> None:
+        caller = self._caller
+        caller.events.emit(
+            BatchSealed(
+                endpoint=caller.endpoint.name,
+                batch=self._key,
+                texts=len(flights),
+                characters=sum(len(flight.utterance.text) for flight in flights),
+                waited=caller.clock.now() - min(flight.queued_at for flight in flights),
+            )
+        )
+
+
+def _budget_spent(error: CosyError) -> RetryBudgetSpent:
+    spent = RetryBudgetSpent(
+        f"not tried again, the retry budget is spent: {error}", sent=error.sent, retry_after=error.retry_after
+    )
+    spent.__cause__ = error
+    return spent

@@ -1,0 +1,48 @@
+"""The ``cosyclient`` command: one module a subcommand, each with `add_arguments` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from cosyclient import __version__
+from cosyclient.cli import emulator, sizing, synth
+from cosyclient.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OK, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 all done, 1 some texts failed, 2 usage or no service, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="cosyclient",
+        description="Turn texts into speech through a CosyVoice service, as fast as its quota allows.",
+    )
+    parser.add_argument("--version", action="version", version=f"cosyclient {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in (("synth", synth), ("emulator", emulator), ("sizing", sizing)):
+        summary = (module.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    parsed = parser.parse_args(arguments)
+    try:
+        code = int(parsed.run(parsed))
+        # Here and not at exit, where a reader that went away would no longer be ours to handle.
+        sys.stdout.flush()
+    except ConfigurationError as error:
+        print(f"cosyclient {parsed.command}: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does: not our error, and nothing left to tell it. Python
+        # flushes once more at exit, which must have somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_FAILED
+    return code

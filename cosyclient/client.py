@@ -1,0 +1,380 @@
+"""The front of the house: plain blocking calls, one object per program."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+import weakref
+from collections import deque
+from itertools import islice
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Self
+
+from cosyclient.clock import Clock, SystemClock
+from cosyclient.config import ClientConfig, ResolvedConfig, resolve
+from cosyclient.errors import ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
+from cosyclient.events import Events, Listener
+from cosyclient.house import House
+from cosyclient.models import Outcome, Speech, VoiceSettings
+from cosyclient.protocols import protocol_for
+from cosyclient.stats import ClientStats
+from cosyclient.transports.http import HttpTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from concurrent.futures import Executor, Future
+
+    import httpx
+
+    from cosyclient.batch import Waiter
+    from cosyclient.transports.base import Transport
+
+
+class CosyClient:
+    """Turn texts into speech with plain blocking calls, as fast as the service's quota allows.
+
+    Make one per program and share it between threads: equal settings share requests. Making one starts no thread and
+    opens no socket, and one made before ``fork()`` works in every child. Use it as a context manager or `close` it.
+
+    ``None`` reads the environment (``COSYCLIENT_BASE_URL``, ``COSYCLIENT_API_KEY``, ``COSYCLIENT_MODEL``,
+    ``COSYCLIENT_VOICE``, ``COSYCLIENT_CONCURRENCY``, ``COSYCLIENT_TIMEOUT``) or derives the value; an explicit
+    argument wins. *requests_per_second* and *max_connections* are the service's documented quota for one address;
+    *concurrency* is the number of requests in flight, by default what Little's Law makes of rate and expected
+    latency; *timeout* is in seconds for one call, by default 30 s and one more per 20 code points. *config* holds
+    every other knob. *transport* is an httpx transport of your own (such as ``httpx.MockTransport``) or a
+    `cosyclient.transports.base.Transport`. Each of *listeners* is called with every event, see `cosyclient.events`.
+
+    Raises `ConfigurationError` naming the argument and the rule it breaks.
+    """
+
+    # Seams for `cosyclient.testing`; programs leave them alone.
+    _clock: Clock = SystemClock()
+    _executor: Executor | None = None
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        protocol: str = "batch",
+        model: str | None = None,
+        voice: str | None = None,
+        format: str = "wav",
+        sample_rate: int = 24000,
+        speed: float = 1.0,
+        requests_per_second: float = 100.0,
+        max_connections: int = 50,
+        concurrency: int | None = None,
+        max_batch: int = 64,
+        timeout: float | None = None,
+        max_retries: int = 3,
+        config: ClientConfig | None = None,
+        transport: httpx.BaseTransport | Transport | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        settings = resolve(
+            base_url=base_url,
+            api_key=api_key,
+            protocol=protocol,
+            voice={"model": model, "voice": voice, "format": format, "sample_rate": sample_rate, "speed": speed},
+            requests_per_second=requests_per_second,
+            max_connections=max_connections,
+            concurrency=concurrency,
+            max_batch=max_batch,
+            timeout=timeout,
+            max_retries=max_retries,
+            config=config,
+        )
+        self._core = _Core(settings, transport, Events(listeners), self._clock, self._executor)
+        self._voice = settings.voice
+        self._timeout: float | None = None
+        self._owner = True
+
+    def synthesize(self, text: str, **options: Any) -> Speech:
+        """Return the speech of *text*, sharing requests with whatever other threads ask for meanwhile.
+
+        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed and
+        timeout (seconds). Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a `Rejected` when the
+        client itself says no, and what the service or the wire did otherwise; see `cosyclient.errors`.
+        """
+        voice, timeout = self._voicing(options)
+        house = self._core.house()
+        waiter = house.admit(text, voice, timeout)
+        return self._await(house, waiter)
+
+    def submit(self, text: str, on_done: Callable[[Outcome], object] | None = None, **options: Any) -> Future[Speech]:
+        """Send *text* on its way and return its future; it resolves by the call's deadline, come what may.
+
+        *on_done* is called with the `Outcome` in the caller's context variables, on one of the client's threads: keep
+        it short. Blocks only while the client's queue is full. Raises like `synthesize` for what is refused at once.
+        """
+        voice, timeout = self._voicing(options)
+        house = self._core.house()
+        waiter = house.admit(text, voice, timeout)
+        if on_done is not None:
+            context = contextvars.copy_context()
+            waiter.add_done_callback(lambda done: context.run(on_done, _outcome(0, text, done)))
+        house.watch(waiter)
+        return waiter
+
+    def synthesize_many(
+        self, texts: Iterable[str], *, ordered: bool = True, **options: Any
+    ) -> Generator[Outcome, None, None]:
+        """Yield an `Outcome` per text, reading *texts* only as fast as they are consumed.
+
+        Lazy in and out: an endless generator works in constant memory. In the order of the texts, or with
+        ``ordered=False`` as they finish. One bad text is one failed outcome; only `ClientClosed` and a fault of the
+        *texts* iterator itself are raised. Closing the iterator early takes back what has not left yet.
+        """
+        voice, timeout = self._voicing(options)
+        house = self._core.house()
+        feed = _feed(texts, self._core.settings.max_batch)
+        run = self._in_order if ordered else self._as_finished
+        return run(house, feed, voice, timeout)
+
+    def batch_synth(self, texts: Iterable[str], **options: Any) -> list[bytes]:
+        """Return the audio of all *texts*, in their order: the drop-in call.
+
+        Raises `PartialFailure` when any of them failed; it carries every speech that was finished and every error.
+        """
+        if isinstance(texts, (str, bytes)):
+            raise ConfigurationError("texts: must be several texts; for one use synthesize")
+        wanted = list(texts)
+        outcomes: list[Outcome] = []
+        try:
+            outcomes.extend(self.synthesize_many(wanted, **options))
+        except ClientClosed as closed:
+            # Closed by another thread: what was finished before is still the caller's.
+            outcomes.extend(Outcome(n, wanted[n], error=closed) for n in range(len(outcomes), len(wanted)))
+        failed = [outcome for outcome in outcomes if outcome.error is not None]
+        if failed:
+            first = failed[0]
+            raise PartialFailure(
+                f"{len(failed)} of {len(outcomes)} texts failed; the first is number {first.index}: "
+                f"{type(first.error).__name__}: {first.error}",
+                outcomes=outcomes,
+            ) from first.error
+        return [outcome.unwrap().audio for outcome in outcomes]
+
+    def with_options(self, **overrides: Any) -> CosyClient:
+        """Return a view with other default options; it shares pool, quota and policies, and costs next to nothing.
+
+        Closing the view closes nothing: the client it came from owns the connections.
+        """
+        voice, timeout = self._voicing(overrides)
+        view = object.__new__(type(self))
+        view._core, view._voice, view._timeout, view._owner = self._core, voice, timeout, False
+        return view
+
+    @property
+    def window(self) -> int:
+        """Return how many texts one bulk job should keep under way: enough to fill every request in flight."""
+        return self._core.window
+
+    def stats(self) -> ClientStats:
+        """Return a snapshot of what this client did and does in this process."""
+        return self._core.stats()
+
+    def close(self, drain: bool = True) -> None:
+        """Refuse new calls, finish what is under way (or fail it with ``drain=False``), let go of everything.
+
+        Every future is resolved when this returns. A second call does nothing.
+        """
+        if self._owner:
+            self._core.close(drain=drain)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Whoever leaves with an error does not want to wait half a minute for audio first.
+        self.close(drain=kind is None)
+
+    def __repr__(self) -> str:
+        return f"<CosyClient {self._core!r}>"
+
+    def _voicing(self, options: dict[str, Any]) -> tuple[VoiceSettings, float | None]:
+        if not options:
+            return self._voice, self._timeout
+        timeout = options.pop("timeout", self._timeout)
+        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < float("inf")):
+            raise ConfigurationError(f"timeout: must be a positive number of seconds, got {timeout!r}")
+        return (self._voice.replace(options) if options else self._voice), timeout
+
+    def _await(self, house: House, waiter: Waiter) -> Speech:
+        try:
+            return waiter.result(waiter.deadline.remaining)
+        except BaseException as error:
+            if waiter.done():
+                raise
+            overdue = house.overdue(waiter)
+            house.abandon(waiter)
+            # The deadline passed, unless this is an interrupt, which must come through.
+            if isinstance(error, TimeoutError):
+                raise overdue from None
+            raise
+
+    def _in_order(
+        self, house: House, feed: Iterator[list[str]], voice: VoiceSettings, timeout: float | None
+    ) -> Generator[Outcome, None, None]:
+        waiting: deque[tuple[str, Waiter]] = deque()
+        window, index = self._core.window, 0
+        try:
+            while True:
+                while not house.refusing and len(waiting) < window and (texts := next(feed, None)):
+                    waiting.extend(zip(texts, house.admit_many(texts, voice, timeout), strict=True))
+                if not waiting:
+                    break
+                text, waiter = waiting[0]
+                try:
+                    outcome = Outcome(index, text, speech=self._await(house, waiter))
+                except CosyError as error:
+                    outcome = Outcome(index, text, error=error)
+                waiting.popleft()
+                yield outcome
+                index += 1
+        finally:
+            for _, waiter in waiting:
+                waiter.cancel()
+        _refuse_rest(house, feed)
+
+    def _as_finished(
+        self, house: House, feed: Iterator[list[str]], voice: VoiceSettings, timeout: float | None
+    ) -> Generator[Outcome, None, None]:
+        finished: SimpleQueue[Future[Speech]] = SimpleQueue()
+        waiting: dict[Future[Speech], tuple[int, str]] = {}
+        window, index = self._core.window, 0
+        try:
+            while True:
+                while not house.refusing and len(waiting) < window and (texts := next(feed, None)):
+                    for text, waiter in zip(texts, house.admit_many(texts, voice, timeout), strict=True):
+                        waiting[waiter] = (index, text)
+                        index += 1
+                        waiter.add_done_callback(finished.put)
+                        house.watch(waiter)
+                if not waiting:
+                    break
+                done = finished.get()  # bounded: each is watched and resolves by its deadline
+                yield _outcome(*waiting.pop(done), done)
+        finally:
+            for left in waiting:
+                left.cancel()
+        _refuse_rest(house, feed)
+
+
+class _Core:
+    """Share one house between a client and its views, and build it anew in a forked child."""
+
+    def __init__(
+        self,
+        settings: ResolvedConfig,
+        transport: httpx.BaseTransport | Transport | None,
+        events: Events,
+        clock: Clock,
+        executor: Executor | None,
+    ) -> None:
+        self.settings = settings
+        # Made here, so that an unknown name is told now and not at the first call.
+        self._protocol = protocol_for(settings.protocol, settings.rest.wire)
+        self._transport: Any = transport
+        self._events = events
+        self._clock = clock
+        self._executor = executor
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._house: House | None = None
+        self._closed = False
+        _cores.add(self)
+
+    @property
+    def window(self) -> int:
+        """Return how many texts of one bulk call may be under way: what fills every permit, within the queue."""
+        return min(self.settings.max_pending, self.settings.sizing.permits * self.settings.max_batch)
+
+    def house(self) -> House:
+        """Return the house, built now if this process has none yet."""
+        house = self._house
+        if house is not None and not self._closed:
+            return house
+        with self._lock:
+            if self._closed:
+                raise ClientClosed("the client is closed; make a new one")
+            if self._house is None:
+                self._house = House(
+                    self.settings,
+                    self._protocol,
+                    make_transport=self._make_transport,
+                    events=self._events,
+                    clock=self._clock,
+                    executor=self._executor,
+                )
+            return self._house
+
+    def stats(self) -> ClientStats:
+        """Return a snapshot; all zeroes before first use."""
+        house = self._house
+        return ClientStats() if house is None else house.stats()
+
+    def close(self, *, drain: bool) -> None:
+        """Close the house once."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            house = self._house
+        if house is not None:
+            house.close(drain=drain)
+
+    def forget(self) -> None:
+        """Start clean in a forked child: its threads do not exist, its sockets belong to the parent."""
+        self._lock = threading.Lock()
+        house, self._house = self._house, None
+        if house is not None:
+            house.orphan()
+
+    def _make_transport(self, settings: ResolvedConfig, clock: Clock) -> Transport:
+        # A transport of ours is told by what no httpx transport has, so that this file need not import httpx.
+        if hasattr(self._transport, "stats"):
+            given: Transport = self._transport
+            return given
+        return HttpTransport(settings, clock=clock, transport=self._transport)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "idle" if self._house is None else "open"
+        return f"{self.settings.base_url} {self.settings.protocol} {state} {self.settings.sizing!r}"
+
+
+_cores: weakref.WeakSet[_Core] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for core in list(_cores):
+        core.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield *texts* in lists: what is at hand already by the batch, what is still being made one by one."""
+    if isinstance(texts, (str, bytes)):
+        raise ConfigurationError("texts: must be several texts; for one use synthesize")
+    step = size if isinstance(texts, (list, tuple)) else 1
+    source = iter(texts)
+    return iter(lambda: list(islice(source, step)), [])
+
+
+def _refuse_rest(house: House, feed: Iterator[list[str]]) -> None:
+    """Raise if texts are left that a closed client will not take: a silent end would look like success."""
+    if house.refusing and next(feed, None):
+        raise ClientClosed("the client was closed before all texts were read")
+
+
+def _outcome(index: int, text: str, done: Future[Speech]) -> Outcome:
+    if done.cancelled():
+        return Outcome(index, text, error=Rejected("cancelled by its caller"))
+    error = done.exception()
+    if error is None:
+        return Outcome(index, text, speech=done.result())
+    return Outcome(index, text, error=error if isinstance(error, CosyError) else CosyError(str(error)))

@@ -1,0 +1,68 @@
+"""Time as the library sees it: monotonic float seconds, one seam for tests, one deadline per call."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import threading
+
+
+class Clock(Protocol):
+    """Tell the time and wait; the only door through which time enters."""
+
+    def now(self) -> float:
+        """Return monotonic seconds; only differences mean anything."""
+
+    def wall(self) -> float:
+        """Return seconds since the epoch, for dates that a service names."""
+
+    def sleep(self, seconds: float, wake: threading.Event) -> bool:
+        """Wait *seconds* or until *wake* is set; return whether it was set."""
+
+    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+        """Wait on *condition* (held by the caller) at most *seconds*; return whether it was notified."""
+
+
+class SystemClock:
+    """Tell real time."""
+
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+    def sleep(self, seconds: float, wake: threading.Event) -> bool:
+        """Wait *seconds* or until *wake* is set; return whether it was set."""
+        return wake.wait(seconds) if seconds > 0 else wake.is_set()
+
+    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+        """Wait on *condition* (held by the caller) at most *seconds*; return whether it was notified."""
+        return condition.wait(max(0.0, seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Mark the instant a call is worthless; it rides along through every wait."""
+
+    at: float
+    clock: Clock
+
+    @classmethod
+    def after(cls, clock: Clock, seconds: float) -> Deadline:
+        """Return the deadline *seconds* from now."""
+        return cls(clock.now() + seconds, clock)
+
+    @property
+    def remaining(self) -> float:
+        """Return the seconds left, never below zero."""
+        return max(0.0, self.at - self.clock.now())
+
+    @property
+    def expired(self) -> bool:
+        """Return whether the instant has passed."""
+        return self.clock.now() >= self.at
+
+    def __repr__(self) -> str:
+        return "<Deadline none>" if math.isinf(self.at) else f"<Deadline {self.at - self.clock.now():+.3f} s>"

@@ -1,0 +1,87 @@
+"""One flight per utterance: equal texts under way travel once, and each caller keeps its own deadline."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cosyclient.batch import Flight, Waiter
+    from cosyclient.models import Utterance
+
+
+class Coalescer:
+    """Keep the flights under way and let callers join the one that already carries their utterance.
+
+    A flight belongs to all its waiters alike: the one who came first may give up and the others keep it, so nobody
+    has to be promoted. It ends when the last waiter leaves or when it lands.
+    """
+
+    def __init__(self, *, single_flight: bool = True) -> None:
+        self._single_flight = single_flight
+        self._lock = threading.Lock()
+        # Both guarded by _lock, with every flight's waiters, until and landed.
+        self._by_utterance: dict[Utterance, Flight] = {}
+        self._aloft: set[Flight] = set()
+
+    def follow(self, utterance: Utterance, waiter: Waiter) -> bool:
+        """Let *waiter* share a flight of *utterance* if there is one; return whether there was."""
+        if not self._single_flight:
+            return False
+        with self._lock:
+            flight = self._by_utterance.get(utterance)
+            if flight is None:
+                return False
+            self._board_locked(flight, waiter)
+            return True
+
+    def lead(self, flight: Flight, waiter: Waiter) -> bool:
+        """Start *flight* for *waiter*; return False when an equal one has started meanwhile and was joined instead."""
+        with self._lock:
+            if self._single_flight:
+                existing = self._by_utterance.setdefault(flight.utterance, flight)
+                if existing is not flight:
+                    self._board_locked(existing, waiter)
+                    return False
+            self._aloft.add(flight)
+            self._board_locked(flight, waiter)
+            return True
+
+    def leave(self, waiter: Waiter) -> Flight | None:
+        """Take *waiter* off its flight; return the flight if nobody is left who wants it."""
+        with self._lock:
+            flight = waiter.flight
+            if flight is None or flight.landed or waiter not in flight.waiters:
+                return None
+            flight.waiters.remove(waiter)
+            if flight.waiters:
+                flight.until = max(other.deadline.at for other in flight.waiters)
+                return None
+            self._land_locked(flight)
+            return flight
+
+    def land(self, flight: Flight) -> list[Waiter]:
+        """End *flight* and return those who wait for it; empty when it had ended before."""
+        with self._lock:
+            if flight.landed:
+                return []
+            self._land_locked(flight)
+            return flight.waiters
+
+    def aloft(self) -> list[Flight]:
+        """Return the flights under way. Taken without the lock, for a forked child whose lock's owner is gone."""
+        return list(self._aloft)
+
+    def _board_locked(self, flight: Flight, waiter: Waiter) -> None:
+        flight.waiters.append(waiter)
+        flight.until = max(flight.until, waiter.deadline.at)
+        waiter.flight = flight
+
+    def _land_locked(self, flight: Flight) -> None:
+        flight.landed = True
+        self._aloft.discard(flight)
+        if self._by_utterance.get(flight.utterance) is flight:
+            del self._by_utterance[flight.utterance]
+
+    def __repr__(self) -> str:
+        return f"<Coalescer {len(self._aloft)} aloft>"

@@ -1,0 +1,370 @@
+"""Every knob as a field of a frozen record, one record per concern, checked when made."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from cosyclient.errors import BadUtterance, ConfigurationError
+from cosyclient.models import VoiceSettings
+from cosyclient.sizing import Sizing, field_report, littles_law
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+Overflow = Literal["block", "reject", "caller_runs"]
+
+
+def _number(name: str, value: Any, *, low: float, high: float = math.inf, above: bool = False) -> None:
+    fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not fine or value > high or (value <= low if above else value < low):
+        rule = f"above {low:g}" if above else f"at least {low:g}"
+        raise ConfigurationError(
+            f"{name}: must be a number {rule}{'' if math.isinf(high) else f' and at most {high:g}'}, got {value!r}"
+        )
+
+
+def _count(name: str, value: Any, *, low: int = 1, high: int | None = None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
+        upper = "" if high is None else f" and at most {high}"
+        raise ConfigurationError(f"{name}: must be a whole number of at least {low}{upper}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeoutConfig:
+    """Set how long a call and its steps may take, in seconds."""
+
+    base: float = 30.0
+    """What every call is given."""
+    code_points_per_second: float = 20.0
+    """Each so many code points of the text add a second."""
+    connect: float = 5.0
+    """What making a connection, TLS included, is given."""
+    first_byte: float = 5.0
+    """What the first byte and every gap between reads are given, before the audio asked for is added."""
+    allowance: float = 1.0
+    """Seconds added to ``first_byte`` per expected second of audio in the batch."""
+
+    def __post_init__(self) -> None:
+        for name in ("base", "code_points_per_second", "connect", "first_byte"):
+            _number(f"timeouts.{name}", getattr(self, name), low=0, above=True)
+        _number("timeouts.allowance", self.allowance, low=0)
+
+    def of_call(self, code_points: int) -> float:
+        """Return the seconds a call is given whose longest text has *code_points*."""
+        return self.base + code_points / self.code_points_per_second
+
+    def of_reads(self, expected_seconds: float) -> float:
+        """Return the seconds granted to the first byte, and to each later gap, of a batch of so much audio."""
+        return self.first_byte + expected_seconds * self.allowance
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryConfig:
+    """Set the back-off schedule and the budget that all calls of a client share."""
+
+    initial: float = 0.2
+    """The first wait's ceiling in seconds; each later one doubles."""
+    cap: float = 20.0
+    """No wait's ceiling exceeds this many seconds."""
+    max_retry_after: float = 120.0
+    """A Retry-After beyond this many seconds is not waited for; the error carries it instead."""
+    budget: int = 500
+    """Tokens in the full budget."""
+    transient_cost: int = 14
+    """Tokens a retry after a transient failure costs (botocore's 2026 figures)."""
+    throttle_cost: int = 5
+    """Tokens a retry after throttling costs."""
+
+    def __post_init__(self) -> None:
+        _number("retry.initial", self.initial, low=0, above=True)
+        _number("retry.cap", self.cap, low=self.initial)
+        _number("retry.max_retry_after", self.max_retry_after, low=0)
+        _count("retry.budget", self.budget)
+        _count("retry.transient_cost", self.transient_cost, high=self.budget)
+        _count("retry.throttle_cost", self.throttle_cost, high=self.budget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakerConfig:
+    """Set when an endpoint's breaker opens and how it probes."""
+
+    failure_rate: float = 0.5
+    """Share of failures in the window at which it opens."""
+    minimum_calls: int = 20
+    """Fewer calls in the window than this decide nothing."""
+    window: float = 30.0
+    """Seconds the window reaches back."""
+    open_for: float = 30.0
+    """Seconds it stays open before it probes, longer when the service's Retry-After says so."""
+    jitter: float = 0.1
+    """Share by which ``open_for`` varies, so that a fleet does not probe in step."""
+    probes: int = 5
+    """Calls let through half-open; it closes when fewer than ``failure_rate`` of them fail."""
+
+    def __post_init__(self) -> None:
+        _number("breaker.failure_rate", self.failure_rate, low=0, high=1, above=True)
+        _count("breaker.minimum_calls", self.minimum_calls)
+        _number("breaker.window", self.window, low=0, above=True)
+        _number("breaker.open_for", self.open_for, low=0, above=True)
+        _number("breaker.jitter", self.jitter, low=0, high=1)
+        _count("breaker.probes", self.probes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PacingConfig:
+    """Set how sends are spread over time."""
+
+    burst: int = 10
+    """Requests that may leave at once after a pause, before pacing spaces them."""
+
+    def __post_init__(self) -> None:
+        _count("pacing.burst", self.burst)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """Set how many connections are kept and for how long."""
+
+    expected_latency: float = 0.2
+    """Seconds a request is expected to take: Little's Law sizes the pool by it until ``concurrency`` is given."""
+    headroom: float = 2.0
+    """Factor above the law's average."""
+    idle_limit: float = 4.0
+    """Seconds after which an idle connection is not used again; uvicorn's servers close theirs after 5."""
+    max_age: float = 300.0
+    """Seconds (±20 %) after which a connection is closed, so that new addresses behind a name are found."""
+    per_route: int | None = None
+    """Size the pool by the field report's 2 × cores × concurrency up to this many, instead of by Little's Law."""
+    total: int | None = None
+    """Connections over all routes; ``None`` is no limit beyond each route's."""
+
+    def __post_init__(self) -> None:
+        _number("pool.expected_latency", self.expected_latency, low=0, above=True)
+        _number("pool.headroom", self.headroom, low=1)
+        _number("pool.idle_limit", self.idle_limit, low=0)
+        _number("pool.max_age", self.max_age, low=0, above=True)
+        for name in ("per_route", "total"):
+            if getattr(self, name) is not None:
+                _count(f"pool.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueConfig:
+    """Set how many texts may wait and what happens to one too many."""
+
+    max_pending: int | None = None
+    """Texts accepted and not yet resolved; ``None`` is two fillings of everything in flight."""
+    overflow: Overflow = "block"
+    """``block`` until the deadline, ``reject`` at once, or ``caller_runs``: the caller sends a batch itself."""
+    linger: float = 0.0
+    """Seconds an unfilled batch waits for company after it may be sent; 0 never keeps an idle client waiting."""
+    single_flight: bool = True
+    """Whether equal utterances in flight travel once."""
+
+    def __post_init__(self) -> None:
+        if self.max_pending is not None:
+            _count("queue.max_pending", self.max_pending)
+        if self.overflow not in ("block", "reject", "caller_runs"):
+            raise ConfigurationError(f"queue.overflow: must be block, reject or caller_runs, got {self.overflow!r}")
+        _number("queue.linger", self.linger, low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireConfig:
+    """Set what goes over the wire and how much is taken from it."""
+
+    frames: bool = True
+    """Whether audio is asked for as length-prefixed frames, with JSON as the alternative."""
+    gzip_above_bytes: int | None = 1024
+    """Request bodies larger than this travel gzipped; ``None`` never."""
+    max_request_bytes: int = 1 << 20
+    """A batch is sealed before its body would exceed this (the service's limit is 1 MiB)."""
+    max_batch_seconds: float = math.inf
+    """A batch is sealed before its expected audio would exceed so many seconds."""
+    max_reply_bytes: int = 256 << 20
+    """A reply is refused beyond this many bytes, counted after decompression."""
+    verify: bool | str | ssl.SSLContext = True
+    """TLS verification: on, off (say so explicitly), a CA file's path, or a context of your own."""
+
+    def __post_init__(self) -> None:
+        if self.gzip_above_bytes is not None:
+            _count("wire.gzip_above_bytes", self.gzip_above_bytes, low=0)
+        _count("wire.max_request_bytes", self.max_request_bytes, low=1024)
+        _count("wire.max_reply_bytes", self.max_reply_bytes, low=1024)
+        if not self.max_batch_seconds > 0:
+            raise ConfigurationError(f"wire.max_batch_seconds: must be above 0, got {self.max_batch_seconds!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientConfig:
+    """Hold every knob that `CosyClient` has no argument for."""
+
+    timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
+    pacing: PacingConfig = field(default_factory=PacingConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    queue: QueueConfig = field(default_factory=QueueConfig)
+    wire: WireConfig = field(default_factory=WireConfig)
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            kind = part.default_factory
+            if not isinstance(getattr(self, part.name), kind):  # type: ignore[arg-type]
+                raise ConfigurationError(f"config.{part.name}: must be a {kind.__name__}")  # type: ignore[union-attr]
+
+    @classmethod
+    def field_report(cls) -> ClientConfig:
+        """Return the field report's pool: 2 × cores × concurrency, 200 per route, 800 in all, idle ones out after 5 s.
+
+        The service's connection limit still caps it; pass ``max_connections=200`` where the service allows that.
+        """
+        return cls(pool=PoolConfig(per_route=200, total=800, idle_limit=5.0))
+
+
+class Secret:
+    """Keep a secret out of reprs and logs; `reveal` gives it to the one place that sends it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "<secret ****>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig:
+    """Hold what a client runs on, arguments, environment and defaults combined and cross-checked."""
+
+    base_url: str
+    api_key: Secret | None
+    protocol: str
+    voice: VoiceSettings
+    requests_per_second: float
+    max_connections: int
+    max_batch: int
+    timeout: float | None
+    max_retries: int
+    sizing: Sizing
+    max_pending: int
+    rest: ClientConfig
+
+
+def resolve(
+    *,
+    base_url: str | None,
+    api_key: str | None,
+    protocol: str,
+    voice: Mapping[str, Any],
+    requests_per_second: float,
+    max_connections: int,
+    concurrency: int | None,
+    max_batch: int,
+    timeout: float | None,
+    max_retries: int,
+    config: ClientConfig | None,
+    environ: Mapping[str, str] | None = None,
+) -> ResolvedConfig:
+    """Combine arguments, environment and defaults; an explicit argument wins.
+
+    ``None`` reads ``COSYCLIENT_BASE_URL``, ``_API_KEY``, ``_MODEL``, ``_VOICE``, ``_CONCURRENCY`` and ``_TIMEOUT``.
+    Raises `ConfigurationError` naming the field and the rule.
+    """
+    env = os.environ if environ is None else environ
+    rest = ClientConfig() if config is None else config
+    if not isinstance(rest, ClientConfig):
+        raise ConfigurationError(f"config: must be a ClientConfig, got {type(rest).__name__}")
+    _number("requests_per_second", requests_per_second, low=0, above=True)
+    _count("max_connections", max_connections)
+    _count("max_batch", max_batch)
+    _count("max_retries", max_retries, low=0)
+    if timeout is None:
+        timeout = _from_env(env, "COSYCLIENT_TIMEOUT", float)
+    if timeout is not None:
+        _number("timeout", timeout, low=0, above=True)
+    if concurrency is None:
+        concurrency = _from_env(env, "COSYCLIENT_CONCURRENCY", int)
+    if concurrency is not None:
+        _count("concurrency", concurrency)
+    if rest.pool.per_route is not None:
+        concurrency = field_report(
+            cores=os.cpu_count() or 1, concurrency=concurrency or max_connections, per_route=rest.pool.per_route
+        )
+    sizing = littles_law(
+        rate=requests_per_second,
+        latency=rest.pool.expected_latency,
+        headroom=rest.pool.headroom,
+        connection_limit=min(max_connections, rest.pool.total or max_connections),
+        max_batch=max_batch,
+        permits=concurrency,
+    )
+    if rest.queue.overflow == "caller_runs":
+        # Callers that carry a batch themselves do so beyond the workers, within what the service allows.
+        sizing = replace(sizing, permits=max_connections, connections=max_connections)
+    settings = dict(voice)
+    for name in ("model", "voice"):
+        if settings.get(name) is None:
+            settings[name] = env.get(f"COSYCLIENT_{name.upper()}") or None
+    try:
+        defaults = VoiceSettings(**settings)
+    except BadUtterance as error:
+        raise ConfigurationError(str(error)) from None
+    key = api_key if api_key is not None else env.get("COSYCLIENT_API_KEY")
+    if key is not None and (not key.isascii() or not key.isprintable() or key != key.strip()):
+        raise ConfigurationError("api_key: must be printable ASCII without blanks around it (value not shown)")
+    return ResolvedConfig(
+        base_url=_checked_url(base_url if base_url is not None else env.get("COSYCLIENT_BASE_URL")),
+        api_key=Secret(key) if key else None,
+        protocol=protocol,
+        voice=defaults,
+        requests_per_second=float(requests_per_second),
+        max_connections=max_connections,
+        max_batch=max_batch,
+        timeout=timeout,
+        max_retries=max_retries,
+        sizing=sizing,
+        max_pending=rest.queue.max_pending or sizing.queue,
+        rest=rest,
+    )
+
+
+def _from_env(env: Mapping[str, str], name: str, kind: type[int] | type[float]) -> Any:
+    raw = env.get(name)
+    if not raw:
+        return None
+    try:
+        return kind(raw)
+    except ValueError:
+        raise ConfigurationError(
+            f"{name}: must be {'a whole number' if kind is int else 'a number'}, got {raw!r}"
+        ) from None
+
+
+def _checked_url(url: str | None) -> str:
+    if not url:
+        raise ConfigurationError(
+            "base_url: no service given; pass base_url='https://…' or set the environment variable COSYCLIENT_BASE_URL"
+        )
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"base_url: cannot be read: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"base_url: must look like https://host[:port][/path], got {parts.scheme}://…")
+    if parts.username or parts.password:
+        raise ConfigurationError("base_url: must not carry credentials; pass api_key instead")
+    if parts.query or parts.fragment:
+        raise ConfigurationError("base_url: must not carry a query or fragment")
+    return url.rstrip("/")

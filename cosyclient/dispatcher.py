@@ -1,0 +1,130 @@
+"""The bounded executor: workers that first obtain the right to send and then seal what waits."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from cosyclient.clock import Deadline
+from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
+
+    from cosyclient.batch import Flight
+    from cosyclient.batcher import Batcher
+    from cosyclient.call import Caller
+    from cosyclient.clock import Clock
+    from cosyclient.endpoints import Endpoint
+
+logger = logging.getLogger("cosyclient")
+
+
+class Dispatcher:
+    """Start as many workers as the waiting texts are worth, and let each carry batches until none is left.
+
+    The executor's own queue never holds more than the batcher called for, so its being unbounded does not matter.
+    """
+
+    def __init__(
+        self,
+        *,
+        batcher: Batcher,
+        endpoint: Endpoint,
+        caller: Caller,
+        executor: Executor,
+        clock: Clock,
+        closing: threading.Event,
+        fail: Callable[[Flight, CosyError], None],
+    ) -> None:
+        self._batcher = batcher
+        self._endpoint = endpoint
+        self._caller = caller
+        self._executor = executor
+        self._clock = clock
+        self._closing = closing
+        self._fail = fail
+
+    def dispatch(self, flights: Sequence[Flight]) -> None:
+        """Queue *flights* and wake the workers they need."""
+        self._start(self._batcher.put(flights))
+
+    def run_here(self) -> None:
+        """Carry one batch on the calling thread, as the ``caller_runs`` overflow policy has it."""
+        self._batcher.enlist()
+        try:
+            self._turn(keep=False)
+        finally:
+            self._start(self._batcher.call())
+
+    def close(self) -> None:
+        """Wait for the workers to finish; what they carry ends by its deadline or with the transport."""
+        self._executor.shutdown(wait=True)
+
+    def _start(self, workers: int) -> None:
+        for started in range(workers):
+            try:
+                self._executor.submit(self._work)
+            except RuntimeError as error:  # the interpreter or the client is shutting down
+                for _ in range(workers - started):
+                    self._batcher.dismiss()
+                if not self._batcher.workers:
+                    closed = ClientClosed("no thread can be started any more")
+                    closed.__cause__ = error
+                    self._refuse(math.inf, closed)
+                return
+
+    def _work(self) -> None:
+        while self._turn():
+            pass
+
+    def _turn(self, *, keep: bool = True) -> bool:
+        """Obtain the right to send, seal, fly; return whether to go on. Called by a seeking worker only."""
+        head = self._batcher.head()
+        if head is None:
+            return False
+        try:
+            grant = self._endpoint.grant(Deadline(head, self._clock), self._closing)
+        except BaseException as error:
+            self._refuse_head(head, error)
+            if not isinstance(error, Exception):
+                self._batcher.dismiss()
+                raise
+            if not keep:
+                self._batcher.dismiss()
+            return keep
+        batch, workers = self._batcher.seal()
+        if batch is None:
+            grant.cancel()
+            return False
+        try:
+            self._start(workers)
+        finally:
+            self._caller.fly(batch, grant)
+        if keep:
+            return self._batcher.again()
+        self._batcher.leave()
+        return False
+
+    def _refuse_head(self, head: float, error: BaseException) -> None:
+        if isinstance(error, (CircuitOpen, ClientClosed)):
+            # What waits behind would hear the same.
+            self._refuse(math.inf, error)
+        elif isinstance(error, CosyError):
+            # No place or pace before that deadline: those that can wait longer go on waiting.
+            self._refuse(head, error)
+        else:
+            logger.exception("a worker failed to obtain the right to send")
+            fault = CosyError(f"unexpected {type(error).__name__} before sending; please report it")
+            fault.__cause__ = error
+            self._refuse(head, fault)
+
+    def _refuse(self, before: float, error: CosyError) -> None:
+        for flight in self._batcher.take_due(before):
+            self._fail(flight, error)
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self._batcher!r}>"

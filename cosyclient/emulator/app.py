@@ -1,0 +1,98 @@
+"""Put the rooms behind their addresses: the protocol's path, health, metrics and the emulator's own pages."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from cosyclient.emulator.counters import prometheus
+from cosyclient.emulator.faults import Fault
+from cosyclient.emulator.problems import Problem, code_of
+from cosyclient.emulator.voices import DEFAULT_MODEL, MODELS, VOICES
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from cosyclient.emulator.batch import BatchService
+
+
+def build_app(service: BatchService) -> Starlette:
+    """Return the ASGI application around a service."""
+
+    async def health(_request: Request) -> Response:
+        service.check_ready()
+        return JSONResponse(
+            {
+                "status": "ok",
+                "engine": service.settings.engine,
+                "model": DEFAULT_MODEL,
+                "models": list(MODELS),
+                "voices": list(VOICES),
+            }
+        )
+
+    async def metrics(_request: Request) -> Response:
+        return PlainTextResponse(prometheus(service.counts()), media_type="text/plain; version=0.0.4")
+
+    async def counters(_request: Request) -> Response:
+        return JSONResponse(_with_string_keys(service.counts()))
+
+    async def reset(_request: Request) -> Response:
+        service.reset()
+        return JSONResponse({})
+
+    async def faults(request: Request) -> Response:
+        try:
+            document = json.loads(await request.body())
+            fault = Fault(document["fault"], document.get("params") or {})
+            service.faults.inject(fault, document.get("count", 1))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Problem("validation_failed", 'expected {"fault": name, "count": n, "params": {…}}') from error
+        except ValueError as error:
+            raise Problem("validation_failed", str(error)) from error
+        return JSONResponse({})
+
+    routes = [
+        Route("/batch", service, methods=["POST"]),
+        Route("/health", health),
+        Route("/metrics", metrics),
+        Route("/_emulator/counters", counters),
+        Route("/_emulator/reset", reset, methods=["POST"]),
+        Route("/_emulator/faults", faults, methods=["POST"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Problem: _refused, Exception: _broken})
+
+
+def _with_string_keys(counts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {str(key): count for key, count in value.items()} if isinstance(value, dict) else value
+        for name, value in counts.items()
+    }
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        headers = error.headers
+        error = Problem(code_of(error.status_code), str(error.detail), status=error.status_code)
+    else:
+        headers = None
+    assert isinstance(error, Problem)  # noqa: S101 - the handlers above name these two types
+    return _document(request, error, dict(headers or {}))
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    # The server logs the traceback after this answer has gone out.
+    return _document(request, Problem("internal", f"the emulator failed: {type(error).__name__}"), {})
+
+
+def _document(request: Request, problem: Problem, headers: dict[str, str]) -> Response:
+    headers |= {name.decode(): value.decode() for name, value in problem.headers()}
+    if request_id := request.headers.get("x-request-id"):
+        headers["x-request-id"] = request_id
+    body = problem.document(request.url.path)
+    return Response(body, problem.status, headers, media_type="application/problem+json")

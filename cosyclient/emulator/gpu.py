@@ -1,0 +1,43 @@
+"""Model the GPUs: each renders one text at a time, first come, first served."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class GpuFarm:
+    """Tell when each text will be ready on a farm of GPUs.
+
+    A text takes its audio seconds × RTF. The whole queue is arithmetic: because the order is fixed at arrival,
+    every finishing time is known at once, and a client that hangs up does not free a GPU, as in a real service.
+    """
+
+    def __init__(self, gpus: int, rtf: float) -> None:
+        self._rtf = rtf
+        self._free_at = [0.0] * gpus if rtf else []
+
+    def __repr__(self) -> str:
+        return f"<GpuFarm gpus={len(self._free_at)} rtf={self._rtf:g}>"
+
+    def backlog(self, now: float) -> float:
+        """Return the seconds a text arriving now would wait for a GPU."""
+        return max(0.0, self._free_at[0] - now) if self._free_at else 0.0
+
+    def schedule(self, durations: Iterable[float], now: float) -> list[float]:
+        """Queue texts by their audio seconds; return the time each is ready, or nothing when GPUs are off."""
+        if not self._free_at:
+            return []
+        ready = []
+        for duration in durations:
+            end = max(now, self._free_at[0]) + duration * self._rtf
+            heapq.heapreplace(self._free_at, end)
+            ready.append(end)
+        return ready
+
+    def clear(self) -> None:
+        """Forget the queue."""
+        self._free_at = [0.0] * len(self._free_at)

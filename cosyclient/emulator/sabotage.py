@@ -1,0 +1,186 @@
+"""Carry out faults: wrong answers, wrong items, and replies that do not arrive as they should."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import struct
+import time
+import zlib
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from cosyclient.emulator.negotiation import FRAMES, JSON
+from cosyclient.emulator.problems import Problem, code_of
+from cosyclient.emulator.replies import Audio, Failure, Reply
+
+if TYPE_CHECKING:
+    import random
+
+    from cosyclient.emulator.exchange import Exchange, Headers
+    from cosyclient.emulator.faults import Fault
+
+CONTENT = frozenset({"wrong_count", "wrong_index", "failed_items", "not_audio", "truncated_audio"})
+"""Faults of the items inside a reply."""
+DELIVERY = frozenset({"cut", "drip", "drip_headers", "hang_body"})
+"""Faults of a reply's way to the client; ``reset`` with ``at`` is one more."""
+
+_FRAMES_V1 = FRAMES + ";v=1"
+_PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
+
+
+def spoils_delivery(fault: Fault | None) -> bool:
+    """Tell whether a fault strikes while the reply is on its way."""
+    return fault is not None and (fault.name in DELIVERY or (fault.name == "reset" and fault["at"] is not None))
+
+
+async def instead(exchange: Exchange, fault: Fault, chance: random.Random) -> bool:
+    """Answer with the fault instead of a reply; False when a reply is still due."""
+    match fault.name:
+        case "throttle":
+            raise _throttle(fault)
+        case "throttle_bare":
+            raise Problem("rate_limited", "too many requests")
+        case "error":
+            if fault["after"] and await exchange.gone(fault["after"]):
+                return True
+            raise _error(fault)
+        case "hang":
+            return await exchange.gone(fault["seconds"])
+        case "reset" if fault["at"] is None:
+            await exchange.reset()
+        case "garbage":
+            await exchange.reply(200, JSON, chance.randbytes(fault["bytes"]))
+        case "html":
+            await exchange.reply(fault["status"], "text/html; charset=utf-8", _PAGE)
+        case "noise":
+            await exchange.reply(200, _FRAMES_V1, chance.randbytes(fault["bytes"]))
+        case "empty":
+            await exchange.reply(200, JSON, b"")
+        case "bomb":
+            packed = await asyncio.to_thread(bomb, fault["bytes"])
+            await exchange.reply(200, JSON, packed, [(b"content-encoding", b"gzip")])
+        case _:
+            return False
+    return True
+
+
+def _throttle(fault: Fault) -> Problem:
+    after, milliseconds = fault["retry_after"], fault["ms"]
+    if after == "date":
+        seconds = 1.0 if milliseconds is None else milliseconds / 1000
+        header = formatdate(time.time() + seconds, usegmt=True)
+    else:
+        seconds = float(after) if milliseconds is None else milliseconds / 1000
+        header = str(after)
+    return Problem("rate_limited", "too many requests", retry_after=seconds, header=header)
+
+
+def _error(fault: Fault) -> Problem:
+    status, retry_after = fault["status"], fault["retry_after"]
+    if retry_after is None and status == 503:
+        retry_after = 1.0
+    code = fault["code"] or code_of(status)
+    return Problem(code, "a fault was asked for", status=status, retry_after=retry_after)
+
+
+@functools.lru_cache(maxsize=2)
+def bomb(size: int) -> bytes:
+    """Return gzip bytes that expand to *size* spaces, which JSON takes for white space."""
+    block = b" " * (1 << 20)
+    whole, rest = divmod(size, len(block))
+    # A full flush ends on a byte and refers to nothing before it, so one compressed block serves all.
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    last = zlib.compressobj(9, zlib.DEFLATED, -15)
+    checksum = 0
+    for _ in range(whole):
+        checksum = zlib.crc32(block, checksum)
+    checksum = zlib.crc32(block[:rest], checksum)
+    head = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff"
+    tail = last.compress(block[:rest]) + last.flush() + struct.pack("<II", checksum, size & 0xFFFFFFFF)
+    return b"".join([head, packed * whole, tail])
+
+
+def distort(reply: Reply, fault: Fault | None, chance: random.Random) -> Reply:
+    """Return the reply with its items made wrong."""
+    if fault is None or fault.name not in CONTENT:
+        return reply
+    items, count = list(reply.items), len(reply.items)
+    if fault.name == "wrong_count":
+        keep = max(0, count + fault["delta"])
+        extra = max(0, keep - count)
+        return reply.altered(
+            items=[*items[:keep], *items[-1:] * extra],
+            characters=[*reply.characters[:keep], *reply.characters[-1:] * extra],
+            indices=list(range(keep)),
+        )
+    if fault.name == "wrong_index":
+        wrong = count if fault["index"] is None else fault["index"]
+        return reply.altered(indices=[*reply.indices[:-1], wrong])
+    if fault.name == "failed_items":
+        failure = Failure(fault["code"], "a fault was asked for", fault["retryable"], fault["retry_after_ms"])
+        if fault["indices"] is None:
+            return reply.altered(items=[failure if chance.random() < fault["share"] else item for item in items])
+        return reply.altered(items=[failure if index in fault["indices"] else item for index, item in enumerate(items)])
+    spoil = _not_audio if fault.name == "not_audio" else _truncated
+    chosen = range(count) if fault["indices"] is None else fault["indices"]
+    return reply.altered(
+        items=[spoil(item) if isinstance(item, Audio) and index in chosen else item for index, item in enumerate(items)]
+    )
+
+
+def _not_audio(audio: Audio) -> Audio:
+    return Audio(_PAGE, audio.media_type, audio.sample_rate, audio.duration_ms)
+
+
+def _truncated(audio: Audio) -> Audio:
+    # A WAV header stays and promises all the samples; only some follow.
+    return Audio(audio.data[: max(44, len(audio.data) // 2)], audio.media_type, audio.sample_rate, audio.duration_ms)
+
+
+async def deliver(exchange: Exchange, fault: Fault, media_type: str, body: bytes) -> None:
+    """Send a good reply in a bad way."""
+    chunked = fault.name == "cut" and fault["chunked"]
+    length = (b"transfer-encoding", b"chunked") if chunked else (b"content-length", b"%d" % len(body))
+    head: Headers = [(b"content-type", media_type.encode()), length]
+    match fault.name:
+        case "drip":
+            await _drip(exchange, fault, [*head, *exchange.headers], body)
+        case "drip_headers":
+            await _drip_headers(exchange, fault, [*head, (b"connection", b"close")], body)
+        case "hang_body":
+            exchange.write_raw(exchange.raw_head(200, head) + body[: fault["at"]])
+            if not await exchange.gone(fault["seconds"]):
+                exchange.write_raw(body[fault["at"] :])
+                await exchange.hang_up()
+        case "reset":
+            exchange.write_raw(exchange.raw_head(200, head) + body[: fault["at"]])
+            # A reset overtakes bytes the peer has not read yet: leave it a moment to read them.
+            await exchange.gone(0.05)
+            await exchange.reset()
+        case _:
+            part = body[: int(len(body) * fault["share"])]
+            if chunked:
+                part = b"%x\r\n%b\r\n" % (len(part), part) if part else b""
+            exchange.write_raw(exchange.raw_head(200, head) + part)
+            await exchange.hang_up()
+
+
+async def _drip(exchange: Exchange, fault: Fault, head: Headers, body: bytes) -> None:
+    await exchange.start(200, head)
+    step = fault["bytes"]
+    for at in range(0, len(body), step):
+        await exchange.write(body[at : at + step], last=at + step >= len(body))
+        if await exchange.gone(fault["interval"]):
+            return
+
+
+async def _drip_headers(exchange: Exchange, fault: Fault, head: Headers, body: bytes) -> None:
+    raw, step = exchange.raw_head(200, head), fault["bytes"]
+    for at in range(0, len(raw), step):
+        exchange.write_raw(raw[at : at + step])
+        if await exchange.gone(fault["interval"]):
+            return
+    exchange.write_raw(body)
+    await exchange.hang_up()

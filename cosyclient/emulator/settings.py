@@ -1,0 +1,163 @@
+"""Choose how the emulator behaves: every switch, its rule and its sentence, in one record."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from cosyclient.emulator.faults import FAULTS
+
+
+def _switch(
+    default: Any,
+    sentence: str,
+    *,
+    kind: type | None = None,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    metadata = {
+        "sentence": sentence,
+        "kind": kind or type(default),
+        "choices": choices,
+        "least": least,
+        "most": most,
+        "optional": default is None,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Describe one emulator; a value that breaks its rule raises ValueError with the field's name.
+
+    Times are float seconds. The same names, with dashes, are the options of the command line.
+    """
+
+    host: str = _switch("127.0.0.1", "Address to listen on.")
+    port: int = _switch(0, "Port to listen on; 0 takes a free one.", least=0, most=65535)
+    engine: Literal["espeak", "tone", "echo"] = _switch(
+        "espeak",
+        "Voice: audible speech, a tone of the right length, or samples that carry the text itself.",
+        choices=("espeak", "tone", "echo"),
+    )
+    rtt: float = _switch(0.0, "Seconds of network round trip added to every request.", least=0)
+    gpus: int = _switch(0, "GPUs that render speech one text at a time; 0 renders without waiting.", least=0)
+    rtf: float = _switch(0.06, "GPU seconds per second of audio (real-time factor).", least=0)
+    max_wait: float = _switch(
+        0.0, "Answer 503 overloaded when the GPU queue is longer than this many seconds; 0 queues for ever.", least=0
+    )
+    rate: float = _switch(0.0, "Requests per second granted to each client address; 0 grants all.", least=0)
+    burst: int = _switch(100, "Requests a client address may send at once before the rate applies.", least=1)
+    connections: int = _switch(0, "Connections granted to each client address; 0 grants all.", least=0)
+    connection_refusal: Literal["reply", "reset"] = _switch(
+        "reply",
+        "How a connection too many is turned away: 429 too_many_connections, or a TCP reset.",
+        choices=("reply", "reset"),
+    )
+    api_key: str | None = _switch(
+        None, "Bearer token that every request must show; none leaves the door open.", kind=str
+    )
+    keep_alive: float = _switch(60.0, "Seconds after which an idle connection is closed.", least=0)
+    frames: bool = _switch(True, "Offer the binary frames reply beside JSON.")
+    json_shape: Literal["object", "array", "objects"] = _switch(
+        "object",
+        "JSON reply: the full object, a bare array of base64 strings, or a bare array of item objects.",
+        choices=("object", "array", "objects"),
+    )
+    item_delay: float = _switch(0.0, "Seconds between the items of a frames reply.", least=0)
+    max_body_bytes: int = _switch(1 << 20, "Largest request body accepted, before and after gzip.", least=1)
+    gzip: bool = _switch(False, "Compress JSON replies and error bodies for clients that accept gzip.")
+    quota_headers: bool = _switch(True, "Announce the rate in RateLimit headers.")
+    seed: int | None = _switch(None, "Seed of every random choice; none differs from run to run.", kind=int)
+    slow_start: float = _switch(0.0, "Seconds after the start during which 503 loading is answered.", least=0)
+    fault: Mapping[str, float] = field(
+        default_factory=dict,
+        metadata={"sentence": f"Share of requests that meet a fault, as NAME=SHARE: {', '.join(FAULTS)}."},
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if each.name != "fault":
+                _check(each.name, getattr(self, each.name), each.metadata)
+        object.__setattr__(self, "fault", _checked_faults(self.fault))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, fit for JSON and for ``Settings(**values)``."""
+        return asdict(self)
+
+
+def _check(name: str, value: object, rule: Mapping[str, Any]) -> None:
+    kind: type = rule["kind"]
+    if value is None and rule["optional"]:
+        return
+    accepted: tuple[type, ...] = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}")
+    if rule["choices"] and value not in rule["choices"]:
+        raise ValueError(f"{name} must be one of {', '.join(rule['choices'])}, not {value!r}")
+    if isinstance(value, (int, float)):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, not {value!r}")
+        if rule["least"] is not None and value < rule["least"]:
+            raise ValueError(f"{name} must be at least {rule['least']}, not {value!r}")
+        if rule["most"] is not None and value > rule["most"]:
+            raise ValueError(f"{name} must be at most {rule['most']}, not {value!r}")
+
+
+def _checked_faults(shares: Any) -> dict[str, float]:
+    if not isinstance(shares, Mapping):
+        raise ValueError(f"fault must map names to shares, not be {shares!r}")
+    for name, share in shares.items():
+        if name not in FAULTS:
+            raise ValueError(f"fault must name one of {', '.join(FAULTS)}, not {name!r}")
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise ValueError(f"fault {name} must be a share between 0 and 1, not {share!r}")
+    if sum(shares.values()) > 1:
+        raise ValueError(f"fault shares must add up to at most 1, not {sum(shares.values()):g}")
+    return dict(shares)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a parser one option per switch."""
+    for each in fields(Settings):
+        option, rule = f"--{each.name.replace('_', '-')}", each.metadata
+        if each.name == "fault":
+            parser.add_argument(
+                option, action="append", default=[], type=_share, metavar="NAME=SHARE", help=rule["sentence"]
+            )
+        elif rule["kind"] is bool:
+            parser.add_argument(
+                option, action=argparse.BooleanOptionalAction, default=each.default, help=rule["sentence"]
+            )
+        else:
+            shown = rule["sentence"] + ("" if rule["optional"] else " [default: %(default)s]")
+            parser.add_argument(
+                option,
+                type=rule["kind"],
+                default=each.default,
+                choices=rule["choices"] or None,
+                metavar=None if rule["choices"] else each.name.rpartition("_")[2].upper(),
+                help=shown,
+            )
+
+
+def from_arguments(namespace: argparse.Namespace) -> Settings:
+    """Build the settings from what a parser with our options has read."""
+    values = {each.name: getattr(namespace, each.name) for each in fields(Settings)}
+    values["fault"] = dict(values["fault"])
+    return Settings(**values)
+
+
+def _share(argument: str) -> tuple[str, float]:
+    name, equals, share = argument.partition("=")
+    try:
+        if equals:
+            return name, float(share)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{argument!r} is not NAME=SHARE, like throttle=0.1")

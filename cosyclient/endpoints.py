@@ -1,0 +1,192 @@
+"""One addressable service: its limiter, bulkhead and breaker, what they grant, and the ledger of what came of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.errors import ClientClosed, CosyError
+from cosyclient.events import Events, RateChanged
+
+if TYPE_CHECKING:
+    from cosyclient.clock import Clock, Deadline
+    from cosyclient.policies.breaker import Admission, Breaker
+    from cosyclient.policies.bulkhead import Bulkhead
+    from cosyclient.policies.ratelimit import RateLimiter, Reservation
+    from cosyclient.protocols.base import Quota
+    from cosyclient.transports.base import Transport
+
+_WINDOW: Final = 10.0
+"""Seconds over which the ledger measures the rate."""
+_SMOOTHING: Final = 0.1
+"""Weight of the newest latency in the ledger's moving average."""
+
+
+class Ledger:
+    """Count what an endpoint was asked and how it answered."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Guarded by _lock, like all below.
+        self._sent: deque[float] = deque()
+        self.executions = 0
+        self.retries = 0
+        self.failures = 0
+        self.throttled = 0
+        self.latency = 0.0
+        self.since: float | None = None
+
+    def sent(self, now: float, *, retry: bool) -> None:
+        """Note that a request leaves."""
+        with self._lock:
+            self.executions += 1
+            self.retries += retry
+            self.since = now if self.since is None else self.since
+            self._sent.append(now)
+            self._forget_locked(now)
+
+    def answered(self, latency: float, error: CosyError | None) -> None:
+        """Note how it came back after *latency* seconds."""
+        with self._lock:
+            self.latency += (latency - self.latency) * (_SMOOTHING if self.latency else 1.0)
+            if error is not None:
+                self.failures += 1
+                self.throttled += error.throttled
+
+    def rate(self, now: float) -> float:
+        """Return the requests per second over the last ten seconds, or since the first if that is less."""
+        with self._lock:
+            self._forget_locked(now)
+            span = 0.0 if self.since is None else min(_WINDOW, now - self.since)
+            return len(self._sent) / max(span, 1.0)
+
+    def _forget_locked(self, now: float) -> None:
+        while self._sent and self._sent[0] <= now - _WINDOW:
+            self._sent.popleft()
+
+
+class Grant:
+    """Hold the right to send one request; exactly one of `settle` and `cancel` gives it back."""
+
+    __slots__ = ("_admission", "_reservation", "_settled", "_started", "endpoint")
+
+    def __init__(self, endpoint: Endpoint, reservation: Reservation, admission: Admission) -> None:
+        self.endpoint = endpoint
+        self._reservation = reservation
+        self._admission = admission
+        self._settled = False
+        self._started = 0.0
+
+    def start(self, now: float, *, retry: bool) -> None:
+        """Note that the request leaves now."""
+        self._started = now
+        self.endpoint.ledger.sent(now, retry=retry)
+
+    def settle(self, error: CosyError | None, now: float) -> None:
+        """Report how the attempt ended: the breaker, the limiter and the ledger each take what concerns them."""
+        if self._settled:
+            return
+        self._settled = True
+        endpoint = self.endpoint
+        try:
+            endpoint.ledger.answered(now - self._started, error)
+            if error is None:
+                self._admission.success(now)
+            elif error.endpoint_fault:
+                self._admission.failure(now, error.retry_after)
+            else:
+                self._admission.ignore()
+            if error is not None and error.throttled:
+                endpoint.throttle(error, now)
+        finally:
+            endpoint.bulkhead.release()
+
+    def cancel(self) -> None:
+        """Give the right back unused."""
+        if not self._settled:
+            self._settled = True
+            self.endpoint.limiter.cancel(self._reservation)
+            self._admission.ignore()
+            self.endpoint.bulkhead.release()
+
+
+class Endpoint:
+    """Stand for one service instance and grant the right to send to it.
+
+    The order is bulkhead, limiter, breaker: the limiter comes last of the two that wait, because a permit to send
+    now is worth nothing after a wait for something else (grants saved up behind a full bulkhead would leave together
+    and break the quota); the breaker is asked first, so that nobody waits for a no, and again last.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        transport: Transport,
+        *,
+        limiter: RateLimiter,
+        bulkhead: Bulkhead,
+        breaker: Breaker,
+        clock: Clock,
+        events: Events,
+        max_hold: float,
+    ) -> None:
+        self.name = name
+        self.transport = transport
+        self.limiter = limiter
+        self.bulkhead = bulkhead
+        self.breaker = breaker
+        self.ledger = Ledger()
+        self._clock = clock
+        self._events = events
+        self._max_hold = max_hold
+
+    def grant(self, deadline: Deadline, wake: threading.Event) -> Grant:
+        """Wait for the right to send, at most until *deadline* or until *wake* is set, which means the client closes.
+
+        Raises `CircuitOpen`, `BulkheadFull`, `RateLimited` or `ClientClosed`; nothing is held then.
+        """
+        self.breaker.check(self._clock.now())
+        self.bulkhead.acquire(deadline)
+        try:
+            reservation = self._pace(deadline, wake)
+            try:
+                admission = self.breaker.admit(self._clock.now())
+            except CosyError:
+                self.limiter.cancel(reservation)
+                raise
+        except BaseException:
+            self.bulkhead.release()
+            raise
+        return Grant(self, reservation, admission)
+
+    def throttle(self, error: CosyError, now: float) -> None:
+        """Slow down as the service asked."""
+        if error.retry_after is None:
+            self.limiter.throttled(now)
+            return
+        hold = min(error.retry_after, self._max_hold)
+        self.limiter.hold(now, hold)
+        rate = self.limiter.rate
+        self._events.emit(RateChanged(endpoint=self.name, old=rate, new=rate, hold=hold))
+
+    def heed(self, quota: Quota) -> None:
+        """Take the service's word for its own limit, where it is lower than what we were told."""
+        old = self.limiter.rate
+        self.limiter.announce(quota.limit, quota.window)
+        if (new := self.limiter.rate) != old:
+            self._events.emit(RateChanged(endpoint=self.name, old=old, new=new, hold=0.0))
+
+    def _pace(self, deadline: Deadline, wake: threading.Event) -> Reservation:
+        now = self._clock.now()
+        reservation = self.limiter.reserve(now, max_wait=deadline.at - now)
+        while (wait := reservation.wait(now)) > 0:
+            if self._clock.sleep(wait, wake):
+                self.limiter.cancel(reservation)
+                raise ClientClosed("the client was closed while this text waited for its turn")
+            now = self._clock.now()
+            reservation = self.limiter.recheck(reservation, now, max_wait=deadline.at - now)
+        return reservation
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name} {self.breaker!r} {self.limiter!r} {self.bulkhead!r}>"

@@ -1,0 +1,129 @@
+"""What happens, as records; whoever wants to know listens. Never text, never audio."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from cosyclient.errors import CosyError
+
+logger = logging.getLogger("cosyclient")
+logger.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Tell that something happened at an endpoint; the root of all events."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSealed(Event):
+    """Tell that a batch was closed and is about to be sent; ``waited`` is its oldest text's wait in seconds."""
+
+    batch: str
+    texts: int
+    characters: int
+    waited: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFinished(Event):
+    """Tell how one try of a batch ended; ``failed`` counts texts that came back as errors."""
+
+    batch: str
+    number: int
+    texts: int
+    failed: int
+    latency: float
+    error: CosyError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled(Event):
+    """Tell that a try failed and another follows after ``wait`` seconds."""
+
+    batch: str
+    number: int
+    texts: int
+    wait: float
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtteranceFinished(Event):
+    """Tell that one text was resolved; ``fingerprint`` stands for it."""
+
+    fingerprint: str
+    characters: int
+    audio_bytes: int
+    seconds: float
+    latency: float
+    attempts: int
+    error: CosyError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerChanged(Event):
+    """Tell that a breaker moved between closed, open and half-open."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateChanged(Event):
+    """Tell that the service's word moved our pacing, in requests a second; ``hold`` is a pause in seconds."""
+
+    old: float
+    new: float
+    hold: float
+
+
+Listener: TypeAlias = Callable[[Event], None]
+
+_LEVELS: dict[type[Event], int] = {
+    BreakerChanged: logging.WARNING,
+    RateChanged: logging.INFO,
+    RetryScheduled: logging.INFO,
+}
+
+
+def log(event: Event) -> None:
+    """Write *event* to the ``cosyclient`` logger: a listener like any other, always installed."""
+    level = _LEVELS.get(type(event), logging.DEBUG)
+    if logger.isEnabledFor(level):
+        words = " ".join(f"{field.name}={_word(getattr(event, field.name))}" for field in fields(event))
+        logger.log(level, "%s %s", type(event).__name__, words)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    # The class alone: a service's message may quote the text.
+    return type(value).__name__ if isinstance(value, BaseException) else str(value)
+
+
+class Events:
+    """Hand each event to every listener; one that raises is logged and does not disturb the call."""
+
+    def __init__(self, listeners: Sequence[Listener] = ()) -> None:
+        self._listeners = tuple(listeners)
+
+    @property
+    def wanted(self) -> bool:
+        """Return whether anybody would hear an event of every single text."""
+        return bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
+
+    def emit(self, event: Event) -> None:
+        """Tell all listeners of *event*, on the calling thread."""
+        log(event)
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # a listener is a guest: its faults must not fail a call
+                logger.exception("listener %r failed on %s", listener, type(event).__name__)

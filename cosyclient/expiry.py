@@ -1,0 +1,94 @@
+"""The one timer: futures that no thread waits on still resolve at their deadline."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cosyclient.batch import Waiter
+    from cosyclient.clock import Clock
+
+_GRAIN: Final = 0.02
+"""Seconds between two looks: futures expire at most this late, and one look serves all that fall into it."""
+_IDLE: Final = 30.0
+"""Seconds the thread outlives the last watched future."""
+
+
+class Expiry:
+    """Call *expire* with every watched waiter whose deadline has passed, from one thread started when first needed.
+
+    Waiters sit in buckets of `_GRAIN` seconds, so watching and forgetting cost a set operation, and a million
+    finished futures leave nothing behind.
+    """
+
+    def __init__(self, clock: Clock, expire: Callable[[Waiter], None]) -> None:
+        self._clock = clock
+        self._expire = expire
+        self._changed = threading.Condition()
+        # Guarded by _changed, like the three below.
+        self._buckets: dict[int, set[Waiter]] = {}
+        self._thread: threading.Thread | None = None
+        self._next: int | None = None
+        self._closed = False
+
+    def watch(self, waiter: Waiter) -> None:
+        """Expire *waiter* when its deadline passes."""
+        slot = self._slot(waiter)
+        with self._changed:
+            if self._closed:
+                return
+            self._buckets.setdefault(slot, set()).add(waiter)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="cosyclient-expiry", daemon=True)
+                self._thread.start()
+            elif self._next is None or slot < self._next:
+                self._changed.notify()
+
+    def forget(self, waiter: Waiter) -> None:
+        """Stop watching *waiter*; it has been resolved."""
+        slot = self._slot(waiter)
+        with self._changed:
+            bucket = self._buckets.get(slot)
+            if bucket is not None:
+                bucket.discard(waiter)
+                if not bucket:
+                    del self._buckets[slot]
+
+    def close(self) -> None:
+        """Stop the thread, if there is one, and forget everybody."""
+        with self._changed:
+            self._closed = True
+            self._buckets.clear()
+            thread, self._thread = self._thread, None
+            self._changed.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _slot(self, waiter: Waiter) -> int:
+        return int(waiter.deadline.at / _GRAIN) + 1
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                self._next = min(self._buckets, default=None)
+                if self._next is None:
+                    # Nothing to watch: stay a while, then end, so that an idle client keeps no thread of ours.
+                    if not self._clock.wait(self._changed, _IDLE) and not self._buckets:
+                        self._thread = None
+                        return
+                    continue
+                pause = self._next * _GRAIN - self._clock.now()
+                if pause > 0:
+                    self._clock.wait(self._changed, pause)
+                    continue
+                due = self._buckets.pop(self._next)
+            for waiter in due:
+                self._expire(waiter)
+
+    def __repr__(self) -> str:
+        return f"<Expiry {sum(map(len, self._buckets.values()))} watched>"

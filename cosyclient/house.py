@@ -1,0 +1,316 @@
+"""The rooms of one client in one process: built on first use, thrown away in a forked child, closed upstream-first."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import InvalidStateError, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cosyclient.batch import BatchLimits, Flight, Waiter
+from cosyclient.batcher import Batcher
+from cosyclient.call import Caller
+from cosyclient.clock import Clock, Deadline
+from cosyclient.coalescer import Coalescer
+from cosyclient.dispatcher import Dispatcher
+from cosyclient.endpoints import Endpoint
+from cosyclient.errors import BulkheadFull, ClientClosed, CosyError, DeadlineExceeded, QueueFull, Rejected
+from cosyclient.events import BreakerChanged, Events, UtteranceFinished
+from cosyclient.expiry import Expiry
+from cosyclient.models import Speech, Utterance, VoiceSettings
+from cosyclient.policies.breaker import Breaker
+from cosyclient.policies.budget import RetryBudget
+from cosyclient.policies.bulkhead import Bulkhead
+from cosyclient.policies.ratelimit import RateLimiter
+from cosyclient.policies.retry import RetryPolicy
+from cosyclient.sizing import littles_law
+from cosyclient.stats import ClientStats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
+
+    from cosyclient.config import ResolvedConfig
+    from cosyclient.errors import Attempt
+    from cosyclient.protocols.base import WireProtocol
+    from cosyclient.transports.base import Transport
+
+
+class House:
+    """Take texts in, see them through the rooms, and hand out what becomes of them."""
+
+    def __init__(
+        self,
+        settings: ResolvedConfig,
+        protocol: WireProtocol,
+        *,
+        make_transport: Callable[[ResolvedConfig, Clock], Transport],
+        events: Events,
+        clock: Clock,
+        executor: Executor | None,
+    ) -> None:
+        rest, sizing = settings.rest, settings.sizing
+        self._settings = settings
+        self._clock = clock
+        self._events = events
+        self.refusing = False
+        self._closing = threading.Event()
+        self._counting = threading.Lock()
+        # Guarded by _counting.
+        self._calls = self._utterances = self._failed = self._rejected = 0
+
+        self._protocol = protocol
+        self._budget = RetryBudget(rest.retry)
+        self._places = Bulkhead(settings.max_pending, clock, name="queue", full=QueueFull)
+        self._endpoint = Endpoint(
+            settings.base_url,
+            make_transport(settings, clock),
+            limiter=RateLimiter(rate=settings.requests_per_second, burst=rest.pacing.burst),
+            bulkhead=Bulkhead(sizing.permits, clock, name="in flight", full=BulkheadFull),
+            breaker=Breaker(
+                rest.breaker,
+                name=settings.base_url,
+                on_change=lambda old, new: events.emit(BreakerChanged(endpoint=settings.base_url, old=old, new=new)),
+            ),
+            clock=clock,
+            events=events,
+            max_hold=rest.retry.max_retry_after,
+        )
+        self._coalescer = Coalescer(single_flight=rest.queue.single_flight)
+        self._expiry = Expiry(clock, self._expire)
+        self._batcher = Batcher(
+            BatchLimits(
+                texts=settings.max_batch, body_bytes=rest.wire.max_request_bytes, seconds=rest.wire.max_batch_seconds
+            ),
+            workers=sizing.threads,
+            clock=clock,
+            linger=rest.queue.linger,
+        )
+        self._dispatcher = Dispatcher(
+            batcher=self._batcher,
+            endpoint=self._endpoint,
+            caller=Caller(
+                protocol=self._protocol,
+                endpoint=self._endpoint,
+                retry=RetryPolicy(rest.retry, settings.max_retries),
+                budget=self._budget,
+                timeouts=rest.timeouts,
+                clock=clock,
+                closing=self._closing,
+                events=events,
+                land=self._land,
+            ),
+            executor=executor or ThreadPoolExecutor(sizing.threads, thread_name_prefix="cosyclient"),
+            clock=clock,
+            closing=self._closing,
+            fail=self._land,
+        )
+
+    # Accepting
+
+    def admit(self, text: str, settings: VoiceSettings, timeout: float | None) -> Waiter:
+        """Accept *text* and send it on its way; raises what it is refused for at once."""
+        try:
+            waiter, flight = self._accept(text, settings, timeout, [])
+        except CosyError as error:
+            self._count(calls=1, rejected=isinstance(error, Rejected), failed=1)
+            raise
+        self._count(calls=1)
+        if flight is not None:
+            self._dispatcher.dispatch((flight,))
+        return waiter
+
+    def admit_many(self, texts: Sequence[str], settings: VoiceSettings, timeout: float | None) -> list[Waiter]:
+        """Accept *texts* together, so that they leave in full batches; a refused one's waiter holds the error."""
+        waiters: list[Waiter] = []
+        flights: list[Flight] = []
+        for text in texts:
+            try:
+                waiter, flight = self._accept(text, settings, timeout, flights)
+            except CosyError as error:
+                self._count(rejected=isinstance(error, Rejected), failed=1)
+                waiter, flight = self._waiter(0.0), None
+                waiter.set_exception(error)
+            waiters.append(waiter)
+            if flight is not None:
+                flights.append(flight)
+        self._count(calls=len(texts))
+        if flights:
+            self._dispatcher.dispatch(flights)
+        return waiters
+
+    def watch(self, waiter: Waiter) -> None:
+        """Make sure *waiter* resolves at its deadline though no thread waits for it."""
+        if not waiter.done():
+            self._expiry.watch(waiter)
+            if waiter.done():
+                self._expiry.forget(waiter)
+
+    def abandon(self, waiter: Waiter) -> None:
+        """Take *waiter* back; a flight nobody wants any more is not sent if it still waits."""
+        flight = self._coalescer.leave(waiter)
+        if flight is not None:
+            self._batcher.discard(flight)
+            self._places.release()
+            self._count(failed=1)
+
+    def _accept(
+        self, text: str, settings: VoiceSettings, timeout: float | None, held: list[Flight]
+    ) -> tuple[Waiter, Flight | None]:
+        utterance = Utterance(text, settings)
+        span = timeout or self._settings.timeout or self._settings.rest.timeouts.of_call(len(text))
+        waiter = self._waiter(span)
+        if self.refusing:
+            raise ClientClosed("the client is closed; make a new one")
+        if self._coalescer.follow(utterance, waiter):
+            return waiter, None
+        self._take_place(waiter.deadline, held)
+        flight = Flight(utterance, self._protocol.weigh(utterance))
+        if not self._coalescer.lead(flight, waiter):
+            self._places.release()
+            return waiter, None
+        return waiter, flight
+
+    def _take_place(self, deadline: Deadline, held: list[Flight]) -> None:
+        """Take a queue place as the overflow policy says; what is *held* back for a fuller batch leaves first."""
+        if self._places.try_acquire():
+            return
+        if held:
+            self._dispatcher.dispatch(held)
+            held.clear()
+        overflow = self._settings.rest.queue.overflow
+        if overflow == "reject":
+            raise QueueFull(f"queue: all {self._places.limit} places are taken; slow down or raise queue.max_pending")
+        while overflow == "caller_runs" and self._batcher.queued:
+            self._dispatcher.run_here()
+            if self._places.try_acquire():
+                return
+        self._places.acquire(deadline)
+
+    def _waiter(self, span: float) -> Waiter:
+        return Waiter(Deadline.after(self._clock, span), self.abandon)
+
+    # Resolving
+
+    def _land(self, flight: Flight, result: Speech | CosyError, attempts: Sequence[Attempt] = ()) -> None:
+        waiters = self._coalescer.land(flight)
+        if not waiters:
+            return
+        self._places.release()
+        tries = len(attempts) + 1
+        if isinstance(result, Speech):
+            if attempts:
+                result = replace(result, attempts=tries)
+            self._count(utterances=1)
+        else:
+            self._count(failed=1, rejected=isinstance(result, Rejected))
+        if self._events.wanted:
+            self._announce(flight, result, tries)
+        for waiter in waiters:
+            self._expiry.forget(waiter)
+            try:
+                if isinstance(result, Speech):
+                    waiter.set_result(result)
+                else:
+                    waiter.set_exception(result.for_caller(attempts))
+            except InvalidStateError:
+                # Cancelled or expired a moment ago: its owner has his answer.
+                continue
+
+    def _expire(self, waiter: Waiter) -> None:
+        error = self.overdue(waiter)
+        self.abandon(waiter)
+        try:
+            waiter.set_exception(error)
+        except InvalidStateError:
+            return
+
+    def overdue(self, waiter: Waiter) -> DeadlineExceeded:
+        """Return the error of a waiter whose deadline passed first."""
+        flight = waiter.flight
+        where = "waiting to be sent" if flight is not None and flight.queued else "under way"
+        return DeadlineExceeded(f"no speech before the deadline; the text was {where}", sent=where == "under way")
+
+    def _announce(self, flight: Flight, result: Speech | CosyError, tries: int) -> None:
+        speech = result if isinstance(result, Speech) else None
+        self._events.emit(
+            UtteranceFinished(
+                endpoint=self._endpoint.name,
+                fingerprint=flight.utterance.fingerprint,
+                characters=len(flight.utterance.text),
+                audio_bytes=len(speech.audio) if speech else 0,
+                seconds=speech.duration if speech else 0.0,
+                latency=self._clock.now() - flight.queued_at,
+                attempts=tries,
+                error=result if isinstance(result, CosyError) else None,
+            )
+        )
+
+    def _count(self, *, calls: int = 0, utterances: int = 0, failed: int = 0, rejected: int = 0) -> None:
+        with self._counting:
+            self._calls += calls
+            self._utterances += utterances
+            self._failed += failed
+            self._rejected += rejected
+
+    # Looking and closing
+
+    def stats(self) -> ClientStats:
+        """Return a snapshot."""
+        endpoint, ledger, settings = self._endpoint, self._endpoint.ledger, self._settings
+        rate, latency = ledger.rate(self._clock.now()), ledger.latency
+        advice = None
+        if rate > 0 and latency > 0:
+            advice = littles_law(
+                rate=rate,
+                latency=latency,
+                headroom=settings.rest.pool.headroom,
+                connection_limit=settings.max_connections,
+                max_batch=settings.max_batch,
+            )
+        return ClientStats(
+            calls=self._calls,
+            utterances=self._utterances,
+            failed=self._failed,
+            rejected=self._rejected,
+            executions=ledger.executions,
+            retries=ledger.retries,
+            throttled=ledger.throttled,
+            queued=self._batcher.queued,
+            in_flight=endpoint.bulkhead.in_use,
+            workers=self._batcher.workers,
+            pending=self._places.in_use,
+            retry_budget=self._budget.available,
+            pool=endpoint.transport.stats(),
+            breakers={endpoint.name: endpoint.breaker.state},
+            rate=rate,
+            latency=latency,
+            concurrency=rate * latency,
+            advice=advice,
+        )
+
+    def close(self, *, drain: bool) -> None:
+        """Refuse what is new, finish (or fail) what is under way, then let go of threads and connections."""
+        self.refusing = True
+        self._places.close()
+        try:
+            if drain:
+                latest = max((flight.until for flight in self._coalescer.aloft()), default=0.0)
+                # Whoever stops at a deadline needs a moment to say so.
+                self._batcher.wait_idle(latest + 1.0)
+        finally:
+            # After a drain there is nothing left to fail; without one, or when it was interrupted, all callers wake.
+            self._closing.set()
+            closed = ClientClosed("the client was closed")
+            for flight in self._batcher.take_due(float("inf")):
+                self._land(flight, closed)
+            self._endpoint.bulkhead.close()
+            self._endpoint.transport.close()
+            self._dispatcher.close()
+            self._expiry.close()
+
+    def orphan(self) -> None:
+        """Fail what was under way when this process was forked; called in the child, where no other thread runs."""
+        for flight in self._coalescer.aloft():
+            for waiter in flight.waiters:
+                waiter.orphan()

@@ -1,0 +1,300 @@
+"""The nouns that cross rooms: what is asked for, what came back, and what travels between."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+import unicodedata
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from cosyclient import audio as _audio
+from cosyclient.errors import BadUtterance, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cosyclient.errors import CosyError
+
+MAX_CODE_POINTS: Final = 4096
+MAX_INSTRUCT_CODE_POINTS: Final = 500
+SAMPLE_RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
+
+# Tab, line feed and carriage return are layout; every other C0 or C1 control has no sound and breaks some front ends.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# Han, kana and hangul: one character is about one syllable.
+_SYLLABIC: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+_SCHEMA: Final = "cosyclient/1"
+
+
+def _bad(field: str, rule: str, error: type[BadUtterance] | type[ConfigurationError]) -> ValueError:
+    return error(f"{field}: {rule}")
+
+
+def check_text(text: object) -> str:
+    """Return *text* if a service could speak it; `BadUtterance` names the rule it breaks otherwise."""
+    if not isinstance(text, str):
+        raise BadUtterance(f"text: must be a str, got {type(text).__name__}")
+    if not text or text.isspace():
+        raise BadUtterance("text: must not be empty or blank")
+    if len(text) > MAX_CODE_POINTS:
+        raise BadUtterance(f"text: {len(text)} code points, at most {MAX_CODE_POINTS} are accepted; split it")
+    if not text.isprintable() and (control := _CONTROL.search(text)):
+        raise BadUtterance(f"text: control character U+{ord(control[0]):04X} at position {control.start()}; remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadUtterance(
+            f"text: lone surrogate U+{ord(text[error.start]):04X} at position {error.start}; decode the input as UTF-8"
+        ) from None
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceSettings:
+    """Say how texts are to be spoken; texts with equal settings may share a request.
+
+    ``sample_rate`` is in Hz, ``speed`` a factor from 0.5 to 2.0, ``instruct`` at most 500 code points, ``seed`` from
+    0 to 65,535. ``None`` leaves the choice to the service.
+    """
+
+    voice: str | None = None
+    model: str | None = None
+    format: str = "wav"
+    sample_rate: int = 24000
+    speed: float = 1.0
+    instruct: str | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in _audio.MEDIA_TYPES:
+            raise BadUtterance(f"format: {self.format!r} is not one of {', '.join(_audio.MEDIA_TYPES)}")
+        if self.sample_rate not in SAMPLE_RATES or isinstance(self.sample_rate, bool):
+            raise BadUtterance(f"sample_rate: {self.sample_rate!r} is not one of {', '.join(map(str, SAMPLE_RATES))}")
+        if not isinstance(self.speed, (int, float)) or isinstance(self.speed, bool) or not 0.5 <= self.speed <= 2.0:
+            raise BadUtterance(f"speed: must be a number from 0.5 to 2.0, got {self.speed!r}")
+        if self.seed is not None and (
+            not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed <= 65535
+        ):
+            raise BadUtterance(f"seed: must be an integer from 0 to 65535, got {self.seed!r}")
+        for name in ("voice", "model", "instruct"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise BadUtterance(f"{name}: must be a non-blank str or None, got {value!r}")
+            try:
+                (value or "").encode()
+            except UnicodeEncodeError:
+                raise BadUtterance(f"{name}: contains a lone surrogate") from None
+        if self.instruct is not None and len(self.instruct) > MAX_INSTRUCT_CODE_POINTS:
+            raise BadUtterance(
+                f"instruct: {len(self.instruct)} code points, at most {MAX_INSTRUCT_CODE_POINTS} are accepted"
+            )
+
+    def replace(self, options: Mapping[str, Any]) -> VoiceSettings:
+        """Return these settings with *options* laid over them; an unknown option is a `ConfigurationError`."""
+        if unknown := options.keys() - _OPTION_NAMES:
+            raise ConfigurationError(
+                f"unknown option {', '.join(sorted(unknown))}; known are {', '.join(sorted(_OPTION_NAMES))}, timeout"
+            )
+        return VoiceSettings(**{**self._values, **options})
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _OPTION_NAMES}
+
+    @cached_property
+    def _digest_prefix(self) -> Any:
+        # The settings are hashed once, each text then continues from here.
+        canonical = json.dumps([_SCHEMA, sorted(self._values.items())], ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode() + b"\0")
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(sorted((name, repr(value)) for name, value in self._values.items())))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+_OPTION_NAMES: Final = frozenset(field.name for field in fields(VoiceSettings))
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Name one text with its voice settings; validated when made."""
+
+    text: str
+    settings: VoiceSettings
+
+    def __post_init__(self) -> None:
+        check_text(self.text)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a stable digest (32 hexadecimal digits of SHA-256) that logs show instead of the text."""
+        digest = self.settings._digest_prefix.copy()
+        digest.update(unicodedata.normalize("NFC", self.text).encode())
+        return str(digest.hexdigest()[:32])
+
+    @property
+    def expected_seconds(self) -> float:
+        """Estimate the audio this text becomes, in seconds; timeouts and batches are sized by it.
+
+        0.2 s a syllabic character (20 of them weigh 190 KB of 24 kHz WAV) and 0.065 s any other, over the speed.
+        """
+        characters = len(self.text)
+        syllables = 0 if self.text.isascii() else len(_SYLLABIC.findall(self.text))
+        return (0.2 * syllables + 0.065 * (characters - syllables)) / self.settings.speed
+
+    def __repr__(self) -> str:
+        return f"<Utterance {self.fingerprint[:12]}, {len(self.text)} characters>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speech:
+    """Hold the audio of one text and what is known of it.
+
+    ``audio`` is the encoded file as the service sent it, ``sample_rate`` is in Hz, ``duration`` in seconds,
+    ``attempts`` the number of tries it took, ``cached`` whether nothing was sent for it.
+    """
+
+    audio: bytes
+    format: str
+    sample_rate: int
+    channels: int = 1
+    duration: float = 0.0
+    fingerprint: str = ""
+    attempts: int = 1
+    cached: bool = False
+
+    @property
+    def media_type(self) -> str:
+        """Return the media type of ``audio``, such as ``audio/wav``."""
+        return _audio.MEDIA_TYPES[self.format]
+
+    def pcm(self) -> bytes:
+        """Return the samples alone: signed 16-bit little-endian, channels interleaved.
+
+        Raises `ConfigurationError` for mp3 and opus, which would need a decoder: ask for ``wav`` or ``pcm``.
+        """
+        if self.format == "pcm":
+            return self.audio
+        if self.format == "wav":
+            return _audio.parse_wav(self.audio).samples
+        raise ConfigurationError(f"format: {self.format} holds no plain samples; ask the service for 'wav' or 'pcm'")
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write ``audio`` to *path* atomically and return it; an interrupted save leaves no half file."""
+        return write_atomically(Path(path), self.audio)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Speech {self.fingerprint[:12]} {self.format} {self.duration:.2f} s at {self.sample_rate} Hz, "
+            f"{len(self.audio)} bytes>"
+        )
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write *content* beside *path*, then rename it into place."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp makes private files; the finished one gets what open() would have given it.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Pair one text with what became of it: a speech or an error, never both."""
+
+    index: int
+    text: str
+    speech: Speech | None = None
+    error: CosyError | None = None
+
+    def unwrap(self) -> Speech:
+        """Return the speech or raise the error."""
+        if self.error is not None:
+            raise self.error
+        assert self.speech is not None  # noqa: S101 - one of the two is always set
+        return self.speech
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.index}: {self.speech or self.error!r}>"
+
+
+def join(speeches: list[Speech] | tuple[Speech, ...], gap: float = 0.0) -> Speech:
+    """Return one WAV speech made of *speeches* in order, with *gap* seconds of silence between them.
+
+    Sample-exact: every sample of every part is in it once. Raises `ConfigurationError` for an empty list, mixed
+    sample rates or channels, compressed formats and a negative gap.
+    """
+    if not speeches:
+        raise ConfigurationError("speeches: nothing to join")
+    if not math.isfinite(gap) or gap < 0:
+        raise ConfigurationError(f"gap: must be zero or more seconds, got {gap!r}")
+    first = speeches[0]
+    for position, speech in enumerate(speeches):
+        if (speech.sample_rate, speech.channels) != (first.sample_rate, first.channels):
+            raise ConfigurationError(
+                f"speeches: number {position} has {speech.sample_rate} Hz and {speech.channels} channel(s), the first "
+                f"{first.sample_rate} Hz and {first.channels}; resample it before joining"
+            )
+    silence = bytes(round(gap * first.sample_rate) * first.channels * 2)
+    samples = silence.join(speech.pcm() for speech in speeches)
+    digest = hashlib.sha256("\0".join(speech.fingerprint for speech in speeches).encode()).hexdigest()[:32]
+    return Speech(
+        audio=_audio.wav_bytes(samples, first.sample_rate, first.channels),
+        format="wav",
+        sample_rate=first.sample_rate,
+        channels=first.channels,
+        duration=len(samples) / (2 * first.channels * first.sample_rate),
+        fingerprint=digest,
+        attempts=max(speech.attempts for speech in speeches),
+        cached=all(speech.cached for speech in speeches),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireRequest:
+    """Hold one encoded request: where it goes, what it says; encoded once, sent once per attempt."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"<WireRequest {self.method} {self.path}, {len(self.body)} bytes>"
+
+
+class WireReply(Protocol):
+    """Offer one reply while it arrives; read it once, then close it."""
+
+    @property
+    def status(self) -> int:
+        """Return the HTTP status or its kin."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return the header fields, looked up without regard to case."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content as it arrives, content codings undone, bounded in size and time."""
+
+    def close(self) -> None:
+        """Let go of the connection: back to the pool if it was read whole, closed otherwise."""

@@ -1,0 +1,1 @@
+"""The policies: each one small, pure in time, composed by the call."""

@@ -1,0 +1,214 @@
+"""Pacing: at which instant may this be sent, so that no window of time ever sees more than the service promised?"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeGuard
+
+from cosyclient.errors import RateLimited
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+# A service's word is taken up to here; beyond, a slip in one header would silence the client for good.
+_LONGEST_HOLD = 3600.0
+_LONGEST_INTERVAL = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Allow *rate* units a second, of which *burst* may come at once after a pause."""
+
+    rate: float
+    burst: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.rate < math.inf and 1 <= self.burst < math.inf):
+            raise ValueError(f"rate must be above 0 and burst at least 1, got {self.rate!r} and {self.burst!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Hold a place in the sending order: ``at`` is the monotonic instant from which it may be sent."""
+
+    at: float
+    _slot: float  # the same instant on the limiter's own clock, which stands still during holds
+    _lag: float  # how long that clock had stood still when `at` was computed
+    _serial: int
+    _weights: tuple[float, ...]  # what it took from each limit
+    _before: tuple[int, tuple[float, ...]]  # the newest serial and the tats this one found, to put them back
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until it may be sent, 0 when it may be sent now."""
+        return max(0.0, self.at - now)
+
+    def __repr__(self) -> str:
+        return f"<Reservation {self._serial} at {self.at:.3f}>"
+
+
+class RateLimiter:
+    """Spread sends to *rate* a second with bursts of *burst*, first come, first served; safe to share between threads.
+
+    GCRA (ITU-T I.371) with one theoretical arrival time per limit: ``tat = max(at, tat) + cost / rate`` and
+    ``at = max(now, tat - burst / rate)``, so no window of W seconds holds more than ``rate × W + burst``. *also*
+    names further limits that every send must meet, such as requests a minute or characters a second. It waits
+    nowhere: sleep until ``at``, `recheck`, send.
+    """
+
+    def __init__(self, *, rate: float, burst: int, also: Sequence[Limit] = ()) -> None:
+        self.configured = float(rate)
+        """The rate asked for at construction; ``rate`` is never above it."""
+        self._bursts = (float(burst), *(limit.burst for limit in also))
+        self._lock = threading.Lock()  # guards everything below
+        self._limits = [Limit(float(rate), float(burst)), *also]
+        # On the limiter's own clock, see `hold`. All tats lie in the past of a limiter never used.
+        self._tats = [-math.inf] * len(self._limits)
+        self._latest = -math.inf  # the latest instant known: of a call or a grant
+        self._lag = 0.0  # how long the own clock has stood still, for all holds together
+        self._resume = -math.inf  # the instant until which it stands still
+        self._stands_at = -math.inf  # what it showed when it last stopped
+        self._serial = self._newest = 0
+
+    @property
+    def rate(self) -> float:
+        """Return the sends a second in effect, lowered by what the service announced."""
+        return self._limits[0].rate
+
+    def reserve(
+        self, now: float, *, max_wait: float = math.inf, cost: float = 1.0, costs: Sequence[float] | None = None
+    ) -> Reservation:
+        """Take a place in the sending order and return the instant it stands for.
+
+        *cost* is what it takes from every limit, unless *costs* names one per limit of *also*. Raises `RateLimited`
+        at once, and takes nothing, when that instant is more than *max_wait* seconds away (``retry_after`` says how
+        far) or when a cost exceeds its limit's burst.
+        """
+        weights = (cost,) * len(self._bursts) if costs is None else (cost, *costs)
+        for weight, burst in zip(weights, self._bursts, strict=True):
+            if not 0.0 <= weight <= burst:
+                raise RateLimited(f"a cost of {weight:g} can never be sent within a burst of {burst:g}")
+        with self._lock:
+            slot = own = self._own_locked(now)
+            for limit, tat, weight in zip(self._limits, self._tats, weights, strict=True):
+                if weight:
+                    slot = max(slot, tat + (weight - limit.burst) / limit.rate)
+            # The own clock's present is now, or the end of a hold.
+            at = max(now, self._resume, slot + self._lag if slot > own else now)
+            if at - now <= max_wait:
+                before = (self._newest, tuple(self._tats))
+                self._tats = [
+                    max(slot, tat) + weight / limit.rate if weight else tat
+                    for limit, tat, weight in zip(self._limits, self._tats, weights, strict=True)
+                ]
+                self._latest = max(self._latest, own, slot)
+                self._serial += 1
+                self._newest = self._serial
+                return Reservation(at, slot, self._lag, self._serial, weights, before)
+        raise _too_late(at - now, max_wait)
+
+    def cancel(self, reservation: Reservation) -> None:
+        """Give back a place that will not be used.
+
+        Only the newest place can be given back (then the one before it is the newest). Any other is forfeited:
+        those behind it know their instants already, and a place handed out anew between them could meet theirs.
+        """
+        with self._lock:
+            if reservation._serial == self._newest:
+                self._newest, tats = reservation._before
+                self._tats = list(tats)
+
+    def hold(self, now: float, seconds: float) -> None:
+        """Grant nothing before *seconds* from *now*, and only the pace, no burst, from then on (429 with Retry-After).
+
+        The limiter's own clock stands still meanwhile, so everybody in the order moves back by the hold and keeps
+        the distance to the others. No positive number only drains; more than an hour counts as one.
+        """
+        seconds = min(seconds, _LONGEST_HOLD)
+        if not seconds > 0.0:
+            self.drain(now)
+            return
+        with self._lock:
+            own = self._own_locked(now)
+            end = now + seconds
+            if end > self._resume:
+                self._lag += end - max(now, self._resume)
+                self._resume, self._stands_at = end, own
+            # One token is left, so that the first may leave at the end of the hold.
+            self._empty_locked(own, left=1.0)
+
+    def recheck(self, reservation: Reservation, now: float, *, max_wait: float = math.inf) -> Reservation:
+        """Return *reservation* as it stands after any hold made since; call it on waking, before sending.
+
+        Send when its ``at`` has come, else sleep on. One that was due when the hold began goes to the end of the
+        order: the others of its burst are due too, and must not all leave when the hold ends. Raises `RateLimited`
+        when it moved more than *max_wait* seconds away; the place is gone then.
+        """
+        if reservation._lag == self._lag:
+            return reservation
+        with self._lock:
+            if reservation._slot > self._stands_at:
+                at = max(self._resume, reservation._slot + self._lag)
+                if at - now > max_wait:
+                    raise _too_late(at - now, max_wait)
+                return replace(reservation, at=at, _lag=self._lag)
+        cost, *costs = reservation._weights
+        return self.reserve(now, max_wait=max_wait, cost=cost, costs=costs)
+
+    def drain(self, now: float) -> None:
+        """Empty the burst: the next send waits one interval (429 without Retry-After)."""
+        with self._lock:
+            self._empty_locked(self._own_locked(now), left=0.0)
+
+    def throttled(self, now: float) -> None:
+        """Learn that the service refused a send as too fast."""
+        # The place for lowering the rate by 0.7 and its recovery by CUBIC; until then the burst alone is given up.
+        self.drain(now)
+
+    def announce(self, limit: float | None, window: float | None) -> bool:
+        """Heed the quota the service announced, *limit* sends per *window* seconds; return whether the rate changed.
+
+        It lowers the rate, and lifts what an earlier one lowered, but never above the configured rate. Nonsense
+        (missing, not positive, not finite, less than one a day) is ignored.
+        """
+        if not (_sensible(limit) and _sensible(window)):
+            return False
+        rate = min(self.configured, limit / window)
+        burst = min(self._bursts[0], max(1.0, math.floor(limit)))
+        if rate * _LONGEST_INTERVAL < 1.0:
+            return False
+        with self._lock:
+            old = self._limits[0]
+            if (old.rate, old.burst) == (rate, burst):
+                return False
+            self._limits[0] = Limit(rate, burst)
+            if self._latest > -math.inf:
+                # Nobody gains tokens by a change: what was left at the latest instant promised is left still.
+                left = old.burst - max(0.0, (self._tats[0] - self._latest) * old.rate)
+                self._tats[0] = self._latest + (burst - min(left, burst)) / rate
+            self._newest = 0
+            return old.rate != rate
+
+    def _own_locked(self, now: float) -> float:
+        return self._stands_at if now < self._resume else max(self._stands_at, now - self._lag)
+
+    def _empty_locked(self, own: float, *, left: float) -> None:
+        for index, limit in enumerate(self._limits):
+            self._tats[index] = max(self._tats[index], own + (limit.burst - left) / limit.rate)
+        self._latest = max(self._latest, own)
+        self._newest = 0  # a place from before can no longer be given back by restoring the tats
+
+    def __repr__(self) -> str:
+        return f"<RateLimiter {self.rate:g}/s of {self.configured:g}/s, burst {self._limits[0].burst:g}>"
+
+
+def _too_late(wait: float, max_wait: float) -> RateLimited:
+    return RateLimited(
+        f"the next send would be in {wait:.3f} s, later than the {max_wait:.3f} s there are", retry_after=wait
+    )
+
+
+def _sensible(value: float | None) -> TypeGuard[float]:
+    return value is not None and 0.0 < value < math.inf

@@ -1,0 +1,244 @@
+"""What a refusal means: status, code and problem details become one error that says who may do what about it.
+
+Problem details from RFC 9457, statuses from RFC 9110; the error bodies of OpenAI-like services and of FastAPI are read
+too. A message names code, title and the place of the fault, is bounded, and leaves out a detail that quotes a text.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from cosyclient.errors import (
+    BadRequest,
+    DecodeError,
+    Forbidden,
+    NotFound,
+    ServiceError,
+    ServiceFault,
+    Throttled,
+    TooLarge,
+    TransportError,
+    Unauthorized,
+)
+from cosyclient.protocols.headers import media_type, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosyclient.models import Utterance, WireReply
+
+MAX_ERROR_BODY_BYTES: Final = 65536
+MAX_MESSAGE: Final = 300
+
+
+class Verdict(NamedTuple):
+    """Say what a refusal becomes; ``None`` keeps what the error class says."""
+
+    kind: type[ServiceError]
+    retryable: bool | None = None
+    endpoint_fault: bool | None = None
+    wait: float | None = None
+    """Seconds to wait where the service names none."""
+
+
+# One row per status that differs from its hundred.
+_BY_STATUS: Final = {
+    401: Verdict(Unauthorized),
+    402: Verdict(Forbidden),
+    403: Verdict(Forbidden),
+    404: Verdict(NotFound),
+    # A slow upload is as likely our fault as theirs: worth another try, no reason to open the breaker.
+    408: Verdict(ServiceError, retryable=True),
+    # The first try with this key is still running there; it finishes at the pace of synthesis, not of a back-off.
+    409: Verdict(ServiceError, retryable=True, wait=1.0),
+    410: Verdict(NotFound),
+    413: Verdict(TooLarge),
+    414: Verdict(TooLarge),
+    425: Verdict(ServiceError, retryable=True),
+    429: Verdict(Throttled),
+    431: Verdict(TooLarge),
+    501: Verdict(ServiceFault, retryable=False),
+    505: Verdict(ServiceFault, retryable=False),
+}
+_BY_HUNDRED: Final = {3: Verdict(ServiceError), 4: Verdict(BadRequest), 5: Verdict(ServiceFault)}
+
+# What one item of an accepted batch can say. The endpoint has answered, so none of these is held against it.
+_BY_CODE: Final = {
+    "malformed_json": BadRequest,
+    "validation_failed": BadRequest,
+    "text_too_long": BadRequest,
+    "text_blank": BadRequest,
+    "too_many_texts": BadRequest,
+    "not_acceptable": BadRequest,
+    "unsupported_media_type": BadRequest,
+    "unauthorized": Unauthorized,
+    "forbidden": Forbidden,
+    "not_found": NotFound,
+    "unknown_model": NotFound,
+    "unknown_voice": NotFound,
+    "body_too_large": TooLarge,
+    "rate_limited": Throttled,
+    "too_many_connections": Throttled,
+    "internal": ServiceFault,
+    "bad_upstream": ServiceFault,
+    "overloaded": ServiceFault,
+    "loading": ServiceFault,
+    "draining": ServiceFault,
+    "upstream_timeout": ServiceFault,
+}
+
+
+def refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
+    """Return the error that *reply* stands for, reading at most 64 KiB of it."""
+    return refusal_of(reply, _read_some(reply), utterances, wall=wall)
+
+
+def refusal_of(reply: WireReply, body: object, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
+    """Return the error that *reply* stands for, whose *body* has been read: parsed JSON, or text."""
+    problem = _problem(body)
+    status = reply.status
+    code = _code(problem)
+    if status < 300:
+        # A refusal dressed as a success is what its body says: a status of its own (vLLM calls it code), or a code.
+        status = next((problem[name] for name in ("status", "code") if isinstance(problem.get(name), int)), status)
+    verdict = _BY_STATUS.get(status) or _BY_HUNDRED.get(status // 100)
+    if verdict is None:
+        verdict = Verdict(_BY_CODE.get(code or "", ServiceFault))
+    retryable = problem.get("retryable")
+    wait = retry_after(reply.headers, problem.get("retry_after_ms"), wall=wall)
+    lead = f"HTTP {reply.status}"
+    if 300 <= status < 400:
+        message = f"{lead} points to {_target(reply)}; redirects are not followed, set base_url to the final address"
+    else:
+        message = _message(lead, code, {"title": _phrase(reply.status), **problem}, utterances)
+    return verdict.kind(
+        message,
+        status=reply.status,
+        code=code,
+        request_id=_bounded(reply.headers.get("x-request-id"), 128) or None,
+        retryable=retryable if isinstance(retryable, bool) else verdict.retryable,
+        endpoint_fault=verdict.endpoint_fault,
+        retry_after=verdict.wait if wait is None else wait,
+    )
+
+
+def item_error(error: object, utterances: Sequence[Utterance], *, status: int) -> ServiceError:
+    """Return the error one failed item stands for: *error* as our object, as vLLM-Omni's string, or absent.
+
+    A cause this code does not know counts as transient unless the service says otherwise.
+    """
+    problem = _problem(error)
+    code = _code(problem)
+    said = problem.get("retryable")
+    retryable = said if isinstance(said, bool) else None
+    kind = _BY_CODE.get(code or "") or (BadRequest if retryable is False else ServiceFault)
+    return kind(
+        _message("item failed", code, problem, utterances),
+        status=status,
+        code=code,
+        retryable=retryable,
+        endpoint_fault=False,
+        retry_after=retry_after({}, problem.get("retry_after_ms"), wall=0.0),
+    )
+
+
+def _read_some(reply: WireReply) -> object:
+    pieces = bytearray()
+    try:
+        for chunk in reply.chunks():
+            pieces += chunk[: MAX_ERROR_BODY_BYTES - len(pieces)]
+            if len(pieces) >= MAX_ERROR_BODY_BYTES:
+                break
+    except (TransportError, DecodeError):
+        # The status has already said what matters; a body that breaks off or will not unpack takes nothing from it.
+        pass
+    kind = media_type(reply.headers)
+    if kind.endswith(("/json", "+json")):
+        try:
+            return json.loads(pieces)
+        except (ValueError, RecursionError):
+            return None
+    return pieces.decode("utf-8", "replace") if kind == "text/plain" else None
+
+
+def _problem(body: object) -> dict[str, Any]:
+    """Return one shape for all: problem details, ``{"error": {…}}``, ``{"message": …}``, a string, or nothing."""
+    if isinstance(body, str):
+        return {"detail": body}
+    if not isinstance(body, dict):
+        return {}
+    inner = body.get("error")
+    if isinstance(inner, (dict, str)):
+        return {**body, **_problem(inner)}
+    if "detail" not in body and isinstance(body.get("message"), str):
+        return {**body, "detail": body["message"]}
+    return body
+
+
+def _code(problem: dict[str, Any]) -> str | None:
+    for name in ("code", "type"):
+        value = problem.get(name)
+        # RFC 9457's type is an address, OpenAI's a word; only the word is a code.
+        if isinstance(value, str) and value and "/" not in value and ":" not in value:
+            return _bounded(value, 64)
+    return None
+
+
+def _message(lead: str, code: str | None, problem: dict[str, Any], utterances: Sequence[Utterance]) -> str:
+    parts = [f"{lead} {code}" if code else lead]
+    for name in ("title", "detail"):
+        said = _bounded(problem.get(name), MAX_MESSAGE)
+        if said:
+            parts.append(f"{name} withheld, it quotes a text" if _quotes(said, utterances) else said)
+    message = ": ".join(parts[:2]) + "".join(f"; {part}" for part in parts[2:])
+    if pointers := _pointers(problem):
+        message = f"{message[: MAX_MESSAGE - 140]} (at {', '.join(pointers)})"
+    return _bounded(message, MAX_MESSAGE)
+
+
+def _pointers(problem: dict[str, Any]) -> list[str]:
+    """Return the places of at most three faults: JSON pointers of our errors, or FastAPI's ``loc`` written as such."""
+    faults = problem.get("errors", problem.get("detail"))
+    found = []
+    for fault in faults[:3] if isinstance(faults, list) else ():
+        place = fault.get("pointer", fault.get("loc")) if isinstance(fault, dict) else None
+        if isinstance(place, list):
+            place = "".join(f"/{step}" for step in place[:8] if isinstance(step, (str, int)))
+        if shown := _bounded(place, 40):
+            found.append(shown)
+    return found
+
+
+def _quotes(said: str, utterances: Sequence[Utterance]) -> bool:
+    # Errors are logged, texts are not: the beginning of a text is what services quote.
+    for utterance in utterances:
+        opening = _bounded(utterance.text.strip(), 16, mark="")
+        if (len(opening) >= 4 or not opening.isascii()) and opening in said:
+            return True
+    return False
+
+
+def _bounded(value: object, limit: int, mark: str = "…") -> str:
+    if not isinstance(value, str):
+        return ""
+    # Line breaks and controls would let a service write its own log lines.
+    plain = " ".join("".join(c if c.isprintable() else " " for c in value[: 4 * limit]).split())
+    return plain if len(plain) <= limit else plain[: limit - len(mark)] + mark
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _target(reply: WireReply) -> str:
+    try:
+        host = urlsplit(reply.headers.get("location") or "").hostname
+    except ValueError:
+        host = None
+    return _bounded(host, 100) or "another path"

@@ -1,0 +1,102 @@
+"""From one item's bytes to a `Speech`, and from items to positions: what every batching protocol checks alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient import audio as _audio
+from cosyclient.errors import DecodeError
+from cosyclient.models import Speech
+
+if TYPE_CHECKING:
+    from cosyclient.models import Utterance
+
+# Names in use for the media types of ours; the registered one is in `audio.MEDIA_TYPES`.
+_ALSO_CALLED: Final = {
+    "wav": ("audio/x-wav", "audio/wave", "audio/vnd.wave"),
+    "pcm": ("audio/x-pcm", "audio/raw", "application/octet-stream"),
+    "mp3": ("audio/mp3", "audio/x-mp3"),
+    "opus": ("audio/opus", "application/ogg"),
+}
+
+
+class Positions:
+    """See to it that each of *count* positions is taken exactly once; nothing is ever put in order silently."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._free = set(range(count))
+
+    def expect(self, total: object) -> None:
+        """Compare the *total* a service announces with what was sent."""
+        if total != self._count or isinstance(total, bool):
+            shown = total if isinstance(total, int) and abs(total) < 1 << 31 else "no readable number of"
+            raise DecodeError(f"reply: {shown} results announced for {self._count} texts")
+
+    def take(self, index: object) -> int:
+        """Return *index* if it is one of ours and new."""
+        if not isinstance(index, int) or isinstance(index, bool):
+            raise DecodeError("reply: a result names no index")
+        if not 0 <= index < self._count:
+            raise DecodeError(f"reply: a result outside the {self._count} texts")
+        if index not in self._free:
+            raise DecodeError(f"reply: two results for text {index}")
+        self._free.remove(index)
+        return index
+
+    def close(self) -> None:
+        """Raise if a position is still free although the reply is complete."""
+        if self._free:
+            raise DecodeError(f"reply: no result for {len(self._free)} of {self._count} texts, first {min(self._free)}")
+
+    def __repr__(self) -> str:
+        return f"<Positions {self._count - len(self._free)} of {self._count} taken>"
+
+
+def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Speech:
+    """Return the speech that *data* is, with *fields* as the reply described it.
+
+    Raises `DecodeError` where *data* is not whole audio of the format asked for, is silent in length, or is shorter
+    than announced. What the bytes say of rate and length is believed before what the reply says.
+    """
+    asked = utterance.settings
+    named = _check_media_type(asked.format, fields.get("media_type"))
+    rate = _whole(named.get("rate", fields.get("sample_rate")), 1000, 768000) or asked.sample_rate
+    channels = _whole(named.get("channels", fields.get("channels")), 1, 8) or 1
+    info = _audio.check(asked.format, data, rate, channels)
+    announced = _seconds(fields.get("duration_ms"))
+    if info.duration is not None and announced is not None and announced > 1.1 * info.duration + 0.1:
+        # Raw samples and streaming headers do not tell that their end is missing; the reply's own figure does.
+        raise DecodeError(f"audio: {announced:.2f} s announced, {info.duration:.2f} s there", retryable=True)
+    return Speech(
+        audio=data,
+        format=asked.format,
+        sample_rate=info.sample_rate,
+        channels=info.channels,
+        duration=info.duration if info.duration is not None else announced or 0.0,
+        fingerprint=utterance.fingerprint,
+    )
+
+
+def _check_media_type(format: str, said: object) -> dict[str, int]:
+    """Return the numeric parameters of an item's media type (``audio/pcm;rate=24000``), if it is of *format*."""
+    if not isinstance(said, str):
+        return {}
+    kind, *parameters = said[:256].lower().split(";")
+    kind = kind.strip()
+    if kind != _audio.MEDIA_TYPES[format] and kind not in _ALSO_CALLED[format]:
+        shown = next((name for name, known in _audio.MEDIA_TYPES.items() if known == kind), "another media type")
+        raise DecodeError(f"audio: asked for {format}, the reply calls it {shown}")
+    pairs = (parameter.strip().partition("=") for parameter in parameters)
+    return {name: int(value) for name, _, value in pairs if value.isascii() and value.isdigit()}
+
+
+def _whole(value: object, low: int, high: int) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else None
+
+
+def _seconds(milliseconds: object) -> float | None:
+    if not isinstance(milliseconds, (int, float)) or isinstance(milliseconds, bool):
+        return None
+    # The comparison is false for NaN and takes integers that no float can hold.
+    return milliseconds / 1000 if 0 <= milliseconds < 1e9 else None

@@ -1,0 +1,169 @@
+"""Fakes for suites that use the client: time that obeys, a service that follows a script, a listener that remembers."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any
+
+from cosyclient.client import CosyClient
+from cosyclient.transports.base import PoolStats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from cosyclient.clock import Clock, Deadline
+    from cosyclient.events import Event
+    from cosyclient.models import WireReply, WireRequest
+
+
+class FakeClock:
+    """Tell a time that only moves when told to, or when somebody waits: every wait returns at once and costs its span.
+
+    ``slept`` lists the waits in order, in seconds.
+    """
+
+    def __init__(self, now: float = 1000.0, wall: float = 1_800_000_000.0) -> None:
+        self._lock = threading.Lock()
+        self._now = now
+        self._wall_offset = wall - now
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        """Return the fake monotonic time."""
+        return self._now
+
+    def wall(self) -> float:
+        """Return the fake epoch time; it moves with `now`."""
+        return self._now + self._wall_offset
+
+    def advance(self, seconds: float) -> None:
+        """Move time forward."""
+        with self._lock:
+            self._now += seconds
+
+    def sleep(self, seconds: float, wake: threading.Event) -> bool:
+        """Move time forward by *seconds* at once, unless *wake* is set."""
+        if wake.is_set():
+            return True
+        with self._lock:
+            self.slept.append(seconds)
+            self._now += max(0.0, seconds)
+        return wake.is_set()
+
+    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+        """Let other threads in once, then move time forward by *seconds* if nobody notified."""
+        if condition.wait(0.001):
+            return True
+        self.advance(max(0.0, seconds))
+        return False
+
+    def __repr__(self) -> str:
+        return f"<FakeClock {self._now:.3f}>"
+
+
+class InlineExecutor(Executor):
+    """Run each task in the submitting thread, so that a test sees one order of events."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run *fn* now and return its finished future."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - a future carries whatever was raised
+            future.set_exception(error)
+        return future
+
+
+class ScriptedReply:
+    """Replay a status, headers and pieces of body; an exception among the pieces is raised when reached."""
+
+    def __init__(
+        self,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        pieces: Sequence[bytes | Exception] = (),
+    ) -> None:
+        self.status = status
+        self.headers = {name.lower(): value for name, value in (headers or {}).items()}
+        self._pieces = tuple(pieces)
+        self.closed = False
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the pieces in order."""
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+    def close(self) -> None:
+        """Note that the reply was let go."""
+        self.closed = True
+
+
+class ScriptedTransport:
+    """Answer each request from a script: a list of replies and exceptions in order, or a function of the request.
+
+    ``requests`` remembers what was sent.
+    """
+
+    def __init__(
+        self, script: Sequence[WireReply | Exception] | Callable[[WireRequest], WireReply | Exception]
+    ) -> None:
+        self._lock = threading.Lock()
+        self._script = script if callable(script) else iter(script)
+        self.requests: list[WireRequest] = []
+        self.closed = False
+
+    def send(self, request: WireRequest, *, deadline: Deadline, read_timeout: float) -> WireReply:  # noqa: ARG002
+        """Return or raise what the script says comes next."""
+        with self._lock:
+            self.requests.append(request)
+            answer = None if callable(self._script) else next(self._script)
+        if answer is None:
+            answer = self._script(request)  # type: ignore[operator]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def stats(self) -> PoolStats:
+        """Return an empty snapshot."""
+        return PoolStats()
+
+    def close(self) -> None:
+        """Note that the transport was closed."""
+        self.closed = True
+
+
+class RecordingListener:
+    """Remember every event in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        """Return the events of one kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def scripted_client(
+    script: Sequence[WireReply | Exception] | Callable[[WireRequest], WireReply | Exception],
+    *,
+    clock: Clock | None = None,
+    **arguments: Any,
+) -> tuple[CosyClient, ScriptedTransport]:
+    """Return a client without threads, sockets or waiting, and the transport that answers it from *script*.
+
+    Every call is finished when it returns; back-off and pacing pass on *clock*, a `FakeClock` unless given.
+    """
+    transport = ScriptedTransport(script)
+
+    class _Scripted(CosyClient):
+        _clock = clock or FakeClock()
+        _executor = InlineExecutor()
+
+    arguments.setdefault("base_url", "http://scripted.test")
+    return _Scripted(transport=transport, **arguments), transport

@@ -1,0 +1,1 @@
+"""The transports: sockets, pools and their deadlines."""

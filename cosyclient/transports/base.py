@@ -1,0 +1,38 @@
+"""What the call asks of a transport: send one request, give back one reply, within a deadline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from cosyclient.clock import Deadline
+    from cosyclient.models import WireReply, WireRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStats:
+    """Show a pool at one instant: connections in use and idle, opened since the start, and the most it may hold."""
+
+    in_use: int = 0
+    idle: int = 0
+    opened: int = 0
+    limit: int = 0
+
+
+class Transport(Protocol):
+    """Carry requests to one endpoint; safe to use from many threads."""
+
+    def send(self, request: WireRequest, *, deadline: Deadline, read_timeout: float) -> WireReply:
+        """Send *request* and return its reply as soon as status and headers are there.
+
+        No wait, neither here nor while the reply is read, outlasts *deadline*; the first byte and each gap between
+        reads are granted *read_timeout* seconds at most. Raises `ConnectFailed`, `AttemptTimeout`, `TransportError`,
+        `DeadlineExceeded` or `ClientClosed`; foreign exceptions never pass.
+        """
+
+    def stats(self) -> PoolStats:
+        """Return a snapshot of the connections."""
+
+    def close(self) -> None:
+        """Close every connection, waking whoever reads from one; a second call does nothing."""

@@ -1,0 +1,198 @@
+"""One socket whose every operation ends within what its request was granted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cosyclient.clock import Clock, Deadline
+
+# A step that nobody bounded ends after this many seconds: no wait in this library is unbounded.
+LONGEST: Final = 600.0
+
+_OPTIONS: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+)
+
+
+class Spans:
+    """Hold the seconds one request grants to each of its steps, and the deadline that cuts them all short."""
+
+    __slots__ = ("_at", "_now", "connect", "pool", "read", "write")
+
+    def __init__(self, clock: Clock, timeout: Mapping[str, float | None], deadline: Deadline | None) -> None:
+        self._now: Callable[[], float] = clock.now if deadline is None else deadline.clock.now
+        self._at = None if deadline is None else deadline.at
+        get = timeout.get
+        self.connect = _bounded(get("connect"))
+        self.read = _bounded(get("read"))
+        self.write = _bounded(get("write"))
+        self.pool = _bounded(get("pool"))
+
+    def left(self, span: float) -> float:
+        """Return *span* or what the deadline leaves of it; raise `TimeoutError` when that is nothing."""
+        if self._at is not None:
+            span = min(span, self._at - self._now())
+        if span <= 0:
+            # A socket with a timeout of zero would not wait but answer "try again".
+            raise TimeoutError("the deadline passed")
+        return span
+
+    def until(self, span: float) -> Callable[[], float]:
+        """Return a function that tells what is left of *span*, counted from now on."""
+        end = self._now() + span
+        return lambda: self.left(end - self._now())
+
+
+def _bounded(span: float | None) -> float:
+    return LONGEST if span is None else min(span, LONGEST)
+
+
+class Severed(OSError):
+    """Tell that the socket was shut down from our own side, by another thread."""
+
+
+class GuardedSocket:
+    """Pass for a socket, and arm the real one before each operation with what is left of the step and the deadline.
+
+    However slowly the bytes drip, no `recv` or `sendall` outlasts ``spans``, with TLS as without. ``received`` counts
+    the bytes that came in.
+    """
+
+    def __init__(self, sock: socket.socket, spans: Spans) -> None:
+        self.spans = spans
+        self.received = 0
+        self.severed = False
+        self._owner = os.getpid()
+        # Guards _sock against being closed by its user while another thread shuts it down: by then its number could
+        # belong to somebody else's file.
+        self._lock = threading.Lock()
+        self._sock: socket.socket | None = sock
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Use *sock* instead of the one before, which it has taken over."""
+        with self._lock:
+            self._sock = sock
+            severed = self.severed
+        if severed:
+            raise Severed("the transport was closed")
+
+    def recv(self, limit: int) -> bytes:
+        """Return what is there, at most *limit* bytes, or wait for it as long as the read step and deadline allow."""
+        sock = self._live()
+        sock.settimeout(self.spans.left(self.spans.read))
+        data = sock.recv(limit)
+        if not data and self.severed:
+            # An end that we made ourselves must not pass for the end of the content.
+            raise Severed("the transport was closed")
+        self.received += len(data)
+        return data
+
+    def sendall(self, data: Any) -> None:
+        """Send all of *data* within the write step and the deadline."""
+        sock = self._live()
+        left = self.spans.until(self.spans.write)
+        if not isinstance(sock, ssl.SSLSocket):
+            sock.settimeout(left())
+            sock.sendall(data)
+            return
+        # ssl's own sendall would grant the whole timeout to every 16 KiB record.
+        with memoryview(data).cast("B") as view:
+            sent = 0
+            while sent < len(view):
+                sock.settimeout(left())
+                sent += sock.send(view[sent:])
+
+    def quiet(self) -> bool:
+        """Return whether nothing waits to be read: on an idle connection anything there is an end or an intruder."""
+        sock = self._sock
+        if sock is None or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+            return False
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return not poll.poll(0)
+
+    def sever(self) -> None:
+        """Shut the connection down under whoever uses it; that thread gets `Severed`."""
+        with self._lock:
+            self.severed = True
+            if self._sock is not None:
+                with contextlib.suppress(OSError):
+                    # Not SSLSocket.shutdown: that would turn the other thread's reads into plain ones.
+                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket without a word to the peer; a second call does nothing."""
+        # In a forked child the lock may have been held by a thread that does not exist here.
+        with self._lock if self._owner == os.getpid() else contextlib.nullcontext():
+            sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    def _live(self) -> socket.socket:
+        if self.severed or self._sock is None:
+            raise Severed("the transport was closed" if self.severed else "the socket is closed")
+        return self._sock
+
+    def __repr__(self) -> str:
+        state = "severed" if self.severed else "closed" if self._sock is None else "open"
+        return f"<GuardedSocket {state}, {self.received} bytes received>"
+
+
+def dial(
+    host: str,
+    port: int,
+    spans: Spans,
+    *,
+    tls: ssl.SSLContext | None,
+    opened: Callable[[GuardedSocket], None],
+) -> GuardedSocket:
+    """Connect to *host*, TLS handshake included, within the connect step and the deadline; *opened* gets each try.
+
+    Every address of the name gets its share of the time left, so that one that never answers leaves some for the
+    next. Looking the name up is the one wait without a bound of ours: ``getaddrinfo`` knows no timeout (urllib3 and
+    httpx share this; ``options timeout:1 attempts:2`` in resolv.conf bounds it).
+    """
+    left = spans.until(spans.connect)
+    failure: OSError = OSError("the name has no address")
+    addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    for untried, (family, kind, proto, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        sock = socket.socket(family, kind, proto)
+        guarded = GuardedSocket(sock, spans)
+        try:
+            opened(guarded)
+            for option in _OPTIONS:
+                sock.setsockopt(*option)
+            sock.settimeout(left() / untried)
+            guarded._live()
+            sock.connect(address)
+            break
+        except OSError as error:
+            guarded.close()
+            failure = error
+            if guarded.severed:
+                raise
+        except BaseException:
+            guarded.close()
+            raise
+    else:
+        raise failure
+    if tls is not None:
+        try:
+            secured = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+            guarded.adopt(secured)
+            secured.settimeout(left())
+            secured.do_handshake()
+        except BaseException:
+            guarded.close()
+            raise
+    return guarded

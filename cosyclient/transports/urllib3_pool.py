@@ -1,0 +1,242 @@
+"""An httpx transport over urllib3 pools: flat cost at any size, every wait bounded by the call's deadline."""
+
+from __future__ import annotations
+
+import queue
+import random
+import ssl
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import httpx
+
+from cosyclient.clock import SystemClock
+from cosyclient.transports.base import PoolStats
+from cosyclient.transports.guard import Spans
+from cosyclient.transports.pool import Connection, Pool
+from cosyclient.transports.reply_reader import Malformed, ReplyReader, Truncated
+from cosyclient.transports.request_writer import RequestWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cosyclient.clock import Clock
+
+_AGE_SPREAD: Final = 0.2
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class TransportClosed(httpx.TransportError):
+    """Tell that the transport was closed before, or while, the request was under way."""
+
+
+class Urllib3Transport(httpx.BaseTransport):
+    """Send httpx requests through a urllib3 pool per origin of at most *connections* each.
+
+    Understands the extensions ``timeout`` (httpx's own) and ``deadline`` (a `cosyclient.clock.Deadline`): no wait
+    outlasts either, not even for a header or a body that drips byte by byte. A reply not read to its end closes its
+    connection. Connections idle for more than *idle_limit* seconds or older than *max_age* (±20 %) are not used
+    again; one that turns out to have been closed meanwhile is replaced once, unseen, if no byte of a reply came.
+    *verify* is True, False, the path of a CA file or directory, or a context of your own. Safe to use from many
+    threads; a forked child needs a transport of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int = 50,
+        verify: bool | str | ssl.SSLContext = True,
+        idle_limit: float = 4.0,
+        max_age: float = 300.0,
+        uniform: Callable[[float, float], float] = random.uniform,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._connections = connections
+        self._verify = verify
+        self._idle_limit = idle_limit
+        self._lifetime = lambda: max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
+        # Guards the making of the context, which reads the CA file once (30 ms); nothing else waits for it.
+        self._tls_lock = threading.Lock()
+        self._tls: ssl.SSLContext | None = None
+        # Guards the two fields below.
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[str, bytes, int | None], Pool] = {}
+        self._closed = False
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send *request* and return its response once status and headers are there; raises httpx's exceptions."""
+        extensions = request.extensions
+        spans = Spans(self._clock, extensions.get("timeout") or {}, extensions.get("deadline"))
+        writer = RequestWriter(request)
+        pool = self._pool(request.url)
+        try:
+            connection = pool.borrow(spans)
+        except (queue.Empty, OSError) as error:
+            raise self._failure(httpx.PoolTimeout("no connection came free in time")) from error
+        try:
+            reply = self._exchange(connection, writer)
+        except BaseException:
+            pool.give_back(connection, reusable=False)
+            raise
+        content = _Content(self, pool, connection, reply)
+        if reply.done:
+            content.close()
+        return httpx.Response(
+            reply.status,
+            headers=reply.headers,
+            stream=content,
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": reply.reason},
+        )
+
+    def stats(self) -> PoolStats:
+        """Return a snapshot over all origins; ``limit`` holds for each of them."""
+        with self._lock:
+            pools = list(self._pools.values())
+        each = [pool.pool.stats() for pool in pools]
+        return PoolStats(
+            in_use=sum(stats.in_use for stats in each),
+            idle=sum(stats.idle for stats in each),
+            opened=sum(stats.opened for stats in each),
+            limit=self._connections,
+        )
+
+    def close(self) -> None:
+        """Close every connection; whoever waits for one, or reads from one, gets `TransportClosed`."""
+        with self._lock:
+            self._closed = True
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.shut()
+
+    def _pool(self, url: httpx.URL) -> Pool:
+        origin = (url.scheme, url.raw_host, url.port)
+        pool = self._pools.get(origin)
+        if pool is None:
+            if url.scheme not in _DEFAULT_PORTS:
+                raise httpx.UnsupportedProtocol(f"the URL must start with http:// or https://, not {url.scheme!r}")
+            fresh = Pool(
+                url.raw_host.decode("ascii"),
+                url.port or _DEFAULT_PORTS[url.scheme],
+                connections=self._connections,
+                tls=self._context() if url.scheme == "https" else None,
+                idle_limit=self._idle_limit,
+                lifetime=self._lifetime,
+                clock=self._clock,
+            )
+            with self._lock:
+                pool = self._pools.setdefault(origin, fresh)
+        if self._closed:
+            raise TransportClosed("the transport is closed")
+        return pool
+
+    def _context(self) -> ssl.SSLContext:
+        with self._tls_lock:
+            if self._tls is None:
+                self._tls = _tls_context(self._verify)
+            return self._tls
+
+    def _exchange(self, connection: Connection, writer: RequestWriter) -> ReplyReader:
+        if connection.is_closed:
+            return self._send(connection, writer)
+        try:
+            return self._send(connection, writer)
+        except (httpx.NetworkError, httpx.RemoteProtocolError):
+            # The server closed the idle connection just before we used it. It cannot have answered, so once, and
+            # within the same deadline, a fresh connection is tried.
+            if not (writer.replayable and connection.untouched) or self._closed:
+                raise
+        connection.close()
+        return self._send(connection, writer)
+
+    def _send(self, connection: Connection, writer: RequestWriter) -> ReplyReader:
+        if connection.is_closed:
+            try:
+                connection.connect()
+            except TimeoutError as error:
+                raise self._failure(httpx.ConnectTimeout(f"no connection in time: {error}")) from error
+            except (OSError, UnicodeError) as error:
+                raise self._failure(httpx.ConnectError(str(error) or type(error).__name__)) from error
+        unsent: OSError | None = None
+        try:
+            writer.write(connection.sock.sendall)
+        except TimeoutError as error:
+            raise self._failure(httpx.WriteTimeout(f"the request was not taken in time: {error}")) from error
+        except OSError as error:
+            # A server may refuse a request before it has read it all; its answer is then still to be had.
+            unsent = error
+        reply = ReplyReader(connection.inbox)
+        try:
+            reply.begin(writer.method)
+        except (OSError, Malformed, Truncated) as error:
+            if unsent is not None:
+                raise self._failure(httpx.WriteError(str(unsent))) from unsent
+            raise self._read_failure(error) from error
+        reply.keep_alive = reply.keep_alive and unsent is None
+        return reply
+
+    def _read_failure(self, error: Exception) -> httpx.TransportError:
+        if isinstance(error, TimeoutError):
+            return self._failure(httpx.ReadTimeout(f"nothing came in time: {error}"))
+        if isinstance(error, OSError):
+            return self._failure(httpx.ReadError(str(error) or type(error).__name__))
+        return self._failure(httpx.RemoteProtocolError(str(error)))
+
+    def _failure(self, error: httpx.TransportError) -> httpx.TransportError:
+        # Whatever goes wrong once we are closed went wrong because of it.
+        return TransportClosed("the transport was closed meanwhile") if self._closed else error
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        state = "closed" if self._closed else f"{stats.in_use} in use, {stats.idle} idle of {stats.limit}"
+        return f"<Urllib3Transport {state}, {stats.opened} opened>"
+
+
+class _Content(httpx.SyncByteStream):
+    """Hand out a reply's content as it arrives, and the connection back when its end is known."""
+
+    def __init__(self, transport: Urllib3Transport, pool: Pool, connection: Connection, reply: ReplyReader) -> None:
+        self._transport = transport
+        self._pool = pool
+        self._reply = reply
+        # Popped by whoever ends it first, so that the place is given back exactly once.
+        self._held = [connection]
+
+    def __iter__(self) -> Iterator[bytes]:
+        reply = self._reply
+        while self._held:
+            try:
+                piece = reply.read()
+            except (OSError, Malformed, Truncated) as error:
+                self.close()
+                raise self._transport._read_failure(error) from error
+            except BaseException:
+                self.close()
+                raise
+            if reply.done:
+                self.close()
+            if piece:
+                yield piece
+
+    def close(self) -> None:
+        """Give the connection back: open if its reply was read whole, closed otherwise."""
+        try:
+            connection = self._held.pop()
+        except IndexError:
+            return
+        self._pool.give_back(
+            connection, reusable=self._reply.done and self._reply.keep_alive and connection.inbox.empty
+        )
+
+
+def _tls_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    if isinstance(verify, str):
+        directory = Path(verify).is_dir()
+        context = ssl.create_default_context(cafile=None if directory else verify, capath=verify if directory else None)
+    else:
+        context = httpx.create_ssl_context(verify=verify, trust_env=False)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,360 @@
+"""Proofs under threads: who runs together, what is conserved, who wakes. Gates instead of sleeps."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from cosyclient import (
+    BreakerConfig,
+    ClientClosed,
+    ClientConfig,
+    CosyClient,
+    CosyError,
+    DeadlineExceeded,
+    PacingConfig,
+    QueueConfig,
+    QueueFull,
+    RetryConfig,
+    Speech,
+)
+from tests.service import audio_of, item, text_in
+
+PATIENCE = 60.0
+"""Seconds after which a gate that never opens fails the test; no test is expected to get near it."""
+
+FAST = ClientConfig(pacing=PacingConfig(burst=100_000))
+
+
+def spoken(request: httpx.Request, *, keep: Callable[[dict[str, Any]], bool] = lambda _: True) -> httpx.Response:
+    texts = _texts(request)
+    results = [made for index, text in enumerate(texts) if keep(made := item(index, text))]
+    return httpx.Response(200, json={"results": results})
+
+
+def _texts(request: httpx.Request) -> list[str]:
+    import gzip
+    import json
+
+    packed = request.headers.get("content-encoding") == "gzip"
+    document = json.loads(gzip.decompress(request.content) if packed else request.content)
+    return list(document["texts"])
+
+
+@contextmanager
+def client(handler: Callable[[httpx.Request], httpx.Response], **arguments: Any) -> Iterator[CosyClient]:
+    arguments.setdefault("config", FAST)
+    arguments.setdefault("requests_per_second", 1e6)
+    made = CosyClient("http://mock.test", transport=httpx.MockTransport(handler), **arguments)
+    try:
+        yield made
+    finally:
+        made.close(drain=False)
+
+
+def test_fifty_calls_run_together_through_the_breaker() -> None:
+    """All fifty are inside the service at once: one breaker does not put them in a row."""
+    together = threading.Barrier(50, timeout=PATIENCE)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        together.wait()
+        return spoken(request)
+
+    with client(handler, max_batch=1, concurrency=50) as cosy, ThreadPoolExecutor(50) as threads:
+        speeches = list(threads.map(lambda n: cosy.synthesize(f"text {n}"), range(50)))
+        assert [text_in(speech) for speech in speeches] == [f"text {n}" for n in range(50)]
+
+
+def test_three_thousand_waiting_calls_travel_64_to_a_request() -> None:
+    """While the one worker is away, 3,000 threads queue; then every request but the last is full."""
+    everybody = threading.Event()
+    sizes: list[int] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert everybody.wait(PATIENCE)
+        sizes.append(len(_texts(request)))
+        return spoken(request)
+
+    config = ClientConfig(queue=QueueConfig(max_pending=4000), pacing=PacingConfig(burst=100))
+    with client(handler, concurrency=1, config=config, timeout=PATIENCE) as cosy:
+        futures = [cosy.submit(f"text {n}") for n in range(3000)]
+        everybody.set()
+        assert [text_in(future.result(PATIENCE)) for future in futures] == [f"text {n}" for n in range(3000)]
+    assert sum(sizes) == 3000
+    assert all(size == 64 for size in sizes[1:-1])
+    assert len(sizes) <= 1 + 3000 // 64 + 1
+
+
+def test_a_hundred_equal_calls_are_one_text() -> None:
+    """Those who come while it is under way share it; the service is paid once."""
+    aboard = threading.Event()
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert aboard.wait(PATIENCE)
+        asked.extend(_texts(request))
+        return spoken(request)
+
+    with client(handler) as cosy:
+        futures = [cosy.submit("same") for _ in range(100)]
+        aboard.set()
+        assert {text_in(future.result(PATIENCE)) for future in futures} == {"same"}
+    assert asked == ["same"]
+
+
+def test_who_gives_up_leaves_the_flight_to_the_others() -> None:
+    """The deadline of the one who came first passes; the one who joined takes over and gets the speech."""
+    given_up = threading.Event()
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.extend(_texts(request))
+        assert given_up.wait(PATIENCE)
+        return spoken(request)
+
+    with client(handler) as cosy:
+        leader = cosy.submit("same", timeout=0.05)
+        follower = cosy.submit("same", timeout=PATIENCE)
+        assert isinstance(leader.exception(PATIENCE), DeadlineExceeded)
+        given_up.set()
+        assert text_in(follower.result(PATIENCE)) == "same"
+    assert asked == ["same", "same"]
+
+
+def test_a_cancelled_text_is_not_sent() -> None:
+    """Taken back while it waits: its place is free at once, the service never hears of it."""
+    busy, free = threading.Event(), threading.Event()
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.extend(_texts(request))
+        busy.set()
+        assert free.wait(PATIENCE)
+        return spoken(request)
+
+    with client(handler, concurrency=1) as cosy:
+        first = cosy.submit("first")
+        assert busy.wait(PATIENCE)
+        second = cosy.submit("second")
+        assert second.cancel()
+        assert cosy.stats().pending == 1
+        free.set()
+        first.result(PATIENCE)
+        cosy.close()
+    assert asked == ["first"]
+
+
+def test_nothing_is_lost_in_ten_thousand_calls_with_random_faults() -> None:
+    """Every call ends, no body reaches another's caller, and permits, places, workers and futures all come back."""
+    dice = random.Random(20261122)
+    lock = threading.Lock()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        with lock:
+            roll = dice.random()
+        if roll < 0.05:
+            return httpx.Response(503, headers={"retry-after": "0"})
+        if roll < 0.10:
+            raise httpx.ReadError("reset")
+        if roll < 0.13:
+            raise httpx.ReadTimeout("slow")
+        if roll < 0.16:
+            return httpx.Response(200, content=b"\x8f garbage", headers={"content-type": "application/json"})
+        if roll < 0.18:
+            return httpx.Response(429, headers={"retry-after": "0.001"})
+        if roll < 0.20:
+            return spoken(request, keep=lambda made: made["index"] != 0)
+        if roll < 0.22:
+            return httpx.Response(400)
+        return spoken(request)
+
+    config = ClientConfig(
+        retry=RetryConfig(initial=0.0005, cap=0.001),
+        breaker=BreakerConfig(open_for=0.01, window=1.0, minimum_calls=10),
+        pacing=PacingConfig(burst=1000),
+        queue=QueueConfig(max_pending=300),
+    )
+    right: list[int] = []
+    failed: list[int | type[CosyError]] = []
+
+    def caller(number: int) -> None:
+        try:
+            speech = cosy.synthesize(f"text {number % 5000}", timeout=PATIENCE)
+            (right if text_in(speech) == f"text {number % 5000}" else failed).append(number)
+        except CosyError as error:
+            failed.append(type(error))
+
+    with client(handler, max_batch=8, concurrency=16, config=config) as cosy, ThreadPoolExecutor(64) as threads:
+        list(threads.map(caller, range(10_000)))
+        cosy.close()
+        stats = cosy.stats()
+    assert len(right) + len(failed) == 10_000
+    assert not [each for each in failed if isinstance(each, int)], "a body reached the wrong caller"
+    assert len(right) > 5_000
+    assert (stats.pending, stats.queued, stats.in_flight, stats.workers) == (0, 0, 0, 0)
+    assert stats.calls == 10_000
+
+
+def test_threads_return_to_the_start_after_close() -> None:
+    """Workers and timer are gone when `close` returns; making a client starts none."""
+    before = set(threading.enumerate())
+    with client(spoken) as cosy:
+        assert set(threading.enumerate()) == before
+        wait([cosy.submit(f"text {n}") for n in range(500)], PATIENCE)
+    assert set(threading.enumerate()) <= before
+
+
+def test_all_callers_wake_when_the_client_closes() -> None:
+    """Those under way, those queued and those waiting for a place: each gets `ClientClosed`, none is left."""
+    inside, over = threading.Event(), threading.Event()
+
+    class Hanging(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            inside.set()
+            assert over.wait(PATIENCE)
+            raise httpx.ReadError("closed")
+
+        def close(self) -> None:
+            over.set()
+
+    config = ClientConfig(queue=QueueConfig(max_pending=20))
+    cosy = CosyClient(
+        "http://mock.test", transport=Hanging(), concurrency=2, max_batch=4, config=config, timeout=PATIENCE
+    )
+    with ThreadPoolExecutor(40) as threads:
+        calls = [threads.submit(cosy.synthesize, f"text {n}") for n in range(40)]
+        assert inside.wait(PATIENCE)
+        while cosy.stats().pending < 20:
+            assert not over.wait(0.001)
+        cosy.close(drain=False)
+        errors = [call.exception(PATIENCE) for call in calls]
+    assert {type(error) for error in errors} == {ClientClosed}
+    assert cosy.stats().pending == 0
+
+
+def test_close_finishes_what_is_under_way() -> None:
+    """With drain, the default, every text accepted before is spoken."""
+    entered, free = threading.Event(), threading.Event()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        entered.set()
+        assert free.wait(PATIENCE)
+        return spoken(request)
+
+    config = ClientConfig(queue=QueueConfig(max_pending=20))
+    with client(handler, concurrency=1, max_batch=2, config=config) as cosy:
+        futures = [cosy.submit(f"text {n}") for n in range(9)]
+        assert entered.wait(PATIENCE)
+        closing = threading.Thread(target=cosy.close)
+        closing.start()
+        while True:
+            try:
+                cosy.submit("late").cancel()
+            except ClientClosed:
+                break
+        free.set()
+        closing.join(PATIENCE)
+        assert all(text_in(future.result(0)) == f"text {n}" for n, future in enumerate(futures))
+
+
+def test_a_full_queue_runs_the_caller() -> None:
+    """`caller_runs`: the one too many carries a batch on its own thread instead of waiting."""
+    busy, free = threading.Event(), threading.Event()
+    carriers: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        carriers.append(threading.current_thread().name)
+        if _texts(request) == ["first"]:
+            busy.set()
+            assert free.wait(PATIENCE)
+        return spoken(request)
+
+    config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="caller_runs"), pacing=PacingConfig(burst=100))
+    with client(handler, concurrency=1, max_connections=2, config=config) as cosy:
+        first = cosy.submit("first")
+        assert busy.wait(PATIENCE)
+        others = [cosy.submit(f"text {n}") for n in range(6)]
+        free.set()
+        assert [text_in(future.result(PATIENCE)) for future in others] == [f"text {n}" for n in range(6)]
+        assert text_in(first.result(PATIENCE)) == "first"
+    assert carriers.count(threading.current_thread().name) == 5
+
+
+def test_a_full_queue_rejects_when_told_to() -> None:
+    """`reject`: no waiting, and the message says what to change."""
+    entered, free = threading.Event(), threading.Event()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        entered.set()
+        assert free.wait(PATIENCE)
+        return spoken(request)
+
+    config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="reject"))
+    with client(handler, concurrency=1, config=config) as cosy:
+        first, second = cosy.submit("first"), cosy.submit("second")
+        with pytest.raises(QueueFull, match="queue.max_pending"):
+            cosy.submit("third")
+        free.set()
+        assert text_in(first.result(PATIENCE)) == "first"
+        assert text_in(second.result(PATIENCE)) == "second"
+
+
+def test_futures_nobody_waits_for_resolve_at_their_deadline() -> None:
+    """A service that hangs: the timer resolves each future, callbacks run, places come back."""
+    over = threading.Event()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert over.wait(PATIENCE)
+        return spoken(request)
+
+    heard: list[BaseException | None] = []
+    done = threading.Event()
+    with client(handler, concurrency=2) as cosy:
+        futures = [
+            cosy.submit(f"text {n}", lambda outcome: heard.append(outcome.error), timeout=0.05) for n in range(20)
+        ]
+        futures[-1].add_done_callback(lambda _: done.set())
+        assert all(isinstance(future.exception(PATIENCE), DeadlineExceeded) for future in futures)
+        assert done.wait(PATIENCE)
+        assert len(heard) == 20
+        assert cosy.stats().pending == 0
+        over.set()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_bulk_calls_share_a_client_without_mixing(ordered: bool) -> None:
+    """Eight jobs at once, each gets its own texts in its own order."""
+
+    def job(name: int) -> list[tuple[int, str]]:
+        texts = (f"job {name} text {n}" for n in range(200))
+        return [(outcome.index, text_in(outcome.unwrap())) for outcome in cosy.synthesize_many(texts, ordered=ordered)]
+
+    with client(spoken, config=ClientConfig(pacing=PacingConfig(burst=10_000))) as cosy:
+        with ThreadPoolExecutor(8) as threads:
+            jobs = list(threads.map(job, range(8)))
+    for name, outcomes in enumerate(jobs):
+        if ordered:
+            assert [index for index, _ in outcomes] == list(range(200))
+        assert sorted(outcomes) == [(n, f"job {name} text {n}") for n in range(200)]
+
+
+def test_a_callback_sees_its_callers_context() -> None:
+    """Context variables of the submitting code are there when the outcome is."""
+    from contextvars import ContextVar
+
+    request_id: ContextVar[str] = ContextVar("request_id")
+    request_id.set("r-1")
+    seen: list[str] = []
+    with client(spoken) as cosy:
+        future = cosy.submit("hello", lambda _: seen.append(request_id.get("lost")))
+        assert isinstance(future.result(PATIENCE), Speech)
+        assert audio_of("hello") == future.result().audio
+        cosy.close()
+    assert seen == ["r-1"]

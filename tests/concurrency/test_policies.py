@@ -1,0 +1,443 @@
+"""The policies among many threads: who is inside together, who passes, what is left over. No clock is read."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cosyclient.clock import Deadline, SystemClock
+from cosyclient.config import BreakerConfig, RetryConfig
+from cosyclient.errors import BulkheadFull, CircuitOpen, ClientClosed, Rejected
+from cosyclient.policies.breaker import Admission, Breaker
+from cosyclient.policies.budget import RetryBudget
+from cosyclient.policies.bulkhead import Bulkhead
+from cosyclient.policies.ratelimit import RateLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up; none needs them."""
+
+
+class Crew:
+    """Run *work(number)* in threads and keep what each returned or raised."""
+
+    def __init__(self, size: int, work: Callable[[int], object]) -> None:
+        self.results: list[object] = [None] * size
+        self.errors: list[BaseException | None] = [None] * size
+        self._work = work
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(size)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, number: int) -> None:
+        try:
+            self.results[number] = self._work(number)
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.errors[number] = error
+
+    def join(self) -> Crew:
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        assert not any(thread.is_alive() for thread in self._threads), "somebody never came back"
+        return self
+
+    def finish(self) -> list[object]:
+        """Wait for all and return their results; nobody may have raised."""
+        self.join()
+        assert [error for error in self.errors if error is not None] == []
+        return self.results
+
+
+class WatchedClock(SystemClock):
+    """Say when somebody is about to wait; whoever calls the bulkhead after that finds them in line."""
+
+    def __init__(self) -> None:
+        self.waiting = threading.Semaphore(0)
+
+    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+        self.waiting.release()
+        return super().wait(condition, seconds)
+
+    def see(self, count: int) -> None:
+        for _ in range(count):
+            assert self.waiting.acquire(timeout=PATIENCE)
+
+
+@pytest.fixture(autouse=True)
+def _impatient_interpreter() -> Iterator[None]:
+    """Let threads change places a thousand times more often, so that a race has its chance."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+# Bulkhead
+
+
+def bulkhead_of(limit: int, clock: SystemClock | None = None) -> Bulkhead:
+    return Bulkhead(limit, clock or SystemClock(), name="in flight", full=BulkheadFull)
+
+
+def soon() -> Deadline:
+    return Deadline.after(SystemClock(), PATIENCE)
+
+
+def test_limit_is_reached_and_never_passed() -> None:
+    bulkhead = bulkhead_of(8)
+    inside = threading.Barrier(8)
+    lock = threading.Lock()
+    running = most = 0
+
+    def work(_number: int) -> None:
+        nonlocal running, most
+        bulkhead.acquire(soon())
+        try:
+            with lock:
+                running += 1
+                most = max(most, running)
+            inside.wait(PATIENCE)  # passes only if eight are inside together
+            with lock:
+                running -= 1
+        finally:
+            bulkhead.release()
+
+    Crew(64, work).finish()
+    assert most == bulkhead.peak == 8
+    assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
+
+
+def test_first_come_is_first_served() -> None:
+    clock = WatchedClock()
+    bulkhead = bulkhead_of(1, clock)
+    assert bulkhead.try_acquire()
+    order: list[int] = []
+
+    def work(number: int) -> None:
+        bulkhead.acquire(soon())
+        order.append(number)
+        bulkhead.release()
+
+    crews = []
+    for number in range(20):
+        crews.append(Crew(1, lambda _, number=number: work(number)))  # type: ignore[misc]
+        clock.see(1)
+    bulkhead.release()
+    for crew in crews:
+        crew.finish()
+    assert order == list(range(20))
+
+
+def test_one_release_wakes_one() -> None:
+    clock = WatchedClock()
+    bulkhead = bulkhead_of(1, clock)
+    assert bulkhead.try_acquire()
+    served = threading.Semaphore(0)
+
+    def work(_number: int) -> None:
+        bulkhead.acquire(soon())
+        served.release()
+
+    crew = Crew(10, work)
+    clock.see(10)
+    for left in range(9, -1, -1):
+        bulkhead.release()
+        assert served.acquire(timeout=PATIENCE)
+        assert (bulkhead.waiting, bulkhead.in_use) == (left, 1)
+    crew.finish()
+    assert not clock.waiting.acquire(blocking=False)  # nobody woke for nothing and lay down again
+
+
+def test_whoever_gives_up_passes_the_turn_on() -> None:
+    clock = WatchedClock()
+    bulkhead = bulkhead_of(3, clock)
+    assert bulkhead.try_acquire(2)
+
+    def big(_number: int) -> None:
+        bulkhead.acquire(Deadline.after(clock, 0.05), 3)
+
+    def small(_number: int) -> None:
+        bulkhead.acquire(soon())
+
+    first = Crew(1, big)
+    clock.see(1)
+    second = Crew(1, small)  # one permit is free, but the big one is first in line until it gives up
+    second.finish()
+    assert isinstance(first.join().errors[0], BulkheadFull)
+    assert (bulkhead.in_use, bulkhead.waiting) == (3, 0)
+
+
+def test_growing_wakes_as_many_as_fit() -> None:
+    clock = WatchedClock()
+    bulkhead = bulkhead_of(1, clock)
+    assert bulkhead.try_acquire()
+    served = threading.Semaphore(0)
+
+    def work(_number: int) -> None:
+        bulkhead.acquire(soon())
+        served.release()
+
+    crew = Crew(5, work)
+    clock.see(5)
+    bulkhead.resize(4)
+    for _ in range(3):
+        assert served.acquire(timeout=PATIENCE)
+    assert (bulkhead.in_use, bulkhead.waiting) == (4, 2)
+    bulkhead.resize(6)
+    crew.finish()
+    assert (bulkhead.in_use, bulkhead.waiting) == (6, 0)
+
+
+def test_closing_wakes_everybody() -> None:
+    clock = WatchedClock()
+    bulkhead = bulkhead_of(1, clock)
+    assert bulkhead.try_acquire()
+    crew = Crew(50, lambda _: bulkhead.acquire(Deadline(float("inf"), clock)))
+    clock.see(50)
+    bulkhead.close()
+    errors = crew.join().errors
+    assert all(isinstance(error, ClientClosed) for error in errors)
+    assert len({id(error) for error in errors}) == 50  # one each: a shared one would collect all their tracebacks
+    assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
+
+
+def test_permits_are_conserved_in_any_disorder() -> None:
+    bulkhead = bulkhead_of(5)
+    clock = SystemClock()
+
+    def work(number: int) -> int:
+        dice = random.Random(number)
+        refused = 0
+        for _ in range(300):
+            count = dice.randint(1, 3)
+            try:
+                bulkhead.acquire(Deadline.after(clock, dice.choice([0.0, 0.0002, PATIENCE])), count)
+            except BulkheadFull:
+                refused += 1
+                continue
+            try:
+                assert bulkhead.in_use <= 7
+                if dice.random() < 0.1:
+                    bulkhead.resize(dice.randint(3, 7))
+            finally:
+                bulkhead.release(count)
+        return refused
+
+    Crew(16, work).finish()
+    assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
+    assert bulkhead.peak <= 7
+    assert bulkhead.try_acquire(bulkhead.limit)
+
+
+# Breaker
+
+
+def breaker_of(**knobs: float) -> Breaker:
+    return Breaker(BreakerConfig(**knobs), name="tts-1", uniform=lambda low, high: (low + high) / 2)  # type: ignore[arg-type]
+
+
+def open_at(breaker: Breaker, now: float) -> None:
+    for _ in range(20):
+        breaker.admit(now).failure(now)
+    assert breaker.state == "open"
+
+
+def test_fifty_calls_are_inside_together() -> None:
+    """Fifty calls of 0.2 s take 0.2 s, not 10 s: all fifty must be between admission and report at one instant."""
+    breaker = breaker_of()
+    inside = threading.Barrier(50)
+
+    def call(_number: int) -> None:
+        admission = breaker.admit(0.0)
+        inside.wait(PATIENCE)
+        admission.success(0.2)
+
+    Crew(50, call).finish()
+    assert repr(breaker) == "<Breaker tts-1: closed, 0 of 50 failed>"
+
+
+@pytest.mark.parametrize("probes", [1, 5, 17])
+def test_exactly_the_permitted_probes_of_a_hundred_pass(probes: int) -> None:
+    breaker = breaker_of(probes=probes)
+    open_at(breaker, 0.0)
+    start, verdict = threading.Barrier(100), threading.Event()
+    decided = threading.Semaphore(0)
+
+    def call(_number: int) -> bool:
+        start.wait(PATIENCE)
+        try:
+            admission = breaker.admit(30.0)
+        except CircuitOpen:
+            decided.release()
+            return False
+        decided.release()
+        assert verdict.wait(PATIENCE)
+        admission.success(31.0)
+        return True
+
+    crew = Crew(100, call)
+    for _ in range(100):  # the rejected are told while every probe is still out: nobody queues behind a probe
+        assert decided.acquire(timeout=PATIENCE)
+    assert breaker.state == "half-open"
+    verdict.set()
+    assert crew.finish().count(True) == probes
+    assert breaker.state == "closed"
+
+
+def test_ignored_probes_go_round_until_somebody_reports() -> None:
+    breaker = breaker_of(probes=3)
+    open_at(breaker, 0.0)
+    lock = threading.Lock()
+    out = most = 0
+
+    def call(_number: int) -> None:
+        nonlocal out, most
+        for _ in range(200):
+            try:
+                admission = breaker.admit(30.0)
+            except CircuitOpen:
+                continue
+            with lock:
+                out += 1
+                most = max(most, out)
+            with lock:
+                out -= 1
+            admission.ignore()
+
+    Crew(20, call).finish()
+    assert 1 <= most <= 3
+    assert repr(breaker) == "<Breaker tts-1: half-open, 3 of 3 permits left, 0 failed>"
+
+
+def test_stale_successes_do_not_close_it_and_stale_failures_do_not_move_its_time() -> None:
+    breaker = breaker_of()
+    stragglers = [breaker.admit(0.0) for _ in range(100)]
+    open_at(breaker, 0.0)
+
+    def late(number: int) -> None:
+        if number % 2:
+            stragglers[number].success(20.0)
+        else:
+            stragglers[number].failure(20.0, 500.0)
+
+    Crew(100, late).finish()
+    with pytest.raises(CircuitOpen) as refusal:
+        breaker.check(20.0)
+    assert refusal.value.retry_after == 10.0
+
+
+def test_one_admission_reported_by_many_counts_once() -> None:
+    breaker = breaker_of(minimum_calls=1000)
+    for _ in range(20):
+        admission = breaker.admit(0.0)
+        Crew(8, lambda number, admission=admission: _report(admission, number)).finish()  # type: ignore[misc]
+    assert breaker._window.calls <= 20
+
+
+def _report(admission: Admission, number: int) -> None:
+    (lambda: admission.success(0.0), lambda: admission.failure(0.0), admission.ignore)[number % 3]()
+
+
+def test_changes_are_told_in_order_among_threads() -> None:
+    told: list[tuple[str, str]] = []
+    breaker = Breaker(
+        BreakerConfig(minimum_calls=3, open_for=0.001, probes=2),
+        name="tts-1",
+        on_change=lambda old, new: told.append((old, new)),
+    )
+
+    def work(number: int) -> None:
+        dice = random.Random(number)
+        for step in range(500):
+            now = step * 0.01
+            try:
+                admission = breaker.admit(now)
+            except CircuitOpen:
+                continue
+            try:
+                if dice.random() < 0.5:
+                    admission.failure(now)
+                elif dice.random() < 0.9:
+                    admission.success(now)
+            finally:
+                admission.ignore()
+
+    Crew(12, work).finish()
+    assert len(told) > 3
+    assert told[0] == ("closed", "open")
+    assert all(before[1] == after[0] for before, after in pairwise(told))
+    assert told[-1][1] == breaker.state == breaker.breaker.current_state
+
+
+# Budget and limiter
+
+
+def test_budget_stays_in_its_bounds_and_its_books_balance() -> None:
+    budget = RetryBudget(RetryConfig(budget=100))
+
+    def work(number: int) -> None:
+        dice = random.Random(number)
+        for _ in range(2000):
+            cost = budget.withdraw(throttled=dice.random() < 0.5)
+            assert cost in (0, 5, 14)
+            assert 0 <= budget.available <= 100
+            if cost:
+                budget.deposit(cost)
+
+    Crew(10, work).finish()
+    assert budget.available == 100
+
+
+def test_budget_is_spent_exactly_once() -> None:
+    budget = RetryBudget(RetryConfig(budget=500))
+    taken = Crew(10, lambda _: sum(budget.withdraw(throttled=True) for _ in range(200))).finish()
+    assert sum(taken) == 500  # type: ignore[arg-type]
+    assert budget.available == 0
+
+
+def test_pace_is_kept_among_threads() -> None:
+    limiter = RateLimiter(rate=100.0, burst=10)
+
+    def work(_number: int) -> list[float]:
+        return [limiter.reserve(5.0).at for _ in range(50)]
+
+    crew = Crew(10, work)
+    instants = sorted(at for result in crew.finish() for at in result)  # type: ignore[attr-defined]
+    assert instants == pytest.approx([5.0] * 10 + [5.0 + step * 0.01 for step in range(1, 491)])
+
+
+def test_holds_and_cancels_among_threads_break_no_promise() -> None:
+    limiter = RateLimiter(rate=1000.0, burst=5)
+
+    def work(number: int) -> list[float]:
+        dice = random.Random(number)
+        granted = []
+        for _ in range(200):
+            roll = dice.random()
+            if roll < 0.02:
+                limiter.hold(5.0, dice.random() * 0.1)
+            elif roll < 0.04:
+                limiter.drain(5.0)
+            try:
+                place = limiter.reserve(5.0, max_wait=dice.choice([0.0, 10.0]))
+            except Rejected:
+                continue
+            if roll > 0.9:
+                limiter.cancel(place)
+            else:
+                granted.append(place.at)
+        return granted
+
+    crew = Crew(10, work)
+    instants = sorted(at for result in crew.finish() for at in result)  # type: ignore[attr-defined]
+    assert len(instants) > 100
+    for first, start in enumerate(instants):
+        for more, at in enumerate(instants[first:], start=1):
+            assert more <= 1000.0 * (at - start) + 5 + 1e-6

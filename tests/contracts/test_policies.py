@@ -1,0 +1,218 @@
+"""What every policy that hands something out must answer: does all of it come back, is the deadline obeyed, is the
+decision a pure function of time? A new policy earns its place by one more row in ``ISSUERS``.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyclient.clock import Deadline
+from cosyclient.config import BreakerConfig, RetryConfig
+from cosyclient.errors import BulkheadFull, CircuitOpen, RateLimited, Rejected, Throttled
+from cosyclient.policies.breaker import Breaker
+from cosyclient.policies.budget import RetryBudget
+from cosyclient.policies.bulkhead import Bulkhead
+from cosyclient.policies.ratelimit import RateLimiter
+from cosyclient.policies.retry import RetryPolicy
+from cosyclient.testing import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FREE = 4
+"""How many each issuer below hands out at once before it refuses."""
+
+
+class Issuer(Protocol):
+    """Hand out and take back, whatever it is called in the policy."""
+
+    def take(self, deadline: Deadline) -> Any:
+        """Return what was handed out, or raise `Rejected`."""
+
+    def give_back(self, token: Any) -> None:
+        """Return *token* unused."""
+
+    def status(self) -> object:
+        """Return everything that can be seen of the state."""
+
+
+class BulkheadIssuer:
+    def __init__(self, clock: FakeClock) -> None:
+        self.policy = Bulkhead(FREE, clock, name="in flight", full=BulkheadFull)
+
+    def take(self, deadline: Deadline) -> Any:
+        self.policy.acquire(deadline)
+
+    def give_back(self, token: Any) -> None:
+        self.policy.release()
+
+    def status(self) -> object:
+        return (self.policy.in_use, self.policy.waiting, self.policy.limit)
+
+
+class LimiterIssuer:
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.policy = RateLimiter(rate=0.01, burst=FREE)
+
+    def take(self, deadline: Deadline) -> Any:
+        return self.policy.reserve(self.clock.now(), max_wait=deadline.remaining)
+
+    def give_back(self, token: Any) -> None:
+        self.policy.cancel(token)
+
+    def status(self) -> object:
+        places = [self.policy.reserve(self.clock.now()) for _ in range(FREE + 1)]
+        for place in reversed(places):
+            self.policy.cancel(place)
+        return [place.at for place in places]
+
+
+class BudgetIssuer:
+    def __init__(self, clock: FakeClock) -> None:
+        self.policy = RetryBudget(RetryConfig(budget=5 * FREE))
+
+    def take(self, deadline: Deadline) -> Any:
+        cost = self.policy.withdraw(throttled=True)
+        if not cost:
+            raise Rejected
+        return cost
+
+    def give_back(self, token: Any) -> None:
+        self.policy.deposit(token)
+
+    def status(self) -> object:
+        return self.policy.available
+
+
+class ProbeIssuer:
+    """Issue the probe permits of a breaker that has just turned half-open."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.policy = Breaker(
+            BreakerConfig(minimum_calls=1, probes=FREE, open_for=100.0), name="tts-1", uniform=lambda low, _: low
+        )
+        self.policy.admit(clock.now() - 90.0).failure(clock.now() - 90.0)
+        self.policy.admit(clock.now()).ignore()
+
+    def take(self, deadline: Deadline) -> Any:
+        return self.policy.admit(self.clock.now())
+
+    def give_back(self, token: Any) -> None:
+        token.ignore()
+
+    def status(self) -> object:
+        return repr(self.policy)
+
+
+ISSUERS: dict[str, Callable[[FakeClock], Issuer]] = {
+    "bulkhead": BulkheadIssuer,
+    "rate limiter": LimiterIssuer,
+    "retry budget": BudgetIssuer,
+    "breaker, half-open": ProbeIssuer,
+}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=ISSUERS)
+def issuer(request: pytest.FixtureRequest, clock: FakeClock) -> Issuer:
+    return ISSUERS[request.param](clock)
+
+
+def test_all_that_is_free_is_handed_out_at_once(issuer: Issuer, clock: FakeClock) -> None:
+    started = clock.now()
+    for _ in range(FREE):
+        issuer.take(Deadline.after(clock, 0.0))
+    assert clock.now() == started
+
+
+def test_everything_comes_back(issuer: Issuer, clock: FakeClock) -> None:
+    before = issuer.status()
+    for _ in range(3):
+        tokens = [issuer.take(Deadline.after(clock, 1.0)) for _ in range(FREE)]
+        assert issuer.status() != before
+        for token in reversed(tokens):
+            issuer.give_back(token)
+        assert issuer.status() == before
+
+
+def test_refusal_takes_nothing(issuer: Issuer, clock: FakeClock) -> None:
+    tokens = [issuer.take(Deadline.after(clock, 1.0)) for _ in range(FREE)]
+    before = issuer.status()
+    for _ in range(10):
+        with pytest.raises(Rejected):
+            issuer.take(Deadline.after(clock, 0.0))
+    assert issuer.status() == before
+    issuer.give_back(tokens.pop())
+    issuer.take(Deadline.after(clock, 0.0))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 30.0])
+def test_refusal_comes_at_the_deadline_at_the_latest(issuer: Issuer, clock: FakeClock, seconds: float) -> None:
+    for _ in range(FREE):
+        issuer.take(Deadline.after(clock, 0.0))
+    deadline = Deadline.after(clock, seconds)
+    with pytest.raises(Rejected) as refusal:
+        issuer.take(deadline)
+    assert clock.now() <= deadline.at
+    assert not refusal.value.sent
+    assert not refusal.value.retryable
+    assert not refusal.value.endpoint_fault
+
+
+@pytest.mark.parametrize("kind", ISSUERS)
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["take", "take", "give"]), st.floats(0.0, 120.0)), max_size=40))
+def test_same_times_same_decisions(kind: str, script: list[tuple[str, float]]) -> None:
+    def play() -> list[object]:
+        clock = FakeClock()
+        issuer = ISSUERS[kind](clock)
+        tokens: list[Any] = []
+        seen: list[object] = []
+        for step, gap in script:
+            clock.advance(gap)
+            if step == "take":
+                try:
+                    tokens.append(issuer.take(Deadline.after(clock, gap)))
+                except Rejected as refusal:
+                    seen.append((str(refusal), refusal.retry_after))
+            elif tokens:
+                issuer.give_back(tokens.pop(0))
+            seen.append(issuer.status())
+            seen.append(clock.now())
+        return seen
+
+    assert play() == play()
+
+
+@settings(deadline=None)
+@given(st.integers(), st.lists(st.tuples(st.none() | st.floats(0.0, 100.0), st.floats(0.0, 200.0)), max_size=10))
+def test_schedule_is_a_function_of_its_dice(seed: int, script: list[tuple[float | None, float]]) -> None:
+    def play() -> list[float | None]:
+        dice = random.Random(seed)
+        policy = RetryPolicy(RetryConfig(), 5, jitter=lambda top: dice.uniform(0.0, top), uniform=dice.uniform)
+        schedule = policy.schedule()
+        return [schedule.next_wait(Throttled(retry_after=asked), remaining=left) for asked, left in script]
+
+    waits = play()
+    assert waits == play()
+    assert all(wait is None or wait < left for wait, (_, left) in zip(waits, script, strict=True))
+
+
+def test_refusals_say_when_to_come_back(clock: FakeClock) -> None:
+    for issuer, kind in ((LimiterIssuer(clock), RateLimited), (ProbeIssuer(clock), CircuitOpen)):
+        for _ in range(FREE):
+            issuer.take(Deadline.after(clock, 0.0))
+        with pytest.raises(kind) as refusal:
+            issuer.take(Deadline.after(clock, 0.0))
+        assert refusal.value.retry_after == pytest.approx(100.0)

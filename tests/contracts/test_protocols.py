@@ -1,0 +1,278 @@
+"""The contract of every wire protocol; the next one adds a row to `FACES`, and its service's side of the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient.config import WireConfig
+from cosyclient.errors import (
+    BadRequest,
+    BadUtterance,
+    CosyError,
+    DecodeError,
+    NotFound,
+    ServiceError,
+    ServiceFault,
+    Throttled,
+    TooLarge,
+    TransportError,
+    Unauthorized,
+)
+from cosyclient.models import Speech, Utterance, VoiceSettings, WireReply, WireRequest
+from cosyclient.protocols import PROTOCOLS, protocol_for
+from cosyclient.protocols.base import Quota
+from cosyclient.testing import ScriptedReply
+from tests.protocols import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """Say how one protocol's service answers, in one of its forms.
+
+    *whole* gives the body that answers so many texts with `wire.tagged_wav` of each position; *media_type* is its type.
+    *keeps* says whether items before a cut are known to be whole.
+    """
+
+    protocol: str
+    form: str
+    media_type: str
+    whole: Callable[[int], bytes]
+    keeps: bool
+    most: int = 64
+
+    def reply(self, body: bytes, split: int = 0) -> ScriptedReply:
+        """Return a success with this body, in pieces of *split* bytes."""
+        return ScriptedReply(200, {"Content-Type": self.media_type}, wire.pieces(body, split))
+
+    def __str__(self) -> str:
+        return f"{self.protocol}-{self.form}"
+
+
+FACES = [
+    Face(protocol="batch", form="frames", media_type=wire.FRAMES_TYPE, whole=wire.frames_body, keeps=True),
+    Face(
+        protocol="batch",
+        form="json",
+        media_type="application/json; charset=utf-8",
+        whole=lambda count: wire.json_body([wire.result(index) for index in range(count)]),
+        keeps=False,
+    ),
+    Face(
+        protocol="batch",
+        form="array",
+        media_type="application/json",
+        whole=lambda count: (
+            b"[" + b",".join(b'"%b"' % wire.result(index)["audio_data"].encode() for index in range(count)) + b"]"
+        ),
+        keeps=False,
+    ),
+]
+
+faces = pytest.mark.parametrize("face", FACES, ids=str)
+names = pytest.mark.parametrize("name", sorted(PROTOCOLS))
+
+
+def take(
+    name: str, reply: WireReply, utterances: Sequence[Utterance]
+) -> tuple[dict[int, Speech | CosyError], CosyError | None]:
+    """Return what a protocol makes of a reply, and the error that ended it; no position may come twice."""
+    found: dict[int, Speech | CosyError] = {}
+    try:
+        for position, outcome in protocol_for(name, WireConfig()).decode(reply, utterances, wall=0.0):
+            assert position not in found
+            assert 0 <= position < len(utterances)
+            found[position] = outcome
+    except CosyError as error:
+        return found, error
+    return found, None
+
+
+def assert_own_audio(found: dict[int, Any], utterances: Sequence[Utterance]) -> None:
+    """Check that each speech is that of its text and plausible."""
+    for position, speech in found.items():
+        assert isinstance(speech, Speech)
+        assert speech.audio == wire.tagged_wav(position)
+        assert speech.duration == pytest.approx(0.01 * (position + 1))
+        assert speech.fingerprint == utterances[position].fingerprint
+
+
+def test_every_protocol_has_a_face_here() -> None:
+    """A protocol in the registry is held to this contract."""
+    assert {face.protocol for face in FACES} == set(PROTOCOLS)
+    assert all(protocol_for(name, WireConfig()).name == name for name in PROTOCOLS)
+
+
+# --- requests ---
+
+
+@names
+def test_encoding_is_repeatable_and_carries_its_key(name: str) -> None:
+    """A retry is the same bytes, and the service can tell that it is one."""
+    utterances = wire.texts(3)
+    first, again = (protocol_for(name, WireConfig()).encode(utterances, key="key-1") for _ in range(2))
+    assert isinstance(first, WireRequest)
+    assert first == again
+    assert any("key-1" in value for _, value in first.headers)
+    assert not any(field.lower() in ("authorization", "host", "content-length") for field, _ in first.headers)
+
+
+@names
+def test_weights_bound_the_body(name: str) -> None:
+    """A batch sealed by weight never exceeds what the service takes."""
+    protocol = protocol_for(name, WireConfig(gzip_above_bytes=None))
+    for text in ("a", '"\\' * 2048, "字" * 4096, "😀" * 4096, "\n\t" * 100 + "."):
+        for count in (1, 2, 7):
+            utterances = [Utterance(text, VoiceSettings(instruct='"' * 500, voice="晓晓"))] * count
+            assert len(protocol.encode(utterances, key="k").body) <= sum(map(protocol.weigh, utterances))
+
+
+@names
+def test_nothing_is_encoded_for_bad_input(name: str) -> None:
+    """What no service would take does not become a request."""
+    with pytest.raises(BadUtterance):
+        protocol_for(name, WireConfig()).encode([Utterance(" ", VoiceSettings())], key="k")
+    if max(face.most for face in FACES if face.protocol == name) > 1:
+        mixed = [Utterance("a", VoiceSettings(speed=speed)) for speed in (1.0, 1.2)]
+        with pytest.raises(BadUtterance):
+            protocol_for(name, WireConfig()).encode(mixed, key="k")
+
+
+# --- replies: success is status, media type, complete body and plausible audio ---
+
+
+@faces
+@pytest.mark.parametrize("split", [0, 1, 1000])
+def test_a_whole_reply_is_every_texts_speech(face: Face, split: int) -> None:
+    """Every position once, each with its own audio."""
+    for count in {1, min(3, face.most)}:
+        utterances = wire.texts(count)
+        found, error = take(face.protocol, face.reply(face.whole(count), split), utterances)
+        assert error is None
+        assert set(found) == set(range(count))
+        assert_own_audio(found, utterances)
+
+
+@faces
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_reply_that_breaks_off_may_be_tried_again(face: Face, broken: bool) -> None:
+    """What was whole stands, the rest is an error that is retryable and counts against the endpoint."""
+    utterances = wire.texts(min(3, face.most))
+    body = face.whole(len(utterances))
+    kept = set()
+    for cut in (*range(0, len(body), 61), len(body) - 1):
+        pieces: list[bytes | Exception] = [body[:cut], *([TransportError("reset")] if broken else [])]
+        found, error = take(face.protocol, ScriptedReply(200, {"Content-Type": face.media_type}, pieces), utterances)
+        assert_own_audio(found, utterances)
+        assert isinstance(error, TransportError if broken else DecodeError)
+        assert (error.retryable, error.sent, error.endpoint_fault) == (True, True, True)
+        kept.add(len(found))
+    assert max(kept) == (len(utterances) if face.keeps else 0)
+
+
+@faces
+def test_a_reply_for_another_number_of_texts_is_refused(face: Face) -> None:
+    """Audio is never handed to a text by guess."""
+    if face.most == 1:
+        pytest.skip("one text a request")
+    for sent, answered in ((2, 1), (2, 3), (1, 0)):
+        utterances = wire.texts(sent)
+        found, error = take(face.protocol, face.reply(face.whole(answered)), utterances)
+        assert_own_audio(found, utterances)
+        assert isinstance(error, DecodeError)
+        assert not error.retryable
+
+
+@faces
+@pytest.mark.parametrize("media_type", ["text/html", "", "application/octet-stream", "image/png"])
+def test_the_media_type_counts_and_not_the_status(face: Face, media_type: str) -> None:
+    """A body under another label is not believed, not even a right one."""
+    reply = ScriptedReply(200, {"Content-Type": media_type}, [face.whole(1)])
+    found, error = take(face.protocol, reply, wire.texts(1))
+    assert found == {}
+    assert isinstance(error, DecodeError)
+    assert error.retryable
+
+
+@faces
+def test_silence_and_noise_are_no_speech(face: Face) -> None:
+    """Audio is looked at before it is handed on."""
+    for body in (b"", b"\0" * 1000, b"[" * 1000, b'{"results":[{"index":0,"status":"success","audio_data":""}]}'):
+        found, error = take(face.protocol, face.reply(body), wire.texts(1))
+        for outcome in found.values():
+            assert isinstance(outcome, DecodeError)
+            assert outcome.retryable
+        assert found or isinstance(error, DecodeError)
+
+
+# --- refusals ---
+
+
+@names
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable", "endpoint_fault"),
+    [
+        (302, ServiceError, False, False),
+        (400, BadRequest, False, False),
+        (401, Unauthorized, False, False),
+        (404, NotFound, False, False),
+        (408, ServiceError, True, False),
+        (413, TooLarge, False, False),
+        (422, BadRequest, False, False),
+        (425, ServiceError, True, False),
+        (429, Throttled, True, False),
+        (500, ServiceFault, True, True),
+        (501, ServiceFault, False, True),
+        (502, ServiceFault, True, True),
+        (503, ServiceFault, True, True),
+        (504, ServiceFault, True, True),
+    ],
+)
+def test_refusals_are_classified(
+    name: str, status: int, kind: type[ServiceError], retryable: bool, endpoint_fault: bool
+) -> None:
+    """Section 8 of the protocol reference, rule 5; what the service answered is on the error."""
+    reply = ScriptedReply(status, {"X-Request-Id": "r-1", "Retry-After": "3"}, [b"whatever"])
+    found, error = take(name, reply, wire.texts(2))
+    assert found == {}
+    assert isinstance(error, ServiceError)
+    assert type(error) is kind
+    assert (error.retryable, error.endpoint_fault, error.sent) == (retryable, endpoint_fault, True)
+    assert (error.status, error.request_id, error.retry_after) == (status, "r-1", 3.0)
+
+
+@names
+def test_quotas_are_announced_or_not(name: str) -> None:
+    """No header is no information."""
+    protocol = protocol_for(name, WireConfig())
+    assert protocol.quota(ScriptedReply(200)) is None
+    limited = ScriptedReply(429, {"RateLimit-Policy": '"ip";q=100;w=1', "RateLimit": '"ip";r=0;t=1'})
+    assert protocol.quota(limited) == Quota(limit=100, window=1, remaining=0, reset=1)
+
+
+@faces
+def test_no_error_shows_text_or_audio(face: Face) -> None:
+    """Errors are logged."""
+    utterances = wire.texts(min(2, face.most))
+    body = face.whole(len(utterances))
+    replies = [
+        face.reply(body[:-40]),
+        face.reply(body[50:]),
+        ScriptedReply(500, {"Content-Type": "text/plain"}, [b"x"]),
+    ]
+    replies += [
+        ScriptedReply(status, {"Content-Type": "text/plain"}, [utterances[0].text.encode()]) for status in (400, 500)
+    ]
+    for reply in replies:
+        _, error = take(face.protocol, reply, utterances)
+        assert error is not None
+        shown = f"{error} {error!r}"
+        assert len(shown) < 700
+        assert not any(utterance.text.strip() in shown for utterance in utterances)
+        assert "RIFF" not in shown
+        assert "UklGR" not in shown

@@ -1,0 +1,1 @@
+"""The emulator against the definition of the batch protocol, over real sockets."""

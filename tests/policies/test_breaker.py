@@ -1,0 +1,511 @@
+"""When the breaker opens, whom it lets probe, whose results count, and that listeners cannot harm it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import pybreaker
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyclient.config import BreakerConfig
+from cosyclient.errors import CircuitOpen
+from cosyclient.policies.breaker import Admission, Breaker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOW = 1000.0
+
+
+def make(uniform: Callable[[float, float], float] = lambda low, high: (low + high) / 2, **knobs: Any) -> Breaker:
+    """Return a breaker whose jitter draws the middle, unless told otherwise."""
+    on_change = knobs.pop("on_change", None)
+    return Breaker(BreakerConfig(**knobs), name="tts-1", uniform=uniform, on_change=on_change)
+
+
+def feed(breaker: Breaker, now: float, *, good: int = 0, bad: int = 0) -> None:
+    for _ in range(good):
+        breaker.admit(now).success(now)
+    for _ in range(bad):
+        breaker.admit(now).failure(now)
+
+
+def opened(now: float = NOW, **knobs: Any) -> Breaker:
+    """Return a breaker that opened at *now* for 30 s."""
+    breaker = make(**knobs)
+    feed(breaker, now, bad=20)
+    assert breaker.state == "open"
+    return breaker
+
+
+def probing(count: int = 5, now: float = NOW + 30.0, **knobs: Any) -> tuple[Breaker, list[Admission]]:
+    """Return a half-open breaker and *count* of its probes."""
+    breaker = opened(**knobs)
+    return breaker, [breaker.admit(now) for _ in range(count)]
+
+
+def rejection(breaker: Breaker, now: float) -> float:
+    """Return the Retry-After with which both `check` and `admit` reject at *now*."""
+    with pytest.raises(CircuitOpen) as checked:
+        breaker.check(now)
+    with pytest.raises(CircuitOpen) as admitted:
+        breaker.admit(now)
+    assert checked.value.retry_after == admitted.value.retry_after
+    assert admitted.value.retry_after is not None
+    assert not admitted.value.sent
+    return admitted.value.retry_after
+
+
+# Closed
+
+
+def test_opens_at_half_of_twenty() -> None:
+    breaker = make()
+    feed(breaker, NOW, good=10, bad=9)
+    assert breaker.state == "closed"
+    feed(breaker, NOW, bad=1)
+    assert breaker.state == "open"
+
+
+def test_stays_closed_just_below_the_rate() -> None:
+    breaker = make()
+    feed(breaker, NOW, good=51, bad=49)
+    assert breaker.state == "closed"
+    feed(breaker, NOW, bad=2)
+    assert breaker.state == "open"
+
+
+def test_too_few_calls_decide_nothing() -> None:
+    breaker = make()
+    feed(breaker, NOW, bad=19)
+    assert breaker.state == "closed"
+
+
+def test_success_that_makes_the_calls_enough_opens_too() -> None:
+    breaker = make()
+    feed(breaker, NOW, bad=19)
+    feed(breaker, NOW, good=1)
+    assert breaker.state == "open"
+
+
+def test_counts_failures_not_runs_of_them() -> None:
+    breaker = make()
+    for _ in range(4):
+        feed(breaker, NOW, bad=4, good=1)  # pybreaker's own counter would stay closed for ever
+    assert breaker.state == "open"
+
+
+def test_failures_older_than_the_window_are_forgotten() -> None:
+    breaker = make()
+    feed(breaker, NOW, bad=19)
+    feed(breaker, NOW + 30.0, bad=19)
+    assert breaker.state == "closed"
+    feed(breaker, NOW + 31.0, bad=1)
+    assert breaker.state == "open"
+
+
+def test_ignored_calls_do_not_count() -> None:
+    breaker = make()
+    feed(breaker, NOW, bad=19)
+    for _ in range(50):
+        breaker.admit(NOW).ignore()
+    assert breaker.state == "closed"
+    feed(breaker, NOW, bad=1)
+    assert breaker.state == "open"
+
+
+@pytest.mark.parametrize("second", ["success", "failure", "ignore"])
+@pytest.mark.parametrize("first", ["success", "failure", "ignore"])
+def test_only_the_first_report_of_an_admission_counts(first: str, second: str) -> None:
+    def report(admission: Admission, kind: str) -> None:
+        if kind == "ignore":
+            admission.ignore()
+        else:
+            getattr(admission, kind)(NOW)
+
+    breaker, other = make(), make()
+    for each in (breaker, other):
+        admission = each.admit(NOW)
+        report(admission, first)
+        if each is breaker:
+            report(admission, second)
+    assert repr(breaker) == repr(other)
+
+
+def test_check_takes_nothing() -> None:
+    breaker = opened(probes=1)
+    for _ in range(10):
+        breaker.check(NOW + 30.0)
+    assert breaker.state == "open"
+    breaker.admit(NOW + 30.0)
+    assert rejection(breaker, NOW + 30.0) == 30.0
+
+
+# Open
+
+
+def test_open_rejects_with_the_time_left() -> None:
+    breaker = opened()
+    assert rejection(breaker, NOW) == 30.0
+    assert rejection(breaker, NOW + 29.5) == 0.5
+    with pytest.raises(CircuitOpen, match=r"^tts-1: breaker is open, next probe in 12\.5 s$"):
+        breaker.check(NOW + 17.5)
+
+
+@pytest.mark.parametrize(("draw", "span"), [(min, 27.0), (max, 33.0)])
+def test_open_time_varies_by_the_jitter(draw: Callable[[float, float], float], span: float) -> None:
+    assert rejection(opened(uniform=draw), NOW) == pytest.approx(span)
+
+
+def test_default_jitter_stays_within_its_share() -> None:
+    config = BreakerConfig(minimum_calls=1)
+    spans = set()
+    for _ in range(200):
+        breaker = Breaker(config, name="tts-1")
+        breaker.admit(0.0).failure(0.0)
+        spans.add(rejection(breaker, 0.0))
+    assert 27.0 <= min(spans) < 28.0
+    assert 32.0 < max(spans) <= 33.0
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "span"),
+    [
+        (None, 30.0),
+        (5.0, 30.0),
+        (90.0, 90.0),
+        (-90.0, 30.0),
+        (math.nan, 30.0),
+        (math.inf, 3600.0),
+        (1e9, 3600.0),
+    ],
+)
+def test_retry_after_lengthens_the_open_time(retry_after: float | None, span: float) -> None:
+    breaker = make(minimum_calls=1)
+    breaker.admit(NOW).failure(NOW, retry_after)
+    assert rejection(breaker, NOW) == span
+
+
+def test_retry_after_of_an_earlier_failure_still_counts() -> None:
+    breaker = make(minimum_calls=2)
+    breaker.admit(NOW).failure(NOW, 90.0)
+    breaker.admit(NOW).failure(NOW + 10.0)
+    assert rejection(breaker, NOW + 10.0) == 80.0
+
+
+# Whose results count
+
+
+def test_stale_failure_does_not_prolong_the_outage() -> None:
+    breaker = make()
+    stragglers = [breaker.admit(NOW) for _ in range(5)]
+    feed(breaker, NOW, bad=20)
+    for straggler in stragglers:
+        straggler.failure(NOW + 20.0, 500.0)
+    assert rejection(breaker, NOW + 20.0) == 10.0
+    breaker.admit(NOW + 30.0)
+    assert breaker.state == "half-open"
+
+
+@pytest.mark.parametrize("report", ["success", "failure"])
+def test_stale_result_decides_nothing_half_open(report: str) -> None:
+    breaker = make()
+    stragglers = [breaker.admit(NOW) for _ in range(50)]
+    feed(breaker, NOW, bad=20)
+    breaker.admit(NOW + 30.0)
+    for straggler in stragglers:
+        getattr(straggler, report)(NOW + 30.0)
+    assert breaker.state == "half-open"
+
+
+def test_stale_failures_do_not_open_a_closed_one_again() -> None:
+    breaker = make()
+    stragglers = [breaker.admit(NOW) for _ in range(50)]
+    feed(breaker, NOW, bad=20)
+    feed(breaker, NOW + 30.0, good=5)
+    assert breaker.state == "closed"
+    for straggler in stragglers:
+        straggler.failure(NOW + 30.0)
+    assert breaker.state == "closed"
+
+
+def test_stale_ignore_returns_no_permit() -> None:
+    breaker = make()
+    stragglers = [breaker.admit(NOW) for _ in range(5)]
+    feed(breaker, NOW, bad=20)
+    for _ in range(5):
+        breaker.admit(NOW + 30.0)
+    for straggler in stragglers:
+        straggler.ignore()
+    assert rejection(breaker, NOW + 30.0) == 30.0
+
+
+# Half-open
+
+
+def test_exactly_the_permitted_probes_pass() -> None:
+    breaker, probes = probing(5)
+    assert breaker.state == "half-open"
+    assert len(probes) == 5
+    assert rejection(breaker, NOW + 31.0) == 29.0
+
+
+def test_returned_permit_is_handed_out_again() -> None:
+    breaker, probes = probing(5)
+    probes[0].ignore()
+    probes[0].ignore()
+    breaker.check(NOW + 30.0)
+    breaker.admit(NOW + 30.0)
+    assert rejection(breaker, NOW + 30.0) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("results", "state"),
+    [
+        ("FF", "half-open"),
+        ("FFF", "open"),
+        ("SS", "half-open"),
+        ("SSS", "closed"),
+        ("FFSS", "half-open"),
+        ("FFSSS", "closed"),
+        ("SSFFF", "open"),
+    ],
+)
+def test_verdict_is_given_as_soon_as_it_is_certain(results: str, state: str) -> None:
+    breaker, probes = probing(5)
+    for probe, result in zip(probes, results, strict=False):
+        if result == "S":
+            probe.success(NOW + 31.0)
+        else:
+            probe.failure(NOW + 31.0)
+    assert breaker.state == state
+
+
+@settings(deadline=None)
+@given(st.floats(0.01, 1.0), st.integers(1, 12), st.data())
+def test_any_full_set_of_results_is_a_verdict(rate: float, count: int, data: st.DataObject) -> None:
+    failed = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    breaker, probes = probing(count, probes=count, failure_rate=rate)
+    for probe, bad in zip(probes, failed, strict=True):
+        if bad:
+            probe.failure(NOW + 31.0)
+        else:
+            probe.success(NOW + 31.0)
+    assert breaker.state == ("open" if sum(failed) / count >= rate else "closed")
+
+
+def test_reopens_for_the_whole_time_or_as_long_as_asked() -> None:
+    breaker, probes = probing(5)
+    probes[0].failure(NOW + 31.0, 100.0)
+    for probe in probes[1:3]:
+        probe.failure(NOW + 32.0)
+    assert rejection(breaker, NOW + 32.0) == 99.0
+
+
+def test_closing_starts_with_an_empty_window() -> None:
+    breaker, probes = probing(5)
+    for probe in probes:
+        probe.success(NOW + 31.0)
+    feed(breaker, NOW + 31.0, bad=19)
+    assert breaker.state == "closed"
+
+
+def test_silent_probes_do_not_keep_it_half_open_for_ever() -> None:
+    breaker, silent = probing(5)
+    assert rejection(breaker, NOW + 59.0) == 1.0
+    renewed = [breaker.admit(NOW + 60.0) for _ in range(5)]
+    assert rejection(breaker, NOW + 60.0) == 60.0  # an endpoint may be slower than that: twice the patience
+    for probe in silent:
+        probe.success(NOW + 60.0)
+    assert breaker.state == "half-open"
+    for probe in renewed:
+        probe.success(NOW + 100.0)
+    assert breaker.state == "closed"
+
+
+def test_patience_begins_with_the_last_probe() -> None:
+    breaker, probes = probing(4)
+    probes.append(breaker.admit(NOW + 80.0))
+    assert rejection(breaker, NOW + 80.1) == pytest.approx(29.9)
+    for probe in probes:
+        probe.success(NOW + 81.0)
+    assert breaker.state == "closed"
+
+
+def test_patience_is_ordinary_again_after_the_next_opening() -> None:
+    breaker, _ = probing(5)
+    for _ in range(5):
+        breaker.admit(NOW + 60.0).failure(NOW + 60.0) if breaker.state == "half-open" else None
+    assert breaker.state == "open"
+    for _ in range(5):
+        breaker.admit(NOW + 90.0)
+    assert rejection(breaker, NOW + 90.0) == 30.0
+
+
+# Listeners, and pybreaker
+
+
+class Recorder(pybreaker.CircuitBreakerListener):
+    def __init__(self) -> None:
+        self.changes: list[tuple[str | None, str]] = []
+
+    def state_change(
+        self,
+        cb: pybreaker.CircuitBreaker,
+        old_state: pybreaker.CircuitBreakerState | None,
+        new_state: pybreaker.CircuitBreakerState,
+    ) -> None:
+        self.changes.append((old_state.name if old_state else None, new_state.name))
+
+
+class Saboteur(pybreaker.CircuitBreakerListener):
+    def state_change(self, *_: object) -> None:
+        raise RuntimeError("sabotage")
+
+
+FULL_CIRCLE = [("closed", "open"), ("open", "half-open"), ("half-open", "open"), ("open", "half-open")]
+FULL_CIRCLE += [("half-open", "closed")]
+
+
+def go_full_circle(breaker: Breaker) -> None:
+    feed(breaker, NOW, bad=20)
+    feed(breaker, NOW + 30.0, bad=3)
+    feed(breaker, NOW + 60.0, good=3)
+
+
+def test_everybody_hears_every_change_in_order() -> None:
+    changes: list[tuple[str, str]] = []
+    breaker = make(on_change=lambda old, new: changes.append((old, new)))
+    recorder = Recorder()
+    breaker.breaker.add_listener(recorder)
+    go_full_circle(breaker)
+    assert changes == FULL_CIRCLE
+    assert recorder.changes == FULL_CIRCLE
+
+
+def test_pybreaker_shows_the_state() -> None:
+    breaker = make()
+    shown = []
+    for action in (
+        lambda: None,
+        lambda: feed(breaker, NOW, bad=20),
+        lambda: breaker.admit(NOW + 30.0),
+        lambda: feed(breaker, NOW + 30.0, good=3),
+    ):
+        action()
+        shown.append((breaker.breaker.current_state, breaker.breaker.state.name, breaker.state))
+    assert shown == [(state,) * 3 for state in ("closed", "open", "half-open", "closed")]
+    assert breaker.breaker.name == "tts-1"
+
+
+def test_raising_listeners_harm_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def sabotage(_old: str, _new: str) -> None:
+        raise RuntimeError("sabotage")
+
+    breaker = make(on_change=sabotage)
+    recorder = Recorder()
+    breaker.breaker.add_listeners(Saboteur(), recorder)
+    with caplog.at_level(logging.ERROR, "cosyclient"):
+        go_full_circle(breaker)
+    assert recorder.changes == FULL_CIRCLE
+    assert breaker.state == "closed"
+    assert breaker.breaker.current_state == "closed"
+    assert len(caplog.records) == 2 * len(FULL_CIRCLE)
+
+
+def test_listener_can_be_removed() -> None:
+    breaker = make()
+    recorder, stranger = Recorder(), Recorder()
+    breaker.breaker.add_listener(recorder)
+    breaker.breaker.remove_listener(recorder)
+    go_full_circle(breaker)
+    assert recorder.changes == []
+    with pytest.raises(ValueError, match="not a listener"):
+        breaker.breaker.remove_listener(stranger)
+
+
+def test_listener_may_use_the_breaker() -> None:
+    """Prove that no lock is held and that a change made by a listener is told after the one it hears of."""
+    changes: list[tuple[str, str]] = []
+
+    def probe(old: str, new: str) -> None:
+        changes.append((old, new))
+        repr(breaker)
+        if new == "half-open":
+            feed(breaker, NOW + 30.0, good=3)
+
+    breaker = make(on_change=probe)
+    feed(breaker, NOW, bad=20)
+    breaker.admit(NOW + 30.0)
+    assert changes == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
+    assert breaker.state == breaker.breaker.current_state == "closed"
+
+
+def test_interrupted_listener_costs_no_permit() -> None:
+    def interrupt(_old: str, new: str) -> None:
+        if new == "half-open":
+            raise KeyboardInterrupt
+
+    breaker = opened(on_change=interrupt, probes=1)
+    with pytest.raises(KeyboardInterrupt):
+        breaker.admit(NOW + 30.0)
+    breaker.admit(NOW + 30.0).success(NOW + 30.0)
+    assert breaker.state == breaker.breaker.current_state == "closed"
+
+
+def test_wall_clock_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forbidden:
+        @staticmethod
+        def now(_zone: object) -> str:
+            return "a date that nobody can calculate with"
+
+    monkeypatch.setattr(pybreaker, "datetime", Forbidden)
+    breaker = make()
+    go_full_circle(breaker)
+    assert breaker.state == "closed"
+
+
+# Against a model that remembers every call
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 3.0, 31.0]), st.booleans()), max_size=80),
+    st.integers(1, 10),
+    st.sampled_from([0.1, 0.3, 0.5, 1.0]),
+)
+def test_opens_exactly_when_the_model_says_so(script: list[tuple[float, bool]], minimum: int, rate: float) -> None:
+    breaker = make(minimum_calls=minimum, failure_rate=rate)
+    now = NOW
+    seen: list[tuple[float, bool]] = []
+    for gap, failed in script:
+        now += gap
+        admission = breaker.admit(now)
+        if failed:
+            admission.failure(now)
+        else:
+            admission.success(now)
+        seen.append((now, failed))
+        kept = [bad for at, bad in seen if at // 1.0 > now // 1.0 - 30]
+        if len(kept) >= minimum and sum(kept) / len(kept) >= rate:
+            assert breaker.state == "open"
+            return
+        assert breaker.state == "closed"
+
+
+def test_repr_reads_like_a_status_line() -> None:
+    breaker = make()
+    feed(breaker, NOW, good=1, bad=1)
+    assert repr(breaker) == "<Breaker tts-1: closed, 1 of 2 failed>"
+    feed(breaker, NOW, bad=18)
+    assert repr(breaker) == "<Breaker tts-1: open until 1030.000>"
+    probe = breaker.admit(NOW + 30.0)
+    assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 permits left, 0 failed>"
+    assert repr(probe) == "<Admission by state 2>"
+    probe.failure(NOW + 30.0)
+    assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 permits left, 1 failed>"
+    assert repr(probe) == "<Admission reported>"

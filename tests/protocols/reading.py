@@ -1,0 +1,45 @@
+"""What the suites of the batch protocol share: read a whole reply, and check whose audio it gave to whom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient.config import WireConfig
+from cosyclient.errors import (
+    CosyError,
+)
+from cosyclient.models import Speech, Utterance
+from cosyclient.protocols.batch import BatchProtocol
+from tests.protocols import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosyclient.models import WireReply
+
+
+PLAIN = BatchProtocol(WireConfig(gzip_above_bytes=None))
+
+
+def decode(reply: WireReply, utterances: Sequence[Utterance]) -> tuple[dict[int, Any], CosyError | None]:
+    """Return what was yielded by position, and the error that ended it; nothing may be yielded twice."""
+    found: dict[int, Any] = {}
+    try:
+        for index, outcome in PLAIN.decode(reply, utterances, wall=0.0):
+            assert index not in found
+            found[index] = outcome
+    except CosyError as error:
+        return found, error
+    return found, None
+
+
+def assert_tagged(found: dict[int, Any], utterances: Sequence[Utterance]) -> None:
+    """Check that every speech is the one of its text."""
+    for index, speech in found.items():
+        assert isinstance(speech, Speech)
+        assert speech.audio == wire.tagged_wav(index)
+        assert speech.fingerprint == utterances[index].fingerprint
+        assert (speech.format, speech.sample_rate, speech.channels) == ("wav", wire.RATE, 1)
+        assert speech.duration == pytest.approx((index + 1) / 100)

@@ -1,0 +1,149 @@
+"""The batch protocol's JSON replies: every form reaches its texts, no defect gives a text the wrong audio."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyclient.errors import (
+    DecodeError,
+    ServiceError,
+)
+from cosyclient.models import Speech
+from cosyclient.testing import ScriptedReply
+from tests.protocols import wire
+from tests.protocols.reading import PLAIN, assert_tagged, decode
+
+
+def bare(*elements: object) -> bytes:
+    """Return the bare array."""
+    return json.dumps(elements).encode()
+
+
+def coded(index: int) -> str:
+    """Return the tagged audio as base64."""
+    return base64.b64encode(wire.tagged_wav(index)).decode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        wire.json_body([wire.result(0), wire.result(1), wire.result(2)]),
+        wire.json_body([wire.result(2), wire.result(0), wire.result(1)]),
+        json.dumps({"results": [wire.result(0), wire.result(1), wire.result(2)]}).encode(),
+        b"\xef\xbb\xbf" + wire.json_body([wire.result(0), wire.result(1), wire.result(2)]),
+        bare(coded(0), coded(1), coded(2)),
+        bare(wire.result(1), wire.result(0), wire.result(2)),
+        bare(coded(0), {"status": "success", "audio_data": coded(1)}, wire.result(2)),
+        bare(coded(0), wire.result(2), wire.result(1)),
+    ],
+    ids=["object", "shuffled", "no total", "byte order mark", "strings", "objects", "mixed", "mixed and shuffled"],
+)
+def test_every_json_form_reaches_its_texts(body: bytes) -> None:
+    """The object, the bare array of strings, of objects, and mixtures."""
+    utterances = wire.texts(3)
+    found, error = decode(wire.json_reply(body), utterances)
+    assert error is None
+    assert list(found) == [0, 1, 2]
+    assert_tagged(found, utterances)
+
+
+def test_null_in_the_array_is_a_failed_item() -> None:
+    """The others stand, and it may be tried again."""
+    found, error = decode(wire.json_reply(bare(coded(0), None, coded(2))), wire.texts(3))
+    assert error is None
+    assert_tagged({0: found[0], 2: found[2]}, wire.texts(3))
+    assert isinstance(found[1], ServiceError)
+    assert found[1].retryable
+
+
+ENTRY = st.one_of(
+    st.integers(-1, 5).map(wire.result),
+    st.integers(-1, 5).map(lambda index: {"index": index, "status": "error", "error": "no"}),
+    st.sampled_from([None, 7, "", "!", [], {}, {"index": 1.0}, {"index": "0"}, {"index": True}, wire.result(1)]),
+)
+
+
+@given(st.lists(ENTRY, max_size=6), st.booleans())
+@settings(deadline=None)
+def test_no_json_gives_a_text_the_wrong_audio(entries: list[Any], array: bool) -> None:
+    """Permuted, doubled, missing or broken: a speech is its text's own, or there is none."""
+    utterances = wire.texts(4)
+    body = bare(*entries) if array else json.dumps({"results": entries}).encode()
+    found, error = decode(wire.json_reply(body), utterances)
+    assert_tagged({index: speech for index, speech in found.items() if isinstance(speech, Speech)}, utterances)
+    assert set(found) == set(range(4)) if error is None else found == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "match", "retryable"),
+    [
+        (b"", "an empty reply", True),
+        (b"{", "not JSON, or cut off", True),
+        (wire.json_body([wire.result(0), wire.result(1)])[:-300], "not JSON, or cut off", True),
+        (b"[" * 200_000, "not JSON, or cut off", True),
+        (b"\xff\xfe", "not UTF-8", True),
+        (b"null", "without a list of results", False),
+        (b"{}", "without a list of results", False),
+        (b'{"results":{}}', "without a list of results", False),
+        (b'{"results":[],"total":3}', "3 results announced for 2 texts", False),
+        (wire.json_body([wire.result(0)]), "1 results announced for 2 texts", False),
+        (b"[]", "no result for 2 of 2 texts", False),
+        (bare(coded(0)), "no result for 1 of 2 texts, first 1", False),
+        (bare(coded(0), coded(1), coded(2)), "outside the 2 texts", False),
+        (bare(None, wire.result(0)), "two results for text 0", False),
+        (wire.json_body([wire.result(0), {"status": "success"}]), "names no index", False),
+    ],
+)
+def test_json_that_is_no_reply_is_refused_whole(body: bytes, match: str, retryable: bool) -> None:
+    """Nothing is yielded from a reply that does not add up."""
+    found, error = decode(wire.json_reply(body), wire.texts(2))
+    assert found == {}
+    assert isinstance(error, DecodeError)
+    assert match in str(error)
+    assert error.retryable is retryable
+
+
+def test_ten_megabytes_of_noise_are_no_json() -> None:
+    """Noise under a JSON label is an error of a line."""
+    reply = ScriptedReply(
+        200, {"Content-Type": "application/json"}, wire.pieces(random.Random(3).randbytes(10 << 20), 65536)
+    )
+    found, error = decode(reply, wire.texts(2))
+    assert found == {}
+    assert error is not None
+    assert error.retryable
+    assert len(str(error)) < 100
+
+
+def test_memory_while_decoding_is_bounded() -> None:
+    """Frames hold an item at a time; JSON no more than two of body, text and values."""
+    count, samples = 16, bytes([1, 2]) * 95_000
+    audio = wire.tagged_wav(0)[:40] + len(samples).to_bytes(4, "little") + samples
+    length = {"duration_ms": 3958}
+    parts = [
+        wire.frame(wire.opening(count)),
+        *(wire.frame(wire.item(i, **length), audio) for i in range(count)),
+        wire.frame(wire.end(count)),
+    ]
+    framed = wire.pieces(b"".join(parts), 65536)
+    text = base64.b64encode(audio).decode()
+    jsoned = wire.json_body([wire.result(i, audio_data=text, **length) for i in range(count)])
+    for reply, most in (
+        (ScriptedReply(200, {"Content-Type": wire.FRAMES_TYPE}, framed), 3 * len(audio)),
+        (ScriptedReply(200, {"Content-Type": "application/json"}, wire.pieces(jsoned, 65536)), 2.3 * len(jsoned)),
+    ):
+        tracemalloc.start()
+        try:
+            seen = sum(isinstance(outcome, Speech) for _, outcome in PLAIN.decode(reply, wire.texts(count), wall=0.0))
+            assert seen == count
+            assert tracemalloc.get_traced_memory()[1] < most
+        finally:
+            tracemalloc.stop()

@@ -1,0 +1,364 @@
+"""Audio framing: every layout in use is read, every cut is noticed, no sample is lost."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyclient import audio
+from cosyclient.audio import AudioInfo, check, duration, parse_wav, wav_bytes
+from cosyclient.errors import ConfigurationError, DecodeError
+
+
+def chunk(name: bytes, content: bytes, size: int | None = None) -> bytes:
+    """Return one RIFF chunk, padded to an even length; *size* lies about it."""
+    return name + struct.pack("<I", len(content) if size is None else size) + content + b"\0" * (len(content) & 1)
+
+
+def fmt(tag: int = 1, channels: int = 1, rate: int = 24000, bits: int = 16, block: int | None = None) -> bytes:
+    """Return a fmt chunk."""
+    block = channels * ((bits + 7) // 8) if block is None else block
+    return chunk(b"fmt ", struct.pack("<HHIIHH", tag, channels, rate, rate * block, block, bits))
+
+
+def riff(*chunks: bytes, size: int | None = None) -> bytes:
+    """Return a WAV file of these chunks; *size* lies about the whole."""
+    content = b"WAVE" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(content) if size is None else size) + content
+
+
+@cache
+def encoded(format: str, rate: int = 24000, channels: int = 1, seconds: float = 1.37, **how: Any) -> bytes:
+    """Return a tone as soundfile writes it."""
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate)
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([tone] * channels, 1), rate, format=format, **how)
+    return file.getvalue()
+
+
+def opus(rate: int = 24000, channels: int = 1, seconds: float = 1.37) -> bytes:
+    """Return a tone as Ogg Opus."""
+    return encoded("OGG", rate, channels, seconds, subtype="OPUS")
+
+
+SAMPLES = struct.pack("<5h", 1, -2, 3, -4, 32767)
+EXTENSIBLE = chunk(
+    b"fmt ",
+    struct.pack("<HHIIHHHHI", 0xFFFE, 1, 24000, 48000, 2, 16, 22, 16, 4)
+    + bytes.fromhex("0100000000001000800000aa00389b71"),
+)
+
+
+# --- WAV ---
+
+
+@given(st.binary(max_size=400), st.sampled_from([8000, 22050, 24000, 48000]), st.integers(1, 3))
+@settings(deadline=None)
+def test_wav_goes_there_and_back(data: bytes, rate: int, channels: int) -> None:
+    """Every sample survives, and the standard library writes and reads the same."""
+    samples = data[: len(data) // (2 * channels) * 2 * channels]
+    file = wav_bytes(samples, rate, channels)
+    theirs = io.BytesIO()
+    with wave.open(theirs, "wb") as writer:
+        writer.setnchannels(channels)
+        writer.setsampwidth(2)
+        writer.setframerate(rate)
+        writer.writeframes(samples)
+    assert file == theirs.getvalue()
+    info = parse_wav(file)
+    assert (info.samples, info.sample_rate, info.channels) == (samples, rate, channels)
+    if samples:
+        assert check("wav", file, 1) == AudioInfo(rate, channels, info.duration)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        riff(fmt(), chunk(b"data", SAMPLES)),
+        riff(chunk(b"LIST", b"INFOodd"), fmt(), chunk(b"data", SAMPLES)),
+        riff(chunk(b"JUNK", bytes(28)), fmt(), chunk(b"fact", bytes(4)), chunk(b"data", SAMPLES), chunk(b"LIST", b"x")),
+        riff(EXTENSIBLE, chunk(b"data", SAMPLES)),
+        riff(fmt(), chunk(b"data", SAMPLES, 0xFFFFFFFF), size=0xFFFFFFFF),
+        riff(fmt(), chunk(b"data", SAMPLES, 0), size=0),
+        riff(fmt(), chunk(b"data", SAMPLES, 0), size=36),
+        riff(fmt(), chunk(b"data", SAMPLES, 0xFFFFFFFF), size=0xFFFFFFFF) + b"\x7f",
+        riff(fmt(), chunk(b"data", SAMPLES), size=7),
+        riff(fmt(), chunk(b"data", SAMPLES)) + b"trailing",
+        riff(fmt(), chunk(b"data", SAMPLES), chunk(b"LIST", b"cut off", 5000)),
+    ],
+    ids=[
+        "plain",
+        "odd LIST first",
+        "fmt not first",
+        "extensible",
+        "streamed ffff",
+        "streamed 0",
+        "streamed 0, outer size of an empty file",
+        "streamed, odd byte at the end",
+        "outer size wrong",
+        "trailing bytes",
+        "what follows the samples is cut",
+    ],
+)
+def test_wav_layouts(file: bytes) -> None:
+    """The samples are found wherever the writer put them."""
+    assert parse_wav(file).samples == SAMPLES
+    assert check("wav", file, 0) == AudioInfo(24000, 1, 5 / 24000)
+
+
+@pytest.mark.parametrize(
+    ("file", "match", "retryable"),
+    [
+        (riff(fmt(), chunk(b"data", SAMPLES, 5000)), "truncated wav, 5000 bytes of samples announced, 10 there", True),
+        (riff(fmt()), "truncated wav, 36 bytes end before the samples begin", True),
+        (b"RIFF", "truncated wav, 4 bytes", True),
+        (b"RIFX" + bytes(40), "got unknown bytes", True),
+        (bytes(range(256)), "got unknown bytes", True),
+        (b"RIFF\x10\0\0\0AVI LIST", "another RIFF file", False),
+        (b"ID3\x04" + bytes(40), "asked for wav, got mp3", False),
+        (b"\xff\xfb\x90\xc4" + bytes(40), "asked for wav, got mp3", False),
+        (b"OggS" + bytes(40), "asked for wav, got ogg", False),
+        (b"fLaC" + bytes(40), "asked for wav, got flac", False),
+        (riff(chunk(b"data", SAMPLES), fmt()), "no usable fmt chunk", False),
+        (riff(chunk(b"fmt ", bytes(8)), chunk(b"data", SAMPLES)), "no usable fmt chunk", False),
+        (riff(fmt(channels=0), chunk(b"data", SAMPLES)), "WAV claims 0 channel", False),
+        (riff(fmt(rate=0), chunk(b"data", SAMPLES)), "0 Hz", False),
+        (riff(fmt(bits=0), chunk(b"data", SAMPLES)), "0 bits", False),
+        (riff(fmt(block=3), chunk(b"data", SAMPLES)), "3 bytes a frame", False),
+    ],
+)
+def test_what_is_wrong_with_a_wav_is_said(file: bytes, match: str, retryable: bool) -> None:
+    """Cut off or empty may be tried again; plainly another format will not get better."""
+    for read in (parse_wav, lambda data: check("wav", data, 24000)):
+        with pytest.raises(DecodeError, match=match) as caught:
+            read(file)
+        assert caught.value.retryable is retryable
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        riff(fmt(), chunk(b"data", b"")),
+        riff(fmt(), chunk(b"data", b"", 0xFFFFFFFF), size=0xFFFFFFFF),
+        riff(fmt(), chunk(b"data", b"", 0xFFFFFFFF), size=0xFFFFFFFF) + b"x",
+        riff(fmt(), chunk(b"data", b"", 0), chunk(b"LIST", b"title")),
+    ],
+)
+def test_a_wav_without_samples_is_a_file_but_no_speech(file: bytes) -> None:
+    """It can be parsed; as an answer to a text it may be asked for again."""
+    assert parse_wav(file).samples == b""
+    for nothing in (file, b""):
+        with pytest.raises(DecodeError, match="empty wav") as caught:
+            check("wav", nothing, 24000)
+        assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "file", [wav_bytes(SAMPLES, 24000), riff(chunk(b"LIST", b"odd"), fmt(), chunk(b"data", SAMPLES))]
+)
+def test_every_cut_of_a_wav_is_noticed(file: bytes) -> None:
+    """A cut anywhere is an error that may be tried again."""
+    for cut in range(len(file)):
+        with pytest.raises(DecodeError) as caught:
+            check("wav", file[:cut], 24000)
+        assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("subtype", "message"),
+    [("PCM_24", "24-bit PCM"), ("PCM_U8", "8-bit PCM"), ("FLOAT", "32-bit float"), ("ULAW", "8-bit format 0x0007")],
+)
+@pytest.mark.parametrize("container", ["WAV", "WAVEX"])
+def test_other_widths_are_audio_but_not_samples(container: str, subtype: str, message: str) -> None:
+    """Such a file is whole and has a length; only its samples cannot be had from it."""
+    file = encoded(container, subtype=subtype)
+    info = check("wav", file, 0)
+    assert (info.sample_rate, info.channels) == (24000, 1)
+    assert info.duration == pytest.approx(1.37)
+    with pytest.raises(DecodeError, match=message):
+        parse_wav(file)
+
+
+def test_a_wav_is_not_made_of_half_samples_or_of_four_gigabytes() -> None:
+    """What cannot be framed is refused."""
+
+    class Endless(bytes):
+        def __len__(self) -> int:
+            return 1 << 32
+
+    with pytest.raises(DecodeError, match="3 bytes of samples end inside a frame of 2"):
+        wav_bytes(b"abc", 24000)
+    with pytest.raises(ConfigurationError, match="at most 4 GiB"):
+        wav_bytes(Endless(), 24000)
+
+
+def test_the_repr_shows_no_samples() -> None:
+    """Audio never reaches a log by way of a repr."""
+    assert repr(parse_wav(wav_bytes(bytes(48000), 24000))) == "<WavInfo 1.000 s at 24000 Hz, 1 channel(s)>"
+
+
+# --- PCM ---
+
+
+def test_pcm_is_counted() -> None:
+    """Raw samples say nothing, so the caller's rate and channels stand."""
+    assert check("pcm", bytes(48000), 24000) == AudioInfo(24000, 1, 1.0)
+    assert check("pcm", bytes(48000), 24000, 2) == AudioInfo(24000, 2, 0.5)
+    assert duration("pcm", bytes(48000), 8000) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("data", "match", "retryable"),
+    [
+        (b"", "empty pcm", True),
+        (b"abc", "pcm of 3 bytes ends inside a frame of 2", True),
+        (wav_bytes(SAMPLES, 24000), "asked for pcm, got wav", False),
+        (b"OggS" + bytes(4), "asked for pcm, got ogg", False),
+    ],
+)
+def test_what_is_wrong_with_pcm_is_said(data: bytes, match: str, retryable: bool) -> None:
+    """Half a sample, or a file that brought its own header."""
+    with pytest.raises(DecodeError, match=match) as caught:
+        check("pcm", data, 24000)
+    assert caught.value.retryable is retryable
+
+
+# --- Opus and MP3 ---
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 24000, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_opus_length(rate: int, channels: int) -> None:
+    """The last granule position less the pre-skip, at 48 kHz whatever the input was."""
+    info = check("opus", opus(rate, channels), rate)
+    assert (info.sample_rate, info.channels) == (rate, channels)
+    assert info.duration == pytest.approx(1.37)
+    assert check("opus", opus(rate, channels), 22050) == info
+
+
+def test_an_opus_file_may_leave_its_rate_open() -> None:
+    """Then the caller's stands."""
+    head = HEAD[:12] + bytes(4) + HEAD[16:]
+    assert check("opus", page(2, 0, head) + page(4, 48312, b"x"), 22050) == AudioInfo(22050, 1, 1.0)
+
+
+def test_chained_opus_is_added_up() -> None:
+    """Files joined byte by byte are a legal chain."""
+    assert duration("opus", opus(seconds=1.0) + opus(seconds=0.5), 24000) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mp3_length(rate: int, channels: int) -> None:
+    """MPEG 1, 2 and 2.5; encoder delay and padding are not sound."""
+    info = check("mp3", encoded("MP3", rate, channels), 0)
+    assert (info.sample_rate, info.channels) == (rate, channels)
+    assert info.duration == pytest.approx(1.37, abs=0.001)
+
+
+def bare_mp3(rate: int = 24000) -> bytes:
+    """Return an MP3 without its Xing frame, as a streaming encoder writes it."""
+    file = encoded("MP3", rate)
+    first = audio._frame(file, 0)
+    assert first is not None
+    return file[first.size :]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        bare_mp3(),
+        b"ID3\x04\0\0\0\0\x01\x00" + bytes(128) + bare_mp3(),
+        b"ID3\x04\0\x10\0\0\0\x0a" + bytes(20) + bare_mp3(),
+        bytes(300) + bare_mp3(),
+        bare_mp3() + b"TAG" + bytes(125),
+        bare_mp3() + b"\xff\xfb" + bytes(10),
+    ],
+    ids=["bare", "ID3v2", "ID3v2 with footer", "padding first", "ID3v1", "junk at the end"],
+)
+def test_mp3_without_an_announced_length_is_walked(file: bytes) -> None:
+    """Tags before and after are no sound; each frame is 24 ms at 24 kHz, delay included."""
+    length = duration("mp3", file, 0)
+    assert length is not None
+    assert 1.37 <= length <= 1.37 + 0.13
+
+
+def test_free_format_mp3_has_no_known_length() -> None:
+    """Frames of unannounced size cannot be walked, yet they are MP3."""
+    assert check("mp3", b"\xff\xfb\x00\xc4" + bytes(2000), 0) == AudioInfo(44100, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("format", "file"), [("opus", opus()), ("mp3", encoded("MP3")), ("mp3", encoded("MP3", 44100))]
+)
+def test_every_cut_of_a_compressed_file_is_noticed(format: str, file: bytes) -> None:
+    """A cut anywhere is an error that may be tried again, between two pages or frames too."""
+    for cut in range(0, len(file), 1 if len(file) < 4000 else 7):
+        with pytest.raises(DecodeError) as caught:
+            check(format, file[:cut], 24000)
+        assert caught.value.retryable, cut
+
+
+def page(flags: int, granule: int, body: bytes) -> bytes:
+    """Return one Ogg page."""
+    table = bytes([255] * (len(body) // 255) + [len(body) % 255])
+    return b"OggS" + struct.pack("<BBqIIIB", 0, flags, granule, 1, 0, 0, len(table)) + table + body
+
+
+HEAD = b"OpusHead" + struct.pack("<BBHIhB", 1, 1, 312, 24000, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("format", "data", "match", "retryable"),
+    [
+        ("opus", page(2, 0, HEAD) + page(0, 48312, b"x"), "not marked as the end of the stream", True),
+        ("opus", page(2, 0, HEAD) + page(4, 312, b"x"), "empty opus", True),
+        ("opus", page(2, 0, HEAD) + page(4, -1, b"x"), "empty opus", True),
+        ("opus", page(0, 48000, b"x") + page(4, 48000, b"x"), "empty opus", True),
+        ("opus", page(2, 0, HEAD) + b"noise", "no Ogg page at byte", True),
+        ("opus", page(2, 0, b"\x01vorbis" + bytes(22)), "another codec in Ogg", False),
+        ("opus", b"ID3\x03" + bytes(50), "asked for opus, got mp3", False),
+        ("opus", bytes(50), "got unknown bytes", True),
+        ("mp3", bytes(5000), "got unknown bytes", True),
+        ("mp3", b"ID3\x04\0\0\0\0\x7f\x7f" + bytes(50), "its ID3 tag takes 16393 bytes, 60 there", True),
+        ("mp3", wav_bytes(SAMPLES, 24000), "asked for mp3, got wav", False),
+        ("flac", b"fLaC", "format 'flac' is not one of wav, pcm, mp3, opus", False),
+    ],
+)
+def test_what_is_wrong_with_compressed_audio_is_said(format: str, data: bytes, match: str, retryable: bool) -> None:
+    """Each fault has its message."""
+    with pytest.raises(DecodeError, match=match) as caught:
+        check(format, data, 24000)
+    assert caught.value.retryable is retryable
+    assert duration(format, data, 24000) is None
+
+
+@given(
+    st.sampled_from(list(audio.MEDIA_TYPES)), st.binary(max_size=300), st.sampled_from([b"", b"RIFF", b"OggS", b"ID3"])
+)
+@settings(deadline=None)
+def test_noise_is_a_decode_error_or_audio_and_never_a_crash(format: str, noise: bytes, magic: bytes) -> None:
+    """Bytes of any kind are answered."""
+    try:
+        info = check(format, magic + noise, 24000)
+    except DecodeError:
+        return
+    assert info.duration is None or info.duration > 0
+
+
+@given(st.sampled_from(["opus", "mp3"]), st.integers(0, 3000), st.integers(0, 255))
+@settings(deadline=None)
+def test_a_flipped_byte_never_crashes(format: str, place: int, value: int) -> None:
+    """A damaged file is read as far as it makes sense."""
+    file = bytearray(opus() if format == "opus" else encoded("MP3"))
+    file[place % len(file)] = value
+    duration(format, bytes(file), 24000)

@@ -1,0 +1,270 @@
+"""Texts that wait: how many workers they are worth, what a batch takes, and that nothing is counted twice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyclient.batch import Batch, BatchLimits, Flight, Waiter
+from cosyclient.batcher import Batcher
+from cosyclient.clock import Deadline
+from cosyclient.coalescer import Coalescer
+from cosyclient.models import Utterance, VoiceSettings
+from cosyclient.testing import FakeClock
+
+CALM = VoiceSettings(voice="calm")
+LOUD = VoiceSettings(voice="loud")
+
+
+def make(
+    texts: int = 64, *, workers: int = 4, body_bytes: int = 1 << 20, seconds: float = 1e9, linger: float = 0.0
+) -> Batcher:
+    limits = BatchLimits(texts=texts, body_bytes=body_bytes, seconds=seconds)
+    return Batcher(limits, workers=workers, clock=FakeClock(), linger=linger)
+
+
+def flight(text: str = "hello", voice: VoiceSettings = CALM, *, weight: int = 10, until: float = 2000.0) -> Flight:
+    made = Flight(Utterance(text, voice), weight)
+    made.until = until
+    return made
+
+
+def flights(count: int, voice: VoiceSettings = CALM) -> list[Flight]:
+    return [flight(f"text {number}", voice) for number in range(count)]
+
+
+def test_three_texts_wake_one_worker() -> None:
+    """A worker is called per batch that could be sealed, not per text."""
+    batcher = make()
+    assert [batcher.put([each]) for each in flights(3)] == [1, 0, 0]
+    batch, more = batcher.seal()
+    assert batch is not None
+    assert len(batch.flights) == 3
+    assert more == 0
+
+
+def test_a_full_queue_wakes_as_many_workers_as_there_are() -> None:
+    """640 texts are ten batches, but four workers are all there are; they seek again until nothing is left."""
+    batcher = make(workers=4)
+    assert batcher.put(flights(640)) == 4
+    for _ in range(4):
+        batch, more = batcher.seal()
+        assert batch is not None
+        assert len(batch.flights) == 64
+        assert more == 0
+    assert batcher.again()
+    assert batcher.seal()[0] is not None
+
+
+def test_texts_travel_in_the_order_they_came() -> None:
+    """A batch takes the oldest first."""
+    batcher = make(2)
+    waiting = flights(3)
+    batcher.put(waiting)
+    first, _ = batcher.seal()
+    second, _ = batcher.seal()
+    assert first is not None
+    assert second is not None
+    assert first.flights + second.flights == waiting
+
+
+def test_settings_do_not_mix_and_take_turns() -> None:
+    """Each batch has one voice, and a long queue of one does not starve the other."""
+    batcher = make(2)
+    batcher.put(flights(6, CALM) + flights(1, LOUD))
+    sealed = [batcher.seal()[0] for _ in range(4)]
+    assert [batch.settings.voice for batch in sealed if batch] == ["calm", "loud", "calm", "calm"]
+
+
+def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
+    """Counting texts alone would leave what did not fit to a worker that may be busy for long."""
+    batcher = make(body_bytes=25)
+    assert batcher.put(flights(3)) == 1
+    batch, more = batcher.seal()
+    assert batch is not None
+    assert len(batch.flights) == 2
+    assert more == 1
+
+
+def test_a_batch_keeps_to_its_audio_seconds_but_always_takes_one() -> None:
+    """A text that alone exceeds the cap still travels, alone."""
+    batch = Batch(CALM, BatchLimits(texts=9, body_bytes=1, seconds=0.001))
+    assert batch.add(flight("a long first text", weight=100))
+    assert not batch.add(flight("x", weight=0))
+    assert repr(batch) == "<Batch 1/9 texts, 1.1 s expected>"
+
+
+def test_a_discarded_text_does_not_travel() -> None:
+    """Taken out of the middle; the others keep their order and the workers are still enough."""
+    batcher = make(2)
+    waiting = flights(3)
+    batcher.put(waiting)
+    assert batcher.discard(waiting[1])
+    assert not batcher.discard(waiting[1])
+    batch, more = batcher.seal()
+    assert batch is not None
+    assert batch.flights == [waiting[0], waiting[2]]
+    assert more == 0
+    assert batcher.queued == 0
+
+
+def test_a_worker_that_finds_nothing_is_dismissed() -> None:
+    """`head` and `seal` both end a worker's turn when there is nothing left."""
+    batcher = make()
+    waiting = flights(1)
+    batcher.put(waiting)
+    batcher.discard(waiting[0])
+    assert batcher.head() is None
+    assert batcher.workers == 0
+    assert repr(batcher) == "<Batcher 0 queued, 0/4 workers, 0 seeking>"
+
+
+def test_only_what_is_due_is_taken() -> None:
+    """A refusal that concerns one deadline leaves those who can wait longer."""
+    batcher = make()
+    soon, late = flight("soon", until=10.0), flight("late", until=99.0)
+    batcher.put([soon, late])
+    assert batcher.head() == 10.0
+    assert batcher.take_due(10.0) == [soon]
+    assert batcher.head() == 99.0
+
+
+def test_linger_waits_for_company_and_no_longer() -> None:
+    """With linger set, a short batch waits that long since its oldest text, on the clock."""
+    clock = FakeClock()
+    batcher = Batcher(BatchLimits(texts=2, body_bytes=99, seconds=9.0), workers=1, clock=clock, linger=0.5)
+    batcher.put(flights(1))
+    before = clock.now()
+    batch, _ = batcher.seal()
+    assert batch is not None
+    assert clock.now() == before + 0.5
+
+
+def test_a_caller_that_runs_beyond_the_limit_leaves_nobody_behind() -> None:
+    """Who came while the extra worker stood in the way is called for when it leaves."""
+    batcher = make(workers=1)
+    batcher.enlist()
+    assert batcher.put(flights(1)) == 0
+    batcher.seal()
+    assert batcher.put(flights(1)) == 0
+    batcher.leave()
+    assert batcher.call() == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.integers(1, 9), st.sampled_from([CALM, LOUD])),
+            st.tuples(st.just("work"), st.integers(1, 3), st.none()),
+            st.tuples(st.just("discard"), st.integers(0, 30), st.none()),
+        ),
+        max_size=40,
+    ),
+    size=st.integers(1, 4),
+    workers=st.integers(1, 3),
+)
+def test_every_text_travels_exactly_once(
+    steps: list[tuple[str, int, VoiceSettings | None]], size: int, workers: int
+) -> None:
+    """Whatever the order of events, no text is lost, none travels twice, and no worker is left over."""
+    batcher = make(size, workers=workers)
+    called, put, sealed, gone = 0, [], [], []
+    busy = 0
+
+    def turn() -> None:
+        nonlocal called, busy
+        if called:
+            called -= 1
+            batch, more = batcher.seal()
+            called += more
+            if batch is not None:
+                assert 1 <= len(batch.flights) <= size
+                sealed.extend(batch.flights)
+                busy += 1
+        elif busy:
+            busy -= 1
+            called += batcher.again()
+
+    for kind, count, voice in steps:
+        if kind == "put" and voice is not None:
+            fresh = flights(count, voice)
+            put.extend(fresh)
+            called += batcher.put(fresh)
+        elif kind == "work":
+            for _ in range(count):
+                turn()
+        elif put and batcher.discard(put[count % len(put)]):
+            gone.append(put[count % len(put)])
+        assert batcher.workers == called + busy <= workers
+    while called or busy:
+        turn()
+    assert len(sealed) == len(set(sealed))
+    assert set(sealed) | set(gone) == set(put)
+    assert not set(sealed) & set(gone)
+    assert repr(batcher) == f"<Batcher 0 queued, 0/{workers} workers, 0 seeking>"
+
+
+def waiter(until: float) -> Waiter:
+    return Waiter(Deadline(until, FakeClock()), lambda _: None)
+
+
+class TestCoalescer:
+    """Equal texts under way travel once."""
+
+    def test_a_second_wish_joins_the_first(self) -> None:
+        """One flight, two waiters, the later deadline."""
+        coalescer = Coalescer()
+        first, second, carried = waiter(5.0), waiter(9.0), flight(until=float("-inf"))
+        assert not coalescer.follow(carried.utterance, first)
+        assert coalescer.lead(carried, first)
+        assert coalescer.follow(Utterance("hello", VoiceSettings(voice="calm")), second)
+        assert carried.until == 9.0
+        assert coalescer.land(carried) == [first, second]
+        assert coalescer.land(carried) == []
+        assert repr(coalescer) == "<Coalescer 0 aloft>"
+
+    def test_a_race_to_lead_has_one_winner(self) -> None:
+        """Both looked, neither found a flight, both bring one: the second joins the first's."""
+        coalescer = Coalescer()
+        mine, other, late = flight(), flight(), waiter(5.0)
+        assert coalescer.lead(mine, waiter(5.0))
+        assert not coalescer.lead(other, late)
+        assert late.flight is mine
+
+    def test_the_flight_goes_on_when_its_leader_gives_up(self) -> None:
+        """It belongs to all its waiters; it ends with the last, and its deadline follows who is left."""
+        coalescer = Coalescer()
+        leader, follower, carried = waiter(9.0), waiter(5.0), flight()
+        coalescer.lead(carried, leader)
+        coalescer.follow(carried.utterance, follower)
+        assert coalescer.leave(leader) is None
+        assert carried.until == 5.0
+        assert coalescer.leave(leader) is None
+        assert coalescer.leave(follower) is carried
+        assert coalescer.land(carried) == []
+        assert not coalescer.follow(carried.utterance, waiter(1.0))
+
+    def test_without_single_flight_every_wish_travels(self) -> None:
+        """The knob is off: equal texts are separate flights."""
+        coalescer = Coalescer(single_flight=False)
+        one, other = flight(), flight()
+        assert coalescer.lead(one, waiter(1.0))
+        assert not coalescer.follow(one.utterance, waiter(1.0))
+        assert coalescer.lead(other, waiter(1.0))
+        assert set(coalescer.aloft()) == {one, other}
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_an_orphan_fails_unless_it_was_done(done: bool) -> None:
+    """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
+    called: list[object] = []
+    mine = waiter(1.0)
+    if done:
+        mine.set_result(None)  # type: ignore[arg-type]
+    else:
+        mine.add_done_callback(called.append)
+    mine.orphan()
+    assert (mine.exception(0) is None) is done
+    assert called == []

@@ -1,0 +1,534 @@
+"""The client from its caller's side, on a scripted service and a clock that obeys: attempts, executions, results."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient import (
+    BadRequest,
+    BadUtterance,
+    BreakerConfig,
+    CircuitOpen,
+    ClientClosed,
+    ClientConfig,
+    ConfigurationError,
+    ConnectFailed,
+    CosyClient,
+    CosyError,
+    DeadlineExceeded,
+    DecodeError,
+    PacingConfig,
+    PartialFailure,
+    QueueConfig,
+    RateLimited,
+    Rejected,
+    RetryBudgetSpent,
+    RetryConfig,
+    ServiceFault,
+    Throttled,
+    TransportError,
+    WireConfig,
+)
+from cosyclient.events import AttemptFinished, BatchSealed, BreakerChanged, RetryScheduled, UtteranceFinished
+from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, scripted_client
+from tests.protocols.wire import FRAMES_TYPE, frame, opening
+from tests.protocols.wire import item as framed
+from tests.service import answer, audio_of, body_of, failed, item, refuse, reply, text_in, texts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cosyclient.models import Outcome, WireReply, WireRequest
+
+    Answer = Callable[[WireRequest], WireReply | Exception]
+
+
+def after(*first: WireReply | Exception) -> Answer:
+    """Answer with *first* in order, then properly."""
+    waiting = iter(first)
+    return lambda request: next(waiting, None) or answer(request)
+
+
+def key_of(request: WireRequest) -> str:
+    return dict(request.headers)["Idempotency-Key"]
+
+
+class TestOneText:
+    """`synthesize` and `submit`."""
+
+    def test_returns_the_speech_of_its_text(self) -> None:
+        """One call, one request, one attempt."""
+        client, transport = scripted_client(answer, voice="calm", speed=1.5)
+        speech = client.synthesize("你好，世界")
+        assert text_in(speech) == "你好，世界"
+        assert (speech.attempts, speech.cached, speech.media_type) == (1, False, "audio/wav")
+        assert len(transport.requests) == 1
+        assert body_of(transport.requests[0]) == {
+            "texts": ["你好，世界"], "voice": "calm", "format": "wav", "sample_rate": 24000, "speed": 1.5,
+        }  # fmt: skip
+
+    def test_options_of_the_call_win(self) -> None:
+        """Call over view over client."""
+        client, transport = scripted_client(answer, voice="calm")
+        client.with_options(voice="loud", seed=7).synthesize("hello", voice="shrill")
+        asked = body_of(transport.requests[0])
+        assert (asked["voice"], asked["seed"]) == ("shrill", 7)
+
+    def test_submit_gives_a_future_and_calls_back(self) -> None:
+        """The callback hears the outcome, whichever it is."""
+        client, _ = scripted_client(after(refuse(400)), max_retries=0)
+        heard: list[Outcome] = []
+        future = client.submit("bad", on_done=heard.append)
+        assert isinstance(future.exception(0), BadRequest)
+        assert text_in(client.submit("good", on_done=heard.append).result(0)) == "good"
+        assert [type(outcome.error) for outcome in heard] == [BadRequest, type(None)]
+        assert heard[1].unwrap() is heard[1].speech
+
+    @pytest.mark.parametrize(
+        ("text", "rule"),
+        [
+            ("", "empty"),
+            (" \n\t", "blank"),
+            ("x" * 4097, "4097 code points"),
+            ("a\ud800b", "lone surrogate"),
+            ("a\x00b", "control character"),
+            (None, "must be a str"),
+        ],
+    )
+    def test_a_bad_text_is_refused_before_anything_is_sent(self, text: Any, rule: str) -> None:
+        """The error names the rule; it is a ValueError too."""
+        client, transport = scripted_client(answer)
+        with pytest.raises(BadUtterance, match=rule) as caught:
+            client.synthesize(text)
+        assert isinstance(caught.value, ValueError)
+        assert transport.requests == []
+
+    @pytest.mark.parametrize(
+        ("options", "named"),
+        [
+            ({"format": "flac"}, "format"),
+            ({"sample_rate": 11025}, "sample_rate"),
+            ({"speed": 3}, "speed"),
+            ({"seed": -1}, "seed"),
+            ({"instruct": "x" * 501}, "instruct"),
+            ({"voice": " "}, "voice"),
+            ({"timeout": -1}, "timeout"),
+            ({"pitch": 1}, "pitch"),
+        ],
+    )
+    def test_a_bad_option_is_named(self, options: dict[str, Any], named: str) -> None:
+        """Whatever the option, the message begins with or contains its name."""
+        client, transport = scripted_client(answer)
+        with pytest.raises(CosyError, match=named):
+            client.synthesize("hello", **options)
+        assert transport.requests == []
+
+
+class TestRetry:
+    """Attempts, executions and what the caller is told."""
+
+    def test_a_fault_is_tried_again_with_the_same_key_and_bytes(self) -> None:
+        """Encoded once, sent per attempt: the service may recognise it."""
+        client, transport = scripted_client(after(refuse(503), TransportError("cut")))
+        speech = client.synthesize("hello")
+        assert speech.attempts == 3
+        assert len({key_of(request) for request in transport.requests}) == 1
+        assert len({request.body for request in transport.requests}) == 1
+        assert client.stats().retries == 2
+
+    def test_the_error_carries_its_attempts_oldest_first(self) -> None:
+        """And is a copy of its caller's own, which pickles."""
+        client, _ = scripted_client(lambda _: refuse(502), max_retries=2)
+        with pytest.raises(ServiceFault) as caught:
+            client.synthesize("hello")
+        assert [attempt.number for attempt in caught.value.attempts] == [1, 2, 3]
+        assert all(isinstance(attempt.error, ServiceFault) for attempt in caught.value.attempts)
+        assert pickle.loads(pickle.dumps(caught.value)).status == 502
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 406, 413, 415, 422, 501])
+    def test_a_refusal_is_final(self, status: int) -> None:
+        """No other 4xx is ever tried again."""
+        client, transport = scripted_client(lambda _: refuse(status))
+        with pytest.raises(CosyError):
+            client.synthesize("hello")
+        assert len(transport.requests) == 1
+
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+    def test_a_transient_status_is_tried_again(self, status: int) -> None:
+        """The list of section 0."""
+        client, transport = scripted_client(after(refuse(status)))
+        client.synthesize("hello")
+        assert len(transport.requests) == 2
+
+    def test_waits_double_with_full_jitter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """200 ms × 2ⁿ is the ceiling of the nth wait."""
+        monkeypatch.setattr("random.uniform", lambda _, high: high)
+        clock = FakeClock()
+        client, _ = scripted_client(lambda _: refuse(500), clock=clock)
+        with pytest.raises(ServiceFault):
+            client.synthesize("hello")
+        assert clock.slept == pytest.approx([0.2, 0.4, 0.8])
+
+    def test_retry_after_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Never earlier, and the pacing holds everybody else as well."""
+        monkeypatch.setattr("random.uniform", lambda low, _: low)
+        clock = FakeClock()
+        client, _ = scripted_client(after(refuse(429, **{"Retry-After": "7"})), clock=clock)
+        client.synthesize("hello")
+        assert sum(clock.slept) >= 7.0
+
+    def test_a_retry_after_beyond_the_deadline_is_raised_at_once(self) -> None:
+        """Nobody waits for what cannot be in time; the value is attached."""
+        clock = FakeClock()
+        client, transport = scripted_client(lambda _: refuse(429, **{"Retry-After": "100"}), clock=clock)
+        with pytest.raises(Throttled) as caught:
+            client.synthesize("hello")
+        assert caught.value.retry_after == 100.0
+        assert clock.slept == []
+        assert len(transport.requests) == 1
+
+    def test_pacing_refuses_early_what_the_service_has_put_off(self) -> None:
+        """The next call is told at once, by us, when it may come back."""
+        client, transport = scripted_client(lambda _: refuse(429, **{"Retry-After": "100"}), clock=FakeClock())
+        with pytest.raises(Throttled):
+            client.synthesize("hello")
+        with pytest.raises(RateLimited) as caught:
+            client.synthesize("world")
+        assert caught.value.retry_after == pytest.approx(100.0, abs=1.0)
+        assert len(transport.requests) == 1
+
+    def test_the_budget_ends_a_storm(self) -> None:
+        """500 tokens at 14 a retry are 35 retries for the whole client, then each call is one execution."""
+        config = ClientConfig(breaker=BreakerConfig(minimum_calls=10_000))
+        client, transport = scripted_client(lambda _: refuse(500), config=config)
+        errors = [outcome.error for outcome in (one(client, f"text {n}") for n in range(50))]
+        assert len(transport.requests) == 50 + 500 // 14
+        assert isinstance(errors[-1], RetryBudgetSpent)
+        assert isinstance(errors[-1].__cause__, ServiceFault)
+
+    def test_a_success_returns_what_its_retries_cost(self) -> None:
+        """So that a service that mostly works never runs dry."""
+        client, _ = scripted_client(after(refuse(500)))
+        client.synthesize("hello")
+        assert client.stats().retry_budget == 500
+
+    def test_a_deadline_cuts_the_schedule(self) -> None:
+        """A wait that would outlast the deadline is not begun."""
+        clock = FakeClock()
+        client, transport = scripted_client(lambda _: refuse(500), clock=clock, timeout=0.1, max_retries=50)
+        with pytest.raises(CosyError):
+            client.synthesize("hello")
+        assert sum(clock.slept) < 0.1
+        assert len(transport.requests) < 50
+
+
+def one(client: CosyClient, text: str) -> Outcome:
+    return next(client.synthesize_many([text]))
+
+
+class TestBatch:
+    """Texts that travel together."""
+
+    def test_a_thousand_texts_are_sixteen_requests(self) -> None:
+        """64 to a request, in order."""
+        client, transport = scripted_client(answer)
+        texts = [f"text {number}" for number in range(1000)]
+        assert [text_in(audio) for audio in client.batch_synth(texts)] == texts
+        assert len(transport.requests) == 16
+
+    def test_only_failed_items_travel_again(self) -> None:
+        """A new request with a new key; the final item is final, the others are delivered."""
+
+        def partly(request: WireRequest) -> WireReply:
+            texts = texts_of(request)
+            if len(texts) == 1:
+                return answer(request)
+            return reply(
+                [item(0, texts[0]), failed(1, retryable=True), failed(2, retryable=False, code="text_too_long")]
+            )
+
+        client, transport = scripted_client(partly)
+        outcomes = list(client.synthesize_many(["a", "b", "c"]))
+        assert [texts_of(request) for request in transport.requests] == [["a", "b", "c"], ["b"]]
+        assert key_of(transport.requests[0]) != key_of(transport.requests[1])
+        assert [outcome.speech and outcome.speech.attempts for outcome in outcomes] == [1, 2, None]
+        assert isinstance(outcomes[2].error, BadRequest)
+
+    def test_a_body_that_breaks_off_sends_only_the_missing_again(self) -> None:
+        """What arrived before the cut is delivered and not paid for twice."""
+
+        def cut(request: WireRequest) -> WireReply:
+            texts = texts_of(request)
+            if len(texts) < 3:
+                return answer(request)
+            whole = frame(opening(len(texts))) + b"".join(
+                frame(framed(index, duration_ms=None), audio_of(text)) for index, text in enumerate(texts)
+            )
+            return ScriptedReply(
+                200,
+                {"Content-Type": FRAMES_TYPE},
+                [whole[: len(whole) * 2 // 3], TransportError("cut")],
+            )
+
+        client, transport = scripted_client(cut)
+        assert [text_in(audio) for audio in client.batch_synth(["a", "b", "c"])] == ["a", "b", "c"]
+        assert 1 <= len(texts_of(transport.requests[1])) < 3
+
+    def test_a_wrong_count_fails_all_and_mixes_nothing(self) -> None:
+        """Never a silent reordering; not tried again, it would be the same."""
+        client, transport = scripted_client(lambda request: reply([item(0, texts_of(request)[0])]))
+        with pytest.raises(PartialFailure) as caught:
+            client.batch_synth(["a", "b"])
+        assert {type(error) for error in caught.value.errors.values()} == {DecodeError}
+        assert len(transport.requests) == 1
+
+    def test_one_bad_text_sinks_nobody(self) -> None:
+        """`PartialFailure` carries every finished speech by position."""
+        client, _ = scripted_client(answer)
+        with pytest.raises(PartialFailure, match="1 of 3 texts failed; the first is number 1: BadUtterance") as caught:
+            client.batch_synth(["a", " ", "c"])
+        assert {n: text_in(speech) for n, speech in caught.value.speeches.items()} == {0: "a", 2: "c"}
+
+    def test_equal_texts_travel_once(self) -> None:
+        """One flight, as many speeches as were asked for."""
+        client, transport = scripted_client(answer)
+        assert len(client.batch_synth(["same"] * 10 + ["other"])) == 11
+        assert [texts_of(request) for request in transport.requests] == [["same", "other"]]
+
+    def test_large_texts_make_smaller_batches(self) -> None:
+        """The body stays below the service's limit."""
+        config = ClientConfig(wire=WireConfig(max_request_bytes=20_000, gzip_above_bytes=None))
+        client, transport = scripted_client(answer, config=config)
+        client.batch_synth([f"{number:04d}" * 1000 for number in range(12)])
+        assert len(transport.requests) == 3
+        assert all(len(request.body) <= 20_000 for request in transport.requests)
+
+    @pytest.mark.parametrize("ordered", [True, False])
+    def test_an_endless_generator_is_read_as_it_is_consumed(self, ordered: bool) -> None:
+        """Lazy in and out: at most a window beyond what was taken."""
+        client, _ = scripted_client(answer)
+        read = itertools.count()
+        endless = (f"text {next(read)}" for _ in itertools.count())
+        outcomes = client.synthesize_many(endless, ordered=ordered)
+        taken = list(itertools.islice(outcomes, 10))
+        assert sorted(outcome.index for outcome in taken) == list(range(10))
+        assert next(read) <= 10 + client.window
+        outcomes.close()
+
+    def test_a_string_is_not_several_texts(self) -> None:
+        """The classic slip is named."""
+        client, _ = scripted_client(answer)
+        for call in (client.batch_synth, client.synthesize_many):
+            with pytest.raises(ConfigurationError, match="for one use synthesize"):
+                call("hello")
+
+    def test_a_fault_of_the_texts_iterator_is_its_callers(self) -> None:
+        """It comes through as it is, after nothing was swallowed."""
+
+        def broken() -> Iterator[str]:
+            yield "a"
+            raise LookupError("mine")
+
+        client, _ = scripted_client(answer)
+        with pytest.raises(LookupError, match="mine"):
+            list(client.synthesize_many(broken()))
+
+
+class TestBreaker:
+    """A service that is down is left alone."""
+
+    def test_opens_at_half_of_twenty_and_probes_after_thirty_seconds(self) -> None:
+        """Calls fail fast while it is open; then five probes decide."""
+        clock = FakeClock()
+        listener = RecordingListener()
+        up = False
+        client, transport = scripted_client(
+            lambda request: answer(request) if up else refuse(500),
+            clock=clock, listeners=[listener], max_retries=0, requests_per_second=1e6,
+        )  # fmt: skip
+        errors = [one(client, f"text {number}").error for number in range(30)]
+        assert len(transport.requests) == 20
+        assert isinstance(errors[-1], CircuitOpen)
+        assert errors[-1].retry_after == pytest.approx(30.0, abs=3.1)
+        assert client.stats().breakers == {"http://scripted.test": "open"}
+        up = True
+        clock.advance(34.0)
+        assert all(one(client, f"again {number}").error is None for number in range(6))
+        assert [event.new for event in listener.of(BreakerChanged)] == ["open", "half-open", "closed"]
+
+    @pytest.mark.parametrize("status", [400, 404, 422, 429])
+    def test_what_is_not_the_services_fault_does_not_count(self, status: int) -> None:
+        """4xx and 429 say something about us."""
+        client, transport = scripted_client(lambda _: refuse(status), max_retries=0, requests_per_second=1e6)
+        for number in range(40):
+            one(client, f"text {number}")
+        assert len(transport.requests) == 40
+
+    @pytest.mark.parametrize(("spent", "state"), [(0.01, "closed"), (6.0, "open")])
+    def test_a_deadline_of_the_callers_own_making_does_not_count(self, spent: float, state: str) -> None:
+        """A service given no fair time is not to blame; one that had it is."""
+        clock = FakeClock()
+
+        def slow(_: WireRequest) -> Exception:
+            clock.advance(spent)
+            return DeadlineExceeded("too late")
+
+        config = ClientConfig(breaker=BreakerConfig(window=1000.0))
+        client, _ = scripted_client(slow, clock=clock, max_retries=0, config=config)
+        for number in range(25):
+            one(client, f"text {number}")
+        assert client.stats().breakers == {"http://scripted.test": state}
+
+
+class TestQueue:
+    """Backpressure falls on the caller."""
+
+    def test_reject_says_so_at_once(self) -> None:
+        """The one too many is refused, those before are not."""
+        config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="reject"))
+        held: list[int] = []
+
+        def while_full(request: WireRequest) -> WireReply:
+            if not held:
+                held.append(1)
+                client.submit("second")  # runs inline, one level down
+            return answer(request)
+
+        client, _ = scripted_client(while_full, config=config)
+        client.synthesize("first")
+        stats = client.stats()
+        assert (stats.pending, stats.queued, stats.workers, stats.in_flight) == (0, 0, 0, 0)
+
+    def test_stats_before_first_use_are_zero(self) -> None:
+        """Looking does not build the house."""
+        client, _ = scripted_client(answer)
+        assert client.stats().calls == 0
+        assert "idle" in repr(client)
+
+
+class TestLife:
+    """Open, closed, and what is told of it."""
+
+    def test_a_closed_client_refuses(self) -> None:
+        """Clearly, and closing again does nothing."""
+        client, transport = scripted_client(answer)
+        client.synthesize("hello")
+        client.close()
+        client.close()
+        assert transport.closed
+        with pytest.raises(ClientClosed):
+            client.synthesize("hello")
+        with pytest.raises(Rejected):
+            client.submit("hello")
+
+    def test_a_view_closes_nothing(self) -> None:
+        """The connections belong to the client it came from."""
+        client, transport = scripted_client(answer)
+        with client.with_options(voice="calm") as view:
+            view.synthesize("hello")
+        assert not transport.closed
+        client.synthesize("still here")
+
+    def test_no_url_anywhere_says_what_to_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And an environment variable serves."""
+        monkeypatch.delenv("COSYCLIENT_BASE_URL", raising=False)
+        with pytest.raises(ConfigurationError, match="COSYCLIENT_BASE_URL"):
+            CosyClient()
+        monkeypatch.setenv("COSYCLIENT_BASE_URL", "https://tts.example/v1/")
+        assert "https://tts.example/v1 batch idle" in repr(CosyClient())
+        assert "https://other.example" in repr(CosyClient("https://other.example"))
+
+    def test_events_tell_the_story_without_text_or_audio(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Sealed, tried, put off, tried, finished; the log shows fingerprints and lengths."""
+        listener = RecordingListener()
+        client, _ = scripted_client(after(refuse(500)), listeners=[listener], api_key="hush-hush")
+        with caplog.at_level(logging.DEBUG, "cosyclient"):
+            speech = client.synthesize("a secret sentence")
+        assert [type(event) for event in listener.events] == [
+            BatchSealed, AttemptFinished, RetryScheduled, UtteranceFinished, AttemptFinished,
+        ]  # fmt: skip
+        (finished,) = listener.of(UtteranceFinished)
+        assert (finished.fingerprint, finished.characters, finished.attempts) == (speech.fingerprint, 17, 2)
+        assert speech.fingerprint in caplog.text
+        assert "secret" not in caplog.text
+        assert "hush" not in caplog.text + repr(client) + repr(listener.events)
+
+    def test_a_listener_that_raises_disturbs_nobody(self, caplog: pytest.LogCaptureFixture) -> None:
+        """It is logged and the speech arrives."""
+
+        def rude(_: object) -> None:
+            raise RuntimeError("rude")
+
+        client, _ = scripted_client(answer, listeners=[rude])
+        assert text_in(client.synthesize("hello")) == "hello"
+        assert "rude" in caplog.text
+
+    def test_an_unforeseen_fault_reaches_the_caller(self) -> None:
+        """A bug in a transport is an error with its cause, not a future for ever pending."""
+
+        def bug(_: WireRequest) -> WireReply:
+            raise ZeroDivisionError("bug")
+
+        client, _ = scripted_client(bug)
+        with pytest.raises(CosyError, match="unexpected ZeroDivisionError") as caught:
+            client.synthesize("hello")
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+        stats = client.stats()
+        assert (stats.pending, stats.in_flight, stats.workers) == (0, 0, 0)
+
+    def test_stats_say_what_littles_law_makes_of_it(self) -> None:
+        """Measured rate × latency, and the sizes they ask for."""
+        clock = FakeClock()
+
+        def slow(request: WireRequest) -> WireReply:
+            clock.advance(0.5)
+            return answer(request)
+
+        client, _ = scripted_client(slow, clock=clock)
+        for number in range(20):
+            client.synthesize(f"text {number}")
+        stats = client.stats()
+        assert stats.latency == pytest.approx(0.5)
+        assert stats.rate == pytest.approx(2.0, rel=0.1)
+        assert stats.concurrency == pytest.approx(1.0, rel=0.1)
+        assert stats.advice is not None
+        assert stats.advice.permits == 2
+
+    def test_pacing_keeps_to_the_quota(self) -> None:
+        """After the burst, one request each 1/rate seconds, whatever the callers do."""
+        clock = FakeClock()
+        client, transport = scripted_client(
+            answer, clock=clock, requests_per_second=10.0, config=ClientConfig(pacing=PacingConfig(burst=5))
+        )
+        before = clock.now()
+        for number in range(25):
+            client.synthesize(f"text {number}")
+        assert len(transport.requests) == 25
+        assert clock.now() - before == pytest.approx(2.0)
+
+    def test_a_stricter_quota_that_is_announced_is_kept(self) -> None:
+        """The service's own word lowers the pace."""
+        clock = FakeClock()
+
+        def strict(request: WireRequest) -> WireReply:
+            results = [item(index, text) for index, text in enumerate(texts_of(request))]
+            return reply(results, **{"RateLimit-Policy": '"ip";q=2;w=1', "RateLimit": '"ip";r=1;t=1'})
+
+        client, _ = scripted_client(strict, clock=clock, requests_per_second=100.0)
+        before = clock.now()
+        for number in range(20):
+            client.synthesize(f"text {number}")
+        assert clock.now() - before >= 7.0
+
+    def test_connect_failures_are_retried_and_told(self) -> None:
+        """Nothing was sent, so nothing can have been billed."""
+        client, _ = scripted_client(lambda _: ConnectFailed("refused"), config=ClientConfig(retry=RetryConfig()))
+        with pytest.raises(ConnectFailed) as caught:
+            client.synthesize("hello")
+        assert not caught.value.sent
+        assert len(caught.value.attempts) == 4

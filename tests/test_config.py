@@ -1,0 +1,178 @@
+"""Settings: what wins, what is refused and how it is said; Little's Law in numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosyclient import (
+    BreakerConfig,
+    ClientConfig,
+    ConfigurationError,
+    CosyClient,
+    PacingConfig,
+    PoolConfig,
+    QueueConfig,
+    RetryConfig,
+    TimeoutConfig,
+    WireConfig,
+    littles_law,
+)
+from cosyclient.config import ResolvedConfig, Secret, resolve
+from cosyclient.sizing import field_report
+
+PLAIN: dict[str, Any] = {
+    "base_url": "http://tts.test",
+    "api_key": None,
+    "protocol": "batch",
+    "voice": {},
+    "requests_per_second": 100.0,
+    "max_connections": 50,
+    "concurrency": None,
+    "max_batch": 64,
+    "timeout": None,
+    "max_retries": 3,
+    "config": None,
+    "environ": {},
+}
+
+
+def resolved(**changes: Any) -> ResolvedConfig:
+    return resolve(**{**PLAIN, **changes})
+
+
+def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> None:
+    """For each setting that the environment can name."""
+    environ = {
+        "COSYCLIENT_BASE_URL": "https://env.test",
+        "COSYCLIENT_API_KEY": "env-key",
+        "COSYCLIENT_MODEL": "env-model",
+        "COSYCLIENT_VOICE": "env-voice",
+        "COSYCLIENT_CONCURRENCY": "7",
+        "COSYCLIENT_TIMEOUT": "9.5",
+    }
+    found = resolved(base_url=None, environ=environ)
+    assert (found.base_url, found.timeout, found.sizing.permits) == ("https://env.test", 9.5, 7)
+    assert (found.voice.model, found.voice.voice) == ("env-model", "env-voice")
+    assert found.api_key is not None
+    assert found.api_key.reveal() == "env-key"
+    given = resolved(api_key="mine", concurrency=3, timeout=1.0, voice={"voice": "v", "model": "m"}, environ=environ)
+    assert (given.base_url, given.timeout, given.sizing.permits) == ("http://tts.test", 1.0, 3)
+    assert (given.voice.model, given.voice.voice) == ("m", "v")
+    assert given.api_key is not None
+    assert given.api_key.reveal() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"base_url": "ftp://x"}, "base_url"),
+        ({"base_url": "tts.example"}, "base_url"),
+        ({"base_url": "http://user:pw@x"}, "credentials"),
+        ({"base_url": "http://x/?a=1"}, "query"),
+        ({"base_url": "http://x:99999"}, "base_url"),
+        ({"api_key": "two\nlines"}, "api_key"),
+        ({"requests_per_second": -1}, "requests_per_second"),
+        ({"requests_per_second": float("nan")}, "requests_per_second"),
+        ({"requests_per_second": True}, "requests_per_second"),
+        ({"max_connections": 0}, "max_connections"),
+        ({"max_batch": 1.5}, "max_batch"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"timeout": 0}, "timeout"),
+        ({"max_retries": -1}, "max_retries"),
+        ({"voice": {"format": "flac"}}, "format"),
+        ({"voice": {"sample_rate": 1}}, "sample_rate"),
+        ({"config": {}}, "config"),
+        ({"environ": {"COSYCLIENT_TIMEOUT": "soon"}}, "COSYCLIENT_TIMEOUT"),
+        ({"environ": {"COSYCLIENT_CONCURRENCY": "many"}}, "COSYCLIENT_CONCURRENCY"),
+    ],
+)
+def test_what_cannot_be_used_is_named(changes: dict[str, Any], named: str) -> None:
+    """And it is a ValueError too; a secret's value is not shown."""
+    with pytest.raises(ConfigurationError, match=named) as caught:
+        resolved(**changes)
+    assert isinstance(caught.value, ValueError)
+    assert "two" not in str(caught.value)
+
+
+def test_an_unknown_protocol_is_named_when_the_client_is_made() -> None:
+    """Not at the first call, hours later."""
+    with pytest.raises(ConfigurationError, match="protocol.*batch"):
+        CosyClient("http://tts.test", protocol="telepathy")
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "value"),
+    [
+        (TimeoutConfig, "base", 0),
+        (TimeoutConfig, "allowance", -1),
+        (RetryConfig, "initial", 0),
+        (RetryConfig, "cap", 0.1),
+        (RetryConfig, "transient_cost", 501),
+        (BreakerConfig, "failure_rate", 1.1),
+        (BreakerConfig, "probes", 0),
+        (BreakerConfig, "jitter", -0.1),
+        (PacingConfig, "burst", 0),
+        (PoolConfig, "headroom", 0.9),
+        (PoolConfig, "max_age", 0),
+        (PoolConfig, "per_route", 0),
+        (QueueConfig, "overflow", "drop"),
+        (QueueConfig, "max_pending", 0),
+        (QueueConfig, "linger", 5),
+        (WireConfig, "max_reply_bytes", 0),
+        (WireConfig, "max_batch_seconds", 0),
+    ],
+)
+def test_each_knob_is_checked_when_its_record_is_made(record: type[Any], field: str, value: Any) -> None:
+    """The message names record and field."""
+    with pytest.raises(ConfigurationError, match=field):
+        record(**{field: value})
+
+
+def test_records_are_frozen_and_complete() -> None:
+    """Nothing changes under a running client, and every field has its sentence."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ClientConfig().retry = RetryConfig()  # type: ignore[misc]
+    with pytest.raises(ConfigurationError, match="config.retry"):
+        ClientConfig(retry=3)  # type: ignore[arg-type]
+
+
+def test_secrets_stay_out_of_every_repr() -> None:
+    """Of the secret, the settings and the client."""
+    secret = "sk-1234567890"
+    assert secret not in repr(Secret(secret)) + str(Secret(secret)) + repr(resolved(api_key=secret))
+    assert secret not in repr(CosyClient("http://tts.test", api_key=secret))
+
+
+def test_the_documented_quota_needs_twenty_connections_and_gets_headroom() -> None:
+    """100 requests/s × 0.2 s = 20 in flight; twice that with headroom, under the limit of 50."""
+    sizing = resolved().sizing
+    assert (sizing.permits, sizing.threads, sizing.connections, sizing.bound) == (40, 40, 40, 6400.0)
+    assert littles_law(rate=100, latency=0.2, headroom=1.0).permits == 20
+    assert littles_law(rate=100, latency=2.0).permits == 50
+    assert littles_law(rate=100, latency=2.0).bound == 50 / 2.0 * 64
+
+
+def test_the_field_reports_pool_is_a_preset() -> None:
+    """2 × cores × concurrency, 200 per route at most, idle ones out after 5 s, under the service's own limit."""
+    assert field_report(cores=8, concurrency=10) == 160
+    assert field_report(cores=8, concurrency=100) == 200
+    preset = ClientConfig.field_report()
+    assert (preset.pool.per_route, preset.pool.total, preset.pool.idle_limit) == (200, 800, 5.0)
+    assert resolved(config=preset).sizing.connections == 50
+    assert resolved(config=preset, max_connections=1000, concurrency=500).sizing.connections == 200
+
+
+@given(rate=st.floats(0.01, 1e4), latency=st.floats(0.001, 100), limit=st.integers(1, 500), headroom=st.floats(1, 10))
+def test_no_size_exceeds_the_limit_or_falls_to_nothing(
+    rate: float, latency: float, limit: int, headroom: float
+) -> None:
+    """Whatever the numbers: at least one permit, never more than the service's connections."""
+    sizing = littles_law(rate=rate, latency=latency, headroom=headroom, connection_limit=limit)
+    assert 1 <= sizing.permits <= limit
+    assert sizing.permits == limit or sizing.permits >= rate * latency
+    assert sizing.connections == sizing.threads == sizing.permits
