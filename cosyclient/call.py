@@ -75,7 +75,8 @@ class Call:
         self._schedule = caller.retry.schedule()
         self._attempts: list[Attempt] = []
         self._spent = 0
-        self._key = uuid.uuid4().hex
+        # Events name the batch; the key names one body of it, and changes with it.
+        self._name = self._key = uuid.uuid4().hex
         self._request: WireRequest | None = None
 
     def run(self) -> None:
@@ -87,9 +88,11 @@ class Call:
                 left = self._attempt(pending)
                 if left:
                     left = self._pause(left)
-                if len(left) != len(pending):
+                # In the order they were sent, which the bytes kept for another try still have.
+                still = [flight for flight in pending if flight in left]
+                if len(still) != len(pending):
                     self._rename()
-                pending = list(left)
+                pending = still
         except BaseException as error:
             # A fault of our own must not leave callers waiting for ever; a CosyError here is a refused grant.
             self._resolve_all(pending, error)
@@ -118,7 +121,9 @@ class Call:
             grant.start(started, retry=bool(self._attempts))
             reply = grant.endpoint.transport.send(self._request, deadline=deadline, read_timeout=read_timeout)
             try:
-                quota = caller.protocol.quota(reply)
+                # A refusal says it as well, and there it matters most: before decoding, which raises.
+                if (quota := caller.protocol.quota(reply)) is not None:
+                    grant.endpoint.heed(quota)
                 for position, item in caller.protocol.decode(reply, utterances, wall=clock.wall()):
                     flight = unanswered.pop(position)
                     if isinstance(item, Speech):
@@ -131,12 +136,14 @@ class Call:
                         caller.land(flight, item, self._attempts)
             finally:
                 reply.close()
-            if quota is not None:
-                grant.endpoint.heed(quota)
+            # A finished reply is replayed for its key: what it lacks has to be asked for under another.
+            self._rename()
             if unanswered:
                 error = DecodeError(f"the reply left {len(unanswered)} of {len(flights)} texts out")
         except CosyError as problem:
             error = problem
+            if isinstance(problem, DecodeError):
+                self._rename()
         latency = clock.now() - started
         if isinstance(error, DeadlineExceeded):
             # Only a service that was given a fair time is to blame for letting it pass.
@@ -149,7 +156,7 @@ class Call:
         caller.events.emit(
             AttemptFinished(
                 endpoint=grant.endpoint.name,
-                batch=self._key,
+                batch=self._name,
                 number=number,
                 texts=len(flights),
                 failed=failed + len(unanswered),
@@ -192,7 +199,7 @@ class Call:
             caller.events.emit(
                 RetryScheduled(
                     endpoint=caller.endpoint.name,
-                    batch=self._key,
+                    batch=self._name,
                     number=len(self._attempts) + 1,
                     texts=len(patient),
                     wait=wait,
@@ -231,7 +238,7 @@ class Call:
         caller.events.emit(
             BatchSealed(
                 endpoint=caller.endpoint.name,
-                batch=self._key,
+                batch=self._name,
                 texts=len(flights),
                 characters=sum(len(flight.utterance.text) for flight in flights),
                 waited=caller.clock.now() - min(flight.queued_at for flight in flights),

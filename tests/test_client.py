@@ -279,6 +279,28 @@ class TestBatch:
         assert [text_in(audio) for audio in client.batch_synth(["a", "b", "c"])] == ["a", "b", "c"]
         assert 1 <= len(texts_of(transport.requests[1])) < 3
 
+    def test_texts_that_fail_out_of_order_keep_their_own_audio(self) -> None:
+        """One item fails, then the body breaks off: the second try's bytes and its callers are in one order."""
+
+        def out_of_order(request: WireRequest) -> WireReply:
+            texts = texts_of(request)
+            if len(transport.requests) > 1:
+                return answer(request)
+            error = {"kind": "item", "index": 1, "status": "error", "error": {"code": "internal", "retryable": True}}
+            return ScriptedReply(
+                200, {"Content-Type": FRAMES_TYPE}, [frame(opening(len(texts))) + frame(error), TransportError("cut")]
+            )
+
+        client, transport = scripted_client(out_of_order)
+        assert [text_in(audio) for audio in client.batch_synth(["a", "b", "c"])] == ["a", "b", "c"]
+        assert [texts_of(request) for request in transport.requests] == [["a", "b", "c"]] * 2
+
+    def test_a_finished_reply_is_not_asked_for_again_under_its_key(self) -> None:
+        """The service would replay it; all items failed, so the same texts travel as a new request."""
+        client, transport = scripted_client(after(reply([failed(0, retryable=True), failed(1, retryable=True)])))
+        assert len(client.batch_synth(["a", "b"])) == 2
+        assert len({key_of(request) for request in transport.requests}) == 2
+
     def test_a_wrong_count_fails_all_and_mixes_nothing(self) -> None:
         """Never a silent reordering; not tried again, it would be the same."""
         client, transport = scripted_client(lambda request: reply([item(0, texts_of(request)[0])]))
@@ -524,6 +546,16 @@ class TestLife:
         for number in range(20):
             client.synthesize(f"text {number}")
         assert clock.now() - before >= 7.0
+
+    def test_a_refusals_word_on_the_quota_is_kept_too(self) -> None:
+        """A 429 that announces the limit lowers the pace before the next try."""
+        clock = FakeClock()
+        client, _ = scripted_client(after(refuse(429, **{"RateLimit-Policy": '"ip";q=1;w=2'})), clock=clock)
+        client.synthesize("a")
+        before = clock.now()
+        for number in range(5):
+            client.synthesize(f"text {number}")
+        assert clock.now() - before >= 8.0
 
     def test_connect_failures_are_retried_and_told(self) -> None:
         """Nothing was sent, so nothing can have been billed."""

@@ -52,7 +52,7 @@ class Job:
         self._waiting: dict[Future[Speech], tuple[Line, Utterance]] = {}
         self._parts: dict[str, VoiceSettings] = {}
         self._good: set[str] = set()
-        self._succeeded = self._failed = self._skipped = 0
+        self._succeeded = self._failed = self._skipped = self._told = 0
         self._seconds = 0.0
         self._lost: CosyError | None = None
         self._progress: Any = None
@@ -60,13 +60,18 @@ class Job:
     def run(self, lines: Iterator[Line], url: str) -> int:
         """Synthesize *lines*; return the exit code."""
         started = time.monotonic()
-        with Interruptible(lambda: self._finished.put(None)) as interrupt, progress_bar(self._arguments.input, quiet=self._arguments.quiet) as self._progress:
-            for line in interrupt.until_pressed(lines):
-                self._send(line)
-                self._collect(leave=self._client.window)
-                if self._lost is not None:
-                    break
-            self._collect(leave=0)
+        bar = progress_bar(self._arguments.input, quiet=self._arguments.quiet)
+        try:
+            with Interruptible(lambda: self._finished.put(None)) as interrupt, bar as self._progress:
+                for line in interrupt.until_pressed(lines):
+                    self._send(line)
+                    self._collect(leave=self._client.window)
+                    if self._lost is not None:
+                        break
+                self._collect(leave=0)
+        except KeyboardInterrupt:
+            print("stopped; the same command with --resume goes on from here", file=sys.stderr)
+            raise
         cut_short = interrupt.pressed or self._lost is not None
         joined = self._join() if self._arguments.join and not cut_short else None
         self._report(time.monotonic() - started, joined, interrupted=interrupt.pressed)
@@ -86,9 +91,10 @@ class Job:
         try:
             if line.error is not None:
                 raise line.error
-            utterance = Utterance(line.text, self._voice.replace(line.options))
+            utterance = Utterance(line.text, self._voice.replace(line.options) if line.options else self._voice)
             name = _file_name(line, utterance)
-            self._parts[name] = utterance.settings
+            if self._arguments.join:
+                self._parts[name] = utterance.settings
             if self._manifest.finished(line.id, utterance.fingerprint):
                 self._skipped += 1
                 self._good.add(name)
@@ -141,7 +147,9 @@ class Job:
         self._seconds += speech.duration if speech and error is None else 0.0
         self._progress.update()
         if error is not None:
-            if self._failed <= _SHOWN:
+            # That there is no service is said once, at the end.
+            if self._told < _SHOWN and self._lost is None:
+                self._told += 1
                 self._progress.write(f"line {line.number}: {error}", file=sys.stderr)
             # A line that is none has no id to be found by.
             error = f"line {line.number}: {error}" if line.error is not None else error
@@ -164,13 +172,11 @@ class Job:
     def _join(self) -> str | None:
         # A text that failed has no file; its place in the whole is left out, as the exit code says.
         names = [name for name in self._parts if name in self._good]
-        if not names:
-            return None
         try:
             parts = [self._part(self._directory / name, self._parts[name]) for name in names]
             return str(join(parts, gap=self._arguments.gap).save(self._arguments.join))
         except (CosyError, OSError) as error:
-            print(f"cosyclient synth: --join: {error}", file=sys.stderr)
+            print(f"cosyclient synth: --join {self._arguments.join}: {error}", file=sys.stderr)
             return None
 
     def _part(self, path: Path, settings: VoiceSettings) -> Speech:
@@ -181,8 +187,8 @@ class Job:
         return Speech(audio=audio, format="wav", sample_rate=wav.sample_rate, channels=wav.channels)
 
     def _report(self, elapsed: float, joined: str | None, *, interrupted: bool) -> None:
-        if self._failed > _SHOWN:
-            print(f"… and {self._failed - _SHOWN} more failed; see {self._manifest.path}", file=sys.stderr)
+        if self._failed > self._told and self._lost is None:
+            print(f"… and {self._failed - self._told} more failed; see {self._manifest.path}", file=sys.stderr)
         summary = {
             "texts": self._succeeded + self._failed + self._skipped,
             "succeeded": self._succeeded,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from cosyclient.errors import ConfigurationError
 from cosyclient.sizing import littles_law
 
 if TYPE_CHECKING:
     import argparse
+
+# The library's names of what is called otherwise on the command line.
+_OPTIONS: Final = {"connection_limit": "--connections", "max_batch": "--max-batch"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +31,17 @@ def run(arguments: argparse.Namespace) -> int:
     rows = []
     for rate in arguments.rate:
         for latency in arguments.latency:
-            sizing = littles_law(
-                rate=rate,
-                latency=latency,
-                headroom=arguments.headroom,
-                connection_limit=arguments.connections,
-                max_batch=arguments.max_batch,
-            )
+            try:
+                sizing = littles_law(
+                    rate=rate,
+                    latency=latency,
+                    headroom=arguments.headroom,
+                    connection_limit=arguments.connections,
+                    max_batch=arguments.max_batch,
+                )
+            except ConfigurationError as error:
+                name, _, rule = str(error).partition(": ")
+                raise ConfigurationError(f"{_OPTIONS.get(name, f'--{name}')}: {rule}") from None
             rows.append({"rate": rate, "latency": latency, "in_flight": rate * latency, **asdict(sizing)})
     if arguments.json:
         print(json.dumps(rows))

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
-import signal
 import sys
-import time
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from cosyclient.audio import MEDIA_TYPES, parse_wav
-from cosyclient.cli.lines import Line, open_input, read_lines
+from cosyclient.audio import MEDIA_TYPES
+from cosyclient.cli.job import Job
+from cosyclient.cli.lines import open_input, read_lines
 from cosyclient.cli.manifest import Manifest
 from cosyclient.client import CosyClient
 from cosyclient.config import ClientConfig, QueueConfig
 from cosyclient.errors import (
     BadUtterance,
-    CircuitOpen,
     ConfigurationError,
     CosyError,
-    TransportError,
-    Unauthorized,
 )
-from cosyclient.models import SAMPLE_RATES, Speech, Utterance, VoiceSettings, join
+from cosyclient.models import SAMPLE_RATES, VoiceSettings
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
-    from types import FrameType
+    from collections.abc import Iterator
 
-    from cosyclient.batch import Waiter
 
 # The library's names of what is called otherwise on the command line.
 _OPTIONS: Final = {

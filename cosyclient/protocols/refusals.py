@@ -191,7 +191,7 @@ def _message(lead: str, code: str | None, problem: dict[str, Any], utterances: S
     parts = [f"{lead} {code}" if code else lead]
     for name in ("title", "detail"):
         said = _bounded(problem.get(name), MAX_MESSAGE)
-        if said:
+        if said and said.casefold() != parts[-1].casefold():
             parts.append(f"{name} withheld, it quotes a text" if _quotes(said, utterances) else said)
     message = ": ".join(parts[:2]) + "".join(f"; {part}" for part in parts[2:])
     if pointers := _pointers(problem):

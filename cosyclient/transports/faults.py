@@ -62,8 +62,8 @@ def ours(error: Exception, deadline: Deadline) -> CosyError:
         )
     if (refusal := _certificate_refused(error)) is not None:
         return ConnectFailed(
-            f"the service's TLS certificate was not accepted ({refusal.verify_message or refusal}); "
-            "give the path of its CA file as WireConfig(verify='ca.pem')",
+            f"the service's TLS certificate was not accepted ({getattr(refusal, 'verify_message', refusal)}); "
+            "if its authority is a private one, name the CA file: WireConfig(verify='ca.pem')",
             retryable=False,
         )
     return kind(message, sent=sent)

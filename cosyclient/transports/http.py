@@ -120,7 +120,7 @@ class HttpTransport:
         return ClientClosed("the transport was closed meanwhile") if self._closed else ours(error, deadline)
 
     def __repr__(self) -> str:
-        return f"<HttpTransport {self._base_url}, {'closed' if self._closed else self._transport!r}>"
+        return f"<HttpTransport {self._base_url}, {'closed' if self._closed else repr(self._transport)}>"
 
 
 class HttpReply:

@@ -295,9 +295,9 @@ def test_a_gzip_bomb_is_stopped_at_the_limit(make: Make) -> None:
 
 def test_an_unknown_content_coding_is_refused(make: Make) -> None:
     """We asked for gzip; anything else cannot be read."""
-    with hostile(answers(reply(b"x", headers=("Content-Encoding: br",)))) as service:
-        with pytest.raises(DecodeError, match="'br'"):
-            ask(make(service.url))
+    odd = reply(b"x", headers=("Content-Encoding: br",))
+    with hostile(answers(odd)) as service, pytest.raises(DecodeError, match="'br'"):
+        ask(make(service.url))
 
 
 def test_a_reply_left_unread_closes_its_connection(make: Make) -> None:

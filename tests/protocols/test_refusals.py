@@ -108,7 +108,7 @@ def test_statuses(
             ),
             "HTTP 422 validation_failed: Validation failed; two texts are too long (at /texts/3, /texts/4)",
         ),
-        (wire.json_reply({"detail": "Not Found"}, 404), "HTTP 404: Not Found; Not Found"),
+        (wire.json_reply({"detail": "Not Found"}, 404), "HTTP 404: Not Found"),
         (
             wire.json_reply({"detail": [{"type": "missing", "loc": ["body", "spk_id"], "input": "secret"}]}, 422),
             "HTTP 422: Unprocessable Entity (at /body/spk_id)",

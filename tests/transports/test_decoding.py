@@ -6,7 +6,7 @@ import gzip
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyclient.errors import DecodeError, TransportError
@@ -54,6 +54,7 @@ def test_no_content_at_all_is_no_content(coding: str) -> None:
     assert decoded(coding, b"") == b""
 
 
+@settings(deadline=None)
 @given(cut=st.integers(1, 200))
 def test_a_stream_that_ends_too_soon_is_a_transport_error(cut: int) -> None:
     """A retry may bring the rest."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import io
+import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyclient.transports.reply_reader import (
@@ -49,9 +50,10 @@ def read(*portions: bytes, method: str = "POST") -> tuple[ReplyReader, bytes, In
 
 def portions(data: bytes, cuts: list[int]) -> list[bytes]:
     places = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
+@settings(deadline=None)
 @given(
     pieces=st.lists(st.binary(min_size=1, max_size=300), max_size=5),
     use_chunks=st.booleans(),
@@ -76,7 +78,7 @@ class _Pipe:
         self._data = data
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(io.BytesIO(self._data))  # type: ignore[type-var]
+        return io.BufferedReader(io.BytesIO(self._data))
 
 
 def standard(data: bytes, method: str) -> tuple[Any, ...]:
@@ -184,6 +186,7 @@ def test_what_is_not_a_reply_is_malformed(data: bytes) -> None:
         )
 
 
+@settings(deadline=None)
 @given(cut=st.integers(0, 200))
 def test_every_premature_end_is_noticed(cut: int) -> None:
     """Cut a reply anywhere before its end."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from cosyclient.transports.request_writer import RequestWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def pieces(request: httpx.Request) -> list[bytes]:

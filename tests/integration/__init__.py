@@ -1,0 +1,1 @@
+"""The library in its users' hands: real web servers, forked processes, interpreter exits."""

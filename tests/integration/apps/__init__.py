@@ -1,0 +1,1 @@
+"""Web applications as their authors would write them."""

@@ -1,0 +1,37 @@
+"""The interpreter ends when the script does: nothing to close, nothing to wait for, and Ctrl-C works everywhere."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.waiting import eventually, finish, start
+
+if TYPE_CHECKING:
+    from cosyclient.emulator import Emulator
+
+
+@pytest.mark.parametrize("texts", [0, 1, 500])
+def test_a_script_may_fall_off_its_end(echo: Emulator, texts: int) -> None:
+    code, output, errors = finish(start("fall_off", str(texts), COSYCLIENT_BASE_URL=echo.url))
+    assert (code, errors) == (0, "")
+    heard = output.splitlines()
+    heard.remove("the end")
+    assert sorted(heard) == sorted(f"text {number}" for number in range(texts))
+
+
+@pytest.mark.parametrize("way", ["with", "bare", "many", "as-finished", "future", "close"])
+def test_ctrl_c_ends_a_blocked_call(echo: Emulator, way: str) -> None:
+    echo.inject("hang", count=10)
+    script = start("blocked", way, COSYCLIENT_BASE_URL=echo.url)
+    try:
+        eventually(lambda: echo.counters().in_flight, "the service hangs")
+        script.send_signal(signal.SIGINT)
+    finally:
+        code, output, errors = finish(script)
+    assert code == -signal.SIGINT, errors
+    assert output == ""
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.count("Traceback") == 1

@@ -1,0 +1,40 @@
+"""A client made and used before fork() works on both sides of it, and nobody gets another process's audio."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.waiting import finish, start
+
+if TYPE_CHECKING:
+    from cosyclient.emulator import Emulator
+
+
+def test_parent_child_and_grandchild_go_on_with_the_client_they_have() -> None:
+    code, output, errors = finish(start("fork_twice"))
+    assert (code, errors) == (0, "")
+    parent = json.loads(output)
+    child = parent.pop("child")
+    grandchild = child.pop("below")
+
+    assert parent["wrong"] == child["wrong"] == grandchild["wrong"] == []
+    # A text that was under way at the fork is the parent's: he gets the speech, the child learns that it does not.
+    assert parent["pending"] == ["under way", "queued"]
+    assert child["pending"] == ["ClientClosed", "ClientClosed"]
+    assert child["told"] == [], "callbacks belong to the process that gave them"
+    assert len(parent["told"]) == 2
+    assert child["clean"], "a child's stats begin at zero"
+    assert child["narrow"] == grandchild["narrow"] == "x"
+    assert grandchild["pending"] == ["of the child"]
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("fork", 3), ("spawn", 3), ("forkserver", 3), ("thread", 0)])
+def test_a_pool_of_workers_shares_one_module_level_client(echo: Emulator, kind: str, workers: int) -> None:
+    code, output, errors = finish(start("pools", kind, COSYCLIENT_BASE_URL=echo.url))
+    assert (code, errors) == (0, "")
+    report = json.loads(output)
+    assert report.pop("workers") <= workers
+    assert report == {"single": True, "whole": True, "children": 0}

@@ -1,0 +1,48 @@
+"""Wait for what must come, never for luck."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+GENEROUS = 60.0
+
+
+def eventually(holds: Callable[[], object], what: str) -> None:
+    """Return as soon as *holds*; fail when it does not within a minute."""
+    end = time.monotonic() + GENEROUS
+    while not holds():
+        assert time.monotonic() < end, f"never happened: {what}"
+        time.sleep(0.005)
+
+
+def start(program: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start one of the programs beside this file, with every unclosed file and socket reported on its stderr."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error::ResourceWarning", "-m", f"tests.integration.programs.{program}", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for *process*; return its exit code, stdout and stderr."""
+    try:
+        output, errors = process.communicate(timeout=GENEROUS)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    return process.returncode, output, errors
