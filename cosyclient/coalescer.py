@@ -69,7 +69,8 @@ class Coalescer:
             return flight.waiters
 
     def aloft(self) -> list[Flight]:
-        """Return the flights under way. Taken without the lock, for a forked child whose lock's owner is gone."""
+        """Return the flights under way."""
+        # Without the lock: in a forked child its owner may not exist, and copying a set is one step anyway.
         return list(self._aloft)
 
     def _board_locked(self, flight: Flight, waiter: Waiter) -> None:

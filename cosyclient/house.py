@@ -302,7 +302,8 @@ class House:
             # After a drain there is nothing left to fail; without one, or when it was interrupted, all callers wake.
             self._closing.set()
             closed = ClientClosed("the client was closed")
-            for flight in self._batcher.take_due(float("inf")):
+            self._batcher.take_due(float("inf"))
+            for flight in self._coalescer.aloft():
                 self._land(flight, closed)
             self._endpoint.bulkhead.close()
             self._endpoint.transport.close()

@@ -55,6 +55,7 @@ class Job:
         self._succeeded = self._failed = self._skipped = self._told = 0
         self._seconds = 0.0
         self._lost: CosyError | None = None
+        self._trouble: BaseException | None = None
         self._progress: Any = None
 
     def run(self, lines: Iterator[Line], url: str) -> int:
@@ -76,7 +77,7 @@ class Job:
         joined = self._join() if self._arguments.join and not cut_short else None
         self._report(time.monotonic() - started, joined, interrupted=interrupt.pressed)
         if self._lost is not None:
-            print(f"cosyclient synth: no service at {url}: {_named(self._lost)}", file=sys.stderr)
+            print(f"cosyclient synth: no service at {url}: {_named(self._trouble or self._lost)}", file=sys.stderr)
         if cut_short:
             why = "interrupted" if interrupt.pressed else "stopped"
             print(f"{why}; the same command with --resume goes on from here", file=sys.stderr)
@@ -139,6 +140,9 @@ class Job:
                 self._good.add(name)
         else:
             error = _named(result)
+            # An open breaker says no more than that something was wrong before.
+            causes = [attempt.error for attempt in getattr(result, "attempts", ())] + [result]
+            self._trouble = next((cause for cause in causes[::-1] if not isinstance(cause, CircuitOpen)), self._trouble)
             if self._lost is None and self._means_no_service(result):
                 self._lost = cast("CosyError", result)
                 self._finished.put(None)

@@ -90,7 +90,7 @@ def _json_line(number: int, raw: bytes) -> Line:
         )
     if unknown := record.keys() - _OPTIONS - {"id", "text"}:
         raise BadUtterance(
-            f"unknown member {', '.join(sorted(unknown))}; known are id, text, {', '.join(sorted(_OPTIONS))}"
+            f"unknown member {', '.join(map(repr, sorted(unknown)))}; known are id, text, {', '.join(sorted(_OPTIONS))}"
         )
     options = {key: record[key] for key in _OPTIONS & record.keys()}
     for key, value in options.items():

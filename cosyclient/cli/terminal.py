@@ -25,8 +25,12 @@ def progress_bar(name: str, *, quiet: bool) -> Any:
         if shown:
             print("for a progress bar: pip install 'cosyclient[cli]'", file=sys.stderr)
         return contextlib.nullcontext(_NoBar())
-    total = _count_lines(name) if shown else None
-    return tqdm(unit=" texts", disable=not shown, total=total, dynamic_ncols=True)
+    if not shown:
+        return tqdm(disable=True)
+    # A terminal that nobody told its size says 0, and the bar would be that wide.
+    sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    size = {"dynamic_ncols": True} if sized else {"ncols": 80, "nrows": 24}
+    return tqdm(unit=" texts", total=_count_lines(name), **size)
 
 
 class _NoBar:

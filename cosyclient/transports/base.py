@@ -27,8 +27,9 @@ class Transport(Protocol):
         """Send *request* and return its reply as soon as status and headers are there.
 
         No wait, neither here nor while the reply is read, outlasts *deadline*; the first byte and each gap between
-        reads are granted *read_timeout* seconds at most. Raises `ConnectFailed`, `AttemptTimeout`, `TransportError`,
-        `DeadlineExceeded` or `ClientClosed`; foreign exceptions never pass.
+        reads are granted *read_timeout* seconds at most. Whatever the service answers is a reply. Raises
+        `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded`, `ClientClosed`, or `BulkheadFull` when
+        no connection came free; foreign exceptions of the wire never pass, here or while the reply is read.
         """
 
     def stats(self) -> PoolStats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ _GZIP_WINDOW: Final = 31
 _RAW_WINDOW: Final = -15
 _ZLIB_HEADER_BYTES: Final = 2
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _PLAIN: Final = frozenset({"", "identity"})
 
 
@@ -40,6 +42,11 @@ class ContentDecoder:
             raise DecodeError(f"the reply's content coding {coding!r} is unknown; gzip and deflate are understood")
         self._begun = False
         self._held = b""
+
+    def announce(self, length: str) -> None:
+        """Refuse content whose announced *length*, a Content-Length, is beyond the limit, before any of it is read."""
+        if _LENGTH.fullmatch(length) and int(length) > self._limit_bytes:
+            raise self._too_large()
 
     def decode(self, piece: bytes) -> Iterator[bytes]:
         """Yield what *piece* decodes to, step by step."""
@@ -83,4 +90,7 @@ class ContentDecoder:
     def _count(self, content: bytes) -> None:
         self._taken_bytes += len(content)
         if self._taken_bytes > self._limit_bytes:
-            raise DecodeError(f"reply larger than {self._limit_bytes} bytes (wire.max_reply_bytes)")
+            raise self._too_large()
+
+    def _too_large(self) -> DecodeError:
+        return DecodeError(f"reply larger than {self._limit_bytes} bytes (wire.max_reply_bytes)")

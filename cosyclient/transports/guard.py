@@ -44,7 +44,7 @@ class Spans:
             span = min(span, self._at - self._now())
         if span <= 0:
             # A socket with a timeout of zero would not wait but answer "try again".
-            raise TimeoutError("the deadline passed")
+            raise TimeoutError("no time is left")
         return span
 
     def until(self, span: float) -> Callable[[], float]:
@@ -84,7 +84,7 @@ class GuardedSocket:
             self._sock = sock
             severed = self.severed
         if severed:
-            raise Severed("the transport was closed")
+            raise Severed("shut down from our side")
 
     def recv(self, limit: int) -> bytes:
         """Return what is there, at most *limit* bytes, or wait for it as long as the read step and deadline allow."""
@@ -93,7 +93,7 @@ class GuardedSocket:
         data = sock.recv(limit)
         if not data and self.severed:
             # An end that we made ourselves must not pass for the end of the content.
-            raise Severed("the transport was closed")
+            raise Severed("shut down from our side")
         self.received += len(data)
         return data
 
@@ -138,9 +138,15 @@ class GuardedSocket:
         if sock is not None:
             sock.close()
 
+    def __del__(self) -> None:
+        # A forked child drops the parent's sockets without being asked; a warning about each would be noise there,
+        # while in the process that opened them it is a leak to be told.
+        if self._owner != os.getpid():
+            self.close()
+
     def _live(self) -> socket.socket:
         if self.severed or self._sock is None:
-            raise Severed("the transport was closed" if self.severed else "the socket is closed")
+            raise Severed("shut down from our side" if self.severed else "the socket is closed")
         return self._sock
 
     def __repr__(self) -> str:
@@ -188,7 +194,9 @@ def dial(
         raise failure
     if tls is not None:
         try:
-            secured = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+            secured = tls.wrap_socket(
+                sock, server_hostname=host, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
             guarded.adopt(secured)
             secured.settimeout(left())
             secured.do_handshake()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,7 +53,8 @@ class HttpTransport:
         ]
         if settings.api_key is not None:
             self._headers.append((b"Authorization", b"Bearer " + settings.api_key.reveal().encode("ascii")))
-        self._url = lru_cache(maxsize=_KNOWN_PATHS)(self._join)
+        # Not a method of ours: that would be a reference cycle, and a forked child could not drop us at once.
+        self._url = lru_cache(maxsize=_KNOWN_PATHS)(partial(_join, self._base_url))
         self._closed = False
 
     def send(self, request: WireRequest, *, deadline: Deadline, read_timeout: float) -> HttpReply:
@@ -113,9 +114,6 @@ class HttpTransport:
         built.read()
         return built
 
-    def _join(self, path: str) -> httpx.URL:
-        return httpx.URL(f"{self._base_url}/{path.lstrip('/')}")
-
     def _ours(self, error: Exception, deadline: Deadline) -> Exception:
         return ClientClosed("the transport was closed meanwhile") if self._closed else ours(error, deadline)
 
@@ -143,6 +141,7 @@ class HttpReply:
         """
         try:
             decoder = ContentDecoder(self.headers.get("content-encoding", ""), self._transport._max_reply_bytes)
+            decoder.announce(self.headers.get("content-length", ""))
             for piece in self._pieces():
                 yield from decoder.decode(piece)
             decoder.finish()
@@ -187,6 +186,10 @@ class _Front(httpx.Client):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._cookies = _NoCookies()
+
+
+def _join(base_url: str, path: str) -> httpx.URL:
+    return httpx.URL(f"{base_url}/{path.lstrip('/')}")
 
 
 def _version() -> str:

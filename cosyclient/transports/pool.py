@@ -2,95 +2,38 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import os
 import queue
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import urllib3
-from urllib3.connection import HTTPConnection
 
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.guard import GuardedSocket, Severed, Spans, dial
-from cosyclient.transports.reply_reader import Inbox
+from cosyclient.transports.connection import Connection
+from cosyclient.transports.guard import Severed
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
     from cosyclient.clock import Clock
-
-
-class Connection(HTTPConnection):
-    """Connect through `dial`, keep to the spans of the request at hand, and know one's own age."""
-
-    def __init__(
-        self, *args: Any, tls: ssl.SSLContext | None, clock: Clock, lifetime: Callable[[], float], **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.spans: Spans
-        self.inbox: Inbox
-        self.guard: GuardedSocket | None = None
-        self.severed = False
-        self.served = 0
-        self.opened = 0
-        self.idle_since = 0.0
-        self._tls = tls
-        self._clock = clock
-        self._lifetime = lifetime
-        self._worn_at = 0.0
-
-    def connect(self) -> None:
-        """Open a guarded socket, TLS handshake included."""
-        self.served = 0
-        self.opened += 1
-        guard = dial(self._dns_host, self.port, self.spans, tls=self._tls, opened=self._watch)
-        self._worn_at = self._clock.now() + self._lifetime()
-        self.inbox = Inbox(guard.recv)
-        self.sock = guard
-
-    def begin(self, spans: Spans) -> None:
-        """Put the next request under *spans*."""
-        self.spans = spans
-        if self.guard is not None:
-            self.guard.spans = spans
-            self.guard.received = 0
-
-    @property
-    def untouched(self) -> bool:
-        """Return whether no byte of the reply has come."""
-        return self.guard is None or not self.guard.received
-
-    @property
-    def is_connected(self) -> bool:
-        """Return whether the connection is open and nothing unasked for has arrived on it."""
-        return self.sock is not None and self.inbox.empty and self.guard is not None and self.guard.quiet()
-
-    def worn(self, now: float, idle_limit: float) -> bool:
-        """Return whether this connection idled or lived too long to be used again."""
-        return now - self.idle_since > idle_limit or now >= self._worn_at
-
-    def sever(self) -> None:
-        """Shut down whatever socket is in use, now or in a moment, so that its thread wakes."""
-        self.severed = True
-        if self.guard is not None:
-            self.guard.sever()
-
-    def _watch(self, guard: GuardedSocket) -> None:
-        # First publish the socket, then look at the flag: sever() does it the other way round, so one of us acts.
-        self.guard = guard
-        if self.severed:
-            raise Severed("the transport was closed")
+    from cosyclient.transports.guard import Spans
 
 
 class Places(queue.LifoQueue[Any]):
     """Hold a pool's places: the connection used last is taken first, a new one is opened only when none idles."""
 
-    def __init__(self, maxsize: int, clock: Clock) -> None:
+    def __init__(self, maxsize: int, clock: Clock, idle_limit: float) -> None:
         # The base class is only a name that urllib3 expects; nothing of it is used.
         self.maxsize = maxsize
         self._clock = clock
+        self._idle_limit = idle_limit
         self._owner = os.getpid()
+        # Connections whose response was dropped unclosed, left by a finalizer, which must not wait for a lock.
+        self.orphans: collections.deque[Connection] = collections.deque()
         # Guards the fields below; free + idle + taken = maxsize.
         self._changed = threading.Condition(threading.Lock())
         self._idle: list[Connection] = []
@@ -106,6 +49,11 @@ class Places(queue.LifoQueue[Any]):
         """
         if self._owner != os.getpid():
             return self._of_parent(block)
+        with contextlib.suppress(IndexError):
+            while self.orphans:
+                orphan = self.orphans.popleft()
+                orphan.close()
+                self.put(orphan)
         end = None
         with self._changed:
             while not self._shut:
@@ -127,7 +75,7 @@ class Places(queue.LifoQueue[Any]):
             self._lent.add(connection)
             shut = self._shut
         if shut:
-            raise Severed("the transport was closed")
+            raise Severed("shut down from our side")
 
     def put(self, item: Connection | None, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002 - urllib3's signature
         """Give a place back, with its connection if that is still open."""
@@ -142,9 +90,15 @@ class Places(queue.LifoQueue[Any]):
                 else:
                     self._opened += item.opened
             self._free += not keep
+            old = self._idle.pop(0) if self._idle and self._idle[0].worn(self._clock.now(), self._idle_limit) else None
+            if old is not None:
+                self._opened += old.opened
+                self._free += 1
             self._changed.notify()
         if item is not None and not keep:
             item.close()
+        if old is not None:
+            old.close()
 
     def shut(self) -> tuple[list[Connection], list[Connection]]:
         """Let nobody take a place any more, wake who waits, and return the idle and the lent connections."""
@@ -200,7 +154,7 @@ class Pool(urllib3.HTTPConnectionPool):
         super().__init__(host, port, maxsize=connections, block=True, tls=tls, clock=clock, lifetime=lifetime)
 
     def _new_pool_queue(self, maxsize: int) -> Places:
-        return Places(maxsize, self._clock)
+        return Places(maxsize, self._clock, self._idle_limit)
 
     def borrow(self, spans: Spans) -> Connection:
         """Take a place within the pool step and the deadline; raise `queue.Empty` or `Severed` otherwise.
@@ -224,7 +178,6 @@ class Pool(urllib3.HTTPConnectionPool):
         """Return the place; the connection stays open only if it is *reusable*."""
         try:
             if connection is not None:
-                connection.served += 1
                 connection.idle_since = self._clock.now()
                 if not reusable:
                     connection.close()

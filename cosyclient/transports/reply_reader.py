@@ -22,6 +22,7 @@ _LINE_END: Final = re.compile(rb"\r?\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?")
 _FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\0\r\n]*?)[ \t]*")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _PREFIX: Final = b"HTTP/1."
 
 
@@ -151,7 +152,7 @@ class ReplyReader:
             self.keep_alive = self.keep_alive and not lengths
         elif lengths:
             length = lengths.pop()
-            if lengths or not length.isdigit():
+            if lengths or not _LENGTH.fullmatch(length):
                 raise Malformed("contradictory or unreadable Content-Length")
             self._left = int(length)
             self.done = not self._left

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import queue
 import random
-import ssl
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx
 
 from cosyclient.clock import SystemClock
 from cosyclient.transports.base import PoolStats
+from cosyclient.transports.connection import Connection, tls_context
 from cosyclient.transports.guard import Spans
-from cosyclient.transports.pool import Connection, Pool
+from cosyclient.transports.pool import Pool
 from cosyclient.transports.reply_reader import Malformed, ReplyReader, Truncated
 from cosyclient.transports.request_writer import RequestWriter
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
     from cosyclient.clock import Clock
@@ -83,6 +83,7 @@ class Urllib3Transport(httpx.BaseTransport):
         content = _Content(self, pool, connection, reply)
         if reply.done:
             content.close()
+        # Should anything go wrong from here on, in httpx for example, dropping the content frees its place.
         return httpx.Response(
             reply.status,
             headers=reply.headers,
@@ -134,7 +135,7 @@ class Urllib3Transport(httpx.BaseTransport):
     def _context(self) -> ssl.SSLContext:
         with self._tls_lock:
             if self._tls is None:
-                self._tls = _tls_context(self._verify)
+                self._tls = tls_context(self._verify)
             return self._tls
 
     def _exchange(self, connection: Connection, writer: RequestWriter) -> ReplyReader:
@@ -202,10 +203,15 @@ class _Content(httpx.SyncByteStream):
         self._reply = reply
         # Popped by whoever ends it first, so that the place is given back exactly once.
         self._held = [connection]
+        self._reader: int | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         reply = self._reply
-        while self._held:
+        while not reply.done:
+            if not self._held:
+                # An end that we made ourselves must not pass for the end of the content.
+                raise self._transport._failure(httpx.ReadError("the response was closed before its end"))
+            self._reader = threading.get_ident()
             try:
                 piece = reply.read()
             except (OSError, Malformed, Truncated) as error:
@@ -214,13 +220,26 @@ class _Content(httpx.SyncByteStream):
             except BaseException:
                 self.close()
                 raise
-            if reply.done:
-                self.close()
+            finally:
+                self._reader = None
+            self._settle()
             if piece:
                 yield piece
 
+    def _settle(self) -> None:
+        # The place is free with the last byte; the reader of the response may take its time.
+        if self._reply.done:
+            self.close()
+
     def close(self) -> None:
-        """Give the connection back: open if its reply was read whole, closed otherwise."""
+        """Give the connection back: open if its reply was read whole, closed otherwise.
+
+        While another thread reads from it the connection is only shut down; that thread wakes and gives it back.
+        """
+        if self._reader not in (None, threading.get_ident()):
+            for connection in self._held:
+                connection.sever()
+            return
         try:
             connection = self._held.pop()
         except IndexError:
@@ -229,14 +248,6 @@ class _Content(httpx.SyncByteStream):
             connection, reusable=self._reply.done and self._reply.keep_alive and connection.inbox.empty
         )
 
-
-def _tls_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
-    if isinstance(verify, ssl.SSLContext):
-        return verify
-    if isinstance(verify, str):
-        directory = Path(verify).is_dir()
-        context = ssl.create_default_context(cafile=None if directory else verify, capath=verify if directory else None)
-    else:
-        context = httpx.create_ssl_context(verify=verify, trust_env=False)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    def __del__(self) -> None:
+        if self._held:
+            self._pool.pool.orphans.extend(self._held)

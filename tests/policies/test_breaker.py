@@ -307,11 +307,21 @@ def test_reopens_for_the_whole_time_or_as_long_as_asked() -> None:
 
 
 def test_closing_starts_with_an_empty_window() -> None:
-    breaker, probes = probing(5)
-    for probe in probes:
-        probe.success(NOW + 31.0)
-    feed(breaker, NOW + 31.0, bad=19)
+    breaker = make(open_for=1.0)
+    feed(breaker, NOW, bad=20)
+    feed(breaker, NOW + 1.0, good=3)
+    feed(breaker, NOW + 1.0, bad=19)
     assert breaker.state == "closed"
+
+
+def test_closing_settles_what_a_probe_was_asked() -> None:
+    breaker = make(minimum_calls=1)
+    feed(breaker, NOW, bad=1)
+    breaker.admit(NOW + 30.0).failure(NOW + 30.0, 500.0)
+    feed(breaker, NOW + 30.0, good=3)
+    assert breaker.state == "closed"
+    feed(breaker, NOW + 31.0, bad=1)
+    assert rejection(breaker, NOW + 31.0) == 30.0
 
 
 def test_silent_probes_do_not_keep_it_half_open_for_ever() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import trustme
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.testing import FakeClock
 from cosyclient.transports import guard as guard_module
-from cosyclient.transports.pool import Connection
+from cosyclient.transports.connection import Connection
 from cosyclient.transports.reply_reader import Inbox
 from cosyclient.transports.urllib3_pool import TransportClosed, Urllib3Transport
 from tests.hostile import (
@@ -143,7 +144,7 @@ def test_raises_what_httpx_raises(
     """Code written for httpx's own transport keeps working."""
     with hostile(behaviour) as service:
         with pytest.raises(expected) as caught:
-            client(transport, read=0.05).get(service.url)
+            client(transport, read=0.05 if expected is httpx.ReadTimeout else 30.0).get(service.url)
         assert isinstance(caught.value, httpx.TransportError)
         assert caught.value.request.url == service.url
         assert transport.stats().in_use == 0
@@ -197,6 +198,63 @@ def test_a_connection_is_not_used_beyond_its_age() -> None:
             client(transport).get(service.url)
             assert service.seen == seen
     assert asked == [(0.8, 1.2)] * 2
+
+
+def test_what_idled_too_long_is_let_go_when_another_comes_back() -> None:
+    """After a burst the pool shrinks to what is used."""
+    clock = FakeClock()
+    with hostile(answers()) as service, Urllib3Transport(idle_limit=4.0, clock=clock) as transport:
+        front = client(transport)
+        with front.stream("GET", service.url), front.stream("GET", service.url), front.stream("GET", service.url):
+            pass
+        for response in [front.send(front.build_request("GET", service.url), stream=True) for _ in range(3)]:
+            response.read()
+        assert transport.stats().idle == 3
+        clock.advance(3.0)
+        front.get(service.url)
+        clock.advance(3.0)
+        for idle in (2, 1, 1):
+            front.get(service.url)
+            assert transport.stats().idle == idle
+        assert service.wait_for(lambda seen: seen.open == 1)
+
+
+def test_a_response_dropped_unclosed_frees_its_place() -> None:
+    """Whoever forgets to close must not starve the others."""
+    with hostile(answers(reply(b"x" * 1000))) as service, Urllib3Transport(connections=1) as transport:
+        for _ in range(3):
+            transport.handle_request(httpx.Request("GET", service.url))
+            gc.collect()
+        assert client(transport).get(service.url).status_code == 200
+        assert transport.stats().in_use == 0
+
+
+def test_closing_a_response_under_its_reader_wakes_the_reader() -> None:
+    """Its socket is shut down, not closed: the number could belong to another's connection by then."""
+    with (
+        hostile(hangs_after(CUT_LENGTH)) as service,
+        Urllib3Transport() as transport,
+        ThreadPoolExecutor(1) as threads,
+        client(transport).stream("GET", service.url) as response,
+    ):
+        pieces = iter(response.stream)  # type: ignore[arg-type]
+        next(pieces)
+        waiting = threads.submit(next, pieces)
+        while response.stream._stream._reader is None:  # type: ignore[union-attr]
+            pass
+        response.close()
+        assert isinstance(waiting.exception(timeout=30), httpx.ReadError)
+        assert transport.stats().in_use == 0
+        assert service.wait_for(lambda seen: seen.open == 0)
+
+
+def test_a_response_closed_early_does_not_look_complete() -> None:
+    """Neither does one that is read after it was closed."""
+    with hostile(answers(reply(b"x" * 1000))) as service, Urllib3Transport() as transport:
+        response = transport.handle_request(httpx.Request("GET", service.url))
+        response.stream.close()  # type: ignore[union-attr]
+        with pytest.raises(httpx.ReadError, match="closed before its end"):
+            list(response.stream)  # type: ignore[arg-type]
 
 
 def test_a_stream_that_cannot_be_replayed_is_not_sent_twice() -> None:
@@ -306,6 +364,29 @@ def test_one_context_is_made_for_all_origins(monkeypatch: pytest.MonkeyPatch, se
         assert not made
         list(threads.map(client(transport).get, [one.url, two.url] * 8))
         assert len(made) == 1
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_content_without_length_ends_only_with_an_orderly_end(
+    authority: trustme.CA, server_tls: ssl.SSLContext, tmp_path: Path, orderly: bool
+) -> None:
+    """Behind TLS a cut can be told from an end (RFC 9112, 9.8)."""
+
+    def behave(visit: Visit) -> None:
+        visit.request()
+        visit.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        if orderly:
+            assert isinstance(visit.sock, ssl.SSLSocket)
+            visit.sock.unwrap()
+
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    with hostile(behave, tls=server_tls) as service, Urllib3Transport(verify=str(path)) as transport:
+        if orderly:
+            assert client(transport).get(service.url).text == "hello"
+        else:
+            with pytest.raises(httpx.ReadError):
+                client(transport).get(service.url)
 
 
 def test_tls_reads_and_writes_end_at_the_deadline(authority: trustme.CA, server_tls: ssl.SSLContext) -> None:
