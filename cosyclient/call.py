@@ -115,6 +115,7 @@ class Call:
         grant = self._grant or caller.endpoint.grant(deadline, caller.closing)
         self._grant = grant
         started = clock.now()
+        number = len(self._attempts) + 1
         try:
             # The same flights are the same bytes and the same key; encoded once, sent per attempt.
             self._request = self._request or caller.protocol.encode(utterances, key=self._key)
@@ -133,7 +134,8 @@ class Call:
                     if item.retryable:
                         again[flight] = item
                     else:
-                        caller.land(flight, item, self._attempts)
+                        this = Attempt(number, grant.endpoint.name, started, clock.now() - started, item)
+                        caller.land(flight, item, [*self._attempts, this])
             finally:
                 reply.close()
             # A finished reply is replayed for its key: what it lacks has to be asked for under another.
@@ -150,7 +152,6 @@ class Call:
             error.endpoint_fault = latency >= caller.timeouts.first_byte
         grant.settle(error, clock.now())
         self._grant = None
-        number = len(self._attempts) + 1
         shared = error or next(iter(again.values()), None)
         self._attempts.append(Attempt(number, grant.endpoint.name, started, latency, shared))
         caller.events.emit(

@@ -197,7 +197,8 @@ class House:
         if not waiters:
             return
         self._places.release()
-        tries = len(attempts) + 1
+        # An error lists the attempt that brought it, a speech those before.
+        tries = len(attempts) + isinstance(result, Speech)
         if isinstance(result, Speech):
             if attempts:
                 result = replace(result, attempts=tries)

@@ -73,12 +73,14 @@ class VoiceSettings:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.format not in _audio.MEDIA_TYPES:
+        if not isinstance(self.format, str) or self.format not in _audio.MEDIA_TYPES:
             raise BadUtterance(f"format: {self.format!r} is not one of {', '.join(_audio.MEDIA_TYPES)}")
-        if self.sample_rate not in SAMPLE_RATES or isinstance(self.sample_rate, bool):
+        if not isinstance(self.sample_rate, int) or self.sample_rate not in SAMPLE_RATES:
             raise BadUtterance(f"sample_rate: {self.sample_rate!r} is not one of {', '.join(map(str, SAMPLE_RATES))}")
         if not isinstance(self.speed, (int, float)) or isinstance(self.speed, bool) or not 0.5 <= self.speed <= 2.0:
             raise BadUtterance(f"speed: must be a number from 0.5 to 2.0, got {self.speed!r}")
+        # 1 and 1.0 are one speed: one fingerprint, one batch.
+        object.__setattr__(self, "speed", float(self.speed))
         if self.seed is not None and (
             not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed <= 65535
         ):
@@ -116,7 +118,7 @@ class VoiceSettings:
 
     @cached_property
     def _hash(self) -> int:
-        return hash(tuple(sorted((name, repr(value)) for name, value in self._values.items())))
+        return hash(tuple(self._values[name] for name in sorted(_OPTION_NAMES)))
 
     def __hash__(self) -> int:
         return self._hash

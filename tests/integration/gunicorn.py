@@ -8,17 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from tests.integration.waiting import FORK_IS_MEANT, GENEROUS, ROOT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-ROOT = Path(__file__).parents[2]
-GENEROUS = 60.0
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Answer:
 
 
 class Gunicorn:
-    """Serve *app* with ``--preload``; it listens when this returns, and has left no process behind when it is stopped."""
+    """Serve *app* with ``--preload``; it listens when this returns, and leaves no process behind when stopped."""
 
     def __init__(self, app: str, *options: str, log: Path, **environment: str) -> None:
         self._log = log
@@ -48,7 +46,7 @@ class Gunicorn:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": FORK_IS_MEANT, **environment},
                 cwd=log.parent,
                 start_new_session=True,
             )
@@ -90,10 +88,7 @@ class Gunicorn:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(GENEROUS)
-        end = time.monotonic() + GENEROUS
-        while self._any_left():
-            assert time.monotonic() < end, f"gunicorn's processes are still there\n{self.log}"
-            time.sleep(0.01)
+        eventually(lambda: not self._any_left(), "gunicorn's processes are all gone")
         return code
 
     def _any_left(self) -> bool:

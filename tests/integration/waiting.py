@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 GENEROUS = 60.0
+# Python 3.12 and later warn of every fork with threads alive, which is what is tried here.
+FORK_IS_MEANT = "ignore:This process:DeprecationWarning"
+_WARNINGS = ("-W", "error::ResourceWarning", "-W", FORK_IS_MEANT)
 
 
 def eventually(holds: Callable[[], object], what: str) -> None:
@@ -27,7 +30,7 @@ def eventually(holds: Callable[[], object], what: str) -> None:
 def start(program: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start one of the programs beside this file, with every unclosed file and socket reported on its stderr."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error::ResourceWarning", "-m", f"tests.integration.programs.{program}", *arguments],
+        [sys.executable, *_WARNINGS, "-m", f"tests.integration.programs.{program}", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

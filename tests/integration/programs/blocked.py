@@ -2,15 +2,15 @@
 
 import sys
 
-from cosyclient import CosyClient
+from cosyclient import ClientConfig, CosyClient, TimeoutConfig
 
 
 def main(way: str) -> None:
-    """Block; every call has ten minutes."""
+    """Block; nothing but the interrupt ends this within ten minutes."""
+    client = CosyClient(timeout=600, config=ClientConfig(timeouts=TimeoutConfig(first_byte=600)))
     if way == "with":
-        with CosyClient(timeout=600) as cosy:
-            cosy.synthesize("never answered")
-    client = CosyClient(timeout=600)
+        with client:
+            client.synthesize("never answered")
     if way == "bare":
         client.synthesize("never answered")
     elif way == "many":

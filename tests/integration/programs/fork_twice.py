@@ -33,7 +33,7 @@ def in_child(report: Callable[[], Any]) -> tuple[int, int]:
     try:
         os.write(writer, json.dumps(report()).encode())
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
         traceback.print_exc()
     finally:
         os._exit(code)

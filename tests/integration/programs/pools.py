@@ -28,8 +28,8 @@ def speak_page(page: list[str]) -> tuple[int, list[str]]:
 def main(kind: str) -> None:
     """Print what was asked for and what was heard."""
     assert wrong_answers(client, 40) == []
-    texts = [f"{kind} {number}" for number in range(240)]
-    pages = [texts[at : at + 24] for at in range(0, len(texts), 24)]
+    texts = [f"{kind} {number}" for number in range(120)]
+    pages = [texts[at : at + 12] for at in range(0, len(texts), 12)]
     # close and join, not the context manager, which kills the processes.
     pool = ThreadPool(8) if kind == "thread" else multiprocessing.get_context(kind).Pool(3)
     try:
