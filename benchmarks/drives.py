@@ -39,33 +39,30 @@ class Order:
     """Seconds between the warm-up of a job and the job, in which the service's bucket fills up again."""
 
 
-def drive(order: Order, begin: Callable[[], object]) -> dict[str, Any]:
-    """Run the peer and return what its user saw; *begin* is called when the measured part begins."""
+def drive(order: Order, mark: Callable[[], object]) -> dict[str, Any]:
+    """Run the peer and return what its user saw; *mark* is called when the measured part begins and when it ends."""
     with Usage() as usage:
-        if PEERS[order.peer].load == "callers":
-            figures = _callers(order, usage, begin)
-        else:
-            figures = _job(order, usage, begin)
+        figures = (_callers if PEERS[order.peer].load == "callers" else _job)(order, usage, mark)
     return {**figures, "threads": usage.threads}
 
 
 # Callers: threads that each ask for one text, wait for it, and ask for the next.
 
 
-def _callers(order: Order, usage: Usage, begin: Callable[[], object]) -> dict[str, Any]:
+def _callers(order: Order, usage: Usage, mark: Callable[[], object]) -> dict[str, Any]:
     if order.peer == "a":
         from benchmarks.peers.before import BeforeClient
 
         with BeforeClient(order.url, format=order.audio) as before:
-            return _call(before.synthesize, order, usage, begin)
+            return _call(before.synthesize, order, usage, mark)
     from cosyclient import CosyClient
 
     with CosyClient(order.url, format=order.audio) as client:
-        return _call(client.synthesize, order, usage, begin)
+        return _call(client.synthesize, order, usage, mark)
 
 
 def _call(
-    synthesize: Callable[[str], object], order: Order, usage: Usage, begin: Callable[[], object]
+    synthesize: Callable[[str], object], order: Order, usage: Usage, mark: Callable[[], object]
 ) -> dict[str, Any]:
     recorder, over = Recorder(), threading.Event()
 
@@ -85,11 +82,12 @@ def _call(
     for thread in threads:
         thread.start()
     time.sleep(order.warm_up)
-    begin()
+    mark()
     usage.start_over()
     since = time.perf_counter()
     time.sleep(order.seconds)
     until, cpu = time.perf_counter(), usage.cpu
+    mark()
     over.set()
     for thread in threads:
         thread.join()
@@ -100,23 +98,28 @@ def _call(
 # Jobs: one caller with a list of texts, preceded by one uncounted batch.
 
 
-def _job(order: Order, usage: Usage, begin: Callable[[], object]) -> dict[str, Any]:
+def _job(order: Order, usage: Usage, mark: Callable[[], object]) -> dict[str, Any]:
     wanted = list(texts(order.texts))
     warm_up = list(texts(_WARM_UP_TEXTS, first=DIFFERENT - _WARM_UP_TEXTS))
 
     def ready() -> None:
-        begin()
         time.sleep(order.pause)
+        mark()
         usage.start_over()
 
     if order.peer == "c":
-        return _job_of_ours(order, wanted, warm_up, usage, ready)
+        return _job_of_ours(order, wanted, warm_up, usage, ready, mark)
     concurrency = 20 if order.peer == "b20" else 200
-    return asyncio.run(_job_of_field_report(order, concurrency, wanted, warm_up, usage, ready))
+    return asyncio.run(_job_of_field_report(order, concurrency, wanted, warm_up, usage, ready, mark))
 
 
 def _job_of_ours(
-    order: Order, wanted: Sequence[str], warm_up: Sequence[str], usage: Usage, ready: Callable[[], object]
+    order: Order,
+    wanted: Sequence[str],
+    warm_up: Sequence[str],
+    usage: Usage,
+    ready: Callable[[], object],
+    over: Callable[[], object],
 ) -> dict[str, Any]:
     from cosyclient import CosyClient, PartialFailure
     from cosyclient.events import UtteranceFinished
@@ -139,6 +142,7 @@ def _job_of_ours(
         except PartialFailure as failure:
             audio = sum(outcome.speech is not None for outcome in failure.outcomes)
         until, cpu = time.perf_counter(), usage.cpu
+        over()
     figures = summary(recorder.between(since, until), until - since)
     # What the caller holds is what counts; the listener only knows when it came.
     if (figures["asked"], figures["finished"]) != (len(wanted), audio):
@@ -153,6 +157,7 @@ async def _job_of_field_report(
     warm_up: Sequence[str],
     usage: Usage,
     ready: Callable[[], object],
+    over: Callable[[], object],
 ) -> dict[str, Any]:
     from benchmarks.peers.field_report import FieldReportClient, cut
 
@@ -176,6 +181,7 @@ async def _job_of_field_report(
         # Kinder than its batch_synth, which loses every finished batch when one fails: here they all count.
         batches = await asyncio.gather(*map(client.synth, cut(wanted, client.BATCH)), return_exceptions=True)
         until, cpu = time.perf_counter(), usage.cpu
+        over()
     figures = summary(recorder.between(since, until), until - since)
     audio = sum(len(batch) for batch in batches if not isinstance(batch, BaseException))
     if (figures["asked"], figures["finished"]) != (len(wanted), audio):

@@ -10,7 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-_PACKAGES: Final = ("cosyclient", "httpx", "urllib3", "aiohttp", "starlette", "uvicorn", "uvloop", "httptools", "orjson")
+_PACKAGES: Final = (
+    "cosyclient",
+    "httpx",
+    "urllib3",
+    "aiohttp",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "orjson",
+)
 
 
 def describe() -> dict[str, Any]:

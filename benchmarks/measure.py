@@ -55,21 +55,22 @@ class Recorder:
 
 def summary(endings: Sequence[Ending], elapsed: float) -> dict[str, Any]:
     """Return the figures of a run of *elapsed* seconds; latencies are those of texts that became audio."""
+    bad = [ending for ending in endings if ending.error]
     good = [ending for ending in endings if not ending.error]
     finished = sum(ending.texts for ending in good)
     errors: Counter[str] = Counter()
-    for ending in endings:
-        if ending.error:
-            errors[ending.error] += ending.texts
+    for ending in bad:
+        errors[ending.error] += ending.texts
     return {
         "asked": sum(ending.texts for ending in endings),
         "finished": finished,
         "elapsed": elapsed,
         "rate": finished / elapsed,
         "peak": peak(good),
-        "latency_mean": math.fsum(ending.latency * ending.texts for ending in good) / finished if finished else None,
+        "latency_mean": mean(good),
         "latency_p50": percentile(good, 0.50),
         "latency_p99": percentile(good, 0.99),
+        "failed_mean": mean(bad),
         "errors": dict(errors),
     }
 
@@ -84,6 +85,12 @@ def peak(endings: Sequence[Ending], window: float = 1.0) -> float:
             first += 1
         best = max(best, inside)
     return best / window
+
+
+def mean(endings: Sequence[Ending]) -> float | None:
+    """Return the mean latency of the texts, or None without any."""
+    texts = sum(ending.texts for ending in endings)
+    return math.fsum(ending.latency * ending.texts for ending in endings) / texts if texts else None
 
 
 def percentile(endings: Sequence[Ending], share: float) -> float | None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Final
 
 DEFAULT_OUTPUT: Final = Path(__file__).parent / "results"
+FORMATS: Final = ("opus", "mp3")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Say how long, how often and where to."""
+    """Say how long, how often, where to, and in which audio format."""
 
     quick: bool = False
     repeat: int = 1
     output: Path = DEFAULT_OUTPUT
+    audio: str = FORMATS[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import machine
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator import Counters, Emulator
 
 _BATCH: Final = 64
+_KILOBYTES: Final = {"opus": 17, "mp3": 20}
 _BUSY: Final = 0.9
 """Share of a core above which the service, one event loop, may have been what was slow."""
 
@@ -33,9 +34,9 @@ class Plan:
     rate: float = 100.0
     burst: int = 100
     connections: int = 50
-    audio: str = "mp3"
+    audio: str = "opus"
     texts: int = 64_000
-    callers: int = 2000
+    callers: int = 1500
     seconds: float = 20.0
     warm_up: float = 6.0
     peers: Sequence[str] = tuple(PEERS)
@@ -46,13 +47,13 @@ class Plan:
         return self.rate * _BATCH
 
 
-QUICK: Final = Plan(texts=25_600, seconds=6.0)
+QUICK: Final = Plan(texts=38_400, seconds=5.0)
 
 
 def run(options: Options) -> None:
     """Measure, print the table, and write ``report.json`` and ``report.svg``."""
     require_extra()
-    plan = QUICK if options.quick else Plan()
+    plan = replace(QUICK if options.quick else Plan(), audio=options.audio)
     about = machine.describe()
     print(f"report: {introduction(plan, options.repeat)}\n\n{machine.sentence(about)}\n", flush=True)
     rows = measure(plan, options.repeat, lambda line: print(line, flush=True))
@@ -74,13 +75,14 @@ def measure(plan: Plan, repeat: int, tell: Callable[[str], object]) -> list[Row]
     ) as service:
         for turn in range(1, repeat + 1):
             for name in plan.peers:
-                done = _run(service, plan, name)
+                done = measure_one(service, plan, name)
                 runs[name].append(done)
                 tell(f"  run {turn}/{repeat} {name:4}{number(done.rate):>7} texts/s, {share(done.error_rate)} errors")
     return [Row(name=name, label=PEERS[name].label, sentence=PEERS[name].sentence, runs=runs[name]) for name in runs]
 
 
-def _run(service: Emulator, plan: Plan, name: str) -> Run:
+def measure_one(service: Emulator, plan: Plan, name: str) -> Run:
+    """Return one run of the peer *name*, in a process of its own, with what the service saw meanwhile."""
     pause = plan.burst / plan.rate
     _settle(service, pause)
     order = Order(
@@ -93,10 +95,9 @@ def _run(service: Emulator, plan: Plan, name: str) -> Run:
         warm_up=plan.warm_up,
         pause=pause,
     )
-    before: list[tuple[Counters, float | None, float]] = []
-    figures = run_worker(order, lambda: before.append(_look(service)))
-    counted, busy, since = before[0]
-    after, busy_after, until = _look(service)
+    looks: list[tuple[Counters, float | None, float]] = []
+    figures = run_worker(order, lambda: looks.append(_look(service)))
+    (counted, busy, since), (after, busy_after, until) = looks
     spent = None if busy is None or busy_after is None else (busy_after - busy) / (until - since)
     return Run(
         **figures,
@@ -128,8 +129,8 @@ def introduction(plan: Plan, repeat: int) -> str:
         f"Service: {plan.rtt * 1000:g} ms round trip, {plan.rate:g} requests/s with a bucket of {plan.burst}, "
         f"{plan.connections} connections, at most {_BATCH} texts a request:\n"
         f"the quota allows {plan.bound:,.0f} texts/s. Texts of 20 Chinese characters, no two alike; 4 s of "
-        f"{plan.audio} each for every client, about\n20 KB (WAV would be 190 KB, and make this Python service what is "
-        "slow).\n"
+        f"{plan.audio} each for every client, about\n{_KILOBYTES[plan.audio]} KB (WAV would be 190 KB, and make this "
+        "Python service what is slow).\n"
         f"Jobs (b, c): one list of {plan.texts:,} texts, after one uncounted batch and a pause that refills the "
         f"bucket.\nCallers (a, d): {plan.callers:,} threads, one text after the other, for {plan.seconds:g} s "
         f"after {plan.warm_up:g} s of uncounted warm-up.\n"
@@ -209,7 +210,8 @@ def conclusions(rows: Sequence[Row], plan: Plan) -> str:
 
 
 def _errors(row: Row) -> str:
-    return f"{row.name} " + ", ".join(f"{name} {number(count)}" for name, count in sorted(row.median.errors.items()))
+    kinds = ", ".join(f"{number(count)} {name}" for name, count in sorted(row.median.errors.items()))
+    return f"{row.name} {kinds} (after {seconds(row.median.failed_mean)} on average)"
 
 
 def document(rows: Sequence[Row], plan: Plan, about: dict[str, Any], options: Options) -> dict[str, Any]:
@@ -223,5 +225,3 @@ def document(rows: Sequence[Row], plan: Plan, about: dict[str, Any], options: Op
         "ratios": ratios(rows),
         "rows": [row.document() for row in rows],
     }
-
-

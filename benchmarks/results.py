@@ -29,6 +29,8 @@ class Run:
     latency_mean: float | None
     latency_p50: float | None
     latency_p99: float | None
+    failed_mean: float | None
+    """Mean seconds until a text that did not become audio was given up."""
     threads: float
     """Most threads of the process at once, callers included."""
     callers: float

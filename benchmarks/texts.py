@@ -11,10 +11,12 @@ CHARACTERS: Final = 20
 DIFFERENT: Final = 16**5
 """How many texts there are before the first comes again."""
 
+# fmt: off
 _PHRASES: Final = (
-    "春暖花开 风和日丽 海阔天空 青山绿水 万里无云 月明星稀 鸟语花香 秋高气爽 "
-    "日出东方 细水长流 大雪纷飞 四季如春 百花齐放 晴空万里 山清水秀 雨过天晴"
-).split()
+    "春暖花开", "风和日丽", "海阔天空", "青山绿水", "万里无云", "月明星稀", "鸟语花香", "秋高气爽",
+    "日出东方", "细水长流", "大雪纷飞", "四季如春", "百花齐放", "晴空万里", "山清水秀", "雨过天晴",
+)
+# fmt: on
 
 
 def text(number: int) -> str:

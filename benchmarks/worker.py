@@ -1,7 +1,7 @@
-"""Run one peer in a process of its own: an order comes in on stdin, two lines of JSON go out on stdout.
+"""Run one peer in a process of its own: an order comes in on stdin, figures go out on stdout, one line of JSON each.
 
-The first line says that the measured part begins, so that the parent can ask the service for its counters then; the
-second carries the figures.
+A line before the measured part and one after it let the parent read the service's counters; the child waits for a
+line in return, so that no request slips in between.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmarks.drives import Order, drive
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_MARK: Final = "mark\n"
 _TAIL: Final = 4000
 
 
@@ -26,8 +27,8 @@ class WorkerFailed(RuntimeError):
     """Report that a peer's process ended without figures."""
 
 
-def run(order: Order, begin: Callable[[], object]) -> dict[str, Any]:
-    """Drive a peer in a fresh process and return its figures; *begin* is called when the measured part begins."""
+def run(order: Order, mark: Callable[[], object]) -> dict[str, Any]:
+    """Drive a peer in a fresh process and return its figures; *mark* is called as the measured part begins and ends."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker"],
@@ -41,11 +42,10 @@ def run(order: Order, begin: Callable[[], object]) -> dict[str, Any]:
         assert process.stdout is not None
         with process:
             try:
-                process.stdin.write(json.dumps(asdict(order)))
-                process.stdin.close()
-                if process.stdout.readline():
-                    begin()
-                last = process.stdout.readline()
+                print(json.dumps(asdict(order)), file=process.stdin, flush=True)
+                while (last := process.stdout.readline()) == _MARK:
+                    mark()
+                    print(file=process.stdin, flush=True)
             except BaseException:
                 process.kill()
                 raise
@@ -60,10 +60,11 @@ def run(order: Order, begin: Callable[[], object]) -> dict[str, Any]:
 def main() -> None:
     """Read the order, drive the peer, write the figures."""
 
-    def begin() -> None:
-        print("begin", flush=True)
+    def mark() -> None:
+        print(_MARK, end="", flush=True)
+        sys.stdin.readline()
 
-    print(json.dumps(drive(Order(**json.load(sys.stdin)), begin)), flush=True)
+    print(json.dumps(drive(Order(**json.loads(sys.stdin.readline())), mark)), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cosyclient.errors import ConfigurationError, DecodeError
@@ -223,9 +224,15 @@ class _Frame(NamedTuple):
 
 
 def _frame(data: bytes, position: int) -> _Frame | None:
-    if position + 4 > len(data):
+    return _header(data[position : position + 4])
+
+
+# A file has a handful of different headers, and every frame of it is looked at: 40 frames a second of audio.
+@lru_cache(maxsize=1024)
+def _header(four: bytes) -> _Frame | None:
+    if len(four) < 4:
         return None
-    head = int.from_bytes(data[position : position + 4], "big")
+    head = int.from_bytes(four, "big")
     version, layer, bitrate, rate = head >> 19 & 3, head >> 17 & 3, head >> 12 & 15, head >> 10 & 3
     if head >> 21 != 0x7FF or version == 1 or layer != 1 or bitrate == 15 or rate == 3:
         return None
@@ -246,17 +253,20 @@ def _walk_mp3(data: bytes) -> AudioInfo:
         raise _not("mp3", data)
     if not first.size:
         return AudioInfo(first.sample_rate, first.channels, None)
-    count, position, frame = 0, start, first
+    count, position, end = 0, start, len(data)
+    four, size = data[start : start + 4], first.size
     while True:
-        position += frame.size
-        if position > len(data):
-            raise _cut("mp3", f"a frame ends at byte {position}, {len(data)} there")
+        position += size
+        if position > end:
+            raise _cut("mp3", f"a frame ends at byte {position}, {end} there")
         count += 1
-        following = _frame(data, position)
+        if (head := data[position : position + 4]) == four:
+            continue
+        following = _header(head)
         # What follows the last frame (an ID3v1 or APE tag) is none, or not of this stream.
         if following is None or following.sample_rate != first.sample_rate or not following.size:
             break
-        frame = following
+        four, size = head, following.size
     announced, skipped = _info_frame(data, start, first)
     if announced is not None:
         count -= 1  # the frame that carries the announcement is silent and not counted in it

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class Waiter(Future["Speech"]):
     """Stand for one caller's wish: a future that also knows its deadline and can be taken back.
 
-    ``flight`` is set once the text has been accepted; several waiters may share one flight.
+    ``flight`` is set once the text has been accepted; several waiters may share one flight. ``watched`` says whether
+    a timer looks after the deadline.
     """
 
     def __init__(self, deadline: Deadline, abandon: Callable[[Waiter], None]) -> None:
         super().__init__()
         self.deadline = deadline
         self.flight: Flight | None = None
+        self.watched = False
         self._abandon = abandon
 
     def cancel(self) -> bool:

@@ -20,13 +20,21 @@ class Coalescer:
     def __init__(self, *, single_flight: bool = True) -> None:
         self._single_flight = single_flight
         self._lock = threading.Lock()
-        # Both guarded by _lock, with every flight's waiters, until and landed.
+        # All guarded by _lock, with every flight's waiters, until and landed.
         self._by_utterance: dict[Utterance, Flight] = {}
         self._aloft: set[Flight] = set()
+        # Counted here because the lock is held anyway: one lock less for every text.
+        self.boarded = 0
+        """Waiters taken aboard."""
+        self.spoken = 0
+        """Flights that ended with a speech."""
+        self.failed = 0
+        """Flights that ended without."""
 
     def follow(self, utterance: Utterance, waiter: Waiter) -> bool:
         """Let *waiter* share a flight of *utterance* if there is one; return whether there was."""
-        if not self._single_flight:
+        # Looked up without the lock first: a miss is the rule, and `lead` looks again.
+        if not self._single_flight or utterance not in self._by_utterance:
             return False
         with self._lock:
             flight = self._by_utterance.get(utterance)
@@ -58,14 +66,19 @@ class Coalescer:
                 flight.until = max(other.deadline.at for other in flight.waiters)
                 return None
             self._land_locked(flight)
+            self.failed += 1
             return flight
 
-    def land(self, flight: Flight) -> list[Waiter]:
+    def land(self, flight: Flight, *, spoken: bool) -> list[Waiter]:
         """End *flight* and return those who wait for it; empty when it had ended before."""
         with self._lock:
             if flight.landed:
                 return []
             self._land_locked(flight)
+            if spoken:
+                self.spoken += 1
+            else:
+                self.failed += 1
             return flight.waiters
 
     def aloft(self) -> list[Flight]:
@@ -77,6 +90,7 @@ class Coalescer:
         flight.waiters.append(waiter)
         flight.until = max(flight.until, waiter.deadline.at)
         waiter.flight = flight
+        self.boarded += 1
 
     def _land_locked(self, flight: Flight) -> None:
         flight.landed = True

@@ -40,6 +40,7 @@ class Expiry:
         with self._changed:
             if self._closed:
                 return
+            waiter.watched = True
             self._buckets.setdefault(slot, set()).add(waiter)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cosyclient-expiry", daemon=True)
@@ -48,7 +49,9 @@ class Expiry:
                 self._changed.notify()
 
     def forget(self, waiter: Waiter) -> None:
-        """Stop watching *waiter*; it has been resolved."""
+        """Stop watching *waiter*, if that was asked for; it has been resolved."""
+        if not waiter.watched:
+            return
         slot = self._slot(waiter)
         with self._changed:
             bucket = self._buckets.get(slot)

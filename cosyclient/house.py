@@ -56,8 +56,8 @@ class House:
         self.refusing = False
         self._closing = threading.Event()
         self._counting = threading.Lock()
-        # Guarded by _counting.
-        self._calls = self._utterances = self._failed = self._rejected = 0
+        # Guarded by _counting; the coalescer counts what it takes aboard.
+        self._refused = self._rejected = 0
 
         self._protocol = protocol
         self._budget = RetryBudget(rest.retry)
@@ -113,9 +113,8 @@ class House:
         try:
             waiter, flight = self._accept(text, settings, timeout, [])
         except CosyError as error:
-            self._count(calls=1, rejected=isinstance(error, Rejected), failed=1)
+            self._count_refusal(error, accepted=False)
             raise
-        self._count(calls=1)
         if flight is not None:
             self._dispatcher.dispatch((flight,))
         return waiter
@@ -128,13 +127,12 @@ class House:
             try:
                 waiter, flight = self._accept(text, settings, timeout, flights)
             except CosyError as error:
-                self._count(rejected=isinstance(error, Rejected), failed=1)
+                self._count_refusal(error, accepted=False)
                 waiter, flight = self._waiter(0.0), None
                 waiter.set_exception(error)
             waiters.append(waiter)
             if flight is not None:
                 flights.append(flight)
-        self._count(calls=len(texts))
         if flights:
             self._dispatcher.dispatch(flights)
         return waiters
@@ -152,7 +150,6 @@ class House:
         if flight is not None:
             self._batcher.discard(flight)
             self._places.release()
-            self._count(failed=1)
 
     def _accept(
         self, text: str, settings: VoiceSettings, timeout: float | None, held: list[Flight]
@@ -193,18 +190,18 @@ class House:
     # Resolving
 
     def _land(self, flight: Flight, result: Speech | CosyError, attempts: Sequence[Attempt] = ()) -> None:
-        waiters = self._coalescer.land(flight)
+        spoken = isinstance(result, Speech)
+        waiters = self._coalescer.land(flight, spoken=spoken)
         if not waiters:
             return
         self._places.release()
         # An error lists the attempt that brought it, a speech those before.
-        tries = len(attempts) + isinstance(result, Speech)
+        tries = len(attempts) + spoken
         if isinstance(result, Speech):
             if attempts:
                 result = replace(result, attempts=tries)
-            self._count(utterances=1)
         else:
-            self._count(failed=1, rejected=isinstance(result, Rejected))
+            self._count_refusal(result, accepted=True)
         if self._events.wanted:
             self._announce(flight, result, tries)
         for waiter in waiters:
@@ -247,12 +244,10 @@ class House:
             )
         )
 
-    def _count(self, *, calls: int = 0, utterances: int = 0, failed: int = 0, rejected: int = 0) -> None:
+    def _count_refusal(self, error: CosyError, *, accepted: bool) -> None:
         with self._counting:
-            self._calls += calls
-            self._utterances += utterances
-            self._failed += failed
-            self._rejected += rejected
+            self._refused += not accepted
+            self._rejected += isinstance(error, Rejected)
 
     # Looking and closing
 
@@ -270,9 +265,9 @@ class House:
                 max_batch=settings.max_batch,
             )
         return ClientStats(
-            calls=self._calls,
-            utterances=self._utterances,
-            failed=self._failed,
+            calls=self._coalescer.boarded + self._refused,
+            utterances=self._coalescer.spoken,
+            failed=self._coalescer.failed + self._refused,
             rejected=self._rejected,
             executions=ledger.executions,
             retries=ledger.retries,

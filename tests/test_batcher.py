@@ -221,8 +221,8 @@ class TestCoalescer:
         assert coalescer.lead(carried, first)
         assert coalescer.follow(Utterance("hello", VoiceSettings(voice="calm")), second)
         assert carried.until == 9.0
-        assert coalescer.land(carried) == [first, second]
-        assert coalescer.land(carried) == []
+        assert coalescer.land(carried, spoken=True) == [first, second]
+        assert coalescer.land(carried, spoken=True) == []
         assert repr(coalescer) == "<Coalescer 0 aloft>"
 
     def test_a_race_to_lead_has_one_winner(self) -> None:
@@ -243,7 +243,7 @@ class TestCoalescer:
         assert carried.until == 5.0
         assert coalescer.leave(leader) is None
         assert coalescer.leave(follower) is carried
-        assert coalescer.land(carried) == []
+        assert coalescer.land(carried, spoken=True) == []
         assert not coalescer.follow(carried.utterance, waiter(1.0))
 
     def test_without_single_flight_every_wish_travels(self) -> None:

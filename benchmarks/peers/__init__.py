@@ -19,7 +19,9 @@ class Peer:
 PEERS: Final = {
     peer.name: peer
     for peer in (
-        Peer("a", "one text a request", "callers", "the report's 'before': httpx, pool of 5, 5 s time-out, no policy"),
+        Peer(
+            "a", "one text a request", "callers", "the report's 'before': urllib3, pool of 5, 5 s time-out, no policy"
+        ),
         Peer("b", "asyncio, 200 at once", "job", "the report's own client: aiohttp, batches of 64, 3 tries, no pacing"),
         Peer("b20", "asyncio, 20 at once", "job", "the same, told the concurrency that happens to fit this quota"),
         Peer("c", "batch_synth", "job", "CosyClient as it comes: one call with all texts"),

@@ -5,31 +5,46 @@ from __future__ import annotations
 import base64
 from typing import Any, Self
 
-import httpx
+import urllib3
 
 
 class BeforeClient:
-    """Ask for one text at a time: five connections, a time-out of 5 s (the wait for the pool included), no retry."""
+    """Ask for one text at a time: a pool of five connections, time-outs of 5 s (the wait for the pool too), no retry.
+
+    On urllib3, which is what requests runs on: httpx's own pool collapses under so many waiting threads.
+    """
 
     def __init__(self, base_url: str, *, format: str, connections: int = 5, timeout: float = 5.0) -> None:
         self._format = format
-        # An idle connection is kept as long as the pool lives: httpx's own 5 s limit would only reopen it.
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx.Client(base_url=base_url, limits=limits, timeout=timeout)
+        self._timeout = timeout
+        self._pool = urllib3.connection_from_url(
+            base_url, maxsize=connections, block=True, timeout=urllib3.Timeout(connect=timeout, read=timeout)
+        )
 
     def synthesize(self, text: str) -> bytes:
-        """Return the audio of *text*, or raise what httpx or the reply's status says."""
-        reply = self._http.post("/batch", json={"texts": [text], "format": self._format})
-        reply.raise_for_status()
+        """Return the audio of *text*, or raise what urllib3 says or `HttpStatus`."""
+        reply = self._pool.request(
+            "POST",
+            "/batch",
+            json={"texts": [text], "format": self._format},
+            retries=False,
+            pool_timeout=self._timeout,
+        )
+        if reply.status != 200:
+            raise HttpStatus(reply.status)
         results: list[dict[str, Any]] = reply.json()["results"]
         return base64.b64decode(results[0]["audio_data"])
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._pool.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class HttpStatus(Exception):
+    """Report a reply whose status is not 200."""

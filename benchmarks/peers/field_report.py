@@ -46,9 +46,7 @@ class FieldReportClient:
         failure: BaseException | None = None
         for attempt in range(self.TRIES):
             try:
-                async with self._session.post(
-                    self._url, json={"texts": list(texts), "format": self._format}
-                ) as reply:
+                async with self._session.post(self._url, json={"texts": list(texts), "format": self._format}) as reply:
                     if reply.status == 200:
                         return _audio(await reply.json())
                     if reply.status >= 500:

@@ -1,0 +1,73 @@
+"""Choose benchmarks on the command line: ``list``, ``run NAME…``, ``all``, or one by its name."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.catalogue import BENCHMARKS, run
+from benchmarks.extra import ExtraMissing
+from benchmarks.options import DEFAULT_OUTPUT, FORMATS, Options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is asked for and return the exit status: 0 done, 2 something is missing, 130 interrupted."""
+    given = _parser().parse_args(arguments)
+    if given.command == "list":
+        for name, sentence in BENCHMARKS.items():
+            print(f"{name:10}{sentence}")
+        return 0
+    names = {"all": list(BENCHMARKS), "run": getattr(given, "names", [])}.get(given.command, [given.command])
+    options = Options(quick=given.quick, repeat=given.repeat, output=given.output, audio=given.format)
+    try:
+        for name in dict.fromkeys(names):
+            run(name, options)
+            print()
+    except ExtraMissing as missing:
+        print(missing, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--quick", action="store_true", help="a shorter run, for a first look")
+    shared.add_argument(
+        "--repeat", type=_count, default=1, metavar="N", help="repeat everything and show medians [default: 1]"
+    )
+    shared.add_argument(
+        "--output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        metavar="DIR",
+        help="where JSON and pictures go [default: benchmarks/results]",
+    )
+    shared.add_argument(
+        "--format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="audio format every client asks for in report [default: %(default)s]",
+    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure cosyclient beside its peers.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="name the benchmarks")
+    some = commands.add_parser("run", parents=[shared], help="run the benchmarks named")
+    some.add_argument("names", nargs="+", choices=list(BENCHMARKS), metavar="NAME")
+    commands.add_parser("all", parents=[shared], help="run all of them")
+    for name, sentence in BENCHMARKS.items():
+        commands.add_parser(name, parents=[shared], help=sentence)
+    return parser
+
+
+def _count(argument: str) -> int:
+    if not argument.isdecimal() or int(argument) < 1:
+        raise argparse.ArgumentTypeError(f"{argument!r} is not a whole number of at least 1")
+    return int(argument)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
