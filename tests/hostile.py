@@ -281,6 +281,18 @@ def drips_head(interval: float = 0.01) -> Behaviour:
     return behave
 
 
+def drips_chunk_size(interval: float = 0.01) -> Behaviour:
+    """Begin chunked content with a size line that does not end, byte by byte."""
+
+    def behave(visit: Visit) -> None:
+        visit.request()
+        visit.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+        while True:
+            visit.drip(b"x", interval)
+
+    return behave
+
+
 def drips_body(interval: float = 0.01, length: int = 1 << 20) -> Behaviour:
     """Promise *length* bytes of content and send them one by one."""
 

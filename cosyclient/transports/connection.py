@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
+import io
 import ssl
+from functools import partial
+from http.client import HTTPConnection as HTTPClient
+from http.client import RemoteDisconnected
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import httpx
 from urllib3.connection import HTTPConnection
 
 from cosyclient.transports.guard import GuardedSocket, Severed, Spans, dial
-from cosyclient.transports.reply_reader import Inbox
+from cosyclient.transports.reply import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cosyclient.clock import Clock
 
+_BUFFER_BYTES: Final = 16 << 10
+# Head and content leave in one write, hence usually in one packet, unless joining them would copy more than this.
+_JOIN_BYTES: Final = 256 << 10
+
+
+class _Inlet(io.RawIOBase):
+    """Be what a BufferedReader reads from, and raise at the connection's end.
+
+    http.client would take a head, or the lines after the last chunk, for whole wherever somebody cuts them.
+    """
+
+    def __init__(self, guard: GuardedSocket) -> None:
+        self._guard = guard
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = self._guard.recv_into(buffer)
+        if size == 0:
+            raise RemoteDisconnected("the connection was closed before the end of the reply")
+        return size
+
+
+class _Inbox(io.BufferedReader):
+    """Keep what arrived on one connection and was not used yet, from one reply to the next."""
+
+    def close(self) -> None:
+        # http.client closes its file with each reply; there is nothing to let go of.
+        pass
+
 
 class Connection(HTTPConnection):
-    """Connect through `dial`, keep to the spans of the request at hand, and know one's own age."""
+    """Connect through `dial`, keep to the spans of the request at hand, and know one's own age.
+
+    Writing and reading is http.client's work; urllib3's own request and response would double its cost.
+    """
 
     def __init__(
         self, *args: Any, tls: ssl.SSLContext | None, clock: Clock, lifetime: Callable[[], float], **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self.spans: Spans
-        self.inbox: Inbox
         self.guard: GuardedSocket | None = None
         self.severed = False
         self.opened = 0
@@ -35,13 +72,15 @@ class Connection(HTTPConnection):
         self._clock = clock
         self._lifetime = lifetime
         self._worn_at = 0.0
+        self._inbox: _Inbox
+        self._tail = b""
 
     def connect(self) -> None:
         """Open a guarded socket, TLS handshake included."""
         self.opened += 1
         guard = dial(self._dns_host, self.port, self.spans, tls=self._tls, opened=self._watch)
         self._worn_at = self._clock.now() + self._lifetime()
-        self.inbox = Inbox(guard.recv)
+        self._inbox = _Inbox(_Inlet(guard), _BUFFER_BYTES)
         self.sock = guard
 
     def begin(self, spans: Spans) -> None:
@@ -51,6 +90,55 @@ class Connection(HTTPConnection):
             self.guard.spans = spans
             self.guard.received = 0
 
+    def compose(self, request: httpx.Request, content: bytes | Iterable[bytes]) -> bool:
+        """Make the head of *request*, sending nothing yet; return whether *content* is to leave in chunks.
+
+        Raises `ValueError` or `http.client.InvalidURL` for what would smuggle a line into it.
+        """
+        fields = request.headers.raw
+        names = {name.lower() for name, _ in fields}
+        target = request.url.raw_path.decode("ascii")
+        self.putrequest(request.method, target, skip_host=b"host" in names, skip_accept_encoding=True)
+        # urllib3's own putheader looks for its marks to leave a header out; there are none here.
+        put = partial(HTTPClient.putheader, self)
+        for field in fields:
+            put(*field)
+        if b"transfer-encoding" in names:
+            return True
+        if b"content-length" in names:
+            return False
+        if isinstance(content, bytes):
+            if content:
+                put("Content-Length", str(len(content)))
+            return False
+        put("Transfer-Encoding", "chunked")
+        return True
+
+    def dispatch(self, content: bytes | Iterable[bytes], *, chunked: bool) -> None:
+        """Send the head made last, and *content* with it."""
+        if isinstance(content, bytes) and len(content) <= _JOIN_BYTES and not chunked:
+            self._tail = content
+            self.endheaders()
+        else:
+            self.endheaders(content, encode_chunked=chunked)
+
+    def send(self, data: Any) -> None:
+        """Send *data*, and the content that waits for its head."""
+        tail, self._tail = self._tail, b""
+        super().send(data + tail if tail else data)
+
+    def answer(self) -> Reply:
+        """Return the reply once its status and fields are there."""
+        return cast("Reply", HTTPClient.getresponse(self))
+
+    def response_class(self, _sock: object, *args: Any, **kwargs: Any) -> Reply:  # type: ignore[override]
+        """Make the reply that `answer` reads."""
+        return Reply(self, *args, **kwargs)
+
+    def makefile(self, _mode: str) -> _Inbox:
+        """Return what replies are read from."""
+        return self._inbox
+
     @property
     def untouched(self) -> bool:
         """Return whether no byte of the reply has come."""
@@ -59,7 +147,16 @@ class Connection(HTTPConnection):
     @property
     def is_connected(self) -> bool:
         """Return whether the connection is open and nothing unasked for has arrived on it."""
-        return self.sock is not None and self.inbox.empty and self.guard is not None and self.guard.quiet()
+        if self.sock is None or self.guard is None:
+            return False
+        self.guard.waits = False
+        try:
+            # None is "nothing yet": neither kept from the last reply nor under way; the end is an OSError.
+            return self._inbox.read(1) is None
+        except OSError:
+            return False
+        finally:
+            self.guard.waits = True
 
     def worn(self, now: float, idle_limit: float) -> bool:
         """Return whether this connection idled or lived too long to be used again."""
@@ -76,6 +173,16 @@ class Connection(HTTPConnection):
         self.guard = guard
         if self.severed:
             raise Severed("shut down from our side")
+
+
+def content_of(request: httpx.Request) -> bytes | Iterable[bytes]:
+    """Return the content of *request*: bytes, which can be sent again, or what can be iterated once."""
+    stream = request.stream
+    if isinstance(stream, httpx.ByteStream):
+        return b"".join(stream)
+    if isinstance(stream, httpx.SyncByteStream):
+        return stream
+    raise httpx.LocalProtocolError("an asynchronous content cannot be sent by a synchronous transport")
 
 
 def tls_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import ssl
 import threading
@@ -64,13 +63,14 @@ class Severed(OSError):
 class GuardedSocket:
     """Pass for a socket, and arm the real one before each operation with what is left of the step and the deadline.
 
-    However slowly the bytes drip, no `recv` or `sendall` outlasts ``spans``, with TLS as without. ``received`` counts
-    the bytes that came in.
+    However slowly the bytes drip, no `recv_into` or `sendall` outlasts ``spans``, with TLS as without. ``received``
+    counts the bytes that came in; while ``waits`` is off, `recv_into` only looks.
     """
 
     def __init__(self, sock: socket.socket, spans: Spans) -> None:
         self.spans = spans
         self.received = 0
+        self.waits = True
         self.severed = False
         self._owner = os.getpid()
         # Guards _sock against being closed by its user while another thread shuts it down: by then its number could
@@ -86,16 +86,22 @@ class GuardedSocket:
         if severed:
             raise Severed("shut down from our side")
 
-    def recv(self, limit: int) -> bytes:
-        """Return what is there, at most *limit* bytes, or wait for it as long as the read step and deadline allow."""
+    def recv_into(self, buffer: Any) -> int | None:
+        """Put what is there into *buffer*, waiting for it as long as the read step and the deadline allow.
+
+        Returns its size, which is 0 at the connection's end, or None when nothing is there and ``waits`` is off.
+        """
         sock = self._live()
-        sock.settimeout(self.spans.left(self.spans.read))
-        data = sock.recv(limit)
-        if not data and self.severed:
+        sock.settimeout(self.spans.left(self.spans.read) if self.waits else 0.0)
+        try:
+            size = sock.recv_into(buffer)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        if not size and self.severed:
             # An end that we made ourselves must not pass for the end of the content.
             raise Severed("shut down from our side")
-        self.received += len(data)
-        return data
+        self.received += size
+        return size
 
     def sendall(self, data: Any) -> None:
         """Send all of *data* within the write step and the deadline."""
@@ -111,15 +117,6 @@ class GuardedSocket:
             while sent < len(view):
                 sock.settimeout(left())
                 sent += sock.send(view[sent:])
-
-    def quiet(self) -> bool:
-        """Return whether nothing waits to be read: on an idle connection anything there is an end or an intruder."""
-        sock = self._sock
-        if sock is None or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
-            return False
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return not poll.poll(0)
 
     def sever(self) -> None:
         """Shut the connection down under whoever uses it; that thread gets `Severed`."""

@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
 
 class Places(queue.LifoQueue[Any]):
-    """Hold a pool's places: the connection used last is taken first, a new one is opened only when none idles."""
+    """Hold a pool's places: the connection used last is taken first, a new one is opened only when none idles.
+
+    urllib3 expects a queue here, and would do with a plain one. That one cannot wake who waits when the pool closes,
+    names neither the lent connections, to wake their users, nor the idle ones, to let go of those that idled too
+    long, waits by a clock of its own, and in a forked child waits for a lock that nobody holds any more. So only the
+    base class's name is used.
+    """
 
     def __init__(self, maxsize: int, clock: Clock, idle_limit: float) -> None:
-        # The base class is only a name that urllib3 expects; nothing of it is used.
         self.maxsize = maxsize
         self._clock = clock
         self._idle_limit = idle_limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import queue
 import random
 import threading
@@ -11,19 +12,19 @@ import httpx
 
 from cosyclient.clock import SystemClock
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.connection import Connection, tls_context
+from cosyclient.transports.connection import Connection, content_of, tls_context
 from cosyclient.transports.guard import Spans
 from cosyclient.transports.pool import Pool
-from cosyclient.transports.reply_reader import Malformed, ReplyReader, Truncated
-from cosyclient.transports.request_writer import RequestWriter
+from cosyclient.transports.reply import BROKEN, Reply
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cosyclient.clock import Clock
 
 _AGE_SPREAD: Final = 0.2
+_PIECE_BYTES: Final = 64 << 10
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -69,33 +70,32 @@ class Urllib3Transport(httpx.BaseTransport):
         """Send *request* and return its response once status and headers are there; raises httpx's exceptions."""
         extensions = request.extensions
         spans = Spans(self._clock, extensions.get("timeout") or {}, extensions.get("deadline"))
-        writer = RequestWriter(request)
+        content = content_of(request)
         pool = self._pool(request.url)
         try:
             connection = pool.borrow(spans)
         except (queue.Empty, OSError) as error:
             raise self._failure(httpx.PoolTimeout("no connection came free in time")) from error
         try:
-            reply = self._exchange(connection, writer)
+            reply = self._exchange(connection, request, content)
         except BaseException:
             pool.give_back(connection, reusable=False)
             raise
-        content = _Content(self, pool, connection, reply)
+        stream = _Content(self, pool, connection, reply)
         if reply.done:
-            content.close()
+            stream.close()
         # Should anything go wrong from here on, in httpx for example, dropping the content frees its place.
         return httpx.Response(
             reply.status,
-            headers=reply.headers,
-            stream=content,
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": reply.reason},
+            headers=reply.fields,
+            stream=stream,
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": reply.reason.encode("latin-1")},
         )
 
     def stats(self) -> PoolStats:
         """Return a snapshot over all origins; ``limit`` holds for each of them."""
         with self._lock:
-            pools = list(self._pools.values())
-        each = [pool.pool.stats() for pool in pools]
+            each = [pool.pool.stats() for pool in self._pools.values()]
         return PoolStats(
             in_use=sum(stats.in_use for stats in each),
             idle=sum(stats.idle for stats in each),
@@ -138,20 +138,23 @@ class Urllib3Transport(httpx.BaseTransport):
                 self._tls = tls_context(self._verify)
             return self._tls
 
-    def _exchange(self, connection: Connection, writer: RequestWriter) -> ReplyReader:
-        if connection.is_closed:
-            return self._send(connection, writer)
+    def _exchange(self, connection: Connection, request: httpx.Request, content: bytes | Iterable[bytes]) -> Reply:
+        fresh = connection.is_closed
         try:
-            return self._send(connection, writer)
+            return self._send(connection, request, content)
         except (httpx.NetworkError, httpx.RemoteProtocolError):
-            # The server closed the idle connection just before we used it. It cannot have answered, so once, and
-            # within the same deadline, a fresh connection is tried.
-            if not (writer.replayable and connection.untouched) or self._closed:
+            # The server closed the idle connection just before we used it and cannot have answered: once, within the
+            # same deadline, a fresh one is tried.
+            if fresh or not (isinstance(content, bytes) and connection.untouched) or self._closed:
                 raise
         connection.close()
-        return self._send(connection, writer)
+        return self._send(connection, request, content)
 
-    def _send(self, connection: Connection, writer: RequestWriter) -> ReplyReader:
+    def _send(self, connection: Connection, request: httpx.Request, content: bytes | Iterable[bytes]) -> Reply:
+        try:
+            chunked = connection.compose(request, content)
+        except (ValueError, http.client.InvalidURL) as error:
+            raise httpx.LocalProtocolError(str(error)) from error
         if connection.is_closed:
             try:
                 connection.connect()
@@ -161,28 +164,27 @@ class Urllib3Transport(httpx.BaseTransport):
                 raise self._failure(httpx.ConnectError(str(error) or type(error).__name__)) from error
         unsent: OSError | None = None
         try:
-            writer.write(connection.sock.sendall)
+            connection.dispatch(content, chunked=chunked)
         except TimeoutError as error:
             raise self._failure(httpx.WriteTimeout(f"the request was not taken in time: {error}")) from error
         except OSError as error:
             # A server may refuse a request before it has read it all; its answer is then still to be had.
             unsent = error
-        reply = ReplyReader(connection.inbox)
         try:
-            reply.begin(writer.method)
-        except (OSError, Malformed, Truncated) as error:
+            reply = connection.answer()
+        except BROKEN as error:
             if unsent is not None:
                 raise self._failure(httpx.WriteError(str(unsent))) from unsent
             raise self._read_failure(error) from error
-        reply.keep_alive = reply.keep_alive and unsent is None
+        reply.reusable = reply.reusable and unsent is None
         return reply
 
     def _read_failure(self, error: Exception) -> httpx.TransportError:
         if isinstance(error, TimeoutError):
             return self._failure(httpx.ReadTimeout(f"nothing came in time: {error}"))
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, http.client.HTTPException):
             return self._failure(httpx.ReadError(str(error) or type(error).__name__))
-        return self._failure(httpx.RemoteProtocolError(str(error)))
+        return self._failure(httpx.RemoteProtocolError(f"{type(error).__name__}: {str(error)[:200]}"))
 
     def _failure(self, error: httpx.TransportError) -> httpx.TransportError:
         # Whatever goes wrong once we are closed went wrong because of it.
@@ -197,7 +199,7 @@ class Urllib3Transport(httpx.BaseTransport):
 class _Content(httpx.SyncByteStream):
     """Hand out a reply's content as it arrives, and the connection back when its end is known."""
 
-    def __init__(self, transport: Urllib3Transport, pool: Pool, connection: Connection, reply: ReplyReader) -> None:
+    def __init__(self, transport: Urllib3Transport, pool: Pool, connection: Connection, reply: Reply) -> None:
         self._transport = transport
         self._pool = pool
         self._reply = reply
@@ -206,15 +208,14 @@ class _Content(httpx.SyncByteStream):
         self._reader: int | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        reply = self._reply
-        while not reply.done:
+        while not self._reply.done:
             if not self._held:
                 # An end that we made ourselves must not pass for the end of the content.
                 raise self._transport._failure(httpx.ReadError("the response was closed before its end"))
             self._reader = threading.get_ident()
             try:
-                piece = reply.read()
-            except (OSError, Malformed, Truncated) as error:
+                piece = self._reply.read1(_PIECE_BYTES)
+            except BROKEN as error:
                 self.close()
                 raise self._transport._read_failure(error) from error
             except BaseException:
@@ -222,14 +223,11 @@ class _Content(httpx.SyncByteStream):
                 raise
             finally:
                 self._reader = None
-            self._settle()
+            if self._reply.isclosed():
+                # The place is free with the last byte; the reader of the response may take its time.
+                self.close()
             if piece:
                 yield piece
-
-    def _settle(self) -> None:
-        # The place is free with the last byte; the reader of the response may take its time.
-        if self._reply.done:
-            self.close()
 
     def close(self) -> None:
         """Give the connection back: open if its reply was read whole, closed otherwise.
@@ -244,9 +242,7 @@ class _Content(httpx.SyncByteStream):
             connection = self._held.pop()
         except IndexError:
             return
-        self._pool.give_back(
-            connection, reusable=self._reply.done and self._reply.keep_alive and connection.inbox.empty
-        )
+        self._pool.give_back(connection, reusable=self._reply.done and self._reply.reusable)
 
     def __del__(self) -> None:
         if self._held:

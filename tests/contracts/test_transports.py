@@ -33,6 +33,7 @@ from tests.hostile import (
     chunked,
     cuts_after,
     drips_body,
+    drips_chunk_size,
     drips_head,
     echoes,
     goes_stale,
@@ -236,9 +237,10 @@ def test_a_body_dripped_past_the_deadline_ends_at_it(make: Make) -> None:
         assert service.wait_for(lambda seen: seen.open == 0)
 
 
-def test_a_head_dripped_past_the_deadline_ends_at_it(make_own: Make) -> None:
+@pytest.mark.parametrize("behaviour", [drips_head(), drips_chunk_size()], ids=["head", "chunk size"])
+def test_a_line_dripped_past_the_deadline_ends_at_it(make_own: Make, behaviour: Callable[..., None]) -> None:
     """httpx's own transport would read this head for ever."""
-    with hostile(drips_head()) as service:
+    with hostile(behaviour) as service:
         with pytest.raises(DeadlineExceeded) as caught:
             ask(make_own(service.url), deadline=0.2)
         assert caught.value.sent

@@ -16,7 +16,7 @@ from cosyclient.clock import Deadline, SystemClock
 from cosyclient.testing import FakeClock
 from cosyclient.transports import guard as guard_module
 from cosyclient.transports.connection import Connection
-from cosyclient.transports.reply_reader import Inbox
+from cosyclient.transports.reply import Reply
 from cosyclient.transports.urllib3_pool import TransportClosed, Urllib3Transport
 from tests.hostile import (
     CUT_HEAD,
@@ -280,8 +280,8 @@ def test_an_interrupt_in_any_phase_gives_the_place_back(monkeypatch: pytest.Monk
             where: tuple[object, str] = {
                 "connect": (Connection, "connect"),
                 "write": (guard_module.GuardedSocket, "sendall"),
-                "begin": (guard_module.GuardedSocket, "recv"),
-                "read": (Inbox, "line"),
+                "begin": (guard_module.GuardedSocket, "recv_into"),
+                "read": (Reply, "read1"),
             }[phase]
             patch.setattr(*where, interrupt)
             with pytest.raises(KeyboardInterrupt):

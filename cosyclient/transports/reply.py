@@ -1,0 +1,76 @@
+"""The standard library's reply, with what it would let pass refused: unread ends, hidden fields, two framings."""
+
+from __future__ import annotations
+
+import http.client
+from typing import Any, Final
+
+from urllib3.exceptions import HeaderParsingError
+from urllib3.util.response import assert_header_parsing
+
+# What reading a reply may raise because of the wire.
+BROKEN: Final = (OSError, http.client.HTTPException)
+
+
+class Reply(http.client.HTTPResponse):
+    """Read one reply: `begin` for status and ``fields``, then `read1` until ``done``.
+
+    ``reusable`` tells whether the connection may carry another request once this reply is done.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.done = False
+        self.reusable = False
+        self.fields: list[tuple[bytes, bytes]] = []
+
+    def begin(self) -> None:
+        """Read status and fields; interim replies (1xx) are passed over. Raises one of `BROKEN`."""
+        super().begin()
+        while self.status < http.client.OK:
+            # http.client skips 100 but takes an early hint (103) for the answer.
+            if self.status == http.client.SWITCHING_PROTOCOLS:
+                raise http.client.HTTPException("the server switched protocols unasked")
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
+        try:
+            assert_header_parsing(self.headers)
+        except HeaderParsingError as error:
+            # Its message quotes all there is, which may be megabytes.
+            raise http.client.HTTPException(f"unreadable header fields: {str(error)[:200]}") from None
+        # A folded value is one line here, as in the e-mail package's newer policies.
+        self.fields = [
+            (name.encode("latin-1"), "".join(value.splitlines()).encode("latin-1"))
+            for name, value in self.headers.items()
+        ]
+        lengths = set(self.headers.get_all("content-length", ()))
+        if len(lengths) > 1 or (lengths and not next(iter(lengths)).strip().isdecimal()):
+            raise http.client.HTTPException(f"contradictory or unreadable Content-Length: {sorted(lengths)}")
+        if len(self.headers.get_all("transfer-encoding", ())) != self.chunked:
+            raise http.client.HTTPException("a transfer coding other than chunked")
+        # Both framings at once smells of smuggling (RFC 9112, 6.3): read it, but trust the connection no more.
+        self.reusable = not (self.will_close or (lengths and self.chunked))
+        # http.client would close the connection under a reply that ends with it; that is for the pool to do.
+        self.will_close = False
+        self.done = self.length == 0
+
+    def read1(self, n: int = -1) -> bytes:
+        """Return what is there of the content, at most *n* bytes, waiting only when nothing is; empty at its end."""
+        try:
+            piece = super().read1(n)
+        except http.client.RemoteDisconnected:
+            # Only content without a length ends with its connection.
+            if self.chunked or self.length is not None:
+                raise
+            piece = b""
+        if self.chunked and self.chunk_left is not None and self.chunk_left < 0:
+            raise http.client.HTTPException("a chunk of negative size")
+        self.done = not piece or self.length == 0
+        return piece
+
+    def isclosed(self) -> bool:
+        """Return whether the connection is free for the next request."""
+        return self.done
+
+    def close(self) -> None:
+        """Do nothing: the connection is the pool's to close, and another thread may be reading from it."""
