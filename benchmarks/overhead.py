@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.options import Options
-    from cosyclient.clock import Deadline
     from cosyclient.models import WireReply, WireRequest
 
 _BATCH: Final = 64
@@ -37,7 +36,7 @@ class NoTransport:
         self._body = body
         self._headers = {"content-type": "application/vnd.cosyvoice.batch-frames;v=1"}
 
-    def send(self, request: WireRequest, *, deadline: Deadline, read_timeout: float) -> WireReply:  # noqa: ARG002
+    def send(self, request: WireRequest, **_: object) -> WireReply:
         """Return the reply."""
         return ScriptedReply(200, self._headers, (self._body,))
 

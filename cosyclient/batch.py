@@ -55,10 +55,11 @@ class Flight:
     """Carry one utterance; whoever asks for the same meanwhile waits for it too.
 
     ``waiters`` and ``landed`` are guarded by the coalescer's lock, ``queued`` by the batcher's. ``until`` is the
-    latest deadline (monotonic seconds) among the waiters.
+    latest deadline (monotonic seconds) among the waiters. ``abandoned`` is set by the call that carries it, to hear
+    that nobody waits for it any more.
     """
 
-    __slots__ = ("landed", "queued", "queued_at", "until", "utterance", "waiters", "weight")
+    __slots__ = ("abandoned", "landed", "queued", "queued_at", "until", "utterance", "waiters", "weight")
 
     def __init__(self, utterance: Utterance, weight: int) -> None:
         self.utterance = utterance
@@ -67,6 +68,7 @@ class Flight:
         self.until = float("-inf")
         self.queued_at = 0.0
         self.queued = False
+        self.abandoned: Callable[[], None] | None = None
         self.landed = False
 
     def __repr__(self) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from cosyclient.clock import Deadline
+from cosyclient.clock import Cancellation, Deadline
 from cosyclient.errors import (
     Attempt,
     ClientClosed,
     CosyError,
     DeadlineExceeded,
     DecodeError,
+    Rejected,
     RetryBudgetSpent,
 )
 from cosyclient.events import AttemptFinished, BatchSealed, Events, RetryScheduled
@@ -74,6 +75,7 @@ class Call:
         self._grant: Grant | None = grant
         self._schedule = caller.retry.schedule()
         self._attempts: list[Attempt] = []
+        self._cancellation = Cancellation()
         self._spent = 0
         # Events name the batch; the key names one body of it, and changes with it.
         self._name = self._key = uuid.uuid4().hex
@@ -81,9 +83,13 @@ class Call:
 
     def run(self) -> None:
         """Fly until nothing is left; whatever happens, every flight is resolved and the grant is given back."""
-        pending = self._batch.flights
+        for flight in self._batch.flights:
+            flight.abandoned = self._reconsider
+        # Looked at after the line above: whoever gives up from now on is heard of.
+        pending = [flight for flight in self._batch.flights if not flight.landed]
         try:
-            self._announce(pending)
+            if pending:
+                self._announce(pending)
             while pending:
                 left = self._attempt(pending)
                 if left:
@@ -101,6 +107,14 @@ class Call:
         finally:
             if self._grant is not None:
                 self._grant.cancel()
+            for flight in self._batch.flights:
+                # The flight may outlive the call, in a future that its owner keeps.
+                flight.abandoned = None
+
+    def _reconsider(self) -> None:
+        """Break the attempt off when none of its flights is wanted any more: its thread has better things to do."""
+        if all(flight.landed for flight in self._batch.flights):
+            self._cancellation.cancel()
 
     def _attempt(self, flights: Sequence[Flight]) -> dict[Flight, CosyError]:
         """Send *flights* once, resolve what is final, and return what failed but may travel again."""
@@ -120,7 +134,9 @@ class Call:
             # The same flights are the same bytes and the same key; encoded once, sent per attempt.
             self._request = self._request or caller.protocol.encode(utterances, key=self._key)
             grant.start(started, retry=bool(self._attempts))
-            reply = grant.endpoint.transport.send(self._request, deadline=deadline, read_timeout=read_timeout)
+            reply = grant.endpoint.transport.send(
+                self._request, deadline=deadline, read_timeout=read_timeout, cancellation=self._cancellation
+            )
             try:
                 # A refusal says it as well, and there it matters most: before decoding, which raises.
                 if (quota := caller.protocol.quota(reply)) is not None:
@@ -146,6 +162,10 @@ class Call:
             error = problem
             if isinstance(problem, DecodeError):
                 self._rename()
+            if self._cancellation.cancelled:
+                # Broken off by us: the service is not to blame.
+                error = Rejected("nobody waits for these texts any more", sent=True)
+                error.__cause__ = problem
         latency = clock.now() - started
         if isinstance(error, DeadlineExceeded):
             # Only a service that was given a fair time is to blame for letting it pass.
@@ -180,6 +200,9 @@ class Call:
 
     def _pause(self, left: dict[Flight, CosyError]) -> dict[Flight, CosyError]:
         """Wait as the retry policy says; return those that still want to travel, the others are resolved."""
+        left = {flight: error for flight, error in left.items() if not flight.landed}
+        if not left:
+            return {}
         caller, clock = self._caller, self._caller.clock
         # The longest wait asked for decides; texts without one follow the schedule.
         error = max(left.values(), key=lambda each: each.retry_after or 0.0)

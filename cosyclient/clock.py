@@ -1,14 +1,15 @@
-"""Time as the library sees it: monotonic float seconds, one seam for tests, one deadline per call."""
+"""Time as the library sees it: monotonic float seconds, one seam for tests, one deadline per call, one way out."""
 
 from __future__ import annotations
 
 import math
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import threading
+    from collections.abc import Callable
 
 
 class Clock(Protocol):
@@ -66,3 +67,37 @@ class Deadline:
 
     def __repr__(self) -> str:
         return "<Deadline none>" if math.isinf(self.at) else f"<Deadline {self.at - self.clock.now():+.3f} s>"
+
+
+class Cancellation:
+    """Say that nobody wants an attempt any more, and wake the thread that waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._cancelled = False
+        self._wake: Callable[[], None] | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Return whether it was cancelled."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Cancel, now and for good."""
+        with self._lock:
+            self._cancelled = True
+            # Under the lock, so that whoever withdraws its wake-up knows that none comes later: by then the
+            # connection may carry somebody else's request. It must neither block nor call back.
+            if self._wake is not None:
+                self._wake()
+
+    def on_cancel(self, wake: Callable[[], None] | None) -> None:
+        """Call *wake* when cancelled, at once if that has happened; None withdraws it."""
+        with self._lock:
+            self._wake = wake
+            if self._cancelled and wake is not None:
+                wake()
+
+    def __repr__(self) -> str:
+        return f"<Cancellation {'cancelled' if self._cancelled else 'open'}>"

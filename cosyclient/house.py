@@ -148,8 +148,9 @@ class House:
         """Take *waiter* back; a flight nobody wants any more is not sent if it still waits."""
         flight = self._coalescer.leave(waiter)
         if flight is not None:
-            self._batcher.discard(flight)
             self._places.release()
+            if not self._batcher.discard(flight) and (tell := flight.abandoned) is not None:
+                tell()
 
     def _accept(
         self, text: str, settings: VoiceSettings, timeout: float | None, held: list[Flight]

@@ -12,7 +12,7 @@ from cosyclient.transports.base import PoolStats
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cosyclient.clock import Clock, Deadline
+    from cosyclient.clock import Clock
     from cosyclient.events import Event
     from cosyclient.models import WireReply, WireRequest
 
@@ -115,7 +115,7 @@ class ScriptedTransport:
         self.requests: list[WireRequest] = []
         self.closed = False
 
-    def send(self, request: WireRequest, *, deadline: Deadline, read_timeout: float) -> WireReply:  # noqa: ARG002
+    def send(self, request: WireRequest, **_: object) -> WireReply:
         """Return or raise what the script says comes next."""
         with self._lock:
             self.requests.append(request)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from cosyclient.clock import Deadline
+    from cosyclient.clock import Cancellation, Deadline
     from cosyclient.models import WireReply, WireRequest
 
 
@@ -23,13 +23,21 @@ class PoolStats:
 class Transport(Protocol):
     """Carry requests to one endpoint; safe to use from many threads."""
 
-    def send(self, request: WireRequest, *, deadline: Deadline, read_timeout: float) -> WireReply:
+    def send(
+        self,
+        request: WireRequest,
+        *,
+        deadline: Deadline,
+        read_timeout: float,
+        cancellation: Cancellation | None = None,
+    ) -> WireReply:
         """Send *request* and return its reply as soon as status and headers are there.
 
         No wait, neither here nor while the reply is read, outlasts *deadline*; the first byte and each gap between
-        reads are granted *read_timeout* seconds at most. Whatever the service answers is a reply. Raises
-        `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded`, `ClientClosed`, or `BulkheadFull` when
-        no connection came free; foreign exceptions of the wire never pass, here or while the reply is read.
+        reads are granted *read_timeout* seconds at most. Where the transport can, *cancellation* ends the attempt
+        early, as a `TransportError`, and its connection is not used again. Whatever the service answers is a reply.
+        Raises `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded`, `ClientClosed`, or
+        `BulkheadFull` when no connection came free; foreign exceptions of the wire never pass, here or while the reply is read.
         """
 
     def stats(self) -> PoolStats:

@@ -17,7 +17,7 @@ from cosyclient.transports.urllib3_pool import Urllib3Transport
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cosyclient.clock import Clock, Deadline
+    from cosyclient.clock import Cancellation, Clock, Deadline
     from cosyclient.config import ResolvedConfig
     from cosyclient.models import WireRequest
 
@@ -57,7 +57,14 @@ class HttpTransport:
         self._url = lru_cache(maxsize=_KNOWN_PATHS)(partial(_join, self._base_url))
         self._closed = False
 
-    def send(self, request: WireRequest, *, deadline: Deadline, read_timeout: float) -> HttpReply:
+    def send(
+        self,
+        request: WireRequest,
+        *,
+        deadline: Deadline,
+        read_timeout: float,
+        cancellation: Cancellation | None = None,
+    ) -> HttpReply:
         """Send *request* and return its reply as soon as status and headers are there.
 
         Raises `BulkheadFull`, `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded` or
@@ -69,7 +76,9 @@ class HttpTransport:
         if not left:
             raise DeadlineExceeded("the deadline passed before the request was sent")
         try:
-            response = self._client.send(self._request(request, deadline, left, read_timeout), stream=True)
+            built = self._request(request, deadline, left, read_timeout)
+            built.extensions["cancellation"] = cancellation
+            response = self._client.send(built, stream=True)
         except CosyError:
             # Among them DeadlineExceeded, which is a TimeoutError and so an OSError too.
             raise

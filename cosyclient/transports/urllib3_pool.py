@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from cosyclient.clock import SystemClock
+from cosyclient.clock import Cancellation, SystemClock
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.connection import Connection, content_of, tls_context
 from cosyclient.transports.guard import Spans
@@ -35,12 +35,12 @@ class TransportClosed(httpx.TransportError):
 class Urllib3Transport(httpx.BaseTransport):
     """Send httpx requests through a urllib3 pool per origin of at most *connections* each.
 
-    Understands the extensions ``timeout`` (httpx's own) and ``deadline`` (a `cosyclient.clock.Deadline`): no wait
-    outlasts either, not even for a header or a body that drips byte by byte. A reply not read to its end closes its
-    connection. Connections idle for more than *idle_limit* seconds or older than *max_age* (±20 %) are not used
-    again; one that turns out to have been closed meanwhile is replaced once, unseen, if no byte of a reply came.
-    *verify* is True, False, the path of a CA file or directory, or a context of your own. Safe to use from many
-    threads; a forked child needs a transport of its own.
+    Understands the extensions ``timeout`` (httpx's own), ``deadline`` (a `cosyclient.clock.Deadline`) and
+    ``cancellation`` (a `cosyclient.clock.Cancellation`): no wait outlasts any of them, not even for a header or a body
+    that drips byte by byte. A reply not read to its end closes its connection. Connections idle for more than
+    *idle_limit* seconds or older than *max_age* (±20 %) are not used again; one that turns out to have been closed
+    meanwhile is replaced once, unseen, if no byte of a reply came. *verify* is True, False, the path of a CA file or
+    directory, or a context of your own. Safe to use from many threads; a forked child needs a transport of its own.
     """
 
     def __init__(
@@ -76,12 +76,15 @@ class Urllib3Transport(httpx.BaseTransport):
             connection = pool.borrow(spans)
         except (queue.Empty, OSError) as error:
             raise self._failure(httpx.PoolTimeout("no connection came free in time")) from error
+        cancellation = extensions.get("cancellation") or Cancellation()
         try:
+            cancellation.on_cancel(connection.sever)
             reply = self._exchange(connection, request, content)
         except BaseException:
+            cancellation.on_cancel(None)
             pool.give_back(connection, reusable=False)
             raise
-        stream = _Content(self, pool, connection, reply)
+        stream = _Content(self, pool, connection, reply, cancellation)
         if reply.done:
             stream.close()
         # Should anything go wrong from here on, in httpx for example, dropping the content frees its place.
@@ -199,10 +202,18 @@ class Urllib3Transport(httpx.BaseTransport):
 class _Content(httpx.SyncByteStream):
     """Hand out a reply's content as it arrives, and the connection back when its end is known."""
 
-    def __init__(self, transport: Urllib3Transport, pool: Pool, connection: Connection, reply: Reply) -> None:
+    def __init__(
+        self,
+        transport: Urllib3Transport,
+        pool: Pool,
+        connection: Connection,
+        reply: Reply,
+        cancellation: Cancellation,
+    ) -> None:
         self._transport = transport
         self._pool = pool
         self._reply = reply
+        self._cancellation = cancellation
         # Popped by whoever ends it first, so that the place is given back exactly once.
         self._held = [connection]
         self._reader: int | None = None
@@ -242,6 +253,7 @@ class _Content(httpx.SyncByteStream):
             connection = self._held.pop()
         except IndexError:
             return
+        self._cancellation.on_cancel(None)
         self._pool.give_back(connection, reusable=self._reply.done and self._reply.reusable)
 
     def __del__(self) -> None:

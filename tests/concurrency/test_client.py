@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -25,7 +24,11 @@ from cosyclient import (
     RetryConfig,
     Speech,
 )
+from cosyclient.emulator import echo_text, running
 from tests.service import audio_of, item, text_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PATIENCE = 60.0
 """Seconds after which a gate that never opens fails the test; no test is expected to get near it."""
@@ -149,6 +152,22 @@ def test_a_cancelled_text_is_not_sent() -> None:
         first.result(PATIENCE)
         cosy.close()
     assert asked == ["first"]
+
+
+def test_an_attempt_nobody_wants_is_broken_off() -> None:
+    """The service hangs and the caller gives up: the only worker is free for the next, and no failure is counted."""
+    with (
+        running(engine="echo") as emulator,
+        CosyClient(emulator.url, concurrency=1, timeout=PATIENCE, max_retries=0) as cosy,
+    ):
+        emulator.inject("hang")
+        future = cosy.submit("never answered")
+        while not emulator.counters().in_flight:
+            assert not future.done()
+        assert future.cancel()
+        assert echo_text(cosy.synthesize("next").audio) == "next"
+        stats = cosy.stats()
+        assert (stats.executions, stats.utterances, stats.retries) == (2, 1, 0)
 
 
 def test_nothing_is_lost_in_ten_thousand_calls_with_random_faults() -> None:
@@ -336,9 +355,9 @@ def test_bulk_calls_share_a_client_without_mixing(ordered: bool) -> None:
         texts = (f"job {name} text {n}" for n in range(200))
         return [(outcome.index, text_in(outcome.unwrap())) for outcome in cosy.synthesize_many(texts, ordered=ordered)]
 
-    with client(spoken, config=ClientConfig(pacing=PacingConfig(burst=10_000))) as cosy:
-        with ThreadPoolExecutor(8) as threads:
-            jobs = list(threads.map(job, range(8)))
+    config = ClientConfig(pacing=PacingConfig(burst=10_000))
+    with client(spoken, config=config) as cosy, ThreadPoolExecutor(8) as threads:
+        jobs = list(threads.map(job, range(8)))
     for name, outcomes in enumerate(jobs):
         if ordered:
             assert [index for index, _ in outcomes] == list(range(200))

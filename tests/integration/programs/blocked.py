@@ -17,8 +17,6 @@ def main(way: str) -> None:
         print(list(client.synthesize_many(["never answered"])))
     elif way == "as-finished":
         print(list(client.synthesize_many(["never answered"], ordered=False)))
-    elif way == "future":
-        client.submit("never answered").result()
     elif way == "close":
         client.submit("never answered")
         client.close()
