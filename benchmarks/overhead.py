@@ -36,7 +36,7 @@ class NoTransport:
         self._body = body
         self._headers = {"content-type": "application/vnd.cosyvoice.batch-frames;v=1"}
 
-    def send(self, request: WireRequest, **_: object) -> WireReply:
+    def send(self, request: WireRequest, **_: object) -> WireReply:  # noqa: ARG002
         """Return the reply."""
         return ScriptedReply(200, self._headers, (self._body,))
 

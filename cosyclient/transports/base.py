@@ -37,7 +37,8 @@ class Transport(Protocol):
         reads are granted *read_timeout* seconds at most. Where the transport can, *cancellation* ends the attempt
         early, as a `TransportError`, and its connection is not used again. Whatever the service answers is a reply.
         Raises `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded`, `ClientClosed`, or
-        `BulkheadFull` when no connection came free; foreign exceptions of the wire never pass, here or while the reply is read.
+        `BulkheadFull` when no connection came free; foreign exceptions of the wire never pass, here or while the
+        reply is read.
         """
 
     def stats(self) -> PoolStats:
