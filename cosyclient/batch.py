@@ -1,54 +1,15 @@
-"""A text on its way, those who wait for it, and the batch it travels in; pure, no lock, no clock."""
+"""A text on its way and the batch it travels in; pure, no lock, no clock."""
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from cosyclient.errors import ClientClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cosyclient.clock import Deadline
-    from cosyclient.models import Speech, Utterance, VoiceSettings
-
-
-class Waiter(Future["Speech"]):
-    """Stand for one caller's wish: a future that also knows its deadline and can be taken back.
-
-    ``flight`` is set once the text has been accepted; several waiters may share one flight. ``watched`` says whether
-    a timer looks after the deadline.
-    """
-
-    def __init__(self, deadline: Deadline, abandon: Callable[[Waiter], None]) -> None:
-        super().__init__()
-        self.deadline = deadline
-        self.flight: Flight | None = None
-        self.watched = False
-        self._abandon = abandon
-
-    def cancel(self) -> bool:
-        """Take the wish back; a text nobody else waits for is not sent if it has not left yet."""
-        cancelled = super().cancel()
-        if cancelled:
-            self._abandon(self)
-        return cancelled
-
-    def withdraw(self) -> bool:
-        """Cancel unless the text has already been sent."""
-        flight = self.flight
-        return flight is not None and flight.queued and self.cancel()
-
-    def orphan(self) -> None:
-        """Fail in a forked child, where the threads that would have resolved this future do not exist."""
-        # The lock may be held by such a thread, and callbacks belong to the parent, which will run them.
-        self._condition = threading.Condition()
-        self._done_callbacks: list[Callable[[Future[Speech]], object]] = []
-        if not self.done():
-            self.set_exception(ClientClosed("the process was forked while this text was under way; submit it again"))
+    from cosyclient.models import Utterance, VoiceSettings
+    from cosyclient.waiters import Waiter
 
 
 class Flight:

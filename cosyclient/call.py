@@ -20,10 +20,11 @@ from cosyclient.models import Speech
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cosyclient.batch import Batch, Flight
     from cosyclient.clock import Clock
+    from cosyclient.coalescer import Landing
     from cosyclient.config import TimeoutConfig
     from cosyclient.endpoints import Endpoint, Grant
     from cosyclient.models import WireRequest
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class Caller:
     """Fly batches: hold what all calls share, so that a `Call` is only what one batch needs.
 
-    *land* resolves a flight with its speech or error; it never raises, and a flight resolved before stays as it is.
+    *land* resolves flights with their speeches or errors; it never raises, and one resolved before stays as it is.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Caller:
         clock: Clock,
         closing: threading.Event,
         events: Events,
-        land: Callable[[Flight, Speech | CosyError, Sequence[Attempt]], None],
+        land: Callable[[Iterable[Landing], Sequence[Attempt]], None],
     ) -> None:
         self.protocol = protocol
         self.endpoint = endpoint
@@ -141,17 +142,20 @@ class Call:
                 # A refusal says it as well, and there it matters most: before decoding, which raises.
                 if (quota := caller.protocol.quota(reply)) is not None:
                     grant.endpoint.heed(quota)
-                for position, item in caller.protocol.decode(reply, utterances, wall=clock.wall()):
-                    flight = unanswered.pop(position)
-                    if isinstance(item, Speech):
-                        caller.land(flight, item, self._attempts)
-                        continue
-                    failed += 1
-                    if item.retryable:
-                        again[flight] = item
-                    else:
-                        this = Attempt(number, grant.endpoint.name, started, clock.now() - started, item)
-                        caller.land(flight, item, [*self._attempts, this])
+                for items in caller.protocol.decode(reply, utterances, wall=clock.wall()):
+                    spoken: list[Landing] = []
+                    for position, item in items:
+                        flight = unanswered.pop(position)
+                        if isinstance(item, Speech):
+                            spoken.append((flight, item))
+                            continue
+                        failed += 1
+                        if item.retryable:
+                            again[flight] = item
+                        else:
+                            this = Attempt(number, grant.endpoint.name, started, clock.now() - started, item)
+                            caller.land([(flight, item)], [*self._attempts, this])
+                    caller.land(spoken, self._attempts)
             finally:
                 reply.close()
             # A finished reply is replayed for its key: what it lacks has to be asked for under another.
@@ -187,13 +191,15 @@ class Call:
         )
         if error is None and not again:
             caller.budget.deposit(self._spent)
+        final: list[Landing] = []
         for flight in unanswered.values():
             assert error is not None  # noqa: S101 - unanswered texts always have a reason
             if error.retryable or (isinstance(error, DeadlineExceeded) and flight.until > deadline.at):
                 # The second: the deadline was that of callers who have given up; one who joined later takes over.
                 again[flight] = error
             else:
-                caller.land(flight, error, self._attempts)
+                final.append((flight, error))
+        caller.land(final, self._attempts)
         if again and isinstance(error, DeadlineExceeded):
             error.retryable = True
         return again
@@ -239,8 +245,7 @@ class Call:
         return {flight: each for flight, each in patient.items() if not flight.landed}
 
     def _land_all(self, left: Mapping[Flight, CosyError]) -> None:
-        for flight, error in left.items():
-            self._caller.land(flight, error, self._attempts)
+        self._caller.land(left.items(), self._attempts)
 
     def _resolve_all(self, flights: Sequence[Flight], error: BaseException) -> None:
         if not isinstance(error, CosyError):
@@ -249,8 +254,7 @@ class Call:
             error = fault
         elif self._attempts and (last := self._attempts[-1].error) is not None:
             error.__cause__ = last
-        for flight in flights:
-            self._caller.land(flight, error, self._attempts)
+        self._land_all(dict.fromkeys(flights, error))
 
     def _rename(self) -> None:
         # An idempotency key stands for one body: fewer texts are a new request.

@@ -20,6 +20,7 @@ from cosyclient.models import Outcome, Speech, VoiceSettings
 from cosyclient.protocols import protocol_for
 from cosyclient.stats import ClientStats
 from cosyclient.transports.http import HttpTransport
+from cosyclient.waiters import SpeechFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from cosyclient.batch import Waiter
     from cosyclient.transports.base import Transport
+    from cosyclient.waiters import Waiter
 
 
 class CosyClient:
@@ -100,8 +101,10 @@ class CosyClient:
         """
         voice, timeout = self._voicing(options)
         house = self._core.house()
-        waiter = house.admit(text, voice, timeout)
-        return self._await(house, waiter)
+        result = self._await(house, house.admit(text, voice, timeout))
+        if isinstance(result, Speech):
+            return result
+        raise result
 
     def submit(self, text: str, on_done: Callable[[Outcome], object] | None = None, **options: Any) -> Future[Speech]:
         """Send *text* on its way and return its future; it resolves by the call's deadline, come what may.
@@ -111,12 +114,12 @@ class CosyClient:
         """
         voice, timeout = self._voicing(options)
         house = self._core.house()
-        waiter = house.admit(text, voice, timeout)
+        future = SpeechFuture(house.abandon)
         if on_done is not None:
             context = contextvars.copy_context()
-            waiter.add_done_callback(lambda done: context.run(on_done, _outcome(0, text, done)))
-        house.watch(waiter)
-        return waiter
+            future.add_done_callback(lambda done: context.run(on_done, _future_outcome(text, done)))
+        house.watch(house.admit(text, voice, timeout, future))
+        return future
 
     def synthesize_many(
         self, texts: Iterable[str], *, ordered: bool = True, **options: Any
@@ -202,18 +205,17 @@ class CosyClient:
             raise ConfigurationError(f"timeout: must be a positive number of seconds, got {timeout!r}")
         return (self._voice.replace(options) if options else self._voice), timeout
 
-    def _await(self, house: House, waiter: Waiter) -> Speech:
+    def _await(self, house: House, waiter: Waiter) -> Speech | CosyError:
         try:
-            return waiter.result(waiter.deadline.remaining)
-        except BaseException as error:
-            if waiter.done():
-                raise
-            overdue = house.overdue(waiter)
+            there = waiter.wait()
+        except BaseException:
             house.abandon(waiter)
-            # The deadline passed, unless this is an interrupt, which must come through.
-            if isinstance(error, TimeoutError):
-                raise overdue from None
             raise
+        if there and waiter.result is not None:
+            return waiter.result
+        overdue = house.overdue(waiter)
+        house.abandon(waiter)
+        return overdue
 
     def _in_order(
         self, house: House, feed: Iterator[list[str]], voice: VoiceSettings, timeout: float | None
@@ -227,39 +229,37 @@ class CosyClient:
                 if not waiting:
                     break
                 text, waiter = waiting[0]
-                try:
-                    outcome = Outcome(index, text, speech=self._await(house, waiter))
-                except CosyError as error:
-                    outcome = Outcome(index, text, error=error)
+                result = self._await(house, waiter)
                 waiting.popleft()
-                yield outcome
+                yield _outcome(index, text, result)
                 index += 1
         finally:
             for _, waiter in waiting:
-                waiter.cancel()
+                house.abandon(waiter)
         _refuse_rest(house, feed)
 
     def _as_finished(
         self, house: House, feed: Iterator[list[str]], voice: VoiceSettings, timeout: float | None
     ) -> Generator[Outcome, None, None]:
-        finished: SimpleQueue[Future[Speech]] = SimpleQueue()
-        waiting: dict[Future[Speech], tuple[int, str]] = {}
+        finished: SimpleQueue[Waiter] = SimpleQueue()
+        waiting: dict[Waiter, tuple[int, str]] = {}
         window, index = self._core.window, 0
         try:
             while True:
                 while not house.refusing and len(waiting) < window and (texts := next(feed, None)):
-                    for text, waiter in zip(texts, house.admit_many(texts, voice, timeout), strict=True):
+                    admitted = house.admit_many(texts, voice, timeout, notify=finished.put)
+                    for text, waiter in zip(texts, admitted, strict=True):
                         waiting[waiter] = (index, text)
                         index += 1
-                        waiter.add_done_callback(finished.put)
                         house.watch(waiter)
                 if not waiting:
                     break
                 done = finished.get()  # bounded: each is watched and resolves by its deadline
-                yield _outcome(*waiting.pop(done), done)
+                assert done.result is not None  # noqa: S101 - it says so by being here
+                yield _outcome(*waiting.pop(done), done.result)
         finally:
             for left in waiting:
-                left.cancel()
+                house.abandon(left)
         _refuse_rest(house, feed)
 
 
@@ -371,10 +371,13 @@ def _refuse_rest(house: House, feed: Iterator[list[str]]) -> None:
         raise ClientClosed("the client was closed before all texts were read")
 
 
-def _outcome(index: int, text: str, done: Future[Speech]) -> Outcome:
+def _outcome(index: int, text: str, result: Speech | BaseException) -> Outcome:
+    if isinstance(result, Speech):
+        return Outcome(index, text, speech=result)
+    return Outcome(index, text, error=result if isinstance(result, CosyError) else CosyError(str(result)))
+
+
+def _future_outcome(text: str, done: Future[Speech]) -> Outcome:
     if done.cancelled():
-        return Outcome(index, text, error=Rejected("cancelled by its caller"))
-    error = done.exception()
-    if error is None:
-        return Outcome(index, text, speech=done.result())
-    return Outcome(index, text, error=error if isinstance(error, CosyError) else CosyError(str(error)))
+        return Outcome(0, text, error=Rejected("cancelled by its caller"))
+    return _outcome(0, text, done.exception() or done.result())

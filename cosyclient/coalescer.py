@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+from cosyclient.models import Speech
 
 if TYPE_CHECKING:
-    from cosyclient.batch import Flight, Waiter
+    from collections.abc import Iterable
+
+    from cosyclient.batch import Flight
+    from cosyclient.errors import CosyError
     from cosyclient.models import Utterance
+    from cosyclient.waiters import Waiter
+
+Landing: TypeAlias = "tuple[Flight, Speech | CosyError]"
+"""A flight and what became of its text."""
 
 
 class Coalescer:
@@ -55,31 +64,42 @@ class Coalescer:
             self._board_locked(flight, waiter)
             return True
 
-    def leave(self, waiter: Waiter) -> Flight | None:
-        """Take *waiter* off its flight; return the flight if nobody is left who wants it."""
+    def leave(self, waiter: Waiter) -> tuple[bool, Flight | None]:
+        """Take *waiter* off its flight.
+
+        Return whether it was aboard, so that nobody else will resolve it any more, and the flight if that has ended
+        because nobody is left who wants it.
+        """
         with self._lock:
             flight = waiter.flight
             if flight is None or flight.landed or waiter not in flight.waiters:
-                return None
+                return False, None
             flight.waiters.remove(waiter)
             if flight.waiters:
                 flight.until = max(other.deadline.at for other in flight.waiters)
-                return None
+                return True, None
             self._land_locked(flight)
             self.failed += 1
-            return flight
+            return True, flight
 
-    def land(self, flight: Flight, *, spoken: bool) -> list[Waiter]:
-        """End *flight* and return those who wait for it; empty when it had ended before."""
+    def land(self, results: Iterable[Landing]) -> list[Landing]:
+        """End the flights of *results* and return those that had not ended before, whose waiters are to be resolved.
+
+        Several at once, because those of one reply arrive together and the lock is every caller's.
+        """
+        ended = []
         with self._lock:
-            if flight.landed:
-                return []
-            self._land_locked(flight)
-            if spoken:
-                self.spoken += 1
-            else:
-                self.failed += 1
-            return flight.waiters
+            for landing in results:
+                flight, result = landing
+                if flight.landed:
+                    continue
+                self._land_locked(flight)
+                if isinstance(result, Speech):
+                    self.spoken += 1
+                else:
+                    self.failed += 1
+                ended.append(landing)
+        return ended
 
     def aloft(self) -> list[Flight]:
         """Return the flights under way."""

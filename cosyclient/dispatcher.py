@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cosyclient.batcher import Batcher
     from cosyclient.call import Caller
     from cosyclient.clock import Clock
+    from cosyclient.coalescer import Landing
     from cosyclient.endpoints import Endpoint
 
 logger = logging.getLogger("cosyclient")
@@ -38,7 +39,7 @@ class Dispatcher:
         executor: Executor,
         clock: Clock,
         closing: threading.Event,
-        fail: Callable[[Flight, CosyError], None],
+        land: Callable[[list[Landing]], None],
     ) -> None:
         self._batcher = batcher
         self._endpoint = endpoint
@@ -46,7 +47,7 @@ class Dispatcher:
         self._executor = executor
         self._clock = clock
         self._closing = closing
-        self._fail = fail
+        self._land = land
 
     def dispatch(self, flights: Sequence[Flight]) -> None:
         """Queue *flights* and wake the workers they need."""
@@ -123,8 +124,7 @@ class Dispatcher:
             self._refuse(head, fault)
 
     def _refuse(self, before: float, error: CosyError) -> None:
-        for flight in self._batcher.take_due(before):
-            self._fail(flight, error)
+        self._land([(flight, error) for flight in self._batcher.take_due(before)])
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self._batcher!r}>"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cosyclient.batch import Waiter
     from cosyclient.clock import Clock
+    from cosyclient.waiters import Waiter
 
 _GRAIN: Final = 0.02
 """Seconds between two looks: futures expire at most this late, and one look serves all that fall into it."""
@@ -47,6 +47,9 @@ class Expiry:
                 self._thread.start()
             elif self._next is None or slot < self._next:
                 self._changed.notify()
+        if waiter.done:
+            # Resolved before it was watched, so nobody else will say so.
+            self.forget(waiter)
 
     def forget(self, waiter: Waiter) -> None:
         """Stop watching *waiter*, if that was asked for; it has been resolved."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cosyclient.batch import BatchLimits, Flight, Waiter
+from cosyclient.batch import BatchLimits, Flight
 from cosyclient.batcher import Batcher
 from cosyclient.call import Caller
 from cosyclient.clock import Clock, Deadline
@@ -25,15 +25,18 @@ from cosyclient.policies.ratelimit import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.sizing import littles_law
 from cosyclient.stats import ClientStats
+from cosyclient.waiters import Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
+    from cosyclient.coalescer import Landing
     from cosyclient.config import ResolvedConfig
     from cosyclient.errors import Attempt
     from cosyclient.protocols.base import WireProtocol
     from cosyclient.transports.base import Transport
+    from cosyclient.waiters import SpeechFuture
 
 
 class House:
@@ -103,15 +106,17 @@ class House:
             executor=executor or ThreadPoolExecutor(sizing.threads, thread_name_prefix="cosyclient"),
             clock=clock,
             closing=self._closing,
-            fail=self._land,
+            land=self._land,
         )
 
     # Accepting
 
-    def admit(self, text: str, settings: VoiceSettings, timeout: float | None) -> Waiter:
+    def admit(
+        self, text: str, settings: VoiceSettings, timeout: float | None, future: SpeechFuture | None = None
+    ) -> Waiter:
         """Accept *text* and send it on its way; raises what it is refused for at once."""
         try:
-            waiter, flight = self._accept(text, settings, timeout, [])
+            waiter, flight = self._accept(text, settings, timeout, [], future=future)
         except CosyError as error:
             self._count_refusal(error, accepted=False)
             raise
@@ -119,17 +124,23 @@ class House:
             self._dispatcher.dispatch((flight,))
         return waiter
 
-    def admit_many(self, texts: Sequence[str], settings: VoiceSettings, timeout: float | None) -> list[Waiter]:
+    def admit_many(
+        self,
+        texts: Sequence[str],
+        settings: VoiceSettings,
+        timeout: float | None,
+        notify: Callable[[Waiter], None] | None = None,
+    ) -> list[Waiter]:
         """Accept *texts* together, so that they leave in full batches; a refused one's waiter holds the error."""
         waiters: list[Waiter] = []
         flights: list[Flight] = []
         for text in texts:
             try:
-                waiter, flight = self._accept(text, settings, timeout, flights)
+                waiter, flight = self._accept(text, settings, timeout, flights, notify=notify)
             except CosyError as error:
                 self._count_refusal(error, accepted=False)
-                waiter, flight = self._waiter(0.0), None
-                waiter.set_exception(error)
+                waiter, flight = Waiter(Deadline(0.0, self._clock), notify=notify), None
+                waiter.resolve(error)
             waiters.append(waiter)
             if flight is not None:
                 flights.append(flight)
@@ -139,25 +150,36 @@ class House:
 
     def watch(self, waiter: Waiter) -> None:
         """Make sure *waiter* resolves at its deadline though no thread waits for it."""
-        if not waiter.done():
+        if not waiter.done:
             self._expiry.watch(waiter)
-            if waiter.done():
-                self._expiry.forget(waiter)
 
-    def abandon(self, waiter: Waiter) -> None:
-        """Take *waiter* back; a flight nobody wants any more is not sent if it still waits."""
-        flight = self._coalescer.leave(waiter)
+    def abandon(self, waiter: Waiter) -> bool:
+        """Take *waiter* back and return whether it was still pending; if so, nobody else will resolve it.
+
+        A flight nobody wants any more is not sent if it still waits, and broken off if it is under way.
+        """
+        pending, flight = self._coalescer.leave(waiter)
+        if pending:
+            self._expiry.forget(waiter)
         if flight is not None:
             self._places.release()
             if not self._batcher.discard(flight) and (tell := flight.abandoned) is not None:
                 tell()
+        return pending
 
     def _accept(
-        self, text: str, settings: VoiceSettings, timeout: float | None, held: list[Flight]
+        self,
+        text: str,
+        settings: VoiceSettings,
+        timeout: float | None,
+        held: list[Flight],
+        *,
+        future: SpeechFuture | None = None,
+        notify: Callable[[Waiter], None] | None = None,
     ) -> tuple[Waiter, Flight | None]:
         utterance = Utterance(text, settings)
         span = timeout or self._settings.timeout or self._settings.rest.timeouts.of_call(len(text))
-        waiter = self._waiter(span)
+        waiter = Waiter(Deadline.after(self._clock, span), future=future, notify=notify)
         if self.refusing:
             raise ClientClosed("the client is closed; make a new one")
         if self._coalescer.follow(utterance, waiter):
@@ -185,44 +207,33 @@ class House:
                 return
         self._places.acquire(deadline)
 
-    def _waiter(self, span: float) -> Waiter:
-        return Waiter(Deadline.after(self._clock, span), self.abandon)
-
     # Resolving
 
-    def _land(self, flight: Flight, result: Speech | CosyError, attempts: Sequence[Attempt] = ()) -> None:
-        spoken = isinstance(result, Speech)
-        waiters = self._coalescer.land(flight, spoken=spoken)
-        if not waiters:
+    def _land(self, results: Iterable[Landing], attempts: Sequence[Attempt] = ()) -> None:
+        ended = self._coalescer.land(results)
+        if not ended:
             return
-        self._places.release()
-        # An error lists the attempt that brought it, a speech those before.
-        tries = len(attempts) + spoken
-        if isinstance(result, Speech):
-            if attempts:
-                result = replace(result, attempts=tries)
-        else:
-            self._count_refusal(result, accepted=True)
-        if self._events.wanted:
-            self._announce(flight, result, tries)
-        for waiter in waiters:
-            self._expiry.forget(waiter)
-            try:
-                if isinstance(result, Speech):
-                    waiter.set_result(result)
-                else:
-                    waiter.set_exception(result.for_caller(attempts))
-            except InvalidStateError:
-                # Cancelled or expired a moment ago: its owner has his answer.
-                continue
+        self._places.release(len(ended))
+        wanted = self._events.wanted
+        for flight, result in ended:
+            # An error lists the attempt that brought it, a speech those before.
+            spoken = isinstance(result, Speech)
+            tries = len(attempts) + spoken
+            if isinstance(result, Speech):
+                if attempts:
+                    result = replace(result, attempts=tries)
+            else:
+                self._count_refusal(result, accepted=True)
+            if wanted:
+                self._announce(flight, result, tries)
+            for waiter in flight.waiters:
+                self._expiry.forget(waiter)
+                waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts))
 
     def _expire(self, waiter: Waiter) -> None:
         error = self.overdue(waiter)
-        self.abandon(waiter)
-        try:
-            waiter.set_exception(error)
-        except InvalidStateError:
-            return
+        if self.abandon(waiter):
+            waiter.resolve(error)
 
     def overdue(self, waiter: Waiter) -> DeadlineExceeded:
         """Return the error of a waiter whose deadline passed first."""
@@ -300,8 +311,7 @@ class House:
             self._closing.set()
             closed = ClientClosed("the client was closed")
             self._batcher.take_due(float("inf"))
-            for flight in self._coalescer.aloft():
-                self._land(flight, closed)
+            self._land([(flight, closed) for flight in self._coalescer.aloft()])
             self._endpoint.bulkhead.close()
             self._endpoint.transport.close()
             self._dispatcher.close()
@@ -311,4 +321,5 @@ class House:
         """Fail what was under way when this process was forked; called in the child, where no other thread runs."""
         for flight in self._coalescer.aloft():
             for waiter in flight.waiters:
-                waiter.orphan()
+                if waiter.future is not None:
+                    waiter.future.orphan()

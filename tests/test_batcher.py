@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyclient.batch import Batch, BatchLimits, Flight, Waiter
+from cosyclient.batch import Batch, BatchLimits, Flight
 from cosyclient.batcher import Batcher
-from cosyclient.clock import Deadline
+from cosyclient.clock import Deadline, SystemClock
 from cosyclient.coalescer import Coalescer
-from cosyclient.models import Utterance, VoiceSettings
+from cosyclient.errors import ClientClosed
+from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.testing import FakeClock
+from cosyclient.waiters import SpeechFuture, Waiter
+from tests.service import audio_of
 
 CALM = VoiceSettings(voice="calm")
 LOUD = VoiceSettings(voice="loud")
@@ -207,7 +212,11 @@ def test_every_text_travels_exactly_once(
 
 
 def waiter(until: float) -> Waiter:
-    return Waiter(Deadline(until, FakeClock()), lambda _: None)
+    return Waiter(Deadline(until, FakeClock()))
+
+
+def speech(text: str = "hello") -> Speech:
+    return Speech(audio=audio_of(text), format="wav", sample_rate=24000)
 
 
 class TestCoalescer:
@@ -221,8 +230,11 @@ class TestCoalescer:
         assert coalescer.lead(carried, first)
         assert coalescer.follow(Utterance("hello", VoiceSettings(voice="calm")), second)
         assert carried.until == 9.0
-        assert coalescer.land(carried, spoken=True) == [first, second]
-        assert coalescer.land(carried, spoken=True) == []
+        landing = (carried, speech())
+        assert coalescer.land([landing]) == [landing]
+        assert carried.waiters == [first, second]
+        assert coalescer.land([landing]) == []
+        assert (coalescer.boarded, coalescer.spoken, coalescer.failed) == (2, 1, 0)
         assert repr(coalescer) == "<Coalescer 0 aloft>"
 
     def test_a_race_to_lead_has_one_winner(self) -> None:
@@ -239,11 +251,11 @@ class TestCoalescer:
         leader, follower, carried = waiter(9.0), waiter(5.0), flight()
         coalescer.lead(carried, leader)
         coalescer.follow(carried.utterance, follower)
-        assert coalescer.leave(leader) is None
+        assert coalescer.leave(leader) == (True, None)
         assert carried.until == 5.0
-        assert coalescer.leave(leader) is None
-        assert coalescer.leave(follower) is carried
-        assert coalescer.land(carried, spoken=True) == []
+        assert coalescer.leave(leader) == (False, None)
+        assert coalescer.leave(follower) == (True, carried)
+        assert coalescer.land([(carried, speech())]) == []
         assert not coalescer.follow(carried.utterance, waiter(1.0))
 
     def test_without_single_flight_every_wish_travels(self) -> None:
@@ -256,15 +268,57 @@ class TestCoalescer:
         assert set(coalescer.aloft()) == {one, other}
 
 
-@pytest.mark.parametrize("done", [True, False])
-def test_an_orphan_fails_unless_it_was_done(done: bool) -> None:
-    """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
-    called: list[object] = []
-    mine = waiter(1.0)
-    if done:
-        mine.set_result(None)  # type: ignore[arg-type]
-    else:
-        mine.add_done_callback(called.append)
-    mine.orphan()
-    assert (mine.exception(0) is None) is done
-    assert called == []
+class TestWaiter:
+    """Those who wait."""
+
+    def test_a_result_that_is_there_is_not_waited_for(self) -> None:
+        """Not even by making a lock."""
+        mine, made = waiter(0.0), speech()
+        mine.resolve(made)
+        assert mine.wait()
+        assert mine.result is made
+
+    def test_a_deadline_that_has_passed_ends_the_wait(self) -> None:
+        """And says that nothing came."""
+        mine = waiter(0.0)
+        assert not mine.wait()
+        assert "pending" in repr(mine)
+
+    def test_whoever_blocks_is_woken(self) -> None:
+        """By another thread, whichever of the two comes first."""
+        for _ in range(200):
+            mine, made = Waiter(Deadline.after(SystemClock(), 60.0)), speech()
+            resolver = threading.Thread(target=mine.resolve, args=(made,))
+            resolver.start()
+            assert mine.wait()
+            assert mine.result is made
+            resolver.join()
+
+    def test_its_future_hears_of_it(self) -> None:
+        """A speech, an error, or nothing any more after `cancel`."""
+        given_up: list[Waiter] = []
+        for result in (speech(), ClientClosed("no")):
+            future = SpeechFuture(given_up.append)
+            Waiter(Deadline(0.0, FakeClock()), future=future).resolve(result)
+            assert (future.exception(0) or future.result(0)) is result
+            assert not future.cancel()
+        cancelled = SpeechFuture(given_up.append)
+        mine = Waiter(Deadline(0.0, FakeClock()), future=cancelled)
+        assert cancelled.cancel()
+        assert cancelled.cancel()
+        assert given_up == [mine]
+        mine.resolve(speech())
+        assert cancelled.cancelled()
+
+    @pytest.mark.parametrize("done", [True, False])
+    def test_an_orphan_fails_unless_it_was_done(self, done: bool) -> None:
+        """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
+        called: list[object] = []
+        mine = SpeechFuture(lambda _: None)
+        if done:
+            mine.set_result(speech())
+        else:
+            mine.add_done_callback(called.append)
+        mine.orphan()
+        assert (mine.exception(0) is None) is done
+        assert called == []

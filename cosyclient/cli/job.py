@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from cosyclient.batch import Waiter
     from cosyclient.cli.lines import Line
     from cosyclient.cli.manifest import Manifest
     from cosyclient.client import CosyClient
+    from cosyclient.waiters import SpeechFuture
 
 _SHOWN: Final = 5
 """Failures told one by one on stderr; the manifest has them all."""
@@ -125,7 +125,7 @@ class Job:
     def _withdraw(self) -> None:
         """Take back what has not been sent yet."""
         for waiter in list(self._waiting):
-            cast("Waiter", waiter).withdraw()
+            cast("SpeechFuture", waiter).withdraw()
 
     def _record(self, line: Line, utterance: Utterance | None, result: Speech | BaseException) -> None:
         speech = error = None

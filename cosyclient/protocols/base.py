@@ -39,11 +39,12 @@ class WireProtocol(Protocol):
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for *utterances*, which share their settings; *key* identifies it across retries."""
 
-    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[Item]:
-        """Yield each text's speech or error as soon as it has arrived, every position exactly once.
+    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+        """Yield the texts' speeches and errors as soon as they arrive, together what arrives together.
 
-        Raises the `ServiceError` a refusal stands for, or `DecodeError`/`TransportError` when the reply breaks off;
-        what was yielded before stands. *wall* is the present in epoch seconds, for dates in headers.
+        Every position comes exactly once. Raises the `ServiceError` a refusal stands for, or `DecodeError` or
+        `TransportError` when the reply breaks off; what was yielded before stands. *wall* is the present in epoch
+        seconds, for dates in headers.
         """
 
     def quota(self, reply: WireReply) -> Quota | None:

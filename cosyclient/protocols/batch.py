@@ -74,8 +74,8 @@ class BatchProtocol:
                 headers, body = (*headers, ("Content-Encoding", "gzip")), packed
         return WireRequest(method="POST", path="/batch", headers=headers, body=body)
 
-    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[Item]:
-        """Yield each text's speech or error as soon as it has arrived, every position exactly once.
+    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+        """Yield the texts' speeches and errors as soon as they arrive, every position exactly once.
 
         Raises the `ServiceError` a refusal stands for, or `DecodeError` when the reply is not what was asked for.
         """
@@ -97,18 +97,28 @@ class BatchProtocol:
         """Return what the reply's headers announce of the service's limits."""
         return quota(reply.headers)
 
-    def _from_frames(self, reply: WireReply, utterances: Sequence[Utterance]) -> Iterator[Item]:
+    def _from_frames(self, reply: WireReply, utterances: Sequence[Utterance]) -> Iterator[list[Item]]:
         decoder = FrameDecoder(max_payload_bytes=self._max_payload_bytes)
         positions = Positions(len(utterances))
         shared: dict[str, Any] = {}
         for chunk in reply.chunks():
-            for frame in decoder.feed(chunk):
-                if frame.kind == "batch":
-                    shared = frame.header
-                    positions.expect(shared.get("total"))
-                elif frame.kind == "item":
-                    index = positions.take(frame.header.get("index"))
-                    yield index, _outcome(frame.header, frame.payload, shared, utterances, index, reply.status)
+            items: list[Item] = []
+            try:
+                for frame in decoder.feed(chunk):
+                    if frame.kind == "batch":
+                        shared = frame.header
+                        positions.expect(shared.get("total"))
+                    elif frame.kind == "item":
+                        index = positions.take(frame.header.get("index"))
+                        items.append(
+                            (index, _outcome(frame.header, frame.payload, shared, utterances, index, reply.status))
+                        )
+            except DecodeError:
+                # What was whole before the fault stands.
+                yield items
+                raise
+            if items:
+                yield items
         decoder.close()
         positions.close()
 
@@ -144,7 +154,7 @@ def read_json(reply: WireReply) -> Any:
         raise DecodeError(f"HTTP {reply.status}: {size} bytes that are not JSON, or cut off", retryable=True) from None
 
 
-def _from_json(reply: WireReply, utterances: Sequence[Utterance], wall: float) -> Iterator[Item]:
+def _from_json(reply: WireReply, utterances: Sequence[Utterance], wall: float) -> Iterator[list[Item]]:
     content = read_json(reply)
     positions = Positions(len(utterances))
     shared: dict[str, Any] = {}
@@ -171,7 +181,7 @@ def _from_json(reply: WireReply, utterances: Sequence[Utterance], wall: float) -
         fields = element if isinstance(element, dict) else {"status": "success"} if element is not None else {}
         coded = fields.pop("audio_data", None) if isinstance(element, dict) else element
         del element
-        yield index, _outcome(fields, coded, shared, utterances, index, reply.status)
+        yield [(index, _outcome(fields, coded, shared, utterances, index, reply.status))]
 
 
 def _outcome(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,7 +85,9 @@ def take(
     """Return what a protocol makes of a reply, and the error that ended it; no position may come twice."""
     found: dict[int, Speech | CosyError] = {}
     try:
-        for position, outcome in protocol_for(name, WireConfig()).decode(reply, utterances, wall=0.0):
+        for position, outcome in chain.from_iterable(
+            protocol_for(name, WireConfig()).decode(reply, utterances, wall=0.0)
+        ):
             assert position not in found
             assert 0 <= position < len(utterances)
             found[position] = outcome

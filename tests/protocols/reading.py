@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +28,7 @@ def decode(reply: WireReply, utterances: Sequence[Utterance]) -> tuple[dict[int,
     """Return what was yielded by position, and the error that ended it; nothing may be yielded twice."""
     found: dict[int, Any] = {}
     try:
-        for index, outcome in PLAIN.decode(reply, utterances, wall=0.0):
+        for index, outcome in chain.from_iterable(PLAIN.decode(reply, utterances, wall=0.0)):
             assert index not in found
             found[index] = outcome
     except CosyError as error:

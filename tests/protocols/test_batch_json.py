@@ -142,7 +142,11 @@ def test_memory_while_decoding_is_bounded() -> None:
     ):
         tracemalloc.start()
         try:
-            seen = sum(isinstance(outcome, Speech) for _, outcome in PLAIN.decode(reply, wire.texts(count), wall=0.0))
+            seen = sum(
+                isinstance(outcome, Speech)
+                for items in PLAIN.decode(reply, wire.texts(count), wall=0.0)
+                for _, outcome in items
+            )
             assert seen == count
             assert tracemalloc.get_traced_memory()[1] < most
         finally:

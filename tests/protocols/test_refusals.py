@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -161,7 +162,7 @@ def test_a_detail_that_quotes_a_text_is_withheld(text: str) -> None:
     assert str(error) == "HTTP 422: Bad; detail withheld, it quotes a text"
     item = {"kind": "item", "index": 0, "status": "error", "error": {"code": "x", "detail": f"cannot speak {text}"}}
     body = wire.frame(wire.opening(1)) + wire.frame(item) + wire.frame(wire.end(0, 1))
-    (found,) = PROTOCOL.decode(wire.frames_reply(body), [Utterance(text, VoiceSettings())], wall=0.0)
+    ((found,),) = PROTOCOL.decode(wire.frames_reply(body), [Utterance(text, VoiceSettings())], wall=0.0)
     assert str(found[1]) == "item failed x: detail withheld, it quotes a text"
 
 
@@ -237,7 +238,7 @@ JSON_VALUES = st.recursive(
 def test_no_body_of_any_shape_escapes_as_anything_but_our_errors(status: int, body: Any) -> None:
     """Services send what they like; callers get errors they know."""
     try:
-        found = list(PROTOCOL.decode(wire.json_reply(body, status), wire.texts(1), wall=0.0))
+        found = list(chain.from_iterable(PROTOCOL.decode(wire.json_reply(body, status), wire.texts(1), wall=0.0)))
     except CosyError:
         return
     # What is left is a success with one failed item, such as the bare array [null].
