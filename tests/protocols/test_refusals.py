@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from itertools import chain
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_statuses(
         (wire.json_reply({"detail": "Not Found"}, 404), "HTTP 404: Not Found"),
         (
             wire.json_reply({"detail": [{"type": "missing", "loc": ["body", "spk_id"], "input": "secret"}]}, 422),
-            "HTTP 422: Unprocessable Entity (at /body/spk_id)",
+            f"HTTP 422: {HTTPStatus(422).phrase} (at /body/spk_id)",
         ),
         (
             wire.json_reply({"error": {"message": "no such model", "type": "NotFoundError", "code": 404}}, 404),
