@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cosyclient.clock import Cancellation, Deadline
@@ -27,44 +28,52 @@ if TYPE_CHECKING:
     from cosyclient.coalescer import Landing
     from cosyclient.config import TimeoutConfig
     from cosyclient.endpoints import Endpoint, Grant
-    from cosyclient.models import WireRequest
+    from cosyclient.models import Utterance, WireRequest
     from cosyclient.policies.budget import RetryBudget
     from cosyclient.policies.retry import RetryPolicy
-    from cosyclient.protocols.base import WireProtocol
+    from cosyclient.protocols.base import Item, WireProtocol
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Fly batches: hold what all calls share, so that a `Call` is only what one batch needs.
 
     *land* resolves flights with their speeches or errors; it never raises, and one resolved before stays as it is.
     """
 
-    def __init__(
-        self,
-        *,
-        protocol: WireProtocol,
-        endpoint: Endpoint,
-        retry: RetryPolicy,
-        budget: RetryBudget,
-        timeouts: TimeoutConfig,
-        clock: Clock,
-        closing: threading.Event,
-        events: Events,
-        land: Callable[[Iterable[Landing], Sequence[Attempt]], None],
-    ) -> None:
-        self.protocol = protocol
-        self.endpoint = endpoint
-        self.retry = retry
-        self.budget = budget
-        self.timeouts = timeouts
-        self.clock = clock
-        self.closing = closing
-        self.events = events
-        self.land = land
+    protocol: WireProtocol
+    endpoint: Endpoint
+    retry: RetryPolicy
+    budget: RetryBudget
+    timeouts: TimeoutConfig
+    clock: Clock
+    closing: threading.Event
+    events: Events
+    land: Callable[[Iterable[Landing], Sequence[Attempt]], None]
 
     def fly(self, batch: Batch, grant: Grant) -> None:
         """Send *batch* with *grant* and again as policy allows, until each of its flights is resolved."""
         Call(self, batch, grant).run()
+
+
+class _Try:
+    """Keep what one try has to show so far."""
+
+    __slots__ = ("_endpoint", "again", "error", "failed", "number", "started", "texts", "unanswered")
+
+    def __init__(self, flights: Sequence[Flight], *, number: int, endpoint: str, started: float) -> None:
+        self.number = number
+        self.started = started
+        self.texts = len(flights)
+        self.unanswered = dict(enumerate(flights))
+        self.again: dict[Flight, CosyError] = {}
+        self.failed = 0
+        self.error: CosyError | None = None
+        self._endpoint = endpoint
+
+    def attempt(self, now: float, error: CosyError | None) -> Attempt:
+        """Return it as callers see it."""
+        return Attempt(self.number, self._endpoint, self.started, now - self.started, error)
 
 
 class Call:
@@ -120,89 +129,110 @@ class Call:
     def _attempt(self, flights: Sequence[Flight]) -> dict[Flight, CosyError]:
         """Send *flights* once, resolve what is final, and return what failed but may travel again."""
         caller, clock = self._caller, self._caller.clock
-        utterances = [flight.utterance for flight in flights]
         deadline = Deadline(max(flight.until for flight in flights), clock)
-        read_timeout = caller.timeouts.of_reads(sum(utterance.expected_seconds for utterance in utterances))
-        unanswered = dict(enumerate(flights))
-        again: dict[Flight, CosyError] = {}
-        failed = 0
-        error: CosyError | None = None
-        grant = self._grant or caller.endpoint.grant(deadline, caller.closing)
-        self._grant = grant
-        started = clock.now()
-        number = len(self._attempts) + 1
+        grant = self._grant = self._grant or caller.endpoint.grant(deadline, caller.closing)
+        # The same flights are the same bytes and the same key; encoded once, sent per attempt.
+        utterances = [flight.utterance for flight in flights]
+        self._request = self._request or caller.protocol.encode(utterances, key=self._key)
+        this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
+        grant.start(this.started, retry=this.number > 1)
         try:
-            # The same flights are the same bytes and the same key; encoded once, sent per attempt.
-            self._request = self._request or caller.protocol.encode(utterances, key=self._key)
-            grant.start(started, retry=bool(self._attempts))
-            reply = grant.endpoint.transport.send(
-                self._request, deadline=deadline, read_timeout=read_timeout, cancellation=self._cancellation
-            )
-            try:
-                # A refusal says it as well, and there it matters most: before decoding, which raises.
-                if (quota := caller.protocol.quota(reply)) is not None:
-                    grant.endpoint.heed(quota)
-                for items in caller.protocol.decode(reply, utterances, wall=clock.wall()):
-                    spoken: list[Landing] = []
-                    for position, item in items:
-                        flight = unanswered.pop(position)
-                        if isinstance(item, Speech):
-                            spoken.append((flight, item))
-                            continue
-                        failed += 1
-                        if item.retryable:
-                            again[flight] = item
-                        else:
-                            this = Attempt(number, grant.endpoint.name, started, clock.now() - started, item)
-                            caller.land([(flight, item)], [*self._attempts, this])
-                    caller.land(spoken, self._attempts)
-            finally:
-                reply.close()
-            # A finished reply is replayed for its key: what it lacks has to be asked for under another.
-            self._rename()
-            if unanswered:
-                error = DecodeError(f"the reply left {len(unanswered)} of {len(flights)} texts out")
-        except CosyError as problem:
-            error = problem
-            if isinstance(problem, DecodeError):
-                self._rename()
-            if self._cancellation.cancelled:
-                # Broken off by us: the service is not to blame.
-                error = Rejected("nobody waits for these texts any more", sent=True)
-                error.__cause__ = problem
-        latency = clock.now() - started
-        if isinstance(error, DeadlineExceeded):
-            # Only a service that was given a fair time is to blame for letting it pass.
-            error.endpoint_fault = latency >= caller.timeouts.first_byte
-        grant.settle(error, clock.now())
+            self._exchange(this, grant, self._request, utterances, deadline)
+        except CosyError as error:
+            this.error = self._explained(error, clock.now() - this.started)
+        grant.settle(this.error, clock.now())
         self._grant = None
-        shared = error or next(iter(again.values()), None)
-        self._attempts.append(Attempt(number, grant.endpoint.name, started, latency, shared))
+        self._record(this)
+        self._sort_out(this, deadline)
+        return this.again
+
+    def _exchange(
+        self, this: _Try, grant: Grant, request: WireRequest, utterances: Sequence[Utterance], deadline: Deadline
+    ) -> None:
+        """Send, and resolve the texts as they are answered."""
+        caller = self._caller
+        expected = sum(utterance.expected_seconds for utterance in utterances)
+        reply = grant.endpoint.transport.send(
+            request,
+            deadline=deadline,
+            read_timeout=caller.timeouts.of_reads(expected),
+            cancellation=self._cancellation,
+        )
+        try:
+            # A refusal says it as well, and there it matters most: before decoding, which raises.
+            if (quota := caller.protocol.quota(reply)) is not None:
+                grant.endpoint.heed(quota)
+            for items in caller.protocol.decode(reply, utterances, wall=caller.clock.wall()):
+                self._take(this, items)
+        finally:
+            reply.close()
+        # A finished reply is replayed for its key: what it lacks has to be asked for under another.
+        self._rename()
+        if this.unanswered:
+            raise DecodeError(f"the reply left {len(this.unanswered)} of {len(utterances)} texts out")
+
+    def _take(self, this: _Try, items: Sequence[Item]) -> None:
+        spoken: list[Landing] = []
+        for position, item in items:
+            flight = this.unanswered.pop(position)
+            if isinstance(item, Speech):
+                spoken.append((flight, item))
+                continue
+            this.failed += 1
+            if item.retryable:
+                this.again[flight] = item
+            else:
+                attempt = this.attempt(self._caller.clock.now(), item)
+                self._caller.land([(flight, item)], [*self._attempts, attempt])
+        self._caller.land(spoken, self._attempts)
+
+    def _explained(self, error: CosyError, latency: float) -> CosyError:
+        """Return *error* with what only the call knows about it."""
+        if self._cancellation.cancelled:
+            # Broken off by us: the service is not to blame.
+            unwanted = Rejected("nobody waits for these texts any more", sent=True)
+            unwanted.__cause__ = error
+            return unwanted
+        if isinstance(error, DecodeError):
+            self._rename()
+        elif isinstance(error, DeadlineExceeded):
+            # Only a service that was given a fair time is to blame for letting it pass.
+            error.endpoint_fault = latency >= self._caller.timeouts.first_byte
+        return error
+
+    def _record(self, this: _Try) -> None:
+        caller = self._caller
+        attempt = this.attempt(caller.clock.now(), this.error or next(iter(this.again.values()), None))
+        self._attempts.append(attempt)
+        if attempt.error is None:
+            caller.budget.deposit(self._spent)
         caller.events.emit(
             AttemptFinished(
-                endpoint=grant.endpoint.name,
+                endpoint=attempt.endpoint,
                 batch=self._name,
-                number=number,
-                texts=len(flights),
-                failed=failed + len(unanswered),
-                latency=latency,
-                error=error,
+                number=attempt.number,
+                texts=this.texts,
+                failed=this.failed + len(this.unanswered),
+                latency=attempt.latency,
+                error=this.error,
             )
         )
-        if error is None and not again:
-            caller.budget.deposit(self._spent)
+
+    def _sort_out(self, this: _Try, deadline: Deadline) -> None:
+        """Resolve the unanswered that will not travel again, and add the others to those that will."""
+        if (error := this.error) is None:
+            return
+        late = isinstance(error, DeadlineExceeded)
         final: list[Landing] = []
-        for flight in unanswered.values():
-            assert error is not None  # noqa: S101 - unanswered texts always have a reason
-            if error.retryable or (isinstance(error, DeadlineExceeded) and flight.until > deadline.at):
-                # The second: the deadline was that of callers who have given up; one who joined later takes over.
-                again[flight] = error
+        for flight in this.unanswered.values():
+            # The deadline may be that of callers who have given up; one who joined later takes over.
+            if flight.until > deadline.at if late else error.retryable:
+                this.again[flight] = error
             else:
                 final.append((flight, error))
-        caller.land(final, self._attempts)
-        if again and isinstance(error, DeadlineExceeded):
-            error.retryable = True
-        return again
+        self._caller.land(final, self._attempts)
+        # Said after the others were told: to them it is final.
+        error.retryable = bool(this.again) if late else error.retryable
 
     def _pause(self, left: dict[Flight, CosyError]) -> dict[Flight, CosyError]:
         """Wait as the retry policy says; return those that still want to travel, the others are resolved."""

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextvars
-import os
-import threading
-import weakref
 from collections import deque
 from itertools import islice
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from cosyclient.clock import Clock, SystemClock
-from cosyclient.config import ClientConfig, ResolvedConfig, resolve
+from cosyclient.core import Core
 from cosyclient.errors import ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
 from cosyclient.events import Events, Listener
-from cosyclient.house import House
 from cosyclient.models import Outcome, Speech, VoiceSettings
-from cosyclient.protocols import protocol_for
-from cosyclient.stats import ClientStats
-from cosyclient.transports.http import HttpTransport
+from cosyclient.settings import resolve
 from cosyclient.waiters import SpeechFuture
 
 if TYPE_CHECKING:
@@ -28,6 +22,9 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from cosyclient.config import ClientConfig
+    from cosyclient.house import House
+    from cosyclient.stats import ClientStats
     from cosyclient.transports.base import Transport
     from cosyclient.waiters import Waiter
 
@@ -87,7 +84,7 @@ class CosyClient:
             max_retries=max_retries,
             config=config,
         )
-        self._core = _Core(settings, transport, Events(listeners), self._clock, self._executor)
+        self._core = Core(settings, transport, Events(listeners), self._clock, self._executor)
         self._voice = settings.voice
         self._timeout: float | None = None
         self._owner = True
@@ -261,99 +258,6 @@ class CosyClient:
             for left in waiting:
                 house.abandon(left)
         _refuse_rest(house, feed)
-
-
-class _Core:
-    """Share one house between a client and its views, and build it anew in a forked child."""
-
-    def __init__(
-        self,
-        settings: ResolvedConfig,
-        transport: httpx.BaseTransport | Transport | None,
-        events: Events,
-        clock: Clock,
-        executor: Executor | None,
-    ) -> None:
-        self.settings = settings
-        # Made here, so that an unknown name is told now and not at the first call.
-        self._protocol = protocol_for(settings.protocol, settings.rest.wire)
-        self._transport: Any = transport
-        self._events = events
-        self._clock = clock
-        self._executor = executor
-        self._lock = threading.Lock()
-        # Guarded by _lock.
-        self._house: House | None = None
-        self._closed = False
-        _cores.add(self)
-
-    @property
-    def window(self) -> int:
-        """Return how many texts of one bulk call may be under way: what fills every permit, within the queue."""
-        return min(self.settings.max_pending, self.settings.sizing.permits * self.settings.max_batch)
-
-    def house(self) -> House:
-        """Return the house, built now if this process has none yet."""
-        house = self._house
-        if house is not None and not self._closed:
-            return house
-        with self._lock:
-            if self._closed:
-                raise ClientClosed("the client is closed; make a new one")
-            if self._house is None:
-                self._house = House(
-                    self.settings,
-                    self._protocol,
-                    make_transport=self._make_transport,
-                    events=self._events,
-                    clock=self._clock,
-                    executor=self._executor,
-                )
-            return self._house
-
-    def stats(self) -> ClientStats:
-        """Return a snapshot; all zeroes before first use."""
-        house = self._house
-        return ClientStats() if house is None else house.stats()
-
-    def close(self, *, drain: bool) -> None:
-        """Close the house once."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            house = self._house
-        if house is not None:
-            house.close(drain=drain)
-
-    def forget(self) -> None:
-        """Start clean in a forked child: its threads do not exist, its sockets belong to the parent."""
-        self._lock = threading.Lock()
-        house, self._house = self._house, None
-        if house is not None:
-            house.orphan()
-
-    def _make_transport(self, settings: ResolvedConfig, clock: Clock) -> Transport:
-        # A transport of ours is told by what no httpx transport has, so that this file need not import httpx.
-        if hasattr(self._transport, "stats"):
-            given: Transport = self._transport
-            return given
-        return HttpTransport(settings, clock=clock, transport=self._transport)
-
-    def __repr__(self) -> str:
-        state = "closed" if self._closed else "idle" if self._house is None else "open"
-        return f"{self.settings.base_url} {self.settings.protocol} {state} {self.settings.sizing!r}"
-
-
-_cores: weakref.WeakSet[_Core] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for core in list(_cores):
-        core.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
-from cosyclient.errors import BadUtterance, ConfigurationError
-from cosyclient.models import VoiceSettings
-from cosyclient.sizing import Sizing, field_report, littles_law
+from cosyclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
 
 Overflow = Literal["block", "reject", "caller_runs"]
 
 
-def _number(name: str, value: Any, *, low: float, high: float = math.inf, above: bool = False) -> None:
+def check_number(name: str, value: Any, *, low: float, high: float = math.inf, above: bool = False) -> None:
+    """Raise `ConfigurationError` naming the field and the rule unless *value* is a number within its bounds."""
     fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not fine or value > high or (value <= low if above else value < low):
         rule = f"above {low:g}" if above else f"at least {low:g}"
@@ -28,7 +24,8 @@ def _number(name: str, value: Any, *, low: float, high: float = math.inf, above:
         )
 
 
-def _count(name: str, value: Any, *, low: int = 1, high: int | None = None) -> None:
+def check_count(name: str, value: Any, *, low: int = 1, high: int | None = None) -> None:
+    """Raise `ConfigurationError` naming the field and the rule unless *value* is a whole number within its bounds."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
         upper = "" if high is None else f" and at most {high}"
         raise ConfigurationError(f"{name}: must be a whole number of at least {low}{upper}, got {value!r}")
@@ -51,8 +48,8 @@ class TimeoutConfig:
 
     def __post_init__(self) -> None:
         for name in ("base", "code_points_per_second", "connect", "first_byte"):
-            _number(f"timeouts.{name}", getattr(self, name), low=0, above=True)
-        _number("timeouts.allowance", self.allowance, low=0)
+            check_number(f"timeouts.{name}", getattr(self, name), low=0, above=True)
+        check_number("timeouts.allowance", self.allowance, low=0)
 
     def of_call(self, code_points: int) -> float:
         """Return the seconds a call is given whose longest text has *code_points*."""
@@ -81,12 +78,12 @@ class RetryConfig:
     """Tokens a retry after throttling costs."""
 
     def __post_init__(self) -> None:
-        _number("retry.initial", self.initial, low=0, above=True)
-        _number("retry.cap", self.cap, low=self.initial)
-        _number("retry.max_retry_after", self.max_retry_after, low=0)
-        _count("retry.budget", self.budget)
-        _count("retry.transient_cost", self.transient_cost, high=self.budget)
-        _count("retry.throttle_cost", self.throttle_cost, high=self.budget)
+        check_number("retry.initial", self.initial, low=0, above=True)
+        check_number("retry.cap", self.cap, low=self.initial)
+        check_number("retry.max_retry_after", self.max_retry_after, low=0)
+        check_count("retry.budget", self.budget)
+        check_count("retry.transient_cost", self.transient_cost, high=self.budget)
+        check_count("retry.throttle_cost", self.throttle_cost, high=self.budget)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +104,12 @@ class BreakerConfig:
     """Calls let through half-open; it closes when fewer than ``failure_rate`` of them fail."""
 
     def __post_init__(self) -> None:
-        _number("breaker.failure_rate", self.failure_rate, low=0, high=1, above=True)
-        _count("breaker.minimum_calls", self.minimum_calls)
-        _number("breaker.window", self.window, low=0, above=True)
-        _number("breaker.open_for", self.open_for, low=0, above=True)
-        _number("breaker.jitter", self.jitter, low=0, high=1)
-        _count("breaker.probes", self.probes)
+        check_number("breaker.failure_rate", self.failure_rate, low=0, high=1, above=True)
+        check_count("breaker.minimum_calls", self.minimum_calls)
+        check_number("breaker.window", self.window, low=0, above=True)
+        check_number("breaker.open_for", self.open_for, low=0, above=True)
+        check_number("breaker.jitter", self.jitter, low=0, high=1)
+        check_count("breaker.probes", self.probes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +120,7 @@ class PacingConfig:
     """Requests that may leave at once after a pause, before pacing spaces them."""
 
     def __post_init__(self) -> None:
-        _count("pacing.burst", self.burst)
+        check_count("pacing.burst", self.burst)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +141,13 @@ class PoolConfig:
     """Connections over all routes; ``None`` is no limit beyond each route's."""
 
     def __post_init__(self) -> None:
-        _number("pool.expected_latency", self.expected_latency, low=0, above=True)
-        _number("pool.headroom", self.headroom, low=1)
-        _number("pool.idle_limit", self.idle_limit, low=0)
-        _number("pool.max_age", self.max_age, low=0, above=True)
+        check_number("pool.expected_latency", self.expected_latency, low=0, above=True)
+        check_number("pool.headroom", self.headroom, low=1)
+        check_number("pool.idle_limit", self.idle_limit, low=0)
+        check_number("pool.max_age", self.max_age, low=0, above=True)
         for name in ("per_route", "total"):
             if getattr(self, name) is not None:
-                _count(f"pool.{name}", getattr(self, name))
+                check_count(f"pool.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +165,10 @@ class QueueConfig:
 
     def __post_init__(self) -> None:
         if self.max_pending is not None:
-            _count("queue.max_pending", self.max_pending)
+            check_count("queue.max_pending", self.max_pending)
         if self.overflow not in ("block", "reject", "caller_runs"):
             raise ConfigurationError(f"queue.overflow: must be block, reject or caller_runs, got {self.overflow!r}")
-        _number("queue.linger", self.linger, low=0, high=1)
+        check_number("queue.linger", self.linger, low=0, high=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +190,9 @@ class WireConfig:
 
     def __post_init__(self) -> None:
         if self.gzip_above_bytes is not None:
-            _count("wire.gzip_above_bytes", self.gzip_above_bytes, low=0)
-        _count("wire.max_request_bytes", self.max_request_bytes, low=1024)
-        _count("wire.max_reply_bytes", self.max_reply_bytes, low=1024)
+            check_count("wire.gzip_above_bytes", self.gzip_above_bytes, low=0)
+        check_count("wire.max_request_bytes", self.max_request_bytes, low=1024)
+        check_count("wire.max_reply_bytes", self.max_reply_bytes, low=1024)
         if not self.max_batch_seconds > 0:
             raise ConfigurationError(f"wire.max_batch_seconds: must be above 0, got {self.max_batch_seconds!r}")
 
@@ -225,146 +222,3 @@ class ClientConfig:
         The service's connection limit still caps it; pass ``max_connections=200`` where the service allows that.
         """
         return cls(pool=PoolConfig(per_route=200, total=800, idle_limit=5.0))
-
-
-class Secret:
-    """Keep a secret out of reprs and logs; `reveal` gives it to the one place that sends it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the secret itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "<secret ****>"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedConfig:
-    """Hold what a client runs on, arguments, environment and defaults combined and cross-checked."""
-
-    base_url: str
-    api_key: Secret | None
-    protocol: str
-    voice: VoiceSettings
-    requests_per_second: float
-    max_connections: int
-    max_batch: int
-    timeout: float | None
-    max_retries: int
-    sizing: Sizing
-    max_pending: int
-    rest: ClientConfig
-
-
-def resolve(
-    *,
-    base_url: str | None,
-    api_key: str | None,
-    protocol: str,
-    voice: Mapping[str, Any],
-    requests_per_second: float,
-    max_connections: int,
-    concurrency: int | None,
-    max_batch: int,
-    timeout: float | None,
-    max_retries: int,
-    config: ClientConfig | None,
-    environ: Mapping[str, str] | None = None,
-) -> ResolvedConfig:
-    """Combine arguments, environment and defaults; an explicit argument wins.
-
-    ``None`` reads ``COSYCLIENT_BASE_URL``, ``_API_KEY``, ``_MODEL``, ``_VOICE``, ``_CONCURRENCY`` and ``_TIMEOUT``.
-    Raises `ConfigurationError` naming the field and the rule.
-    """
-    env = os.environ if environ is None else environ
-    rest = ClientConfig() if config is None else config
-    if not isinstance(rest, ClientConfig):
-        raise ConfigurationError(f"config: must be a ClientConfig, got {type(rest).__name__}")
-    _number("requests_per_second", requests_per_second, low=0, above=True)
-    _count("max_connections", max_connections)
-    _count("max_batch", max_batch)
-    _count("max_retries", max_retries, low=0)
-    if timeout is None:
-        timeout = _from_env(env, "COSYCLIENT_TIMEOUT", float)
-    if timeout is not None:
-        _number("timeout", timeout, low=0, above=True)
-    if concurrency is None:
-        concurrency = _from_env(env, "COSYCLIENT_CONCURRENCY", int)
-    if concurrency is not None:
-        _count("concurrency", concurrency)
-    if rest.pool.per_route is not None:
-        concurrency = field_report(
-            cores=os.cpu_count() or 1, concurrency=concurrency or max_connections, per_route=rest.pool.per_route
-        )
-    sizing = littles_law(
-        rate=requests_per_second,
-        latency=rest.pool.expected_latency,
-        headroom=rest.pool.headroom,
-        connection_limit=min(max_connections, rest.pool.total or max_connections),
-        max_batch=max_batch,
-        permits=concurrency,
-    )
-    if rest.queue.overflow == "caller_runs":
-        # Callers that carry a batch themselves do so beyond the workers, within what the service allows.
-        sizing = replace(sizing, permits=max_connections, connections=max_connections)
-    settings = dict(voice)
-    for name in ("model", "voice"):
-        if settings.get(name) is None:
-            settings[name] = env.get(f"COSYCLIENT_{name.upper()}") or None
-    try:
-        defaults = VoiceSettings(**settings)
-    except BadUtterance as error:
-        raise ConfigurationError(str(error)) from None
-    key = api_key if api_key is not None else env.get("COSYCLIENT_API_KEY")
-    if key is not None and (not key.isascii() or not key.isprintable() or key != key.strip()):
-        raise ConfigurationError("api_key: must be printable ASCII without blanks around it (value not shown)")
-    return ResolvedConfig(
-        base_url=_checked_url(base_url if base_url is not None else env.get("COSYCLIENT_BASE_URL")),
-        api_key=Secret(key) if key else None,
-        protocol=protocol,
-        voice=defaults,
-        requests_per_second=float(requests_per_second),
-        max_connections=max_connections,
-        max_batch=max_batch,
-        timeout=timeout,
-        max_retries=max_retries,
-        sizing=sizing,
-        max_pending=rest.queue.max_pending or sizing.queue,
-        rest=rest,
-    )
-
-
-def _from_env(env: Mapping[str, str], name: str, kind: type[int] | type[float]) -> Any:
-    raw = env.get(name)
-    if not raw:
-        return None
-    try:
-        return kind(raw)
-    except ValueError:
-        raise ConfigurationError(
-            f"{name}: must be {'a whole number' if kind is int else 'a number'}, got {raw!r}"
-        ) from None
-
-
-def _checked_url(url: str | None) -> str:
-    if not url:
-        raise ConfigurationError(
-            "base_url: no service given; pass base_url='https://…' or set the environment variable COSYCLIENT_BASE_URL"
-        )
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"base_url: cannot be read: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"base_url: must look like https://host[:port][/path], got {parts.scheme}://…")
-    if parts.username or parts.password:
-        raise ConfigurationError("base_url: must not carry credentials; pass api_key instead")
-    if parts.query or parts.fragment:
-        raise ConfigurationError("base_url: must not carry a query or fragment")
-    return url.rstrip("/")

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from cosyclient.coalescer import Landing
-    from cosyclient.config import ResolvedConfig
     from cosyclient.errors import Attempt
     from cosyclient.protocols.base import WireProtocol
+    from cosyclient.settings import ResolvedConfig
     from cosyclient.transports.base import Transport
     from cosyclient.waiters import SpeechFuture
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import tempfile
 import unicodedata
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cosyclient import audio as _audio
 from cosyclient.errors import BadUtterance, ConfigurationError
+from cosyclient.files import write_atomically
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping
 
     from cosyclient.errors import CosyError
@@ -200,23 +200,6 @@ class Speech:
             f"<Speech {self.fingerprint[:12]} {self.format} {self.duration:.2f} s at {self.sample_rate} Hz, "
             f"{len(self.audio)} bytes>"
         )
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write *content* beside *path*, then rename it into place."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp makes private files; the finished one gets what open() would have given it.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from cosyclient import (
     WireConfig,
     littles_law,
 )
-from cosyclient.config import ResolvedConfig, Secret, resolve
+from cosyclient.settings import ResolvedConfig, Secret, resolve
 from cosyclient.sizing import field_report
 
 PLAIN: dict[str, Any] = {

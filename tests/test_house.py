@@ -13,11 +13,11 @@ ROOT = Path(cosyclient.__file__).parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 LEVELS = {
-    0: {"errors", "clock", "models", "audio"},
-    1: {"config", "sizing", "events", "batch", "waiters"},
+    0: {"errors", "clock", "models", "audio", "files"},
+    1: {"config", "settings", "sizing", "events", "batch", "waiters"},
     2: {"policies", "protocols", "transports"},
     3: {"dispatcher", "call", "batcher", "coalescer", "expiry", "endpoints", "stats"},
-    4: {"__init__", "client", "house"},
+    4: {"__init__", "client", "core", "house"},
     5: {"cli", "emulator", "testing", "__main__"},
 }
 LEVEL_OF = {room: level for level, rooms in LEVELS.items() for room in rooms}

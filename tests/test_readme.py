@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cosyclient
-from cosyclient.config import resolve
 from cosyclient.emulator import running
+from cosyclient.settings import resolve
 
 if TYPE_CHECKING:
     import pytest

@@ -7,7 +7,7 @@ import json
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from cosyclient.errors import ConfigurationError
-from cosyclient.models import write_atomically
+from cosyclient.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

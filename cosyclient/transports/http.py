@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from cosyclient.clock import Cancellation, Clock, Deadline
-    from cosyclient.config import ResolvedConfig
     from cosyclient.models import WireRequest
+    from cosyclient.settings import ResolvedConfig
 
 _KNOWN_PATHS: Final = 64
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cosyclient.clock import Deadline, SystemClock
-from cosyclient.config import ClientConfig, ResolvedConfig, resolve
 from cosyclient.models import WireRequest
+from cosyclient.settings import ResolvedConfig, resolve
 from cosyclient.transports.http import HttpTransport
 
 if TYPE_CHECKING:
     import httpx
 
+    from cosyclient.config import ClientConfig
     from cosyclient.models import WireReply
 
 CLOCK = SystemClock()

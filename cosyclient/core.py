@@ -1,0 +1,117 @@
+"""What a client and its views share: one house per process, built on first use and anew in a forked child."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from cosyclient.errors import ClientClosed
+from cosyclient.house import House
+from cosyclient.protocols import protocol_for
+from cosyclient.stats import ClientStats
+from cosyclient.transports.http import HttpTransport
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import httpx
+
+    from cosyclient.clock import Clock
+    from cosyclient.events import Events
+    from cosyclient.settings import ResolvedConfig
+    from cosyclient.transports.base import Transport
+
+
+class Core:
+    """Share one house between a client and its views, and build it anew in a forked child."""
+
+    def __init__(
+        self,
+        settings: ResolvedConfig,
+        transport: httpx.BaseTransport | Transport | None,
+        events: Events,
+        clock: Clock,
+        executor: Executor | None,
+    ) -> None:
+        self.settings = settings
+        # Made here, so that an unknown name is told now and not at the first call.
+        self._protocol = protocol_for(settings.protocol, settings.rest.wire)
+        self._transport: Any = transport
+        self._events = events
+        self._clock = clock
+        self._executor = executor
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._house: House | None = None
+        self._closed = False
+        _cores.add(self)
+
+    @property
+    def window(self) -> int:
+        """Return how many texts of one bulk call may be under way: what fills every permit, within the queue."""
+        return min(self.settings.max_pending, self.settings.sizing.permits * self.settings.max_batch)
+
+    def house(self) -> House:
+        """Return the house, built now if this process has none yet."""
+        house = self._house
+        if house is not None and not self._closed:
+            return house
+        with self._lock:
+            if self._closed:
+                raise ClientClosed("the client is closed; make a new one")
+            if self._house is None:
+                self._house = House(
+                    self.settings,
+                    self._protocol,
+                    make_transport=self._make_transport,
+                    events=self._events,
+                    clock=self._clock,
+                    executor=self._executor,
+                )
+            return self._house
+
+    def stats(self) -> ClientStats:
+        """Return a snapshot; all zeroes before first use."""
+        house = self._house
+        return ClientStats() if house is None else house.stats()
+
+    def close(self, *, drain: bool) -> None:
+        """Close the house once."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            house = self._house
+        if house is not None:
+            house.close(drain=drain)
+
+    def forget(self) -> None:
+        """Start clean in a forked child: its threads do not exist, its sockets belong to the parent."""
+        self._lock = threading.Lock()
+        house, self._house = self._house, None
+        if house is not None:
+            house.orphan()
+
+    def _make_transport(self, settings: ResolvedConfig, clock: Clock) -> Transport:
+        # A transport of ours is told by what no httpx transport has, so that this file need not import httpx.
+        if hasattr(self._transport, "stats"):
+            given: Transport = self._transport
+            return given
+        return HttpTransport(settings, clock=clock, transport=self._transport)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "idle" if self._house is None else "open"
+        return f"{self.settings.base_url} {self.settings.protocol} {state} {self.settings.sizing!r}"
+
+
+_cores: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for core in list(_cores):
+        core.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
