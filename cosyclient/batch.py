@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from cosyclient.errors import Attempt
     from cosyclient.models import Utterance, VoiceSettings
     from cosyclient.waiters import Waiter
 
@@ -17,10 +18,10 @@ class Flight:
 
     ``waiters`` and ``landed`` are guarded by the coalescer's lock, ``queued`` by the batcher's. ``until`` is the
     latest deadline (monotonic seconds) among the waiters. ``abandoned`` is set by the call that carries it, to hear
-    that nobody waits for it any more.
+    that nobody waits for it any more; ``attempts`` are that call's so far, oldest first.
     """
 
-    __slots__ = ("abandoned", "landed", "queued", "queued_at", "until", "utterance", "waiters", "weight")
+    __slots__ = ("abandoned", "attempts", "landed", "queued", "queued_at", "until", "utterance", "waiters", "weight")
 
     def __init__(self, utterance: Utterance, weight: int) -> None:
         self.utterance = utterance
@@ -29,6 +30,7 @@ class Flight:
         self.until = float("-inf")
         self.queued_at = 0.0
         self.queued = False
+        self.attempts: Sequence[Attempt] = ()
         self.abandoned: Callable[[], None] | None = None
         self.landed = False
 

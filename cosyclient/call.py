@@ -95,6 +95,7 @@ class Call:
         """Fly until nothing is left; whatever happens, every flight is resolved and the grant is given back."""
         for flight in self._batch.flights:
             flight.abandoned = self._reconsider
+            flight.attempts = self._attempts
         # Looked at after the line above: whoever gives up from now on is heard of.
         pending = [flight for flight in self._batch.flights if not flight.landed]
         try:
@@ -139,7 +140,7 @@ class Call:
         try:
             self._exchange(this, grant, self._request, utterances, deadline)
         except CosyError as error:
-            this.error = self._explained(error, clock.now() - this.started)
+            this.error = self._explained(error, clock.now() - this.started, deadline)
         grant.settle(this.error, clock.now())
         self._grant = None
         self._record(this)
@@ -186,13 +187,14 @@ class Call:
                 self._caller.land([(flight, item)], [*self._attempts, attempt])
         self._caller.land(spoken, self._attempts)
 
-    def _explained(self, error: CosyError, latency: float) -> CosyError:
+    def _explained(self, error: CosyError, latency: float, deadline: Deadline) -> CosyError:
         """Return *error* with what only the call knows about it."""
         if self._cancellation.cancelled:
-            # Broken off by us: the service is not to blame.
-            unwanted = Rejected("nobody waits for these texts any more", sent=True)
-            unwanted.__cause__ = error
-            return unwanted
+            # Broken off by us, because the callers changed their minds or because their deadline passed.
+            kind = DeadlineExceeded if deadline.expired else Rejected
+            broken_off = kind("nobody waits for these texts any more", sent=True)
+            broken_off.__cause__ = error
+            error = broken_off
         if isinstance(error, DecodeError):
             self._rename()
         elif isinstance(error, DeadlineExceeded):

@@ -236,10 +236,14 @@ class House:
             waiter.resolve(error)
 
     def overdue(self, waiter: Waiter) -> DeadlineExceeded:
-        """Return the error of a waiter whose deadline passed first."""
+        """Return the error of a waiter whose deadline passed first, with the attempts made until then."""
         flight = waiter.flight
-        where = "waiting to be sent" if flight is not None and flight.queued else "under way"
-        return DeadlineExceeded(f"no speech before the deadline; the text was {where}", sent=where == "under way")
+        queued = flight is None or flight.queued
+        attempts = () if flight is None else tuple(flight.attempts)
+        where = "waiting to be sent" if queued else f"under way, {len(attempts)} attempts had failed before"
+        error = DeadlineExceeded(f"no speech before the deadline; the text was {where}", sent=not queued)
+        error.__cause__ = attempts[-1].error if attempts else None
+        return error.for_caller(attempts)
 
     def _announce(self, flight: Flight, result: Speech | CosyError, tries: int) -> None:
         speech = result if isinstance(result, Speech) else None

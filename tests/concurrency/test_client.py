@@ -13,6 +13,7 @@ import pytest
 
 from cosyclient import (
     BreakerConfig,
+    CircuitOpen,
     ClientClosed,
     ClientConfig,
     CosyClient,
@@ -22,7 +23,9 @@ from cosyclient import (
     QueueConfig,
     QueueFull,
     RetryConfig,
+    ServiceFault,
     Speech,
+    TimeoutConfig,
 )
 from cosyclient.emulator import echo_text, running
 from tests.service import audio_of, item, text_in
@@ -168,6 +171,39 @@ def test_an_attempt_nobody_wants_is_broken_off() -> None:
         assert echo_text(cosy.synthesize("next").audio) == "next"
         stats = cosy.stats()
         assert (stats.executions, stats.utterances, stats.retries) == (2, 1, 0)
+
+
+def test_a_service_that_hangs_opens_the_breaker() -> None:
+    """Callers whose deadline passes break the attempt off themselves; it counts as the failure it is."""
+    config = ClientConfig(timeouts=TimeoutConfig(first_byte=0.05, allowance=100.0), pacing=PacingConfig(burst=100))
+    with (
+        running(engine="tone") as emulator,
+        CosyClient(emulator.url, concurrency=20, max_batch=1, timeout=0.5, config=config) as cosy,
+        ThreadPoolExecutor(20) as threads,
+    ):
+        emulator.inject("hang", count=1000)
+        errors = list(threads.map(lambda n: _error_of(cosy, f"text {n}"), range(20)))
+        assert {type(error) for error in errors} <= {DeadlineExceeded, CircuitOpen}
+        # Workers report a moment after their callers have left.
+        while not isinstance(_error_of(cosy, "one more"), CircuitOpen):
+            pass
+
+
+def _error_of(cosy: CosyClient, text: str) -> CosyError:
+    with pytest.raises(CosyError) as caught:
+        cosy.synthesize(text)
+    return caught.value
+
+
+def test_a_deadline_that_passes_tells_of_the_attempts_before() -> None:
+    """One failed, the next hangs: the caller sees both the deadline and what came before it."""
+    with running(engine="tone") as emulator, CosyClient(emulator.url, timeout=1.5) as cosy:
+        emulator.inject("error", status=500)
+        emulator.inject("hang")
+        error = _error_of(cosy, "hello")
+        assert isinstance(error, DeadlineExceeded)
+        assert [type(attempt.error) for attempt in error.attempts] == [ServiceFault]
+        assert isinstance(error.__cause__, ServiceFault)
 
 
 def test_nothing_is_lost_in_ten_thousand_calls_with_random_faults() -> None:
