@@ -14,7 +14,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,12 +21,12 @@ import pytest
 import soundfile
 
 from cosyclient.emulator import Emulator, echo_text, running
+from tests.integration.waiting import GENEROUS, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-GENEROUS = 60.0
 TEXTS = 120
 SLOWLY = ("--max-batch", "3", "--concurrency", "2")
 
@@ -63,14 +62,6 @@ def synth(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
         finally:
             if process.poll() is None:
                 process.kill()
-
-
-def eventually(holds: Callable[[], object], what: str) -> None:
-    """Return as soon as *holds*; fail when it does not within a minute."""
-    end = time.monotonic() + GENEROUS
-    while not holds():
-        assert time.monotonic() < end, f"never happened: {what}"
-        time.sleep(0.005)
 
 
 def pipe_of(process: subprocess.Popen[str]) -> IO[str]:

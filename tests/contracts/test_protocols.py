@@ -181,9 +181,9 @@ def test_a_reply_that_breaks_off_may_be_tried_again(face: Face, broken: bool) ->
 @faces
 def test_a_reply_for_another_number_of_texts_is_refused(face: Face) -> None:
     """Audio is never handed to a text by guess."""
-    if face.most == 1:
-        pytest.skip("one text a request")
     for sent, answered in ((2, 1), (2, 3), (1, 0)):
+        if sent > face.most:
+            continue
         utterances = wire.texts(sent)
         found, error = take(face.protocol, face.reply(face.whole(answered)), utterances)
         assert_own_audio(found, utterances)
