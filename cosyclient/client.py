@@ -98,6 +98,7 @@ class CosyClient:
         """
         voice, timeout = self._voicing(options)
         house = self._core.house()
+        house.check_may_block()
         result = self._await(house, house.admit(text, voice, timeout))
         if isinstance(result, Speech):
             return result
@@ -107,7 +108,8 @@ class CosyClient:
         """Send *text* on its way and return its future; it resolves by the call's deadline, come what may.
 
         *on_done* is called with the `Outcome` in the caller's context variables, on one of the client's threads: keep
-        it short. Blocks only while the client's queue is full. Raises like `synthesize` for what is refused at once.
+        it short, and of the client call only `submit` there. Blocks only while the client's queue is full. Raises like
+        `synthesize` for what is refused at once.
         """
         voice, timeout = self._voicing(options)
         house = self._core.house()
@@ -129,6 +131,7 @@ class CosyClient:
         """
         voice, timeout = self._voicing(options)
         house = self._core.house()
+        house.check_may_block()
         feed = _feed(texts, self._core.settings.max_batch)
         run = self._in_order if ordered else self._as_finished
         return run(house, feed, voice, timeout)
@@ -193,6 +196,9 @@ class CosyClient:
 
     def __repr__(self) -> str:
         return f"<CosyClient {self._core!r}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a CosyClient holds threads and sockets and cannot be pickled; make one in each worker process")
 
     def _voicing(self, options: dict[str, Any]) -> tuple[VoiceSettings, float | None]:
         if not options:

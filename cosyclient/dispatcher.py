@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from typing import TYPE_CHECKING
 
 from cosyclient.clock import Deadline
 from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
@@ -48,6 +48,7 @@ class Dispatcher:
         self._clock = clock
         self._closing = closing
         self._land = land
+        self._thread = threading.local()
 
     def dispatch(self, flights: Sequence[Flight]) -> None:
         """Queue *flights* and wake the workers they need."""
@@ -61,9 +62,14 @@ class Dispatcher:
         finally:
             self._start(self._batcher.call())
 
+    @property
+    def on_worker(self) -> bool:
+        """Return whether the calling thread is a worker, as in a callback: it must not wait for the others."""
+        return getattr(self._thread, "works", False)
+
     def close(self) -> None:
         """Wait for the workers to finish; what they carry ends by its deadline or with the transport."""
-        self._executor.shutdown(wait=True)
+        self._executor.shutdown(wait=not self.on_worker)
 
     def _start(self, workers: int) -> None:
         for started in range(workers):
@@ -79,8 +85,10 @@ class Dispatcher:
                 return
 
     def _work(self) -> None:
+        self._thread.works = True
         while self._turn():
             pass
+        self._thread.works = False
 
     def _turn(self, *, keep: bool = True) -> bool:
         """Obtain the right to send, seal, fly; return whether to go on. Called by a seeking worker only."""

@@ -14,7 +14,15 @@ from cosyclient.clock import Clock, Deadline
 from cosyclient.coalescer import Coalescer
 from cosyclient.dispatcher import Dispatcher
 from cosyclient.endpoints import Endpoint
-from cosyclient.errors import BulkheadFull, ClientClosed, CosyError, DeadlineExceeded, QueueFull, Rejected
+from cosyclient.errors import (
+    BulkheadFull,
+    ClientClosed,
+    ConfigurationError,
+    CosyError,
+    DeadlineExceeded,
+    QueueFull,
+    Rejected,
+)
 from cosyclient.events import BreakerChanged, Events, UtteranceFinished
 from cosyclient.expiry import Expiry
 from cosyclient.models import Speech, Utterance, VoiceSettings
@@ -148,6 +156,11 @@ class House:
             self._dispatcher.dispatch(flights)
         return waiters
 
+    def check_may_block(self) -> None:
+        """Raise if the calling thread is one of our workers: waiting there for another could wait for itself."""
+        if self._dispatcher.on_worker:
+            raise ConfigurationError("on_done: must not call what blocks on the client's own thread; use submit there")
+
     def watch(self, waiter: Waiter) -> None:
         """Make sure *waiter* resolves at its deadline though no thread waits for it."""
         if not waiter.done:
@@ -199,7 +212,7 @@ class House:
             self._dispatcher.dispatch(held)
             held.clear()
         overflow = self._settings.rest.queue.overflow
-        if overflow == "reject":
+        if overflow == "reject" or self._dispatcher.on_worker:
             raise QueueFull(f"queue: all {self._places.limit} places are taken; slow down or raise queue.max_pending")
         while overflow == "caller_runs" and self._batcher.queued:
             self._dispatcher.run_here()
@@ -306,7 +319,7 @@ class House:
         self.refusing = True
         self._places.close()
         try:
-            if drain:
+            if drain and not self._dispatcher.on_worker:
                 latest = max((flight.until for flight in self._coalescer.aloft()), default=0.0)
                 # Whoever stops at a deadline needs a moment to say so.
                 self._batcher.wait_idle(latest + 1.0)

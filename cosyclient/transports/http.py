@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from cosyclient.errors import ClientClosed, CosyError, DeadlineExceeded
+from cosyclient.errors import ClientClosed, ConnectFailed, CosyError, DeadlineExceeded
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.decoding import ContentDecoder
 from cosyclient.transports.faults import FOREIGN, ours
@@ -124,7 +124,12 @@ class HttpTransport:
         return built
 
     def _ours(self, error: Exception, deadline: Deadline) -> Exception:
-        return ClientClosed("the transport was closed meanwhile") if self._closed else ours(error, deadline)
+        if self._closed:
+            return ClientClosed("the transport was closed meanwhile")
+        translated = ours(error, deadline)
+        if isinstance(translated, ConnectFailed):
+            translated.args = (f"{self._base_url}: {translated}",)
+        return translated
 
     def __repr__(self) -> str:
         return f"<HttpTransport {self._base_url}, {'closed' if self._closed else repr(self._transport)}>"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,9 +18,11 @@ from cosyclient import (
     CircuitOpen,
     ClientClosed,
     ClientConfig,
+    ConfigurationError,
     CosyClient,
     CosyError,
     DeadlineExceeded,
+    Outcome,
     PacingConfig,
     QueueConfig,
     QueueFull,
@@ -398,6 +402,47 @@ def test_bulk_calls_share_a_client_without_mixing(ordered: bool) -> None:
         if ordered:
             assert [index for index, _ in outcomes] == list(range(200))
         assert sorted(outcomes) == [(n, f"job {name} text {n}") for n in range(200)]
+
+
+def test_a_callback_may_submit_but_not_block() -> None:
+    """On a worker's own thread a blocking call could wait for itself: it is refused with what to do instead."""
+    refused: list[BaseException] = []
+    chained: SimpleQueue[str] = SimpleQueue()
+
+    def on_done(_: Outcome) -> None:
+        for call in (lambda: cosy.synthesize("again"), lambda: cosy.batch_synth(["again"])):
+            try:
+                call()
+            except ConfigurationError as error:
+                refused.append(error)
+        cosy.submit("chained", lambda outcome: chained.put(text_in(outcome.unwrap())))
+
+    with client(spoken, concurrency=1) as cosy:
+        cosy.submit("first", on_done)
+        assert chained.get(timeout=PATIENCE) == "chained"
+    assert len(refused) == 2
+    assert "use submit" in str(refused[0])
+
+
+def test_a_callback_may_close_the_client() -> None:
+    """Its own worker is not waited for; everybody else is answered."""
+    closed = threading.Event()
+
+    def on_done(_: Outcome) -> None:
+        cosy.close()
+        closed.set()
+
+    with client(spoken, concurrency=1) as cosy:
+        cosy.submit("first", on_done)
+        assert closed.wait(PATIENCE)
+        with pytest.raises(ClientClosed):
+            cosy.submit("late")
+
+
+def test_a_client_is_not_pickled() -> None:
+    """And says where to make one instead."""
+    with client(spoken) as cosy, pytest.raises(TypeError, match="in each worker process"):
+        pickle.dumps(cosy)
 
 
 def test_a_callback_sees_its_callers_context() -> None:
