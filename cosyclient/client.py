@@ -102,7 +102,11 @@ class CosyClient:
         result = self._await(house, house.admit(text, voice, timeout))
         if isinstance(result, Speech):
             return result
-        raise result
+        try:
+            raise result
+        finally:
+            # The error's traceback holds this frame: a name for the error in it would be a cycle.
+            del result
 
     def submit(self, text: str, on_done: Callable[[Outcome], object] | None = None, **options: Any) -> Future[Speech]:
         """Send *text* on its way and return its future; it resolves by the call's deadline, come what may.

@@ -251,7 +251,7 @@ class House:
     def overdue(self, waiter: Waiter) -> DeadlineExceeded:
         """Return the error of a waiter whose deadline passed first, with the attempts made until then."""
         flight = waiter.flight
-        queued = flight is None or flight.queued
+        queued = flight is not None and flight.queued
         attempts = () if flight is None else tuple(flight.attempts)
         where = "waiting to be sent" if queued else f"under way, {len(attempts)} attempts had failed before"
         error = DeadlineExceeded(f"no speech before the deadline; the text was {where}", sent=not queued)

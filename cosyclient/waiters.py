@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Waiter:
     """Stand for one caller's wish, until ``deadline``.
 
-    ``flight`` is set once the text has been accepted; several waiters may share one flight. ``result`` is set once,
-    by whoever took the waiter off its flight. *notify* is called then. ``watched`` says whether a timer looks after
+    ``flight`` is set while the text is under way; several waiters may share one flight. ``result`` is set once, by
+    whoever took the waiter off its flight. *notify* is called then. ``watched`` says whether a timer looks after
     the deadline. A lock made only by who really has to wait: a `Future` with its condition costs several times as
     much, and most speeches of a bulk call are there before anybody asks for them.
     """
@@ -54,6 +54,9 @@ class Waiter:
         """Hand over what became of the text."""
         # First the result, then a look at the gate; `wait` does it the other way round, so one sees the other.
         self.result = result
+        # The flight knows its waiters: letting go of it frees the audio with its last user, not with the next
+        # collection of cycles.
+        self.flight = None
         if self._gate is not None:
             self._gate.release()
         if self.future is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cosyclient.settings import ResolvedConfig
 
 _KNOWN_PATHS: Final = 64
+_DRAINED: Final = httpx.ByteStream(b"")
 
 
 class HttpTransport:
@@ -182,6 +183,8 @@ class HttpReply:
             self._response.close()
         except FOREIGN as error:
             raise self._transport._ours(error, self._deadline) from error
+        # httpx's stream and response name each other: a cycle a request, left to the collector otherwise.
+        self._response.stream = _DRAINED
 
     def __repr__(self) -> str:
         return f"<HttpReply {self.status}>"

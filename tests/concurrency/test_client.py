@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import random
 import threading
@@ -32,6 +33,7 @@ from cosyclient import (
     TimeoutConfig,
 )
 from cosyclient.emulator import echo_text, running
+from cosyclient.waiters import Waiter
 from tests.service import audio_of, item, text_in
 
 if TYPE_CHECKING:
@@ -259,6 +261,23 @@ def test_nothing_is_lost_in_ten_thousand_calls_with_random_faults() -> None:
     assert len(right) > 5_000
     assert (stats.pending, stats.queued, stats.in_flight, stats.workers) == (0, 0, 0, 0)
     assert stats.calls == 10_000
+
+
+def test_audio_is_freed_with_its_last_user() -> None:
+    """Nothing that held a speech is part of a cycle: a busy client does not wait for the collector."""
+    with running(engine="tone") as emulator, CosyClient(emulator.url, config=FAST) as cosy:
+        gc.collect()
+        gc.disable()
+        try:
+            cosy.batch_synth([f"text {n}" for n in range(200)])
+            list(cosy.synthesize_many([f"more {n}" for n in range(100)], ordered=False))
+            cosy.synthesize("one")
+            cosy.submit("another").result(PATIENCE)
+            cosy.close()
+            left = [each for each in gc.get_objects() if isinstance(each, (Speech, Waiter, httpx.Response))]
+        finally:
+            gc.enable()
+    assert left == []
 
 
 def test_threads_return_to_the_start_after_close() -> None:
