@@ -63,6 +63,11 @@ class Expiry:
                 if not bucket:
                     del self._buckets[slot]
 
+    @property
+    def on_timer(self) -> bool:
+        """Return whether the calling thread is the timer, as in a callback: all other deadlines wait for it."""
+        return self._thread is threading.current_thread()
+
     def close(self) -> None:
         """Stop the thread, if there is one, and forget everybody."""
         with self._changed:

@@ -157,8 +157,8 @@ class House:
         return waiters
 
     def check_may_block(self) -> None:
-        """Raise if the calling thread is one of our workers: waiting there for another could wait for itself."""
-        if self._dispatcher.on_worker:
+        """Raise if the calling thread is one of ours: a worker could wait for itself, the timer delays others."""
+        if self._dispatcher.on_worker or self._expiry.on_timer:
             raise ConfigurationError("on_done: must not call what blocks on the client's own thread; use submit there")
 
     def watch(self, waiter: Waiter) -> None:
@@ -212,7 +212,7 @@ class House:
             self._dispatcher.dispatch(held)
             held.clear()
         overflow = self._settings.rest.queue.overflow
-        if overflow == "reject" or self._dispatcher.on_worker:
+        if overflow == "reject" or self._dispatcher.on_worker or self._expiry.on_timer:
             raise QueueFull(f"queue: all {self._places.limit} places are taken; slow down or raise queue.max_pending")
         while overflow == "caller_runs" and self._batcher.queued:
             self._dispatcher.run_here()

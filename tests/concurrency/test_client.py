@@ -449,6 +449,26 @@ def test_a_callback_may_submit_but_not_block() -> None:
     assert "use submit" in str(refused[0])
 
 
+def test_a_callback_of_the_timer_may_not_block_either() -> None:
+    """The text's deadline passed, so its callback runs where everybody else's deadline is kept."""
+    over, heard = threading.Event(), SimpleQueue[BaseException]()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert over.wait(PATIENCE)
+        return spoken(request)
+
+    def on_done(_: Outcome) -> None:
+        try:
+            cosy.synthesize("again")
+        except CosyError as error:
+            heard.put(error)
+
+    with client(handler) as cosy:
+        cosy.submit("first", on_done, timeout=0.05)
+        assert isinstance(heard.get(timeout=PATIENCE), ConfigurationError)
+        over.set()
+
+
 def test_a_callback_may_close_the_client() -> None:
     """Its own worker is not waited for; everybody else is answered."""
     closed = threading.Event()
