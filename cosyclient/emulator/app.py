@@ -57,6 +57,15 @@ def build_app(service: BatchService) -> Starlette:
             raise Problem("validation_failed", str(error)) from error
         return JSONResponse({})
 
+    async def gpus(request: Request) -> Response:
+        try:
+            service.set_gpus(**json.loads(await request.body()))
+        except TypeError as error:
+            raise Problem("validation_failed", 'expected {"gpus": n, "rtf": x}') from error
+        except ValueError as error:
+            raise Problem("validation_failed", str(error)) from error
+        return JSONResponse({})
+
     routes = [
         Route("/batch", service, methods=["POST"]),
         Route("/health", health),
@@ -64,6 +73,7 @@ def build_app(service: BatchService) -> Starlette:
         Route("/_emulator/counters", counters),
         Route("/_emulator/reset", reset, methods=["POST"]),
         Route("/_emulator/faults", faults, methods=["POST"]),
+        Route("/_emulator/gpus", gpus, methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Problem: _refused, Exception: _broken})
 

@@ -8,7 +8,7 @@ import hmac
 import random
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cosyclient.emulator import sabotage
@@ -54,6 +54,7 @@ class BatchService:
         self._chance = random.Random(settings.seed)
         self.faults = FaultPlan(settings.fault, self._chance)
         self._buckets = TokenBuckets(settings.rate, settings.burst)
+        self._farm = settings
         self._gpus = GpuFarm(settings.gpus, settings.rtf)
         self._records = ReplyRecords()
         self._studio = Studio(build_engine(settings.engine))
@@ -68,8 +69,16 @@ class BatchService:
         self.census.restart()
         self.faults.clear()
         self._buckets.clear()
+        self.set_gpus(gpus=self.settings.gpus, rtf=self.settings.rtf)
         self._gpus.clear()
         self._records.clear()
+
+    def set_gpus(self, *, gpus: int | None = None, rtf: float | None = None) -> None:
+        """Change the GPUs under way, until a reset; None leaves the one as it is, ValueError names a broken rule."""
+        given: dict[str, Any] = {name: value for name, value in (("gpus", gpus), ("rtf", rtf)) if value is not None}
+        # A copy, checked as the switches are: the settings stay what the service was started with.
+        self._farm = replace(self._farm, **given)
+        self._gpus.resize(self._farm.gpus, self._farm.rtf, time.monotonic())
 
     def counts(self) -> dict[str, Any]:
         """Return the counters as plain values."""
@@ -154,18 +163,20 @@ class BatchService:
             self._records.abandon(record)
 
     async def _perform(self, exchange: Exchange, order: _Order, record: Record | None) -> None:
-        reply, waits = await self._speak(order.batch, order.frames)
+        reply, waits, work = await self._speak(order.batch, order.frames)
         if waits and order.frames and not sabotage.spoils_delivery(order.fault):
-            await self._send_paced(exchange, order, reply, waits, record)
+            await self._send_paced(exchange, order, reply, waits, work, record)
             return
-        if waits:
+        if waits and await _gone(exchange, max(waits)):
+            # The queue is first come, first served: the GPUs render it for nobody.
+            self.tally.gpu_seconds_wasted += sum(work)
             await _until(max(waits))
         if record:
             self._records.finish(record, reply, time.monotonic())
         await self._send_whole(exchange, order, reply)
 
-    async def _speak(self, batch: Batch, as_frames: bool) -> tuple[Reply, list[float]]:
-        """Return the reply, and the time from which each item may leave (nothing when all may at once)."""
+    async def _speak(self, batch: Batch, as_frames: bool) -> tuple[Reply, list[float], list[float]]:
+        """Return the reply, when each item may leave (nothing when all may at once), and the GPU seconds of each."""
         now = time.monotonic()
         backlog = self._gpus.backlog(now)
         if 0 < self.settings.max_wait < backlog:
@@ -173,13 +184,15 @@ class BatchService:
         items = await self._studio.speak(batch)
         audios = [getattr(item, "duration_ms", 0) / 1000 for item in items]
         waits = self._gpus.schedule(audios, now)
+        work = list(map(self._gpus.work, audios))
+        self.tally.gpu_seconds += sum(work)
         if as_frames and self.settings.item_delay:
             waits = waits or [now] * len(items)
             waits = [max(wait, now + index * self.settings.item_delay) for index, wait in enumerate(waits)]
         rate = next((item.sample_rate for item in items if hasattr(item, "sample_rate")), batch.sample_rate)
         lengths, indices = [len(text) for text in batch.texts], range(len(items))
         reply = Reply(str(uuid.uuid4()), batch.model, batch.format, rate, items, lengths, indices)
-        return reply, waits
+        return reply, waits, work
 
     async def _send_whole(self, exchange: Exchange, order: _Order, reply: Reply) -> None:
         # What a fault spoils is this delivery: the reply kept for a retry is the good one.
@@ -191,15 +204,24 @@ class BatchService:
             await exchange.reply_pieces(200, order.media_type, pieces)
 
     async def _send_paced(
-        self, exchange: Exchange, order: _Order, reply: Reply, waits: list[float], record: Record | None
+        self,
+        exchange: Exchange,
+        order: _Order,
+        reply: Reply,
+        waits: list[float],
+        work: list[float],
+        record: Record | None,
     ) -> None:
         """Send each item when it is ready, the earliest first."""
         sent = self._about_to_send(order, reply)
         await exchange.start(200, [(b"content-type", _FRAMES_V1.encode()), *exchange.headers])
         await exchange.write(frames_head(sent))
         waits += [waits[-1]] * (len(sent.items) - len(waits))
+        work += [0.0] * (len(sent.items) - len(work))
         for position in sorted(range(len(sent.items)), key=waits.__getitem__):
-            await _until(waits[position])
+            if await _gone(exchange, waits[position]):
+                self.tally.gpu_seconds_wasted += work[position]
+                continue
             await exchange.write(b"".join(frame_of(sent.indices[position], sent.items[position])))
         await _until(max(waits))
         if record:
@@ -211,6 +233,12 @@ class BatchService:
         self.tally.items_failed += reply.failed()
         self.tally.audio_seconds += sum(getattr(item, "duration_ms", 0) for item in reply.items) / 1000
         return reply
+
+
+async def _gone(exchange: Exchange, then: float) -> bool:
+    """Wait until *then*; return at once, and true, when the client has left."""
+    delay = then - time.monotonic()
+    return delay > 0 and await exchange.gone(delay)
 
 
 async def _until(then: float) -> None:

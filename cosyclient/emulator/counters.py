@@ -29,6 +29,10 @@ class Counters:
     """Items answered with an error inside a 200 reply."""
     audio_seconds: float
     """Seconds of audio sent."""
+    gpu_seconds: float
+    """GPU seconds of the texts taken into the queue."""
+    gpu_seconds_wasted: float
+    """Those of them spent on texts whose client had left before they were ready."""
     replies: Mapping[int, int]
     """Replies by status; what a fault left without a status is missing here."""
     faults: Mapping[str, int]
@@ -76,7 +80,7 @@ class Tally:
         """Count from zero; requests being answered stay in flight."""
         self.requests = self.batches = self.texts = self.items_failed = self.replays = 0
         self.bytes_in = self.bytes_out = 0
-        self.audio_seconds = 0.0
+        self.audio_seconds = self.gpu_seconds = self.gpu_seconds_wasted = 0.0
         self.replies: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
         self.batch_sizes: Counter[int] = Counter()

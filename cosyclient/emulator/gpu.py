@@ -18,6 +18,7 @@ class GpuFarm:
 
     def __init__(self, gpus: int, rtf: float) -> None:
         self._rtf = rtf
+        # A heap of the times at which the GPUs come free; empty when the model is off.
         self._free_at = [0.0] * gpus if rtf else []
 
     def __repr__(self) -> str:
@@ -37,6 +38,20 @@ class GpuFarm:
             heapq.heapreplace(self._free_at, end)
             ready.append(end)
         return ready
+
+    def work(self, duration: float) -> float:
+        """Return the GPU seconds that a text of *duration* audio seconds takes now; nothing when GPUs are off."""
+        return duration * self._rtf if self._free_at else 0.0
+
+    def resize(self, gpus: int, rtf: float, now: float) -> None:
+        """Go on with other GPUs: what is queued is finished as promised, those taken away end with it."""
+        self._rtf = rtf
+        if not rtf:
+            gpus = 0
+        # The ones free first leave, and what comes joins the queue of those that stay.
+        kept = heapq.nlargest(gpus, self._free_at)
+        self._free_at = kept + [now] * (gpus - len(kept))
+        heapq.heapify(self._free_at)
 
     def clear(self) -> None:
         """Forget the queue."""

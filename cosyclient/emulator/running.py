@@ -117,6 +117,11 @@ class Emulator:
         """Let the next *count* valid requests meet a fault; ValueError says what is wrong with the order."""
         self._ask("POST", "/_emulator/faults", {"fault": fault, "count": count, "params": params})
 
+    def set_gpus(self, *, gpus: int | None = None, rtf: float | None = None) -> None:
+        """Go on with other GPUs, what is queued being finished as promised; None leaves the one as it is."""
+        given = {"gpus": gpus, "rtf": rtf}
+        self._ask("POST", "/_emulator/gpus", {name: value for name, value in given.items() if value is not None})
+
     def reset(self) -> None:
         """Start over: counters, faults asked for, quotas, GPU queue and remembered replies."""
         self._ask("POST", "/_emulator/reset")

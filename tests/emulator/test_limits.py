@@ -9,7 +9,7 @@ import pytest
 from cosyclient.emulator.gpu import GpuFarm
 from cosyclient.emulator.limits import ConnectionCensus, TokenBuckets
 from tests.emulator.test_rules import assert_problem
-from tests.emulator.wire import FRAMES, connect, exchange, open_socket, parse_frames, post, raw_request, read_all
+from tests.emulator.wire import FRAMES, call, connect, exchange, open_socket, parse_frames, post, raw_request, read_all
 
 if TYPE_CHECKING:
     import http.client
@@ -169,6 +169,63 @@ def test_no_gpus_never_wait() -> None:
     farm = GpuFarm(gpus=0, rtf=0.1)
     assert farm.schedule([4.0], now=1.0) == []
     assert farm.backlog(1.0) == 0.0
+
+
+def test_other_gpus_go_on_with_the_queue() -> None:
+    """What is queued keeps its promise; a GPU more is free at once, one taken away ends with its queue."""
+    farm = GpuFarm(gpus=2, rtf=0.1)
+    assert farm.schedule([20.0, 40.0], now=100.0) == pytest.approx([102.0, 104.0])
+    farm.resize(1, 0.1, now=100.0)
+    assert farm.schedule([10.0], now=100.0) == pytest.approx([105.0])
+    farm.resize(2, 0.2, now=101.0)
+    assert farm.work(10.0) == pytest.approx(2.0)
+    assert farm.schedule([10.0], now=101.0) == pytest.approx([103.0])
+    farm.resize(0, 0.2, now=102.0)
+    assert (farm.work(10.0), farm.schedule([10.0], now=102.0)) == (0.0, [])
+    assert repr(farm) == "<GpuFarm gpus=0 rtf=0.2>"
+
+
+def test_gpus_change_while_the_service_runs(start: Any) -> None:
+    """Work is what the GPUs of the day need for it; a reset brings back those of the start."""
+    emulator = start(gpus=1, rtf=0.001)
+    assert post(emulator.url, {"texts": ["字" * 20]}).status == 200
+    assert emulator.counters().gpu_seconds == pytest.approx(0.004)
+    emulator.set_gpus(gpus=3, rtf=0.002)
+    assert post(emulator.url, {"texts": ["字" * 20]}).status == 200
+    assert emulator.counters().gpu_seconds == pytest.approx(0.012)
+    emulator.set_gpus(rtf=0.0)
+    assert post(emulator.url, {"texts": ["字" * 20]}).status == 200
+    assert emulator.counters().gpu_seconds == pytest.approx(0.012)
+    emulator.reset()
+    assert post(emulator.url, {"texts": ["字" * 20]}).status == 200
+    assert emulator.counters().gpu_seconds == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize("wrong", [b"", b"[]", b'{"gpus": -1}', b'{"gpus": "two"}', b'{"engine": "echo"}'])
+def test_gpus_that_cannot_be_are_refused(emulator: Emulator, wrong: bytes) -> None:
+    """The order names a rule, and nothing changes."""
+    assert call(emulator.url, "POST", "/_emulator/gpus", wrong).status == 422
+    with pytest.raises(ValueError, match="rtf must be at least 0"):
+        emulator.set_gpus(rtf=-1.0)
+
+
+@pytest.mark.parametrize("accept", [FRAMES, "application/json"])
+def test_work_for_nobody_is_counted(start: Any, accept: str) -> None:
+    """A client that leaves does not free the GPUs: what they still do is wasted, what it got is not."""
+    emulator = start(gpus=1, rtf=0.05)
+    with open_socket(emulator.url) as impatient:
+        impatient.sendall(raw_request({"texts": ["字", "字" * 40]}, accept=accept))
+        while not emulator.counters().gpu_seconds:
+            pass
+        if accept == FRAMES:
+            received = b""
+            while b'"index":0' not in received:
+                received += impatient.recv(1000)
+    while not (counters := emulator.counters()).gpu_seconds_wasted:
+        pass
+    sent = 0.015 if accept == FRAMES else 0.0
+    assert counters.gpu_seconds == pytest.approx(0.415)
+    assert counters.gpu_seconds_wasted == pytest.approx(0.415 - sent)
 
 
 def test_a_long_queue_is_overload(start: Any) -> None:
