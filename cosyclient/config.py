@@ -198,6 +198,42 @@ class WireConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdaptiveConfig:
+    """Set how the number of attempts in flight follows what the service can take."""
+
+    enabled: bool = True
+    """Whether the limit moves; otherwise the pool's size is all that bounds it."""
+    initial: int = 2
+    """The limit before anything is known; it doubles per window until something waits."""
+    step: float = 0.1
+    """Share by which the limit grows in a window that filled it, at least 1."""
+    backoff: float = 0.9
+    """Factor on throttling, overload or time-out, once per event."""
+    shrink: float = 0.7
+    """The most a limit falls at once because attempts wait."""
+    queue: float = 0.5
+    """Attempts that may wait at the service before the limit stops growing; twice as many and it shrinks."""
+    queue_share: float = 0.05
+    """The same as a share of the limit; both are added."""
+    window: int = 5
+    """Attempts a window needs at least; half the limit if that is more."""
+    recheck: float = 30.0
+    """Seconds without an idle service after which a smaller limit is tried, to see whether it is us who wait."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.enabled, bool):
+            raise ConfigurationError(f"adaptive.enabled: must be True or False, got {self.enabled!r}")
+        check_count("adaptive.initial", self.initial)
+        check_number("adaptive.step", self.step, low=0, high=1, above=True)
+        check_number("adaptive.backoff", self.backoff, low=0.1, high=0.99)
+        check_number("adaptive.shrink", self.shrink, low=0.1, high=0.8)
+        check_number("adaptive.queue", self.queue, low=0, above=True)
+        check_number("adaptive.queue_share", self.queue_share, low=0, high=1)
+        check_count("adaptive.window", self.window, low=2)
+        check_number("adaptive.recheck", self.recheck, low=0, above=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClientConfig:
     """Hold every knob that `CosyClient` has no argument for."""
 
@@ -208,6 +244,7 @@ class ClientConfig:
     pool: PoolConfig = field(default_factory=PoolConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
     wire: WireConfig = field(default_factory=WireConfig)
+    adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)
 
     def __post_init__(self) -> None:
         for part in fields(self):

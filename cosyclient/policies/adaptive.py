@@ -1,0 +1,205 @@
+"""How many attempts an endpoint may have in flight, learned from what they meet there.
+
+AIMD: times 0.9 when the service throttles, is overloaded or lets an attempt time out, a step up per window when the
+limit was what held us back. A service that queues for ever refuses nothing, so latency bounds it as well: how many of
+our attempts wait is judged as TCP Vegas does, by the time they take beyond what their audio takes anyway.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.baseline import Baseline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosyclient.config import AdaptiveConfig
+
+_FALL, _RISE = 0.25, 0.01
+"""Weights of a window that was quicker, or slower, than expected."""
+_LONE: Final = 0.25
+"""Weight of an attempt that had the service to itself."""
+_MEAN, _DEVIATION = 1 / 8, 1 / 4
+"""Weights of the newest wait in its smoothed mean and deviation (Jacobson 1988, as TCP times its retransmissions)."""
+_OUTLIERS: Final = 0.1
+"""Share of a window's longest waits that count as the longest of the others."""
+
+
+class Passage:
+    """Note under what circumstances an attempt left; given back to the limit when it has ended."""
+
+    __slots__ = ("ahead", "filled", "seconds", "started", "window")
+
+    def __init__(self, seconds: float, started: float, ahead: int, filled: bool, window: int) -> None:
+        self.seconds = seconds
+        self.started = started
+        self.ahead = ahead
+        self.filled = filled
+        self.window = window
+
+
+class AdaptiveLimit:
+    """Move the limit between 1 and *most*; safe to share between threads, a pure function of what it is told when.
+
+    A decision waits for a window of attempts that all left after the last one, so that each limit is judged by its
+    own latencies. A limit lowered for latency's sake is an experiment: where the latency does not follow, what waits
+    is not ours (a slower service, other clients, jitter), and counts as the service's own time from then on.
+    """
+
+    def __init__(self, config: AdaptiveConfig, *, most: int) -> None:
+        self._config = config
+        self._most = most
+        self._lock = threading.Lock()
+        # Guarded by _lock, like all below.
+        self._limit = float(min(config.initial, most))
+        self._in_flight = 0
+        self._baseline = Baseline()
+        self._slow_start = True
+        # The window under way: its number, and what has ended of the attempts that left in it.
+        self._window = 0
+        self._filled = False
+        self._samples: list[tuple[float, float]] = []
+        self._ahead = 0
+        self._cut_at = -math.inf
+        # The experiment under way: the limit and the slowness it began with.
+        self._tried: tuple[float, float, float] | None = None
+        self._confirmed_at: float | None = None
+        self._wait = self._deviation = 0.0
+        self._answered_at = -math.inf
+
+    @property
+    def limit(self) -> int:
+        """Return how many attempts may be in flight."""
+        return max(1, int(self._limit))
+
+    def leave(self, seconds: float, now: float) -> Passage:
+        """Note that an attempt at *seconds* of audio leaves; exactly one of the three below ends it."""
+        with self._lock:
+            self._in_flight += 1
+            return Passage(seconds, now, self._in_flight, self._in_flight >= self.limit, self._window)
+
+    def arrived(self, passage: Passage, now: float) -> None:
+        """Learn from an attempt that was answered in full."""
+        with self._lock:
+            self._in_flight -= 1
+            self._arrived_locked(passage, now)
+
+    def congested(self, passage: Passage, now: float) -> None:
+        """Back off from a service that throttled, was overloaded or let an attempt time out; once per event."""
+        with self._lock:
+            self._in_flight -= 1
+            self._slow_start = False
+            # Those that left before we slowed down tell of the same event.
+            if passage.started > self._cut_at:
+                self._cut_at = now
+                self._move_locked(self._limit * self._config.backoff)
+
+    def lost(self, passage: Passage, now: float) -> None:
+        """End an attempt that tells little: broken off by us, or failed for another reason.
+
+        One that had taken longer than expected by then still shows how slow the service is, at least.
+        """
+        with self._lock:
+            self._in_flight -= 1
+            taken = now - passage.started
+            if self._baseline.known and taken > self._baseline.expect(passage.seconds) + self._wait:
+                self._arrived_locked(passage, now)
+
+    def _arrived_locked(self, passage: Passage, now: float) -> None:
+        seconds, taken = passage.seconds, now - passage.started
+        baseline = self._baseline
+        if baseline.known:
+            if passage.ahead == 1:
+                baseline.approach(seconds, taken, _LONE)
+            wait = taken - baseline.expect(seconds)
+            self._deviation += _DEVIATION * (abs(wait - self._wait) - self._deviation)
+            self._wait = max(0.0, self._wait + _MEAN * (wait - self._wait))
+            self._answered_at = now
+        if passage.window != self._window:
+            return
+        self._samples.append((seconds, taken))
+        self._ahead += passage.ahead
+        self._filled |= passage.filled
+        if len(self._samples) >= max(min(self._config.window, 2 * self._limit), self._limit / 2):
+            self._decide_locked(now)
+
+    def _decide_locked(self, now: float) -> None:
+        config, limit = self._config, self._limit
+        count = len(self._samples)
+        if not self._baseline.known:
+            self._baseline.learn(self._samples)
+        kept = _without_stragglers(self._samples, self._baseline)
+        expected = math.fsum(self._baseline.expect(seconds) for seconds, _ in kept) / len(kept)
+        waits = [taken - self._baseline.expect(seconds) for seconds, taken in kept]
+        wait = math.fsum(waits) / len(waits)
+        error = math.sqrt(math.fsum((each - wait) ** 2 for each in waits)) / len(waits) / expected
+        slowness = 1 + wait / expected
+        ahead = self._ahead / count
+        waiting = ahead * (1 - 1 / max(1.0, slowness))
+        surely = ahead * (1 - 1 / max(1.0, slowness - error))
+        low = config.queue + config.queue_share * limit
+        high = 2 * low
+        if wait + error < 0:
+            self._baseline.shift(_FALL * (wait + error))
+        elif waiting < low:
+            self._baseline.shift(_RISE * wait)
+        self._baseline.learn(kept)
+        if self._tried is not None and (limit <= 0.8 * self._tried[1] or limit <= 1):
+            origin, before, slow = self._tried
+            self._tried = None
+            self._confirmed_at = now
+            if slowness - error <= slow * (1 - 0.5 * (1 - limit / before)):
+                self._baseline.shift(min(0.0, wait))
+            elif before == origin and limit > 1:
+                # Perhaps the service changed meanwhile: once more.
+                self._tried = (origin, limit, slowness)
+                self._move_locked(limit * config.shrink)
+                return
+            else:
+                # Fewer of us, and no quicker: it is not our attempts that wait.
+                self._baseline.scale(slowness)
+                self._move_locked(origin)
+                return
+        if surely > high:
+            self._slow_start = False
+            self._tried = self._tried or (limit, limit, slowness)
+            self._move_locked(max(limit * config.shrink, limit - waiting + low))
+            return
+        if waiting < low:
+            self._tried = None
+            self._confirmed_at = now
+            step = limit if self._slow_start else max(1.0, limit * config.step)
+            self._move_locked(limit + step if self._filled else limit)
+            return
+        self._slow_start = False
+        if self._confirmed_at is None:
+            self._confirmed_at = now
+        if self._filled and now - self._confirmed_at > config.recheck:
+            self._tried = (limit, limit, slowness)
+            self._move_locked(limit * config.shrink)
+            return
+        self._tried = None
+        self._move_locked(limit)
+
+    def _move_locked(self, limit: float) -> None:
+        """Set the limit and begin the next window."""
+        self._limit = max(1.0, min(float(self._most), limit))
+        self._window += 1
+        self._samples = []
+        self._ahead = 0
+        self._filled = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<AdaptiveLimit {self._in_flight} of {self.limit} (1 to {self._most}), wait {self._wait:.3f} s,"
+            f" {self._baseline!r}>"
+        )
+
+
+def _without_stragglers(samples: Sequence[tuple[float, float]], baseline: Baseline) -> list[tuple[float, float]]:
+    """Return the samples but for the tenth that took longest for their size."""
+    ordered = sorted(samples, key=lambda sample: sample[1] - baseline.expect(sample[0]))
+    return ordered[: len(ordered) - int(len(ordered) * _OUTLIERS)]
