@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cosyclient.baseline import Baseline
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _FALL, _RISE = 0.25, 0.01
 """Weights of a window that was quicker, or slower, than expected."""
+_PATIENCE: Final = 5.0
+_TRIED: Final = 0.8
+_CLEARLY: Final = 1.5
+_ENOUGH: Final = 30
 _LONE: Final = 0.25
 """Weight of an attempt that had the service to itself."""
 _MEAN, _DEVIATION = 1 / 8, 1 / 4
@@ -65,8 +69,9 @@ class AdaptiveLimit:
         self._ahead = 0
         self._cut_at = -math.inf
         # The experiment under way: the limit and the slowness it began with.
-        self._tried: tuple[float, float, float] | None = None
-        self._confirmed_at: float | None = None
+        self._tried: _Trial | None = None
+        self._confirmed_at = -math.inf
+        self._patience = _PATIENCE
         self._wait = self._deviation = 0.0
         self._answered_at = -math.inf
 
@@ -127,62 +132,73 @@ class AdaptiveLimit:
             self._decide_locked(now)
 
     def _decide_locked(self, now: float) -> None:
-        config, limit = self._config, self._limit
-        count = len(self._samples)
-        if not self._baseline.known:
-            self._baseline.learn(self._samples)
-        kept = _without_stragglers(self._samples, self._baseline)
-        expected = math.fsum(self._baseline.expect(seconds) for seconds, _ in kept) / len(kept)
-        waits = [taken - self._baseline.expect(seconds) for seconds, taken in kept]
-        wait = math.fsum(waits) / len(waits)
-        error = math.sqrt(math.fsum((each - wait) ** 2 for each in waits)) / len(waits) / expected
-        slowness = 1 + wait / expected
-        ahead = self._ahead / count
-        waiting = ahead * (1 - 1 / max(1.0, slowness))
-        surely = ahead * (1 - 1 / max(1.0, slowness - error))
-        low = config.queue + config.queue_share * limit
-        high = 2 * low
-        if wait + error < 0:
-            self._baseline.shift(_FALL * (wait + error))
-        elif waiting < low:
-            self._baseline.shift(_RISE * wait)
-        self._baseline.learn(kept)
-        if self._tried is not None and (limit <= 0.8 * self._tried[1] or limit <= 1):
-            origin, before, slow = self._tried
-            self._tried = None
-            self._confirmed_at = now
-            if slowness - error <= slow * (1 - 0.5 * (1 - limit / before)):
-                self._baseline.shift(min(0.0, wait))
-            elif before == origin and limit > 1:
-                # Perhaps the service changed meanwhile: once more.
-                self._tried = (origin, limit, slowness)
-                self._move_locked(limit * config.shrink)
-                return
-            else:
-                # Fewer of us, and no quicker: it is not our attempts that wait.
-                self._baseline.scale(slowness)
-                self._move_locked(origin)
-                return
-        if surely > high:
-            self._slow_start = False
-            self._tried = self._tried or (limit, limit, slowness)
-            self._move_locked(max(limit * config.shrink, limit - waiting + low))
+        baseline = self._baseline
+        if not baseline.known:
+            baseline.learn(self._samples)
+        kept = _without_stragglers(self._samples, baseline)
+        reading = _read(kept, baseline, self._ahead / len(self._samples))
+        tried = self._tried
+        if tried is not None and self._limit <= max(1.0, _TRIED * tried.limit):
+            self._conclude_locked(tried, reading, len(kept), now)
             return
-        if waiting < low:
+        if reading.wait + 2 * reading.error < 0:
+            baseline.shift(_FALL * (reading.wait + 2 * reading.error))
+        elif reading.waiting < self._low:
+            baseline.shift(_RISE * reading.wait)
+        baseline.learn(kept)
+        self._adjust_locked(reading, now)
+
+    def _conclude_locked(self, tried: _Trial, reading: _Reading, count: int, now: float) -> None:
+        """End the trial of a lower limit, unless noise hides the answer still: did the latency follow?"""
+        factor = 1 - 0.5 * (1 - self._limit / tried.limit)
+        clear = reading.differs_from(tried.reading, factor)
+        idle = reading.waiting < self._low
+        if not (clear or idle or count >= _ENOUGH):
+            return
+        self._tried = None
+        self._confirmed_at = now
+        if tried.recheck and idle and not clear:
+            # Here nobody waits, so what the limit held had been worth it.
+            self._patience = min(2 * self._patience, self._config.recheck)
+            self._baseline.scale(reading.slowness)
+            self._move_locked(tried.origin)
+        elif reading.slowness <= factor * tried.reading.slowness:
+            self._patience = min(2 * self._patience, self._config.recheck)
+            self._baseline.shift(min(0.0, reading.wait))
+            self._adjust_locked(reading, now)
+        elif tried.limit == tried.origin and self._limit > 1:
+            # Perhaps the service changed meanwhile: once more.
+            self._tried = tried._replace(limit=self._limit, reading=reading)
+            self._move_locked(self._limit * self._config.shrink)
+        else:
+            # Fewer of us, and no quicker: it is not our attempts that wait.
+            self._patience = _PATIENCE
+            self._baseline.scale(reading.slowness)
+            self._move_locked(tried.origin)
+
+    def _adjust_locked(self, reading: _Reading, now: float) -> None:
+        config, limit = self._config, self._limit
+        # At first, in doubt, on; later a limit is left only for a better one.
+        if (reading.surely_waiting if self._slow_start else reading.waiting) < self._low:
             self._tried = None
             self._confirmed_at = now
             step = limit if self._slow_start else max(1.0, limit * config.step)
             self._move_locked(limit + step if self._filled else limit)
             return
         self._slow_start = False
-        if self._confirmed_at is None:
-            self._confirmed_at = now
-        if self._filled and now - self._confirmed_at > config.recheck:
-            self._tried = (limit, limit, slowness)
+        if reading.surely_waiting > 2 * self._low:
+            self._tried = self._tried or _Trial(limit, limit, reading, False)
+            self._move_locked(max(limit * config.shrink, limit - reading.waiting + self._low))
+        elif self._filled and now - self._confirmed_at > self._patience:
+            self._tried = _Trial(limit, limit, reading, True)
             self._move_locked(limit * config.shrink)
-            return
-        self._tried = None
-        self._move_locked(limit)
+        else:
+            self._tried = None
+            self._move_locked(limit)
+
+    @property
+    def _low(self) -> float:
+        return self._config.queue + self._config.queue_share * self._limit
 
     def _move_locked(self, limit: float) -> None:
         """Set the limit and begin the next window."""
@@ -197,6 +213,55 @@ class AdaptiveLimit:
             f"<AdaptiveLimit {self._in_flight} of {self.limit} (1 to {self._most}), wait {self._wait:.3f} s,"
             f" {self._baseline!r}>"
         )
+
+
+class _Reading:
+    """Hold what a window says: the mean wait, how far that may be off, and what follows from both."""
+
+    __slots__ = ("_ahead", "_expected", "error", "wait")
+
+    def __init__(self, wait: float, error: float, expected: float, ahead: float) -> None:
+        self.wait = wait
+        self.error = error
+        self._expected = expected
+        self._ahead = ahead
+
+    @property
+    def slowness(self) -> float:
+        """Return how many times as long attempts took as they would have alone."""
+        return 1 + self.wait / self._expected
+
+    @property
+    def waiting(self) -> float:
+        """Return how many of the attempts in flight waited at the service."""
+        return self._ahead * (1 - 1 / max(1.0, self.slowness))
+
+    @property
+    def surely_waiting(self) -> float:
+        """Return how many waited at least."""
+        return self._ahead * (1 - 1 / max(1.0, self.slowness - self.error / self._expected))
+
+    def differs_from(self, other: _Reading, factor: float) -> bool:
+        """Return whether this slowness is clearly above or below *factor* times the *other*."""
+        error = math.hypot(self.error / self._expected, factor * other.error / other._expected)
+        return abs(self.slowness - factor * other.slowness) > _CLEARLY * error
+
+
+class _Trial(NamedTuple):
+    """Hold a lower limit's trial: the limit to go back to, the one it is compared with, and what was read then."""
+
+    origin: float
+    limit: float
+    reading: _Reading
+    recheck: bool
+
+
+def _read(samples: Sequence[tuple[float, float]], baseline: Baseline, ahead: float) -> _Reading:
+    count = len(samples)
+    waits = [taken - baseline.expect(seconds) for seconds, taken in samples]
+    wait = math.fsum(waits) / count
+    error = math.sqrt(math.fsum((each - wait) ** 2 for each in waits)) / count
+    return _Reading(wait, error, math.fsum(baseline.expect(seconds) for seconds, _ in samples) / count, ahead)
 
 
 def _without_stragglers(samples: Sequence[tuple[float, float]], baseline: Baseline) -> list[tuple[float, float]]:
