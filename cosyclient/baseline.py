@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FADE: Final = 0.9
-"""What a window leaves of the slope's older evidence."""
+_FADE: Final = 0.2
+"""Share of the older evidence for the slope that fades with as much of new."""
 _DRIFT: Final = 0.1
 """Weight of the newest size in the usual one."""
 
@@ -35,6 +35,11 @@ class Baseline:
         return self._level > 0
 
     @property
+    def usual(self) -> float:
+        """Return the latency of an attempt of the usual size."""
+        return self._level
+
+    @property
     def fixed(self) -> float:
         """Return the seconds that every attempt takes."""
         return self._level - self.per_second * self._usual
@@ -43,18 +48,16 @@ class Baseline:
         """Return the latency of an attempt at *seconds* of audio."""
         return self._level + self.per_second * (seconds - self._usual)
 
-    def approach(self, seconds: float, latency: float, weight: float) -> None:
-        """Move towards *latency*, which an attempt took that had the service to itself."""
-        # A straggler counts, but not as what it is.
-        self.shift(weight * min(latency - self.expect(seconds), self._level))
-
     def learn(self, samples: Sequence[tuple[float, float]]) -> None:
         """Learn the slope from a window of *samples*, seconds of audio and latency; the first one gives the level."""
         count = len(samples)
         mean = math.fsum(seconds for seconds, _ in samples) / count
         latency = math.fsum(taken for _, taken in samples) / count
-        self._spread = _FADE * self._spread + math.fsum((seconds - mean) ** 2 for seconds, _ in samples)
-        self._together = _FADE * self._together + math.fsum(
+        spread = math.fsum((seconds - mean) ** 2 for seconds, _ in samples)
+        # Attempts of one size say nothing of others: the less they differ, the less of what was known fades.
+        fade = 1 - _FADE * spread / (spread + self._spread) if spread else 1.0
+        self._spread = fade * self._spread + spread
+        self._together = fade * self._together + math.fsum(
             (seconds - mean) * (taken - latency) for seconds, taken in samples
         )
         if not self.known:
@@ -63,14 +66,8 @@ class Baseline:
         step = _DRIFT * (mean - self._usual)
         self._usual += step
         self._level += self.per_second * step
-        # Attempts of one size say nothing of others.
-        if self._spread > 0.01 * count * mean**2:
+        if self._spread:
             self.per_second = max(0.0, self._together / self._spread)
-        self.shift(0.0)
-
-    def shift(self, step: float) -> None:
-        """Take everything for *step* seconds slower than before, or quicker."""
-        self._level = max(self._level + step, 1e-6)
         # The part that does not depend on the size cannot be below zero.
         self.per_second = min(self.per_second, self._level / self._usual)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,17 +48,37 @@ class BatchLimits:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospect:
+    """Say what an attempt may expect of its endpoint now, in seconds.
+
+    Its audio should not exceed ``audio``. A text with less than ``least`` left cannot make its deadline, one with less
+    than ``ample`` perhaps not. ``patience`` is the least any read should be given.
+    """
+
+    audio: float = math.inf
+    least: float = 0.0
+    ample: float = 0.0
+    patience: float = 0.0
+
+
+NOTHING_KNOWN: Final = Prospect()
+
+
 class Batch:
     """Collect flights that may share one request: open, until it says no or is sent.
 
     Legal: open → sealed. Illegal: anything back; a sealed batch is never added to.
     """
 
-    __slots__ = ("_limits", "body_bytes", "flights", "seconds", "settings")
+    __slots__ = ("_limits", "_most_seconds", "body_bytes", "doomed", "flights", "seconds", "settings")
 
-    def __init__(self, settings: VoiceSettings, limits: BatchLimits) -> None:
+    def __init__(self, settings: VoiceSettings, limits: BatchLimits, prospect: Prospect = NOTHING_KNOWN) -> None:
         self.settings = settings
         self.flights: list[Flight] = []
+        # Taken out of the queue with the others, but not to be sent: they would come back too late.
+        self.doomed: list[Flight] = []
+        self._most_seconds = min(limits.seconds, prospect.audio)
         self.body_bytes = 0
         self.seconds = 0.0
         self._limits = limits
@@ -69,7 +90,7 @@ class Batch:
         if self.flights and (
             len(self.flights) >= limits.texts
             or self.body_bytes + flight.weight > limits.body_bytes
-            or self.seconds + seconds > limits.seconds
+            or self.seconds + seconds > self._most_seconds
         ):
             return False
         self.flights.append(flight)

@@ -10,12 +10,12 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from cosyclient.batch import Batch
+from cosyclient.batch import NOTHING_KNOWN, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cosyclient.batch import BatchLimits, Flight
+    from cosyclient.batch import BatchLimits, Flight, Prospect
     from cosyclient.clock import Clock
     from cosyclient.models import VoiceSettings
 
@@ -76,8 +76,11 @@ class Batcher:
                 return None
             return next(iter(next(iter(self._queues.values())))).until
 
-    def seal(self) -> tuple[Batch | None, int]:
-        """Take the next batch and say how many more workers to start; None dismisses the seeking worker."""
+    def seal(self, prospect: Prospect = NOTHING_KNOWN) -> tuple[Batch | None, int]:
+        """Take the next batch and say how many more workers to start; None dismisses the seeking worker.
+
+        Those that by *prospect* are too late become the batch's ``doomed``, possibly all.
+        """
         with self._changed:
             if self._linger:
                 self._await_company_locked()
@@ -85,12 +88,10 @@ class Batcher:
                 self._dismiss_locked()
                 return None, 0
             settings, queue = self._queues.popitem(last=False)
-            batch = Batch(settings, self._limits)
+            batch = Batch(settings, self._limits, prospect)
             before = self._batches(len(queue))
-            while queue and batch.add(next(iter(queue))):
-                flight, _ = queue.popitem(last=False)
-                flight.queued = False
-            self._queued -= len(batch.flights)
+            self._fill_locked(batch, queue, prospect)
+            self._queued -= len(batch.flights) + len(batch.doomed)
             self._needed += self._batches(len(queue)) - before
             if queue:
                 self._queues[settings] = queue
@@ -165,6 +166,21 @@ class Batcher:
         self._seeking += wanted
         self._alive += wanted
         return wanted
+
+    def _fill_locked(self, batch: Batch, queue: OrderedDict[Flight, None], prospect: Prospect) -> None:
+        """Move the oldest flights from *queue* to *batch*; those short of time only where it has room for them."""
+        now = self._clock.now() if prospect.ample else 0.0
+        short: list[Flight] = []
+        while queue:
+            flight = next(iter(queue))
+            if prospect.ample and flight.until - now < prospect.ample:
+                (batch.doomed if flight.until - now < prospect.least else short).append(flight)
+            elif not batch.add(flight):
+                break
+            del queue[flight]
+            flight.queued = False
+        # Whoever is passed over has even less time at the next turn.
+        batch.doomed += short if queue else [flight for flight in short if not batch.add(flight)]
 
     def _dismiss_locked(self) -> None:
         self._seeking -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -136,9 +137,10 @@ class Call:
         utterances = [flight.utterance for flight in flights]
         self._request = self._request or caller.protocol.encode(utterances, key=self._key)
         this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
-        grant.start(this.started, retry=this.number > 1)
+        expected = math.fsum(utterance.expected_seconds for utterance in utterances)
+        grant.start(this.started, retry=this.number > 1, seconds=expected)
         try:
-            self._exchange(this, grant, self._request, utterances, deadline)
+            self._exchange(this, grant, self._request, utterances, expected, deadline)
         except CosyError as error:
             this.error = self._explained(error, clock.now() - this.started, deadline)
         grant.settle(this.error, clock.now())
@@ -148,15 +150,20 @@ class Call:
         return this.again
 
     def _exchange(
-        self, this: _Try, grant: Grant, request: WireRequest, utterances: Sequence[Utterance], deadline: Deadline
+        self,
+        this: _Try,
+        grant: Grant,
+        request: WireRequest,
+        utterances: Sequence[Utterance],
+        expected: float,
+        deadline: Deadline,
     ) -> None:
         """Send, and resolve the texts as they are answered."""
         caller = self._caller
-        expected = sum(utterance.expected_seconds for utterance in utterances)
         reply = grant.endpoint.transport.send(
             request,
             deadline=deadline,
-            read_timeout=caller.timeouts.of_reads(expected),
+            read_timeout=max(caller.timeouts.of_reads(expected), grant.patience),
             cancellation=self._cancellation,
         )
         try:

@@ -219,6 +219,10 @@ class AdaptiveConfig:
     """Attempts a window needs at least; half the limit if that is more."""
     recheck: float = 30.0
     """Seconds without an idle service after which a smaller limit is tried, to see whether it is us who wait."""
+    batch_time: float = 2.0
+    """A batch is sealed before its audio would keep the service busy for more than about so many seconds."""
+    margin: float = 2.0
+    """Deviations beyond the usual latency that a text must have left when others could go in its stead."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.enabled, bool):
@@ -231,6 +235,8 @@ class AdaptiveConfig:
         check_number("adaptive.queue_share", self.queue_share, low=0, high=1)
         check_count("adaptive.window", self.window, low=2)
         check_number("adaptive.recheck", self.recheck, low=0, above=True)
+        check_number("adaptive.batch_time", self.batch_time, low=0, above=True)
+        check_number("adaptive.margin", self.margin, low=0)
 
 
 @dataclass(frozen=True, kw_only=True)

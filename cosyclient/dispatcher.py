@@ -8,13 +8,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from cosyclient.clock import Deadline
-from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
+from cosyclient.errors import CircuitOpen, ClientClosed, CosyError, DeadlineExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
-    from cosyclient.batch import Flight
+    from cosyclient.batch import Batch, Flight, Prospect
     from cosyclient.batcher import Batcher
     from cosyclient.call import Caller
     from cosyclient.clock import Clock
@@ -105,10 +105,13 @@ class Dispatcher:
             if not keep:
                 self._batcher.dismiss()
             return keep
-        batch, workers = self._batcher.seal()
+        prospect = self._endpoint.prospect()
+        batch, workers = self._batcher.seal(prospect)
         if batch is None:
             grant.cancel()
             return False
+        if batch.doomed:
+            self._refuse_doomed(batch, prospect)
         try:
             self._start(workers)
         finally:
@@ -130,6 +133,19 @@ class Dispatcher:
             fault = CosyError(f"unexpected {type(error).__name__} before sending; please report it")
             fault.__cause__ = error
             self._refuse(head, fault)
+
+    def _refuse_doomed(self, batch: Batch, prospect: Prospect) -> None:
+        now = self._clock.now()
+        needed = f"not sent: an attempt takes {prospect.least:.2f} to {prospect.ample:.2f} s now"
+        self._land(
+            [
+                (
+                    flight,
+                    DeadlineExceeded(f"{needed}, and the deadline is in {flight.until - now:.2f} s", sent=False),
+                )
+                for flight in batch.doomed
+            ]
+        )
 
     def _refuse(self, before: float, error: CosyError) -> None:
         self._land([(flight, error) for flight in self._batcher.take_due(before)])

@@ -6,11 +6,13 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.errors import ClientClosed, CosyError
-from cosyclient.events import Events, RateChanged
+from cosyclient.batch import NOTHING_KNOWN, Prospect
+from cosyclient.errors import AttemptTimeout, ClientClosed, CosyError, ServiceError
+from cosyclient.events import Events, LimitChanged, RateChanged
 
 if TYPE_CHECKING:
     from cosyclient.clock import Clock, Deadline
+    from cosyclient.policies.adaptive import AdaptiveLimit, Passage
     from cosyclient.policies.breaker import Admission, Breaker
     from cosyclient.policies.bulkhead import Bulkhead
     from cosyclient.policies.ratelimit import RateLimiter, Reservation
@@ -21,6 +23,8 @@ _WINDOW: Final = 10.0
 """Seconds over which the ledger measures the rate."""
 _SMOOTHING: Final = 0.1
 """Weight of the newest latency in the ledger's moving average."""
+_OVERLOADED: Final = frozenset({503, 504, 529})
+"""Statuses by which a service says that it has more to do than it can."""
 
 
 class Ledger:
@@ -69,7 +73,7 @@ class Ledger:
 class Grant:
     """Hold the right to send one request; exactly one of `settle` and `cancel` gives it back."""
 
-    __slots__ = ("_admission", "_reservation", "_settled", "_started", "endpoint")
+    __slots__ = ("_admission", "_passage", "_reservation", "_settled", "_started", "endpoint", "patience")
 
     def __init__(self, endpoint: Endpoint, reservation: Reservation, admission: Admission) -> None:
         self.endpoint = endpoint
@@ -77,11 +81,18 @@ class Grant:
         self._admission = admission
         self._settled = False
         self._started = 0.0
+        self._passage: Passage | None = None
+        self.patience = 0.0
+        """Seconds that every read of the reply should be given at least."""
 
-    def start(self, now: float, *, retry: bool) -> None:
-        """Note that the request leaves now."""
+    def start(self, now: float, *, retry: bool, seconds: float) -> None:
+        """Note that a request for so many *seconds* of audio leaves now."""
         self._started = now
-        self.endpoint.ledger.sent(now, retry=retry)
+        endpoint = self.endpoint
+        endpoint.ledger.sent(now, retry=retry)
+        if endpoint.adaptive is not None:
+            self.patience = endpoint.adaptive.prospect(now).patience
+            self._passage = endpoint.adaptive.leave(seconds, now)
 
     def settle(self, error: CosyError | None, now: float) -> None:
         """Report how the attempt ended: the breaker, the limiter and the ledger each take what concerns them."""
@@ -91,6 +102,8 @@ class Grant:
         endpoint = self.endpoint
         try:
             endpoint.ledger.answered(now - self._started, error)
+            if self._passage is not None:
+                endpoint.adapt(self._passage, error, now)
             if error is None:
                 self._admission.success(now)
             elif error.endpoint_fault:
@@ -127,6 +140,7 @@ class Endpoint:
         limiter: RateLimiter,
         bulkhead: Bulkhead,
         breaker: Breaker,
+        adaptive: AdaptiveLimit | None = None,
         clock: Clock,
         events: Events,
         max_hold: float,
@@ -136,6 +150,7 @@ class Endpoint:
         self.limiter = limiter
         self.bulkhead = bulkhead
         self.breaker = breaker
+        self.adaptive = adaptive
         self.ledger = Ledger()
         self._clock = clock
         self._events = events
@@ -159,6 +174,25 @@ class Endpoint:
             self.bulkhead.release()
             raise
         return Grant(self, reservation, admission)
+
+    def prospect(self) -> Prospect:
+        """Return what an attempt may expect now."""
+        return NOTHING_KNOWN if self.adaptive is None else self.adaptive.prospect(self._clock.now())
+
+    def adapt(self, passage: Passage, error: CosyError | None, now: float) -> None:
+        """Let the number of attempts in flight follow what became of one."""
+        adaptive = self.adaptive
+        assert adaptive is not None  # noqa: S101 - it issued the passage
+        if error is None:
+            moved = adaptive.arrived(passage, now)
+        elif error.throttled or isinstance(error, AttemptTimeout) or _overloaded(error):
+            moved = adaptive.congested(passage, now)
+        else:
+            moved = adaptive.lost(passage, now)
+        if self.bulkhead.limit != adaptive.limit:
+            self.bulkhead.resize(adaptive.limit)
+        if moved is not None:
+            self._events.emit(LimitChanged(endpoint=self.name, old=moved[0], new=moved[1]))
 
     def throttle(self, error: CosyError, now: float) -> None:
         """Slow down as the service asked."""
@@ -190,3 +224,7 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.breaker!r} {self.limiter!r} {self.bulkhead!r}>"
+
+
+def _overloaded(error: CosyError) -> bool:
+    return isinstance(error, ServiceError) and error.status in _OVERLOADED

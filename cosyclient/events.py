@@ -84,11 +84,20 @@ class RateChanged(Event):
     hold: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitChanged(Event):
+    """Tell that the number of attempts that may be in flight has moved by half or more since it was last told."""
+
+    old: int
+    new: int
+
+
 Listener: TypeAlias = Callable[[Event], None]
 
 _LEVELS: dict[type[Event], int] = {
     BreakerChanged: logging.WARNING,
     RateChanged: logging.INFO,
+    LimitChanged: logging.INFO,
     RetryScheduled: logging.INFO,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
@@ -63,15 +64,32 @@ class FakeClock:
 
 
 class InlineExecutor(Executor):
-    """Run each task in the submitting thread, so that a test sees one order of events."""
+    """Run each task in the submitting thread, so that a test sees one order of events.
+
+    A task submitted by a running one waits for that one's end: inside it, it could wait for what the other holds.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.local()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run *fn* now and return its finished future."""
+        """Run *fn*, and what it submits, and return its finished future."""
         future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - a future carries whatever was raised
-            future.set_exception(error)
+        waiting: deque[Callable[[], None]] | None = getattr(self._thread, "waiting", None)
+
+        def run() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - a future carries whatever was raised
+                future.set_exception(error)
+
+        if waiting is not None:
+            waiting.append(run)
+            return future
+        waiting = self._thread.waiting = deque([run])
+        while waiting:
+            waiting.popleft()()
+        self._thread.waiting = None
         return future
 
 

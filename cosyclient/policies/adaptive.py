@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cosyclient.baseline import Baseline
+from cosyclient.batch import NOTHING_KNOWN, Prospect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ _LONE: Final = 0.25
 """Weight of an attempt that had the service to itself."""
 _MEAN, _DEVIATION = 1 / 8, 1 / 4
 """Weights of the newest wait in its smoothed mean and deviation (Jacobson 1988, as TCP times its retransmissions)."""
+_STALE: Final = 1.0
 _OUTLIERS: Final = 0.1
 """Share of a window's longest waits that count as the longest of the others."""
 
@@ -74,6 +76,7 @@ class AdaptiveLimit:
         self._patience = _PATIENCE
         self._wait = self._deviation = 0.0
         self._answered_at = -math.inf
+        self._told = self.limit
 
     @property
     def limit(self) -> int:
@@ -86,13 +89,14 @@ class AdaptiveLimit:
             self._in_flight += 1
             return Passage(seconds, now, self._in_flight, self._in_flight >= self.limit, self._window)
 
-    def arrived(self, passage: Passage, now: float) -> None:
+    def arrived(self, passage: Passage, now: float) -> tuple[int, int] | None:
         """Learn from an attempt that was answered in full."""
         with self._lock:
             self._in_flight -= 1
             self._arrived_locked(passage, now)
+            return self._news_locked()
 
-    def congested(self, passage: Passage, now: float) -> None:
+    def congested(self, passage: Passage, now: float) -> tuple[int, int] | None:
         """Back off from a service that throttled, was overloaded or let an attempt time out; once per event."""
         with self._lock:
             self._in_flight -= 1
@@ -100,28 +104,58 @@ class AdaptiveLimit:
             # Those that left before we slowed down tell of the same event.
             if passage.started > self._cut_at:
                 self._cut_at = now
+                self._tried = None
                 self._move_locked(self._limit * self._config.backoff)
+            return self._news_locked()
 
-    def lost(self, passage: Passage, now: float) -> None:
+    def lost(self, passage: Passage, now: float) -> tuple[int, int] | None:
         """End an attempt that tells little: broken off by us, or failed for another reason.
 
         One that had taken longer than expected by then still shows how slow the service is, at least.
         """
         with self._lock:
             self._in_flight -= 1
-            taken = now - passage.started
-            if self._baseline.known and taken > self._baseline.expect(passage.seconds) + self._wait:
-                self._arrived_locked(passage, now)
+            if self._baseline.known:
+                taken = now - passage.started
+                usual = self._baseline.expect(passage.seconds) + self._wait
+                if taken > usual:
+                    self._arrived_locked(passage, now)
+                elif taken > usual - self._config.margin * self._deviation:
+                    # It was about to end, and did not: what is usual is more than was thought.
+                    self._waited_locked(self._wait + self._deviation)
+            return self._news_locked()
+
+    def prospect(self, now: float) -> Prospect:
+        """Return what an attempt may expect now; nothing once the last answer is so old that another try is due."""
+        config, baseline = self._config, self._baseline
+        with self._lock:
+            if not baseline.known:
+                return NOTHING_KNOWN
+            audio = config.batch_time / baseline.per_second if baseline.per_second else math.inf
+            usual = self._wait + max(baseline.usual, baseline.expect(audio) if audio < math.inf else 0.0)
+            give = config.margin * self._deviation
+            if now - self._answered_at > max(_STALE, 2 * usual):
+                return Prospect(audio=audio)
+            return Prospect(
+                audio=audio, least=max(0.0, baseline.fixed + self._wait - give), ample=usual + give, patience=4 * usual
+            )
+
+    def _news_locked(self) -> tuple[int, int] | None:
+        """Return the old and the new limit if it is half as much again as was last told, or two thirds."""
+        old, new = self._told, self.limit
+        if new * 2 < old * 3 and new * 3 > old * 2:
+            return None
+        self._told = new
+        return old, new
 
     def _arrived_locked(self, passage: Passage, now: float) -> None:
         seconds, taken = passage.seconds, now - passage.started
         baseline = self._baseline
         if baseline.known:
             if passage.ahead == 1:
-                baseline.approach(seconds, taken, _LONE)
-            wait = taken - baseline.expect(seconds)
-            self._deviation += _DEVIATION * (abs(wait - self._wait) - self._deviation)
-            self._wait = max(0.0, self._wait + _MEAN * (wait - self._wait))
+                # A straggler counts, but not as what it is.
+                baseline.scale(1 + _LONE * min(1.0, taken / baseline.expect(seconds) - 1))
+            self._waited_locked(taken - baseline.expect(seconds))
             self._answered_at = now
         if passage.window != self._window:
             return
@@ -130,6 +164,10 @@ class AdaptiveLimit:
         self._filled |= passage.filled
         if len(self._samples) >= max(min(self._config.window, 2 * self._limit), self._limit / 2):
             self._decide_locked(now)
+
+    def _waited_locked(self, wait: float) -> None:
+        self._deviation += _DEVIATION * (abs(wait - self._wait) - self._deviation)
+        self._wait = max(0.0, self._wait + _MEAN * (wait - self._wait))
 
     def _decide_locked(self, now: float) -> None:
         baseline = self._baseline
@@ -142,9 +180,9 @@ class AdaptiveLimit:
             self._conclude_locked(tried, reading, len(kept), now)
             return
         if reading.wait + 2 * reading.error < 0:
-            baseline.shift(_FALL * (reading.wait + 2 * reading.error))
+            baseline.scale(1 + _FALL * (reading.wait + 2 * reading.error) / reading.expected)
         elif reading.waiting < self._low:
-            baseline.shift(_RISE * reading.wait)
+            baseline.scale(1 + _RISE * reading.wait / reading.expected)
         baseline.learn(kept)
         self._adjust_locked(reading, now)
 
@@ -164,7 +202,7 @@ class AdaptiveLimit:
             self._move_locked(tried.origin)
         elif reading.slowness <= factor * tried.reading.slowness:
             self._patience = min(2 * self._patience, self._config.recheck)
-            self._baseline.shift(min(0.0, reading.wait))
+            self._baseline.scale(min(1.0, reading.slowness))
             self._adjust_locked(reading, now)
         elif tried.limit == tried.origin and self._limit > 1:
             # Perhaps the service changed meanwhile: once more.
@@ -218,18 +256,18 @@ class AdaptiveLimit:
 class _Reading:
     """Hold what a window says: the mean wait, how far that may be off, and what follows from both."""
 
-    __slots__ = ("_ahead", "_expected", "error", "wait")
+    __slots__ = ("_ahead", "expected", "error", "wait")
 
     def __init__(self, wait: float, error: float, expected: float, ahead: float) -> None:
         self.wait = wait
         self.error = error
-        self._expected = expected
+        self.expected = expected
         self._ahead = ahead
 
     @property
     def slowness(self) -> float:
         """Return how many times as long attempts took as they would have alone."""
-        return 1 + self.wait / self._expected
+        return 1 + self.wait / self.expected
 
     @property
     def waiting(self) -> float:
@@ -239,11 +277,11 @@ class _Reading:
     @property
     def surely_waiting(self) -> float:
         """Return how many waited at least."""
-        return self._ahead * (1 - 1 / max(1.0, self.slowness - self.error / self._expected))
+        return self._ahead * (1 - 1 / max(1.0, self.slowness - self.error / self.expected))
 
     def differs_from(self, other: _Reading, factor: float) -> bool:
         """Return whether this slowness is clearly above or below *factor* times the *other*."""
-        error = math.hypot(self.error / self._expected, factor * other.error / other._expected)
+        error = math.hypot(self.error / self.expected, factor * other.error / other.expected)
         return abs(self.slowness - factor * other.slowness) > _CLEARLY * error
 
 

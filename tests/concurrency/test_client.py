@@ -79,7 +79,8 @@ def test_fifty_calls_run_together_through_the_breaker() -> None:
         together.wait()
         return spoken(request)
 
-    with client(handler, max_batch=1, concurrency=50) as cosy, ThreadPoolExecutor(50) as threads:
+    config = ClientConfig(adaptive=AdaptiveConfig(enabled=False))
+    with client(handler, max_batch=1, concurrency=50, config=config) as cosy, ThreadPoolExecutor(50) as threads:
         speeches = list(threads.map(lambda n: cosy.synthesize(f"text {n}"), range(50)))
         assert [text_in(speech) for speech in speeches] == [f"text {n}" for n in range(50)]
 
@@ -181,7 +182,11 @@ def test_an_attempt_nobody_wants_is_broken_off() -> None:
 
 def test_a_service_that_hangs_opens_the_breaker() -> None:
     """Callers whose deadline passes break the attempt off themselves; it counts as the failure it is."""
-    config = ClientConfig(timeouts=TimeoutConfig(first_byte=0.05, allowance=100.0), pacing=PacingConfig(burst=100))
+    config = ClientConfig(
+        timeouts=TimeoutConfig(first_byte=0.05, allowance=100.0),
+        pacing=PacingConfig(burst=100),
+        adaptive=AdaptiveConfig(enabled=False),
+    )
     with (
         running(engine="tone") as emulator,
         CosyClient(emulator.url, concurrency=20, max_batch=1, timeout=0.5, config=config) as cosy,
