@@ -2,6 +2,7 @@
 
 from cosyclient.client import CosyClient
 from cosyclient.config import (
+    AdaptiveConfig,
     BreakerConfig,
     ClientConfig,
     PacingConfig,
@@ -45,6 +46,7 @@ from cosyclient.stats import ClientStats
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveConfig",
     "Attempt",
     "AttemptTimeout",
     "BadRequest",

@@ -6,13 +6,15 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.batch import NOTHING_KNOWN, Prospect
-from cosyclient.errors import AttemptTimeout, ClientClosed, CosyError, ServiceError
-from cosyclient.events import Events, LimitChanged, RateChanged
+from cosyclient.adaptation import Adaptation
+from cosyclient.errors import ClientClosed, CosyError
+from cosyclient.events import Events, RateChanged
 
 if TYPE_CHECKING:
+    from cosyclient.adaptation import Ticket
+    from cosyclient.batch import Prospect
     from cosyclient.clock import Clock, Deadline
-    from cosyclient.policies.adaptive import AdaptiveLimit, Passage
+    from cosyclient.config import AdaptiveConfig
     from cosyclient.policies.breaker import Admission, Breaker
     from cosyclient.policies.bulkhead import Bulkhead
     from cosyclient.policies.ratelimit import RateLimiter, Reservation
@@ -23,8 +25,6 @@ _WINDOW: Final = 10.0
 """Seconds over which the ledger measures the rate."""
 _SMOOTHING: Final = 0.1
 """Weight of the newest latency in the ledger's moving average."""
-_OVERLOADED: Final = frozenset({503, 504, 529})
-"""Statuses by which a service says that it has more to do than it can."""
 
 
 class Ledger:
@@ -73,7 +73,7 @@ class Ledger:
 class Grant:
     """Hold the right to send one request; exactly one of `settle` and `cancel` gives it back."""
 
-    __slots__ = ("_admission", "_passage", "_reservation", "_settled", "_started", "endpoint", "patience")
+    __slots__ = ("_admission", "_reservation", "_settled", "_started", "_ticket", "endpoint", "patience")
 
     def __init__(self, endpoint: Endpoint, reservation: Reservation, admission: Admission) -> None:
         self.endpoint = endpoint
@@ -81,18 +81,17 @@ class Grant:
         self._admission = admission
         self._settled = False
         self._started = 0.0
-        self._passage: Passage | None = None
+        self._ticket: Ticket | None = None
         self.patience = 0.0
         """Seconds that every read of the reply should be given at least."""
 
     def start(self, now: float, *, retry: bool, seconds: float) -> None:
         """Note that a request for so many *seconds* of audio leaves now."""
-        self._started = now
         endpoint = self.endpoint
+        self._started = now
         endpoint.ledger.sent(now, retry=retry)
-        if endpoint.adaptive is not None:
-            self.patience = endpoint.adaptive.prospect(now).patience
-            self._passage = endpoint.adaptive.leave(seconds, now)
+        self.patience = endpoint.adaptation.prospect(now).patience
+        self._ticket = endpoint.adaptation.start(seconds, now)
 
     def settle(self, error: CosyError | None, now: float) -> None:
         """Report how the attempt ended: the breaker, the limiter and the ledger each take what concerns them."""
@@ -102,8 +101,8 @@ class Grant:
         endpoint = self.endpoint
         try:
             endpoint.ledger.answered(now - self._started, error)
-            if self._passage is not None:
-                endpoint.adapt(self._passage, error, now)
+            if self._ticket is not None:
+                endpoint.adaptation.settle(self._ticket, error, now)
             if error is None:
                 self._admission.success(now)
             elif error.endpoint_fault:
@@ -140,7 +139,7 @@ class Endpoint:
         limiter: RateLimiter,
         bulkhead: Bulkhead,
         breaker: Breaker,
-        adaptive: AdaptiveLimit | None = None,
+        adaptive: AdaptiveConfig,
         clock: Clock,
         events: Events,
         max_hold: float,
@@ -150,7 +149,7 @@ class Endpoint:
         self.limiter = limiter
         self.bulkhead = bulkhead
         self.breaker = breaker
-        self.adaptive = adaptive
+        self.adaptation = Adaptation(adaptive, bulkhead, endpoint=name, events=events)
         self.ledger = Ledger()
         self._clock = clock
         self._events = events
@@ -176,23 +175,8 @@ class Endpoint:
         return Grant(self, reservation, admission)
 
     def prospect(self) -> Prospect:
-        """Return what an attempt may expect now."""
-        return NOTHING_KNOWN if self.adaptive is None else self.adaptive.prospect(self._clock.now())
-
-    def adapt(self, passage: Passage, error: CosyError | None, now: float) -> None:
-        """Let the number of attempts in flight follow what became of one."""
-        adaptive = self.adaptive
-        assert adaptive is not None  # noqa: S101 - it issued the passage
-        if error is None:
-            moved = adaptive.arrived(passage, now)
-        elif error.throttled or isinstance(error, AttemptTimeout) or _overloaded(error):
-            moved = adaptive.congested(passage, now)
-        else:
-            moved = adaptive.lost(passage, now)
-        if self.bulkhead.limit != adaptive.limit:
-            self.bulkhead.resize(adaptive.limit)
-        if moved is not None:
-            self._events.emit(LimitChanged(endpoint=self.name, old=moved[0], new=moved[1]))
+        """Return what an attempt that leaves now may expect."""
+        return self.adaptation.prospect(self._clock.now())
 
     def throttle(self, error: CosyError, now: float) -> None:
         """Slow down as the service asked."""
@@ -224,7 +208,3 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.breaker!r} {self.limiter!r} {self.bulkhead!r}>"
-
-
-def _overloaded(error: CosyError) -> bool:
-    return isinstance(error, ServiceError) and error.status in _OVERLOADED

@@ -26,7 +26,6 @@ from cosyclient.errors import (
 from cosyclient.events import BreakerChanged, Events, UtteranceFinished
 from cosyclient.expiry import Expiry
 from cosyclient.models import Speech, Utterance, VoiceSettings
-from cosyclient.policies.adaptive import AdaptiveLimit
 from cosyclient.policies.breaker import Breaker
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
@@ -74,14 +73,12 @@ class House:
         self._protocol = protocol
         self._budget = RetryBudget(rest.retry)
         self._places = Bulkhead(settings.max_pending, clock, name="queue", full=QueueFull)
-        adaptive = AdaptiveLimit(rest.adaptive, most=sizing.permits) if rest.adaptive.enabled else None
-        permits = sizing.permits if adaptive is None else adaptive.limit
         self._endpoint = Endpoint(
             settings.base_url,
             make_transport(settings, clock),
             limiter=RateLimiter(rate=settings.requests_per_second, burst=rest.pacing.burst),
-            bulkhead=Bulkhead(permits, clock, name="in flight", full=BulkheadFull),
-            adaptive=adaptive,
+            bulkhead=Bulkhead(sizing.permits, clock, name="in flight", full=BulkheadFull),
+            adaptive=rest.adaptive,
             breaker=Breaker(
                 rest.breaker,
                 name=settings.base_url,

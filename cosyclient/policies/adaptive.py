@@ -12,7 +12,6 @@ import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cosyclient.baseline import Baseline
-from cosyclient.batch import NOTHING_KNOWN, Prospect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +26,6 @@ _CLEARLY: Final = 1.5
 _ENOUGH: Final = 30
 _LONE: Final = 0.25
 """Weight of an attempt that had the service to itself."""
-_MEAN, _DEVIATION = 1 / 8, 1 / 4
-"""Weights of the newest wait in its smoothed mean and deviation (Jacobson 1988, as TCP times its retransmissions)."""
-_STALE: Final = 1.0
 _OUTLIERS: Final = 0.1
 """Share of a window's longest waits that count as the longest of the others."""
 
@@ -74,8 +70,6 @@ class AdaptiveLimit:
         self._tried: _Trial | None = None
         self._confirmed_at = -math.inf
         self._patience = _PATIENCE
-        self._wait = self._deviation = 0.0
-        self._answered_at = -math.inf
         self._told = self.limit
 
     @property
@@ -84,19 +78,22 @@ class AdaptiveLimit:
         return max(1, int(self._limit))
 
     def leave(self, seconds: float, now: float) -> Passage:
-        """Note that an attempt at *seconds* of audio leaves; exactly one of the three below ends it."""
+        """Note that an attempt at *seconds* of audio leaves; exactly one of the three below ends it.
+
+        They return the old and the new limit when it has moved by half or more since that was last told.
+        """
         with self._lock:
             self._in_flight += 1
             return Passage(seconds, now, self._in_flight, self._in_flight >= self.limit, self._window)
 
-    def arrived(self, passage: Passage, now: float) -> tuple[int, int] | None:
+    def arrive(self, passage: Passage, now: float) -> tuple[int, int] | None:
         """Learn from an attempt that was answered in full."""
         with self._lock:
             self._in_flight -= 1
             self._arrived_locked(passage, now)
             return self._news_locked()
 
-    def congested(self, passage: Passage, now: float) -> tuple[int, int] | None:
+    def congest(self, passage: Passage, now: float) -> tuple[int, int] | None:
         """Back off from a service that throttled, was overloaded or let an attempt time out; once per event."""
         with self._lock:
             self._in_flight -= 1
@@ -108,37 +105,16 @@ class AdaptiveLimit:
                 self._move_locked(self._limit * self._config.backoff)
             return self._news_locked()
 
-    def lost(self, passage: Passage, now: float) -> tuple[int, int] | None:
+    def lose(self, passage: Passage, now: float) -> tuple[int, int] | None:
         """End an attempt that tells little: broken off by us, or failed for another reason.
 
         One that had taken longer than expected by then still shows how slow the service is, at least.
         """
         with self._lock:
             self._in_flight -= 1
-            if self._baseline.known:
-                taken = now - passage.started
-                usual = self._baseline.expect(passage.seconds) + self._wait
-                if taken > usual:
-                    self._arrived_locked(passage, now)
-                elif taken > usual - self._config.margin * self._deviation:
-                    # It was about to end, and did not: what is usual is more than was thought.
-                    self._waited_locked(self._wait + self._deviation)
+            if self._baseline.known and now - passage.started > self._baseline.expect(passage.seconds):
+                self._arrived_locked(passage, now)
             return self._news_locked()
-
-    def prospect(self, now: float) -> Prospect:
-        """Return what an attempt may expect now; nothing once the last answer is so old that another try is due."""
-        config, baseline = self._config, self._baseline
-        with self._lock:
-            if not baseline.known:
-                return NOTHING_KNOWN
-            audio = config.batch_time / baseline.per_second if baseline.per_second else math.inf
-            usual = self._wait + max(baseline.usual, baseline.expect(audio) if audio < math.inf else 0.0)
-            give = config.margin * self._deviation
-            if now - self._answered_at > max(_STALE, 2 * usual):
-                return Prospect(audio=audio)
-            return Prospect(
-                audio=audio, least=max(0.0, baseline.fixed + self._wait - give), ample=usual + give, patience=4 * usual
-            )
 
     def _news_locked(self) -> tuple[int, int] | None:
         """Return the old and the new limit if it is half as much again as was last told, or two thirds."""
@@ -150,13 +126,9 @@ class AdaptiveLimit:
 
     def _arrived_locked(self, passage: Passage, now: float) -> None:
         seconds, taken = passage.seconds, now - passage.started
-        baseline = self._baseline
-        if baseline.known:
-            if passage.ahead == 1:
-                # A straggler counts, but not as what it is.
-                baseline.scale(1 + _LONE * min(1.0, taken / baseline.expect(seconds) - 1))
-            self._waited_locked(taken - baseline.expect(seconds))
-            self._answered_at = now
+        if self._baseline.known and passage.ahead == 1:
+            # A straggler counts, but not as what it is.
+            self._baseline.scale(1 + _LONE * min(1.0, taken / self._baseline.expect(seconds) - 1))
         if passage.window != self._window:
             return
         self._samples.append((seconds, taken))
@@ -164,10 +136,6 @@ class AdaptiveLimit:
         self._filled |= passage.filled
         if len(self._samples) >= max(min(self._config.window, 2 * self._limit), self._limit / 2):
             self._decide_locked(now)
-
-    def _waited_locked(self, wait: float) -> None:
-        self._deviation += _DEVIATION * (abs(wait - self._wait) - self._deviation)
-        self._wait = max(0.0, self._wait + _MEAN * (wait - self._wait))
 
     def _decide_locked(self, now: float) -> None:
         baseline = self._baseline
@@ -247,16 +215,13 @@ class AdaptiveLimit:
         self._filled = False
 
     def __repr__(self) -> str:
-        return (
-            f"<AdaptiveLimit {self._in_flight} of {self.limit} (1 to {self._most}), wait {self._wait:.3f} s,"
-            f" {self._baseline!r}>"
-        )
+        return f"<AdaptiveLimit {self._in_flight} of {self.limit} (1 to {self._most}), {self._baseline!r}>"
 
 
 class _Reading:
     """Hold what a window says: the mean wait, how far that may be off, and what follows from both."""
 
-    __slots__ = ("_ahead", "expected", "error", "wait")
+    __slots__ = ("_ahead", "error", "expected", "wait")
 
     def __init__(self, wait: float, error: float, expected: float, ahead: float) -> None:
         self.wait = wait

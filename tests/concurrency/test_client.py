@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from cosyclient import (
+    AdaptiveConfig,
     BreakerConfig,
     CircuitOpen,
     ClientClosed,

@@ -1,0 +1,131 @@
+"""What an attempt will take that leaves now: from the audio in flight, and the pace at which audio comes back."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.batch import NOTHING_KNOWN, Prospect
+
+if TYPE_CHECKING:
+    from cosyclient.config import AdaptiveConfig
+
+_MEAN, _DEVIATION = 1 / 4, 1 / 4
+"""Weights of the newest latency in the smoothed one, and of what it was beyond its forecast in the deviation."""
+_SPAN: Final = 3.0
+"""Latencies over which the throughput is measured, and after which an estimate is too old to refuse a text by."""
+_SHORTEST: Final = 1.0
+"""Seconds that span lasts at least."""
+_PATIENCE: Final = 4.0
+"""Latencies that a read is given at least: a long queue is no reason to ask again."""
+
+
+class Departure:
+    """Note what was forecast for an attempt when it left; given back when it has ended."""
+
+    __slots__ = ("forecast", "seconds", "started")
+
+    def __init__(self, seconds: float, started: float, forecast: float) -> None:
+        self.seconds = seconds
+        self.started = started
+        self.forecast = forecast
+
+
+class Forecast:
+    """Know an endpoint's pace; safe to share between threads, a pure function of what it is told when.
+
+    By Little's Law an attempt takes the audio in flight over the audio per second that comes back, whatever the
+    service does inside. That holds for a busy one; before, it is too long, which nobody is refused by.
+    """
+
+    def __init__(self, config: AdaptiveConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        # Guarded by _lock, like all below.
+        self._in_flight = 0
+        self._audio = 0.0
+        # Audio seconds that came back, and the time anything was in flight, both fading with age.
+        self._returned = self._busy = 0.0
+        self._looked_at = 0.0
+        self._latency = self._deviation = 0.0
+        self._answered_at = -math.inf
+
+    @property
+    def throughput(self) -> float:
+        """Return the audio seconds a second that come back while anything is in flight."""
+        return self._returned / self._busy if self._busy else 0.0
+
+    def leave(self, seconds: float, now: float) -> Departure:
+        """Note that an attempt at *seconds* of audio leaves; `arrive` or `lose` ends it."""
+        with self._lock:
+            self._pass_locked(now)
+            self._in_flight += 1
+            self._audio += seconds
+            return Departure(seconds, now, self._takes_locked())
+
+    def arrive(self, departure: Departure, now: float) -> None:
+        """Learn from an attempt that was answered in full."""
+        with self._lock:
+            self._end_locked(departure, now)
+            self._returned += departure.seconds
+            self._learn_locked(departure, now - departure.started)
+            self._answered_at = now
+
+    def lose(self, departure: Departure, now: float) -> None:
+        """Learn what there is to learn from an attempt that was broken off or failed: it takes longer than that."""
+        with self._lock:
+            self._end_locked(departure, now)
+            if now - departure.started > self._latency:
+                self._learn_locked(departure, now - departure.started + self._deviation)
+
+    def prospect(self, now: float) -> Prospect:
+        """Return what an attempt that leaves now may expect; a text is refused by fresh knowledge only."""
+        config = self._config
+        with self._lock:
+            latency, throughput = self._latency, self.throughput
+            if not latency or not throughput:
+                return NOTHING_KNOWN
+            # A service that takes long is busy, and what comes back is what it can do.
+            audio = config.batch_time * throughput if latency > config.batch_time else math.inf
+            if now - self._answered_at > max(_SHORTEST, _SPAN * latency):
+                return Prospect(audio=audio)
+            give = config.margin * self._deviation
+            batch = min(audio, latency * throughput)
+            return Prospect(
+                audio=audio,
+                least=max(0.0, latency - give),
+                ample=(self._audio + batch) / throughput + give,
+                patience=_PATIENCE * latency,
+            )
+
+    def _takes_locked(self) -> float:
+        throughput = self.throughput
+        return self._audio / throughput if throughput else 0.0
+
+    def _pass_locked(self, now: float) -> None:
+        """Let the time since the last look fade what is older, and count it if anything was in flight."""
+        elapsed = now - self._looked_at if self._in_flight else 0.0
+        fade = math.exp(-elapsed / max(_SHORTEST, _SPAN * self._latency))
+        self._returned *= fade
+        self._busy = self._busy * fade + elapsed
+        self._looked_at = now
+
+    def _end_locked(self, departure: Departure, now: float) -> None:
+        self._pass_locked(now)
+        self._in_flight -= 1
+        self._audio -= departure.seconds
+
+    def _learn_locked(self, departure: Departure, latency: float) -> None:
+        if not self._latency:
+            self._latency = latency
+            return
+        self._latency += _MEAN * (latency - self._latency)
+        if departure.forecast:
+            self._deviation += _DEVIATION * (max(0.0, latency - departure.forecast) - self._deviation)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Forecast {self._latency:.3f} s ± {self._deviation:.3f} s, {self._audio:.0f} s of audio in flight,"
+            f" {self.throughput:.0f} a second>"
+        )
