@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FALL, _RISE = 0.25, 0.01
 """Weights of a window that was quicker, or slower, than expected."""
 _PATIENCE: Final = 5.0
-_TRIED: Final = 0.8
+_TRIED, _GROWN = 0.8, 1.25
 _CLEARLY: Final = 1.5
 _ENOUGH: Final = 30
 _LONE: Final = 0.25
@@ -68,6 +68,7 @@ class AdaptiveLimit:
         self._cut_at = -math.inf
         # The experiment under way: the limit and the slowness it began with.
         self._tried: _Trial | None = None
+        self._grown: _Trial | None = None
         self._confirmed_at = -math.inf
         self._patience = _PATIENCE
         self._told = self.limit
@@ -101,7 +102,7 @@ class AdaptiveLimit:
             # Those that left before we slowed down tell of the same event.
             if passage.started > self._cut_at:
                 self._cut_at = now
-                self._tried = None
+                self._tried = self._grown = None
                 self._move_locked(self._limit * self._config.backoff)
             return self._news_locked()
 
@@ -142,15 +143,15 @@ class AdaptiveLimit:
         if not baseline.known:
             baseline.learn(self._samples)
         kept = _without_stragglers(self._samples, baseline)
-        reading = _read(kept, baseline, self._ahead / len(self._samples))
+        reading = _Reading(kept, baseline, self._ahead / len(self._samples))
         tried = self._tried
         if tried is not None and self._limit <= max(1.0, _TRIED * tried.limit):
             self._conclude_locked(tried, reading, len(kept), now)
             return
-        if reading.wait + 2 * reading.error < 0:
-            baseline.scale(1 + _FALL * (reading.wait + 2 * reading.error) / reading.expected)
+        if reading.slowness + 2 * reading.error < 1:
+            baseline.scale(1 - _FALL * (1 - reading.slowness - 2 * reading.error))
         elif reading.waiting < self._low:
-            baseline.scale(1 + _RISE * reading.wait / reading.expected)
+            baseline.scale(1 + _RISE * (reading.slowness - 1))
         baseline.learn(kept)
         self._adjust_locked(reading, now)
 
@@ -184,23 +185,43 @@ class AdaptiveLimit:
 
     def _adjust_locked(self, reading: _Reading, now: float) -> None:
         config, limit = self._config, self._limit
-        # At first, in doubt, on; later a limit is left only for a better one.
-        if (reading.surely_waiting if self._slow_start else reading.waiting) < self._low:
+        if reading.waiting < self._low:
             self._tried = None
             self._confirmed_at = now
-            step = limit if self._slow_start else max(1.0, limit * config.step)
-            self._move_locked(limit + step if self._filled else limit)
+            grown = self._grown
+            if grown is not None and limit >= _GROWN * grown.limit:
+                factor = 1 + 0.5 * (limit / grown.limit - 1)
+                if reading.differs_from(grown.reading, factor):
+                    self._grown = None
+                    if reading.slowness > factor * grown.reading.slowness:
+                        self._return_locked(grown, reading)
+                        return
+            if not self._filled:
+                self._move_locked(limit)
+                return
+            self._grown = self._grown or _Trial(limit, limit, reading, False)
+            self._move_locked(limit + (limit if self._slow_start else max(1.0, limit * config.step)))
             return
         self._slow_start = False
         if reading.surely_waiting > 2 * self._low:
+            self._grown = None
             self._tried = self._tried or _Trial(limit, limit, reading, False)
             self._move_locked(max(limit * config.shrink, limit - reading.waiting + self._low))
         elif self._filled and now - self._confirmed_at > self._patience:
+            self._grown = None
             self._tried = _Trial(limit, limit, reading, True)
             self._move_locked(limit * config.shrink)
         else:
             self._tried = None
             self._move_locked(limit)
+
+    def _return_locked(self, grown: _Trial, reading: _Reading) -> None:
+        """Go back to a limit above which there was only more waiting, which the baseline took for the service."""
+        self._slow_start = False
+        waiting = min(2 * self._low, 0.5 * self._limit)
+        self._baseline.scale(reading.slowness * (1 - waiting / self._limit))
+        self._patience = _PATIENCE
+        self._move_locked(grown.limit)
 
     @property
     def _low(self) -> float:
@@ -219,20 +240,34 @@ class AdaptiveLimit:
 
 
 class _Reading:
-    """Hold what a window says: the mean wait, how far that may be off, and what follows from both."""
+    """Hold what a window says: how long attempts took, how far their mean may be off, and what follows from both."""
 
-    __slots__ = ("_ahead", "error", "expected", "wait")
+    __slots__ = ("_ahead", "_baseline", "_error", "_latency", "_seconds")
 
-    def __init__(self, wait: float, error: float, expected: float, ahead: float) -> None:
-        self.wait = wait
-        self.error = error
-        self.expected = expected
+    def __init__(self, samples: Sequence[tuple[float, float]], baseline: Baseline, ahead: float) -> None:
+        count = len(samples)
+        self._baseline = baseline
         self._ahead = ahead
+        self._seconds = math.fsum(seconds for seconds, _ in samples) / count
+        self._latency = math.fsum(taken for _, taken in samples) / count
+        wait = self._latency - self.expected
+        squares = math.fsum((taken - baseline.expect(seconds) - wait) ** 2 for seconds, taken in samples)
+        self._error = math.sqrt(squares) / count
+
+    @property
+    def expected(self) -> float:
+        """Return how long such attempts take alone, as far as is known by now."""
+        return self._baseline.expect(self._seconds)
 
     @property
     def slowness(self) -> float:
-        """Return how many times as long attempts took as they would have alone."""
-        return 1 + self.wait / self.expected
+        """Return how many times as long as that they took."""
+        return self._latency / self.expected
+
+    @property
+    def error(self) -> float:
+        """Return the slowness's standard error."""
+        return self._error / self.expected
 
     @property
     def waiting(self) -> float:
@@ -242,12 +277,11 @@ class _Reading:
     @property
     def surely_waiting(self) -> float:
         """Return how many waited at least."""
-        return self._ahead * (1 - 1 / max(1.0, self.slowness - self.error / self.expected))
+        return self._ahead * (1 - 1 / max(1.0, self.slowness - self.error))
 
     def differs_from(self, other: _Reading, factor: float) -> bool:
         """Return whether this slowness is clearly above or below *factor* times the *other*."""
-        error = math.hypot(self.error / self.expected, factor * other.error / other.expected)
-        return abs(self.slowness - factor * other.slowness) > _CLEARLY * error
+        return abs(self.slowness - factor * other.slowness) > _CLEARLY * math.hypot(self.error, factor * other.error)
 
 
 class _Trial(NamedTuple):
@@ -257,14 +291,6 @@ class _Trial(NamedTuple):
     limit: float
     reading: _Reading
     recheck: bool
-
-
-def _read(samples: Sequence[tuple[float, float]], baseline: Baseline, ahead: float) -> _Reading:
-    count = len(samples)
-    waits = [taken - baseline.expect(seconds) for seconds, taken in samples]
-    wait = math.fsum(waits) / count
-    error = math.sqrt(math.fsum((each - wait) ** 2 for each in waits)) / count
-    return _Reading(wait, error, math.fsum(baseline.expect(seconds) for seconds, _ in samples) / count, ahead)
 
 
 def _without_stragglers(samples: Sequence[tuple[float, float]], baseline: Baseline) -> list[tuple[float, float]]:
