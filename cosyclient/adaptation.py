@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cosyclient.batch import NOTHING_KNOWN, Prospect
-from cosyclient.errors import AttemptTimeout, CosyError, ServiceError
+from cosyclient.errors import AttemptTimeout, CosyError, DeadlineExceeded, Rejected, ServiceError
 from cosyclient.events import Events, LimitChanged
 from cosyclient.policies.adaptive import AdaptiveLimit, Passage
 from cosyclient.policies.forecast import Departure, Forecast
@@ -39,7 +39,7 @@ class Adaptation:
 
     def prospect(self, now: float) -> Prospect:
         """Return what an attempt that leaves now may expect."""
-        return NOTHING_KNOWN if self._limit is None else self._forecast.prospect(now)
+        return NOTHING_KNOWN if self._limit is None else self._forecast.prospect(now, granted=self._bulkhead.in_use)
 
     def start(self, seconds: float, now: float) -> Ticket | None:
         """Note that an attempt at *seconds* of audio leaves."""
@@ -47,15 +47,16 @@ class Adaptation:
             return None
         return Ticket(self._limit.leave(seconds, now), self._forecast.leave(seconds, now))
 
-    def settle(self, ticket: Ticket, error: CosyError | None, now: float) -> None:
-        """Learn from how it ended."""
+    def settle(self, ticket: Ticket, error: CosyError | None, now: float, *, returned: float) -> None:
+        """Learn from how it ended, with *returned* seconds of its audio there."""
         limit = self._limit
         assert limit is not None  # noqa: S101 - it issued the ticket
         if error is None:
             self._forecast.arrive(ticket.departure, now)
             moved = limit.arrive(ticket.passage, now)
         else:
-            self._forecast.lose(ticket.departure, now)
+            abandoned = isinstance(error, (DeadlineExceeded, Rejected, AttemptTimeout))
+            self._forecast.lose(ticket.departure, returned, now, abandoned=abandoned)
             back_off = limit.congest if _congested(error) else limit.lose
             moved = back_off(ticket.passage, now)
         # Two threads may get here in the wrong order: the next one puts it right.

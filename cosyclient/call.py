@@ -143,7 +143,8 @@ class Call:
             self._exchange(this, grant, self._request, utterances, expected, deadline)
         except CosyError as error:
             this.error = self._explained(error, clock.now() - this.started, deadline)
-        grant.settle(this.error, clock.now())
+        missing = math.fsum(flight.utterance.expected_seconds for flight in this.unanswered.values())
+        grant.settle(this.error, clock.now(), returned=expected - missing)
         self._grant = None
         self._record(this)
         self._sort_out(this, deadline)

@@ -93,8 +93,11 @@ class Grant:
         self.patience = endpoint.adaptation.prospect(now).patience
         self._ticket = endpoint.adaptation.start(seconds, now)
 
-    def settle(self, error: CosyError | None, now: float) -> None:
-        """Report how the attempt ended: the breaker, the limiter and the ledger each take what concerns them."""
+    def settle(self, error: CosyError | None, now: float, *, returned: float = 0.0) -> None:
+        """Report how the attempt ended: the policies and the ledger each take what concerns them.
+
+        *returned* is how many of the seconds of audio asked for had come by then.
+        """
         if self._settled:
             return
         self._settled = True
@@ -102,7 +105,7 @@ class Grant:
         try:
             endpoint.ledger.answered(now - self._started, error)
             if self._ticket is not None:
-                endpoint.adaptation.settle(self._ticket, error, now)
+                endpoint.adaptation.settle(self._ticket, error, now, returned=returned)
             if error is None:
                 self._admission.success(now)
             elif error.endpoint_fault:

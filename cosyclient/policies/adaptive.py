@@ -185,7 +185,8 @@ class AdaptiveLimit:
 
     def _adjust_locked(self, reading: _Reading, now: float) -> None:
         config, limit = self._config, self._limit
-        if reading.waiting < self._low:
+        # At first, in doubt, on; later the limit is left only for a better one.
+        if (reading.surely_waiting if self._slow_start else reading.waiting) < self._low:
             self._tried = None
             self._confirmed_at = now
             grown = self._grown

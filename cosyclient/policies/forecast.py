@@ -17,6 +17,8 @@ _SPAN: Final = 3.0
 """Latencies over which the throughput is measured, and after which an estimate is too old to refuse a text by."""
 _SHORTEST: Final = 1.0
 """Seconds that span lasts at least."""
+_LEAST_MARGIN: Final = 0.1
+"""Share of the forecast that a text must have left beyond it, however exact forecasts have been."""
 _PATIENCE: Final = 4.0
 """Latencies that a read is given at least: a long queue is no reason to ask again."""
 
@@ -47,6 +49,7 @@ class Forecast:
         self._audio = 0.0
         # Audio seconds that came back, and the time anything was in flight, both fading with age.
         self._returned = self._busy = 0.0
+        self._abandoned = 0.0
         self._looked_at = 0.0
         self._latency = self._deviation = 0.0
         self._answered_at = -math.inf
@@ -67,52 +70,68 @@ class Forecast:
     def arrive(self, departure: Departure, now: float) -> None:
         """Learn from an attempt that was answered in full."""
         with self._lock:
-            self._end_locked(departure, now)
-            self._returned += departure.seconds
+            self._end_locked(departure, departure.seconds, now)
             self._learn_locked(departure, now - departure.started)
             self._answered_at = now
 
-    def lose(self, departure: Departure, now: float) -> None:
-        """Learn what there is to learn from an attempt that was broken off or failed: it takes longer than that."""
+    def lose(self, departure: Departure, returned: float, now: float, *, abandoned: bool) -> None:
+        """Learn from an attempt that failed with *returned* seconds of its audio there: it takes longer than that.
+
+        The rest of one that we *abandoned* still keeps the service busy: it does not know that nobody waits.
+        """
         with self._lock:
-            self._end_locked(departure, now)
+            self._end_locked(departure, returned, now)
+            if abandoned:
+                self._abandoned += departure.seconds - returned
             if now - departure.started > self._latency:
                 self._learn_locked(departure, now - departure.started + self._deviation)
 
-    def prospect(self, now: float) -> Prospect:
-        """Return what an attempt that leaves now may expect; a text is refused by fresh knowledge only."""
+    def prospect(self, now: float, *, granted: int = 1) -> Prospect:
+        """Return what an attempt that leaves now may expect; a text is refused by fresh knowledge only.
+
+        *granted* counts those that hold the right to be in flight, itself and those that leave at the same moment
+        included.
+        """
         config = self._config
         with self._lock:
+            self._pass_locked(now)
             latency, throughput = self._latency, self.throughput
             if not latency or not throughput:
                 return NOTHING_KNOWN
-            # A service that takes long is busy, and what comes back is what it can do.
-            audio = config.batch_time * throughput if latency > config.batch_time else math.inf
+            audio, leaving = math.inf, 1
+            if latency > config.batch_time:
+                # A service that takes long is busy, and what comes back is what it can do.
+                audio = config.batch_time * throughput
+                leaving = max(1, granted - self._in_flight)
             if now - self._answered_at > max(_SHORTEST, _SPAN * latency):
                 return Prospect(audio=audio)
             give = config.margin * self._deviation
-            batch = min(audio, latency * throughput)
+            takes = (self._audio + self._abandoned + leaving * min(audio, latency * throughput)) / throughput
             return Prospect(
                 audio=audio,
                 least=max(0.0, latency - give),
-                ample=(self._audio + batch) / throughput + give,
+                ample=takes + max(give, _LEAST_MARGIN * takes),
                 patience=_PATIENCE * latency,
             )
 
     def _takes_locked(self) -> float:
         throughput = self.throughput
-        return self._audio / throughput if throughput else 0.0
+        return (self._audio + self._abandoned) / throughput if throughput else 0.0
 
     def _pass_locked(self, now: float) -> None:
         """Let the time since the last look fade what is older, and count it if anything was in flight."""
+        drained = min(self._abandoned, self.throughput * (now - self._looked_at))
+        self._abandoned -= drained
         elapsed = now - self._looked_at if self._in_flight else 0.0
         fade = math.exp(-elapsed / max(_SHORTEST, _SPAN * self._latency))
-        self._returned *= fade
+        # What is rendered for nobody does not come back, but is no less work.
+        self._returned = self._returned * fade + (drained if elapsed else 0.0)
         self._busy = self._busy * fade + elapsed
         self._looked_at = now
 
-    def _end_locked(self, departure: Departure, now: float) -> None:
+    def _end_locked(self, departure: Departure, returned: float, now: float) -> None:
         self._pass_locked(now)
+        self._returned += returned
         self._in_flight -= 1
         self._audio -= departure.seconds
 
