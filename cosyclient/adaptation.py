@@ -56,8 +56,8 @@ class Adaptation:
             moved = limit.arrive(ticket.passage, now)
         else:
             abandoned = isinstance(error, (DeadlineExceeded, Rejected, AttemptTimeout))
-            self._forecast.lose(ticket.departure, returned, now, abandoned=abandoned)
-            back_off = limit.congest if _congested(error) else limit.lose
+            stuck = self._forecast.lose(ticket.departure, returned, now, abandoned=abandoned)
+            back_off = limit.collapse if stuck else limit.congest if _congested(error) else limit.lose
             moved = back_off(ticket.passage, now)
         # Two threads may get here in the wrong order: the next one puts it right.
         if self._bulkhead.limit != limit.limit:

@@ -53,13 +53,15 @@ class Prospect:
     """Say what an attempt may expect of its endpoint now, in seconds.
 
     Its audio should not exceed ``audio``. A text with less than ``least`` left cannot make its deadline, one with less
-    than ``ample`` perhaps not. ``patience`` is the least any read should be given.
+    than ``ample`` perhaps not. ``patience`` is the least any read should be given. With ``newest_first`` nothing comes
+    back in time, so whoever has most time left goes first.
     """
 
     audio: float = math.inf
     least: float = 0.0
     ample: float = 0.0
     patience: float = 0.0
+    newest_first: bool = False
 
 
 NOTHING_KNOWN: Final = Prospect()

@@ -168,11 +168,12 @@ class Batcher:
         return wanted
 
     def _fill_locked(self, batch: Batch, queue: OrderedDict[Flight, None], prospect: Prospect) -> None:
-        """Move the oldest flights from *queue* to *batch*; those short of time only where it has room for them."""
+        """Move flights from *queue* to *batch*, the oldest first; those short of time only where it has room left."""
         now = self._clock.now() if prospect.ample else 0.0
         short: list[Flight] = []
+        ends = reversed if prospect.newest_first else iter
         while queue:
-            flight = next(iter(queue))
+            flight = next(ends(queue))
             if prospect.ample and flight.until - now < prospect.ample:
                 (batch.doomed if flight.until - now < prospect.least else short).append(flight)
             elif not batch.add(flight):

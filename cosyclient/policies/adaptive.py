@@ -106,6 +106,16 @@ class AdaptiveLimit:
                 self._move_locked(self._limit * self._config.backoff)
             return self._news_locked()
 
+    def collapse(self, passage: Passage, now: float) -> tuple[int, int] | None:
+        """Begin anew with a limit of 1: attempts come to nothing one after the other."""
+        with self._lock:
+            self._in_flight -= 1
+            self._cut_at = now
+            self._tried = self._grown = None
+            self._slow_start = True
+            self._move_locked(1.0)
+            return self._news_locked()
+
     def lose(self, passage: Passage, now: float) -> tuple[int, int] | None:
         """End an attempt that tells little: broken off by us, or failed for another reason.
 

@@ -17,6 +17,8 @@ _SPAN: Final = 3.0
 """Latencies over which the throughput is measured, and after which an estimate is too old to refuse a text by."""
 _SHORTEST: Final = 1.0
 """Seconds that span lasts at least."""
+_BARREN: Final = 2
+"""Attempts in a row that came to nothing after which the service counts as stuck."""
 _LEAST_MARGIN: Final = 0.1
 """Share of the forecast that a text must have left beyond it, however exact forecasts have been."""
 _PATIENCE: Final = 4.0
@@ -53,6 +55,10 @@ class Forecast:
         self._looked_at = 0.0
         self._latency = self._deviation = 0.0
         self._answered_at = -math.inf
+        # Attempts that came to nothing since the last that did not, when that last had a consequence, and what it was.
+        self._barren = 0
+        self._collapsed_at = -math.inf
+        self._most = math.inf
 
     @property
     def throughput(self) -> float:
@@ -71,20 +77,35 @@ class Forecast:
         """Learn from an attempt that was answered in full."""
         with self._lock:
             self._end_locked(departure, departure.seconds, now)
+            if self._barren >= _BARREN:
+                # The service is back; nothing known from before says how fast it is.
+                self._returned, self._busy, self._latency = departure.seconds, now - departure.started, 0.0
+            self._barren = 0
+            if departure.seconds > self._most / 2:
+                self._most *= 2
             self._learn_locked(departure, now - departure.started)
             self._answered_at = now
 
-    def lose(self, departure: Departure, returned: float, now: float, *, abandoned: bool) -> None:
+    def lose(self, departure: Departure, returned: float, now: float, *, abandoned: bool) -> bool:
         """Learn from an attempt that failed with *returned* seconds of its audio there: it takes longer than that.
 
-        The rest of one that we *abandoned* still keeps the service busy: it does not know that nobody waits.
+        The rest of one that we *abandoned* still keeps the service busy: it does not know that nobody waits. Return
+        whether attempts come to nothing one after the other: the next one should be alone, and half as long.
         """
         with self._lock:
             self._end_locked(departure, returned, now)
-            if abandoned:
-                self._abandoned += departure.seconds - returned
             if now - departure.started > self._latency:
                 self._learn_locked(departure, now - departure.started + self._deviation)
+            if not abandoned:
+                return False
+            self._abandoned += departure.seconds - returned
+            self._barren = 0 if returned > departure.seconds / 2 else self._barren + 1
+            # Those that were in flight at a collapse tell of the same one.
+            if self._barren < _BARREN or departure.started <= self._collapsed_at:
+                return False
+            self._collapsed_at = now
+            self._most = min(self._most, departure.seconds) / 2
+            return True
 
     def prospect(self, now: float, *, granted: int = 1) -> Prospect:
         """Return what an attempt that leaves now may expect; a text is refused by fresh knowledge only.
@@ -96,12 +117,14 @@ class Forecast:
         with self._lock:
             self._pass_locked(now)
             latency, throughput = self._latency, self.throughput
+            if self._barren >= _BARREN:
+                return Prospect(audio=self._most, newest_first=True, patience=_PATIENCE * latency)
             if not latency or not throughput:
                 return NOTHING_KNOWN
-            audio, leaving = math.inf, 1
+            audio, leaving = self._most, 1
             if latency > config.batch_time:
                 # A service that takes long is busy, and what comes back is what it can do.
-                audio = config.batch_time * throughput
+                audio = min(audio, config.batch_time * throughput)
                 leaving = max(1, granted - self._in_flight)
             if now - self._answered_at > max(_SHORTEST, _SPAN * latency):
                 return Prospect(audio=audio)
