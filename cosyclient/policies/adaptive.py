@@ -307,4 +307,4 @@ class _Trial(NamedTuple):
 def _without_stragglers(samples: Sequence[tuple[float, float]], baseline: Baseline) -> list[tuple[float, float]]:
     """Return the samples but for the tenth that took longest for their size."""
     ordered = sorted(samples, key=lambda sample: sample[1] - baseline.expect(sample[0]))
-    return ordered[: len(ordered) - int(len(ordered) * _OUTLIERS)]
+    return ordered[: len(ordered) - max(1, int(len(ordered) * _OUTLIERS))] if len(ordered) > 3 else ordered

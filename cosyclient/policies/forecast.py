@@ -19,6 +19,7 @@ _SHORTEST: Final = 1.0
 """Seconds that span lasts at least."""
 _BARREN: Final = 2
 """Attempts in a row that came to nothing after which the service counts as stuck."""
+_SURELY: Final = 0.7
 _LEAST_MARGIN: Final = 0.1
 """Share of the forecast that a text must have left beyond it, however exact forecasts have been."""
 _PATIENCE: Final = 4.0
@@ -122,17 +123,19 @@ class Forecast:
             if not latency or not throughput:
                 return NOTHING_KNOWN
             audio, leaving = self._most, 1
-            if latency > config.batch_time:
+            busy = latency > config.batch_time
+            if busy:
                 # A service that takes long is busy, and what comes back is what it can do.
                 audio = min(audio, config.batch_time * throughput)
                 leaving = max(1, granted - self._in_flight)
             if now - self._answered_at > max(_SHORTEST, _SPAN * latency):
                 return Prospect(audio=audio)
             give = config.margin * self._deviation
-            takes = (self._audio + self._abandoned + leaving * min(audio, latency * throughput)) / throughput
+            ahead = (self._audio + self._abandoned) / throughput
+            takes = ahead + leaving * min(audio, latency * throughput) / throughput
             return Prospect(
                 audio=audio,
-                least=max(0.0, latency - give),
+                least=max(0.0, latency - give, min(_SURELY * ahead, 2 * latency) if busy else 0.0),
                 ample=takes + max(give, _LEAST_MARGIN * takes),
                 patience=_PATIENCE * latency,
             )
