@@ -112,6 +112,7 @@ class AdaptiveLimit:
             self._in_flight -= 1
             self._cut_at = now
             self._tried = self._grown = None
+            self._baseline = Baseline()
             self._slow_start = True
             self._move_locked(1.0)
             return self._news_locked()
@@ -158,7 +159,9 @@ class AdaptiveLimit:
         if tried is not None and self._limit <= max(1.0, _TRIED * tried.limit):
             self._conclude_locked(tried, reading, len(kept), now)
             return
-        if reading.slowness + 2 * reading.error < 1:
+        if self._slow_start:
+            baseline.scale(min(1.0, reading.slowness + 2 * reading.error))
+        elif reading.slowness + 2 * reading.error < 1:
             baseline.scale(1 - _FALL * (1 - reading.slowness - 2 * reading.error))
         elif reading.waiting < self._low:
             baseline.scale(1 + _RISE * (reading.slowness - 1))

@@ -53,6 +53,7 @@ class Forecast:
         # Audio seconds that came back, and the time anything was in flight, both fading with age.
         self._returned = self._busy = 0.0
         self._abandoned = 0.0
+        self._abandoned_at = -math.inf
         self._looked_at = 0.0
         self._latency = self._deviation = 0.0
         self._answered_at = -math.inf
@@ -81,6 +82,10 @@ class Forecast:
             if self._barren >= _BARREN:
                 # The service is back; nothing known from before says how fast it is.
                 self._returned, self._busy, self._latency = departure.seconds, now - departure.started, 0.0
+            if departure.started >= self._abandoned_at:
+                # First come, first served: what was abandoned before this one left is done.
+                self._returned += self._abandoned
+                self._abandoned = 0.0
             self._barren = 0
             if departure.seconds > self._most / 2:
                 self._most *= 2
@@ -100,6 +105,7 @@ class Forecast:
             if not abandoned:
                 return False
             self._abandoned += departure.seconds - returned
+            self._abandoned_at = max(self._abandoned_at, departure.started)
             self._barren = 0 if returned > departure.seconds / 2 else self._barren + 1
             # Those that were in flight at a collapse tell of the same one.
             if self._barren < _BARREN or departure.started <= self._collapsed_at:
@@ -128,7 +134,8 @@ class Forecast:
                 # A service that takes long is busy, and what comes back is what it can do.
                 audio = min(audio, config.batch_time * throughput)
                 leaving = max(1, granted - self._in_flight)
-            if now - self._answered_at > max(_SHORTEST, _SPAN * latency):
+            # A lone one is let through to see, or nothing would ever be learned again.
+            if now - self._answered_at > (max(_SHORTEST, _SPAN * latency) if self._in_flight else _SHORTEST):
                 return Prospect(audio=audio)
             give = config.margin * self._deviation
             ahead = (self._audio + self._abandoned) / throughput
