@@ -205,7 +205,8 @@ class AdaptiveLimit:
             grown = self._grown
             if grown is not None and limit >= _GROWN * grown.limit:
                 factor = 1 + 0.5 * (limit / grown.limit - 1)
-                if reading.differs_from(grown.reading, factor):
+                # Where answers are few, waiting for certainty would take minutes.
+                if reading.latency > config.batch_time or reading.differs_from(grown.reading, factor):
                     self._grown = None
                     if reading.slowness > factor * grown.reading.slowness:
                         self._return_locked(grown, reading)
@@ -256,15 +257,15 @@ class AdaptiveLimit:
 class _Reading:
     """Hold what a window says: how long attempts took, how far their mean may be off, and what follows from both."""
 
-    __slots__ = ("_ahead", "_baseline", "_error", "_latency", "_seconds")
+    __slots__ = ("_ahead", "_baseline", "_error", "_seconds", "latency")
 
     def __init__(self, samples: Sequence[tuple[float, float]], baseline: Baseline, ahead: float) -> None:
         count = len(samples)
         self._baseline = baseline
         self._ahead = ahead
         self._seconds = math.fsum(seconds for seconds, _ in samples) / count
-        self._latency = math.fsum(taken for _, taken in samples) / count
-        wait = self._latency - self.expected
+        self.latency = math.fsum(taken for _, taken in samples) / count
+        wait = self.latency - self.expected
         squares = math.fsum((taken - baseline.expect(seconds) - wait) ** 2 for seconds, taken in samples)
         self._error = math.sqrt(squares) / count
 
@@ -276,7 +277,7 @@ class _Reading:
     @property
     def slowness(self) -> float:
         """Return how many times as long as that they took."""
-        return self._latency / self.expected
+        return self.latency / self.expected
 
     @property
     def error(self) -> float:

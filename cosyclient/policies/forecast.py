@@ -20,7 +20,7 @@ _SHORTEST: Final = 1.0
 _BARREN: Final = 2
 """Attempts in a row that came to nothing after which the service counts as stuck."""
 _SURELY: Final = 0.7
-_LEAST_MARGIN: Final = 0.1
+_LEAST_MARGIN: Final = 0.25
 """Share of the forecast that a text must have left beyond it, however exact forecasts have been."""
 _PATIENCE: Final = 4.0
 """Latencies that a read is given at least: a long queue is no reason to ask again."""
