@@ -21,11 +21,23 @@ class Flight:
     that nobody waits for it any more; ``attempts`` are that call's so far, oldest first.
     """
 
-    __slots__ = ("abandoned", "attempts", "landed", "queued", "queued_at", "until", "utterance", "waiters", "weight")
+    __slots__ = (
+        "abandoned",
+        "attempts",
+        "landed",
+        "queued",
+        "queued_at",
+        "seconds",
+        "until",
+        "utterance",
+        "waiters",
+        "weight",
+    )
 
     def __init__(self, utterance: Utterance, weight: int) -> None:
         self.utterance = utterance
         self.weight = weight
+        self.seconds = utterance.expected_seconds
         self.waiters: list[Waiter] = []
         self.until = float("-inf")
         self.queued_at = 0.0
@@ -64,7 +76,7 @@ class Batch:
 
     def add(self, flight: Flight) -> bool:
         """Take *flight* along if there is room; a first one always fits, or it would wait for ever."""
-        seconds = flight.utterance.expected_seconds
+        seconds = flight.seconds
         limits = self._limits
         if self.flights and (
             len(self.flights) >= limits.texts

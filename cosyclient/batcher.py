@@ -40,6 +40,7 @@ class Batcher:
         self._queued = 0
         self._seeking = 0
         self._alive = 0
+        self._carried = 0
 
     def put(self, flights: Sequence[Flight]) -> int:
         """Queue *flights* and return how many workers to start; each must come to `seal` or `leave`."""
@@ -61,6 +62,27 @@ class Batcher:
             if self._linger:
                 self._changed.notify_all()
             return self._call_workers_locked()
+
+    def embark(self) -> bool:
+        """Count the calling thread as one that carries a text of its own, if nothing waits; return whether it may."""
+        # Looked at without the lock: whoever is a moment late joins the queue, or leaves beside it.
+        if self._queued or self._seeking or self._linger:
+            return False
+        with self._changed:
+            self._carried += 1
+            return True
+
+    def disembark(self) -> None:
+        """Count one such thread less."""
+        with self._changed:
+            self._carried -= 1
+            self._tell_idle_locked()
+
+    def alone(self, flight: Flight) -> Batch:
+        """Return a batch of *flight* alone."""
+        batch = Batch(flight.utterance.settings, self._limits)
+        batch.add(flight)
+        return batch
 
     def enlist(self) -> None:
         """Count the calling thread as one more seeking worker, beyond the limit: the caller runs."""
@@ -140,7 +162,7 @@ class Batcher:
     def wait_idle(self, until: float) -> bool:
         """Wait until nothing is queued and no worker is under way, at most until the instant *until*."""
         with self._changed:
-            while self._queues or self._alive:
+            while self._queues or self._alive or self._carried:
                 remaining = until - self._clock.now()
                 if remaining <= 0:
                     return False
@@ -172,7 +194,10 @@ class Batcher:
 
     def _leave_locked(self) -> None:
         self._alive -= 1
-        if not self._alive:
+        self._tell_idle_locked()
+
+    def _tell_idle_locked(self) -> None:
+        if not (self._alive or self._carried):
             self._changed.notify_all()
 
     def _remove_locked(self, flight: Flight) -> None:

@@ -99,7 +99,7 @@ class CosyClient:
         voice, timeout = self._voicing(options)
         house = self._core.house()
         house.check_may_block()
-        result = self._await(house, house.admit(text, voice, timeout))
+        result = house.speak(text, voice, timeout)
         if isinstance(result, Speech):
             return result
         try:
@@ -212,18 +212,6 @@ class CosyClient:
             raise ConfigurationError(f"timeout: must be a positive number of seconds, got {timeout!r}")
         return (self._voice.replace(options) if options else self._voice), timeout
 
-    def _await(self, house: House, waiter: Waiter) -> Speech | CosyError:
-        try:
-            there = waiter.wait()
-        except BaseException:
-            house.abandon(waiter)
-            raise
-        if there and waiter.result is not None:
-            return waiter.result
-        overdue = house.overdue(waiter)
-        house.abandon(waiter)
-        return overdue
-
     def _in_order(
         self, house: House, feed: Iterator[list[str]], voice: VoiceSettings, timeout: float | None
     ) -> Generator[Outcome, None, None]:
@@ -236,7 +224,7 @@ class CosyClient:
                 if not waiting:
                     break
                 text, waiter = waiting[0]
-                result = self._await(house, waiter)
+                result = house.outcome(waiter)
                 waiting.popleft()
                 yield _outcome(index, text, result)
                 index += 1

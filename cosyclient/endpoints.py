@@ -6,8 +6,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.errors import ClientClosed, CosyError
+from cosyclient.errors import ClientClosed, CosyError, Rejected
 from cosyclient.events import Events, RateChanged
+from cosyclient.policies.breaker import CLOSED
 
 if TYPE_CHECKING:
     from cosyclient.clock import Clock, Deadline
@@ -159,6 +160,23 @@ class Endpoint:
             self.bulkhead.release()
             raise
         return Grant(self, reservation, admission)
+
+    def try_grant(self) -> Grant | None:
+        """Return the right to send if it is to be had without waiting; a breaker that is not closed gives none."""
+        now = self._clock.now()
+        if self.breaker.state != CLOSED or not self.bulkhead.try_acquire():
+            return None
+        reservation = None
+        try:
+            reservation = self.limiter.reserve(now, max_wait=0.0)
+            return Grant(self, reservation, self.breaker.admit(now))
+        except BaseException as error:
+            if reservation is not None:
+                self.limiter.cancel(reservation)
+            self.bulkhead.release()
+            if isinstance(error, Rejected):
+                return None
+            raise
 
     def throttle(self, error: CosyError, now: float) -> None:
         """Slow down as the service asked."""

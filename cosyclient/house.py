@@ -33,7 +33,7 @@ from cosyclient.policies.ratelimit import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.sizing import littles_law
 from cosyclient.stats import ClientStats
-from cosyclient.waiters import Waiter
+from cosyclient.waiters import Relay, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -88,6 +88,7 @@ class House:
             max_hold=rest.retry.max_retry_after,
         )
         self._coalescer = Coalescer(single_flight=rest.queue.single_flight)
+        self._relay = Relay(clock)
         self._expiry = Expiry(clock, self._expire)
         self._batcher = Batcher(
             BatchLimits(
@@ -119,15 +120,38 @@ class House:
 
     # Accepting
 
+    def speak(self, text: str, settings: VoiceSettings, timeout: float | None) -> Speech | CosyError:
+        """Return what becomes of *text*, on a thread that waits for it anyway and so may carry it itself."""
+        waiter, flight = self._admit(text, settings, timeout, None)
+        try:
+            if flight is not None and not self._dispatcher.carry(flight):
+                self._dispatcher.dispatch((flight,))
+        except BaseException:
+            self.abandon(waiter)
+            if flight is not None and not flight.landed:
+                # Others have joined; they are not interrupted.
+                self._dispatcher.dispatch((flight,))
+            raise
+        return self.outcome(waiter)
+
+    def outcome(self, waiter: Waiter) -> Speech | CosyError:
+        """Wait for what becomes of *waiter*, at most until its deadline, which is an error then."""
+        try:
+            there = waiter.wait()
+        except BaseException:
+            self.abandon(waiter)
+            raise
+        if there and waiter.result is not None:
+            return waiter.result
+        overdue = self.overdue(waiter)
+        self.abandon(waiter)
+        return overdue
+
     def admit(
         self, text: str, settings: VoiceSettings, timeout: float | None, future: SpeechFuture | None = None
     ) -> Waiter:
         """Accept *text* and send it on its way; raises what it is refused for at once."""
-        try:
-            waiter, flight = self._accept(text, settings, timeout, [], future=future)
-        except CosyError as error:
-            self._count_refusal(error, accepted=False)
-            raise
+        waiter, flight = self._admit(text, settings, timeout, future)
         if flight is not None:
             self._dispatcher.dispatch((flight,))
         return waiter
@@ -180,6 +204,15 @@ class House:
                 tell()
         return pending
 
+    def _admit(
+        self, text: str, settings: VoiceSettings, timeout: float | None, future: SpeechFuture | None
+    ) -> tuple[Waiter, Flight | None]:
+        try:
+            return self._accept(text, settings, timeout, [], future=future)
+        except CosyError as error:
+            self._count_refusal(error, accepted=False)
+            raise
+
     def _accept(
         self,
         text: str,
@@ -228,6 +261,7 @@ class House:
             return
         self._places.release(len(ended))
         wanted = self._events.wanted
+        blocked = []
         for flight, result in ended:
             # An error lists the attempt that brought it, a speech those before.
             spoken = isinstance(result, Speech)
@@ -241,7 +275,10 @@ class House:
                 self._announce(flight, result, tries)
             for waiter in flight.waiters:
                 self._expiry.forget(waiter)
-                waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts))
+                if waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts)):
+                    blocked.append(waiter)
+        if blocked:
+            self._relay.start(blocked)
 
     def _expire(self, waiter: Waiter) -> None:
         error = self.overdue(waiter)
