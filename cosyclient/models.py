@@ -101,9 +101,8 @@ class VoiceSettings:
     def replace(self, options: Mapping[str, Any]) -> VoiceSettings:
         """Return these settings with *options* laid over them; an unknown option is a `ConfigurationError`."""
         if unknown := options.keys() - _OPTION_NAMES:
-            raise ConfigurationError(
-                f"unknown option {', '.join(sorted(unknown))}; known are {', '.join(sorted(_OPTION_NAMES))}, timeout"
-            )
+            known = ", ".join([*sorted(_OPTION_NAMES), "priority", "timeout"])
+            raise ConfigurationError(f"unknown option {', '.join(sorted(unknown))}; known are {known}")
         return VoiceSettings(**{**self._values, **options})
 
     @cached_property

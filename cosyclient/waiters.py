@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from cosyclient.clock import Clock, Deadline
     from cosyclient.errors import CosyError
 
-# A hand-over between two threads takes some 50 µs; beyond this, somebody holds on to the interpreter.
-_SLOW: Final = 0.002
-# Beyond this the chain is broken: its thread was killed before it could pass the turn on.
-_DEAD: Final = 0.1
-_MOST_RUNNERS: Final = 8
+# Above this a step waited for a thread that computes without pause: the interpreter takes turns of 5 ms.
+_SLOW: Final = 0.0045
+# So many are woken beside the next one then.
+_BESIDE: Final = 7
+# Above this the chain is broken: its thread was killed before it could pass the turn on.
+_BROKEN: Final = 0.25
 
 
 class Relay:
     """Wake the waiting threads of a client one after the other: each, once awake, wakes the next.
 
     Sixty-four threads woken at once fight for the interpreter, and most lose several times before they run: with
-    1,500 calling threads the fight cost half of the client's speed. In a relay one is on its way at a time. Where the
-    steps are slow, because a thread of the user's computes without pause, up to `_MOST_RUNNERS` are, which then wait
-    for their turns together.
+    1,500 calling threads that fight cost more than half of the client's speed, and a second chain a quarter. Where a
+    thread of the user's computes without pause, each step costs one of its turns; some more are woken then, which
+    share the next turn but wake nobody.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -38,7 +39,7 @@ class Relay:
         self._lock = threading.Lock()
         # All guarded by _lock.
         self._line: deque[Waiter] = deque()
-        self._runners = 0
+        self._running = False
         self._passed = 0.0
 
     def start(self, waiters: Sequence[Waiter]) -> None:
@@ -48,30 +49,30 @@ class Relay:
         now = self._clock.now()
         with self._lock:
             self._line.extend(waiters)
-            if self._runners and now - self._passed > _DEAD:
-                self._runners = 0
-            elif self._runners and (self._runners == _MOST_RUNNERS or now - self._passed < _SLOW):
+            if self._running and now - self._passed < _BROKEN:
                 return
-            self._runners += 1
+            self._running = True
             self._passed = now
         self._wake_next()
 
     def pass_on(self) -> None:
-        """Wake the next waiter, or two if the turn was long in coming; called by one that has just been woken."""
+        """Wake the next waiter; called by one that has just been woken."""
         now = self._clock.now()
+        beside = []
         with self._lock:
-            more = now - self._passed > _SLOW and self._runners < _MOST_RUNNERS
-            self._runners += more
+            if now - self._passed > _SLOW:
+                beside = [self._line.popleft() for _ in range(min(_BESIDE, len(self._line)))]
             self._passed = now
+        for waiter in beside:
+            waiter.relay = None
+            waiter.wake()
         self._wake_next()
-        if more:
-            self._wake_next()
 
     def _wake_next(self) -> None:
         while True:
             with self._lock:
                 if not self._line:
-                    self._runners = max(0, self._runners - 1)
+                    self._running = False
                     return
                 waiter = self._line.popleft()
             # Who left earlier will not pass on, so somebody else has to; see `Waiter.wait`.
@@ -79,7 +80,7 @@ class Relay:
                 return
 
     def __repr__(self) -> str:
-        return f"<Relay {len(self._line)} to wake, {self._runners} on their way>"
+        return f"<Relay {len(self._line)} to wake, {'running' if self._running else 'at rest'}>"
 
 
 class Waiter:
