@@ -137,13 +137,13 @@ def _together(run: GatewayRun) -> float:
 
 
 def draw(path: Path, contests: Sequence[Contest], rows: Sequence[GatewayRow], about: dict[str, Any]) -> None:
-    """Draw what of the quota became audio, what of the requests was refused, and the latencies."""
+    """Draw what of the quota became audio, what was refused and lost, and the latencies."""
     caption = (
         "A real Envoy (local_ratelimit, 50 connections) before cosyclient's emulator: 200 ms round trip, 64 texts a "
         f"request. Every client is told {TOLD:g} requests/s.\n{made_by('quota', about)}"
     )
     title = "A quota of 100 requests/s: how much becomes audio, and what is refused"
-    size = (12.5, 0.5 * len(rows) + 2.1)
+    size = (13.5, 0.5 * len(rows) + 2.1)
     panels: list[tuple[str, list[float | None], Callable[[float | None], str], float]] = [
         (
             "texts/s, share of what is allowed",
@@ -151,16 +151,18 @@ def draw(path: Path, contests: Sequence[Contest], rows: Sequence[GatewayRow], ab
             share,
             1.0,
         ),
-        ("requests refused with 429", [row.median.refused_share for row in rows], share, 0.01),
+        ("requests refused (429)", [row.median.refused_share for row in rows], share, 0.01),
+        ("texts lost", [row.median.error_rate for row in rows], share, 0.0),
         ("latency, p99", [row.median.latency_p99 for row in rows], seconds, ROUND_TRIP),
     ]
-    with canvas(path, title=title, caption=caption, size=size, columns=3, sharey=True) as axes:
+    with canvas(path, title=title, caption=caption, size=size, columns=4, sharey=True) as axes:
         for axis, (head, values, say, mark) in zip(axes, panels, strict=True):
             tidy(axis, head, grid="x")
-            axis.axvline(mark, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-            axis.annotate(
-                say(mark), (mark, -0.62), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5
-            )
+            if mark:
+                axis.axvline(mark, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+                axis.annotate(
+                    say(mark), (mark, -0.62), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5
+                )
             for place, (contest, value) in enumerate(zip(contests, values, strict=True)):
                 axis.barh(place, value or 0.0, height=0.55, color=OURS if contest.ours else OTHERS[4])
                 axis.annotate(
@@ -175,8 +177,10 @@ def draw(path: Path, contests: Sequence[Contest], rows: Sequence[GatewayRow], ab
             axis.set_yticks(range(len(rows)), [row.label for row in rows])
             axis.set_ylim(len(rows) - 0.45, -0.9)
             axis.tick_params(axis="y", length=0)
-            axis.set_xlim(0, 1.25 * max(mark, *(value or 0.0 for value in values)))
-            axis.xaxis.set_major_formatter(lambda value, _, say=say: say(value))
+            # Room for the figure behind the longest bar; where all are 0, a scale that shows it.
+            axis.set_xlim(0, 1.4 * max(mark, 0.01, *(value or 0.0 for value in values)))
+            axis.locator_params(axis="x", nbins=3)
+            axis.xaxis.set_major_formatter(lambda value, _, say=say: "0" if not value else say(value))
 
 
 def _share_of(contest: Contest, row: GatewayRow) -> float:
