@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS: Final = {
     "report": "the field report's table on the emulator: its 'before', its own client, batch_synth, synthesize",
+    "quota": "100 requests/s enforced by a real Envoy: how much of it is used, what is refused; and a stricter one",
     "overhead": "processor time per text of the whole stack, on a transport that does nothing",
 }
 
