@@ -107,14 +107,13 @@ class BatchProtocol:
             items: list[Item] = []
             try:
                 for frame in decoder.feed(chunk):
-                    if frame.kind == "batch":
-                        shared = frame.header
+                    fields = frame.header
+                    if frame.kind == "item":
+                        index = positions.take(fields.get("index"))
+                        items.append((index, _outcome(fields, frame.payload, shared, utterances, index, reply.status)))
+                    elif frame.kind == "batch":
+                        shared = fields
                         positions.expect(shared.get("total"))
-                    elif frame.kind == "item":
-                        index = positions.take(frame.header.get("index"))
-                        items.append(
-                            (index, _outcome(frame.header, frame.payload, shared, utterances, index, reply.status))
-                        )
             except DecodeError:
                 # What was whole before the fault stands.
                 yield items
