@@ -28,6 +28,7 @@ PACKAGES = {
     "urllib3": "transports/",
     "pybreaker": "policies/breaker.py",
     "backoff": "policies/retry.py",
+    "pybase64": "protocols/coding.py",
     "tqdm": "cli/",
     "starlette": "emulator/",
     "uvicorn": "emulator/",
