@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 BENCHMARKS: Final = {
     "report": "the field report's table on the emulator: its 'before', its own client, batch_synth, synthesize",
     "overhead": "processor time per text of the whole stack, on a transport that does nothing",
+    "deadlines": "six hostile services: how far calls go beyond their deadline, what they leave behind, Ctrl-C",
     "storm": "what a failing service hears of each client: load amplification, probes, the way back after an outage",
 }
 

@@ -159,14 +159,14 @@ def _amplification(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
 def _goodput(axis: Any, outages: Sequence[Outage], plan: Plan) -> None:
     tidy(axis, "calls that succeed, around an outage")
     axis.axvspan(0, plan.outage, color="#f1f3f5", zorder=0)
-    axis.annotate("every request fails", (plan.outage / 2, 1.06), ha="center", fontsize=8.5, color=QUIET)
+    axis.annotate("every request fails", (plan.outage / 2, 0.5), ha="center", fontsize=8.5, color=QUIET)
     for each in outages:
         if each.client in ("ours", "urllib3", "report"):
             times, goods = zip(*each.goodput, strict=True)
             label = f"{each.client}: {each.heard:,} requests for {each.wanted:,} calls in the outage"
             axis.step(times, goods, where="post", color=_COLOURS[each.client], linewidth=2, label=label)
-    axis.set_ylim(-0.04, 1.14)
+    axis.set_ylim(-0.04, 1.6)
     axis.set_xlim(-plan.healthy, plan.outage + plan.after)
     axis.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     axis.set_xlabel("seconds since the outage began")
-    axis.legend(loc="center", fontsize=9, framealpha=1, edgecolor="white")
+    axis.legend(loc="upper left", fontsize=9, frameon=False)
