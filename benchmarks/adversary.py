@@ -139,9 +139,18 @@ class Hostile:
 
 
 @contextlib.contextmanager
-def hostile(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None, backlog: int = 512) -> Iterator[Hostile]:
-    """Run a service that treats every connection with *behaviour*, behind TLS if given a server context."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+def hostile(
+    behaviour: Behaviour,
+    *,
+    tls: ssl.SSLContext | None = None,
+    backlog: int = 512,
+    listener: socket.socket | None = None,
+) -> Iterator[Hostile]:
+    """Run a service that treats every connection with *behaviour*, behind TLS if given a server context.
+
+    It accepts from *listener* if there is one, which it closes in the end.
+    """
+    listener = listener or socket.create_server(("127.0.0.1", 0), backlog=backlog)
     service = Hostile(listener.getsockname()[1], "https" if tls else "http")
     sockets: set[socket.socket] = set()
     threads: list[threading.Thread] = []
