@@ -37,9 +37,9 @@ class Plan:
     """Say how long a call may take, how many there are, and when a service lets go of a client that will not."""
 
     deadline: float = 0.5
-    cap: float = 5.0
+    cap: float = 4.0
     callers: int = 8
-    rounds: int = 6
+    rounds: int = 4
     interrupts: int = 5
 
 

@@ -121,7 +121,9 @@ def call_all(order: Order) -> Ends:
     before = _resources()
     with make(order) as (call, held):
         if order.scenario == "full pool":
-            holders = [_spawned(lambda: _outcome(lambda: call(60.0))) for _ in range(_POOL)]
+            # Longer than all rounds together.
+            hold = (order.rounds + 2) * order.deadline
+            holders = [_spawned(lambda: _outcome(lambda: call(hold))) for _ in range(_POOL)]
             time.sleep(0.3)
         for _ in range(order.rounds):
             _round(call, order, ends)
