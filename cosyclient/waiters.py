@@ -8,6 +8,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import ClientClosed
+from cosyclient.events import logger
 from cosyclient.models import Speech
 
 if TYPE_CHECKING:
@@ -180,6 +181,10 @@ class SpeechFuture(Future[Speech]):
         except InvalidStateError:
             # Its owner has his answer.
             return
+        except (SystemExit, GeneratorExit):
+            # Out of a callback: concurrent.futures lets these through. They must not end the thread that has the
+            # other texts of the batch, or other deadlines, still to look after.
+            logger.exception("a callback of %r raised", self)
 
     def cancel(self) -> bool:
         """Take the wish back; a text nobody else waits for is not sent, or its attempt is broken off."""
