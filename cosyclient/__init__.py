@@ -4,6 +4,7 @@ from cosyclient.client import CosyClient
 from cosyclient.config import (
     BreakerConfig,
     ClientConfig,
+    HedgeConfig,
     PacingConfig,
     PoolConfig,
     QueueConfig,
@@ -62,6 +63,7 @@ __all__ = [
     "DeadlineExceeded",
     "DecodeError",
     "Forbidden",
+    "HedgeConfig",
     "NotFound",
     "Outcome",
     "PacingConfig",

@@ -59,6 +59,16 @@ class Batcher:
                 self._changed.notify_all()
             return self._call_workers_locked()
 
+    def put_again(self, flights: Sequence[Flight]) -> None:
+        """Queue *flights*, which are under way and late, once more and before all others; call nobody for them yet."""
+        with self._changed:
+            for flight in reversed(flights):
+                if flight.landed or flight.hedged or flight.queued:
+                    continue
+                flight.hedged = True
+                self._append_locked(flight)
+                self._lanes[flight.lane][flight.utterance.settings].move_to_end(flight, last=False)
+
     def embark(self) -> bool:
         """Count the calling thread as one that carries a text of its own, if nothing waits; return whether it may."""
         # Looked at without the lock: whoever is a moment late joins the queue, or leaves beside it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from cosyclient.batch import Batch, Flight
+    from cosyclient.batch import Batch, Carrier, Flight
     from cosyclient.clock import Clock
-    from cosyclient.coalescer import Landing
+    from cosyclient.coalescer import Coalescer, Landing
     from cosyclient.config import TimeoutConfig
     from cosyclient.endpoints import Endpoint, Grant
+    from cosyclient.hedger import Hedger
     from cosyclient.models import Utterance, WireRequest
     from cosyclient.policies.budget import RetryBudget
     from cosyclient.policies.retry import RetryPolicy
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
 class Caller:
     """Fly batches: hold what all calls share, so that a `Call` is only what one batch needs.
 
-    *land* resolves flights with their speeches or errors; it never raises, and one resolved before stays as it is.
+    *land* resolves flights with their speeches or errors on behalf of a call; it never raises, and one resolved
+    before stays as it is. *hedger* is there if late texts are to travel once more.
     """
 
     protocol: WireProtocol
@@ -50,19 +53,21 @@ class Caller:
     clock: Clock
     closing: threading.Event
     events: Events
-    land: Callable[[Iterable[Landing], Sequence[Attempt]], None]
+    coalescer: Coalescer
+    hedger: Hedger | None
+    land: Callable[[Iterable[Landing], Sequence[Attempt], Carrier], None]
 
     def fly(self, batch: Batch, grant: Grant) -> None:
         """Send *batch* with *grant* and again as policy allows, until each of its flights is resolved."""
         Call(self, batch, grant).run()
 
-    def fly_once(self, batch: Batch, grant: Grant) -> Callable[[], None] | None:
-        """Send *batch* with *grant* once; return what is left to do, which includes waiting, or None.
+    def fly_once(self, batch: Batch, grant: Grant, latest: float) -> Callable[[], None] | None:
+        """Send *batch* with *grant* once, until *latest*; return what is left to do, which includes waiting, or None.
 
         Only an interrupt is raised; the flights are not resolved then.
         """
         call = Call(self, batch, grant)
-        left = call.run_once()
+        left = call.run_once(latest)
         return partial(call.run, left) if left else None
 
 
@@ -101,9 +106,10 @@ class Call:
         self._name = self._key = uuid.uuid4().hex
         self._request: WireRequest | None = None
         for flight in self._flights:
-            flight.abandoned = self._reconsider
-            flight.attempts = self._attempts
-        # Looked at after the lines above: whoever gives up from now on is heard of.
+            if not flight.hedged:
+                flight.attempts = self._attempts
+        caller.coalescer.take(self._flights, self)
+        # Looked at after the line above: whoever gives up from now on is heard of.
         self._pending = [flight for flight in self._flights if not flight.landed]
         if caller.events.wanted and self._pending:
             self._announce(self._pending)
@@ -127,11 +133,11 @@ class Call:
         finally:
             self._end()
 
-    def run_once(self) -> dict[Flight, CosyError]:
-        """Fly once, on a thread that has a deadline of its own; return what is left for `run` to do elsewhere."""
+    def run_once(self, latest: float) -> dict[Flight, CosyError]:
+        """Fly once, on a thread that has to be back at *latest*; return what is left for `run` to do elsewhere."""
         left: dict[Flight, CosyError] = {}
         try:
-            left = self._attempt()
+            left = self._attempt(latest)
         except Exception as error:  # noqa: BLE001 - as in run
             self._resolve_all(error)
         finally:
@@ -142,9 +148,7 @@ class Call:
     def _end(self) -> None:
         if self._grant is not None:
             self._grant.cancel()
-        for flight in self._flights:
-            # The flight may outlive the call, in a future that its owner keeps.
-            flight.abandoned = None
+        self._caller.coalescer.drop(self._flights, self)
 
     def _keep(self, left: Mapping[Flight, CosyError]) -> None:
         # In the order they were sent, which the bytes kept for another try still have.
@@ -153,18 +157,22 @@ class Call:
             self._rename()
         self._pending = still
 
-    def _reconsider(self) -> None:
+    def reconsider(self) -> None:
         """Break the attempt off when none of its flights is wanted any more: its thread has better things to do."""
         if all(flight.landed for flight in self._flights):
             self._cancellation.cancel()
 
-    def _attempt(self) -> dict[Flight, CosyError]:
+    def unanswered(self) -> list[Flight]:
+        """Return the flights that have not landed and travel with this call alone."""
+        return [flight for flight in self._pending if not (flight.landed or flight.hedged)]
+
+    def _attempt(self, latest: float = math.inf) -> dict[Flight, CosyError]:
         """Send what is pending once, resolve what is final, and return what failed but may travel again."""
         flights = self._pending
         if not flights:
             return {}
         caller, clock = self._caller, self._caller.clock
-        deadline = Deadline(max(flight.until for flight in flights), clock)
+        deadline = Deadline(min(latest, max(flight.until for flight in flights)), clock)
         grant = self._grant = self._grant or caller.endpoint.grant(deadline, caller.closing)
         # The same flights are the same bytes and the same key; encoded once, sent per attempt.
         utterances = [flight.utterance for flight in flights]
@@ -173,10 +181,18 @@ class Call:
             self._request = caller.protocol.encode(utterances, key=self._key)
         this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
         grant.start(this.started, retry=this.number > 1)
+        hedger, watch = caller.hedger, None
+        if hedger is not None:
+            watch = hedger.watch(self, len(self.unanswered()))
         try:
             self._exchange(this, grant, self._request, utterances, deadline)
         except CosyError as error:
             this.error = self._explained(error, clock.now() - this.started, deadline)
+        finally:
+            if hedger is not None:
+                # One broken off because its hedge had won tells as much as one that came through.
+                told = this.error is None or self._cancellation.cancelled
+                hedger.unwatch(watch, clock.now() - this.started if told else None)
         grant.settle(this.error, clock.now())
         self._grant = None
         self._record(this)
@@ -220,8 +236,8 @@ class Call:
                 this.again[flight] = item
             else:
                 attempt = this.attempt(self._caller.clock.now(), item)
-                self._caller.land([(flight, item)], [*self._attempts, attempt])
-        self._caller.land(spoken, self._attempts)
+                self._caller.land([(flight, item)], [*self._attempts, attempt], self)
+        self._caller.land(spoken, self._attempts, self)
 
     def _explained(self, error: CosyError, latency: float, deadline: Deadline) -> CosyError:
         """Return *error* with what only the call knows about it."""
@@ -269,7 +285,7 @@ class Call:
                 this.again[flight] = error
             else:
                 final.append((flight, error))
-        self._caller.land(final, self._attempts)
+        self._caller.land(final, self._attempts, self)
         # Said after the others were told: to them it is final.
         error.retryable = bool(this.again) if late else error.retryable
 
@@ -314,7 +330,7 @@ class Call:
         return {flight: each for flight, each in patient.items() if not flight.landed}
 
     def _land_all(self, left: Mapping[Flight, CosyError]) -> None:
-        self._caller.land(left.items(), self._attempts)
+        self._caller.land(left.items(), self._attempts, self)
 
     def _resolve_all(self, error: BaseException) -> None:
         if not isinstance(error, CosyError):

@@ -10,7 +10,7 @@ from cosyclient.models import Speech
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cosyclient.batch import Flight
+    from cosyclient.batch import Carrier, Flight
     from cosyclient.errors import CosyError
     from cosyclient.models import Utterance
     from cosyclient.waiters import Waiter
@@ -81,10 +81,25 @@ class Coalescer:
             self.failed += 1
             return True, flight
 
-    def land(self, results: Iterable[Landing]) -> list[Landing]:
+    def take(self, flights: Iterable[Flight], call: Carrier) -> None:
+        """Note that *call* carries *flights* from now on."""
+        with self._lock:
+            for flight in flights:
+                flight.calls = (*flight.calls, call)
+
+    def drop(self, flights: Iterable[Flight], call: Carrier) -> None:
+        """Note that *call* carries *flights* no longer."""
+        with self._lock:
+            for flight in flights:
+                # The flight may outlive the call, in a future that its owner keeps.
+                flight.calls = tuple(other for other in flight.calls if other is not call)
+
+    def land(self, results: Iterable[Landing], call: Carrier | None = None, *, final: bool = False) -> list[Landing]:
         """End the flights of *results* and return those that had not ended before, whose waiters are to be resolved.
 
-        Several at once, because those of one reply arrive together and the lock is every caller's.
+        Several at once, because those of one reply arrive together and the lock is every caller's. An error that
+        *call* brings, or somebody who carries nothing, does not end a flight that another call carries as well,
+        unless it is *final*.
         """
         ended = []
         with self._lock:
@@ -92,11 +107,13 @@ class Coalescer:
                 flight, result = landing
                 if flight.landed:
                     continue
-                self._land_locked(flight)
                 if isinstance(result, Speech):
                     self.spoken += 1
+                elif flight.hedged and not final and any(other is not call for other in flight.calls):
+                    continue
                 else:
                     self.failed += 1
+                self._land_locked(flight)
                 ended.append(landing)
         return ended
 

@@ -124,6 +124,17 @@ class PacingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HedgeConfig:
+    """Set whether texts that take unusually long are sent once more; whichever reply comes first counts."""
+
+    extra: float = 0.0
+    """Share of requests that may be sent for this alone, 0.02 for example; 0 turns it off. Every hedge is billed."""
+
+    def __post_init__(self) -> None:
+        check_number("hedge.extra", self.extra, low=0, high=0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PoolConfig:
     """Set how many connections are kept and for how long."""
 
@@ -208,6 +219,7 @@ class ClientConfig:
     retry: RetryConfig = field(default_factory=RetryConfig)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     pacing: PacingConfig = field(default_factory=PacingConfig)
+    hedge: HedgeConfig = field(default_factory=HedgeConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
     wire: WireConfig = field(default_factory=WireConfig)

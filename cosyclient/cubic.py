@@ -70,16 +70,23 @@ class Cubic:
         probing = now - self._since - self._return > self._plateau
         began, before = self._base
         span, count = now - began, accepted - before
-        measured = paced and span >= _SPAN and count >= _COUNT
-        if began == -math.inf or not (probing or measured):
+        measured = span >= _SPAN and count >= _COUNT
+        if began == -math.inf:
             target = rate
+        elif not (probing or measured):
+            # Too soon to tell anything new: once more from the bottom. A service that refuses a few sends whatever
+            # their rate must not bring us to a standstill, 0.7 upon 0.7.
+            target = self.target
+        elif not paced:
+            # Fewer came than were allowed: what was accepted may be far less than the quota.
+            target = max(_BETA * self.target, (count / span + rate) / 2.0)
         elif probing:
             # The plateau was held, so the quota is higher; by how much depends on a bucket nobody knows.
             target = self.target + _STEP * (rate - self.target)
         else:
             lower = count / span
             target = min(rate, lower if rate > _FAR * lower else (lower + rate) / 2.0)
-        if began == -math.inf or probing or measured or not paced:
+        if began == -math.inf or probing or measured:
             self._base = (now, accepted)
         self._stay(target, tentative=probing)
         self.target = max(_FLOOR, target)

@@ -54,12 +54,16 @@ class Dispatcher:
         """Queue *flights* and wake the workers they need."""
         self._start(self._batcher.put(flights))
 
-    def carry(self, flight: Flight) -> bool:
+    def call_workers(self) -> None:
+        """Start the workers that the queue is worth."""
+        self._start(self._batcher.call())
+
+    def carry(self, flight: Flight, latest: float) -> bool:
         """Fly *flight* on the calling thread if nothing else waits and it may leave at once; return whether it did.
 
         Two hand-overs between threads would cost a lone text more than all else. What a first attempt leaves over is
-        a worker's: it may have to wait longer than this caller can. Only an interrupt is raised; *flight* may still
-        be up then, with nobody to carry it.
+        a worker's: it may have to wait longer than this caller, who is back at *latest*. Only an interrupt is raised;
+        *flight* may still be up then, with nobody to carry it.
         """
         if self.on_worker or not self._batcher.embark():
             return False
@@ -70,7 +74,7 @@ class Dispatcher:
             grant = self._endpoint.try_grant()
             if grant is None:
                 return False
-            rest = self._caller.fly_once(self._batcher.alone(flight), grant)
+            rest = self._caller.fly_once(self._batcher.alone(flight), grant, latest)
             return True
         except BaseException:
             if grant is not None:
@@ -89,7 +93,7 @@ class Dispatcher:
         try:
             self._turn(keep=False)
         finally:
-            self._start(self._batcher.call())
+            self.call_workers()
 
     @property
     def on_worker(self) -> bool:
@@ -158,7 +162,12 @@ class Dispatcher:
         try:
             self._start(workers)
         finally:
-            self._caller.fly(batch, grant)
+            hedger = self._caller.hedger
+            if hedger is None or batch.news or hedger.policy.afford_request():
+                self._caller.fly(batch, grant)
+            else:
+                # Late texts alone, and no request to spare: they stay with the call they are under way with.
+                grant.cancel()
         if keep:
             return self._batcher.again()
         self._batcher.leave()

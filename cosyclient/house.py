@@ -25,10 +25,12 @@ from cosyclient.errors import (
 )
 from cosyclient.events import BreakerChanged, Events, UtteranceFinished
 from cosyclient.expiry import Expiry
+from cosyclient.hedger import Hedger
 from cosyclient.models import Speech, Utterance
-from cosyclient.policies.breaker import Breaker
+from cosyclient.policies.breaker import CLOSED, Breaker
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
+from cosyclient.policies.hedge import HedgePolicy
 from cosyclient.policies.ratelimit import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.sizing import littles_law
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from concurrent.futures import Executor
 
+    from cosyclient.batch import Carrier
     from cosyclient.coalescer import Landing
     from cosyclient.errors import Attempt
     from cosyclient.models import VoiceSettings
@@ -101,7 +104,7 @@ class House:
         )
         self._coalescer = Coalescer(single_flight=rest.queue.single_flight)
         self._relay = Relay(clock)
-        self._expiry = Expiry(clock, self._expire)
+        self._expiry: Expiry[Waiter] = Expiry(clock, self._expire)
         self._batcher = Batcher(
             BatchLimits(
                 texts=settings.max_batch, body_bytes=rest.wire.max_request_bytes, seconds=rest.wire.max_batch_seconds
@@ -110,6 +113,15 @@ class House:
             clock=clock,
             linger=rest.queue.linger,
         )
+        self._hedger = None
+        if rest.hedge.extra:
+            self._hedger = Hedger(
+                HedgePolicy(rest.hedge),
+                clock=clock,
+                allowed=self._may_hedge,
+                board=self._batcher.put_again,
+                leave=self._call_workers,
+            )
         self._dispatcher = Dispatcher(
             batcher=self._batcher,
             endpoint=self._endpoint,
@@ -122,6 +134,8 @@ class House:
                 clock=clock,
                 closing=self._closing,
                 events=events,
+                coalescer=self._coalescer,
+                hedger=self._hedger,
                 land=self._land,
             ),
             executor=executor or ThreadPoolExecutor(sizing.threads, thread_name_prefix="cosyclient"),
@@ -136,7 +150,7 @@ class House:
         """Return what becomes of *text*, on a thread that waits for it anyway and so may carry it itself."""
         waiter, flight = self._admit(text, terms, None)
         try:
-            if flight is not None and not self._dispatcher.carry(flight):
+            if flight is not None and not self._dispatcher.carry(flight, waiter.deadline.at):
                 self._dispatcher.dispatch((flight,))
         except BaseException:
             self.abandon(waiter)
@@ -206,8 +220,9 @@ class House:
             self._expiry.forget(waiter)
         if flight is not None:
             self._give_places_back((flight,))
-            if not self._batcher.discard(flight) and (tell := flight.abandoned) is not None:
-                tell()
+            self._batcher.discard(flight)
+            for call in flight.calls:
+                call.reconsider()
         return pending
 
     def _admit(self, text: str, terms: Terms, future: SpeechFuture | None) -> tuple[Waiter, Flight | None]:
@@ -279,8 +294,15 @@ class House:
 
     # Resolving
 
-    def _land(self, results: Iterable[Landing], attempts: Sequence[Attempt] = ()) -> None:
-        ended = self._coalescer.land(results)
+    def _land(
+        self,
+        results: Iterable[Landing],
+        attempts: Sequence[Attempt] = (),
+        call: Carrier | None = None,
+        *,
+        final: bool = False,
+    ) -> None:
+        ended = self._coalescer.land(results, call, final=final)
         if not ended:
             return
         self._give_places_back([flight for flight, _ in ended])
@@ -297,12 +319,25 @@ class House:
                 self._count_refusal(result, accepted=True)
             if wanted:
                 self._announce(flight, result, tries)
+            if flight.hedged:
+                for other in flight.calls:
+                    if other is not call:
+                        other.reconsider()
             for waiter in flight.waiters:
                 self._expiry.forget(waiter)
                 if waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts)):
                     blocked.append(waiter)
         if blocked:
             self._relay.start(blocked)
+
+    def _call_workers(self) -> None:
+        # The hedger is made before the dispatcher, whose calls it watches.
+        self._dispatcher.call_workers()
+
+    def _may_hedge(self) -> bool:
+        """Return whether the service works and retries are few: an ailing one needs less load, not more."""
+        half_full = 2 * self._budget.available > self._settings.rest.retry.budget
+        return half_full and self._endpoint.breaker.state == CLOSED
 
     def _expire(self, waiter: Waiter) -> None:
         error = self.overdue(waiter)
@@ -312,7 +347,7 @@ class House:
     def overdue(self, waiter: Waiter) -> DeadlineExceeded:
         """Return the error of a waiter whose deadline passed first, with the attempts made until then."""
         flight = waiter.flight
-        queued = flight is not None and flight.queued
+        queued = flight is not None and flight.queued and not flight.hedged
         attempts = () if flight is None else tuple(flight.attempts)
         where = "waiting to be sent" if queued else f"under way, {len(attempts)} attempts had failed before"
         error = DeadlineExceeded(f"no speech before the deadline; the text was {where}", sent=not queued)
@@ -362,6 +397,7 @@ class House:
             executions=ledger.executions,
             retries=ledger.retries,
             throttled=ledger.throttled,
+            hedged=0 if self._hedger is None else self._hedger.policy.sent,
             queued=self._batcher.queued,
             in_flight=endpoint.bulkhead.in_use,
             workers=self._batcher.workers,
@@ -390,7 +426,9 @@ class House:
             self._closing.set()
             closed = ClientClosed("the client was closed")
             self._batcher.take_due(float("inf"))
-            self._land([(flight, closed) for flight in self._coalescer.aloft()])
+            self._land([(flight, closed) for flight in self._coalescer.aloft()], final=True)
+            if self._hedger is not None:
+                self._hedger.close()
             self._endpoint.bulkhead.close()
             self._endpoint.transport.close()
             self._dispatcher.close()

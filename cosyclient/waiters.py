@@ -199,7 +199,7 @@ class SpeechFuture(Future[Speech]):
         """Cancel unless the text has already been sent."""
         waiter = self.waiter
         flight = waiter.flight if waiter is not None else None
-        return flight is not None and flight.queued and self.cancel()
+        return flight is not None and flight.queued and not flight.hedged and self.cancel()
 
     def orphan(self) -> None:
         """Fail in a forked child, where the threads that would have resolved this future do not exist."""

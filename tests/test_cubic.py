@@ -45,6 +45,15 @@ def test_it_stays_on_a_plateau_before_it_looks_for_more() -> None:
     assert cubic.rate(top + 4.0 + 12.0) == cubic.rate(top + 1e6) == 100.0
 
 
+def test_stray_refusals_do_not_bring_it_to_a_standstill() -> None:
+    """One in fifty refused whatever the rate: 0.7 of what is wanted is kept, not 0.7 of 0.7 of it."""
+    cubic, accepted = slowed(), 0
+    for refusal in range(1, 200):
+        accepted += 49
+        cubic.refused(START + refusal * 0.01, accepted, paced=False)
+        assert cubic.rate(START + refusal * 0.01) >= 70.0 * 0.7
+
+
 def test_the_accepted_rate_is_taken_for_the_quota() -> None:
     """Far below the refused rate it decides alone; near it, both bounds count."""
     cubic = slowed()
