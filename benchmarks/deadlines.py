@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -43,7 +43,7 @@ class Plan:
     interrupts: int = 5
 
 
-QUICK: Final = Plan(cap=3.0, callers=4, rounds=2, interrupts=3)
+QUICK: Final = Plan(cap=2.0, callers=4, rounds=2, interrupts=2)
 
 
 def run(options: Options) -> None:
@@ -90,7 +90,8 @@ def measure(plan: Plan) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 rounds=plan.rounds,
             )
             rows.append(row_of(scenario, client, processes[client].submit(call_all, order).result(), plan.deadline))
-        stops = [stops_of(client, urls["silence"], plan.interrupts) for client in CLIENTS]
+        with ThreadPoolExecutor(len(CLIENTS)) as hands:
+            stops = list(hands.map(lambda client: stops_of(client, urls["stop"], plan.interrupts), CLIENTS))
     return rows, stops
 
 

@@ -85,6 +85,7 @@ def serve(cap: float, pipe: Connection) -> None:
             "drip": behaving(drip),
             "silence": behaving(silence),
             "Retry-After": behaving(later),
+            "stop": behaving(Visit.until_closed),
         }
         pipe.send(urls)
         with suppress(EOFError):
