@@ -39,6 +39,8 @@ CLIENTS: Final = {
     "urllib3": "Timeout(total=…), pool_timeout=…, Retry of 429 that heeds Retry-After",
     "requests": "timeout=…, pool_block=True, the same Retry",
 }
+HOPELESS: Final = 1.0
+"""A client that was so many seconds late in one round is not asked again: it would only take time."""
 _POOL: Final = 2
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
 _BODY: Final = b'{"texts": ["hello"]}'
@@ -83,6 +85,7 @@ def serve(cap: float, pipe: Connection) -> None:
             "drip": behaving(drip),
             "silence": behaving(silence),
             "Retry-After": behaving(later),
+            "stop": behaving(Visit.until_closed),
         }
         pipe.send(urls)
         with suppress(EOFError):
@@ -127,6 +130,8 @@ def call_all(order: Order) -> Ends:
             time.sleep(0.3)
         for _ in range(order.rounds):
             _round(call, order, ends)
+            if max(ends.took) > order.deadline + HOPELESS:
+                break
         if order.scenario == "full pool":
             for holder in holders:
                 holder.join()

@@ -22,6 +22,6 @@ def test_far_more_texts_than_places_leave_nothing(overflow: str) -> None:
     assert report["pending"] == 0
     refused = COUNT - PLACES if overflow == "reject" else 0
     assert (report["refused"], report["spoken"]) == (refused, COUNT - refused)
-    # What lies in the queue comes and goes; what each text left behind would be 7,000 times something.
-    assert report["grown"]["objects"] < 5 * PLACES
-    assert report["grown"]["traced"] < 1500 * PLACES
+    # Something left of each text would be 6,000 times something; executors and workers keep a few objects of their own.
+    assert report["grown"]["objects"] < 500
+    assert report["grown"]["traced"] < 200_000

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosyclient import ClientConfig, CosyClient, PacingConfig, QueueConfig, QueueFull
 from cosyclient.transports.base import PoolStats
+from tests.integration.waiting import eventually
 from tests.service import answer
 
 if TYPE_CHECKING:
@@ -26,13 +27,14 @@ def resident() -> int:
 
 
 def main(overflow: str, count: int) -> None:
-    """Print how many were accepted and refused, the most places taken, and how memory grew after a tenth."""
+    """Print how many were accepted and refused, the most places taken, and how memory grew after a quarter."""
     free = threading.Event()
     service = _Service(free if overflow == "reject" else None)
     config = ClientConfig(
         pacing=PacingConfig(burst=1_000_000),
         queue=QueueConfig(max_pending=PLACES, overflow="reject" if overflow == "reject" else "block"),
     )
+    standing = PLACES if overflow == "reject" else 0
     refused = most = 0
     marks: list[dict[str, int]] = []
     traced = count <= 50_000
@@ -53,7 +55,9 @@ def main(overflow: str, count: int) -> None:
                 refused += 1
             if number % 100 == 0:
                 most = max(most, client.stats().pending)
-            if number in (count // 10, count - 1):
+            if number in (count // 4, count - 1):
+                # What waits at the moment is no growth: look when as much waits as the last time.
+                eventually(lambda: client.stats().pending == standing, "the queue stands still")
                 gc.collect()
                 marks.append(
                     {
