@@ -15,6 +15,7 @@ from cosyclient.errors import ConfigurationError, DecodeError
 
 MEDIA_TYPES: Final = {"wav": "audio/wav", "pcm": "audio/pcm", "mp3": "audio/mpeg", "opus": "audio/ogg"}
 
+_OGG_PAGE: Final = struct.Struct("<5xBq12xB")
 # A streaming writer does not know its sizes yet and leaves one of these; the byte count is then the truth.
 _UNKNOWN_SIZES: Final = (0, 0xFFFFFFFF)
 _PCM, _FLOAT, _EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
@@ -180,7 +181,7 @@ def _walk_opus(data: bytes, sample_rate: int) -> AudioInfo:
             raise DecodeError(f"audio: no Ogg page at byte {position} of {end}", retryable=True)
         if position + 27 > end:
             raise _cut("opus", f"{end} bytes end inside a page header")
-        last_flags, stamp, segments = struct.unpack_from("<xxxxxBq12xB", data, position)
+        last_flags, stamp, segments = _OGG_PAGE.unpack_from(data, position)
         table = position + 27
         body = table + segments
         position = body + sum(data[table:body])
@@ -253,8 +254,11 @@ def _walk_mp3(data: bytes) -> AudioInfo:
         raise _not("mp3", data)
     if not first.size:
         return AudioInfo(first.sample_rate, first.channels, None)
-    count, position, end = 0, start, len(data)
-    four, size = data[start : start + 4], first.size
+    four, size, end = data[start : start + 4], first.size, len(data)
+    # At a constant rate one header begins every frame, and all of them are seen at once.
+    whole = (end - start) // size
+    count = whole - 1 if whole > 1 and _constant(data, start, size, whole) else 0
+    position = start + count * size
     while True:
         position += size
         if position > end:
@@ -276,6 +280,12 @@ def _walk_mp3(data: bytes) -> AudioInfo:
     if samples <= 0:
         raise DecodeError("audio: empty mp3", retryable=True)
     return AudioInfo(first.sample_rate, first.channels, samples / first.sample_rate)
+
+
+def _constant(data: bytes, start: int, size: int, count: int) -> bool:
+    """Return whether *count* frames of *size* bytes from *start* on begin alike."""
+    end = start + count * size
+    return all(data[place:end:size] == data[place : place + 1] * count for place in range(start, start + 4))
 
 
 def _first_frame(data: bytes) -> int:

@@ -4,35 +4,67 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cosyclient.errors import Attempt
     from cosyclient.models import Utterance, VoiceSettings
     from cosyclient.waiters import Waiter
 
+Lane: TypeAlias = Literal[0, 1]
+INTERACTIVE: Final = 0
+"""The lane of texts that somebody waits for; it goes first."""
+BULK: Final = 1
+"""The lane of texts that fill what the other leaves."""
+
+
+class Carrier(Protocol):
+    """Be what a flight knows of a call that carries it."""
+
+    def reconsider(self) -> None:
+        """Stop if none of its flights is wanted any more."""
+
 
 class Flight:
     """Carry one utterance; whoever asks for the same meanwhile waits for it too.
 
-    ``waiters`` and ``landed`` are guarded by the coalescer's lock, ``queued`` by the batcher's. ``until`` is the
-    latest deadline (monotonic seconds) among the waiters. ``abandoned`` is set by the call that carries it, to hear
-    that nobody waits for it any more; ``attempts`` are that call's so far, oldest first.
+    ``waiters``, ``landed`` and ``calls`` are guarded by the coalescer's lock, ``queued``, ``lane`` and ``hedged`` by
+    the batcher's. ``bulk`` says in which lane it began. ``until`` is the latest deadline (monotonic seconds) among the
+    waiters. ``calls`` carry it now: one, or a second if it was ``hedged``; ``attempts`` are those of the first call so
+    far, oldest first.
     """
 
-    __slots__ = ("abandoned", "attempts", "landed", "queued", "queued_at", "until", "utterance", "waiters", "weight")
+    __slots__ = (
+        "attempts",
+        "bulk",
+        "calls",
+        "hedged",
+        "landed",
+        "lane",
+        "queued",
+        "queued_at",
+        "seconds",
+        "until",
+        "utterance",
+        "waiters",
+        "weight",
+    )
 
-    def __init__(self, utterance: Utterance, weight: int) -> None:
+    def __init__(self, utterance: Utterance, weight: int, *, bulk: bool = False) -> None:
         self.utterance = utterance
         self.weight = weight
+        self.bulk = bulk
+        self.lane: Lane = BULK if bulk else INTERACTIVE
+        self.seconds = utterance.expected_seconds
         self.waiters: list[Waiter] = []
         self.until = float("-inf")
         self.queued_at = 0.0
         self.queued = False
         self.attempts: Sequence[Attempt] = ()
-        self.abandoned: Callable[[], None] | None = None
+        self.calls: tuple[Carrier, ...] = ()
+        self.hedged = False
         self.landed = False
 
     def __repr__(self) -> str:
@@ -87,7 +119,7 @@ class Batch:
 
     def add(self, flight: Flight) -> bool:
         """Take *flight* along if there is room; a first one always fits, or it would wait for ever."""
-        seconds = flight.utterance.expected_seconds
+        seconds = flight.seconds
         limits = self._limits
         if self.flights and (
             len(self.flights) >= limits.texts
@@ -99,6 +131,11 @@ class Batch:
         self.body_bytes += flight.weight
         self.seconds += seconds
         return True
+
+    @property
+    def news(self) -> int:
+        """Return how many of its texts travel for the first time."""
+        return sum(not flight.hedged for flight in self.flights)
 
     def __repr__(self) -> str:
         return f"<Batch {len(self.flights)}/{self._limits.texts} texts, {self.seconds:.1f} s expected>"

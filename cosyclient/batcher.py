@@ -1,16 +1,17 @@
-"""Texts that wait, by voice settings, and the count of workers that come for them.
+"""Texts that wait, by lane and voice settings, and the count of workers that come for them.
 
 A batch is sealed when a worker has the right to send, not when a timer fires: an idle client sends at once, a busy
-one fills its batches, and there is nothing to tune.
+one fills its batches, and there is nothing to tune. Interactive texts go first; bulk fills the room they leave.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from cosyclient.batch import NOTHING_KNOWN, Batch
+from cosyclient.batch import BULK, INTERACTIVE, NOTHING_KNOWN, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from cosyclient.batch import BatchLimits, Flight, Prospect
     from cosyclient.clock import Clock
     from cosyclient.models import VoiceSettings
+
+    _Queues: TypeAlias = OrderedDict[VoiceSettings, OrderedDict[Flight, None]]
 
 
 class Batcher:
@@ -34,12 +37,14 @@ class Batcher:
         self._linger = linger
         # One lock guards all below and every flight's `queued`; the condition tells of company and of idleness.
         self._changed = threading.Condition()
-        # Round robin over the settings; each queue in the order of arrival, with removal from the middle at no cost.
-        self._queues: OrderedDict[VoiceSettings, OrderedDict[Flight, None]] = OrderedDict()
+        # By lane. Round robin over the settings; each queue in the order of arrival, with removal from the middle at
+        # no cost.
+        self._lanes: tuple[_Queues, _Queues] = (OrderedDict(), OrderedDict())
         self._needed = 0
         self._queued = 0
         self._seeking = 0
         self._alive = 0
+        self._carried = 0
 
     def put(self, flights: Sequence[Flight]) -> int:
         """Queue *flights* and return how many workers to start; each must come to `seal` or `leave`."""
@@ -49,18 +54,42 @@ class Batcher:
                 # Checked here because a caller may have given up between being accepted and being queued.
                 if flight.landed:
                     continue
-                queue = self._queues.get(flight.utterance.settings)
-                if queue is None:
-                    queue = self._queues[flight.utterance.settings] = OrderedDict()
-                if len(queue) % self._limits.texts == 0:
-                    self._needed += 1
-                queue[flight] = None
-                flight.queued = True
                 flight.queued_at = now
-                self._queued += 1
+                self._append_locked(flight)
             if self._linger:
                 self._changed.notify_all()
             return self._call_workers_locked()
+
+    def put_again(self, flights: Sequence[Flight]) -> None:
+        """Queue *flights*, which are under way and late, once more and before all others; call nobody for them yet."""
+        with self._changed:
+            for flight in reversed(flights):
+                if flight.landed or flight.hedged or flight.queued:
+                    continue
+                flight.hedged = True
+                self._append_locked(flight)
+                self._lanes[flight.lane][flight.utterance.settings].move_to_end(flight, last=False)
+
+    def embark(self) -> bool:
+        """Count the calling thread as one that carries a text of its own, if nothing waits; return whether it may."""
+        # Looked at without the lock: whoever is a moment late joins the queue, or leaves beside it.
+        if self._queued or self._seeking or self._linger:
+            return False
+        with self._changed:
+            self._carried += 1
+            return True
+
+    def disembark(self) -> None:
+        """Count one such thread less."""
+        with self._changed:
+            self._carried -= 1
+            self._tell_idle_locked()
+
+    def alone(self, flight: Flight) -> Batch:
+        """Return a batch of *flight* alone."""
+        batch = Batch(flight.utterance.settings, self._limits)
+        batch.add(flight)
+        return batch
 
     def enlist(self) -> None:
         """Count the calling thread as one more seeking worker, beyond the limit: the caller runs."""
@@ -71,30 +100,31 @@ class Batcher:
     def head(self) -> float | None:
         """Return the deadline of the flight that is next, or None, which also dismisses the seeking worker."""
         with self._changed:
-            if not self._queues:
+            if not self._queued:
                 self._dismiss_locked()
                 return None
-            return next(iter(next(iter(self._queues.values())))).until
+            return next(iter(next(iter(self._first_locked().values())))).until
 
     def seal(self, prospect: Prospect = NOTHING_KNOWN) -> tuple[Batch | None, int]:
         """Take the next batch and say how many more workers to start; None dismisses the seeking worker.
 
-        Those that by *prospect* are too late become the batch's ``doomed``, possibly all.
+        Those that by *prospect* would be too late become the batch's ``doomed``, possibly all.
         """
         with self._changed:
             if self._linger:
                 self._await_company_locked()
-            if not self._queues:
+            if not self._queued:
                 self._dismiss_locked()
                 return None, 0
-            settings, queue = self._queues.popitem(last=False)
+            queues = self._first_locked()
+            settings = next(iter(queues))
             batch = Batch(settings, self._limits, prospect)
-            before = self._batches(len(queue))
-            self._fill_locked(batch, queue, prospect)
-            self._queued -= len(batch.flights) + len(batch.doomed)
-            self._needed += self._batches(len(queue)) - before
-            if queue:
-                self._queues[settings] = queue
+            self._fill_locked(batch, queues, prospect)
+            if queues is self._lanes[INTERACTIVE] and settings not in queues:
+                self._fill_locked(batch, self._lanes[BULK], prospect)
+            for flight in (*batch.flights, *batch.doomed):
+                flight.queued = False
+                self._queued -= 1
             self._seeking -= 1
             return batch, self._call_workers_locked()
 
@@ -117,6 +147,14 @@ class Batcher:
         with self._changed:
             return self._call_workers_locked()
 
+    def promote(self, flight: Flight) -> None:
+        """Let *flight* go on in the interactive lane, if it still waits: somebody who cannot wait has joined it."""
+        with self._changed:
+            if flight.queued and flight.lane != INTERACTIVE:
+                self._remove_locked(flight)
+                flight.lane = INTERACTIVE
+                self._append_locked(flight)
+
     def discard(self, flight: Flight) -> bool:
         """Take *flight* out if it still waits; return whether it did."""
         with self._changed:
@@ -128,7 +166,13 @@ class Batcher:
     def take_due(self, before: float) -> list[Flight]:
         """Take out every flight whose deadline is not after *before*."""
         with self._changed:
-            due = [flight for queue in self._queues.values() for flight in queue if flight.until <= before]
+            due = [
+                flight
+                for queues in self._lanes
+                for queue in queues.values()
+                for flight in queue
+                if flight.until <= before
+            ]
             for flight in due:
                 self._remove_locked(flight)
             return due
@@ -141,7 +185,7 @@ class Batcher:
     def wait_idle(self, until: float) -> bool:
         """Wait until nothing is queued and no worker is under way, at most until the instant *until*."""
         with self._changed:
-            while self._queues or self._alive:
+            while self._queued or self._alive or self._carried:
                 remaining = until - self._clock.now()
                 if remaining <= 0:
                     return False
@@ -167,45 +211,73 @@ class Batcher:
         self._alive += wanted
         return wanted
 
-    def _fill_locked(self, batch: Batch, queue: OrderedDict[Flight, None], prospect: Prospect) -> None:
-        """Move flights from *queue* to *batch*, the oldest first; those short of time only where it has room left."""
-        now = self._clock.now() if prospect.ample else 0.0
-        short: list[Flight] = []
-        ends = reversed if prospect.newest_first else iter
-        while queue:
-            flight = next(ends(queue))
-            if prospect.ample and flight.until - now < prospect.ample:
-                (batch.doomed if flight.until - now < prospect.least else short).append(flight)
-            elif not batch.add(flight):
-                break
-            del queue[flight]
-            flight.queued = False
-        # Whoever is passed over has even less time at the next turn.
-        batch.doomed += short if queue else [flight for flight in short if not batch.add(flight)]
-
     def _dismiss_locked(self) -> None:
         self._seeking -= 1
         self._leave_locked()
 
     def _leave_locked(self) -> None:
         self._alive -= 1
-        if not self._alive:
+        self._tell_idle_locked()
+
+    def _tell_idle_locked(self) -> None:
+        if not (self._alive or self._carried):
             self._changed.notify_all()
 
+    def _first_locked(self) -> _Queues:
+        return self._lanes[INTERACTIVE] or self._lanes[BULK]
+
+    def _append_locked(self, flight: Flight) -> None:
+        queues, settings = self._lanes[flight.lane], flight.utterance.settings
+        queue = queues.get(settings)
+        if queue is None:
+            queue = queues[settings] = OrderedDict()
+        if len(queue) % self._limits.texts == 0:
+            self._needed += 1
+        queue[flight] = None
+        flight.queued = True
+        self._queued += 1
+
     def _remove_locked(self, flight: Flight) -> None:
-        settings = flight.utterance.settings
-        queue = self._queues[settings]
+        queues, settings = self._lanes[flight.lane], flight.utterance.settings
+        queue = queues[settings]
         before = self._batches(len(queue))
         del queue[flight]
         flight.queued = False
         self._queued -= 1
         self._needed += self._batches(len(queue)) - before
         if not queue:
-            del self._queues[settings]
+            del queues[settings]
+
+    def _fill_locked(self, batch: Batch, queues: _Queues, prospect: Prospect) -> None:
+        """Move what fits from the queue of the batch's settings, which goes to the end of the round if texts stay.
+
+        Texts short of time come along only where there is room left: they would take the place of one that makes it.
+        """
+        queue = queues.pop(batch.settings, None)
+        if queue is None:
+            return
+        before = self._batches(len(queue))
+        now = self._clock.now() if prospect.ample else 0.0
+        short: list[Flight] = []
+        ends = reversed if prospect.newest_first else iter
+        while queue:
+            flight = next(ends(queue))
+            # One that travels once more is under way already; this is its chance, not its judgement.
+            left = flight.until - now if prospect.ample and not flight.hedged else math.inf
+            if left < prospect.ample:
+                (batch.doomed if left < prospect.least else short).append(flight)
+            elif not batch.add(flight):
+                break
+            del queue[flight]
+        # Whoever is passed over has even less time at the next turn.
+        batch.doomed += short if queue else [flight for flight in short if not batch.add(flight)]
+        self._needed += self._batches(len(queue)) - before
+        if queue:
+            queues[batch.settings] = queue
 
     def _await_company_locked(self) -> None:
-        while self._queues:
-            queue = next(iter(self._queues.values()))
+        while self._queued:
+            queue = next(iter(self._first_locked().values()))
             remaining = next(iter(queue)).queued_at + self._linger - self._clock.now()
             if remaining <= 0 or len(queue) >= self._limits.texts:
                 return

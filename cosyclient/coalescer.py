@@ -10,7 +10,7 @@ from cosyclient.models import Speech
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cosyclient.batch import Flight
+    from cosyclient.batch import Carrier, Flight
     from cosyclient.errors import CosyError
     from cosyclient.models import Utterance
     from cosyclient.waiters import Waiter
@@ -40,29 +40,28 @@ class Coalescer:
         self.failed = 0
         """Flights that ended without."""
 
-    def follow(self, utterance: Utterance, waiter: Waiter) -> bool:
-        """Let *waiter* share a flight of *utterance* if there is one; return whether there was."""
+    def follow(self, utterance: Utterance, waiter: Waiter) -> Flight | None:
+        """Let *waiter* share a flight of *utterance* if there is one, and return that."""
         # Looked up without the lock first: a miss is the rule, and `lead` looks again.
         if not self._single_flight or utterance not in self._by_utterance:
-            return False
+            return None
         with self._lock:
             flight = self._by_utterance.get(utterance)
-            if flight is None:
-                return False
-            self._board_locked(flight, waiter)
-            return True
+            if flight is not None:
+                self._board_locked(flight, waiter)
+            return flight
 
-    def lead(self, flight: Flight, waiter: Waiter) -> bool:
-        """Start *flight* for *waiter*; return False when an equal one has started meanwhile and was joined instead."""
+    def lead(self, flight: Flight, waiter: Waiter) -> Flight:
+        """Start *flight* for *waiter* and return it, or the equal one that has started meanwhile and was joined."""
         with self._lock:
             if self._single_flight:
                 existing = self._by_utterance.setdefault(flight.utterance, flight)
                 if existing is not flight:
                     self._board_locked(existing, waiter)
-                    return False
+                    return existing
             self._aloft.add(flight)
             self._board_locked(flight, waiter)
-            return True
+            return flight
 
     def leave(self, waiter: Waiter) -> tuple[bool, Flight | None]:
         """Take *waiter* off its flight.
@@ -82,10 +81,25 @@ class Coalescer:
             self.failed += 1
             return True, flight
 
-    def land(self, results: Iterable[Landing]) -> list[Landing]:
+    def take(self, flights: Iterable[Flight], call: Carrier) -> None:
+        """Note that *call* carries *flights* from now on."""
+        with self._lock:
+            for flight in flights:
+                flight.calls = (*flight.calls, call)
+
+    def drop(self, flights: Iterable[Flight], call: Carrier) -> None:
+        """Note that *call* carries *flights* no longer."""
+        with self._lock:
+            for flight in flights:
+                # The flight may outlive the call, in a future that its owner keeps.
+                flight.calls = tuple(other for other in flight.calls if other is not call)
+
+    def land(self, results: Iterable[Landing], call: Carrier | None = None, *, final: bool = False) -> list[Landing]:
         """End the flights of *results* and return those that had not ended before, whose waiters are to be resolved.
 
-        Several at once, because those of one reply arrive together and the lock is every caller's.
+        Several at once, because those of one reply arrive together and the lock is every caller's. An error that
+        *call* brings, or somebody who carries nothing, does not end a flight that another call carries as well,
+        unless it is *final*.
         """
         ended = []
         with self._lock:
@@ -93,11 +107,13 @@ class Coalescer:
                 flight, result = landing
                 if flight.landed:
                     continue
-                self._land_locked(flight)
                 if isinstance(result, Speech):
                     self.spoken += 1
+                elif flight.hedged and not final and any(other is not call for other in flight.calls):
+                    continue
                 else:
                     self.failed += 1
+                self._land_locked(flight)
                 ended.append(landing)
         return ended
 

@@ -124,6 +124,17 @@ class PacingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HedgeConfig:
+    """Set whether texts that take unusually long are sent once more; whichever reply comes first counts."""
+
+    extra: float = 0.0
+    """Share of requests that may be sent for this alone, 0.02 for example; 0 turns it off. Every hedge is billed."""
+
+    def __post_init__(self) -> None:
+        check_number("hedge.extra", self.extra, low=0, high=0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PoolConfig:
     """Set how many connections are kept and for how long."""
 
@@ -162,6 +173,8 @@ class QueueConfig:
     """Seconds an unfilled batch waits for company after it may be sent; 0 never keeps an idle client waiting."""
     single_flight: bool = True
     """Whether equal utterances in flight travel once."""
+    bulk_share: float = 0.75
+    """Share of the places that bulk calls may take; the rest is kept for interactive ones."""
 
     def __post_init__(self) -> None:
         if self.max_pending is not None:
@@ -169,6 +182,7 @@ class QueueConfig:
         if self.overflow not in ("block", "reject", "caller_runs"):
             raise ConfigurationError(f"queue.overflow: must be block, reject or caller_runs, got {self.overflow!r}")
         check_number("queue.linger", self.linger, low=0, high=1)
+        check_number("queue.bulk_share", self.bulk_share, low=0, high=1, above=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +261,7 @@ class ClientConfig:
     retry: RetryConfig = field(default_factory=RetryConfig)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     pacing: PacingConfig = field(default_factory=PacingConfig)
+    hedge: HedgeConfig = field(default_factory=HedgeConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
     wire: WireConfig = field(default_factory=WireConfig)

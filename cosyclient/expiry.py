@@ -1,15 +1,14 @@
-"""The one timer: futures that no thread waits on still resolve at their deadline."""
+"""A timer: what no thread waits for is still looked after at its deadline."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cosyclient.clock import Clock
-    from cosyclient.waiters import Waiter
+    from cosyclient.clock import Clock, Deadline
 
 _GRAIN: Final = 0.02
 """Seconds between two looks: futures expire at most this late, and one look serves all that fall into it."""
@@ -17,24 +16,39 @@ _IDLE: Final = 30.0
 """Seconds the thread outlives the last watched future."""
 
 
-class Expiry:
-    """Call *expire* with every watched waiter whose deadline has passed, from one thread started when first needed.
+class Timed(Protocol):
+    """Be watched until ``deadline``, unless ``done`` before; ``watched`` belongs to the timer."""
 
-    Waiters sit in buckets of `_GRAIN` seconds, so watching and forgetting cost a set operation, and a million
+    deadline: Deadline
+    watched: bool
+
+    @property
+    def done(self) -> bool:
+        """Return whether there is nothing to watch for any more."""
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Expiry(Generic[T]):
+    """Call *expire* with everything watched whose deadline has passed, from one thread started when first needed.
+
+    They sit in buckets of `_GRAIN` seconds, so watching and forgetting cost a set operation, and a million
     finished futures leave nothing behind.
     """
 
-    def __init__(self, clock: Clock, expire: Callable[[Waiter], None]) -> None:
+    def __init__(self, clock: Clock, expire: Callable[[T], None], *, name: str = "cosyclient-expiry") -> None:
+        self._name = name
         self._clock = clock
         self._expire = expire
         self._changed = threading.Condition()
         # Guarded by _changed, like the three below.
-        self._buckets: dict[int, set[Waiter]] = {}
+        self._buckets: dict[int, set[T]] = {}
         self._thread: threading.Thread | None = None
         self._next: int | None = None
         self._closed = False
 
-    def watch(self, waiter: Waiter) -> None:
+    def watch(self, waiter: T) -> None:
         """Expire *waiter* when its deadline passes."""
         slot = self._slot(waiter)
         with self._changed:
@@ -43,7 +57,7 @@ class Expiry:
             waiter.watched = True
             self._buckets.setdefault(slot, set()).add(waiter)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="cosyclient-expiry", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             elif self._next is None or slot < self._next:
                 self._changed.notify()
@@ -51,7 +65,7 @@ class Expiry:
             # Resolved before it was watched, so nobody else will say so.
             self.forget(waiter)
 
-    def forget(self, waiter: Waiter) -> None:
+    def forget(self, waiter: T) -> None:
         """Stop watching *waiter*, if that was asked for; it has been resolved."""
         if not waiter.watched:
             return
@@ -78,7 +92,7 @@ class Expiry:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
-    def _slot(self, waiter: Waiter) -> int:
+    def _slot(self, waiter: T) -> int:
         return int(waiter.deadline.at / _GRAIN) + 1
 
     def _run(self) -> None:

@@ -19,9 +19,9 @@ class ClientStats:
 
     ``calls`` counts wishes accepted or refused, ``utterances`` texts that became speech, ``executions`` requests that
     left, ``retries`` those of them that were not first tries, ``throttled`` refusals by the service, ``rejected`` by
-    the client itself. ``limit`` is how many requests may be in flight now; it follows what the service can take.
-    ``rate`` is in requests/s over ten seconds, ``latency`` a moving average in seconds, ``concurrency`` their product
-    (Little's Law), ``advice`` the sizes these two ask for.
+    the client itself, ``hedged`` texts sent once more because they were late. ``limit`` is how many requests may be in
+    flight now; it follows what the service can take. ``rate`` is in requests/s over ten seconds, ``latency`` a moving
+    average in seconds, ``concurrency`` their product (Little's Law), ``advice`` the sizes these two ask for.
     """
 
     calls: int = 0
@@ -31,6 +31,7 @@ class ClientStats:
     executions: int = 0
     retries: int = 0
     throttled: int = 0
+    hedged: int = 0
     queued: int = 0
     in_flight: int = 0
     limit: int = 0

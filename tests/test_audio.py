@@ -292,6 +292,17 @@ def test_mp3_without_an_announced_length_is_walked(file: bytes) -> None:
     assert 1.37 <= length <= 1.37 + 0.13
 
 
+@pytest.mark.parametrize("odd", [None, 1, 5, 9])
+@pytest.mark.parametrize("rest", [b"", b"TAG" + bytes(125), b"\xff"])
+def test_mp3_frames_count_whether_their_headers_are_alike_or_not(odd: int | None, rest: bytes) -> None:
+    """Ten frames of 24 ms are ten, seen at once or one by one; without the last byte they are not whole."""
+    frames = [b"\xff\xf3\x54" + (b"\xc0" if place == odd else b"\xc4") + bytes(116) for place in range(10)]
+    file = b"".join(frames) + rest
+    assert check("mp3", file, 0) == AudioInfo(24000, 1, pytest.approx(0.24))
+    with pytest.raises(DecodeError, match="truncated mp3, a frame ends at byte 1200, 1199 there"):
+        check("mp3", b"".join(frames)[:-1], 0)
+
+
 def test_free_format_mp3_has_no_known_length() -> None:
     """Frames of unannounced size cannot be walked, yet they are MP3."""
     assert check("mp3", b"\xff\xfb\x00\xc4" + bytes(2000), 0) == AudioInfo(44100, 1, None)

@@ -14,9 +14,9 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 LEVELS = {
     0: {"errors", "clock", "models", "audio", "files"},
-    1: {"baseline", "config", "settings", "sizing", "events", "batch", "waiters"},
+    1: {"baseline", "config", "settings", "sizing", "events", "batch", "waiters", "cubic"},
     2: {"policies", "protocols", "transports"},
-    3: {"dispatcher", "call", "batcher", "coalescer", "expiry", "endpoints", "adaptation", "stats"},
+    3: {"dispatcher", "call", "batcher", "coalescer", "expiry", "hedger", "endpoints", "adaptation", "stats"},
     4: {"__init__", "client", "core", "house"},
     5: {"cli", "emulator", "testing", "__main__"},
 }
@@ -28,6 +28,7 @@ PACKAGES = {
     "urllib3": "transports/",
     "pybreaker": "policies/breaker.py",
     "backoff": "policies/retry.py",
+    "pybase64": "protocols/coding.py",
     "tqdm": "cli/",
     "starlette": "emulator/",
     "uvicorn": "emulator/",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator.settings import Settings
 
 _FRAMES_V1 = f"{FRAMES};v=1"
+_STRAGGLING = 10.0
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class BatchService:
 
     async def _admit(self, exchange: Exchange) -> None:
         if self.settings.rtt:
-            await asyncio.sleep(self.settings.rtt)
+            await asyncio.sleep(self._round_trip())
         if exchange.connection.refused:
             most = self.settings.connections
             raise Problem(
@@ -139,6 +140,15 @@ class BatchService:
                 exchange.headers += grant.headers
             if not grant.granted:
                 raise Problem("rate_limited", f"at most {self.settings.rate:g} requests/s", retry_after=grant.wait)
+
+    def _round_trip(self) -> float:
+        settings, seconds = self.settings, self.settings.rtt
+        if settings.jitter:
+            seconds *= self._chance.lognormvariate(0.0, settings.jitter)
+        if settings.stragglers and self._chance.random() < settings.stragglers:
+            self.tally.stragglers += 1
+            seconds *= _STRAGGLING
+        return seconds
 
     def _authorize(self, shown: str) -> None:
         if self.settings.api_key is None:

@@ -41,6 +41,8 @@ class Counters:
     """Batches by their number of texts."""
     replays: int
     """Finished replies sent again for a known idempotency key."""
+    stragglers: int
+    """Requests whose round trip took ten times as long."""
     in_flight: int
     """Requests being answered now."""
     in_flight_peak: int
@@ -78,7 +80,7 @@ class Tally:
 
     def clear(self) -> None:
         """Count from zero; requests being answered stay in flight."""
-        self.requests = self.batches = self.texts = self.items_failed = self.replays = 0
+        self.requests = self.batches = self.texts = self.items_failed = self.replays = self.stragglers = 0
         self.bytes_in = self.bytes_out = 0
         self.audio_seconds = self.gpu_seconds = self.gpu_seconds_wasted = 0.0
         self.replies: Counter[int] = Counter()

@@ -46,6 +46,10 @@ class Settings:
         choices=("espeak", "tone", "echo"),
     )
     rtt: float = _switch(0.0, "Seconds of network round trip added to every request.", least=0)
+    jitter: float = _switch(
+        0.0, "Spread of the round trip: it varies log-normally around rtt, by this standard deviation.", least=0, most=2
+    )
+    stragglers: float = _switch(0.0, "Share of requests whose round trip takes ten times as long.", least=0, most=1)
     gpus: int = _switch(0, "GPUs that render speech one text at a time; 0 renders without waiting.", least=0)
     rtf: float = _switch(0.06, "GPU seconds per second of audio (real-time factor).", least=0)
     max_wait: float = _switch(

@@ -106,7 +106,7 @@ class AdaptiveLimit:
                 self._move_locked(self._limit * self._config.backoff)
             return self._news_locked()
 
-    def collapse(self, passage: Passage, now: float) -> tuple[int, int] | None:
+    def collapse(self, _: Passage, now: float) -> tuple[int, int] | None:
         """Begin anew with a limit of 1: attempts come to nothing one after the other."""
         with self._lock:
             self._in_flight -= 1

@@ -106,7 +106,11 @@ class Forecast:
                 return False
             self._abandoned += departure.seconds - returned
             self._abandoned_at = max(self._abandoned_at, departure.started)
-            self._barren = 0 if returned > departure.seconds / 2 else self._barren + 1
+            if returned > departure.seconds / 2:
+                self._barren = 0
+            elif now - departure.started > _SHORTEST:
+                # One taken back sooner tells of its caller only.
+                self._barren += 1
             # Those that were in flight at a collapse tell of the same one.
             if self._barren < _BARREN or departure.started <= self._collapsed_at:
                 return False

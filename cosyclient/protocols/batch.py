@@ -1,12 +1,11 @@
 """The batch protocol: up to 64 texts in one POST, one audio file or one error per text in the reply.
 
 This project's own definition, compatible with vLLM-Omni's batch reply: JSON with base64 audio, a bare JSON array, or
-length-prefixed frames decoded while they arrive. A reply is what its media type says, never what its status hopes.
+length-prefixed frames, all decoded while they arrive. A reply is what its media type says, never what its status hopes.
 """
 
 from __future__ import annotations
 
-import binascii
 import gzip
 import json
 from functools import lru_cache
@@ -16,21 +15,24 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.errors import BadUtterance, CosyError, DecodeError
 from cosyclient.models import WireRequest
 from cosyclient.protocols import frames
+from cosyclient.protocols.coding import unbase64
 from cosyclient.protocols.frames import FrameDecoder
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.refusals import item_error, refusal, refusal_of
+from cosyclient.protocols.results import ResultReader
 from cosyclient.protocols.speeches import Positions, speech_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cosyclient.config import WireConfig
-    from cosyclient.models import Utterance, VoiceSettings, WireReply
+    from cosyclient.models import Speech, Utterance, VoiceSettings, WireReply
     from cosyclient.protocols.base import Item, Quota
 
 _JSON: Final = "application/json"
 _MAX_PAYLOAD_BYTES: Final = 64 << 20
 _OPENING: Final = b'{"texts":['
+_SPOKEN: Final = {"status": "success"}
 _OPTIONS: Final = ("model", "voice", "format", "sample_rate", "speed", "instruct", "seed")
 
 
@@ -105,14 +107,13 @@ class BatchProtocol:
             items: list[Item] = []
             try:
                 for frame in decoder.feed(chunk):
-                    if frame.kind == "batch":
-                        shared = frame.header
+                    fields = frame.header
+                    if frame.kind == "item":
+                        index = positions.take(fields.get("index"))
+                        items.append((index, _outcome(fields, frame.payload, shared, utterances, index, reply.status)))
+                    elif frame.kind == "batch":
+                        shared = fields
                         positions.expect(shared.get("total"))
-                    elif frame.kind == "item":
-                        index = positions.take(frame.header.get("index"))
-                        items.append(
-                            (index, _outcome(frame.header, frame.payload, shared, utterances, index, reply.status))
-                        )
             except DecodeError:
                 # What was whole before the fault stands.
                 yield items
@@ -132,56 +133,52 @@ def _members(settings: VoiceSettings) -> bytes:
     return ("]," + json.dumps(said, ensure_ascii=False, separators=(",", ":"))[1:]).encode()
 
 
-def read_json(reply: WireReply) -> Any:
-    """Return the parsed body; the one place where a faster decoder would be put in.
-
-    Never holds more than two of body, text and parsed values at once.
-    """
-    body = bytearray()
-    for chunk in reply.chunks():
-        body += chunk
-    if not body:
-        raise DecodeError(f"HTTP {reply.status}: an empty reply", retryable=True)
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DecodeError(f"HTTP {reply.status}: JSON that is not UTF-8 ({len(body)} bytes)", retryable=True) from None
-    size = len(body)
-    del body
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise DecodeError(f"HTTP {reply.status}: {size} bytes that are not JSON, or cut off", retryable=True) from None
-
-
 def _from_json(reply: WireReply, utterances: Sequence[Utterance], wall: float) -> Iterator[list[Item]]:
-    content = read_json(reply)
+    reader = ResultReader(reply.chunks(), most=len(utterances))
     positions = Positions(len(utterances))
-    shared: dict[str, Any] = {}
-    if isinstance(content, dict):
-        results = content.pop("results", None)
-        if results is None and (content.get("error") or content.get("code")):
-            raise refusal_of(reply, content, utterances, wall=wall)
-        shared = content
-        positions.expect(shared.get("total", len(utterances)))
-    else:
-        # In the bare array an element that does not name its index has that of its place.
-        results = content
-    if not isinstance(results, list):
+    shared = reader.members
+    # What has to wait for the end of the reply: audio that goes by its place, which only the right number of them
+    # makes sure, and audio that comes before the members that tell how many there are and what they are.
+    held: list[tuple[int, Any]] = []
+    place = 0
+    for results in reader.results():
+        items: list[Item] = []
+        early = "total" in shared
+        if early:
+            positions.expect(shared["total"])
+        try:
+            for element in results:
+                named = element.get("index") if isinstance(element, dict) else None
+                index = positions.take(place if named is None and reader.bare else named)
+                place += 1
+                if early:
+                    items.append((index, _outcome_of(element, shared, utterances, index, reply.status)))
+                else:
+                    held.append((index, element))
+        except DecodeError:
+            # What was whole before the fault stands.
+            if items:
+                yield items
+            raise
+        if items:
+            yield items
+    if not reader.listed:
+        if shared.get("results") is None and (shared.get("error") or shared.get("code")):
+            raise refusal_of(reply, shared, utterances, wall=wall)
         raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
-    slots: list[Any] = [None] * len(utterances)
-    for place, element in enumerate(results):
-        named = element.get("index") if isinstance(element, dict) else None
-        slots[positions.take(place if named is None and results is content else named)] = element
+    positions.expect(shared.get("total", len(utterances)))
     positions.close()
-    results.clear()
-    for index in range(len(slots)):
-        # Each base64 string is let go before the next becomes audio.
-        element, slots[index] = slots[index], None
-        fields = element if isinstance(element, dict) else {"status": "success"} if element is not None else {}
-        coded = fields.pop("audio_data", None) if isinstance(element, dict) else element
-        del element
-        yield [(index, _outcome(fields, coded, shared, utterances, index, reply.status))]
+    if held:
+        yield [(index, _outcome_of(element, shared, utterances, index, reply.status)) for index, element in held]
+
+
+def _outcome_of(
+    element: Any, shared: dict[str, Any], utterances: Sequence[Utterance], index: int, status: int
+) -> Speech | CosyError:
+    """Return what one element of a JSON reply stands for: an object, audio alone, or null for a text that failed."""
+    if isinstance(element, dict):
+        return _outcome(element, element.pop("audio_data", None), shared, utterances, index, status)
+    return _outcome({} if element is None else _SPOKEN, element, shared, utterances, index, status)
 
 
 def _outcome(
@@ -191,7 +188,7 @@ def _outcome(
     utterances: Sequence[Utterance],
     index: int,
     status: int,
-) -> Any:
+) -> Speech | CosyError:
     """Return the speech, or the error, that one item stands for; *audio* is bytes, or base64 in JSON."""
     if fields.get("status") != "success":
         return item_error(fields.get("error"), utterances, status=status)
@@ -207,7 +204,7 @@ def _unbase64(coded: Any) -> bytes:
     if not isinstance(coded, str):
         raise DecodeError("audio: a successful item without audio", retryable=True)
     try:
-        return binascii.a2b_base64(coded, strict_mode=True)
+        return unbase64(coded)
     except ValueError:
         raise DecodeError(f"audio: {len(coded)} characters that are not base64", retryable=True) from None
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient.errors import DecodeError
 
@@ -25,8 +24,7 @@ _KINDS: Final = ("batch", "item", "end")
 _SMALL_BYTES: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """Hold one frame: what its header says and the bytes it carries."""
 
     header: dict[str, Any]
@@ -35,7 +33,8 @@ class Frame:
     @property
     def kind(self) -> str:
         """Return ``batch``, ``item`` or ``end``."""
-        return str(self.header["kind"])
+        kind: str = self.header["kind"]
+        return kind
 
     def __repr__(self) -> str:
         return f"<Frame {self.kind}, {len(self.payload)} bytes>"
@@ -52,6 +51,7 @@ class FrameDecoder:
         self._max_payload_bytes = max_payload_bytes
         self._pieces: list[memoryview | bytearray] = []
         self._held_bytes = 0
+        self._wanted_bytes = _PREFIX.size
         self._header_bytes: int | None = None
         self._payload_bytes = 0
         self._header: dict[str, Any] | None = None
@@ -70,19 +70,22 @@ class FrameDecoder:
 
         Raises `DecodeError` for bytes that are no such frames. What was yielded before stands.
         """
-        view = memoryview(data)
+        view, end = memoryview(data), len(data)
         position = 0
-        while position < len(view) or self._wanted_bytes == 0:
+        while position < end or not self._wanted_bytes:
             # Whoever goes on after the end disagrees with us about where this reply stops, and may be in the middle
             # of somebody else's: an error costs nobody a speech and keeps such a connection out of the pool.
             if self._ended:
                 raise DecodeError("frames: bytes after the end frame")
-            taken = view[position : position + self._wanted_bytes - self._held_bytes]
-            position += len(taken)
-            self._hold(taken)
-            if self._held_bytes < self._wanted_bytes:
-                return
-            frame = self._advance()
+            begin, position = position, position + self._wanted_bytes - self._held_bytes
+            if position <= end and not self._held_bytes:
+                part = data[begin:position]
+            else:
+                self._hold(view[begin:position])
+                if position > end:
+                    return
+                part = self._release()
+            frame = self._advance(part)
             if frame is not None:
                 yield frame
 
@@ -90,14 +93,6 @@ class FrameDecoder:
         """Say that the body has ended; `DecodeError` (retryable) if the ``end`` frame has not been seen."""
         if not self._ended:
             raise DecodeError(f"frames: the reply ends {self._place()}, before its end frame", retryable=True)
-
-    @property
-    def _wanted_bytes(self) -> int:
-        if self._ended:
-            return 1
-        if self._header_bytes is None:
-            return _PREFIX.size
-        return self._header_bytes if self._header is None else self._payload_bytes
 
     def _hold(self, piece: memoryview) -> None:
         self._held_bytes += len(piece)
@@ -116,23 +111,27 @@ class FrameDecoder:
         self._held_bytes = 0
         return whole
 
-    def _advance(self) -> Frame | None:
-        """Go on to what follows the part that is now complete; return the frame if that was its last."""
-        part = self._release()
+    def _advance(self, part: bytes) -> Frame | None:
+        """Go on to what follows *part*, which is complete now; return the frame if that was its last."""
         if self._header_bytes is None:
             self._measure(part)
             return None
-        if self._header is None:
+        header = self._header
+        if header is None:
             self._header = self._read_header(part)
+            self._wanted_bytes = self._payload_bytes
             return None
-        header, self._header, self._header_bytes = self._header, None, None
-        if header["kind"] not in _KINDS:
-            return None
-        if header["kind"] == "end":
+        self._header, self._header_bytes, self._wanted_bytes = None, None, _PREFIX.size
+        kind = header["kind"]
+        if kind == "item":
+            if header.get("status") == "success":
+                self._succeeded += 1
+            else:
+                self._failed += 1
+        elif kind == "end":
             self._count(header)
-        elif header["kind"] == "item":
-            self._succeeded += header.get("status") == "success"
-            self._failed += header.get("status") != "success"
+        elif kind != "batch":
+            return None
         return Frame(header, part)
 
     def _measure(self, prefix: bytes) -> None:
@@ -145,11 +144,12 @@ class FrameDecoder:
             raise DecodeError(
                 f"frames: a payload of {payload_bytes} bytes, at most {self._max_payload_bytes} are accepted"
             )
-        self._header_bytes, self._payload_bytes = header_bytes, payload_bytes
+        self._header_bytes = self._wanted_bytes = header_bytes
+        self._payload_bytes = payload_bytes
 
     def _read_header(self, raw: bytes) -> dict[str, Any]:
         try:
-            header: Any = json.loads(raw)
+            header: Any = json.loads(raw.decode())
         except (ValueError, RecursionError):
             raise DecodeError(f"frames: a header of {len(raw)} bytes is not JSON", retryable=True) from None
         if not isinstance(header, dict) or not isinstance(kind := header.get("kind"), str):

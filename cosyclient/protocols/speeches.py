@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient import audio as _audio
@@ -9,6 +10,8 @@ from cosyclient.errors import DecodeError
 from cosyclient.models import Speech
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cosyclient.models import Utterance
 
 # Names in use for the media types of ours; the registered one is in `audio.MEDIA_TYPES`.
@@ -60,7 +63,8 @@ def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Spee
     than announced. What the bytes say of rate and length is believed before what the reply says.
     """
     asked = utterance.settings
-    named = _check_media_type(asked.format, fields.get("media_type"))
+    said = fields.get("media_type")
+    named = _parameters(asked.format, said[:256]) if isinstance(said, str) else {}
     rate = _whole(named.get("rate", fields.get("sample_rate")), 1000, 768000) or asked.sample_rate
     channels = _whole(named.get("channels", fields.get("channels")), 1, 8) or 1
     info = _audio.check(asked.format, data, rate, channels)
@@ -78,11 +82,11 @@ def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Spee
     )
 
 
-def _check_media_type(format: str, said: object) -> dict[str, int]:
+# A service has a name or two for each format, and says it with every item.
+@lru_cache(maxsize=64)
+def _parameters(format: str, said: str) -> Mapping[str, int]:
     """Return the numeric parameters of an item's media type (``audio/pcm;rate=24000``), if it is of *format*."""
-    if not isinstance(said, str):
-        return {}
-    kind, *parameters = said[:256].lower().split(";")
+    kind, *parameters = said.lower().split(";")
     kind = kind.strip()
     if kind != _audio.MEDIA_TYPES[format] and kind not in _ALSO_CALLED[format]:
         shown = next((name for name, known in _audio.MEDIA_TYPES.items() if known == kind), "another media type")

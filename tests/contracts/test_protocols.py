@@ -27,9 +27,12 @@ from cosyclient.protocols import PROTOCOLS, protocol_for
 from cosyclient.protocols.base import Quota
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
+from tests.protocols.reading import base64_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+__all__ = ["base64_by"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ FACES = [
         form="json",
         media_type="application/json; charset=utf-8",
         whole=lambda count: wire.json_body([wire.result(index) for index in range(count)]),
-        keeps=False,
+        keeps=True,
     ),
     Face(
         protocol="batch",

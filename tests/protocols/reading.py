@@ -12,16 +12,28 @@ from cosyclient.errors import (
     CosyError,
 )
 from cosyclient.models import Speech, Utterance
+from cosyclient.protocols import coding
 from cosyclient.protocols.batch import BatchProtocol
 from tests.protocols import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cosyclient.models import WireReply
 
 
 PLAIN = BatchProtocol(WireConfig(gzip_above_bytes=None))
+
+
+@pytest.fixture(scope="module", params=["binascii", "pybase64"], autouse=True)
+def base64_by(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a module's tests with the extra installed and without: they may not differ."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "binascii":
+            patch.setattr(coding, "_fast", lambda: None)
+        else:
+            assert coding._fast() is not None
+        yield
 
 
 def decode(reply: WireReply, utterances: Sequence[Utterance]) -> tuple[dict[int, Any], CosyError | None]:

@@ -17,7 +17,9 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Speech
 from tests.protocols import wire
-from tests.protocols.reading import decode
+from tests.protocols.reading import base64_by, decode
+
+__all__ = ["base64_by"]
 
 
 def coded(index: int) -> str:
