@@ -14,6 +14,7 @@ BENCHMARKS: Final = {
     "scaling": "requests/s and processor time per request at 8 to 256 threads, ours beside bare urllib3 and the others",
     "overhead": "processor time per text of the whole stack, on a transport that does nothing",
     "deadlines": "six hostile services: how far calls go beyond their deadline, what they leave behind, Ctrl-C",
+    "overload": "a GPU service at two and five times its capacity, and when that halves and doubles: goodput",
     "storm": "what a failing service hears of each client: load amplification, probes, the way back after an outage",
 }
 

@@ -26,6 +26,7 @@ _CLEARLY: Final = 1.5
 _ENOUGH: Final = 30
 _LONE: Final = 0.25
 """Weight of an attempt that had the service to itself."""
+_INSTANT: Final = 1e-6
 _OUTLIERS: Final = 0.1
 """Share of a window's longest waits that count as the longest of the others."""
 
@@ -137,7 +138,8 @@ class AdaptiveLimit:
         return old, new
 
     def _arrived_locked(self, passage: Passage, now: float) -> None:
-        seconds, taken = passage.seconds, now - passage.started
+        # A clock that stood still would make everything infinitely slow by comparison.
+        seconds, taken = passage.seconds, max(now - passage.started, _INSTANT)
         if self._baseline.known and passage.ahead == 1:
             # A straggler counts, but not as what it is.
             self._baseline.scale(1 + _LONE * min(1.0, taken / self._baseline.expect(seconds) - 1))

@@ -11,9 +11,9 @@ from cosyclient.batch import NOTHING_KNOWN, Prospect
 if TYPE_CHECKING:
     from cosyclient.config import AdaptiveConfig
 
-_MEAN, _DEVIATION = 1 / 4, 1 / 4
+_MEAN, _DEVIATION = 1 / 4, 1 / 2
 """Weights of the newest latency in the smoothed one, and of what it was beyond its forecast in the deviation."""
-_SPAN: Final = 3.0
+_SPAN: Final = 2.0
 """Latencies over which the throughput is measured, and after which an estimate is too old to refuse a text by."""
 _SHORTEST: Final = 1.0
 """Seconds that span lasts at least."""
@@ -59,6 +59,7 @@ class Forecast:
         self._answered_at = -math.inf
         # Attempts that came to nothing since the last that did not, when that last had a consequence, and what it was.
         self._barren = 0
+        self._in_vain = False
         self._collapsed_at = -math.inf
         self._most = math.inf
 
@@ -87,6 +88,7 @@ class Forecast:
                 self._returned += self._abandoned
                 self._abandoned = 0.0
             self._barren = 0
+            self._in_vain = False
             if departure.seconds > self._most / 2:
                 self._most *= 2
             self._learn_locked(departure, now - departure.started)
@@ -104,6 +106,7 @@ class Forecast:
                 self._learn_locked(departure, now - departure.started + self._deviation)
             if not abandoned:
                 return False
+            self._in_vain = True
             self._abandoned += departure.seconds - returned
             self._abandoned_at = max(self._abandoned_at, departure.started)
             if returned > departure.seconds / 2:
@@ -140,7 +143,7 @@ class Forecast:
                 leaving = max(1, granted - self._in_flight)
             # A lone one is let through to see, or nothing would ever be learned again.
             if now - self._answered_at > (max(_SHORTEST, _SPAN * latency) if self._in_flight else _SHORTEST):
-                return Prospect(audio=audio)
+                return Prospect(audio=audio, newest_first=self._in_vain)
             give = config.margin * self._deviation
             ahead = (self._audio + self._abandoned) / throughput
             takes = ahead + leaving * min(audio, latency * throughput) / throughput

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from cosyclient import BreakerConfig, ClientConfig, CosyClient, CosyError, PacingConfig, QueueConfig, WireConfig
+from cosyclient import (
+    AdaptiveConfig,
+    BreakerConfig,
+    ClientConfig,
+    CosyClient,
+    CosyError,
+    PacingConfig,
+    QueueConfig,
+    WireConfig,
+)
 from tests.hostile import Visit, hostile, reply
 from tests.integration.waiting import eventually
 from tests.service import item, text_in
@@ -72,6 +81,8 @@ def client(url: str, **wire: object) -> Iterator[CosyClient]:
         pacing=PacingConfig(burst=100_000),
         queue=QueueConfig(max_pending=1000),
         wire=WireConfig(frames=False, gzip_above_bytes=None, **wire),  # type: ignore[arg-type]
+        # All places are wanted at once, however badly the service fared before.
+        adaptive=AdaptiveConfig(enabled=False),
     )
     with CosyClient(
         url, concurrency=PLACES, max_batch=1, requests_per_second=1e6, timeout=PATIENCE, max_retries=0, config=config
