@@ -13,6 +13,7 @@ BENCHMARKS: Final = {
     "quota": "100 requests/s enforced by a real Envoy: how much of it is used, what is refused; and a stricter one",
     "scaling": "requests/s and processor time per request at 8 to 256 threads, ours beside bare urllib3 and the others",
     "overhead": "processor time per text of the whole stack, on a transport that does nothing",
+    "tails": "the slowest calls: stragglers with and without hedging, and interactive calls beside a bulk job",
     "deadlines": "six hostile services: how far calls go beyond their deadline, what they leave behind, Ctrl-C",
     "storm": "what a failing service hears of each client: load amplification, probes, the way back after an outage",
 }
