@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 BENCHMARKS: Final = {
     "report": "the field report's table on the emulator: its 'before', its own client, batch_synth, synthesize",
+    "bodies": "processor time and memory from the wire to the caller's audio: frames and JSON, decoders and clients",
+    "memory": "resident memory while a million texts pass, to disk and through futures",
     "overhead": "processor time per text of the whole stack, on a transport that does nothing",
 }
 
