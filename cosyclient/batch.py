@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -12,20 +12,43 @@ if TYPE_CHECKING:
     from cosyclient.models import Utterance, VoiceSettings
     from cosyclient.waiters import Waiter
 
+Lane: TypeAlias = Literal[0, 1]
+INTERACTIVE: Final = 0
+"""The lane of texts that somebody waits for; it goes first."""
+BULK: Final = 1
+"""The lane of texts that fill what the other leaves."""
+
 
 class Flight:
     """Carry one utterance; whoever asks for the same meanwhile waits for it too.
 
-    ``waiters`` and ``landed`` are guarded by the coalescer's lock, ``queued`` by the batcher's. ``until`` is the
-    latest deadline (monotonic seconds) among the waiters. ``abandoned`` is set by the call that carries it, to hear
-    that nobody waits for it any more; ``attempts`` are that call's so far, oldest first.
+    ``waiters`` and ``landed`` are guarded by the coalescer's lock, ``queued`` and ``lane`` by the batcher's. ``bulk``
+    says in which lane it began. ``until`` is the latest deadline (monotonic seconds) among the waiters. ``abandoned``
+    is set by the call that carries it, to hear that nobody waits for it any more; ``attempts`` are that call's so
+    far, oldest first.
     """
 
-    __slots__ = ("abandoned", "attempts", "landed", "queued", "queued_at", "until", "utterance", "waiters", "weight")
+    __slots__ = (
+        "abandoned",
+        "attempts",
+        "bulk",
+        "landed",
+        "lane",
+        "queued",
+        "queued_at",
+        "seconds",
+        "until",
+        "utterance",
+        "waiters",
+        "weight",
+    )
 
-    def __init__(self, utterance: Utterance, weight: int) -> None:
+    def __init__(self, utterance: Utterance, weight: int, *, bulk: bool = False) -> None:
         self.utterance = utterance
         self.weight = weight
+        self.bulk = bulk
+        self.lane: Lane = BULK if bulk else INTERACTIVE
+        self.seconds = utterance.expected_seconds
         self.waiters: list[Waiter] = []
         self.until = float("-inf")
         self.queued_at = 0.0
@@ -64,7 +87,7 @@ class Batch:
 
     def add(self, flight: Flight) -> bool:
         """Take *flight* along if there is room; a first one always fits, or it would wait for ever."""
-        seconds = flight.utterance.expected_seconds
+        seconds = flight.seconds
         limits = self._limits
         if self.flights and (
             len(self.flights) >= limits.texts

@@ -1,16 +1,16 @@
-"""Texts that wait, by voice settings, and the count of workers that come for them.
+"""Texts that wait, by lane and voice settings, and the count of workers that come for them.
 
 A batch is sealed when a worker has the right to send, not when a timer fires: an idle client sends at once, a busy
-one fills its batches, and there is nothing to tune.
+one fills its batches, and there is nothing to tune. Interactive texts go first; bulk fills the room they leave.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from cosyclient.batch import Batch
+from cosyclient.batch import BULK, INTERACTIVE, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cosyclient.batch import BatchLimits, Flight
     from cosyclient.clock import Clock
     from cosyclient.models import VoiceSettings
+
+    _Queues: TypeAlias = OrderedDict[VoiceSettings, OrderedDict[Flight, None]]
 
 
 class Batcher:
@@ -34,12 +36,14 @@ class Batcher:
         self._linger = linger
         # One lock guards all below and every flight's `queued`; the condition tells of company and of idleness.
         self._changed = threading.Condition()
-        # Round robin over the settings; each queue in the order of arrival, with removal from the middle at no cost.
-        self._queues: OrderedDict[VoiceSettings, OrderedDict[Flight, None]] = OrderedDict()
+        # By lane. Round robin over the settings; each queue in the order of arrival, with removal from the middle at
+        # no cost.
+        self._lanes: tuple[_Queues, _Queues] = (OrderedDict(), OrderedDict())
         self._needed = 0
         self._queued = 0
         self._seeking = 0
         self._alive = 0
+        self._carried = 0
 
     def put(self, flights: Sequence[Flight]) -> int:
         """Queue *flights* and return how many workers to start; each must come to `seal` or `leave`."""
@@ -49,18 +53,32 @@ class Batcher:
                 # Checked here because a caller may have given up between being accepted and being queued.
                 if flight.landed:
                     continue
-                queue = self._queues.get(flight.utterance.settings)
-                if queue is None:
-                    queue = self._queues[flight.utterance.settings] = OrderedDict()
-                if len(queue) % self._limits.texts == 0:
-                    self._needed += 1
-                queue[flight] = None
-                flight.queued = True
                 flight.queued_at = now
-                self._queued += 1
+                self._append_locked(flight)
             if self._linger:
                 self._changed.notify_all()
             return self._call_workers_locked()
+
+    def embark(self) -> bool:
+        """Count the calling thread as one that carries a text of its own, if nothing waits; return whether it may."""
+        # Looked at without the lock: whoever is a moment late joins the queue, or leaves beside it.
+        if self._queued or self._seeking or self._linger:
+            return False
+        with self._changed:
+            self._carried += 1
+            return True
+
+    def disembark(self) -> None:
+        """Count one such thread less."""
+        with self._changed:
+            self._carried -= 1
+            self._tell_idle_locked()
+
+    def alone(self, flight: Flight) -> Batch:
+        """Return a batch of *flight* alone."""
+        batch = Batch(flight.utterance.settings, self._limits)
+        batch.add(flight)
+        return batch
 
     def enlist(self) -> None:
         """Count the calling thread as one more seeking worker, beyond the limit: the caller runs."""
@@ -71,29 +89,28 @@ class Batcher:
     def head(self) -> float | None:
         """Return the deadline of the flight that is next, or None, which also dismisses the seeking worker."""
         with self._changed:
-            if not self._queues:
+            if not self._queued:
                 self._dismiss_locked()
                 return None
-            return next(iter(next(iter(self._queues.values())))).until
+            return next(iter(next(iter(self._first_locked().values())))).until
 
     def seal(self) -> tuple[Batch | None, int]:
         """Take the next batch and say how many more workers to start; None dismisses the seeking worker."""
         with self._changed:
             if self._linger:
                 self._await_company_locked()
-            if not self._queues:
+            if not self._queued:
                 self._dismiss_locked()
                 return None, 0
-            settings, queue = self._queues.popitem(last=False)
+            queues = self._first_locked()
+            settings = next(iter(queues))
             batch = Batch(settings, self._limits)
-            before = self._batches(len(queue))
-            while queue and batch.add(next(iter(queue))):
-                flight, _ = queue.popitem(last=False)
+            self._fill_locked(batch, queues)
+            if queues is self._lanes[INTERACTIVE] and settings not in queues:
+                self._fill_locked(batch, self._lanes[BULK])
+            for flight in batch.flights:
                 flight.queued = False
             self._queued -= len(batch.flights)
-            self._needed += self._batches(len(queue)) - before
-            if queue:
-                self._queues[settings] = queue
             self._seeking -= 1
             return batch, self._call_workers_locked()
 
@@ -116,6 +133,14 @@ class Batcher:
         with self._changed:
             return self._call_workers_locked()
 
+    def promote(self, flight: Flight) -> None:
+        """Let *flight* go on in the interactive lane, if it still waits: somebody who cannot wait has joined it."""
+        with self._changed:
+            if flight.queued and flight.lane != INTERACTIVE:
+                self._remove_locked(flight)
+                flight.lane = INTERACTIVE
+                self._append_locked(flight)
+
     def discard(self, flight: Flight) -> bool:
         """Take *flight* out if it still waits; return whether it did."""
         with self._changed:
@@ -127,7 +152,13 @@ class Batcher:
     def take_due(self, before: float) -> list[Flight]:
         """Take out every flight whose deadline is not after *before*."""
         with self._changed:
-            due = [flight for queue in self._queues.values() for flight in queue if flight.until <= before]
+            due = [
+                flight
+                for queues in self._lanes
+                for queue in queues.values()
+                for flight in queue
+                if flight.until <= before
+            ]
             for flight in due:
                 self._remove_locked(flight)
             return due
@@ -140,7 +171,7 @@ class Batcher:
     def wait_idle(self, until: float) -> bool:
         """Wait until nothing is queued and no worker is under way, at most until the instant *until*."""
         with self._changed:
-            while self._queues or self._alive:
+            while self._queued or self._alive or self._carried:
                 remaining = until - self._clock.now()
                 if remaining <= 0:
                     return False
@@ -172,23 +203,52 @@ class Batcher:
 
     def _leave_locked(self) -> None:
         self._alive -= 1
-        if not self._alive:
+        self._tell_idle_locked()
+
+    def _tell_idle_locked(self) -> None:
+        if not (self._alive or self._carried):
             self._changed.notify_all()
 
+    def _first_locked(self) -> _Queues:
+        return self._lanes[INTERACTIVE] or self._lanes[BULK]
+
+    def _append_locked(self, flight: Flight) -> None:
+        queues, settings = self._lanes[flight.lane], flight.utterance.settings
+        queue = queues.get(settings)
+        if queue is None:
+            queue = queues[settings] = OrderedDict()
+        if len(queue) % self._limits.texts == 0:
+            self._needed += 1
+        queue[flight] = None
+        flight.queued = True
+        self._queued += 1
+
     def _remove_locked(self, flight: Flight) -> None:
-        settings = flight.utterance.settings
-        queue = self._queues[settings]
+        queues, settings = self._lanes[flight.lane], flight.utterance.settings
+        queue = queues[settings]
         before = self._batches(len(queue))
         del queue[flight]
         flight.queued = False
         self._queued -= 1
         self._needed += self._batches(len(queue)) - before
         if not queue:
-            del self._queues[settings]
+            del queues[settings]
+
+    def _fill_locked(self, batch: Batch, queues: _Queues) -> None:
+        """Move what fits from the queue of the batch's settings, which goes to the end of the round if texts stay."""
+        queue = queues.pop(batch.settings, None)
+        if queue is None:
+            return
+        before = self._batches(len(queue))
+        while queue and batch.add(next(iter(queue))):
+            queue.popitem(last=False)
+        self._needed += self._batches(len(queue)) - before
+        if queue:
+            queues[batch.settings] = queue
 
     def _await_company_locked(self) -> None:
-        while self._queues:
-            queue = next(iter(self._queues.values()))
+        while self._queued:
+            queue = next(iter(self._first_locked().values()))
             remaining = next(iter(queue)).queued_at + self._linger - self._clock.now()
             if remaining <= 0 or len(queue) >= self._limits.texts:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cosyclient.clock import Cancellation, Deadline
@@ -55,6 +56,15 @@ class Caller:
         """Send *batch* with *grant* and again as policy allows, until each of its flights is resolved."""
         Call(self, batch, grant).run()
 
+    def fly_once(self, batch: Batch, grant: Grant) -> Callable[[], None] | None:
+        """Send *batch* with *grant* once; return what is left to do, which includes waiting, or None.
+
+        Only an interrupt is raised; the flights are not resolved then.
+        """
+        call = Call(self, batch, grant)
+        left = call.run_once()
+        return partial(call.run, left) if left else None
+
 
 class _Try:
     """Keep what one try has to show so far."""
@@ -77,64 +87,90 @@ class _Try:
 
 
 class Call:
-    """Carry one batch through its attempts; lives on one worker."""
+    """Carry one batch through its attempts; lives on one thread at a time."""
 
     def __init__(self, caller: Caller, batch: Batch, grant: Grant) -> None:
         self._caller = caller
-        self._batch = batch
+        self._flights = batch.flights
         self._grant: Grant | None = grant
         self._schedule = caller.retry.schedule()
         self._attempts: list[Attempt] = []
         self._cancellation = Cancellation()
         self._spent = 0
-        # Events name the batch; the key names one body of it, and changes with it.
+        # Events name the batch by its first key; a key names one body, and changes with it.
         self._name = self._key = uuid.uuid4().hex
         self._request: WireRequest | None = None
-
-    def run(self) -> None:
-        """Fly until nothing is left; whatever happens, every flight is resolved and the grant is given back."""
-        for flight in self._batch.flights:
+        for flight in self._flights:
             flight.abandoned = self._reconsider
             flight.attempts = self._attempts
-        # Looked at after the line above: whoever gives up from now on is heard of.
-        pending = [flight for flight in self._batch.flights if not flight.landed]
+        # Looked at after the lines above: whoever gives up from now on is heard of.
+        self._pending = [flight for flight in self._flights if not flight.landed]
+        if caller.events.wanted and self._pending:
+            self._announce(self._pending)
+
+    def run(self, left: dict[Flight, CosyError] | None = None) -> None:
+        """Fly until nothing is left; whatever happens, every flight is resolved and the grant is given back.
+
+        *left* is what a first attempt left over.
+        """
         try:
-            if pending:
-                self._announce(pending)
-            while pending:
-                left = self._attempt(pending)
-                if left:
-                    left = self._pause(left)
-                # In the order they were sent, which the bytes kept for another try still have.
-                still = [flight for flight in pending if flight in left]
-                if len(still) != len(pending):
-                    self._rename()
-                pending = still
+            if left is None:
+                left = self._attempt()
+            while left:
+                self._keep(self._pause(left))
+                left = self._attempt()
         except BaseException as error:
             # A fault of our own must not leave callers waiting for ever; a CosyError here is a refused grant.
-            self._resolve_all(pending, error)
+            self._resolve_all(error)
             if not isinstance(error, Exception):
                 raise
         finally:
-            if self._grant is not None:
-                self._grant.cancel()
-            for flight in self._batch.flights:
-                # The flight may outlive the call, in a future that its owner keeps.
-                flight.abandoned = None
+            self._end()
+
+    def run_once(self) -> dict[Flight, CosyError]:
+        """Fly once, on a thread that has a deadline of its own; return what is left for `run` to do elsewhere."""
+        left: dict[Flight, CosyError] = {}
+        try:
+            left = self._attempt()
+        except Exception as error:  # noqa: BLE001 - as in run
+            self._resolve_all(error)
+        finally:
+            if not left:
+                self._end()
+        return left
+
+    def _end(self) -> None:
+        if self._grant is not None:
+            self._grant.cancel()
+        for flight in self._flights:
+            # The flight may outlive the call, in a future that its owner keeps.
+            flight.abandoned = None
+
+    def _keep(self, left: Mapping[Flight, CosyError]) -> None:
+        # In the order they were sent, which the bytes kept for another try still have.
+        still = [flight for flight in self._pending if flight in left]
+        if len(still) != len(self._pending):
+            self._rename()
+        self._pending = still
 
     def _reconsider(self) -> None:
         """Break the attempt off when none of its flights is wanted any more: its thread has better things to do."""
-        if all(flight.landed for flight in self._batch.flights):
+        if all(flight.landed for flight in self._flights):
             self._cancellation.cancel()
 
-    def _attempt(self, flights: Sequence[Flight]) -> dict[Flight, CosyError]:
-        """Send *flights* once, resolve what is final, and return what failed but may travel again."""
+    def _attempt(self) -> dict[Flight, CosyError]:
+        """Send what is pending once, resolve what is final, and return what failed but may travel again."""
+        flights = self._pending
+        if not flights:
+            return {}
         caller, clock = self._caller, self._caller.clock
         deadline = Deadline(max(flight.until for flight in flights), clock)
         grant = self._grant = self._grant or caller.endpoint.grant(deadline, caller.closing)
         # The same flights are the same bytes and the same key; encoded once, sent per attempt.
         utterances = [flight.utterance for flight in flights]
-        self._request = self._request or caller.protocol.encode(utterances, key=self._key)
+        if self._request is None:
+            self._key = self._key or uuid.uuid4().hex
+            self._request = caller.protocol.encode(utterances, key=self._key)
         this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
         grant.start(this.started, retry=this.number > 1)
         try:
@@ -152,7 +188,7 @@ class Call:
     ) -> None:
         """Send, and resolve the texts as they are answered."""
         caller = self._caller
-        expected = sum(utterance.expected_seconds for utterance in utterances)
+        expected = sum(flight.seconds for flight in self._pending)
         reply = grant.endpoint.transport.send(
             request,
             deadline=deadline,
@@ -208,17 +244,18 @@ class Call:
         self._attempts.append(attempt)
         if attempt.error is None:
             caller.budget.deposit(self._spent)
-        caller.events.emit(
-            AttemptFinished(
-                endpoint=attempt.endpoint,
-                batch=self._name,
-                number=attempt.number,
-                texts=this.texts,
-                failed=this.failed + len(this.unanswered),
-                latency=attempt.latency,
-                error=this.error,
+        if caller.events.wanted:
+            caller.events.emit(
+                AttemptFinished(
+                    endpoint=attempt.endpoint,
+                    batch=self._name,
+                    number=attempt.number,
+                    texts=this.texts,
+                    failed=this.failed + len(this.unanswered),
+                    latency=attempt.latency,
+                    error=this.error,
+                )
             )
-        )
 
     def _sort_out(self, this: _Try, deadline: Deadline) -> None:
         """Resolve the unanswered that will not travel again, and add the others to those that will."""
@@ -279,18 +316,18 @@ class Call:
     def _land_all(self, left: Mapping[Flight, CosyError]) -> None:
         self._caller.land(left.items(), self._attempts)
 
-    def _resolve_all(self, flights: Sequence[Flight], error: BaseException) -> None:
+    def _resolve_all(self, error: BaseException) -> None:
         if not isinstance(error, CosyError):
             fault = CosyError(f"unexpected {type(error).__name__} while a batch was under way; please report it")
             fault.__cause__ = error
             error = fault
         elif self._attempts and (last := self._attempts[-1].error) is not None:
             error.__cause__ = last
-        self._land_all(dict.fromkeys(flights, error))
+        self._land_all(dict.fromkeys(self._pending, error))
 
     def _rename(self) -> None:
         # An idempotency key stands for one body: fewer texts are a new request.
-        self._key = uuid.uuid4().hex
+        self._key = ""
         self._request = None
 
     def _announce(self, flights: Sequence[Flight]) -> None:

@@ -12,7 +12,8 @@ from cosyclient.clock import Clock, SystemClock
 from cosyclient.core import Core
 from cosyclient.errors import ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
 from cosyclient.events import Events, Listener
-from cosyclient.models import Outcome, Speech, VoiceSettings
+from cosyclient.house import Terms
+from cosyclient.models import Outcome, Speech
 from cosyclient.settings import resolve
 from cosyclient.waiters import SpeechFuture
 
@@ -85,21 +86,23 @@ class CosyClient:
             config=config,
         )
         self._core = Core(settings, transport, Events(listeners), self._clock, self._executor)
-        self._voice = settings.voice
-        self._timeout: float | None = None
+        self._defaults = Terms(settings.voice, None, bulk=False)
+        self._priority: str | None = None
         self._owner = True
 
     def synthesize(self, text: str, **options: Any) -> Speech:
         """Return the speech of *text*, sharing requests with whatever other threads ask for meanwhile.
 
-        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed and
-        timeout (seconds). Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a `Rejected` when the
-        client itself says no, and what the service or the wire did otherwise; see `cosyclient.errors`.
+        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed, timeout
+        (seconds) and priority: ``"interactive"`` goes first, ``"bulk"`` takes what that leaves. `synthesize` and
+        `submit` are interactive unless told otherwise, `synthesize_many` and `batch_synth` bulk. Raises `BadUtterance`
+        before anything is sent, `DeadlineExceeded`, a `Rejected` when the client itself says no, and what the service
+        or the wire did otherwise; see `cosyclient.errors`.
         """
-        voice, timeout = self._voicing(options)
+        terms = self._agree(options)
         house = self._core.house()
         house.check_may_block()
-        result = self._await(house, house.admit(text, voice, timeout))
+        result = house.speak(text, terms)
         if isinstance(result, Speech):
             return result
         try:
@@ -115,13 +118,13 @@ class CosyClient:
         it short, and of the client call only `submit` there. Blocks only while the client's queue is full. Raises like
         `synthesize` for what is refused at once.
         """
-        voice, timeout = self._voicing(options)
+        terms = self._agree(options)
         house = self._core.house()
         future = SpeechFuture(house.abandon)
         if on_done is not None:
             context = contextvars.copy_context()
             future.add_done_callback(lambda done: context.run(on_done, _future_outcome(text, done)))
-        house.watch(house.admit(text, voice, timeout, future))
+        house.watch(house.admit(text, terms, future))
         return future
 
     def synthesize_many(
@@ -133,12 +136,12 @@ class CosyClient:
         ``ordered=False`` as they finish. One bad text is one failed outcome; only `ClientClosed` and a fault of the
         *texts* iterator itself are raised. Closing the iterator early takes back what has not left yet.
         """
-        voice, timeout = self._voicing(options)
+        terms = self._agree(options, bulk=True)
         house = self._core.house()
         house.check_may_block()
         feed = _feed(texts, self._core.settings.max_batch)
         run = self._in_order if ordered else self._as_finished
-        return run(house, feed, voice, timeout)
+        return run(house, feed, terms)
 
     def batch_synth(self, texts: Iterable[str], **options: Any) -> list[bytes]:
         """Return the audio of all *texts*, in their order: the drop-in call.
@@ -169,9 +172,10 @@ class CosyClient:
 
         Closing the view closes nothing: the client it came from owns the connections.
         """
-        voice, timeout = self._voicing(overrides)
         view = object.__new__(type(self))
-        view._core, view._voice, view._timeout, view._owner = self._core, voice, timeout, False
+        view._core, view._owner = self._core, False
+        view._priority = priority = self._checked_priority(overrides)
+        view._defaults = self._agree(overrides)._replace(bulk=priority == "bulk")
         return view
 
     @property
@@ -204,39 +208,35 @@ class CosyClient:
     def __reduce__(self) -> str:
         raise TypeError("a CosyClient holds threads and sockets and cannot be pickled; make one in each worker process")
 
-    def _voicing(self, options: dict[str, Any]) -> tuple[VoiceSettings, float | None]:
-        if not options:
-            return self._voice, self._timeout
-        timeout = options.pop("timeout", self._timeout)
+    def _agree(self, options: dict[str, Any], *, bulk: bool = False) -> Terms:
+        """Return the terms of a call that is by nature *bulk* or not, and that says more in *options*."""
+        defaults = self._defaults
+        if not options and not bulk:
+            return defaults
+        priority = self._checked_priority(options)
+        timeout = options.pop("timeout", defaults.timeout)
         if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < float("inf")):
             raise ConfigurationError(f"timeout: must be a positive number of seconds, got {timeout!r}")
-        return (self._voice.replace(options) if options else self._voice), timeout
+        settings = defaults.settings.replace(options) if options else defaults.settings
+        return Terms(settings, timeout, bulk if priority is None else priority == "bulk")
 
-    def _await(self, house: House, waiter: Waiter) -> Speech | CosyError:
-        try:
-            there = waiter.wait()
-        except BaseException:
-            house.abandon(waiter)
-            raise
-        if there and waiter.result is not None:
-            return waiter.result
-        overdue = house.overdue(waiter)
-        house.abandon(waiter)
-        return overdue
+    def _checked_priority(self, options: dict[str, Any]) -> str | None:
+        priority: str | None = options.pop("priority", self._priority)
+        if priority not in (None, "interactive", "bulk"):
+            raise ConfigurationError(f"priority: must be 'interactive' or 'bulk', got {priority!r}")
+        return priority
 
-    def _in_order(
-        self, house: House, feed: Iterator[list[str]], voice: VoiceSettings, timeout: float | None
-    ) -> Generator[Outcome, None, None]:
+    def _in_order(self, house: House, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
         waiting: deque[tuple[str, Waiter]] = deque()
         window, index = self._core.window, 0
         try:
             while True:
                 while not house.refusing and len(waiting) < window and (texts := next(feed, None)):
-                    waiting.extend(zip(texts, house.admit_many(texts, voice, timeout), strict=True))
+                    waiting.extend(zip(texts, house.admit_many(texts, terms), strict=True))
                 if not waiting:
                     break
                 text, waiter = waiting[0]
-                result = self._await(house, waiter)
+                result = house.outcome(waiter)
                 waiting.popleft()
                 yield _outcome(index, text, result)
                 index += 1
@@ -245,16 +245,14 @@ class CosyClient:
                 house.abandon(waiter)
         _refuse_rest(house, feed)
 
-    def _as_finished(
-        self, house: House, feed: Iterator[list[str]], voice: VoiceSettings, timeout: float | None
-    ) -> Generator[Outcome, None, None]:
+    def _as_finished(self, house: House, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
         finished: SimpleQueue[Waiter] = SimpleQueue()
         waiting: dict[Waiter, tuple[int, str]] = {}
         window, index = self._core.window, 0
         try:
             while True:
                 while not house.refusing and len(waiting) < window and (texts := next(feed, None)):
-                    admitted = house.admit_many(texts, voice, timeout, notify=finished.put)
+                    admitted = house.admit_many(texts, terms, notify=finished.put)
                     for text, waiter in zip(texts, admitted, strict=True):
                         waiting[waiter] = (index, text)
                         index += 1

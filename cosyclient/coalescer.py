@@ -40,29 +40,28 @@ class Coalescer:
         self.failed = 0
         """Flights that ended without."""
 
-    def follow(self, utterance: Utterance, waiter: Waiter) -> bool:
-        """Let *waiter* share a flight of *utterance* if there is one; return whether there was."""
+    def follow(self, utterance: Utterance, waiter: Waiter) -> Flight | None:
+        """Let *waiter* share a flight of *utterance* if there is one, and return that."""
         # Looked up without the lock first: a miss is the rule, and `lead` looks again.
         if not self._single_flight or utterance not in self._by_utterance:
-            return False
+            return None
         with self._lock:
             flight = self._by_utterance.get(utterance)
-            if flight is None:
-                return False
-            self._board_locked(flight, waiter)
-            return True
+            if flight is not None:
+                self._board_locked(flight, waiter)
+            return flight
 
-    def lead(self, flight: Flight, waiter: Waiter) -> bool:
-        """Start *flight* for *waiter*; return False when an equal one has started meanwhile and was joined instead."""
+    def lead(self, flight: Flight, waiter: Waiter) -> Flight:
+        """Start *flight* for *waiter* and return it, or the equal one that has started meanwhile and was joined."""
         with self._lock:
             if self._single_flight:
                 existing = self._by_utterance.setdefault(flight.utterance, flight)
                 if existing is not flight:
                     self._board_locked(existing, waiter)
-                    return False
+                    return existing
             self._aloft.add(flight)
             self._board_locked(flight, waiter)
-            return True
+            return flight
 
     def leave(self, waiter: Waiter) -> tuple[bool, Flight | None]:
         """Take *waiter* off its flight.

@@ -162,6 +162,8 @@ class QueueConfig:
     """Seconds an unfilled batch waits for company after it may be sent; 0 never keeps an idle client waiting."""
     single_flight: bool = True
     """Whether equal utterances in flight travel once."""
+    bulk_share: float = 0.75
+    """Share of the places that bulk calls may take; the rest is kept for interactive ones."""
 
     def __post_init__(self) -> None:
         if self.max_pending is not None:
@@ -169,6 +171,7 @@ class QueueConfig:
         if self.overflow not in ("block", "reject", "caller_runs"):
             raise ConfigurationError(f"queue.overflow: must be block, reject or caller_runs, got {self.overflow!r}")
         check_number("queue.linger", self.linger, low=0, high=1)
+        check_number("queue.bulk_share", self.bulk_share, low=0, high=1, above=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ class Core:
     @property
     def window(self) -> int:
         """Return how many texts of one bulk call may be under way: what fills every permit, within the queue."""
-        return min(self.settings.max_pending, self.settings.sizing.permits * self.settings.max_batch)
+        return min(self.settings.bulk_pending, self.settings.sizing.permits * self.settings.max_batch)
 
     def house(self) -> House:
         """Return the house, built now if this process has none yet."""

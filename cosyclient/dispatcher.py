@@ -54,6 +54,35 @@ class Dispatcher:
         """Queue *flights* and wake the workers they need."""
         self._start(self._batcher.put(flights))
 
+    def carry(self, flight: Flight) -> bool:
+        """Fly *flight* on the calling thread if nothing else waits and it may leave at once; return whether it did.
+
+        Two hand-overs between threads would cost a lone text more than all else. What a first attempt leaves over is
+        a worker's: it may have to wait longer than this caller can. Only an interrupt is raised; *flight* may still
+        be up then, with nobody to carry it.
+        """
+        if self.on_worker or not self._batcher.embark():
+            return False
+        rest = grant = None
+        # What a worker may not do, callbacks on this thread may not do either, as long as it holds a permit.
+        self._thread.works = True
+        try:
+            grant = self._endpoint.try_grant()
+            if grant is None:
+                return False
+            rest = self._caller.fly_once(self._batcher.alone(flight), grant)
+            return True
+        except BaseException:
+            if grant is not None:
+                grant.cancel()
+            raise
+        finally:
+            self._thread.works = False
+            if rest is None:
+                self._batcher.disembark()
+            else:
+                self._continue(rest, flight)
+
     def run_here(self) -> None:
         """Carry one batch on the calling thread, as the ``caller_runs`` overflow policy has it."""
         self._batcher.enlist()
@@ -83,6 +112,23 @@ class Dispatcher:
                     closed.__cause__ = error
                     self._refuse(math.inf, closed)
                 return
+
+    def _continue(self, rest: Callable[[], None], flight: Flight) -> None:
+        try:
+            self._executor.submit(self._finish, rest)
+        except RuntimeError as error:  # the interpreter or the client is shutting down
+            self._batcher.disembark()
+            closed = ClientClosed("no thread can be started any more")
+            closed.__cause__ = error
+            self._land([(flight, closed)])
+
+    def _finish(self, rest: Callable[[], None]) -> None:
+        self._thread.works = True
+        try:
+            rest()
+        finally:
+            self._thread.works = False
+            self._batcher.disembark()
 
     def _work(self) -> None:
         self._thread.works = True

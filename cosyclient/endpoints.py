@@ -6,8 +6,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.errors import ClientClosed, CosyError
+from cosyclient.errors import ClientClosed, CosyError, Rejected
 from cosyclient.events import Events, RateChanged
+from cosyclient.policies.breaker import CLOSED
 
 if TYPE_CHECKING:
     from cosyclient.clock import Clock, Deadline
@@ -54,6 +55,12 @@ class Ledger:
                 self.failures += 1
                 self.throttled += error.throttled
 
+    @property
+    def accepted(self) -> int:
+        """Return the requests that left and were not refused as too fast, those still on their way included."""
+        with self._lock:
+            return self.executions - self.throttled
+
     def rate(self, now: float) -> float:
         """Return the requests per second over the last ten seconds, or since the first if that is less."""
         with self._lock:
@@ -98,7 +105,7 @@ class Grant:
             else:
                 self._admission.ignore()
             if error is not None and error.throttled:
-                endpoint.throttle(error, now)
+                endpoint.throttle(error, now, self._reservation)
         finally:
             endpoint.bulkhead.release()
 
@@ -140,6 +147,8 @@ class Endpoint:
         self._clock = clock
         self._events = events
         self._max_hold = max_hold
+        self._lock = threading.Lock()
+        self._told: float | None = None  # the lowered rate listeners know of; guarded by _lock
 
     def grant(self, deadline: Deadline, wake: threading.Event) -> Grant:
         """Wait for the right to send, at most until *deadline* or until *wake* is set, which means the client closes.
@@ -160,15 +169,36 @@ class Endpoint:
             raise
         return Grant(self, reservation, admission)
 
-    def throttle(self, error: CosyError, now: float) -> None:
-        """Slow down as the service asked."""
-        if error.retry_after is None:
-            self.limiter.throttled(now)
-            return
-        hold = min(error.retry_after, self._max_hold)
-        self.limiter.hold(now, hold)
-        rate = self.limiter.rate
-        self._events.emit(RateChanged(endpoint=self.name, old=rate, new=rate, hold=hold))
+    def try_grant(self) -> Grant | None:
+        """Return the right to send if it is to be had without waiting; a breaker that is not closed gives none."""
+        now = self._clock.now()
+        if self.breaker.state != CLOSED or not self.bulkhead.try_acquire():
+            return None
+        reservation = None
+        try:
+            reservation = self.limiter.reserve(now, max_wait=0.0)
+            return Grant(self, reservation, self.breaker.admit(now))
+        except BaseException as error:
+            if reservation is not None:
+                self.limiter.cancel(reservation)
+            self.bulkhead.release()
+            if isinstance(error, Rejected):
+                return None
+            raise
+
+    def throttle(self, error: CosyError, now: float, place: Reservation) -> None:
+        """Slow down after the refusal of what was sent at *place*, and pause if the service asked for it."""
+        old = self.limiter.rate
+        news = self.limiter.throttled(now, place, accepted=self.ledger.accepted)
+        hold = 0.0
+        if error.retry_after is not None:
+            hold = min(error.retry_after, self._max_hold)
+            self.limiter.hold(now, hold)
+        if news or hold:
+            new = self.limiter.rate
+            with self._lock:
+                self._told = new if self.limiter.slowed else None
+            self._events.emit(RateChanged(endpoint=self.name, old=old, new=new, hold=hold))
 
     def heed(self, quota: Quota) -> None:
         """Take the service's word for its own limit, where it is lower than what we were told."""
@@ -180,6 +210,8 @@ class Endpoint:
     def _pace(self, deadline: Deadline, wake: threading.Event) -> Reservation:
         now = self._clock.now()
         reservation = self.limiter.reserve(now, max_wait=deadline.at - now)
+        if self._told is not None and not self.limiter.slowed:
+            self._tell_recovery()
         while (wait := reservation.wait(now)) > 0:
             if self._clock.sleep(wait, wake):
                 self.limiter.cancel(reservation)
@@ -187,6 +219,12 @@ class Endpoint:
             now = self._clock.now()
             reservation = self.limiter.recheck(reservation, now, max_wait=deadline.at - now)
         return reservation
+
+    def _tell_recovery(self) -> None:
+        with self._lock:
+            old, self._told = self._told, None
+        if old is not None:
+            self._events.emit(RateChanged(endpoint=self.name, old=old, new=self.limiter.rate, hold=0.0))
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.breaker!r} {self.limiter!r} {self.bulkhead!r}>"

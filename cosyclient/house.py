@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from cosyclient.batch import BatchLimits, Flight
+from cosyclient.batch import BULK, BatchLimits, Flight
 from cosyclient.batcher import Batcher
 from cosyclient.call import Caller
 from cosyclient.clock import Clock, Deadline
@@ -25,7 +25,7 @@ from cosyclient.errors import (
 )
 from cosyclient.events import BreakerChanged, Events, UtteranceFinished
 from cosyclient.expiry import Expiry
-from cosyclient.models import Speech, Utterance, VoiceSettings
+from cosyclient.models import Speech, Utterance
 from cosyclient.policies.breaker import Breaker
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
@@ -33,18 +33,29 @@ from cosyclient.policies.ratelimit import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.sizing import littles_law
 from cosyclient.stats import ClientStats
-from cosyclient.waiters import Waiter
+from cosyclient.waiters import Relay, Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from concurrent.futures import Executor
 
     from cosyclient.coalescer import Landing
     from cosyclient.errors import Attempt
+    from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import WireProtocol
     from cosyclient.settings import ResolvedConfig
     from cosyclient.transports.base import Transport
     from cosyclient.waiters import SpeechFuture
+
+
+class Terms(NamedTuple):
+    """Hold what a caller asks for beside the text."""
+
+    settings: VoiceSettings
+    timeout: float | None
+    """Seconds until the call's deadline; ``None`` leaves them to the configuration."""
+    bulk: bool
+    """Whether it takes what interactive calls leave."""
 
 
 class House:
@@ -73,6 +84,7 @@ class House:
         self._protocol = protocol
         self._budget = RetryBudget(rest.retry)
         self._places = Bulkhead(settings.max_pending, clock, name="queue", full=QueueFull)
+        self._bulk_places = Bulkhead(settings.bulk_pending, clock, name="bulk queue", full=QueueFull)
         self._endpoint = Endpoint(
             settings.base_url,
             make_transport(settings, clock),
@@ -88,6 +100,7 @@ class House:
             max_hold=rest.retry.max_retry_after,
         )
         self._coalescer = Coalescer(single_flight=rest.queue.single_flight)
+        self._relay = Relay(clock)
         self._expiry = Expiry(clock, self._expire)
         self._batcher = Batcher(
             BatchLimits(
@@ -119,32 +132,49 @@ class House:
 
     # Accepting
 
-    def admit(
-        self, text: str, settings: VoiceSettings, timeout: float | None, future: SpeechFuture | None = None
-    ) -> Waiter:
-        """Accept *text* and send it on its way; raises what it is refused for at once."""
+    def speak(self, text: str, terms: Terms) -> Speech | CosyError:
+        """Return what becomes of *text*, on a thread that waits for it anyway and so may carry it itself."""
+        waiter, flight = self._admit(text, terms, None)
         try:
-            waiter, flight = self._accept(text, settings, timeout, [], future=future)
-        except CosyError as error:
-            self._count_refusal(error, accepted=False)
+            if flight is not None and not self._dispatcher.carry(flight):
+                self._dispatcher.dispatch((flight,))
+        except BaseException:
+            self.abandon(waiter)
+            if flight is not None and not flight.landed:
+                # Others have joined; they are not interrupted.
+                self._dispatcher.dispatch((flight,))
             raise
+        return self.outcome(waiter)
+
+    def outcome(self, waiter: Waiter) -> Speech | CosyError:
+        """Wait for what becomes of *waiter*, at most until its deadline, which is an error then."""
+        try:
+            there = waiter.wait()
+        except BaseException:
+            self.abandon(waiter)
+            raise
+        if there and waiter.result is not None:
+            return waiter.result
+        overdue = self.overdue(waiter)
+        self.abandon(waiter)
+        return overdue
+
+    def admit(self, text: str, terms: Terms, future: SpeechFuture | None = None) -> Waiter:
+        """Accept *text* and send it on its way; raises what it is refused for at once."""
+        waiter, flight = self._admit(text, terms, future)
         if flight is not None:
             self._dispatcher.dispatch((flight,))
         return waiter
 
     def admit_many(
-        self,
-        texts: Sequence[str],
-        settings: VoiceSettings,
-        timeout: float | None,
-        notify: Callable[[Waiter], None] | None = None,
+        self, texts: Sequence[str], terms: Terms, notify: Callable[[Waiter], None] | None = None
     ) -> list[Waiter]:
         """Accept *texts* together, so that they leave in full batches; a refused one's waiter holds the error."""
         waiters: list[Waiter] = []
         flights: list[Flight] = []
         for text in texts:
             try:
-                waiter, flight = self._accept(text, settings, timeout, flights, notify=notify)
+                waiter, flight = self._accept(text, terms, flights, notify=notify)
             except CosyError as error:
                 self._count_refusal(error, accepted=False)
                 waiter, flight = Waiter(Deadline(0.0, self._clock), notify=notify), None
@@ -175,50 +205,77 @@ class House:
         if pending:
             self._expiry.forget(waiter)
         if flight is not None:
-            self._places.release()
+            self._give_places_back((flight,))
             if not self._batcher.discard(flight) and (tell := flight.abandoned) is not None:
                 tell()
         return pending
 
+    def _admit(self, text: str, terms: Terms, future: SpeechFuture | None) -> tuple[Waiter, Flight | None]:
+        try:
+            return self._accept(text, terms, [], future=future)
+        except CosyError as error:
+            self._count_refusal(error, accepted=False)
+            raise
+
     def _accept(
         self,
         text: str,
-        settings: VoiceSettings,
-        timeout: float | None,
+        terms: Terms,
         held: list[Flight],
         *,
         future: SpeechFuture | None = None,
         notify: Callable[[Waiter], None] | None = None,
     ) -> tuple[Waiter, Flight | None]:
-        utterance = Utterance(text, settings)
-        span = timeout or self._settings.timeout or self._settings.rest.timeouts.of_call(len(text))
+        utterance = Utterance(text, terms.settings)
+        span = terms.timeout or self._settings.timeout or self._settings.rest.timeouts.of_call(len(text))
         waiter = Waiter(Deadline.after(self._clock, span), future=future, notify=notify)
         if self.refusing:
             raise ClientClosed("the client is closed; make a new one")
-        if self._coalescer.follow(utterance, waiter):
-            return waiter, None
-        self._take_place(waiter.deadline, held)
-        flight = Flight(utterance, self._protocol.weigh(utterance))
-        if not self._coalescer.lead(flight, waiter):
-            self._places.release()
-            return waiter, None
-        return waiter, flight
+        joined = self._coalescer.follow(utterance, waiter)
+        if joined is None:
+            self._take_place(terms.bulk, waiter.deadline, held)
+            flight = Flight(utterance, self._protocol.weigh(utterance), bulk=terms.bulk)
+            joined = self._coalescer.lead(flight, waiter)
+            if joined is flight:
+                return waiter, flight
+            self._give_places_back((flight,))
+        if joined.lane == BULK and not terms.bulk:
+            self._batcher.promote(joined)
+        return waiter, None
 
-    def _take_place(self, deadline: Deadline, held: list[Flight]) -> None:
-        """Take a queue place as the overflow policy says; what is *held* back for a fuller batch leaves first."""
-        if self._places.try_acquire():
+    def _take_place(self, bulk: bool, deadline: Deadline, held: list[Flight]) -> None:
+        """Take a queue place as the overflow policy says; bulk needs one of its own as well, to leave some for others.
+
+        What is *held* back for a fuller batch leaves before anybody waits.
+        """
+        if bulk:
+            self._take_one(self._bulk_places, deadline, held)
+        try:
+            self._take_one(self._places, deadline, held)
+        except BaseException:
+            if bulk:
+                self._bulk_places.release()
+            raise
+
+    def _take_one(self, places: Bulkhead, deadline: Deadline, held: list[Flight]) -> None:
+        if places.try_acquire():
             return
         if held:
             self._dispatcher.dispatch(held)
             held.clear()
         overflow = self._settings.rest.queue.overflow
         if overflow == "reject" or self._dispatcher.on_worker or self._expiry.on_timer:
-            raise QueueFull(f"queue: all {self._places.limit} places are taken; slow down or raise queue.max_pending")
+            raise QueueFull(f"queue: all {places.limit} places are taken; slow down or raise queue.max_pending")
         while overflow == "caller_runs" and self._batcher.queued:
             self._dispatcher.run_here()
-            if self._places.try_acquire():
+            if places.try_acquire():
                 return
-        self._places.acquire(deadline)
+        places.acquire(deadline)
+
+    def _give_places_back(self, flights: Collection[Flight]) -> None:
+        self._places.release(len(flights))
+        if bulk := sum(flight.bulk for flight in flights):
+            self._bulk_places.release(bulk)
 
     # Resolving
 
@@ -226,8 +283,9 @@ class House:
         ended = self._coalescer.land(results)
         if not ended:
             return
-        self._places.release(len(ended))
+        self._give_places_back([flight for flight, _ in ended])
         wanted = self._events.wanted
+        blocked = []
         for flight, result in ended:
             # An error lists the attempt that brought it, a speech those before.
             spoken = isinstance(result, Speech)
@@ -241,7 +299,10 @@ class House:
                 self._announce(flight, result, tries)
             for waiter in flight.waiters:
                 self._expiry.forget(waiter)
-                waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts))
+                if waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts)):
+                    blocked.append(waiter)
+        if blocked:
+            self._relay.start(blocked)
 
     def _expire(self, waiter: Waiter) -> None:
         error = self.overdue(waiter)
@@ -317,6 +378,7 @@ class House:
     def close(self, *, drain: bool) -> None:
         """Refuse what is new, finish (or fail) what is under way, then let go of threads and connections."""
         self.refusing = True
+        self._bulk_places.close()
         self._places.close()
         try:
             if drain and not self._dispatcher.on_worker:

@@ -29,7 +29,7 @@ SAMPLE_RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 # Tab, line feed and carriage return are layout; every other C0 or C1 control has no sound and breaks some front ends.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # Han, kana and hangul: one character is about one syllable.
-_SYLLABIC: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+_SYLLABIC: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
 _SCHEMA: Final = "cosyclient/1"
 
 
@@ -101,9 +101,8 @@ class VoiceSettings:
     def replace(self, options: Mapping[str, Any]) -> VoiceSettings:
         """Return these settings with *options* laid over them; an unknown option is a `ConfigurationError`."""
         if unknown := options.keys() - _OPTION_NAMES:
-            raise ConfigurationError(
-                f"unknown option {', '.join(sorted(unknown))}; known are {', '.join(sorted(_OPTION_NAMES))}, timeout"
-            )
+            known = ", ".join([*sorted(_OPTION_NAMES), "priority", "timeout"])
+            raise ConfigurationError(f"unknown option {', '.join(sorted(unknown))}; known are {known}")
         return VoiceSettings(**{**self._values, **options})
 
     @cached_property
@@ -151,7 +150,8 @@ class Utterance:
         0.2 s a syllabic character (20 of them weigh 190 KB of 24 kHz WAV) and 0.065 s any other, over the speed.
         """
         characters = len(self.text)
-        syllables = 0 if self.text.isascii() else len(_SYLLABIC.findall(self.text))
+        # Taking runs out and counting what is left is ten times as fast as finding every character.
+        syllables = 0 if self.text.isascii() else characters - len(_SYLLABIC.sub("", self.text))
         return (0.2 * syllables + 0.065 * (characters - syllables)) / self.settings.speed
 
     def __repr__(self) -> str:

@@ -47,6 +47,8 @@ class ResolvedConfig:
     max_retries: int
     sizing: Sizing
     max_pending: int
+    bulk_pending: int
+    """Of these, what bulk calls may take."""
     rest: ClientConfig
 
 
@@ -112,6 +114,7 @@ def resolve(
     key = api_key if api_key is not None else env.get("COSYCLIENT_API_KEY")
     if key is not None and (not key.isascii() or not key.isprintable() or key != key.strip()):
         raise ConfigurationError("api_key: must be printable ASCII without blanks around it (value not shown)")
+    max_pending = rest.queue.max_pending or sizing.queue
     return ResolvedConfig(
         base_url=_checked_url(base_url if base_url is not None else env.get("COSYCLIENT_BASE_URL")),
         api_key=Secret(key) if key else None,
@@ -123,7 +126,8 @@ def resolve(
         timeout=timeout,
         max_retries=max_retries,
         sizing=sizing,
-        max_pending=rest.queue.max_pending or sizing.queue,
+        max_pending=max_pending,
+        bulk_pending=max(1, round(max_pending * rest.queue.bulk_share)),
         rest=rest,
     )
 

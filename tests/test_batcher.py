@@ -22,6 +22,12 @@ CALM = VoiceSettings(voice="calm")
 LOUD = VoiceSettings(voice="loud")
 
 
+def lane_of(batch: Batch | None) -> list[int]:
+    """Return the lanes of a batch's texts, in order."""
+    assert batch is not None
+    return [each.lane for each in batch.flights]
+
+
 def make(
     texts: int = 64, *, workers: int = 4, body_bytes: int = 1 << 20, seconds: float = 1e9, linger: float = 0.0
 ) -> Batcher:
@@ -37,6 +43,10 @@ def flight(text: str = "hello", voice: VoiceSettings = CALM, *, weight: int = 10
 
 def flights(count: int, voice: VoiceSettings = CALM) -> list[Flight]:
     return [flight(f"text {number}", voice) for number in range(count)]
+
+
+def bulk(count: int, voice: VoiceSettings = CALM) -> list[Flight]:
+    return [Flight(Utterance(f"bulk {number}", voice), 10, bulk=True) for number in range(count)]
 
 
 def test_three_texts_wake_one_worker() -> None:
@@ -80,6 +90,54 @@ def test_settings_do_not_mix_and_take_turns() -> None:
     batcher.put(flights(6, CALM) + flights(1, LOUD))
     sealed = [batcher.seal()[0] for _ in range(4)]
     assert [batch.settings.voice for batch in sealed if batch] == ["calm", "loud", "calm", "calm"]
+
+
+class TestLanes:
+    """Interactive texts go first; bulk fills what they leave."""
+
+    def test_bulk_fills_the_room_an_interactive_batch_leaves(self) -> None:
+        """Whoever came later but is waited for goes first, and the request leaves full."""
+        batcher = make(4)
+        batcher.put(bulk(6))
+        batcher.put(flights(2))
+        assert [lane_of(batcher.seal()[0]) for _ in range(2)] == [[0, 0, 1, 1], [1, 1, 1, 1]]
+        assert batcher.queued == 0
+
+    def test_bulk_of_another_voice_waits(self) -> None:
+        """Settings never mix, whatever the lane."""
+        batcher = make(4)
+        batcher.put(bulk(2, LOUD))
+        batcher.put(flights(1, CALM))
+        assert [lane_of(batcher.seal()[0]) for _ in range(2)] == [[0], [1, 1]]
+
+    def test_no_bulk_travels_while_interactive_batches_are_full(self) -> None:
+        """Bulk takes what is left over, and nothing is."""
+        batcher = make(2)
+        batcher.put(bulk(2))
+        batcher.put(flights(4))
+        assert [lane_of(batcher.seal()[0]) for _ in range(3)] == [[0, 0], [0, 0], [1, 1]]
+
+    def test_a_promoted_text_changes_lanes(self) -> None:
+        """Somebody who cannot wait has asked for the same text; the workers called are still enough."""
+        batcher = make(2)
+        waiting = bulk(3)
+        assert batcher.put(waiting) == 2
+        batcher.promote(waiting[2])
+        batcher.promote(waiting[2])
+        first, _ = batcher.seal()
+        assert first is not None
+        assert first.flights == [waiting[2], waiting[0]]
+        batcher.promote(waiting[0])
+        second, more = batcher.seal()
+        assert second is not None
+        assert (second.flights, more) == ([waiting[1]], 0)
+
+    def test_a_batch_takes_as_long_as_it_says(self) -> None:
+        """The cap on audio holds for what the second lane adds, too."""
+        seconds = flight().seconds
+        batcher = make(9, seconds=2.5 * seconds)
+        batcher.put([flight("hello"), *(Flight(Utterance(word, CALM), 1, bulk=True) for word in ("hallo", "salut"))])
+        assert lane_of(batcher.seal()[0]) == [0, 1]
 
 
 def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
@@ -226,9 +284,9 @@ class TestCoalescer:
         """One flight, two waiters, the later deadline."""
         coalescer = Coalescer()
         first, second, carried = waiter(5.0), waiter(9.0), flight(until=float("-inf"))
-        assert not coalescer.follow(carried.utterance, first)
-        assert coalescer.lead(carried, first)
-        assert coalescer.follow(Utterance("hello", VoiceSettings(voice="calm")), second)
+        assert coalescer.follow(carried.utterance, first) is None
+        assert coalescer.lead(carried, first) is carried
+        assert coalescer.follow(Utterance("hello", VoiceSettings(voice="calm")), second) is carried
         assert carried.until == 9.0
         landing = (carried, speech())
         assert coalescer.land([landing]) == [landing]
@@ -241,8 +299,8 @@ class TestCoalescer:
         """Both looked, neither found a flight, both bring one: the second joins the first's."""
         coalescer = Coalescer()
         mine, other, late = flight(), flight(), waiter(5.0)
-        assert coalescer.lead(mine, waiter(5.0))
-        assert not coalescer.lead(other, late)
+        assert coalescer.lead(mine, waiter(5.0)) is mine
+        assert coalescer.lead(other, late) is mine
         assert late.flight is mine
 
     def test_the_flight_goes_on_when_its_leader_gives_up(self) -> None:
@@ -256,15 +314,15 @@ class TestCoalescer:
         assert coalescer.leave(leader) == (False, None)
         assert coalescer.leave(follower) == (True, carried)
         assert coalescer.land([(carried, speech())]) == []
-        assert not coalescer.follow(carried.utterance, waiter(1.0))
+        assert coalescer.follow(carried.utterance, waiter(1.0)) is None
 
     def test_without_single_flight_every_wish_travels(self) -> None:
         """The knob is off: equal texts are separate flights."""
         coalescer = Coalescer(single_flight=False)
         one, other = flight(), flight()
-        assert coalescer.lead(one, waiter(1.0))
-        assert not coalescer.follow(one.utterance, waiter(1.0))
-        assert coalescer.lead(other, waiter(1.0))
+        assert coalescer.lead(one, waiter(1.0)) is one
+        assert coalescer.follow(one.utterance, waiter(1.0)) is None
+        assert coalescer.lead(other, waiter(1.0)) is other
         assert set(coalescer.aloft()) == {one, other}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,15 +36,16 @@ from cosyclient import (
     WireConfig,
 )
 from cosyclient.events import AttemptFinished, BatchSealed, BreakerChanged, RetryScheduled, UtteranceFinished
-from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, scripted_client
+from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
 from tests.protocols.wire import FRAMES_TYPE, frame, opening
 from tests.protocols.wire import item as framed
 from tests.service import answer, audio_of, body_of, failed, item, refuse, reply, text_in, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
-    from cosyclient.models import Outcome, WireReply, WireRequest
+    from cosyclient.models import Outcome, Speech, WireReply, WireRequest
 
     Answer = Callable[[WireRequest], WireReply | Exception]
 
@@ -71,6 +73,61 @@ class TestOneText:
         assert body_of(transport.requests[0]) == {
             "texts": ["你好，世界"], "voice": "calm", "format": "wav", "sample_rate": 24000, "speed": 1.5,
         }  # fmt: skip
+
+    def test_a_lone_text_is_carried_by_its_caller(self) -> None:
+        """Nothing else waits: no worker is woken, and the permit is back."""
+        threads = []
+
+        def note(request: WireRequest) -> WireReply:
+            threads.append(threading.current_thread())
+            return answer(request)
+
+        with CosyClient("http://scripted.test", transport=ScriptedTransport(note)) as client:
+            assert text_in(client.synthesize("hello")) == "hello"
+            assert threads == [threading.current_thread()]
+            assert (client.stats().workers, client.stats().in_flight, client.stats().pending) == (0, 0, 0)
+
+    def test_what_a_carried_text_leaves_over_is_a_workers(self) -> None:
+        """The second try waits, and may wait longer than this caller: it is made elsewhere."""
+        threads = []
+
+        def refuse_once(request: WireRequest) -> WireReply:
+            threads.append(threading.current_thread())
+            return refuse(503) if len(threads) == 1 else answer(request)
+
+        config = ClientConfig(retry=RetryConfig(initial=0.001, cap=0.001))
+        with CosyClient("http://scripted.test", transport=ScriptedTransport(refuse_once), config=config) as client:
+            assert client.synthesize("hello").attempts == 2
+        assert threads[0] is threading.current_thread()
+        assert threads[1] is not threads[0]
+
+    def test_interrupting_who_carries_leaves_the_others_their_speech(self) -> None:
+        """Ctrl-C takes the caller out, not the text that somebody else has asked for as well."""
+        joined: list[Future[Speech]] = []
+
+        def interrupt_once(request: WireRequest) -> WireReply:
+            if not joined:
+                joined.append(client.submit("hello"))
+                raise KeyboardInterrupt
+            return answer(request)
+
+        with CosyClient("http://scripted.test", transport=ScriptedTransport(interrupt_once)) as client:
+            with pytest.raises(KeyboardInterrupt):
+                client.synthesize("hello")
+            assert text_in(joined[0].result(60.0)) == "hello"
+            assert (client.stats().in_flight, client.stats().pending) == (0, 0)
+
+    def test_interrupting_who_carries_alone_sends_nothing_more(self) -> None:
+        """Nobody else wants the text: its flight ends with its caller."""
+
+        def interrupt(_: WireRequest) -> WireReply:
+            raise KeyboardInterrupt
+
+        with CosyClient("http://scripted.test", transport=(wire := ScriptedTransport(interrupt))) as client:
+            with pytest.raises(KeyboardInterrupt):
+                client.synthesize("hello")
+            stats = client.stats()
+        assert (stats.in_flight, stats.pending, stats.queued, len(wire.requests)) == (0, 0, 0, 1)
 
     def test_options_of_the_call_win(self) -> None:
         """Call over view over client."""

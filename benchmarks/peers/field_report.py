@@ -24,6 +24,8 @@ class FieldReportClient:
     TRIES = 3
 
     def __init__(self, base_url: str, *, format: str, concurrency: int = 200) -> None:
+        self.slept = 0.0
+        """The seconds all its calls have slept between tries."""
         self._url = f"{base_url}/batch"
         self._format = format
         self._semaphore = asyncio.Semaphore(concurrency)
@@ -54,6 +56,7 @@ class FieldReportClient:
                     failure = TriesUsedUp(f"HTTP {reply.status} after {self.TRIES} tries")
             except (aiohttp.ClientError, TimeoutError) as error:
                 failure = error
+                self.slept += 0.2 * 2**attempt
                 await asyncio.sleep(0.2 * 2**attempt)
         raise failure or TriesUsedUp()
 

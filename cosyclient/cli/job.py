@@ -44,7 +44,8 @@ class Job:
         self._voice = voice
         self._directory = directory
         self._manifest = manifest
-        self._options = {
+        self._options: dict[str, Any] = {"priority": "bulk"}
+        self._options |= {
             name: value for name in ("instruct", "seed") if (value := getattr(arguments, name)) is not None
         }
         # None among the finished wakes whoever waits for one.

@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeGuard
 
+from cosyclient.cubic import Cubic
 from cosyclient.errors import RateLimited
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # A service's word is taken up to here; beyond, a slip in one header would silence the client for good.
 _LONGEST_HOLD = 3600.0
 _LONGEST_INTERVAL = 86400.0
+# Up to this share of places that need no waiting, the sender counts as being as fast as it may.
+_UNPACED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,21 @@ class RateLimiter:
         self._resume = -math.inf  # the instant until which it stands still
         self._stands_at = -math.inf  # what it showed when it last stopped
         self._serial = self._newest = 0
+        self._ceiling = self._limits[0]  # what was configured or announced
+        self._cubic = Cubic(self._ceiling.rate)
+        self._slowed = False  # whether the cubic's rate is in effect
+        self._void = 0  # places up to this serial were given at a rate that was refused
+        self._unpaced = 0  # places since then that needed no waiting
 
     @property
     def rate(self) -> float:
-        """Return the sends a second in effect, lowered by what the service announced."""
+        """Return the sends a second in effect, lowered by what the service announced or refused."""
         return self._limits[0].rate
+
+    @property
+    def slowed(self) -> bool:
+        """Return whether it is slower than configured or announced, because the service refused a send."""
+        return self._slowed
 
     def reserve(
         self, now: float, *, max_wait: float = math.inf, cost: float = 1.0, costs: Sequence[float] | None = None
@@ -91,6 +104,8 @@ class RateLimiter:
             if not 0.0 <= weight <= burst:
                 raise RateLimited(f"a cost of {weight:g} can never be sent within a burst of {burst:g}")
         with self._lock:
+            if self._slowed:
+                self._recover_locked(now)
             slot = own = self._own_locked(now)
             for limit, tat, weight in zip(self._limits, self._tats, weights, strict=True):
                 if weight:
@@ -105,6 +120,7 @@ class RateLimiter:
                 ]
                 self._latest = max(self._latest, own, slot)
                 self._serial += 1
+                self._unpaced += at <= now
                 self._newest = self._serial
                 return Reservation(at, slot, self._lag, self._serial, weights, before)
         raise _too_late(at - now, max_wait)
@@ -138,18 +154,20 @@ class RateLimiter:
                 self._resume, self._stands_at = end, own
             # One token is left, so that the first may leave at the end of the hold.
             self._empty_locked(own, left=1.0)
+            self._cubic.pause(end)
 
     def recheck(self, reservation: Reservation, now: float, *, max_wait: float = math.inf) -> Reservation:
-        """Return *reservation* as it stands after any hold made since; call it on waking, before sending.
+        """Return *reservation* as it stands after any hold or refusal since; call it on waking, before sending.
 
         Send when its ``at`` has come, else sleep on. One that was due when the hold began goes to the end of the
-        order: the others of its burst are due too, and must not all leave when the hold ends. Raises `RateLimited`
-        when it moved more than *max_wait* seconds away; the place is gone then.
+        order: the others of its burst are due too, and must not all leave when the hold ends. So does one from before
+        a refusal, whose pace was too fast. Raises `RateLimited` when it moved more than *max_wait* seconds away; the
+        place is gone then.
         """
-        if reservation._lag == self._lag:
+        if reservation._lag == self._lag and reservation._serial > self._void:
             return reservation
         with self._lock:
-            if reservation._slot > self._stands_at:
+            if reservation._slot > self._stands_at and reservation._serial > self._void:
                 at = max(self._resume, reservation._slot + self._lag)
                 if at - now > max_wait:
                     raise _too_late(at - now, max_wait)
@@ -162,34 +180,68 @@ class RateLimiter:
         with self._lock:
             self._empty_locked(self._own_locked(now), left=0.0)
 
-    def throttled(self, now: float) -> None:
-        """Learn that the service refused a send as too fast."""
-        # The place for lowering the rate by 0.7 and its recovery by CUBIC; until then the burst alone is given up.
-        self.drain(now)
+    def throttled(self, now: float, place: Reservation, *, accepted: int) -> bool:
+        """Slow down because the service refused the send made with *place*; return whether that is news.
+
+        The refusals of all that left before it slowed down are one piece of news. *accepted* counts all sends so far
+        that were not refused. The rate falls to 0.7 of what the service seems to allow and returns to that, and later
+        beyond it, by CUBIC; until it is the old one again, there are no bursts.
+        """
+        with self._lock:
+            if place._serial <= self._void:
+                self._cubic.refused_late()
+                return False
+            given = self._serial - self._void
+            self._cubic.refused(now, accepted, paced=self._unpaced <= _UNPACED * given)
+            own = self._own_locked(now)
+            self._slowed, self._void, self._unpaced = True, self._serial, 0
+            self._limits[0] = Limit(self._cubic.rate(now), 1.0)
+            # Whoever sleeps on a place from before asks again on waking: the order begins anew.
+            self._tats[0] = self._latest = own
+            self._empty_locked(own, left=0.0)
+            return True
 
     def announce(self, limit: float | None, window: float | None) -> bool:
         """Heed the quota the service announced, *limit* sends per *window* seconds; return whether the rate changed.
 
         It lowers the rate, and lifts what an earlier one lowered, but never above the configured rate. Nonsense
-        (missing, not positive, not finite, less than one a day) is ignored.
+        (missing, not positive, not finite, less than one a day) is ignored. A limit without a window may be the size
+        of a bucket (Envoy's local rate limit) or belong to any window: all it tells is the largest burst.
         """
-        if not (_sensible(limit) and _sensible(window)):
+        if not _sensible(limit):
             return False
-        rate = min(self.configured, limit / window)
-        burst = min(self._bursts[0], max(1.0, math.floor(limit)))
-        if rate * _LONGEST_INTERVAL < 1.0:
+        rate = self._ceiling.rate
+        if window is not None:
+            if not _sensible(window) or limit / window * _LONGEST_INTERVAL < 1.0:
+                return False
+            rate = min(self.configured, limit / window)
+        ceiling = Limit(rate, min(self._bursts[0], max(1.0, math.floor(limit))))
+        if ceiling == self._ceiling:
             return False
         with self._lock:
-            old = self._limits[0]
-            if (old.rate, old.burst) == (rate, burst):
-                return False
-            self._limits[0] = Limit(rate, burst)
-            if self._latest > -math.inf:
-                # Nobody gains tokens by a change: what was left at the latest instant promised is left still.
-                left = old.burst - max(0.0, (self._tats[0] - self._latest) * old.rate)
-                self._tats[0] = self._latest + (burst - min(left, burst)) / rate
-            self._newest = 0
-            return old.rate != rate
+            old, self._ceiling = self._limits[0].rate, ceiling
+            self._cubic.ceiling = rate
+            if self._slowed:
+                self._change_locked(Limit(min(old, rate), 1.0))
+            else:
+                self._change_locked(ceiling)
+            return old != self._limits[0].rate
+
+    def _recover_locked(self, now: float) -> None:
+        rate = self._cubic.rate(now)
+        if rate < self._ceiling.rate:
+            self._limits[0] = Limit(rate, 1.0)
+        else:
+            self._slowed = False
+            self._change_locked(self._ceiling)
+
+    def _change_locked(self, limit: Limit) -> None:
+        old, self._limits[0] = self._limits[0], limit
+        if self._latest > -math.inf:
+            # Nobody gains tokens by a change: what was left at the latest instant promised is left still.
+            left = old.burst - max(0.0, (self._tats[0] - self._latest) * old.rate)
+            self._tats[0] = self._latest + (limit.burst - min(left, limit.burst)) / limit.rate
+        self._newest = 0
 
     def _own_locked(self, now: float) -> float:
         return self._stands_at if now < self._resume else max(self._stands_at, now - self._lag)
@@ -201,7 +253,8 @@ class RateLimiter:
         self._newest = 0  # a place from before can no longer be given back by restoring the tats
 
     def __repr__(self) -> str:
-        return f"<RateLimiter {self.rate:g}/s of {self.configured:g}/s, burst {self._limits[0].burst:g}>"
+        slowed = ", slowed" if self._slowed else ""
+        return f"<RateLimiter {self.rate:.4g}/s of {self.configured:g}/s, burst {self._limits[0].burst:g}{slowed}>"
 
 
 def _too_late(wait: float, max_wait: float) -> RateLimited:

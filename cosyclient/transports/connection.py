@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import ssl
-from functools import partial
-from http.client import HTTPConnection as HTTPClient
 from http.client import RemoteDisconnected
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from urllib3.connection import HTTPConnection
@@ -17,9 +15,10 @@ from cosyclient.transports.guard import GuardedSocket, Severed, Spans, dial
 from cosyclient.transports.reply import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator
 
     from cosyclient.clock import Clock
+    from cosyclient.transports.head import Outgoing
 
 _BUFFER_BYTES: Final = 16 << 10
 # Head and content leave in one write, hence usually in one packet, unless joining them would copy more than this.
@@ -56,7 +55,7 @@ class _Inbox(io.BufferedReader):
 class Connection(HTTPConnection):
     """Connect through `dial`, keep to the spans of the request at hand, and know one's own age.
 
-    Writing and reading is http.client's work; urllib3's own request and response would double its cost.
+    Reading is http.client's work; urllib3's own request and response, and http.client's writing, would double its cost.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class Connection(HTTPConnection):
         self._lifetime = lifetime
         self._worn_at = 0.0
         self._inbox: _Inbox
-        self._tail = b""
 
     def connect(self) -> None:
         """Open a guarded socket, TLS handshake included."""
@@ -90,50 +88,22 @@ class Connection(HTTPConnection):
             self.guard.spans = spans
             self.guard.received = 0
 
-    def compose(self, request: httpx.Request, content: bytes | Iterable[bytes]) -> bool:
-        """Make the head of *request*, sending nothing yet; return whether *content* is to leave in chunks.
+    def dispatch(self, request: Outgoing) -> None:
+        """Send *request*, head and content together where that copies little."""
+        guard, content = self.guard, request.content
+        assert guard is not None  # noqa: S101 - connect() made it
+        if isinstance(content, bytes) and len(content) <= _JOIN_BYTES and not request.chunked:
+            guard.sendall(request.head + content)
+            return
+        guard.sendall(request.head)
+        for piece in _pieces(request):
+            guard.sendall(piece)
 
-        Raises `ValueError` or `http.client.InvalidURL` for what would smuggle a line into it.
-        """
-        fields = request.headers.raw
-        names = {name.lower() for name, _ in fields}
-        target = request.url.raw_path.decode("ascii")
-        self.putrequest(request.method, target, skip_host=b"host" in names, skip_accept_encoding=True)
-        # urllib3's own putheader looks for its marks to leave a header out; there are none here.
-        put = partial(HTTPClient.putheader, self)
-        for field in fields:
-            put(*field)
-        if b"transfer-encoding" in names:
-            return True
-        if b"content-length" in names:
-            return False
-        if isinstance(content, bytes):
-            if content:
-                put("Content-Length", str(len(content)))
-            return False
-        put("Transfer-Encoding", "chunked")
-        return True
-
-    def dispatch(self, content: bytes | Iterable[bytes], *, chunked: bool) -> None:
-        """Send the head made last, and *content* with it."""
-        if isinstance(content, bytes) and len(content) <= _JOIN_BYTES and not chunked:
-            self._tail = content
-            self.endheaders()
-        else:
-            self.endheaders(content, encode_chunked=chunked)
-
-    def send(self, data: Any) -> None:
-        """Send *data*, and the content that waits for its head."""
-        tail, self._tail = self._tail, b""
-        super().send(data + tail if tail else data)
-
-    def answer(self) -> Reply:
-        """Return the reply once its status and fields are there."""
-        return cast("Reply", HTTPClient.getresponse(self))
-
-    def response_class(self, _sock: object, *args: Any, **kwargs: Any) -> Reply:  # type: ignore[override]
-        """Make the reply that `answer` reads."""
-        return Reply(self, *args, **kwargs)
+    def answer(self, method: str) -> Reply:
+        """Return the reply to a request by *method* once its status and fields are there."""
+        reply = Reply(self, method=method)
+        reply.begin()
+        return reply
 
     def makefile(self, _mode: str) -> _Inbox:
         """Return what replies are read from."""
@@ -175,14 +145,13 @@ class Connection(HTTPConnection):
             raise Severed("shut down from our side")
 
 
-def content_of(request: httpx.Request) -> bytes | Iterable[bytes]:
-    """Return the content of *request*: bytes, which can be sent again, or what can be iterated once."""
-    stream = request.stream
-    if isinstance(stream, httpx.ByteStream):
-        return b"".join(stream)
-    if isinstance(stream, httpx.SyncByteStream):
-        return stream
-    raise httpx.LocalProtocolError("an asynchronous content cannot be sent by a synchronous transport")
+def _pieces(request: Outgoing) -> Iterator[bytes]:
+    content = request.content
+    for piece in (content,) if isinstance(content, bytes) else content:
+        if piece:
+            yield b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece
+    if request.chunked:
+        yield b"0\r\n\r\n"
 
 
 def tls_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:

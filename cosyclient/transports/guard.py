@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import select
 import socket
 import ssl
 import threading
@@ -77,11 +79,14 @@ class GuardedSocket:
         # belong to somebody else's file.
         self._lock = threading.Lock()
         self._sock: socket.socket | None = sock
+        self._armed: float | None = None
+        self._arrivals = select.poll()
+        self._arrivals.register(sock, select.POLLIN)
 
     def adopt(self, sock: socket.socket) -> None:
         """Use *sock* instead of the one before, which it has taken over."""
         with self._lock:
-            self._sock = sock
+            self._sock, self._armed = sock, None
             severed = self.severed
         if severed:
             raise Severed("shut down from our side")
@@ -92,11 +97,18 @@ class GuardedSocket:
         Returns its size, which is 0 at the connection's end, or None when nothing is there and ``waits`` is off.
         """
         sock = self._live()
-        sock.settimeout(self.spans.left(self.spans.read) if self.waits else 0.0)
-        try:
-            size = sock.recv_into(buffer)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return None
+        if not self.waits:
+            return self._look(sock, buffer)
+        left = self.spans.until(self.spans.read)
+        while True:
+            self._arm(sock, left())
+            try:
+                size = sock.recv_into(buffer)
+                break
+            except TimeoutError as error:
+                if error.errno is not None:
+                    # The system's own, about a peer that is gone.
+                    raise
         if not size and self.severed:
             # An end that we made ourselves must not pass for the end of the content.
             raise Severed("shut down from our side")
@@ -107,16 +119,38 @@ class GuardedSocket:
         """Send all of *data* within the write step and the deadline."""
         sock = self._live()
         left = self.spans.until(self.spans.write)
-        if not isinstance(sock, ssl.SSLSocket):
-            sock.settimeout(left())
-            sock.sendall(data)
-            return
-        # ssl's own sendall would grant the whole timeout to every 16 KiB record.
+        # Not the sockets' own sendall: with TLS it would grant the whole timeout to every 16 KiB record.
         with memoryview(data).cast("B") as view:
             sent = 0
             while sent < len(view):
-                sock.settimeout(left())
-                sent += sock.send(view[sent:])
+                self._arm(sock, left())
+                try:
+                    sent += sock.send(view[sent:])
+                except TimeoutError as error:
+                    if error.errno is not None:
+                        raise
+
+    def _arm(self, sock: socket.socket, left: float) -> None:
+        """Let the next operation end within *left* seconds, after which its caller looks at the time again.
+
+        Arming is a system call for which the interpreter is given up, and most operations end at once. So long waits
+        are cut to a power of two, which seldom changes.
+        """
+        span = left if left < 1.0 else math.ldexp(0.5, math.frexp(left)[1])
+        if span != self._armed:
+            sock.settimeout(span)
+            self._armed = span
+
+    def _look(self, sock: socket.socket, buffer: Any) -> int | None:
+        if not self._arrivals.poll(0) and not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+            return None
+        # With TLS it may be something that concerns the connection alone, such as a ticket.
+        sock.settimeout(0.0)
+        self._armed = 0.0
+        try:
+            return sock.recv_into(buffer)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
 
     def sever(self) -> None:
         """Shut the connection down under whoever uses it; that thread gets `Severed`."""

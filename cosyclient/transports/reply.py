@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import http.client
+import re
 from typing import Any, Final
 
 from urllib3.exceptions import HeaderParsingError
 from urllib3.util.response import assert_header_parsing
 
+from cosyclient.transports.head import take_apart
+
 # What reading a reply may raise because of the wire.
 BROKEN: Final = (OSError, http.client.HTTPException)
+
+_WITHOUT_CONTENT: Final = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_MANY: Final = 100
+"""So many fields http.client reads."""
 
 
 class Reply(http.client.HTTPResponse):
@@ -20,12 +28,42 @@ class Reply(http.client.HTTPResponse):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._head_only = kwargs.get("method") == "HEAD"
         self.done = False
         self.reusable = False
         self.fields: list[tuple[bytes, bytes]] = []
 
     def begin(self) -> None:
         """Read status and fields; interim replies (1xx) are passed over. Raises one of `BROKEN`."""
+        if not self._begin_plainly():
+            self._begin()
+
+    def _begin_plainly(self) -> bool:
+        """Read a head that leaves no questions, and return True; otherwise read nothing.
+
+        http.client's own way, through the e-mail package, costs more than all the rest of a request.
+        """
+        found = take_apart(self.fp.peek())
+        if found is None or self._head_only:
+            return False
+        size, status, reason, fields = found
+        named = {name.lower(): value for name, value in fields}
+        length, coding = named.get(b"content-length"), named.get(b"transfer-encoding", b"chunked")
+        if (length is None) is (b"transfer-encoding" not in named) or coding != b"chunked":
+            return False
+        if not (length is None or _LENGTH.fullmatch(length)) or status in _WITHOUT_CONTENT:
+            return False
+        if len(named) != len(fields) or len(fields) > _MANY:
+            return False
+        self.fp.read(size)
+        self.version, self.status, self.reason, self.fields = 11, status, reason, fields
+        self.length = None if length is None else int(length)
+        self.chunked, self.chunk_left, self.will_close = length is None, None, False
+        self.reusable = b"close" not in named.get(b"connection", b"").lower()
+        self.done = self.length == 0
+        return True
+
+    def _begin(self) -> None:
         super().begin()
         while self.status < http.client.OK:
             # http.client skips 100 but takes an early hint (103) for the answer.

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import http.client
 import queue
 import random
 import threading
-from typing import TYPE_CHECKING, Final
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import httpx
 
 from cosyclient.clock import Cancellation, SystemClock
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.connection import Connection, content_of, tls_context
+from cosyclient.transports.connection import Connection, tls_context
 from cosyclient.transports.guard import Spans
+from cosyclient.transports.head import Outgoing, outgoing
 from cosyclient.transports.pool import Pool
 from cosyclient.transports.reply import BROKEN, Reply
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from cosyclient.clock import Clock
+    from cosyclient.clock import Clock, Deadline
 
 _AGE_SPREAD: Final = 0.2
 # A read takes what is there, up to this. Each one gives up the interpreter and has to win it back from every other
 # thread, so a busy client wants few: 64 KiB cost 1,500 calling threads a fifth of their speed.
 _PIECE_BYTES: Final = 1 << 20
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+Origin: TypeAlias = "tuple[str, bytes, int | None]"
+"""Scheme, host, and a port that is not the scheme's own."""
 
 
 class TransportClosed(httpx.TransportError):
@@ -65,37 +69,58 @@ class Urllib3Transport(httpx.BaseTransport):
         self._tls: ssl.SSLContext | None = None
         # Guards the two fields below.
         self._lock = threading.Lock()
-        self._pools: dict[tuple[str, bytes, int | None], Pool] = {}
+        self._pools: dict[Origin, Pool] = {}
         self._closed = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request* and return its response once status and headers are there; raises httpx's exceptions."""
         extensions = request.extensions
-        spans = Spans(self._clock, extensions.get("timeout") or {}, extensions.get("deadline"))
-        content = content_of(request)
-        pool = self._pool(request.url)
+        content = self.exchange(
+            origin_of(request.url),
+            outgoing(request),
+            timeout=extensions.get("timeout") or {},
+            deadline=extensions.get("deadline"),
+            cancellation=extensions.get("cancellation"),
+        )
+        # Should anything go wrong from here on, in httpx for example, dropping the content frees its place.
+        return httpx.Response(
+            content.reply.status,
+            headers=content.reply.fields,
+            stream=content,
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": content.reply.reason.encode("latin-1")},
+        )
+
+    def exchange(
+        self,
+        origin: Origin,
+        request: Outgoing,
+        *,
+        timeout: Mapping[str, float | None],
+        deadline: Deadline | None,
+        cancellation: Cancellation | None,
+    ) -> Content:
+        """Send *request* to *origin* and return the content of its reply once status and headers are there.
+
+        What `handle_request` does, without httpx's requests, responses and headers; raises the same exceptions.
+        """
+        spans = Spans(self._clock, timeout, deadline)
+        pool = self._pool(origin)
         try:
             connection = pool.borrow(spans)
         except (queue.Empty, OSError) as error:
             raise self._failure(httpx.PoolTimeout("no connection came free in time")) from error
-        cancellation = extensions.get("cancellation") or Cancellation()
+        cancellation = cancellation or Cancellation()
         try:
             cancellation.on_cancel(connection.sever)
-            reply = self._exchange(connection, request, content)
+            reply = self._exchange(connection, request)
         except BaseException:
             cancellation.on_cancel(None)
             pool.give_back(connection, reusable=False)
             raise
-        stream = _Content(self, pool, connection, reply, cancellation)
+        content = Content(self, pool, connection, reply, cancellation)
         if reply.done:
-            stream.close()
-        # Should anything go wrong from here on, in httpx for example, dropping the content frees its place.
-        return httpx.Response(
-            reply.status,
-            headers=reply.fields,
-            stream=stream,
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": reply.reason.encode("latin-1")},
-        )
+            content.close()
+        return content
 
     def stats(self) -> PoolStats:
         """Return a snapshot over all origins; ``limit`` holds for each of them."""
@@ -116,17 +141,17 @@ class Urllib3Transport(httpx.BaseTransport):
         for pool in pools:
             pool.shut()
 
-    def _pool(self, url: httpx.URL) -> Pool:
-        origin = (url.scheme, url.raw_host, url.port)
+    def _pool(self, origin: Origin) -> Pool:
         pool = self._pools.get(origin)
         if pool is None:
-            if url.scheme not in _DEFAULT_PORTS:
-                raise httpx.UnsupportedProtocol(f"the URL must start with http:// or https://, not {url.scheme!r}")
+            scheme, host, port = origin
+            if scheme not in _DEFAULT_PORTS:
+                raise httpx.UnsupportedProtocol(f"the URL must start with http:// or https://, not {scheme!r}")
             fresh = Pool(
-                url.raw_host.decode("ascii"),
-                url.port or _DEFAULT_PORTS[url.scheme],
+                host.decode("ascii"),
+                port or _DEFAULT_PORTS[scheme],
                 connections=self._connections,
-                tls=self._context() if url.scheme == "https" else None,
+                tls=self._context() if scheme == "https" else None,
                 idle_limit=self._idle_limit,
                 lifetime=self._lifetime,
                 clock=self._clock,
@@ -143,23 +168,19 @@ class Urllib3Transport(httpx.BaseTransport):
                 self._tls = tls_context(self._verify)
             return self._tls
 
-    def _exchange(self, connection: Connection, request: httpx.Request, content: bytes | Iterable[bytes]) -> Reply:
+    def _exchange(self, connection: Connection, request: Outgoing) -> Reply:
         fresh = connection.is_closed
         try:
-            return self._send(connection, request, content)
+            return self._send(connection, request)
         except (httpx.NetworkError, httpx.RemoteProtocolError):
             # The server closed the idle connection just before we used it and cannot have answered: once, within the
             # same deadline, a fresh one is tried.
-            if fresh or not (isinstance(content, bytes) and connection.untouched) or self._closed:
+            if fresh or not (isinstance(request.content, bytes) and connection.untouched) or self._closed:
                 raise
         connection.close()
-        return self._send(connection, request, content)
+        return self._send(connection, request)
 
-    def _send(self, connection: Connection, request: httpx.Request, content: bytes | Iterable[bytes]) -> Reply:
-        try:
-            chunked = connection.compose(request, content)
-        except (ValueError, http.client.InvalidURL) as error:
-            raise httpx.LocalProtocolError(str(error)) from error
+    def _send(self, connection: Connection, request: Outgoing) -> Reply:
         if connection.is_closed:
             try:
                 connection.connect()
@@ -169,14 +190,14 @@ class Urllib3Transport(httpx.BaseTransport):
                 raise self._failure(httpx.ConnectError(str(error) or type(error).__name__)) from error
         unsent: OSError | None = None
         try:
-            connection.dispatch(content, chunked=chunked)
+            connection.dispatch(request)
         except TimeoutError as error:
             raise self._failure(httpx.WriteTimeout(f"the request was not taken in time: {error}")) from error
         except OSError as error:
             # A server may refuse a request before it has read it all; its answer is then still to be had.
             unsent = error
         try:
-            reply = connection.answer()
+            reply = connection.answer(request.method)
         except BROKEN as error:
             if unsent is not None:
                 raise self._failure(httpx.WriteError(str(unsent))) from unsent
@@ -187,7 +208,7 @@ class Urllib3Transport(httpx.BaseTransport):
     def _read_failure(self, error: Exception) -> httpx.TransportError:
         if isinstance(error, TimeoutError):
             return self._failure(httpx.ReadTimeout(f"nothing came in time: {error}"))
-        if isinstance(error, OSError) and not isinstance(error, http.client.HTTPException):
+        if isinstance(error, OSError) and not isinstance(error, HTTPException):
             return self._failure(httpx.ReadError(str(error) or type(error).__name__))
         return self._failure(httpx.RemoteProtocolError(f"{type(error).__name__}: {str(error)[:200]}"))
 
@@ -201,7 +222,12 @@ class Urllib3Transport(httpx.BaseTransport):
         return f"<Urllib3Transport {state}, {stats.opened} opened>"
 
 
-class _Content(httpx.SyncByteStream):
+def origin_of(url: httpx.URL) -> Origin:
+    """Return what decides which connections *url* may use."""
+    return url.scheme, url.raw_host, url.port
+
+
+class Content(httpx.SyncByteStream):
     """Hand out a reply's content as it arrives, and the connection back when its end is known."""
 
     def __init__(
@@ -214,20 +240,20 @@ class _Content(httpx.SyncByteStream):
     ) -> None:
         self._transport = transport
         self._pool = pool
-        self._reply = reply
+        self.reply = reply
         self._cancellation = cancellation
         # Popped by whoever ends it first, so that the place is given back exactly once.
         self._held = [connection]
         self._reader: int | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        while not self._reply.done:
+        while not self.reply.done:
             if not self._held:
                 # An end that we made ourselves must not pass for the end of the content.
                 raise self._transport._failure(httpx.ReadError("the response was closed before its end"))
             self._reader = threading.get_ident()
             try:
-                piece = self._reply.read1(_PIECE_BYTES)
+                piece = self.reply.read1(_PIECE_BYTES)
             except BROKEN as error:
                 self.close()
                 raise self._transport._read_failure(error) from error
@@ -236,7 +262,7 @@ class _Content(httpx.SyncByteStream):
                 raise
             finally:
                 self._reader = None
-            if self._reply.isclosed():
+            if self.reply.isclosed():
                 # The place is free with the last byte; the reader of the response may take its time.
                 self.close()
             if piece:
@@ -256,7 +282,7 @@ class _Content(httpx.SyncByteStream):
         except IndexError:
             return
         self._cancellation.on_cancel(None)
-        self._pool.give_back(connection, reusable=self._reply.done and self._reply.reusable)
+        self._pool.give_back(connection, reusable=self.reply.done and self.reply.reusable)
 
     def __del__(self) -> None:
         if self._held:

@@ -390,6 +390,65 @@ def test_a_full_queue_rejects_when_told_to() -> None:
         assert text_in(second.result(PATIENCE)) == "second"
 
 
+def test_bulk_leaves_places_in_the_queue_and_goes_last() -> None:
+    """A batch job that fills its share of the queue neither keeps an interactive call out nor goes before it."""
+    entered, free = threading.Event(), threading.Event()
+    sent: list[list[str]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(_texts(request))
+        entered.set()
+        assert free.wait(PATIENCE)
+        return spoken(request)
+
+    queue = QueueConfig(max_pending=8, bulk_share=0.75, overflow="reject")
+    with client(handler, concurrency=1, max_batch=4, config=ClientConfig(queue=queue)) as cosy:
+        job = cosy.with_options(priority="bulk")
+        waiting = [job.submit("bulk 0")]
+        assert entered.wait(PATIENCE)
+        waiting += [job.submit(f"bulk {n}") for n in range(1, 6)]
+        with pytest.raises(QueueFull):
+            job.submit("bulk 6")
+        waiting += [cosy.submit("urgent 1"), job.submit("urgent 2", priority="interactive")]
+        with pytest.raises(QueueFull):
+            cosy.submit("urgent 3")
+        free.set()
+        for future in waiting:
+            future.result(PATIENCE)
+        assert sent == [["bulk 0"], ["urgent 1", "urgent 2", "bulk 1", "bulk 2"], ["bulk 3", "bulk 4", "bulk 5"]]
+        assert cosy.synthesize("urgent 3").duration > 0
+
+
+def test_an_interactive_caller_takes_a_waiting_bulk_text_with_it() -> None:
+    """Equal texts travel once: the one that nobody waited for goes first now."""
+    entered, free = threading.Event(), threading.Event()
+    sent: list[list[str]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(_texts(request))
+        entered.set()
+        assert free.wait(PATIENCE)
+        return spoken(request)
+
+    config = ClientConfig(queue=QueueConfig(max_pending=20))
+    with client(handler, concurrency=1, max_batch=2, config=config) as cosy:
+        futures = [cosy.submit("first", priority="bulk")]
+        assert entered.wait(PATIENCE)
+        futures += [cosy.submit(f"bulk {n}", priority="bulk") for n in range(3)]
+        futures.append(cosy.submit("bulk 2"))
+        free.set()
+        for future in futures:
+            future.result(PATIENCE)
+    assert sent == [["first"], ["bulk 2", "bulk 0"], ["bulk 1"]]
+
+
+@pytest.mark.parametrize("method", ["synthesize", "submit"])
+def test_an_unknown_priority_is_refused_at_once(method: str) -> None:
+    """The message names the two there are."""
+    with client(spoken) as cosy, pytest.raises(ConfigurationError, match="'interactive' or 'bulk', got 'urgent'"):
+        getattr(cosy, method)("hello", priority="urgent")
+
+
 def test_futures_nobody_waits_for_resolve_at_their_deadline() -> None:
     """A service that hangs: the timer resolves each future, callbacks run, places come back."""
     over = threading.Event()

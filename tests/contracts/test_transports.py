@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -387,6 +388,7 @@ def test_closing_wakes_a_connect_that_nobody_answers(make_own: Make) -> None:
     [
         ("connect", {"ConnectFailed"}),
         ("handshake", {"ConnectFailed"}),
+        ("write", {"AttemptTimeout", "TransportError"}),
         ("silent", {"AttemptTimeout"}),
         ("head", {"AttemptTimeout"}),
         ("body", {"AttemptTimeout"}),
@@ -398,11 +400,19 @@ def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, 
     """Poison, in each phase; then the pool works as if new."""
     places = 4
     quick = ClientConfig(timeouts=TimeoutConfig(connect=0.003 if phase in ("connect", "handshake") else 30.0))
-    with hostile(_moody()) as service, unanswered() as black_hole, hostile(never_answers()) as mute:
+    body = b"x" * (4 << 20) if phase == "write" else b"{}"
+    rounds = 200 if phase == "write" else 1000
+    with (
+        hostile(_moody()) as service,
+        unanswered() as black_hole,
+        hostile(never_answers()) as mute,
+        hostile(_reads_little()) as full,
+    ):
         transport = make_own(
             {
                 "connect": f"http://127.0.0.1:{black_hole}",
                 "handshake": f"https://127.0.0.1:{mute.port}",
+                "write": full.url,
             }.get(phase, service.url),
             connections=places,
             config=quick,
@@ -412,18 +422,18 @@ def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, 
         def one(_: int) -> str:
             deadline = 0.003 if phase == "place" else 60.0
             try:
-                ask(transport, request(X_Mood=phase), deadline=deadline, read_timeout=0.003)
+                ask(transport, request(body, X_Mood=phase), deadline=deadline, read_timeout=0.003)
             except CosyError as error:
                 return type(error).__name__
             return "fine"
 
         with ThreadPoolExecutor(places * 2) as threads:
-            ends = set(threads.map(one, range(1000)))
+            ends = set(threads.map(one, range(rounds)))
         assert ends <= expected
         assert transport.stats().in_use == len(holders)
         for holder in holders:
             holder.close()
-        if phase in ("connect", "handshake"):
+        if phase in ("connect", "handshake", "write"):
             # Nothing can be had from such a service, but each of its places can.
             assert {one(number) for number in range(places)} <= expected
             return
@@ -432,6 +442,17 @@ def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, 
         for answer in held:
             answer.close()
         assert [ask(transport, request(X_Mood="fine"))[0] for _ in range(2 * places)] == [200] * 2 * places
+
+
+def _reads_little() -> Callable[[Visit], None]:
+    """Take a little of each request; reset after a while, or the unsent megabytes would stay in the kernel."""
+
+    def behave(visit: Visit) -> None:
+        visit.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        visit.pause(0.1)
+        visit.reset()
+
+    return behave
 
 
 def _moody() -> Callable[[Visit], None]:

@@ -37,3 +37,8 @@ def test_ctrl_c_ends_a_blocked_call(echo: Emulator, way: str) -> None:
     assert output == ""
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert errors.count("Traceback") == 1
+
+
+def test_daemon_threads_in_the_midst_of_calls_do_not_hold_the_interpreter(echo: Emulator) -> None:
+    code, output, errors = finish(start("daemons", COSYCLIENT_BASE_URL=echo.url))
+    assert (code, output, errors) == (0, "the end\n", "")

@@ -38,3 +38,16 @@ def test_a_pool_of_workers_shares_one_module_level_client(echo: Emulator, kind: 
     report = json.loads(output)
     assert report.pop("workers") <= workers
     assert report == {"single": True, "whole": True, "children": 0}
+
+
+# The program was run with 10,000 texts a side, too; that takes a minute.
+def test_hundreds_of_requests_on_both_sides_of_a_fork_bring_no_wrong_body() -> None:
+    """Keep-alive sockets are warm at the fork; each text is a request of its own and comes back in its audio."""
+    calls = 400
+    code, output, errors = finish(start("fork_tagged", str(calls)))
+    assert (code, errors) == (0, "")
+    report = json.loads(output)
+    assert report["warm"] == 8
+    assert report["parent"]["wrong"] == report["child"]["wrong"] == 0
+    assert report["requests"] == 100 + 2 * calls
+    assert report["child"]["opened"] >= 1, "a child makes connections of its own"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def test_place_from_before_a_change_is_forfeited(change: str) -> None:
     assert reserve(limiter, 0.0, 3) == reserve(other, 0.0, 3)
 
 
-# Holds and drains
+# Drains
 
 
 def test_drain_takes_the_burst() -> None:
@@ -158,11 +159,90 @@ def test_drain_adds_nothing_to_an_empty_burst() -> None:
     assert reserve(limiter, 100.0, 1) == [100.3]
 
 
-def test_being_throttled_drains() -> None:
+# Refusals
+
+
+def test_being_throttled_slows_down_and_ends_bursts() -> None:
+    """Three tenths less at once, one send at a time, and nothing for one interval."""
     limiter = make()
-    limiter.throttled(100.0)
-    assert reserve(limiter, 100.0, 1) == [100.1]
-    assert limiter.rate == 10.0
+    place = limiter.reserve(100.0)
+    assert limiter.throttled(100.0, place, accepted=0)
+    assert (round(limiter.rate, 6), limiter.slowed) == (7.0, True)
+    assert [round(limiter.reserve(100.0).at - 100.0, 2) for _ in range(3)] == [0.14, 0.29, 0.43]
+
+
+def test_refusals_of_what_left_before_are_one_piece_of_news() -> None:
+    """A round trip of refusals stands for one mistake; the next one is sent at the lower rate."""
+    limiter = make(rate=100.0, burst=10)
+    places = [limiter.reserve(100.0) for _ in range(10)]
+    assert [limiter.throttled(100.2, place, accepted=0) for place in places] == [True] + [False] * 9
+    assert round(limiter.rate) == 70
+    late = limiter.reserve(100.2)
+    assert limiter.throttled(100.5, late, accepted=1)
+    assert round(limiter.rate) < 70
+
+
+def test_sleepers_ask_again_after_a_refusal() -> None:
+    """Their places were given at a pace that has proved too fast; the order of waking is kept."""
+    limiter = make(rate=100.0, burst=1)
+    places = [limiter.reserve(100.0) for _ in range(5)]
+    limiter.throttled(100.005, places[0], accepted=0)
+    moved = [limiter.recheck(place, place.at) for place in places[1:]]
+    gaps = [later.at - sooner.at for sooner, later in pairwise(moved)]
+    assert moved[0].at == pytest.approx(100.005 + 1 / 70, abs=0.001)
+    assert all(gap == pytest.approx(1 / 70, abs=0.001) for gap in gaps)
+    assert [limiter.recheck(place, place.at) for place in moved] == moved
+    with pytest.raises(RateLimited):
+        limiter.recheck(places[1], 100.02, max_wait=0.001)
+
+
+def test_recovery_brings_rate_and_burst_back() -> None:
+    """Seconds later all is as before; only who has paused has saved up for the burst."""
+    limiter, busy = make(), make()
+    for each in (limiter, busy):
+        each.throttled(100.0, each.reserve(100.0), accepted=0)
+    assert reserve(limiter, 130.0, 4) == [130.0, 130.0, 130.0, 130.1]
+    assert (limiter.rate, limiter.slowed) == (10.0, False)
+    now = 100.0
+    while busy.slowed:
+        now = busy.reserve(now).at
+    assert [round(busy.reserve(now).at - now, 6) for _ in range(3)] == [0.1, 0.2, 0.3]
+
+
+def test_pause_that_was_asked_for_comes_before_the_recovery() -> None:
+    """A long Retry-After must not end at full speed."""
+    limiter = make(rate=10.0, burst=3)
+    limiter.throttled(100.0, limiter.reserve(100.0), accepted=0)
+    limiter.hold(100.0, 30.0)
+    assert reserve(limiter, 100.0, 1) == [130.142857]
+    assert round(limiter.rate, 6) == 7.0
+
+
+def test_announced_quota_bounds_a_recovery() -> None:
+    """The service's word and its refusals hold together; the lower one counts."""
+    limiter = make(rate=100.0, burst=10)
+    limiter.throttled(100.0, limiter.reserve(100.0), accepted=0)
+    assert not limiter.announce(90.0, 1.0)
+    assert round(limiter.rate) == 70
+    assert limiter.announce(50.0, 1.0)
+    assert limiter.rate == 50.0
+    limiter.reserve(200.0)
+    assert (limiter.rate, limiter.slowed) == (50.0, False)
+    assert limiter.announce(100.0, 1.0)
+    assert limiter.rate == 100.0
+
+
+def test_limit_without_a_window_is_a_bucket() -> None:
+    """Envoy's local rate limit tells the size of its bucket and no window: no rate can be read from it."""
+    limiter = make(rate=100.0, burst=10)
+    assert not limiter.announce(6.0, None)
+    assert limiter.rate == 100.0
+    assert reserve(limiter, 0.0, 7) == [0.0] * 6 + [0.01]
+    assert not limiter.announce(60.0, None)
+    assert reserve(limiter, 10.0, 11) == [10.0] * 10 + [10.01]
+
+
+# Holds
 
 
 def test_hold_lets_nothing_go_and_then_only_the_pace() -> None:
@@ -327,7 +407,9 @@ def test_repr_reads_like_a_status_line() -> None:
     assert repr(limiter) == "<RateLimiter 100/s of 100/s, burst 10>"
     limiter.announce(50.0, 1.0)
     assert repr(limiter) == "<RateLimiter 50/s of 100/s, burst 10>"
-    assert repr(limiter.reserve(12.5)) == "<Reservation 1 at 12.500>"
+    limiter.throttled(0.0, limiter.reserve(0.0), accepted=0)
+    assert repr(limiter) == "<RateLimiter 35/s of 100/s, burst 1, slowed>"
+    assert repr(limiter.reserve(12.5)) == "<Reservation 2 at 12.500>"
 
 
 # What is promised, whatever happens
@@ -335,7 +417,7 @@ def test_repr_reads_like_a_status_line() -> None:
 gaps = st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.1, 0.3, 1.0, 5.0]) | st.floats(0.0, 3.0)
 steps = st.tuples(
     gaps,
-    st.sampled_from(["reserve", "reserve", "reserve", "cancel", "hold", "drain", "announce"]),
+    st.sampled_from(["reserve", "reserve", "reserve", "cancel", "hold", "drain", "announce", "refuse"]),
     st.floats(0.0, 3.0),
 )
 
@@ -348,6 +430,7 @@ class World:
         self.now = 1000.0
         self.asleep: list[tuple[Reservation, float]] = []
         self.sent: list[tuple[float, float]] = []  # instant and cost, in order of sending
+        self.last: Reservation | None = None  # the place of the latest of them
 
     def advance(self, to: float) -> None:
         while due := [entry for entry in self.asleep if entry[0].at <= to]:
@@ -358,6 +441,7 @@ class World:
             place = self.limiter.recheck(place, self.now)
             if place.at <= self.now:
                 self.sent.append((place.at, cost))
+                self.last = place
             else:
                 self.asleep.append((place, cost))
         self.now = to
@@ -407,6 +491,8 @@ def test_no_window_has_more_than_rate_and_burst(
             world.limiter.drain(world.now)
         elif step == "announce":
             world.limiter.announce(rate * number, 1.0)
+        elif step == "refuse" and world.last is not None:
+            world.limiter.throttled(world.now, world.last, accepted=len(world.sent) - 1)
     world.finish()
     world.check(rate, burst)
     for count, end in closed_until:

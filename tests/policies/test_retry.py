@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -172,6 +174,17 @@ def test_any_wait_is_bounded(retry_after: float | None, remaining: float, draw: 
         assert wait <= 121.0
         if retry_after is not None and retry_after > 0:
             assert wait >= retry_after
+
+
+def test_crowd_that_was_sent_away_together_does_not_return_together() -> None:
+    """Of 200 callers with Retry-After 1, none is early, and no tenth of a second sees more than a fifth of them."""
+    dice = random.Random(7)
+    policy = RetryPolicy(RetryConfig(), 3, jitter=lambda ceiling: dice.uniform(0.0, ceiling), uniform=dice.uniform)
+    returns = [policy.schedule().next_wait(Throttled(retry_after=1.0), remaining=30.0) for _ in range(200)]
+    assert all(wait is not None and 1.0 <= wait <= 2.0 for wait in returns)
+    tenths = Counter(int(wait * 10) for wait in returns if wait is not None)
+    assert len(tenths) == 10
+    assert max(tenths.values()) <= 40
 
 
 def test_repr_reads_like_a_status_line() -> None:

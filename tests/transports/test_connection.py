@@ -1,4 +1,4 @@
-"""Requests to bytes: http.client writes them."""
+"""Requests to bytes, and their way to the socket."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from cosyclient.testing import FakeClock
-from cosyclient.transports.connection import Connection, content_of
+from cosyclient.transports.connection import Connection
+from cosyclient.transports.head import outgoing
 from cosyclient.transports.urllib3_pool import Urllib3Transport
 from tests.hostile import answers, hostile
 
@@ -25,16 +26,12 @@ class Sink:
     def sendall(self, data: bytes) -> None:
         self.sent.append(data)
 
-    def close(self) -> None:
-        pass
-
 
 def sent(request: httpx.Request) -> list[bytes]:
     connection = Connection("x.test", 80, tls=None, clock=FakeClock(), lifetime=lambda: 1.0)
     sink: Any = Sink()
-    connection.sock = sink
-    content = content_of(request)
-    connection.dispatch(content, chunked=connection.compose(request, content))
+    connection.guard = sink
+    connection.dispatch(outgoing(request))
     return list(sink.sent)
 
 

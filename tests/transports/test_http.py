@@ -25,8 +25,9 @@ from cosyclient.errors import (
 from cosyclient.testing import FakeClock
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.faults import ours
-from cosyclient.transports.http import HttpTransport
+from cosyclient.transports.http import Fields, HttpTransport
 from cosyclient.transports.urllib3_pool import TransportClosed, Urllib3Transport
+from tests.hostile import answers, hostile
 from tests.transports.wire import ask, made, request, sent, settings, whole
 
 if TYPE_CHECKING:
@@ -262,3 +263,41 @@ def test_mistakes_in_a_mock_are_not_dressed_up_as_network_failures() -> None:
     for problem in (AssertionError("wrong body"), DecodeError("mine"), DeadlineExceeded("mine")):
         with pytest.raises(type(problem), match=str(problem)):
             ask(made(URL, httpx.MockTransport(handler)))
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["our pool", "httpx"])
+def test_nothing_is_smuggled_into_the_head(own: bool) -> None:
+    """A line end in a field's value would begin a field of somebody else's; the request is refused before it leaves."""
+    with hostile(answers()) as service:
+        transport = made(service.url, None if own else httpx.HTTPTransport(trust_env=False))
+        for value in ("a\r\nSmuggled: 1", "a\nSmuggled: 1", "a\0"):
+            with pytest.raises(TransportError) as caught:
+                ask(transport, request(X=value))
+            assert (caught.value.sent, caught.value.retryable, caught.value.endpoint_fault) == (False, False, False)
+        assert service.requests == []
+        transport.close()
+
+
+def test_a_subclass_of_our_transport_sees_every_request() -> None:
+    """Whoever overrides handle_request wants it called."""
+    seen: list[str] = []
+
+    class Mine(Urllib3Transport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            seen.append(request.url.path)
+            return super().handle_request(request)
+
+    with hostile(answers()) as service:
+        for given in (Mine(), Urllib3Transport()):
+            transport = made(service.url, given)
+            assert ask(transport) == (200, b"ok")
+            transport.close()
+    assert seen == ["/v1/speech"]
+
+
+def test_fields_are_found_in_any_case_and_joined_when_repeated() -> None:
+    """As httpx's headers are."""
+    fields = Fields([(b"X-A", b"1"), (b"x-a", b"\xe9"), (b"Empty", b"")])
+    assert (fields["x-A"], fields.get("EMPTY"), fields.get("none"), fields.get("none", "-")) == ("1, é", "", None, "-")
+    assert (list(fields), len(fields), "X-a" in fields, "none" in fields) == (["x-a", "empty"], 2, True, False)
+    assert repr(fields) == "<Fields x-a, empty>"

@@ -165,6 +165,91 @@ def test_what_is_not_a_reply_is_refused(data: bytes) -> None:
         content(data)
 
 
+LINES = st.sampled_from(
+    [
+        b"Content-Length: 2",
+        b"content-length:2 ",
+        b"Content-Length: 02",
+        b"Content-Length:",
+        b"Content-Length: +2",
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding: Chunked ",
+        b"Transfer-Encoding: gzip",
+        b"Connection: close",
+        b"Connection: Keep-Alive, CLOSE",
+        b"Connection: keep-alive",
+        b"X-Empty:",
+        b"X-A: \t b c \t",
+        b"x-a: \xe9\xa0",
+        b"X-Odd: \x85 \x0b \x00",
+        b"X-Bare: a\nX-B: b",
+        b"X-Bare: a\rb",
+        b" folded",
+        b"no colon",
+        b"space : x",
+        b": nameless",
+        b"From : x",
+        b"From x",
+        b"",
+    ]
+)
+STARTS = st.sampled_from(
+    [
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200 ",
+        b"HTTP/1.1 429 Too  Many \xa0",
+        b"HTTP/1.0 200 OK",
+        b"HTTP/1.1 204 No",
+        b"HTTP/1.1 304 No",
+        b"HTTP/1.1 100 Continue",
+        b"HTTP/1.1 600 ?",
+        b"HTTP/2 200 OK",
+        b"HTTP/1.1  200 OK",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    start=STARTS,
+    lines=st.lists(LINES, max_size=4),
+    end=st.sampled_from([b"\r\n", b"\n"]),
+    method=st.sampled_from(["POST", "HEAD"]),
+)
+def test_a_head_means_the_same_whichever_way_it_is_read(
+    start: bytes, lines: list[bytes], end: bytes, method: str
+) -> None:
+    """The short way may only be taken where http.client comes to the same, odd bytes and all."""
+    data = end.join([start, *lines, b"", b"2\r\nok\r\n0\r\n\r\n"])
+
+    class LongWay(Reply):
+        def _begin_plainly(self) -> bool:
+            return False
+
+    def outcome(kind: type[Reply]) -> Any:
+        wire = Wire(data)
+        answer = kind(wire, method=method)
+        try:
+            answer.begin()
+            taken = b"".join(iter(lambda: b"" if answer.done else answer.read1(), b""))
+        except BROKEN as error:
+            return type(error)
+        facts = (answer.status, answer.reason, answer.fields, answer.length, bool(answer.chunked), answer.will_close)
+        return (*facts, answer.reusable, answer.done, taken, wire.empty)
+
+    assert outcome(Reply) == outcome(LongWay)
+
+
+@pytest.mark.parametrize(
+    "data", [reply(b"ok"), chunked(b"ok"), reply(b"", headers=("Connection: keep-alive", "Server: x"))]
+)
+def test_a_usual_head_is_read_the_short_way(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every service sends must not need the e-mail package."""
+    monkeypatch.setattr("http.client.HTTPResponse.begin", None)
+    assert read(Wire(data))[0].status == 200
+
+
 @settings(deadline=None)
 @given(cut=st.integers(0, 200))
 def test_every_premature_end_is_noticed(cut: int) -> None:

@@ -1,0 +1,124 @@
+"""Put load on a peer for a span of time: one caller that submits, calls at a fixed rate, batches without end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.drives import measured
+from benchmarks.measure import Recorder, Usage, summary
+from benchmarks.texts import DIFFERENT, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.drives import Order
+    from cosyclient.models import Outcome
+
+_LAST_ANSWERS: Final = 60.0
+
+
+def submissions(order: Order, usage: Usage, mark: Callable[[], object]) -> dict[str, Any]:
+    """Let one caller submit text after text, at most ``callers`` of them without an answer."""
+    from cosyclient import CosyClient
+
+    recorder, over = Recorder(), threading.Event()
+    free = threading.Semaphore(order.callers)
+
+    with CosyClient(order.url, format=order.audio) as client:
+
+        def caller() -> None:
+            for number in count():
+                free.acquire()
+                if over.is_set():
+                    break
+                client.submit(text(number % DIFFERENT), on_done=_noting(recorder, free))
+
+        thread = threading.Thread(target=caller, daemon=True)
+        thread.start()
+        since, until, cpu = measured(order, usage, mark)
+        over.set()
+        free.release()
+        thread.join()
+    return {**summary(recorder.between(since, until), until - since), "cpu": cpu, "callers": 1}
+
+
+def _noting(recorder: Recorder, free: threading.Semaphore) -> Callable[[Outcome], None]:
+    started = time.perf_counter()
+
+    def done(outcome: Outcome) -> None:
+        if outcome.error is None:
+            recorder.succeeded(started)
+        else:
+            recorder.failed(started, outcome.error)
+        free.release()
+
+    return done
+
+
+def open_load(order: Order, usage: Usage, mark: Callable[[], object]) -> dict[str, Any]:
+    """Let threads call at ``rate`` calls a second, whether the service keeps up or not.
+
+    Each thread has a timetable. A call's latency counts from when it was due, so that a caller held up by the call
+    before does not hide what the next one waited.
+    """
+    from cosyclient import CosyClient
+
+    recorder, over = Recorder(), threading.Event()
+    period = order.callers / order.rate
+
+    with CosyClient(order.url, format=order.audio) as client:
+        begin = time.perf_counter() + 1.0
+
+        def caller(first: int) -> None:
+            for turn in count():
+                due = begin + first / order.rate + turn * period
+                if over.wait(max(0.0, due - time.perf_counter())):
+                    return
+                try:
+                    client.synthesize(text((first + turn * order.callers) % DIFFERENT))
+                except Exception as error:  # noqa: BLE001 - whatever it is, this text did not become audio
+                    recorder.failed(due, error)
+                else:
+                    recorder.succeeded(due)
+
+        threads = [threading.Thread(target=caller, args=(first,), daemon=True) for first in range(order.callers)]
+        for thread in threads:
+            thread.start()
+        since, until, cpu = measured(order, usage, mark)
+        over.set()
+        for thread in threads:
+            thread.join()
+    return {**summary(recorder.between(since, until), until - since), "cpu": cpu, "callers": order.callers}
+
+
+def stream(order: Order, usage: Usage, mark: Callable[[], object]) -> dict[str, Any]:
+    """Keep the field report's asyncio client at its concurrency with batch after batch, and drop the audio."""
+    return asyncio.run(_stream(order, 20 if order.peer == "b20" else 200, usage, mark))
+
+
+async def _stream(order: Order, concurrency: int, usage: Usage, mark: Callable[[], object]) -> dict[str, Any]:
+    from benchmarks.peers.field_report import FieldReportClient
+
+    recorder, numbers, over = Recorder(), count(), threading.Event()
+
+    async def sender(client: FieldReportClient) -> None:
+        while not over.is_set():
+            batch = [text(next(numbers) % DIFFERENT) for _ in range(client.BATCH)]
+            started = time.perf_counter()
+            try:
+                audio = await client.synth(batch)
+            except Exception as error:  # noqa: BLE001 - whatever it is, these texts did not become audio
+                recorder.failed(started, error, len(batch))
+            else:
+                recorder.succeeded(started, len(audio))
+
+    async with FieldReportClient(order.url, format=order.audio, concurrency=concurrency) as client:
+        senders = [asyncio.create_task(sender(client)) for _ in range(concurrency)]
+        since, until, cpu = await asyncio.to_thread(measured, order, usage, mark)
+        over.set()
+        await asyncio.wait(senders, timeout=_LAST_ANSWERS)
+    return {**summary(recorder.between(since, until), until - since), "cpu": cpu, "callers": 1}

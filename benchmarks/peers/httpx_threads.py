@@ -1,0 +1,66 @@
+"""Be httpx in threads, or its successor httpx2, over their own pools or over another transport."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, ClassVar
+
+from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, Refused, Single, question
+
+
+class HttpxThreads(Single):
+    """Post through one client that all threads share; no connection is given up while it may be used again."""
+
+    MODULE: ClassVar = "httpx"
+
+    def __init__(self, base_url: str, *, format: str, connections: int) -> None:
+        super().__init__(base_url, format=format, connections=connections)
+        httpx = import_module(self.MODULE)
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._client = httpx.Client(
+            base_url=base_url,
+            headers=HEADERS,
+            limits=limits,
+            timeout=TIMEOUT,
+            trust_env=False,
+            transport=self.transport(),
+        )
+
+    def transport(self) -> Any:
+        """Return what sends for the client; None is its own."""
+        return None
+
+    def fetch(self, text: str) -> bytes:
+        """Return the body of the reply to *text*."""
+        reply = self._client.post(PATH, content=question(text, self.format))
+        if reply.status_code != 200:
+            raise Refused(reply.status_code)
+        return bytes(reply.content)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+class Httpx2Threads(HttpxThreads):
+    """The same with httpx2."""
+
+    MODULE: ClassVar = "httpx2"
+
+
+class PyreqwestThreads(HttpxThreads):
+    """httpx over pyreqwest's transport, as its documentation shows it."""
+
+    def transport(self) -> Any:
+        """Return reqwest, which keeps as many idle connections as there were."""
+        return import_module("pyreqwest.compatibility.httpx").SyncHttpxTransport()
+
+
+class OurPoolUnderHttpx(HttpxThreads):
+    """httpx over our pool."""
+
+    def transport(self) -> Any:
+        """Return our pool."""
+        from cosyclient.transports.urllib3_pool import Urllib3Transport
+
+        return Urllib3Transport(connections=self.connections)

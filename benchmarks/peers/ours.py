@@ -1,0 +1,84 @@
+"""Be cosyclient, whole and its transport alone, asking for one text at a time like the others."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, Refused, Single, question
+from cosyclient import ClientConfig, CosyClient, PacingConfig
+from cosyclient.clock import Deadline, SystemClock
+from cosyclient.models import WireRequest
+from cosyclient.settings import resolve
+from cosyclient.transports.http import HttpTransport
+
+_UNPACED: Final = ClientConfig(pacing=PacingConfig(burst=1_000_000))
+_CLOCK: Final = SystemClock()
+
+
+class OurClient(Single):
+    """The whole stack, told not to batch, not to pace and not to try again."""
+
+    def __init__(self, base_url: str, *, format: str, connections: int) -> None:
+        super().__init__(base_url, format=format, connections=connections)
+        self._client = CosyClient(
+            base_url,
+            format=format,
+            max_batch=1,
+            max_retries=0,
+            concurrency=connections,
+            max_connections=connections,
+            requests_per_second=1e6,
+            timeout=TIMEOUT,
+            config=_UNPACED,
+        )
+
+    def synthesize(self, text: str) -> bytes:
+        """Return the audio of *text*."""
+        return self._client.synthesize(text).audio
+
+    def fetch(self, text: str) -> bytes:
+        """Refuse: it never stops at the body."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
+
+
+class OurTransport(Single):
+    """The transport alone, driven by the callers' own threads."""
+
+    def __init__(self, base_url: str, *, format: str, connections: int) -> None:
+        super().__init__(base_url, format=format, connections=connections)
+        settings = resolve(
+            base_url=base_url,
+            api_key=None,
+            protocol="batch",
+            voice={},
+            requests_per_second=1e6,
+            max_connections=connections,
+            concurrency=connections,
+            max_batch=1,
+            timeout=None,
+            max_retries=0,
+            config=_UNPACED,
+            environ={},
+        )
+        self._transport = HttpTransport(settings, clock=_CLOCK)
+
+    def fetch(self, text: str) -> bytes:
+        """Return the body of the reply to *text*."""
+        request = WireRequest(
+            method="POST", path=PATH, headers=tuple(HEADERS.items()), body=question(text, self.format)
+        )
+        reply = self._transport.send(request, deadline=Deadline.after(_CLOCK, TIMEOUT), read_timeout=TIMEOUT)
+        try:
+            if reply.status != 200:
+                raise Refused(reply.status)
+            return b"".join(reply.chunks())
+        finally:
+            reply.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()

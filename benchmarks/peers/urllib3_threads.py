@@ -1,0 +1,31 @@
+"""Be urllib3 as it is: one pool, as many connections as threads."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import urllib3
+
+from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, Refused, Single, question
+
+
+class Urllib3Threads(Single):
+    """Post to one blocking pool; no retries."""
+
+    def __init__(self, base_url: str, *, format: str, connections: int) -> None:
+        super().__init__(base_url, format=format, connections=connections)
+        parts = urlsplit(base_url)
+        self._pool = urllib3.HTTPConnectionPool(
+            parts.hostname or "", parts.port, maxsize=connections, block=True, timeout=TIMEOUT, retries=False
+        )
+
+    def fetch(self, text: str) -> bytes:
+        """Return the body of the reply to *text*."""
+        reply = self._pool.request("POST", PATH, body=question(text, self.format), headers=HEADERS)
+        if reply.status != 200:
+            raise Refused(reply.status)
+        return reply.data
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()

@@ -1,0 +1,324 @@
+"""Every call ends, whatever its neighbours, its callbacks, its texts or its user's Ctrl-C do meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cosyclient import ClientClosed, ClientConfig, CosyClient, CosyError, PacingConfig, QueueConfig, QueueFull
+from tests.concurrency.test_client import PATIENCE, client, spoken
+from tests.integration.waiting import eventually
+from tests.service import text_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    import httpx
+
+    from cosyclient import Outcome, Speech
+
+    Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class Gate:
+    """Answer requests only once `free` is set; tell of the first by `busy`."""
+
+    def __init__(self) -> None:
+        self.busy, self.free = threading.Event(), threading.Event()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.busy.set()
+        assert self.free.wait(PATIENCE)
+        return spoken(request)
+
+
+def quiet(cosy: CosyClient) -> bool:
+    """Return whether nothing is under way and nothing held."""
+    stats = cosy.stats()
+    return not (stats.pending or stats.queued or stats.in_flight or stats.pool.in_use)
+
+
+def config(**queue: object) -> ClientConfig:
+    """Return a config without pacing."""
+    return ClientConfig(pacing=PacingConfig(burst=100_000), queue=QueueConfig(**queue))  # type: ignore[arg-type]
+
+
+# Callbacks
+
+
+@pytest.mark.parametrize("fault", [ValueError, SystemExit, GeneratorExit])
+def test_a_callback_that_raises_harms_no_other_text(fault: type[BaseException]) -> None:
+    """Its batch has 64 texts, and each callback raises: all 64 futures hold their own speech, and the client works."""
+    gate = Gate()
+
+    def raises(_: Outcome) -> None:
+        raise fault("the callback's own affair")
+
+    with client(gate, concurrency=1, config=config(max_pending=150)) as cosy:
+        futures = [cosy.submit(f"text {n}", raises) for n in range(150)]
+        assert gate.busy.wait(PATIENCE)
+        gate.free.set()
+        assert [text_in(future.result(PATIENCE)) for future in futures] == [f"text {n}" for n in range(150)]
+        assert text_in(cosy.synthesize("one more")) == "one more"
+        eventually(lambda: quiet(cosy), "everything came back")
+    assert cosy.stats().utterances == 151
+
+
+def test_a_callback_that_raises_at_the_deadline_stops_no_timer() -> None:
+    """The timer's thread lives on: the next text's deadline is kept, too."""
+    gate = Gate()
+
+    def raises(_: Outcome) -> None:
+        raise SystemExit
+
+    with client(gate) as cosy:
+        for n in range(5):
+            first = cosy.submit(f"text {n}", raises, timeout=0.02)
+            assert isinstance(first.exception(PATIENCE), CosyError)
+        gate.free.set()
+        eventually(lambda: quiet(cosy), "everything came back")
+
+
+# Ctrl-C in the main thread, which is where tests run
+
+
+def interrupted(call: Callable[[], object], when: Callable[[], object]) -> None:
+    """Make *call* and press Ctrl-C as soon as *when* holds."""
+
+    def press() -> None:
+        eventually(when, "the call is blocked")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pressing = threading.Thread(target=press)
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the interrupt may come through a moment after the call
+        pressing.start()
+        call()
+    pressing.join(PATIENCE)
+
+
+def test_ctrl_c_ends_one_call_and_leaves_the_others_waiting() -> None:
+    """Eight threads wait beside the main one; only that leaves, and its place comes back."""
+    gate = Gate()
+    with client(gate, concurrency=1) as cosy, ThreadPoolExecutor(8) as threads:
+        others = [threads.submit(cosy.synthesize, f"text {n}") for n in range(8)]
+        eventually(lambda: cosy.stats().pending == 8, "all eight are accepted")
+        interrupted(lambda: cosy.synthesize("mine"), lambda: cosy.stats().pending == 9)
+        assert cosy.stats().pending == 8
+        gate.free.set()
+        assert [text_in(other.result(PATIENCE)) for other in others] == [f"text {n}" for n in range(8)]
+        eventually(lambda: quiet(cosy), "everything came back")
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_ctrl_c_in_a_bulk_call_takes_back_what_has_not_left(ordered: bool) -> None:
+    """Places and permits are free at once for whoever goes on with the client."""
+    gate = Gate()
+    with client(gate, concurrency=1, max_batch=4) as cosy:
+        texts = (f"text {n}" for n in range(1000))
+        interrupted(lambda: list(cosy.synthesize_many(texts, ordered=ordered)), gate.busy.is_set)
+        assert cosy.stats().queued == 0
+        gate.free.set()
+        eventually(lambda: quiet(cosy), "everything came back")
+        assert text_in(cosy.synthesize("one more")) == "one more"
+
+
+@pytest.mark.parametrize("way", ["submit", "synthesize"])
+def test_ctrl_c_while_waiting_for_a_place_takes_none(way: str) -> None:
+    """The queue is full; whoever gives up before being accepted leaves nothing behind."""
+    gate = Gate()
+    with client(gate, concurrency=1, config=config(max_pending=2)) as cosy:
+        first = [cosy.submit("first"), cosy.submit("second")]
+        waits = threading.Event()
+        call = cosy.submit if way == "submit" else cosy.synthesize
+
+        def third() -> None:
+            waits.set()
+            call("third")
+
+        for _ in range(3):
+            waits.clear()
+            interrupted(third, waits.is_set)
+            assert cosy.stats().pending == 2
+        gate.free.set()
+        assert [text_in(future.result(PATIENCE)) for future in first] == ["first", "second"]
+        eventually(lambda: quiet(cosy), "everything came back")
+        assert text_in(cosy.synthesize("third")) == "third"
+
+
+def test_ctrl_c_during_close_wakes_everybody() -> None:
+    """A drain that is interrupted turns into the other kind of closing."""
+    gate = Gate()
+    with client(gate, concurrency=1) as cosy, ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(cosy.synthesize, f"text {n}") for n in range(4)]
+        eventually(lambda: cosy.stats().pending == 4, "all are accepted")
+        closes = threading.Event()
+
+        def close() -> None:
+            closes.set()
+            cosy.close()
+
+        def pressed() -> bool:
+            if closes.is_set():
+                # Closing waits for the worker; it may go once the callers are awake.
+                threading.Timer(0.2, gate.free.set).start()
+            return closes.is_set()
+
+        interrupted(close, pressed)
+        ends = [call.exception(PATIENCE) for call in calls]
+        assert all(end is None or isinstance(end, ClientClosed) for end in ends)
+
+
+# Closing while thousands wait
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_closing_while_thousands_wait_leaves_nobody(drain: bool) -> None:
+    """Futures, blocked threads and those without a place: each hears, and each hears the truth."""
+    before = set(threading.enumerate())
+    gate = Gate()
+    with client(gate, concurrency=2, config=config(max_pending=3000), timeout=PATIENCE) as cosy:
+        futures = [cosy.submit(f"text {n}") for n in range(2900)]
+        with ThreadPoolExecutor(200) as threads:
+            calls = [threads.submit(cosy.synthesize, f"call {n}") for n in range(200)]
+            eventually(lambda: cosy.stats().pending == 3000, "the queue is full")
+            closing = threading.Thread(target=cosy.close, kwargs={"drain": drain})
+            closing.start()
+            # Those who wait for a place are refused by either way of closing.
+            eventually(lambda: sum(call.done() for call in calls) >= 100, "a hundred callers have no place")
+            gate.free.set()
+            closing.join(PATIENCE)
+            assert not closing.is_alive()
+            everybody: list[Future[Speech]] = [*futures, *calls]
+            assert not wait(everybody, PATIENCE).not_done
+        ends = [future.exception(0) for future in everybody]
+        refused = sum(isinstance(end, ClientClosed) for end in ends)
+        if drain:
+            assert (ends.count(None), refused) == (3000, 100)
+        else:
+            assert refused >= 3000 - 2 * 64 + 100
+            assert ends.count(None) + refused == 3100
+        assert quiet(cosy)
+    assert set(threading.enumerate()) <= before
+
+
+def test_closing_from_many_threads_at_once_closes_once() -> None:
+    """Whoever closes, drains or not: all return, and every future is resolved by then."""
+    gate = Gate()
+    with client(gate, concurrency=2, config=config(max_pending=300)) as cosy, ThreadPoolExecutor(8) as threads:
+        futures = [cosy.submit(f"text {n}") for n in range(300)]
+        closers = [threads.submit(cosy.close, drain=n % 2 == 0) for n in range(8)]
+        gate.free.set()
+        assert not wait(closers, PATIENCE).not_done
+        assert all(closer.exception(0) is None for closer in closers)
+        assert all(future.done() for future in futures)
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_submitting_while_it_closes_ends_one_way_or_the_other(turn: int) -> None:
+    """Sixteen threads submit as fast as they can: what was accepted resolves, what was not raises."""
+    accepted: list[Future[Speech]] = []
+
+    def submits(name: int) -> None:
+        for n in range(10_000):
+            try:
+                accepted.append(cosy.submit(f"{name} {n}"))
+            except (ClientClosed, QueueFull):
+                return
+
+    with client(spoken, concurrency=4) as cosy, ThreadPoolExecutor(16) as threads:
+        busy = [threads.submit(submits, name) for name in range(16)]
+        eventually(lambda: len(accepted) > 100 * (turn + 1), "texts are coming in")
+        cosy.close(drain=False)
+        assert not wait(busy, PATIENCE).not_done
+        assert all(each.exception() is None for each in busy)
+        assert not wait(accepted, PATIENCE).not_done
+        assert quiet(cosy)
+
+
+# Cancelling
+
+
+def test_cancelling_at_random_resolves_each_and_loses_no_place() -> None:
+    """Half of a thousand futures are cancelled from another thread while replies come in."""
+    with client(spoken, concurrency=4, max_batch=8, config=config(max_pending=200)) as cosy:
+        futures: list[Future[Speech]] = []
+        done = threading.Event()
+
+        def cancels() -> None:
+            seen = 0
+            while not done.is_set() or seen < len(futures):
+                if seen < len(futures):
+                    if seen % 2:
+                        futures[seen].cancel()
+                    seen += 1
+
+        cancelling = threading.Thread(target=cancels)
+        cancelling.start()
+        for n in range(1000):
+            futures.append(cosy.submit(f"text {n}"))  # noqa: PERF401 - the other thread reads it meanwhile
+        done.set()
+        cancelling.join(PATIENCE)
+        for n, future in enumerate(futures):
+            try:
+                assert text_in(future.result(PATIENCE)) == f"text {n}"
+            except CancelledError:
+                assert n % 2
+        eventually(lambda: quiet(cosy), "everything came back")
+
+
+# Texts that raise
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_generator_of_texts_that_raises_gives_everything_back(ordered: bool) -> None:
+    """Its fault is its caller's; what was under way for it is taken back, and the client works."""
+
+    def texts() -> Iterator[str]:
+        yield from (f"text {n}" for n in range(3))
+        raise LookupError("the book has no more pages")
+
+    gate = Gate()
+    with client(gate, concurrency=1, max_batch=4) as cosy:
+        with pytest.raises(LookupError):
+            list(cosy.synthesize_many(texts(), ordered=ordered))
+        gate.free.set()
+        eventually(lambda: quiet(cosy), "everything came back")
+        assert text_in(cosy.synthesize("one more")) == "one more"
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_generator_that_uses_the_client_it_feeds_does_not_wait_for_itself(ordered: bool) -> None:
+    """Each text is made of the last one's speech."""
+
+    def texts() -> Iterator[str]:
+        for n in range(50):
+            yield f"{text_in(cosy.synthesize(f'seed {n}'))} grown"
+
+    with client(spoken, concurrency=1, config=config(max_pending=2)) as cosy:
+        outcomes = sorted(cosy.synthesize_many(texts(), ordered=ordered), key=lambda outcome: outcome.index)
+        assert [text_in(outcome.unwrap()) for outcome in outcomes] == [f"seed {n} grown" for n in range(50)]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_bulk_call_left_early_takes_back_what_has_not_left(ordered: bool) -> None:
+    """`break`, and the rest is neither sent nor waited for."""
+    asked: list[int] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(1)
+        return spoken(request)
+
+    with client(handler, concurrency=1, max_batch=2, requests_per_second=50, config=ClientConfig()) as cosy:
+        outcomes = cosy.synthesize_many((f"text {n}" for n in range(10_000)), ordered=ordered)
+        next(outcomes)
+        outcomes.close()
+        eventually(lambda: quiet(cosy), "everything came back")
+        sent = len(asked)
+        assert text_in(cosy.synthesize("one more")) == "one more"
+        assert len(asked) == sent + 1

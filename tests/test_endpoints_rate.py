@@ -1,0 +1,104 @@
+"""What an endpoint makes of refusals and quotas: how it slows down, and what it tells its listeners of it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from cosyclient.clock import Deadline
+from cosyclient.config import BreakerConfig
+from cosyclient.endpoints import Endpoint, Grant
+from cosyclient.errors import BulkheadFull, Throttled
+from cosyclient.events import Events, RateChanged
+from cosyclient.policies.breaker import Breaker
+from cosyclient.policies.bulkhead import Bulkhead
+from cosyclient.policies.ratelimit import RateLimiter
+from cosyclient.protocols.base import Quota
+from cosyclient.testing import FakeClock, RecordingListener, ScriptedTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+
+class World:
+    """Hold an endpoint of 100 requests/s, its clock, and what was told."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.listener = RecordingListener()
+        self.endpoint = Endpoint(
+            "tts-1",
+            ScriptedTransport([]),
+            limiter=RateLimiter(rate=100.0, burst=10),
+            bulkhead=Bulkhead(40, self.clock, name="in flight", full=BulkheadFull),
+            breaker=Breaker(BreakerConfig(), name="tts-1"),
+            clock=self.clock,
+            events=Events([self.listener]),
+            max_hold=60.0,
+        )
+
+    def grant(self) -> Grant:
+        grant = self.endpoint.grant(Deadline.after(self.clock, 100.0), threading.Event())
+        grant.start(self.clock.now(), retry=False)
+        return grant
+
+    def refuse(self, *grants: Grant, retry_after: float | None = None) -> None:
+        for grant in grants:
+            grant.settle(Throttled("too fast", status=429, retry_after=retry_after), self.clock.now())
+
+    def told(self) -> Iterator[tuple[float, float, float]]:
+        for event in self.listener.events:
+            if isinstance(event, RateChanged):
+                yield round(event.old, 1), round(event.new, 1), event.hold
+
+
+def test_a_round_trip_of_refusals_is_told_once() -> None:
+    """Ten requests were on their way; the rate falls once, and every permit is back."""
+    world = World()
+    world.refuse(*[world.grant() for _ in range(10)])
+    assert list(world.told()) == [(100.0, 70.0, 0.0)]
+    assert world.endpoint.bulkhead.in_use == 0
+    assert world.endpoint.ledger.accepted == 0
+
+
+def test_recovery_is_told_once_and_not_its_every_step() -> None:
+    """From the refusal to the full rate: two events, however many requests were sent meanwhile."""
+    world = World()
+    world.refuse(world.grant())
+    sent = 0
+    while world.endpoint.limiter.slowed:
+        world.grant().settle(None, world.clock.now())
+        sent += 1
+    for _ in range(20):
+        world.grant().settle(None, world.clock.now())
+    assert sent > 100
+    assert list(world.told()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
+
+
+def test_a_pause_that_was_asked_for_is_told_with_the_rate() -> None:
+    """Nothing leaves before it ends."""
+    world = World()
+    began = world.clock.now()
+    world.refuse(world.grant(), retry_after=2.0)
+    world.grant()
+    assert world.clock.now() >= began + 2.0
+    assert list(world.told()) == [(100.0, 70.0, 2.0)]
+
+
+def test_a_quota_is_told_when_it_moves_the_rate() -> None:
+    """A limit without a window moves no rate."""
+    world = World()
+    world.endpoint.heed(Quota(limit=60.0))
+    world.endpoint.heed(Quota(limit=60.0, window=1.0))
+    world.endpoint.heed(Quota(limit=60.0, window=1.0))
+    assert list(world.told()) == [(100.0, 60.0, 0.0)]
+
+
+def test_a_lowered_rate_is_seen_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody who wonders why it is slow finds the reason."""
+    with caplog.at_level("INFO", logger="cosyclient"):
+        world = World()
+        world.refuse(world.grant())
+    assert "RateChanged endpoint=tts-1 old=100.000 new=70.000 hold=0.000" in caplog.text
