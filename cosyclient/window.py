@@ -36,17 +36,17 @@ class Window:
         """Return whether another text may be sent on its way."""
         return self._count < self._least or (self._count < self._texts and self._expected_bytes < self._audio_bytes)
 
-    def take(self, texts: Sequence[str]) -> None:
+    def take(self, texts: Sequence[object]) -> None:
         """Count *texts* as under way."""
         self._count += len(texts)
         self._expected_bytes += sum(map(self._expects, texts))
 
-    def give_back(self, text: str) -> None:
+    def give_back(self, text: object) -> None:
         """Count *text* as read."""
         self._count -= 1
         self._expected_bytes -= self._expects(text)
 
-    def _expects(self, text: str) -> int:
+    def _expects(self, text: object) -> int:
         if not isinstance(text, str):
             return 0  # refused as soon as it is looked at
         # Coarser than an utterance's own estimate, and cheap enough to be made twice for every text.

@@ -12,7 +12,8 @@ import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -73,52 +74,54 @@ def _threaded(read: Callable[[], Any]) -> Iterator[Callable[[], list[Any]]]:
 
 
 @contextmanager
-def _http_client(url: str) -> Iterator[Callable[[], list[Any]]]:
-    local, address = threading.local(), urlsplit(url).netloc
+def _standard(url: str, take: Callable[[HTTPResponse], Any]) -> Iterator[Callable[[], list[Any]]]:
+    """Read with the standard library, over connections that are kept."""
+    connections = [HTTPConnection(urlsplit(url).netloc) for _ in range(IN_FLIGHT)]
+    idle: SimpleQueue[HTTPConnection] = SimpleQueue()
+    for each in connections:
+        idle.put(each)
 
-    def read() -> bytes:
-        if not hasattr(local, "connection"):
-            local.connection = HTTPConnection(address)
-        local.connection.request("POST", "/batch", _BODY, _HEADERS)
-        content: bytes = local.connection.getresponse().read()
-        return content
+    def read() -> Any:
+        connection = idle.get()
+        try:
+            connection.request("POST", "/batch", _BODY, _HEADERS)
+            return take(connection.getresponse())
+        finally:
+            idle.put(connection)
 
-    with _threaded(read) as round_of:
-        yield round_of
+    try:
+        with _threaded(read) as round_of:
+            yield round_of
+    finally:
+        for each in connections:
+            each.close()
 
 
-@contextmanager
-def _http_client_into(url: str) -> Iterator[Callable[[], list[Any]]]:
-    local, address = threading.local(), urlsplit(url).netloc
+def _http_client(url: str) -> Any:
+    return _standard(url, lambda reply: reply.read())
 
-    def read() -> bytearray:
-        if not hasattr(local, "connection"):
-            local.connection, local.buffer = HTTPConnection(address), bytearray()
-        local.connection.request("POST", "/batch", _BODY, _HEADERS)
-        reply = local.connection.getresponse()
-        if not local.buffer:
-            local.buffer = bytearray(reply.length)
-        with memoryview(local.buffer) as view:
+
+def _http_client_into(url: str) -> Any:
+    local = threading.local()
+
+    def take(reply: HTTPResponse) -> bytearray:
+        if not hasattr(local, "buffer"):
+            local.buffer = bytearray(reply.length or 0)
+        buffer: bytearray = local.buffer
+        with memoryview(buffer) as view:
             got = 0
             while size := reply.readinto(view[got:]):
                 got += size
-        buffer: bytearray = local.buffer
         return buffer
 
-    with _threaded(read) as round_of:
-        yield round_of
+    return _standard(url, take)
 
 
-@contextmanager
-def _http_client_frames(url: str) -> Iterator[Callable[[], list[Any]]]:
+def _http_client_frames(url: str) -> Any:
     """Read each frame's parts into objects of their own and check nothing: the least that gives audio."""
-    local, address = threading.local(), urlsplit(url).netloc
 
-    def read() -> list[bytes]:
-        if not hasattr(local, "connection"):
-            local.connection = HTTPConnection(address)
-        local.connection.request("POST", "/batch", _BODY, _HEADERS)
-        reply, found = local.connection.getresponse(), []
+    def take(reply: HTTPResponse) -> list[bytes]:
+        found = []
         while prefix := reply.read(8):
             header_bytes, payload_bytes = struct.unpack(">II", prefix)
             header = json.loads(reply.read(header_bytes))
@@ -127,8 +130,7 @@ def _http_client_frames(url: str) -> Iterator[Callable[[], list[Any]]]:
                 found.append(payload)
         return found
 
-    with _threaded(read) as round_of:
-        yield round_of
+    return _standard(url, take)
 
 
 @contextmanager
