@@ -14,6 +14,8 @@ BENCHMARKS: Final = {
     "scaling": "requests/s and processor time per request at 8 to 256 threads, ours beside bare urllib3 and the others",
     "overhead": "processor time per text of the whole stack, on a transport that does nothing",
     "tails": "the slowest calls: stragglers with and without hedging, and interactive calls beside a bulk job",
+    "bodies": "processor time and memory from the wire to the caller's audio: frames and JSON, decoders and clients",
+    "memory": "resident memory while a million texts pass, to disk and through futures",
     "deadlines": "six hostile services: how far calls go beyond their deadline, what they leave behind, Ctrl-C",
     "storm": "what a failing service hears of each client: load amplification, probes, the way back after an outage",
 }
