@@ -228,10 +228,11 @@ class CosyClient:
 
     def _in_order(self, house: House, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
         waiting: deque[tuple[str, Waiter]] = deque()
-        window, index = self._core.window, 0
+        window, index = self._core.bulk_window(terms.settings), 0
         try:
             while True:
-                while not house.refusing and len(waiting) < window and (texts := next(feed, None)):
+                while not house.refusing and window.open and (texts := next(feed, None)):
+                    window.take(texts)
                     waiting.extend(zip(texts, house.admit_many(texts, terms), strict=True))
                 if not waiting:
                     break
@@ -239,6 +240,7 @@ class CosyClient:
                 result = house.outcome(waiter)
                 waiting.popleft()
                 yield _outcome(index, text, result)
+                window.give_back(text)
                 index += 1
         finally:
             for _, waiter in waiting:
@@ -248,10 +250,11 @@ class CosyClient:
     def _as_finished(self, house: House, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
         finished: SimpleQueue[Waiter] = SimpleQueue()
         waiting: dict[Waiter, tuple[int, str]] = {}
-        window, index = self._core.window, 0
+        window, index = self._core.bulk_window(terms.settings), 0
         try:
             while True:
-                while not house.refusing and len(waiting) < window and (texts := next(feed, None)):
+                while not house.refusing and window.open and (texts := next(feed, None)):
+                    window.take(texts)
                     admitted = house.admit_many(texts, terms, notify=finished.put)
                     for text, waiter in zip(texts, admitted, strict=True):
                         waiting[waiter] = (index, text)
@@ -261,7 +264,9 @@ class CosyClient:
                     break
                 done = finished.get()  # bounded: each is watched and resolves by its deadline
                 assert done.result is not None  # noqa: S101 - it says so by being here
-                yield _outcome(*waiting.pop(done), done.result)
+                position, text = waiting.pop(done)
+                yield _outcome(position, text, done.result)
+                window.give_back(text)
         finally:
             for left in waiting:
                 house.abandon(left)

@@ -171,6 +171,8 @@ class QueueConfig:
     """``block`` until the deadline, ``reject`` at once, or ``caller_runs``: the caller sends a batch itself."""
     linger: float = 0.0
     """Seconds an unfilled batch waits for company after it may be sent; 0 never keeps an idle client waiting."""
+    max_audio_bytes: int = 256 << 20
+    """Audio that one bulk job may have under way or unread, as expected from its texts; one batch always fits."""
     single_flight: bool = True
     """Whether equal utterances in flight travel once."""
     bulk_share: float = 0.75
@@ -179,6 +181,7 @@ class QueueConfig:
     def __post_init__(self) -> None:
         if self.max_pending is not None:
             check_count("queue.max_pending", self.max_pending)
+        check_count("queue.max_audio_bytes", self.max_audio_bytes)
         if self.overflow not in ("block", "reject", "caller_runs"):
             raise ConfigurationError(f"queue.overflow: must be block, reject or caller_runs, got {self.overflow!r}")
         check_number("queue.linger", self.linger, low=0, high=1)

@@ -12,6 +12,7 @@ from cosyclient.house import House
 from cosyclient.protocols import protocol_for
 from cosyclient.stats import ClientStats
 from cosyclient.transports.http import HttpTransport
+from cosyclient.window import Window
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock
     from cosyclient.events import Events
+    from cosyclient.models import VoiceSettings
     from cosyclient.settings import ResolvedConfig
     from cosyclient.transports.base import Transport
 
@@ -52,6 +54,15 @@ class Core:
     def window(self) -> int:
         """Return how many texts of one bulk call may be under way: what fills every permit, within the queue."""
         return min(self.settings.bulk_pending, self.settings.sizing.permits * self.settings.max_batch)
+
+    def bulk_window(self, settings: VoiceSettings) -> Window:
+        """Return what keeps one bulk job of texts with these *settings* within `window` and its share of memory."""
+        return Window(
+            settings,
+            texts=self.window,
+            least=self.settings.max_batch,
+            audio_bytes=self.settings.rest.queue.max_audio_bytes,
+        )
 
     def house(self) -> House:
         """Return the house, built now if this process has none yet."""

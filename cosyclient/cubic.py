@@ -74,9 +74,9 @@ class Cubic:
         if began == -math.inf:
             target = rate
         elif not (probing or measured):
-            # Too soon to tell anything new: once more from the bottom. A service that refuses a few sends whatever
-            # their rate must not bring us to a standstill, 0.7 upon 0.7.
-            target = self.target
+            # Too soon to tell anything new. Where most were accepted, once more from the bottom: a service that refuses
+            # a few sends whatever their rate must not bring us to a standstill, 0.7 upon 0.7.
+            target = self.target if count >= _COUNT else rate
         elif not paced:
             # Fewer came than were allowed: what was accepted may be far less than the quota.
             target = max(_BETA * self.target, (count / span + rate) / 2.0)

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.adaptation import Adaptation
-from cosyclient.errors import ClientClosed, CosyError, Rejected
+from cosyclient.errors import ClientClosed, CosyError, DeadlineExceeded, Rejected
 from cosyclient.events import Events, RateChanged
 from cosyclient.policies.breaker import CLOSED
 
@@ -170,7 +170,7 @@ class Endpoint:
     def grant(self, deadline: Deadline, wake: threading.Event) -> Grant:
         """Wait for the right to send, at most until *deadline* or until *wake* is set, which means the client closes.
 
-        Raises `CircuitOpen`, `BulkheadFull`, `RateLimited` or `ClientClosed`; nothing is held then.
+        Raises `CircuitOpen`, `BulkheadFull`, `RateLimited`, `DeadlineExceeded` or `ClientClosed`; nothing is held then.
         """
         self.breaker.check(self._clock.now())
         self.bulkhead.acquire(deadline)
@@ -230,6 +230,8 @@ class Endpoint:
 
     def _pace(self, deadline: Deadline, wake: threading.Event) -> Reservation:
         now = self._clock.now()
+        if now >= deadline.at:
+            raise DeadlineExceeded("the deadline passed before this text's turn to be sent came")
         reservation = self.limiter.reserve(now, max_wait=deadline.at - now)
         if self._told is not None and not self.limiter.slowed:
             self._tell_recovery()

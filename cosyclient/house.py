@@ -308,7 +308,8 @@ class House:
             return
         self._give_places_back([flight for flight, _ in ended])
         wanted = self._events.wanted
-        blocked = []
+        blocked: list[Waiter] = []
+        interrupt: BaseException | None = None
         for flight, result in ended:
             # An error lists the attempt that brought it, a speech those before.
             spoken = isinstance(result, Speech)
@@ -325,11 +326,17 @@ class House:
                     if other is not call:
                         other.reconsider()
             for waiter in flight.waiters:
-                self._expiry.forget(waiter)
-                if waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts)):
-                    blocked.append(waiter)
+                try:
+                    self._expiry.forget(waiter)
+                    if waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts)):
+                        blocked.append(waiter)
+                except BaseException as error:  # noqa: BLE001 - raised below
+                    # Ctrl-C in a callback, on the thread of a caller who carries: the others still get theirs.
+                    interrupt = error
         if blocked:
             self._relay.start(blocked)
+        if interrupt is not None:
+            raise interrupt
 
     def _call_workers(self) -> None:
         # The hedger is made before the dispatcher, whose calls it watches.
@@ -398,7 +405,8 @@ class House:
             executions=ledger.executions,
             retries=ledger.retries,
             throttled=ledger.throttled,
-            hedged=0 if self._hedger is None else self._hedger.policy.sent,
+            hedged=self._hedger.policy.sent if self._hedger else 0,
+            hedge_requests=self._hedger.policy.requests if self._hedger else 0,
             queued=self._batcher.queued,
             in_flight=endpoint.bulkhead.in_use,
             limit=endpoint.bulkhead.limit,

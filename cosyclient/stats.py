@@ -19,9 +19,10 @@ class ClientStats:
 
     ``calls`` counts wishes accepted or refused, ``utterances`` texts that became speech, ``executions`` requests that
     left, ``retries`` those of them that were not first tries, ``throttled`` refusals by the service, ``rejected`` by
-    the client itself, ``hedged`` texts sent once more because they were late. ``limit`` is how many requests may be in
-    flight now; it follows what the service can take. ``rate`` is in requests/s over ten seconds, ``latency`` a moving
-    average in seconds, ``concurrency`` their product (Little's Law), ``advice`` the sizes these two ask for.
+    the client itself, ``hedged`` texts sent once more because they were late, ``hedge_requests`` the requests that
+    carried nothing else. ``limit`` is how many requests may be in flight now; it follows what the service can take.
+    ``rate`` is in requests/s over ten seconds, ``latency`` a moving average in seconds, ``concurrency`` their product
+    (Little's Law), ``advice`` the sizes these two ask for.
     """
 
     calls: int = 0
@@ -32,6 +33,7 @@ class ClientStats:
     retries: int = 0
     throttled: int = 0
     hedged: int = 0
+    hedge_requests: int = 0
     queued: int = 0
     in_flight: int = 0
     limit: int = 0

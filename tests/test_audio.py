@@ -298,7 +298,7 @@ def test_mp3_frames_count_whether_their_headers_are_alike_or_not(odd: int | None
     """Ten frames of 24 ms are ten, seen at once or one by one; without the last byte they are not whole."""
     frames = [b"\xff\xf3\x54" + (b"\xc0" if place == odd else b"\xc4") + bytes(116) for place in range(10)]
     file = b"".join(frames) + rest
-    assert check("mp3", file, 0) == AudioInfo(24000, 1, pytest.approx(0.24))
+    assert duration("mp3", file, 0) == pytest.approx(0.24)
     with pytest.raises(DecodeError, match="truncated mp3, a frame ends at byte 1200, 1199 there"):
         check("mp3", b"".join(frames)[:-1], 0)
 

@@ -169,7 +169,7 @@ def test_json_and_picture_hold_the_figures(tmp_path: Path) -> None:
 def test_every_peer_gets_its_texts_spoken(service: Emulator, name: str) -> None:
     """On a service that grants everything nobody fails, and no text is asked for twice."""
     service.reset()
-    order = Order(peer=name, url=service.url, audio="opus", texts=150, callers=4, seconds=0.3, warm_up=0.1, pause=0.0)
+    order = Order(peer=name, url=service.url, audio="opus", texts=150, callers=4, seconds=1.0, warm_up=0.1, pause=0.0)
     seen: list[int] = []
     figures = drive(order, lambda: seen.append(service.counters().texts))
     assert len(seen) == 2

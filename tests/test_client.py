@@ -399,6 +399,20 @@ class TestBatch:
         assert next(read) <= 10 + client.window
         outcomes.close()
 
+    @pytest.mark.parametrize("ordered", [True, False])
+    def test_audio_that_nobody_reads_is_bounded(self, ordered: bool) -> None:
+        """A slow reader holds a share of memory, not whatever fits the window of short audio."""
+        config = ClientConfig(queue=QueueConfig(max_audio_bytes=1_920_000))
+        client, _ = scripted_client(answer, max_batch=4, config=config)
+        read = itertools.count()
+        endless = ("字" * 16 + f"{next(read):04d}" for _ in itertools.count())
+        outcomes = client.synthesize_many(endless, ordered=ordered, format="wav")
+        taken = list(itertools.islice(outcomes, 30))
+        assert all(outcome.speech for outcome in taken)
+        # 192,000 bytes each: ten of them, and the thirty that were read.
+        assert next(read) <= 40 < client.window
+        outcomes.close()
+
     def test_a_string_is_not_several_texts(self) -> None:
         """The classic slip is named."""
         client, _ = scripted_client(answer)

@@ -67,15 +67,31 @@ def test_the_accepted_rate_is_taken_for_the_quota() -> None:
     assert 90.0 < refused < 100.0
 
 
-@pytest.mark.parametrize(
-    ("later", "accepted", "paced"), [(0.5, 30, True), (3.0, 9, True), (3.0, 90, False)], ids=["soon", "few", "idle"]
-)
-def test_what_cannot_be_measured_is_not_taken(later: float, accepted: int, paced: bool) -> None:
-    """Too soon, too few, or by a sender that did not use its rate: then the refused rate is the target."""
+def test_what_cannot_be_measured_is_not_taken() -> None:
+    """Too few were accepted to tell their rate: then the refused one is the target."""
     cubic = slowed()
-    refused = cubic.rate(START + later)
-    cubic.refused(START + later, accepted, paced=paced)
+    refused = cubic.rate(START + 3.0)
+    cubic.refused(START + 3.0, 9, paced=True)
     assert cubic.target == pytest.approx(refused)
+
+
+def test_a_refusal_soon_after_many_were_accepted_is_no_news() -> None:
+    """The rate begins its way back again, to the same target."""
+    cubic = slowed()
+    cubic.refused(START + 0.5, 30, paced=True)
+    assert cubic.target == 100.0
+    assert cubic.rate(START + 0.5) == pytest.approx(70.0)
+
+
+def test_what_a_sender_did_not_use_is_not_lost_at_once() -> None:
+    """What was accepted of less than allowed is a lower bound only: at most three tenths are given up at a time."""
+    cubic = slowed()
+    cubic.refused(START + 3.0, 30, paced=False)
+    assert cubic.target == pytest.approx(70.0)
+    busier = slowed()
+    refused = busier.rate(START + 3.0)
+    busier.refused(START + 3.0, 240, paced=False)
+    assert busier.target == pytest.approx((80.0 + refused) / 2)
 
 
 def test_late_refusals_were_not_accepted_before() -> None:

@@ -14,7 +14,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 LEVELS = {
     0: {"errors", "clock", "models", "audio", "files"},
-    1: {"baseline", "config", "settings", "sizing", "events", "batch", "waiters", "cubic"},
+    1: {"baseline", "config", "settings", "sizing", "events", "batch", "waiters", "window", "cubic"},
     2: {"policies", "protocols", "transports"},
     3: {"dispatcher", "call", "batcher", "coalescer", "expiry", "hedger", "endpoints", "adaptation", "stats"},
     4: {"__init__", "client", "core", "house"},

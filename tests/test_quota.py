@@ -69,7 +69,7 @@ def test_every_load_gets_its_texts_spoken(service: Emulator, peer: str, load: st
         audio="opus",
         texts=0,
         callers=4,
-        seconds=0.3,
+        seconds=1.0,
         warm_up=1.1 if load == "open" else 0.1,
         pause=0.0,
         load=load,

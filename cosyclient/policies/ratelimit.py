@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeGuard
 
 from cosyclient.cubic import Cubic
@@ -19,6 +19,7 @@ _LONGEST_HOLD = 3600.0
 _LONGEST_INTERVAL = 86400.0
 # Up to this share of places that need no waiting, the sender counts as being as fast as it may.
 _UNPACED = 0.1
+_INSTANT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Reservation:
     _lag: float  # how long that clock had stood still when `at` was computed
     _serial: int
     _weights: tuple[float, ...]  # what it took from each limit
-    _before: tuple[int, tuple[float, ...]]  # the newest serial and the tats this one found, to put them back
+    _leaves: bool = field(compare=False)  # whether it has been let go, see `_leave_locked`
+    _before: tuple[int, tuple[float, ...], float]  # what `cancel` puts back: newest serial, tats, share of `_gone`
 
     def wait(self, now: float) -> float:
         """Return the seconds until it may be sent, 0 when it may be sent now."""
@@ -79,6 +81,8 @@ class RateLimiter:
         self._slowed = False  # whether the cubic's rate is in effect
         self._void = 0  # places up to this serial were given at a rate that was refused
         self._unpaced = 0  # places since then that needed no waiting
+        self._gone = -math.inf  # the theoretical arrival time of what really left
+        self._late = float(burst)  # how many late ones may leave at once
 
     @property
     def rate(self) -> float:
@@ -112,8 +116,11 @@ class RateLimiter:
                     slot = max(slot, tat + (weight - limit.burst) / limit.rate)
             # The own clock's present is now, or the end of a hold.
             at = max(now, self._resume, slot + self._lag if slot > own else now)
+            gone = self._gone
+            if at <= now and (late := self._leave_locked(now, weights[0])):
+                at = now + late
             if at - now <= max_wait:
-                before = (self._newest, tuple(self._tats))
+                before = (self._newest, tuple(self._tats), self._gone - max(gone, now) if self._gone > gone else 0.0)
                 self._tats = [
                     max(slot, tat) + weight / limit.rate if weight else tat
                     for limit, tat, weight in zip(self._limits, self._tats, weights, strict=True)
@@ -122,7 +129,7 @@ class RateLimiter:
                 self._serial += 1
                 self._unpaced += at <= now
                 self._newest = self._serial
-                return Reservation(at, slot, self._lag, self._serial, weights, before)
+                return Reservation(at, slot, self._lag, self._serial, weights, at <= now, before)
         raise _too_late(at - now, max_wait)
 
     def cancel(self, reservation: Reservation) -> None:
@@ -133,8 +140,8 @@ class RateLimiter:
         """
         with self._lock:
             if reservation._serial == self._newest:
-                self._newest, tats = reservation._before
-                self._tats = list(tats)
+                self._newest, tats, gone = reservation._before
+                self._tats, self._gone = list(tats), self._gone - gone
 
     def hold(self, now: float, seconds: float) -> None:
         """Grant nothing before *seconds* from *now*, and only the pace, no burst, from then on (429 with Retry-After).
@@ -164,14 +171,20 @@ class RateLimiter:
         a refusal, whose pace was too fast. Raises `RateLimited` when it moved more than *max_wait* seconds away; the
         place is gone then.
         """
-        if reservation._lag == self._lag and reservation._serial > self._void:
-            return reservation
         with self._lock:
-            if reservation._slot > self._stands_at and reservation._serial > self._void:
-                at = max(self._resume, reservation._slot + self._lag)
-                if at - now > max_wait:
-                    raise _too_late(at - now, max_wait)
-                return replace(reservation, at=at, _lag=self._lag)
+            if reservation._serial > self._void:
+                at, due = reservation.at, False
+                if reservation._lag != self._lag:
+                    due = reservation._slot <= self._stands_at
+                    at = max(self._resume, reservation._slot + self._lag)
+                if not due:
+                    leaves = reservation._leaves
+                    if at <= now and not leaves:
+                        late = self._leave_locked(now, reservation._weights[0])
+                        at, leaves = (now + late, False) if late else (at, True)
+                    if at - now > max_wait:
+                        raise _too_late(at - now, max_wait)
+                    return replace(reservation, at=at, _lag=self._lag, _leaves=leaves)
         cost, *costs = reservation._weights
         return self.reserve(now, max_wait=max_wait, cost=cost, costs=costs)
 
@@ -215,10 +228,14 @@ class RateLimiter:
             if not _sensible(window) or limit / window * _LONGEST_INTERVAL < 1.0:
                 return False
             rate = min(self.configured, limit / window)
-        ceiling = Limit(rate, min(self._bursts[0], max(1.0, math.floor(limit))))
-        if ceiling == self._ceiling:
+        ceiling, late = Limit(rate, min(self._bursts[0], max(1.0, math.floor(limit)))), max(1.0, limit / 2.0)
+        if ceiling == self._ceiling and late == self._late:
             return False
         with self._lock:
+            # Half of what the service takes at once: its bucket is not full when we are late.
+            self._late = late
+            if ceiling == self._ceiling:
+                return False
             old, self._ceiling = self._limits[0].rate, ceiling
             self._cubic.ceiling = rate
             if self._slowed:
@@ -226,6 +243,19 @@ class RateLimiter:
             else:
                 self._change_locked(ceiling)
             return old != self._limits[0].rate
+
+    def _leave_locked(self, now: float, weight: float) -> float:
+        """Let one go at *now*, or return the seconds to wait because a crowd of late ones has just left.
+
+        The places keep the pace, but sleepers wake late, and a stalled process wakes them all at once.
+        """
+        limit = self._limits[0]
+        gone = max(now, self._gone) + weight / limit.rate
+        late = gone - max(weight, limit.burst, self._late) / limit.rate - now
+        if late > _INSTANT:
+            return late
+        self._gone = gone
+        return 0.0
 
     def _recover_locked(self, now: float) -> None:
         rate = self._cubic.rate(now)

@@ -67,7 +67,9 @@ def _date(value: str) -> float | None:
 
 def _milliseconds(value: object) -> float | None:
     if isinstance(value, str):
-        if not _NUMBER.fullmatch(value.strip()):
+        # Stripped for both: str.strip() takes more for blanks than float() does.
+        value = value.strip()
+        if not _NUMBER.fullmatch(value):
             return None
         value = float(value)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
@@ -140,7 +142,8 @@ def _items(value: str | None) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _amount(raw: str | None) -> float | None:
-    if raw is None or not _NUMBER.fullmatch(raw.strip()):
+    raw = (raw or "").strip()
+    if not _NUMBER.fullmatch(raw):
         return None
     number = float(raw)
     return number if 0 <= number < 1e12 else None

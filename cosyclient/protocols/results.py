@@ -52,9 +52,10 @@ class ResultReader:
         self._most = most
         self._read_bytes = 0
         self._count = 0
-        # What is still needed of the body begins at _start; it has been looked at up to _at.
+        # What is needed of the body lies from _start to _end and has been looked at up to _at. The buffer stays as
+        # large as it once was needed: new memory costs more than moving what is left to its front.
         self._buffer = bytearray()
-        self._start = self._at = 0
+        self._start = self._at = self._end = 0
         # Within the value at hand, in bytes from _start: how deep, where the open string and where the long one lies.
         self._depth = 0
         self._string: int | None = None
@@ -65,9 +66,9 @@ class ResultReader:
 
         Raises `DecodeError` (retryable) where the body is no JSON or breaks off; what was yielded before stands.
         """
-        while len(self._buffer) < len(_BYTE_ORDER_MARK) and self._fill():
+        while self._end < len(_BYTE_ORDER_MARK) and self._fill():
             pass
-        if not self._buffer:
+        if not self._end:
             raise DecodeError("reply: empty", retryable=True)
         if self._buffer.startswith(_BYTE_ORDER_MARK):
             self._start = self._at = len(_BYTE_ORDER_MARK)
@@ -142,12 +143,15 @@ class ResultReader:
 
     def _fill(self) -> bool:
         """Add the next chunk to what is needed, and return whether there was one."""
-        del self._buffer[: self._start]
-        self._start, self._at = 0, self._at - self._start
         chunk = next(self._chunks, None)
         if chunk is None:
             return False
-        self._buffer += chunk
+        buffer, left = self._buffer, self._end - self._start
+        if self._start:
+            buffer[:left] = buffer[self._start : self._end]
+        end = left + len(chunk)
+        buffer[left : end if end < len(buffer) else None] = chunk
+        self._start, self._at, self._end = 0, self._at - self._start, end
         self._read_bytes += len(chunk)
         return True
 
@@ -157,10 +161,10 @@ class ResultReader:
 
     def _blank(self) -> bool:
         """Pass over blanks; return whether nothing else is there at the moment."""
-        match = _BLANKS.match(self._buffer, self._at)
+        match = _BLANKS.match(self._buffer, self._at, self._end)
         assert match is not None  # noqa: S101 - it matches nothing as well
         self._start = self._at = match.end()
-        return self._at == len(self._buffer)
+        return self._at == self._end
 
     def _next(self) -> int | None:
         while self._blank():
@@ -196,16 +200,16 @@ class ResultReader:
             self._open(self._start)
         while self._depth or self._string is not None:
             if self._string is None:
-                match = _PLAIN.match(buffer, self._at)
+                match = _PLAIN.match(buffer, self._at, self._end)
                 assert match is not None  # noqa: S101 - it matches nothing as well
                 self._at = match.end()
-                if self._at == len(buffer):
+                if self._at == self._end:
                     return False
                 self._open(self._at)
             else:
-                end = buffer.find(b'"', self._at)
+                end = buffer.find(b'"', self._at, self._end)
                 if end < 0:
-                    self._at = len(buffer)
+                    self._at = self._end
                     return False
                 self._at = end + 1
                 if buffer[end - 1] != _BACKSLASH or not self._escaped(end):
@@ -226,9 +230,9 @@ class ResultReader:
                 raise self._no_json()
 
     def _whole_scalar(self) -> bool:
-        match = _SCALAR_END.search(self._buffer, self._start)
+        match = _SCALAR_END.search(self._buffer, self._start, self._end)
         if match is None:
-            if len(self._buffer) - self._start > _MAX_SCALAR_BYTES:
+            if self._end - self._start > _MAX_SCALAR_BYTES:
                 raise self._no_json()
             return False
         self._at = match.start()

@@ -88,6 +88,25 @@ def test_a_callback_that_raises_at_the_deadline_stops_no_timer() -> None:
 # Ctrl-C in the main thread, which is where tests run
 
 
+def test_an_interrupt_in_a_callback_leaves_nobody_waiting() -> None:
+    """It comes on the thread of a caller who carries a text that others have joined: their futures resolve anyway."""
+    joined: list[Future[Speech]] = []
+
+    def interrupt(_: Outcome) -> None:
+        raise KeyboardInterrupt
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if not joined:
+            joined.extend(cosy.submit("hello", callback) for callback in (None, interrupt, None))
+        return spoken(request)
+
+    with client(handler) as cosy:
+        with pytest.raises(KeyboardInterrupt):
+            cosy.synthesize("hello")
+        assert [text_in(future.result(PATIENCE)) for future in joined] == ["hello"] * 3
+        eventually(lambda: quiet(cosy), "everything came back")
+
+
 def interrupted(call: Callable[[], object], when: Callable[[], object]) -> None:
     """Make *call* and press Ctrl-C as soon as *when* holds."""
 

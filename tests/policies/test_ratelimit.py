@@ -242,6 +242,35 @@ def test_limit_without_a_window_is_a_bucket() -> None:
     assert reserve(limiter, 10.0, 11) == [10.0] * 10 + [10.01]
 
 
+# Late sleepers
+
+
+def test_a_stalled_process_does_not_make_up_for_it_at_once() -> None:
+    """Twenty wake half a second late: as many as the burst leave, the others keep the pace from there."""
+    limiter = make(rate=100.0, burst=10)
+    places = [limiter.reserve(0.0) for _ in range(30)][10:]
+    woken = [limiter.recheck(place, 0.7) for place in places]
+    assert [place.wait(0.7) == 0.0 for place in woken] == [True] * 10 + [False] * 10
+    assert {round(place.wait(0.7), 6) for place in woken[10:]} == {0.01}
+    now, left = 0.7, woken[10:]
+    while left:
+        now = min(place.at for place in left)
+        left = [moved for place in left if (moved := limiter.recheck(place, now)).wait(now) > 0.0]
+    assert now == pytest.approx(0.8)
+
+
+def test_late_ones_may_use_half_of_what_the_service_takes_at_once() -> None:
+    """A bucket of 100 forgives a stall that one of 6 does not."""
+    limits: list[tuple[float, float | None]] = [(100.0, 1.0), (100.0, None), (6.0, None)]
+    leaving = []
+    for limit, window in limits:
+        limiter = make(rate=100.0, burst=10)
+        limiter.announce(limit, window)
+        places = [limiter.reserve(0.0) for _ in range(90)][10:]
+        leaving.append(sum(limiter.recheck(place, 5.0).wait(5.0) == 0.0 for place in places))
+    assert leaving == [50, 50, 6]
+
+
 # Holds
 
 
@@ -538,3 +567,20 @@ def test_nothing_is_held_back_without_need(script: list[float]) -> None:
         place = limiter.reserve(now)
         tokens -= 1.0
         assert place.wait(now) == pytest.approx(max(0.0, -tokens / 10.0), abs=EPSILON)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(0.0, 0.3)), max_size=40))
+def test_what_really_leaves_keeps_the_promise_however_late_it_is(script: list[tuple[int, float]]) -> None:
+    """A window of time never sees more than rate and burst, though everybody wakes only after each stall."""
+    limiter, now = make(rate=10.0, burst=3), 1000.0
+    asleep: list[Reservation] = []
+    world = World(limiter)
+    for newcomers, stall in [*script, *[(0, 0.4)] * 200]:
+        now += stall
+        places = [limiter.recheck(place, now) if place.at <= now else place for place in asleep]
+        places += [limiter.reserve(now) for _ in range(newcomers)]
+        world.sent += [(now, 1.0) for place in places if place.at <= now]
+        asleep = [place for place in places if place.at > now]
+    assert len(world.sent) == sum(newcomers for newcomers, _ in script)
+    world.check(10.0, 3.0)

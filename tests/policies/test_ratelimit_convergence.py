@@ -51,29 +51,48 @@ class Gateway:
 
 
 def play(
-    gateway: Gateway, *, seconds: float, refusal: float = ROUND_TRIP, retry_after: float | None = None, seed: int = 1
+    gateway: Gateway,
+    *,
+    seconds: float,
+    refusal: float = ROUND_TRIP,
+    retry_after: float | None = None,
+    stall: float = 0.0,
+    tells: bool = False,
+    seed: int = 1,
 ) -> RateLimiter:
     """Let workers send as fast as the limiter lets them, each one request at a time; a refusal takes *refusal* seconds.
 
     As in the client, a worker obtains its place ahead of time, sleeps, asks whether the place still stands, and sends.
+    Once a second the whole process stands still, at most for *stall* seconds. A gateway that *tells* names the size of
+    its bucket as the limit, as Envoy does.
     """
     limiter, dice, order = RateLimiter(rate=TOLD, burst=10), random.Random(seed), count()
+    if tells:
+        limiter.announce(gateway.bucket, None)
     agenda: list[tuple[float, int, str, Reservation | None]] = [(0.0, next(order), "free", None)] * WORKERS
     heapq.heapify(agenda)
     sent = refused = 0
+    stalls = [dice.uniform(0.0, stall) for _ in range(int(seconds) + 2)]
 
     def later(at: float, what: str, place: Reservation | None = None) -> None:
         heapq.heappush(agenda, (at, next(order), what, place))
+
+    def asleep(place: Reservation) -> None:
+        wakes = place.at + dice.expovariate(1 / LATENESS)
+        later(max(wakes, int(wakes) + stalls[int(wakes)]), "due", place)
 
     while (step := heapq.heappop(agenda))[0] < seconds:
         now, _, what, place = step
         if what == "free":
             place = limiter.reserve(now)
-            later(place.at + dice.expovariate(1 / LATENESS) * (place.at > now), "due", place)
+            if place.at > now:
+                asleep(place)
+            else:
+                later(now, "due", place)
             continue
         assert place is not None
         if what == "due" and (place := limiter.recheck(place, now)).at > now:
-            later(place.at + dice.expovariate(1 / LATENESS), "due", place)
+            asleep(place)
         elif what == "due":
             sent += 1
             admitted = gateway.admits(now)
@@ -126,6 +145,25 @@ def test_a_lifted_quota_is_found_in_the_end(bucket: int) -> None:
     limiter = play(gateway, seconds=190.0)
     assert (limiter.rate, limiter.slowed) == (TOLD, False)
     assert gateway.between(180.0, 190.0)[1] >= 0.99
+
+
+@pytest.mark.parametrize("bucket", [6, 10])
+def test_a_stalled_client_is_not_taken_for_a_smaller_quota(bucket: int) -> None:
+    """All who wake after a stall would leave at once and be refused, though the pace was right."""
+    gateway = Gateway(lambda _: 60.0, bucket)
+    play(gateway, seconds=70.0, refusal=AT_ONCE, stall=0.15, tells=True)
+    refused, used = gateway.between(10.0, 70.0)
+    assert refused <= 0.01
+    assert used >= 0.9
+
+
+def test_a_stalled_client_does_not_overrun_what_it_was_told() -> None:
+    """Not even where the service forgives no more than the burst."""
+    gateway = Gateway(lambda _: TOLD, 11.0)
+    limiter = play(gateway, seconds=70.0, stall=0.15)
+    assert gateway.between(0.0, 70.0)[0] == 0.0
+    assert gateway.between(1.0, 70.0)[1] >= 0.95
+    assert not limiter.slowed
 
 
 def test_a_quota_as_told_is_never_overrun() -> None:

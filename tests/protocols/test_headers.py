@@ -186,6 +186,14 @@ def test_no_quota_raises(headers: dict[str, str]) -> None:
     quota(headers)
 
 
+def test_control_characters_around_a_number_are_blanks() -> None:
+    """What is taken off before the look at a number is taken off before its conversion, too."""
+    found = quota({"x-ratelimit-limit": "60\x1f"})
+    assert found is not None
+    assert found.limit == 60.0
+    assert retry_after({"retry-after-ms": "\x1c1500"}, None, wall=0.0) == 1.5
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
