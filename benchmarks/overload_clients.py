@@ -111,6 +111,9 @@ def _ours(load: Load) -> Story:
             story.asked += 1
             callers.submit(call, words, time.monotonic())
         over.set()
+        if load.gpus:
+            # What is still under way comes too late to be counted.
+            client.close(drain=False)
         changer.join()
         looker.join()
     return story
@@ -160,10 +163,13 @@ async def _report(load: Load) -> Story:
             else:
                 _spoken(story, words, made, began, load.deadline)
 
-        async with asyncio.TaskGroup() as calls:
-            for at, words in _arrivals(load):
-                await asyncio.sleep(max(0.0, began + at - time.monotonic()))
-                story.asked += 1
-                calls.create_task(call(words))
-        await changing
+        calls = set()
+        for at, words in _arrivals(load):
+            await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+            story.asked += 1
+            calls.add(task := asyncio.create_task(call(words)))
+            task.add_done_callback(calls.discard)
+        for task in calls if load.gpus else ():
+            task.cancel()
+        await asyncio.gather(*calls, changing, return_exceptions=True)
     return story

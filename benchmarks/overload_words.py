@@ -26,11 +26,11 @@ def introduction(plan: Plan) -> str:
         f"Service: the emulator's GPU model, {plan.gpus} GPUs that render one text each, first come, first served, a "
         f"second of audio in {plan.rtf:g} s;\nit queues for ever and refuses nobody, and goes on rendering for clients "
         f"that have left. Capacity {plan.capacity:.1f} s of audio a second, {plan.rate:.1f} texts\nof "
-        f"{MEAN_SECONDS:g} s (4 to 8 s each, no two alike); {plan.rtt * 1000:g} ms round trip. Its start, and the first "
-        "rendering of each length, come before the load.\n"
+        f"{MEAN_SECONDS:g} s (4 to 8 s each, no two alike); {plan.rtt * 1000:g} ms round trip. Each length of text is "
+        "rendered once before the load.\n"
         f"Load: calls at random intervals (Poisson, the same for every client), whatever became of those before; each "
-        f"waits {plan.deadline:g} s at most.\nGoodput: audio that was back within the deadline, over the capacity. Each "
-        "client in a process of its own against a service of its own,\n"
+        f"waits {plan.deadline:g} s at most.\nGoodput: audio that was back within the deadline, over the capacity. "
+        "Each client in a process of its own against a service of its own,\n"
         f"all at once. {plan.warm_up:g} s of warm-up, {plan.seconds:g} s measured, "
         f"{'one run' if plan.repeat == 1 else f'medians of {plan.repeat} runs'}; changes: one run at "
         f"{plan.changing:g} times the first capacity with {phases} GPUs,\n{plan.phase:g} s each.\n\n"
@@ -73,7 +73,7 @@ def tabulate_changes(changes: Sequence[Change], plan: Plan) -> str:
     for each in changes:
         row = [each.client, share(each.steady[0])]
         for span, steady in zip(each.followed, each.steady[1:], strict=True):
-            row += ["never" if span is None else seconds(span), share(steady)]
+            row += [_span(span, plan), share(steady)]
         limits = [limit for at, limit in each.limits if at >= 0]
         rows.append([*row, f"{min(limits)} to {max(limits)}" if limits else "–"])
     return table(heads, rows)
@@ -88,19 +88,26 @@ def conclusions(rows: Sequence[Row], changes: Sequence[Change], plan: Plan) -> s
         if row.client == "ours" and row.load >= 2
     ]
     (ours,) = (each for each in changes if each.client == "ours")
-    soon = all(span is not None and span <= SOON for span in ours.followed)
-    spans = ", ".join("never" if span is None else seconds(span) for span in ours.followed)
+    spans = ", ".join(_span(span, plan) for span in ours.followed)
+    verdict = _met(all(span is not None and span <= SOON for span in ours.followed))
+    if plan.phase < SOON:
+        verdict = "not judged, the phases of a quick run are too short"
     lines += [
-        f"Another capacity used within {SOON:g} s: {_met(soon)} ({spans}; from when on five seconds' goodput is "
-        f"{share(GOAL)} of it,",
-        f"looked for over {plan.phase:g} s). In the table, goodput after a change is that of the second half of its "
-        "phase, over the capacity of the day",
-        "or the load, whichever is less. Calls beyond the capacity must fail whatever a client does: what differs is "
-        "whether the work goes to calls",
-        "that can still be answered. Ours sends few, in batches of about two seconds' work, and refuses unsent what "
-        "would come too late.",
+        f"Another capacity used within {SOON:g} s: {verdict} ({spans}).",
+        f"Followed: from when on goodput is {share(GOAL)} of what is possible, for the next five seconds and for the "
+        "rest of the phase; the goodput beside it",
+        "is that of the phase's second half, over the capacity of the day or the load, whichever is less.",
+        "Calls beyond the capacity fail whatever a client does; what differs is whether the work goes to calls that "
+        "can still be answered.",
+        "Ours sends few requests at a time, each about two seconds' work, and refuses unsent what would come too late.",
     ]
     return "\n".join(lines)
+
+
+def _span(span: float | None, plan: Plan) -> str:
+    if span is not None:
+        return "at once" if span == 0 else seconds(span)
+    return f"not in {plan.phase:g} s"
 
 
 def _met(met: bool) -> str:
@@ -132,7 +139,7 @@ def _over_load(axis: Any, rows: Sequence[Row]) -> None:
             f"{client} {values[-1]:.0%}".replace("%", " %"), (len(loads) - 1, values[-1]), xytext=(9, 0),
             textcoords="offset points", va="center", fontsize=9, color=_COLOURS[client],
         )  # fmt: skip
-    axis.axhline(1.0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axis.plot([-0.2, len(loads) - 1], [1, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axis.annotate("capacity", (0, 1.0), xytext=(0, 4), textcoords="offset points", fontsize=8.5)
     axis.set_xticks(range(len(loads)), [f"{load:g}×" for load in loads])
     axis.set_xlim(-0.2, len(loads) - 0.25)

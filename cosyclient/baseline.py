@@ -1,4 +1,4 @@
-"""What an attempt takes when it waits for nobody, by the seconds of audio it asks for; pure arithmetic, no clock."""
+"""What attempts take when they wait for nobody, and what a window of them says; pure arithmetic, no clock."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 
 _FADE: Final = 0.2
 """Share of the older evidence for the slope that fades with as much of new."""
+_CLEARLY: Final = 1.5
+"""Standard errors beyond which two readings differ."""
+_FEW: Final = 4
+"""Fewer attempts than this have no stragglers among them."""
+_OUTLIERS: Final = 10
+"""One in so many is left out as a straggler."""
 _DRIFT: Final = 0.1
 """Weight of the newest size in the usual one."""
 
@@ -78,3 +84,64 @@ class Baseline:
 
     def __repr__(self) -> str:
         return f"<Baseline {self.fixed:.3f} s + {self.per_second:.4f} s per second of audio>"
+
+
+class Reading:
+    """Hold what a window of attempts says: how long they took, how far their mean may be off, and what follows.
+
+    *samples* are seconds of audio and latency, *ahead* is how many attempts were in flight as each left, on average.
+    Judged by the baseline as it is known when asked, so that readings of different times can be compared.
+    """
+
+    __slots__ = ("_ahead", "_baseline", "_error", "_seconds", "latency", "samples")
+
+    def __init__(self, samples: Sequence[tuple[float, float]], baseline: Baseline, ahead: float) -> None:
+        samples = self.samples = _without_stragglers(samples, baseline)
+        count = len(samples)
+        self._baseline = baseline
+        self._ahead = ahead
+        self._seconds = math.fsum(seconds for seconds, _ in samples) / count
+        self.latency = math.fsum(taken for _, taken in samples) / count
+        wait = self.latency - self.expected
+        squares = math.fsum((taken - baseline.expect(seconds) - wait) ** 2 for seconds, taken in samples)
+        self._error = math.sqrt(squares) / count
+
+    @property
+    def expected(self) -> float:
+        """Return how long such attempts take alone, as far as is known by now."""
+        return self._baseline.expect(self._seconds)
+
+    @property
+    def slowness(self) -> float:
+        """Return how many times as long as that they took."""
+        return self.latency / self.expected
+
+    @property
+    def error(self) -> float:
+        """Return the slowness's standard error."""
+        return self._error / self.expected
+
+    @property
+    def waiting(self) -> float:
+        """Return how many of the attempts in flight waited at the service."""
+        return self._ahead * (1 - 1 / max(1.0, self.slowness))
+
+    @property
+    def surely_waiting(self) -> float:
+        """Return how many waited at least."""
+        return self._ahead * (1 - 1 / max(1.0, self.slowness - self.error))
+
+    def differs_from(self, other: Reading, factor: float) -> bool:
+        """Return whether this slowness is clearly above or below *factor* times the *other*."""
+        return abs(self.slowness - factor * other.slowness) > _CLEARLY * math.hypot(self.error, factor * other.error)
+
+    def __repr__(self) -> str:
+        return f"<Reading {self.slowness:.2f} ± {self.error:.2f} times {self.expected:.3f} s>"
+
+
+def _without_stragglers(samples: Sequence[tuple[float, float]], baseline: Baseline) -> Sequence[tuple[float, float]]:
+    """Return the samples but for the tenth that took longest for their size, one at least."""
+    if len(samples) < _FEW:
+        return samples
+    ordered = sorted(samples, key=lambda sample: sample[1] - baseline.expect(sample[0]))
+    return ordered[: len(ordered) - max(1, len(ordered) // _OUTLIERS)]

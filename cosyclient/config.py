@@ -228,13 +228,13 @@ class AdaptiveConfig:
     """Factor on throttling, overload or time-out, once per event."""
     shrink: float = 0.7
     """The most a limit falls at once because attempts wait."""
-    queue: float = 0.5
+    queue: float = 0.4
     """Attempts that may wait at the service before the limit stops growing; twice as many and it shrinks."""
     queue_share: float = 0.05
     """The same as a share of the limit; both are added."""
     window: int = 5
     """Attempts a window needs at least; half the limit if that is more."""
-    recheck: float = 30.0
+    recheck: float = 15.0
     """Seconds without an idle service after which a smaller limit is tried, to see whether it is us who wait."""
     batch_time: float = 2.0
     """A batch is sealed before its audio would keep the service busy for more than about so many seconds."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cosyclient import (
+    AdaptiveConfig,
     BadRequest,
     BadUtterance,
     BreakerConfig,
@@ -35,6 +36,7 @@ from cosyclient import (
     TransportError,
     WireConfig,
 )
+from cosyclient.batch import Prospect
 from cosyclient.events import AttemptFinished, BatchSealed, BreakerChanged, RetryScheduled, UtteranceFinished
 from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
 from tests.protocols.wire import FRAMES_TYPE, frame, opening
@@ -476,6 +478,51 @@ class TestBreaker:
         for number in range(25):
             one(client, f"text {number}")
         assert client.stats().breakers == {"http://scripted.test": state}
+
+
+class TestOverload:
+    """What is known of the service's pace reaches the texts and the wire."""
+
+    def test_a_text_that_cannot_make_it_is_refused_unsent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It hears what is needed and what is left, at once; the permit goes to the next."""
+        client, transport = scripted_client(answer)
+        endpoint = client._core.house()._endpoint
+        monkeypatch.setattr(endpoint, "prospect", lambda: Prospect(least=30.0, ample=40.0))
+        error = client.submit("too late", timeout=20.0).exception()
+        assert isinstance(error, DeadlineExceeded)
+        assert not error.sent
+        assert str(error) == "not sent: an attempt takes 30.00 to 40.00 s now, and the deadline is in 20.00 s"
+        assert text_in(client.submit("in time", timeout=50.0).result()) == "in time"
+        assert len(transport.requests) == 1
+        stats = client.stats()
+        assert (stats.in_flight, stats.pending, stats.failed) == (0, 0, 1)
+
+    def test_a_long_queue_at_the_service_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first byte is given what answers take now, where that is more than the audio's share."""
+        given: list[float] = []
+
+        class Timed(ScriptedTransport):
+            def send(self, request: WireRequest, **terms: Any) -> WireReply:
+                given.append(terms["read_timeout"])
+                return super().send(request)
+
+        client, _ = scripted_client(answer)
+        endpoint = client._core.house()._endpoint
+        endpoint.transport = Timed(answer)
+        client.synthesize("字" * 20)
+        monkeypatch.setattr(endpoint.adaptation, "prospect", lambda _now: Prospect(patience=60.0))
+        client.synthesize("文" * 20)
+        assert given == [pytest.approx(9.0), 60.0]
+
+    def test_stats_show_the_limit(self) -> None:
+        """Two at first; all permits where it is switched off."""
+        client, _ = scripted_client(answer)
+        assert client.stats().limit == 0
+        client.synthesize("hello")
+        assert client.stats().limit == 2
+        off, _ = scripted_client(answer, config=ClientConfig(adaptive=AdaptiveConfig(enabled=False)))
+        off.synthesize("hello")
+        assert off.stats().limit == 40
 
 
 class TestQueue:

@@ -11,36 +11,36 @@ import math
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cosyclient.baseline import Baseline
+from cosyclient.baseline import Baseline, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cosyclient.config import AdaptiveConfig
 
-_FALL, _RISE = 0.25, 0.01
-"""Weights of a window that was quicker, or slower, than expected."""
-_PATIENCE: Final = 5.0
-_TRIED, _GROWN = 0.8, 1.25
-_CLEARLY: Final = 1.5
-_ENOUGH: Final = 30
+_FALL, _RISE = 0.25, 0.05
+"""Weights of a window that was quicker, or slower, than the baseline said."""
 _LONE: Final = 0.25
 """Weight of an attempt that had the service to itself."""
+_SHARE: Final = 0.5
+"""Share of the change in latency that pure queueing would bring, at which our own attempts count as what waits."""
+_TRIED, _GROWN = 0.8, 1.25
+"""How far the limit must have moved for a comparison of two readings to tell anything."""
+_ENOUGH: Final = 30
+"""Attempts after which a comparison is concluded, clear or not."""
+_PATIENCE: Final = 5.0
+"""Seconds that a limit is held before a smaller one is tried; doubled each time that it had been worth holding."""
 _INSTANT: Final = 1e-6
-_OUTLIERS: Final = 0.1
-"""Share of a window's longest waits that count as the longest of the others."""
+"""Seconds that an attempt takes at least: a clock that stood still would make all others infinitely slow."""
 
 
 class Passage:
     """Note under what circumstances an attempt left; given back to the limit when it has ended."""
 
-    __slots__ = ("ahead", "filled", "seconds", "started", "window")
+    __slots__ = ("ahead", "seconds", "started", "window")
 
-    def __init__(self, seconds: float, started: float, ahead: int, filled: bool, window: int) -> None:
+    def __init__(self, seconds: float, started: float, ahead: int, window: int) -> None:
         self.seconds = seconds
         self.started = started
         self.ahead = ahead
-        self.filled = filled
         self.window = window
 
 
@@ -48,8 +48,10 @@ class AdaptiveLimit:
     """Move the limit between 1 and *most*; safe to share between threads, a pure function of what it is told when.
 
     A decision waits for a window of attempts that all left after the last one, so that each limit is judged by its
-    own latencies. A limit lowered for latency's sake is an experiment: where the latency does not follow, what waits
-    is not ours (a slower service, other clients, jitter), and counts as the service's own time from then on.
+    own latencies. What an attempt would take alone is never known for certain, so every larger move is a trial too. A
+    limit lowered for latency's sake that does not bring the latency down: what waits is not ours (a slower service,
+    other clients, jitter) and counts as the service's own time from then on. One raised that only brings it up: the
+    baseline was taken in a crowd. A limit that is merely held is tried smaller now and then.
     """
 
     def __init__(self, config: AdaptiveConfig, *, most: int) -> None:
@@ -61,13 +63,13 @@ class AdaptiveLimit:
         self._in_flight = 0
         self._baseline = Baseline()
         self._slow_start = True
-        # The window under way: its number, and what has ended of the attempts that left in it.
+        # The window under way: its number, whether the limit was reached, and what has ended of those that left in it.
         self._window = 0
         self._filled = False
         self._samples: list[tuple[float, float]] = []
         self._ahead = 0
         self._cut_at = -math.inf
-        # The experiment under way: the limit and the slowness it began with.
+        # What a smaller limit, and a larger one, are being compared with.
         self._tried: _Trial | None = None
         self._grown: _Trial | None = None
         self._confirmed_at = -math.inf
@@ -80,13 +82,14 @@ class AdaptiveLimit:
         return max(1, int(self._limit))
 
     def leave(self, seconds: float, now: float) -> Passage:
-        """Note that an attempt at *seconds* of audio leaves; exactly one of the three below ends it.
+        """Note that an attempt at *seconds* of audio leaves; exactly one of the four below ends it.
 
         They return the old and the new limit when it has moved by half or more since that was last told.
         """
         with self._lock:
             self._in_flight += 1
-            return Passage(seconds, now, self._in_flight, self._in_flight >= self.limit, self._window)
+            self._filled |= self._in_flight >= self.limit
+            return Passage(seconds, now, self._in_flight, self._window)
 
     def arrive(self, passage: Passage, now: float) -> tuple[int, int] | None:
         """Learn from an attempt that was answered in full."""
@@ -138,7 +141,6 @@ class AdaptiveLimit:
         return old, new
 
     def _arrived_locked(self, passage: Passage, now: float) -> None:
-        # A clock that stood still would make everything infinitely slow by comparison.
         seconds, taken = passage.seconds, max(now - passage.started, _INSTANT)
         if self._baseline.known and passage.ahead == 1:
             # A straggler counts, but not as what it is.
@@ -147,7 +149,6 @@ class AdaptiveLimit:
             return
         self._samples.append((seconds, taken))
         self._ahead += passage.ahead
-        self._filled |= passage.filled
         if len(self._samples) >= max(min(self._config.window, 2 * self._limit), self._limit / 2):
             self._decide_locked(now)
 
@@ -155,11 +156,10 @@ class AdaptiveLimit:
         baseline = self._baseline
         if not baseline.known:
             baseline.learn(self._samples)
-        kept = _without_stragglers(self._samples, baseline)
-        reading = _Reading(kept, baseline, self._ahead / len(self._samples))
+        reading = Reading(self._samples, baseline, self._ahead / len(self._samples))
         tried = self._tried
         if tried is not None and self._limit <= max(1.0, _TRIED * tried.limit):
-            self._conclude_locked(tried, reading, len(kept), now)
+            self._conclude_locked(tried, reading, now)
             return
         if self._slow_start:
             baseline.scale(min(1.0, reading.slowness + 2 * reading.error))
@@ -167,15 +167,15 @@ class AdaptiveLimit:
             baseline.scale(1 - _FALL * (1 - reading.slowness - 2 * reading.error))
         elif reading.waiting < self._low:
             baseline.scale(1 + _RISE * (reading.slowness - 1))
-        baseline.learn(kept)
+        baseline.learn(reading.samples)
         self._adjust_locked(reading, now)
 
-    def _conclude_locked(self, tried: _Trial, reading: _Reading, count: int, now: float) -> None:
+    def _conclude_locked(self, tried: _Trial, reading: Reading, now: float) -> None:
         """End the trial of a lower limit, unless noise hides the answer still: did the latency follow?"""
-        factor = 1 - 0.5 * (1 - self._limit / tried.limit)
+        factor = 1 - _SHARE * (1 - self._limit / tried.limit)
         clear = reading.differs_from(tried.reading, factor)
         idle = reading.waiting < self._low
-        if not (clear or idle or count >= _ENOUGH):
+        if not (clear or idle or len(reading.samples) >= _ENOUGH):
             return
         self._tried = None
         self._confirmed_at = now
@@ -198,7 +198,7 @@ class AdaptiveLimit:
             self._baseline.scale(reading.slowness)
             self._move_locked(tried.origin)
 
-    def _adjust_locked(self, reading: _Reading, now: float) -> None:
+    def _adjust_locked(self, reading: Reading, now: float) -> None:
         config, limit = self._config, self._limit
         # At first, in doubt, on; later the limit is left only for a better one.
         if (reading.surely_waiting if self._slow_start else reading.waiting) < self._low:
@@ -206,7 +206,7 @@ class AdaptiveLimit:
             self._confirmed_at = now
             grown = self._grown
             if grown is not None and limit >= _GROWN * grown.limit:
-                factor = 1 + 0.5 * (limit / grown.limit - 1)
+                factor = 1 + _SHARE * (limit / grown.limit - 1)
                 # Where answers are few, waiting for certainty would take minutes.
                 if reading.latency > config.batch_time or reading.differs_from(grown.reading, factor):
                     self._grown = None
@@ -232,7 +232,7 @@ class AdaptiveLimit:
             self._tried = None
             self._move_locked(limit)
 
-    def _return_locked(self, grown: _Trial, reading: _Reading) -> None:
+    def _return_locked(self, grown: _Trial, reading: Reading) -> None:
         """Go back to a limit above which there was only more waiting, which the baseline took for the service."""
         self._slow_start = False
         waiting = min(2 * self._low, 0.5 * self._limit)
@@ -256,61 +256,10 @@ class AdaptiveLimit:
         return f"<AdaptiveLimit {self._in_flight} of {self.limit} (1 to {self._most}), {self._baseline!r}>"
 
 
-class _Reading:
-    """Hold what a window says: how long attempts took, how far their mean may be off, and what follows from both."""
-
-    __slots__ = ("_ahead", "_baseline", "_error", "_seconds", "latency")
-
-    def __init__(self, samples: Sequence[tuple[float, float]], baseline: Baseline, ahead: float) -> None:
-        count = len(samples)
-        self._baseline = baseline
-        self._ahead = ahead
-        self._seconds = math.fsum(seconds for seconds, _ in samples) / count
-        self.latency = math.fsum(taken for _, taken in samples) / count
-        wait = self.latency - self.expected
-        squares = math.fsum((taken - baseline.expect(seconds) - wait) ** 2 for seconds, taken in samples)
-        self._error = math.sqrt(squares) / count
-
-    @property
-    def expected(self) -> float:
-        """Return how long such attempts take alone, as far as is known by now."""
-        return self._baseline.expect(self._seconds)
-
-    @property
-    def slowness(self) -> float:
-        """Return how many times as long as that they took."""
-        return self.latency / self.expected
-
-    @property
-    def error(self) -> float:
-        """Return the slowness's standard error."""
-        return self._error / self.expected
-
-    @property
-    def waiting(self) -> float:
-        """Return how many of the attempts in flight waited at the service."""
-        return self._ahead * (1 - 1 / max(1.0, self.slowness))
-
-    @property
-    def surely_waiting(self) -> float:
-        """Return how many waited at least."""
-        return self._ahead * (1 - 1 / max(1.0, self.slowness - self.error))
-
-    def differs_from(self, other: _Reading, factor: float) -> bool:
-        """Return whether this slowness is clearly above or below *factor* times the *other*."""
-        return abs(self.slowness - factor * other.slowness) > _CLEARLY * math.hypot(self.error, factor * other.error)
-
-
 class _Trial(NamedTuple):
-    """Hold a lower limit's trial: the limit to go back to, the one it is compared with, and what was read then."""
+    """Hold what a trial is compared with: the limit to go back to, the one of the *reading*, and why it was begun."""
 
     origin: float
     limit: float
-    reading: _Reading
+    reading: Reading
     recheck: bool
-
-
-def _without_stragglers(samples: Sequence[tuple[float, float]], baseline: Baseline) -> list[tuple[float, float]]:
-    """Return the samples but for the tenth that took longest for their size."""
-    ordered = sorted(samples, key=lambda sample: sample[1] - baseline.expect(sample[0]))
-    return ordered[: len(ordered) - max(1, int(len(ordered) * _OUTLIERS))] if len(ordered) > 3 else ordered

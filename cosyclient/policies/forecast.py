@@ -20,6 +20,7 @@ _SHORTEST: Final = 1.0
 _BARREN: Final = 2
 """Attempts in a row that came to nothing after which the service counts as stuck."""
 _SURELY: Final = 0.7
+"""Share of the work in flight that a text surely waits for, the rest may be done already."""
 _LEAST_MARGIN: Final = 0.25
 """Share of the forecast that a text must have left beyond it, however exact forecasts have been."""
 _PATIENCE: Final = 4.0
@@ -115,7 +116,7 @@ class Forecast:
                 # One taken back sooner tells of its caller only.
                 self._barren += 1
             # Those that were in flight at a collapse tell of the same one.
-            if self._barren < _BARREN or departure.started <= self._collapsed_at:
+            if self._barren < _BARREN or departure.started < self._collapsed_at:
                 return False
             self._collapsed_at = now
             self._most = min(self._most, departure.seconds) / 2

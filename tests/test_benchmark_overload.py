@@ -1,0 +1,130 @@
+"""The overload benchmark's arithmetic on made-up stories, its words, and that each client is driven as it says."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import machine, overload, overload_words
+from benchmarks.overload_clients import CLIENTS, MEAN_SECONDS, Load, Story, drive, words
+from cosyclient.emulator import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PLAN = overload.Plan(warm_up=10.0, seconds=20.0, phases=(4, 2), phase=30.0)
+
+
+def story(goodput: Callable[[int], float]) -> Story:
+    """Return a story of 70 s; *goodput* says how much of the capacity came back in each second."""
+    spoken = [(at + 0.5, 2.0, goodput(at) * PLAN.capacity) for at in range(70)]
+    return Story(spoken=spoken, errors=Counter(DeadlineExceeded=30), asked=100, limits=[(5.0, 2), (15.0, 4)])
+
+
+def rows() -> list[overload.Row]:
+    """Return a row per client and load."""
+    return [
+        overload.Row(
+            client=client,
+            load=load,
+            goodput=good,
+            lowest=good - 0.01,
+            highest=good + 0.01,
+            asked=100,
+            lost=0.5,
+            wasted=0.25,
+            requests=30,
+            latency=None if client == "report" else 4.0,
+            errors={},
+        )
+        for client, good in (("ours", 0.97), ("fixed", 0.6), ("report", 0.1))
+        for load in PLAN.loads
+    ]
+
+
+def changes(ours: Callable[[int], float]) -> list[overload.Change]:
+    """Return a way through the phases for each client."""
+    stories = {"ours": story(ours), "fixed": story(lambda at: 0.4), "report": Story()}
+    return [overload.story_of_changes(PLAN, client, each) for client, each in stories.items()]
+
+
+def test_texts_differ_and_last_what_they_say() -> None:
+    """Equal texts under way would travel once, which would flatter us."""
+    chance = random.Random(1)
+    made = [words(number, chance) for number in range(3000)]
+    assert len(set(made)) == len(made)
+    assert {len(each) for each in made} == set(range(20, 41))
+    assert sum(map(len, made)) / len(made) * 0.2 == pytest.approx(MEAN_SECONDS, rel=0.02)
+
+
+def test_goodput_counts_what_was_back_in_time_within_the_span() -> None:
+    """Warm-up and what came later do not count."""
+    told = Story(spoken=[(9.9, 1.0, 4.0), (10.0, 1.0, 4.0), (29.9, 1.0, 8.0), (30.0, 1.0, 4.0)])
+    assert overload.goodput(told, 10.0, 30.0) == 12.0 / 20.0
+
+
+def test_each_row_is_the_run_of_median_goodput() -> None:
+    """And the spread is that of all runs."""
+    few = [row for row in rows() if (row.client, row.load) == ("ours", 2.0)]
+    runs = [replace(few[0], goodput=good) for good in (0.9, 0.99, 0.95)]
+    (found,) = overload.medians(runs)
+    assert (found.lowest, found.goodput, found.highest) == (0.9, 0.95, 0.99)
+
+
+def test_another_capacity_is_followed_when_goodput_reaches_it_and_stays() -> None:
+    """Half the GPUs from 40 s on, used from 52 s on; a good moment before a fall is none."""
+    told = story(lambda at: 1.0 if at < 40 else 0.5 if at < 44 else 0.1 if at < 52 else 0.5)
+    change = overload.story_of_changes(PLAN, "ours", told)
+    assert change.followed == [12.0]
+    assert list(change.steady) == pytest.approx([1.0, 1.0])
+    assert list(change.goodput[:2]) == pytest.approx([1.0, 1.0])
+    assert change.limits == [(-5.0, 2), (5.0, 4)]
+    never = overload.story_of_changes(PLAN, "ours", story(lambda at: 1.0 if at < 40 else 0.3))
+    assert never.followed == [None]
+
+
+def test_the_tables_and_the_verdicts_name_what_is_missed() -> None:
+    """Plainly, and a quick run does not judge what it was too short for."""
+    found = [" ".join(line.split()) for line in overload_words.tabulate(rows()).splitlines()]
+    assert found[4] == "ours 2× 97.0 % 96.0 % to 98.0 % 4.00 s 100 50.0 % 30 25.0 % yes"
+    assert found[-1] == "report 5× 10.0 % 9.00 % to 11.0 % – 100 50.0 % 30 25.0 %"
+    good, bad = changes(lambda at: 1.0 if at < 40 else 0.5), changes(lambda at: 1.0 if at < 40 else 0.2)
+    table = [" ".join(line.split()) for line in overload_words.tabulate_changes(good, PLAN).splitlines()]
+    assert table[-3] == "ours 100.0 % at once 100.0 % 4 to 4"
+    assert table[-1] == "report 0 % not in 30 s 0 % –"
+    told = overload_words.conclusions(rows(), good, PLAN)
+    assert told.count(": met") == 3
+    assert "within 30 s: MISSED (not in 30 s)" in overload_words.conclusions(rows(), bad, PLAN)
+    quick = overload.Plan(phases=(4, 2), phase=10.0)
+    assert "not judged" in overload_words.conclusions(rows(), good, quick)
+    assert "medians of 3 runs" in overload_words.introduction(PLAN)
+
+
+def test_the_picture_shows_every_client(tmp_path: Path) -> None:
+    """By name and figure."""
+    path = tmp_path / "overload.svg"
+    overload_words.draw(path, rows(), changes(lambda at: 1.0 if at < 40 else 0.5), PLAN, machine.describe())
+    drawn = " ".join(ElementTree.parse(path).getroot().itertext())
+    for each in ("ours 97 %", "fixed 60 %", "report 10 %", "capacity", "5×"):
+        assert each in drawn
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_each_client_gets_its_texts_spoken_and_its_gpus_changed(client: str) -> None:
+    """Where nothing is short, nothing fails; the last call may still be under way as the load ends."""
+    with running(engine="tone", gpus=8, rtf=0.0001) as service:
+        load = Load(
+            client=client, url=service.url, audio="opus", rate=20.0, seconds=1.0, deadline=10.0, seed=1, gpus=[(0.2, 4)]
+        )
+        told = drive(load)
+        lost = told.asked - len(told.spoken)
+        assert told.asked > 5
+        assert 0 <= lost <= 3
+        assert service.counters().texts >= len(told.spoken)
+        assert (client == "report") == (not told.limits)
