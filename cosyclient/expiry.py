@@ -80,7 +80,7 @@ class Expiry(Generic[T]):
     @property
     def on_timer(self) -> bool:
         """Return whether the calling thread is the timer, as in a callback: all other deadlines wait for it."""
-        return self._thread is threading.current_thread()
+        return self._thread is not None and self._thread is threading.current_thread()
 
     def close(self) -> None:
         """Stop the thread, if there is one, and forget everybody."""
