@@ -41,8 +41,9 @@ class Expiry(Generic[T]):
         self._name = name
         self._clock = clock
         self._expire = expire
-        self._changed = threading.Condition()
-        # Guarded by _changed, like the three below.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        # Guarded by _lock, like the three below.
         self._buckets: dict[int, set[T]] = {}
         self._thread: threading.Thread | None = None
         self._next: int | None = None
@@ -51,7 +52,7 @@ class Expiry(Generic[T]):
     def watch(self, waiter: T) -> None:
         """Expire *waiter* when its deadline passes."""
         slot = self._slot(waiter)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             waiter.watched = True
@@ -70,7 +71,7 @@ class Expiry(Generic[T]):
         if not waiter.watched:
             return
         slot = self._slot(waiter)
-        with self._changed:
+        with self._lock:
             bucket = self._buckets.get(slot)
             if bucket is not None:
                 bucket.discard(waiter)
@@ -84,7 +85,7 @@ class Expiry(Generic[T]):
 
     def close(self) -> None:
         """Stop the thread, if there is one, and forget everybody."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._buckets.clear()
             thread, self._thread = self._thread, None
@@ -97,7 +98,7 @@ class Expiry(Generic[T]):
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 if self._closed:
                     return
                 self._next = min(self._buckets, default=None)
