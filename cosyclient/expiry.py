@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock, Deadline
 
-_GRAIN: Final = 0.02
+GRAIN: Final = 0.02
 """Seconds between two looks: futures expire at most this late, and one look serves all that fall into it."""
 _IDLE: Final = 30.0
 """Seconds the thread outlives the last watched future."""
@@ -33,11 +33,14 @@ T = TypeVar("T", bound=Timed)
 class Expiry(Generic[T]):
     """Call *expire* with everything watched whose deadline has passed, from one thread started when first needed.
 
-    They sit in buckets of `_GRAIN` seconds, so watching and forgetting cost a set operation, and a million
+    They sit in buckets of *grain* seconds, so watching and forgetting cost a set operation, and a million
     finished futures leave nothing behind.
     """
 
-    def __init__(self, clock: Clock, expire: Callable[[T], None], *, name: str = "cosyclient-expiry") -> None:
+    def __init__(
+        self, clock: Clock, expire: Callable[[T], None], *, name: str = "cosyclient-expiry", grain: float = GRAIN
+    ) -> None:
+        self._grain = grain
         self._name = name
         self._clock = clock
         self._expire = expire
@@ -94,7 +97,7 @@ class Expiry(Generic[T]):
             thread.join()
 
     def _slot(self, waiter: T) -> int:
-        return int(waiter.deadline.at / _GRAIN) + 1
+        return int(waiter.deadline.at / self._grain) + 1
 
     def _run(self) -> None:
         while True:
@@ -108,7 +111,7 @@ class Expiry(Generic[T]):
                         self._thread = None
                         return
                     continue
-                pause = self._next * _GRAIN - self._clock.now()
+                pause = self._next * self._grain - self._clock.now()
                 if pause > 0:
                     self._clock.wait(self._changed, pause)
                     continue
