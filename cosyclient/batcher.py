@@ -88,6 +88,7 @@ class Batcher:
 
     def alone(self, flight: Flight) -> Batch:
         """Return a batch of *flight* alone."""
+        flight.queued_at = self._clock.now()
         batch = Batch(flight.utterance.settings, self._limits)
         batch.add(flight)
         return batch
