@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -52,6 +53,25 @@ def sentence(machine: dict[str, Any]) -> str:
 def cores() -> int:
     """Return the cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def part_cores() -> tuple[set[int], set[int]]:
+    """Return the core for the client under test and those for the service: all for both where there is only one.
+
+    A process that holds one interpreter lock computes on one core at a time, and every change of core costs it what
+    its caches held: on two shared cores the same client needed 147 to 236 µs a text, on one of its own 126 to 156.
+    """
+    every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return (set(every), set(every)) if len(every) < 2 else ({every[-1]}, set(every[:-1]))
+
+
+def confine(pid: int, cores: set[int]) -> None:
+    """Let process *pid* (0 is this one) with all its threads run on *cores* only, where the system can do that."""
+    if not cores:
+        return
+    for thread in Path(f"/proc/{pid or 'self'}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def cpu_seconds(pid: int) -> float | None:

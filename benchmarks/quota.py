@@ -50,15 +50,15 @@ class Contest:
 
 
 CONTESTS: Final = (
-    Contest(name="threads", label="1,500 threads synthesize", peer="d", load="callers", callers=1500),
-    Contest(name="submit", label="one caller submits", peer="d", load="submit", callers=2560),
-    Contest(name="open", label="3,000 synthesize/s", peer="d", load="open", callers=1500, calls=3000.0),
+    Contest(name="threads", label="1,750 threads synthesize", peer="d", load="callers", callers=1750),
+    Contest(name="submit", label="one caller submits", peer="d", load="submit", callers=3840),
+    Contest(name="open", label="3,000 synthesize/s", peer="d", load="open", callers=900, calls=3000.0),
     Contest(
         name="strict60",
         label="submit, gateway at 60/s",
         peer="d",
         load="submit",
-        callers=2560,
+        callers=3840,
         rate=60.0,
         bucket=60,
         warm_up=10.0,
@@ -68,7 +68,7 @@ CONTESTS: Final = (
         label="the same, its bucket 6",
         peer="d",
         load="submit",
-        callers=2560,
+        callers=3840,
         rate=60.0,
         bucket=6,
         warm_up=10.0,
@@ -139,6 +139,7 @@ def measure(
 
     runs: dict[str, list[GatewayRun]] = {each.name: [] for each in contests}
     with running(engine="tone", rtt=ROUND_TRIP) as service:
+        machine.confine(service.pid, machine.part_cores()[1])
         for turn in range(1, options.repeat + 1):
             for each in contests:
                 done = measure_one(service, each, span, options.audio)
@@ -157,6 +158,7 @@ def measure_one(service: Emulator, contest: Contest, span: float, audio: str) ->
         upstream=service.url, rate=contest.rate, bucket=contest.bucket, connections=CONNECTIONS, threads=1
     )
     with gateway.gateway(plan) as front:
+        machine.confine(front.pid, machine.part_cores()[1])
         order = Order(
             peer=contest.peer,
             url=front.url,

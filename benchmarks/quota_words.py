@@ -39,6 +39,7 @@ def introduction(span: float, contests: Sequence[Contest], options: Options) -> 
         f"Each row: a fresh client process with default settings, {span:g} s after a warm-up of "
         f"{contests[0].warm_up:g} s (gateway at 60/s: {strict[0].warm_up:g} s, in which it is found out; "
         f"every client is told {TOLD:g}/s).\n"
+        "Where there are two cores or more, the client has one of them to itself, Envoy and the service the others.\n"
         f"{'One run' if options.repeat == 1 else f'Medians of {options.repeat} runs, turn about'}."
     )
 

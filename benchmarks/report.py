@@ -36,7 +36,7 @@ class Plan:
     connections: int = 50
     audio: str = "opus"
     texts: int = 64_000
-    callers: int = 1500
+    callers: int = 1750
     seconds: float = 20.0
     warm_up: float = 6.0
     peers: Sequence[str] = tuple(PEERS)
@@ -73,6 +73,7 @@ def measure(plan: Plan, repeat: int, tell: Callable[[str], object]) -> list[Row]
     with running(
         engine="tone", rtt=plan.rtt, rate=plan.rate, burst=plan.burst, connections=plan.connections
     ) as service:
+        machine.confine(service.pid, machine.part_cores()[1])
         for turn in range(1, repeat + 1):
             for name in plan.peers:
                 done = measure_one(service, plan, name)
@@ -134,6 +135,7 @@ def introduction(plan: Plan, repeat: int) -> str:
         f"Jobs (b, c): one list of {plan.texts:,} texts, after one uncounted batch and a pause that refills the "
         f"bucket.\nCallers (a, d): {plan.callers:,} threads, one text after the other, for {plan.seconds:g} s "
         f"after {plan.warm_up:g} s of uncounted warm-up.\n"
+        "Where there are two cores or more, every client has one of them to itself and the service the rest.\n"
         f"Each run in a fresh process; {'one run' if repeat == 1 else f'medians of {repeat} runs, turn about'}."
     )
 

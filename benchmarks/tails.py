@@ -125,7 +125,7 @@ def _straggle(arm: Arm, plan: Plan, seed: int) -> dict[str, Any]:
         **figures,
         "requests": counters.requests,
         "extra_requests": stats.hedge_requests / (counters.requests - stats.hedge_requests),
-        "extra_texts": counters.texts / figures["all"] - 1.0,
+        "extra_texts": stats.hedged / figures["all"],
     }
 
 

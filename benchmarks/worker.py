@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks import machine
 from benchmarks.drives import Order, drive
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def run(order: Order, mark: Callable[[], object]) -> dict[str, Any]:
 
 def main() -> None:
     """Read the order, drive the peer, write the figures."""
+
+    machine.confine(0, machine.part_cores()[0])
 
     def mark() -> None:
         print(_MARK, end="", flush=True)

@@ -41,6 +41,7 @@ class Flight:
         "bulk",
         "calls",
         "hedged",
+        "key",
         "landed",
         "lane",
         "queued",
@@ -54,6 +55,7 @@ class Flight:
 
     def __init__(self, utterance: Utterance, weight: int, *, bulk: bool = False) -> None:
         self.utterance = utterance
+        self.key = utterance.key
         self.weight = weight
         self.bulk = bulk
         self.lane: Lane = BULK if bulk else INTERACTIVE

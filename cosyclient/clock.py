@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -43,12 +42,14 @@ class SystemClock:
         return condition.wait(max(0.0, seconds))
 
 
-@dataclass(frozen=True, slots=True)
 class Deadline:
-    """Mark the instant a call is worthless; it rides along through every wait."""
+    """Mark the instant a call is worthless; it rides along through every wait and never changes."""
 
-    at: float
-    clock: Clock
+    __slots__ = ("at", "clock")
+
+    def __init__(self, at: float, clock: Clock) -> None:
+        self.at = at
+        self.clock = clock
 
     @classmethod
     def after(cls, clock: Clock, seconds: float) -> Deadline:

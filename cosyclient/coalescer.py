@@ -30,7 +30,7 @@ class Coalescer:
         self._single_flight = single_flight
         self._lock = threading.Lock()
         # All guarded by _lock, with every flight's waiters, until and landed.
-        self._by_utterance: dict[Utterance, Flight] = {}
+        self._by_key: dict[tuple[str, str], Flight] = {}
         self._aloft: set[Flight] = set()
         # Counted here because the lock is held anyway: one lock less for every text.
         self.boarded = 0
@@ -43,10 +43,10 @@ class Coalescer:
     def follow(self, utterance: Utterance, waiter: Waiter) -> Flight | None:
         """Let *waiter* share a flight of *utterance* if there is one, and return that."""
         # Looked up without the lock first: a miss is the rule, and `lead` looks again.
-        if not self._single_flight or utterance not in self._by_utterance:
+        if not self._single_flight or (key := utterance.key) not in self._by_key:
             return None
         with self._lock:
-            flight = self._by_utterance.get(utterance)
+            flight = self._by_key.get(key)
             if flight is not None:
                 self._board_locked(flight, waiter)
             return flight
@@ -55,7 +55,7 @@ class Coalescer:
         """Start *flight* for *waiter* and return it, or the equal one that has started meanwhile and was joined."""
         with self._lock:
             if self._single_flight:
-                existing = self._by_utterance.setdefault(flight.utterance, flight)
+                existing = self._by_key.setdefault(flight.key, flight)
                 if existing is not flight:
                     self._board_locked(existing, waiter)
                     return existing
@@ -131,8 +131,8 @@ class Coalescer:
     def _land_locked(self, flight: Flight) -> None:
         flight.landed = True
         self._aloft.discard(flight)
-        if self._by_utterance.get(flight.utterance) is flight:
-            del self._by_utterance[flight.utterance]
+        if self._by_key.get(flight.key) is flight:
+            del self._by_key[flight.key]
 
     def __repr__(self) -> str:
         return f"<Coalescer {len(self._aloft)} aloft>"

@@ -63,9 +63,9 @@ class Dispatcher:
 
         Two hand-overs between threads would cost a lone text more than all else. What a first attempt leaves over is
         a worker's: it may have to wait longer than this caller, who is back at *latest*. Only an interrupt is raised;
-        *flight* may still be up then, with nobody to carry it.
+        *flight* may still be up then, with nobody to carry it. Not for a worker: it may not block.
         """
-        if self.on_worker or not self._batcher.embark():
+        if not self._batcher.embark():
             return False
         rest = grant = None
         # What a worker may not do, callbacks on this thread may not do either, as long as it holds a permit.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock, Deadline
 
-_GRAIN: Final = 0.02
+GRAIN: Final = 0.02
 """Seconds between two looks: futures expire at most this late, and one look serves all that fall into it."""
 _IDLE: Final = 30.0
 """Seconds the thread outlives the last watched future."""
@@ -33,16 +33,20 @@ T = TypeVar("T", bound=Timed)
 class Expiry(Generic[T]):
     """Call *expire* with everything watched whose deadline has passed, from one thread started when first needed.
 
-    They sit in buckets of `_GRAIN` seconds, so watching and forgetting cost a set operation, and a million
+    They sit in buckets of *grain* seconds, so watching and forgetting cost a set operation, and a million
     finished futures leave nothing behind.
     """
 
-    def __init__(self, clock: Clock, expire: Callable[[T], None], *, name: str = "cosyclient-expiry") -> None:
+    def __init__(
+        self, clock: Clock, expire: Callable[[T], None], *, name: str = "cosyclient-expiry", grain: float = GRAIN
+    ) -> None:
+        self._grain = grain
         self._name = name
         self._clock = clock
         self._expire = expire
-        self._changed = threading.Condition()
-        # Guarded by _changed, like the three below.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        # Guarded by _lock, like the three below.
         self._buckets: dict[int, set[T]] = {}
         self._thread: threading.Thread | None = None
         self._next: int | None = None
@@ -51,7 +55,7 @@ class Expiry(Generic[T]):
     def watch(self, waiter: T) -> None:
         """Expire *waiter* when its deadline passes."""
         slot = self._slot(waiter)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             waiter.watched = True
@@ -70,7 +74,7 @@ class Expiry(Generic[T]):
         if not waiter.watched:
             return
         slot = self._slot(waiter)
-        with self._changed:
+        with self._lock:
             bucket = self._buckets.get(slot)
             if bucket is not None:
                 bucket.discard(waiter)
@@ -80,11 +84,11 @@ class Expiry(Generic[T]):
     @property
     def on_timer(self) -> bool:
         """Return whether the calling thread is the timer, as in a callback: all other deadlines wait for it."""
-        return self._thread is threading.current_thread()
+        return self._thread is not None and self._thread is threading.current_thread()
 
     def close(self) -> None:
         """Stop the thread, if there is one, and forget everybody."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._buckets.clear()
             thread, self._thread = self._thread, None
@@ -93,11 +97,11 @@ class Expiry(Generic[T]):
             thread.join()
 
     def _slot(self, waiter: T) -> int:
-        return int(waiter.deadline.at / _GRAIN) + 1
+        return int(waiter.deadline.at / self._grain) + 1
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 if self._closed:
                     return
                 self._next = min(self._buckets, default=None)
@@ -107,7 +111,7 @@ class Expiry(Generic[T]):
                         self._thread = None
                         return
                     continue
-                pause = self._next * _GRAIN - self._clock.now()
+                pause = self._next * self._grain - self._clock.now()
                 if pause > 0:
                     self._clock.wait(self._changed, pause)
                     continue

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cosyclient.clock import Clock
     from cosyclient.policies.hedge import HedgePolicy
 
+_GRAIN: Final = 0.004
+"""Seconds by which an attempt may be noticed too late: they are seconds of somebody's wait."""
 _COMPANY: Final = 0.25
 """Share of the delay for which late texts wait for somebody to leave with, before they cost a request."""
 
@@ -58,7 +60,7 @@ class Hedger:
         self._allowed = allowed
         self._board = board
         self._leave = leave
-        self._timer: Expiry[Watch] = Expiry(clock, self._fire, name="cosyclient-hedge")
+        self._timer: Expiry[Watch] = Expiry(clock, self._fire, name="cosyclient-hedge", grain=_GRAIN)
 
     def watch(self, attempt: Late, texts: int) -> Watch | None:
         """Note that *attempt* leaves now with *texts* new texts; return what `unwatch` wants back."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from cosyclient.arrivals import Arrivals
 from cosyclient.batch import BULK, BatchLimits, Flight
 from cosyclient.batcher import Batcher
 from cosyclient.call import Caller
@@ -21,9 +21,8 @@ from cosyclient.errors import (
     CosyError,
     DeadlineExceeded,
     QueueFull,
-    Rejected,
 )
-from cosyclient.events import BreakerChanged, Events, UtteranceFinished
+from cosyclient.events import BreakerChanged, Events
 from cosyclient.expiry import Expiry
 from cosyclient.hedger import Hedger
 from cosyclient.models import Speech, Utterance
@@ -35,15 +34,12 @@ from cosyclient.policies.ratelimit import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.sizing import littles_law
 from cosyclient.stats import ClientStats
-from cosyclient.waiters import Relay, Waiter
+from cosyclient.waiters import Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from concurrent.futures import Executor
 
-    from cosyclient.batch import Carrier
-    from cosyclient.coalescer import Landing
-    from cosyclient.errors import Attempt
     from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import WireProtocol
     from cosyclient.settings import ResolvedConfig
@@ -80,9 +76,6 @@ class House:
         self._events = events
         self.refusing = False
         self._closing = threading.Event()
-        self._counting = threading.Lock()
-        # Guarded by _counting; the coalescer counts what it takes aboard.
-        self._refused = self._rejected = 0
 
         self._protocol = protocol
         self._budget = RetryBudget(rest.retry)
@@ -104,8 +97,15 @@ class House:
             max_hold=rest.retry.max_retry_after,
         )
         self._coalescer = Coalescer(single_flight=rest.queue.single_flight)
-        self._relay = Relay(clock)
         self._expiry: Expiry[Waiter] = Expiry(clock, self._expire)
+        self._arrivals = Arrivals(
+            self._coalescer,
+            self._expiry,
+            endpoint=settings.base_url,
+            events=events,
+            clock=clock,
+            ended=self._give_places_back,
+        )
         self._batcher = Batcher(
             BatchLimits(
                 texts=settings.max_batch, body_bytes=rest.wire.max_request_bytes, seconds=rest.wire.max_batch_seconds
@@ -137,12 +137,12 @@ class House:
                 events=events,
                 coalescer=self._coalescer,
                 hedger=self._hedger,
-                land=self._land,
+                land=self._arrivals.land,
             ),
             executor=executor or ThreadPoolExecutor(sizing.threads, thread_name_prefix="cosyclient"),
             clock=clock,
             closing=self._closing,
-            land=self._land,
+            land=self._arrivals.land,
         )
 
     # Accepting
@@ -191,7 +191,7 @@ class House:
             try:
                 waiter, flight = self._accept(text, terms, flights, notify=notify)
             except CosyError as error:
-                self._count_refusal(error, accepted=False)
+                self._arrivals.count(error, accepted=False)
                 waiter, flight = Waiter(Deadline(0.0, self._clock), notify=notify), None
                 waiter.resolve(error)
             waiters.append(waiter)
@@ -230,7 +230,7 @@ class House:
         try:
             return self._accept(text, terms, [], future=future)
         except CosyError as error:
-            self._count_refusal(error, accepted=False)
+            self._arrivals.count(error, accepted=False)
             raise
 
     def _accept(
@@ -295,49 +295,6 @@ class House:
 
     # Resolving
 
-    def _land(
-        self,
-        results: Iterable[Landing],
-        attempts: Sequence[Attempt] = (),
-        call: Carrier | None = None,
-        *,
-        final: bool = False,
-    ) -> None:
-        ended = self._coalescer.land(results, call, final=final)
-        if not ended:
-            return
-        self._give_places_back([flight for flight, _ in ended])
-        wanted = self._events.wanted
-        blocked: list[Waiter] = []
-        interrupt: BaseException | None = None
-        for flight, result in ended:
-            # An error lists the attempt that brought it, a speech those before.
-            spoken = isinstance(result, Speech)
-            tries = len(attempts) + spoken
-            if isinstance(result, Speech):
-                if attempts:
-                    result = replace(result, attempts=tries)
-            else:
-                self._count_refusal(result, accepted=True)
-            if wanted:
-                self._announce(flight, result, tries)
-            if flight.hedged:
-                for other in flight.calls:
-                    if other is not call:
-                        other.reconsider()
-            for waiter in flight.waiters:
-                try:
-                    self._expiry.forget(waiter)
-                    if waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts)):
-                        blocked.append(waiter)
-                except BaseException as error:  # noqa: BLE001 - raised below
-                    # Ctrl-C in a callback, on the thread of a caller who carries: the others still get theirs.
-                    interrupt = error
-        if blocked:
-            self._relay.start(blocked)
-        if interrupt is not None:
-            raise interrupt
-
     def _call_workers(self) -> None:
         # The hedger is made before the dispatcher, whose calls it watches.
         self._dispatcher.call_workers()
@@ -362,26 +319,6 @@ class House:
         error.__cause__ = attempts[-1].error if attempts else None
         return error.for_caller(attempts)
 
-    def _announce(self, flight: Flight, result: Speech | CosyError, tries: int) -> None:
-        speech = result if isinstance(result, Speech) else None
-        self._events.emit(
-            UtteranceFinished(
-                endpoint=self._endpoint.name,
-                fingerprint=flight.utterance.fingerprint,
-                characters=len(flight.utterance.text),
-                audio_bytes=len(speech.audio) if speech else 0,
-                seconds=speech.duration if speech else 0.0,
-                latency=self._clock.now() - flight.queued_at,
-                attempts=tries,
-                error=result if isinstance(result, CosyError) else None,
-            )
-        )
-
-    def _count_refusal(self, error: CosyError, *, accepted: bool) -> None:
-        with self._counting:
-            self._refused += not accepted
-            self._rejected += isinstance(error, Rejected)
-
     # Looking and closing
 
     def stats(self) -> ClientStats:
@@ -398,10 +335,10 @@ class House:
                 max_batch=settings.max_batch,
             )
         return ClientStats(
-            calls=self._coalescer.boarded + self._refused,
+            calls=self._coalescer.boarded + self._arrivals.refused,
             utterances=self._coalescer.spoken,
-            failed=self._coalescer.failed + self._refused,
-            rejected=self._rejected,
+            failed=self._coalescer.failed + self._arrivals.refused,
+            rejected=self._arrivals.rejected,
             executions=ledger.executions,
             retries=ledger.retries,
             throttled=ledger.throttled,
@@ -436,7 +373,7 @@ class House:
             self._closing.set()
             closed = ClientClosed("the client was closed")
             self._batcher.take_due(float("inf"))
-            self._land([(flight, closed) for flight in self._coalescer.aloft()], final=True)
+            self._arrivals.land([(flight, closed) for flight in self._coalescer.aloft()], final=True)
             if self._hedger is not None:
                 self._hedger.close()
             self._endpoint.bulkhead.close()

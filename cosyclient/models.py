@@ -122,6 +122,11 @@ class VoiceSettings:
     def __hash__(self) -> int:
         return self._hash
 
+    @cached_property
+    def key(self) -> str:
+        """Return what stands for these settings where many texts are looked up: a str remembers its hash."""
+        return repr(sorted(self._values.items()))
+
 
 _OPTION_NAMES: Final = frozenset(field.name for field in fields(VoiceSettings))
 
@@ -135,6 +140,11 @@ class Utterance:
 
     def __post_init__(self) -> None:
         check_text(self.text)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return what is equal exactly for equal utterances."""
+        return self.settings.key, self.text
 
     @property
     def fingerprint(self) -> str:

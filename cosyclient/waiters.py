@@ -45,8 +45,8 @@ class Relay:
 
     def start(self, waiters: Sequence[Waiter]) -> None:
         """Let *waiters*, whose results are there, be woken in their turn."""
-        for waiter in waiters:
-            waiter.relay = self
+        for each in waiters:
+            each.relay = self
         now = self._clock.now()
         with self._lock:
             self._line.extend(waiters)
@@ -54,31 +54,34 @@ class Relay:
                 return
             self._running = True
             self._passed = now
-        self._wake_next()
+            waiter = self._next_locked()
+        self._wake(waiter)
 
     def pass_on(self) -> None:
         """Wake the next waiter; called by one that has just been woken."""
         now = self._clock.now()
-        beside = []
+        beside: list[Waiter] = []
         with self._lock:
             if now - self._passed > _SLOW:
                 beside = [self._line.popleft() for _ in range(min(_BESIDE, len(self._line)))]
             self._passed = now
-        for waiter in beside:
-            waiter.relay = None
-            waiter.wake()
-        self._wake_next()
+            waiter = self._next_locked()
+        for other in beside:
+            other.relay = None
+            other.wake()
+        self._wake(waiter)
 
-    def _wake_next(self) -> None:
-        while True:
+    def _next_locked(self) -> Waiter | None:
+        if self._line:
+            return self._line.popleft()
+        self._running = False
+        return None
+
+    def _wake(self, waiter: Waiter | None) -> None:
+        # Who left earlier will not pass on, so somebody else has to; see `Waiter.wait`.
+        while waiter is not None and not waiter.wake():
             with self._lock:
-                if not self._line:
-                    self._running = False
-                    return
-                waiter = self._line.popleft()
-            # Who left earlier will not pass on, so somebody else has to; see `Waiter.wait`.
-            if waiter.wake():
-                return
+                waiter = self._next_locked()
 
     def __repr__(self) -> str:
         return f"<Relay {len(self._line)} to wake, {'running' if self._running else 'at rest'}>"

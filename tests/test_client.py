@@ -89,6 +89,20 @@ class TestOneText:
             assert threads == [threading.current_thread()]
             assert (client.stats().workers, client.stats().in_flight, client.stats().pending) == (0, 0, 0)
 
+    def test_a_carried_text_is_told_of_like_any_other(self) -> None:
+        """Its latency counts from when it was asked for, and it did not wait."""
+        clock, listener = FakeClock(), RecordingListener()
+
+        def slow(request: WireRequest) -> WireReply:
+            clock.advance(0.25)
+            return answer(request)
+
+        client, _ = scripted_client(slow, clock=clock, listeners=[listener])
+        client.synthesize("hello")
+        (sealed,), (finished,) = listener.of(BatchSealed), listener.of(UtteranceFinished)
+        assert (sealed.waited, sealed.texts) == (0.0, 1)
+        assert finished.latency == pytest.approx(0.25)
+
     def test_what_a_carried_text_leaves_over_is_a_workers(self) -> None:
         """The second try waits, and may wait longer than this caller: it is made elsewhere."""
         threads = []

@@ -16,7 +16,18 @@ LEVELS = {
     0: {"errors", "clock", "models", "audio", "files"},
     1: {"baseline", "config", "settings", "sizing", "events", "batch", "waiters", "window", "cubic"},
     2: {"policies", "protocols", "transports"},
-    3: {"dispatcher", "call", "batcher", "coalescer", "expiry", "hedger", "endpoints", "adaptation", "stats"},
+    3: {
+        "adaptation",
+        "arrivals",
+        "dispatcher",
+        "call",
+        "batcher",
+        "coalescer",
+        "expiry",
+        "hedger",
+        "endpoints",
+        "stats",
+    },  # fmt: skip
     4: {"__init__", "client", "core", "house"},
     5: {"cli", "emulator", "testing", "__main__"},
 }

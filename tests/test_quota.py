@@ -114,8 +114,8 @@ def test_words_and_picture_name_every_row_and_every_miss(tmp_path: Path) -> None
     assert len(lines) == 3 + len(CONTESTS)
     assert "10.0 %" in lines[3]
     told = conclusions(CONTESTS, found)
-    assert "1,500 threads synthesize: at least 99.0 % of 6,400 texts/s: MISSED; no 429, no error: MISSED." in told
-    assert "Envoy or the service used 90% of a core: they may be what was slow in 1,500 threads" in told
+    assert "1,750 threads synthesize: at least 99.0 % of 6,400 texts/s: MISSED; no 429, no error: MISSED." in told
+    assert "Envoy or the service used 90% of a core: they may be what was slow in 1,750 threads" in told
     assert "64 TriesUsedUp" in told
     draw(tmp_path / "quota.svg", CONTESTS, found, machine.describe())
     drawn = " ".join(ElementTree.parse(tmp_path / "quota.svg").getroot().itertext())

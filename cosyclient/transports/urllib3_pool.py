@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _AGE_SPREAD: Final = 0.2
 # A read takes what is there, up to this. Each one gives up the interpreter and has to win it back from every other
 # thread, so a busy client wants few: 64 KiB cost 1,500 calling threads a fifth of their speed.
-_PIECE_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 256 << 10
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 Origin: TypeAlias = "tuple[str, bytes, int | None]"

@@ -15,7 +15,7 @@ from tests.integration.apps.warming import warmed
 
 settings.configure(ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF=__name__, SECRET_KEY="not a secret", USE_TZ=True)
 
-client = CosyClient(requests_per_second=1000)
+client = CosyClient(requests_per_second=50)
 warmed_in = warmed(client)
 
 

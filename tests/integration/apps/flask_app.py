@@ -10,7 +10,7 @@ from cosyclient import BadUtterance, CosyClient
 from tests.integration.apps.warming import warmed
 
 app = Flask(__name__)
-client = CosyClient(requests_per_second=1000)
+client = CosyClient(requests_per_second=50)
 warmed_in = warmed(client)
 
 
