@@ -27,7 +27,7 @@ LEVELS = {
         "hedger",
         "endpoints",
         "stats",
-    },  # fmt: skip
+    },
     4: {"__init__", "client", "core", "house"},
     5: {"cli", "emulator", "testing", "__main__"},
 }
