@@ -116,15 +116,25 @@ def test_the_picture_shows_every_client(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_each_client_gets_its_texts_spoken_and_its_gpus_changed(client: str) -> None:
-    """Where nothing is short, nothing fails; the last call may still be under way as the load ends."""
-    with running(engine="tone", gpus=8, rtf=0.0001) as service:
-        load = Load(
-            client=client, url=service.url, audio="opus", rate=20.0, seconds=1.0, deadline=10.0, seed=1, gpus=[(0.2, 4)]
-        )
-        told = drive(load)
-        lost = told.asked - len(told.spoken)
-        assert told.asked > 5
-        assert 0 <= lost <= 3
-        assert service.counters().texts >= len(told.spoken)
-        assert (client == "report") == (not told.limits)
+def test_each_client_gets_its_texts_spoken(client: str) -> None:
+    """Where nothing is short, nothing fails."""
+    with running(engine="tone") as service:
+        told = drive(Load(client=client, url=service.url, audio="opus", rate=20.0, seconds=1.0, deadline=60.0, seed=1))
+        assert told.asked == len(told.spoken) > 5
+        assert not told.errors
+        assert service.counters().texts == told.asked
+        assert all(waited > 0 and 4.0 <= audio <= 8.0 for _, waited, audio in told.spoken)
+
+
+def test_the_gpus_change_under_the_load() -> None:
+    """Ordered over the service's own door, by the process that makes the load."""
+    with running(engine="tone", gpus=4, rtf=0.001) as service:
+        drive(
+            Load(
+                client="ours", url=service.url, audio="opus", rate=20.0, seconds=0.5, deadline=60.0, seed=1,
+                gpus=[(0.0, 0)],
+            )
+        )  # fmt: skip
+        worked = service.counters().gpu_seconds
+        drive(Load(client="ours", url=service.url, audio="opus", rate=20.0, seconds=0.5, deadline=60.0, seed=2))
+        assert service.counters().gpu_seconds == worked
