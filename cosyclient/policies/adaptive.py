@@ -182,7 +182,7 @@ class AdaptiveLimit:
         self._baseline.learn(reading.samples)
         origin = self._limit if self._tried is None else self._tried.origin
         self._tried = self._grown = None
-        self._move_locked(2 * origin if self._filled else origin)
+        self._move_locked(origin + self._step(origin) if self._filled else origin)
 
     def _conclude_locked(self, tried: _Trial, reading: Reading, now: float) -> None:
         """End the trial of a lower limit, unless noise hides the answer still: did the latency follow?"""
@@ -231,7 +231,7 @@ class AdaptiveLimit:
                 self._move_locked(limit)
                 return
             self._grown = self._grown or _Trial(limit, limit, reading, False)
-            self._move_locked(limit + (limit if self._slow_start else max(1.0, limit * config.step)))
+            self._move_locked(limit + self._step(limit))
             return
         self._slow_start = False
         if reading.surely_waiting > 2 * self._low:
@@ -257,6 +257,9 @@ class AdaptiveLimit:
     @property
     def _low(self) -> float:
         return self._config.queue + self._config.queue_share * self._limit
+
+    def _step(self, limit: float) -> float:
+        return limit if self._slow_start else max(1.0, limit * self._config.step)
 
     def _move_locked(self, limit: float) -> None:
         """Set the limit and begin the next window."""
