@@ -255,7 +255,7 @@ def story_of_changes(plan: Plan, client: str, story: Story) -> Change:
 
 
 def followed(story: Story, since: float, until: float, bound: float) -> float | None:
-    """Return the seconds after *since* from which on *bound* is used to the phase's end, and no five seconds fall far."""
+    """Return the seconds after *since* from which on *bound* is used to the phase's end, with no dip."""
     found = None
     for step in range(int((until - since - _STEADY) * 2), -1, -1):
         at = since + step / 2
