@@ -28,12 +28,14 @@ class Ticket(NamedTuple):
 class Adaptation:
     """Tell limit and forecast of every attempt, and resize the bulkhead; does nothing when it is off."""
 
-    def __init__(self, config: AdaptiveConfig, bulkhead: Bulkhead, *, endpoint: str, events: Events) -> None:
+    def __init__(
+        self, config: AdaptiveConfig, bulkhead: Bulkhead, *, calm: float, endpoint: str, events: Events
+    ) -> None:
         self._bulkhead = bulkhead
         self._endpoint = endpoint
         self._events = events
         self._forecast = Forecast(config)
-        self._limit = AdaptiveLimit(config, most=bulkhead.limit) if config.enabled else None
+        self._limit = AdaptiveLimit(config, most=bulkhead.limit, calm=calm) if config.enabled else None
         if self._limit is not None:
             bulkhead.resize(self._limit.limit)
 

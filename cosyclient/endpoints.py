@@ -150,6 +150,7 @@ class Endpoint:
         bulkhead: Bulkhead,
         breaker: Breaker,
         adaptive: AdaptiveConfig,
+        calm: float,
         clock: Clock,
         events: Events,
         max_hold: float,
@@ -159,7 +160,7 @@ class Endpoint:
         self.limiter = limiter
         self.bulkhead = bulkhead
         self.breaker = breaker
-        self.adaptation = Adaptation(adaptive, bulkhead, endpoint=name, events=events)
+        self.adaptation = Adaptation(adaptive, bulkhead, calm=calm, endpoint=name, events=events)
         self.ledger = Ledger()
         self._clock = clock
         self._events = events

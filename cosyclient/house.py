@@ -87,6 +87,8 @@ class House:
             limiter=RateLimiter(rate=settings.requests_per_second, burst=rest.pacing.burst),
             bulkhead=Bulkhead(sizing.permits, clock, name="in flight", full=BulkheadFull),
             adaptive=rest.adaptive,
+            # What the pool was sized for is no sign of congestion.
+            calm=rest.pool.expected_latency * rest.pool.headroom,
             breaker=Breaker(
                 rest.breaker,
                 name=settings.base_url,

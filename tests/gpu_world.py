@@ -52,7 +52,9 @@ class GpuWorld:
         self._capacity = gpus / _RTF
         self._gap = 4.0 / (load * self._capacity)
         self._bulkhead = Bulkhead(40, self._clock, name="in flight", full=BulkheadFull)
-        self.adaptation = Adaptation(config or AdaptiveConfig(), self._bulkhead, endpoint="gpu", events=Events())
+        self.adaptation = Adaptation(
+            config or AdaptiveConfig(), self._bulkhead, calm=0.0, endpoint="gpu", events=Events()
+        )
         limits = BatchLimits(texts=64, body_bytes=1 << 20, seconds=float("inf"))
         self._batcher = Batcher(limits, workers=40, clock=self._clock)
         self._coming: list[tuple[float, int, str, Any]] = []

@@ -33,7 +33,7 @@ class World:
         self.listener = RecordingListener()
         self.bulkhead = Bulkhead(40, FakeClock(), name="in flight", full=BulkheadFull)
         self.adaptation = Adaptation(
-            config or AdaptiveConfig(), self.bulkhead, endpoint="tts-1", events=Events([self.listener])
+            config or AdaptiveConfig(), self.bulkhead, calm=0.0, endpoint="tts-1", events=Events([self.listener])
         )
         self.now = 100.0
 

@@ -35,6 +35,7 @@ class World:
             bulkhead=Bulkhead(40, self.clock, name="in flight", full=BulkheadFull),
             breaker=Breaker(BreakerConfig(), name="tts-1"),
             adaptive=AdaptiveConfig(enabled=False),
+            calm=0.4,
             clock=self.clock,
             events=Events([self.listener]),
             max_hold=60.0,

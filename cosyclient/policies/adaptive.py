@@ -52,11 +52,15 @@ class AdaptiveLimit:
     limit lowered for latency's sake that does not bring the latency down: what waits is not ours (a slower service,
     other clients, jitter) and counts as the service's own time from then on. One raised that only brings it up: the
     baseline was taken in a crowd. A limit that is merely held is tried smaller now and then.
+
+    Below *calm* seconds latency is no matter: the pool was sized for it, and a client short of processor time, whose
+    own threads wait for each other, would take itself for a slow service.
     """
 
-    def __init__(self, config: AdaptiveConfig, *, most: int) -> None:
+    def __init__(self, config: AdaptiveConfig, *, most: int, calm: float = 0.0) -> None:
         self._config = config
         self._most = most
+        self._calm = calm
         self._lock = threading.Lock()
         # Guarded by _lock, like all below.
         self._limit = float(min(config.initial, most))
@@ -157,6 +161,9 @@ class AdaptiveLimit:
         if not baseline.known:
             baseline.learn(self._samples)
         reading = Reading(self._samples, baseline, self._ahead / len(self._samples))
+        if reading.latency <= self._calm:
+            self._rest_locked(reading)
+            return
         tried = self._tried
         if tried is not None and self._limit <= max(1.0, _TRIED * tried.limit):
             self._conclude_locked(tried, reading, now)
@@ -169,6 +176,13 @@ class AdaptiveLimit:
             baseline.scale(1 + _RISE * (reading.slowness - 1))
         baseline.learn(reading.samples)
         self._adjust_locked(reading, now)
+
+    def _rest_locked(self, reading: Reading) -> None:
+        """Let the limit grow, if it holds us back, and end all trials: nothing is slow enough to matter."""
+        self._baseline.learn(reading.samples)
+        origin = self._limit if self._tried is None else self._tried.origin
+        self._tried = self._grown = None
+        self._move_locked(origin + self._step(origin) if self._filled else origin)
 
     def _conclude_locked(self, tried: _Trial, reading: Reading, now: float) -> None:
         """End the trial of a lower limit, unless noise hides the answer still: did the latency follow?"""
@@ -217,7 +231,7 @@ class AdaptiveLimit:
                 self._move_locked(limit)
                 return
             self._grown = self._grown or _Trial(limit, limit, reading, False)
-            self._move_locked(limit + (limit if self._slow_start else max(1.0, limit * config.step)))
+            self._move_locked(limit + self._step(limit))
             return
         self._slow_start = False
         if reading.surely_waiting > 2 * self._low:
@@ -243,6 +257,9 @@ class AdaptiveLimit:
     @property
     def _low(self) -> float:
         return self._config.queue + self._config.queue_share * self._limit
+
+    def _step(self, limit: float) -> float:
+        return limit if self._slow_start else max(1.0, limit * self._config.step)
 
     def _move_locked(self, limit: float) -> None:
         """Set the limit and begin the next window."""

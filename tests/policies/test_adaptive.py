@@ -134,6 +134,31 @@ def test_congestion_ends_the_doubling() -> None:
     assert limit.limit == 8
 
 
+def test_what_the_pool_was_sized_for_is_no_congestion() -> None:
+    """Latency that grows with the limit, as a busy client's own does, holds nothing back as long as it is small."""
+    limits = {calm: AdaptiveLimit(AdaptiveConfig(), most=40, calm=calm) for calm in (0.0, 0.4)}
+    for limit in limits.values():
+        now = 100.0
+        for _ in range(200):
+            passages = [limit.leave(4.0, now) for _ in range(limit.limit)]
+            now += 0.15 + 0.006 * len(passages)
+            for passage in passages:
+                limit.arrive(passage, now)
+    assert limits[0.4].limit == 40
+    assert limits[0.0].limit < 40
+
+
+def test_refusals_count_in_the_calm_too() -> None:
+    """A quick service that refuses has had enough; the way back is by steps."""
+    limit = AdaptiveLimit(AdaptiveConfig(), most=40, calm=0.4)
+    now = grown(limit, 40)
+    limit.congest(limit.leave(4.0, now), now + 0.1)
+    assert limit.limit == 36
+    for passage in [limit.leave(4.0, now + 0.2) for _ in range(36)]:
+        limit.arrive(passage, now + 0.4)
+    assert limit.limit == 39
+
+
 def test_an_attempt_broken_off_early_tells_nothing() -> None:
     """Callers who change their minds do not move the limit; it is the permits that count."""
     limit = AdaptiveLimit(AdaptiveConfig(), most=40)
