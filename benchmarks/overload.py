@@ -27,6 +27,8 @@ SOON: Final = 30.0
 """The target of seconds within which another capacity is used."""
 _STEADY: Final = 5.0
 """Seconds over which goodput is averaged to say from when on another capacity is used."""
+_HELD: Final = 0.85
+"""Share of it that none of these averages may miss from then on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,9 +255,12 @@ def story_of_changes(plan: Plan, client: str, story: Story) -> Change:
 
 
 def followed(story: Story, since: float, until: float, bound: float) -> float | None:
-    """Return the seconds after *since* from which on goodput is at the goal: the next five seconds', and the rest's."""
-    steps = int((until - since - _STEADY) * 2)
-    for at in (since + step / 2 for step in range(steps + 1)):
-        if min(goodput(story, at, at + _STEADY), goodput(story, at, until)) >= GOAL * bound:
-            return at - since
-    return None
+    """Return the seconds after *since* from which on *bound* is used to the phase's end, with no dip."""
+    found = None
+    for step in range(int((until - since - _STEADY) * 2), -1, -1):
+        at = since + step / 2
+        if goodput(story, at, at + _STEADY) < _HELD * bound:
+            return found
+        if goodput(story, at, until) >= GOAL * bound:
+            found = at - since
+    return found

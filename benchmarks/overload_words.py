@@ -94,9 +94,9 @@ def conclusions(rows: Sequence[Row], changes: Sequence[Change], plan: Plan) -> s
         verdict = "not judged, the phases of a quick run are too short"
     lines += [
         f"Another capacity used within {SOON:g} s: {verdict} ({spans}).",
-        f"Followed: from when on goodput is {share(GOAL)} of what is possible, for the next five seconds and for the "
-        "rest of the phase; the goodput beside it",
-        "is that of the phase's second half, over the capacity of the day or the load, whichever is less.",
+        f"Followed: from when on goodput is {share(GOAL)} of what is possible until the phase's end, and no five "
+        "seconds are below 85 %; the goodput",
+        "beside it is that of the phase's second half, over the capacity of the day or the load, whichever is less.",
         "Calls beyond the capacity fail whatever a client does; what differs is whether the work goes to calls that "
         "can still be answered.",
         "Ours sends few requests at a time, each about two seconds' work, and refuses unsent what would come too late.",
