@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -62,7 +63,12 @@ class Core:
             texts=self.window,
             least=self.settings.max_batch,
             audio_bytes=self.settings.rest.queue.max_audio_bytes,
+            useful=self._useful,
         )
+
+    def _useful(self) -> tuple[float, float]:
+        house = self._house
+        return (math.inf, math.inf) if house is None else house.useful
 
     def house(self) -> House:
         """Return the house, built now if this process has none yet."""

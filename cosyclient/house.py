@@ -323,6 +323,12 @@ class House:
 
     # Looking and closing
 
+    @property
+    def useful(self) -> tuple[float, float]:
+        """Return the texts, and their seconds of audio, that fill twice what may be in flight now."""
+        fillings = 2.0 * self._endpoint.bulkhead.limit
+        return fillings * self._settings.max_batch, fillings * self._endpoint.prospect().audio
+
     def stats(self) -> ClientStats:
         """Return a snapshot."""
         endpoint, ledger, settings = self._endpoint, self._endpoint.ledger, self._settings

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cosyclient.models import VoiceSettings
 
@@ -19,11 +20,21 @@ class Window:
     """Count the texts of one bulk job that are under way or not yet read, and the audio they are expected to become.
 
     At most *texts*, and at most *audio_bytes* of audio unless that would hold back the first *least*: a request must
-    be filled. Not thread-safe: one job, one thread.
+    be filled. *useful* says how many texts, and seconds of audio, the service can do with at the moment: what is sent
+    on its way beyond that would only wait, and be late. Not thread-safe: one job, one thread.
     """
 
-    def __init__(self, settings: VoiceSettings, *, texts: int, least: int, audio_bytes: int) -> None:
+    def __init__(
+        self,
+        settings: VoiceSettings,
+        *,
+        texts: int,
+        least: int,
+        audio_bytes: int,
+        useful: Callable[[], tuple[float, float]] = lambda: (math.inf, math.inf),
+    ) -> None:
         self._texts = texts
+        self._useful = useful
         self._least = min(least, texts)
         self._audio_bytes = audio_bytes
         plain = settings.format in ("wav", "pcm")
@@ -34,7 +45,12 @@ class Window:
     @property
     def open(self) -> bool:
         """Return whether another text may be sent on its way."""
-        return self._count < self._least or (self._count < self._texts and self._expected_bytes < self._audio_bytes)
+        if self._count < self._least:
+            return True
+        texts, seconds = self._useful()
+        return self._count < min(self._texts, texts) and self._expected_bytes < min(
+            self._audio_bytes, seconds * self._per_second
+        )
 
     def take(self, texts: Sequence[object]) -> None:
         """Count *texts* as under way."""

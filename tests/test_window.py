@@ -58,3 +58,16 @@ def test_what_is_read_makes_room() -> None:
     window.give_back(None)
     window.give_back(LONG)
     assert repr(window) == "<Window 0/2560 texts, 0.0 of 0.4 MB expected>"
+
+
+def test_no_more_is_sent_on_its_way_than_the_service_can_do_with() -> None:
+    """By texts or by seconds of audio, as it is at the moment; a request is filled all the same."""
+    useful = [(300.0, 1e9)]
+    window = Window(VoiceSettings(format="opus"), texts=2560, least=64, audio_bytes=1 << 40, useful=lambda: useful[0])
+    assert filled(window, LONG) == 300
+    useful[0] = (1e9, 2000.0)
+    assert filled(window, LONG) == 200
+    useful[0] = (0.0, 0.0)
+    assert not window.open
+    small = Window(VoiceSettings(), texts=2560, least=64, audio_bytes=1 << 40, useful=lambda: (1.0, 1.0))
+    assert filled(small, LONG) == 64
