@@ -60,14 +60,25 @@ def test_what_is_read_makes_room() -> None:
     assert repr(window) == "<Window 0/2560 texts, 0.0 of 0.4 MB expected>"
 
 
+def looked_at(window: Window) -> None:
+    """Look at a full *window* as often as it takes it to ask again what is useful."""
+    window.take([LONG] * 64)
+    for _ in range(16):
+        _ = window.open
+    for _ in range(64):
+        window.give_back(LONG)
+
+
 def test_no_more_is_sent_on_its_way_than_the_service_can_do_with() -> None:
     """By texts or by seconds of audio, as it is at the moment; a request is filled all the same."""
     useful = [(300.0, 1e9)]
     window = Window(VoiceSettings(format="opus"), texts=2560, least=64, audio_bytes=1 << 40, useful=lambda: useful[0])
     assert filled(window, LONG) == 300
     useful[0] = (1e9, 2000.0)
+    looked_at(window)
     assert filled(window, LONG) == 200
     useful[0] = (0.0, 0.0)
+    looked_at(window)
     assert not window.open
     small = Window(VoiceSettings(), texts=2560, least=64, audio_bytes=1 << 40, useful=lambda: (1.0, 1.0))
     assert filled(small, LONG) == 64
