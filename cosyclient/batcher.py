@@ -74,8 +74,9 @@ class Batcher:
 
     def embark(self) -> bool:
         """Count the calling thread as one that carries a text of its own, if nothing waits; return whether it may."""
-        # Looked at without the lock: whoever is a moment late joins the queue, or leaves beside it.
-        if self._queued or self._seeking or self._linger:
+        # Looked at without the lock: whoever is a moment late joins the queue, or leaves beside it. A worker that seeks
+        # with nothing queued seeks in vain; where texts do not share requests, those queued are no company either.
+        if (self._queued and self._limits.texts > 1) or self._linger:
             return False
         with self._lock:
             self._carried += 1
