@@ -73,7 +73,7 @@ class Batcher:
                 self._lanes[flight.lane][flight.utterance.settings].move_to_end(flight, last=False)
 
     def embark(self) -> bool:
-        """Count the calling thread as one that carries a text of its own, if nothing waits; return whether it may."""
+        """Count the calling thread as one that carries its own text, unless it has company; return whether it may."""
         # Looked at without the lock: whoever is a moment late joins the queue, or leaves beside it. A worker that seeks
         # with nothing queued seeks in vain; where texts do not share requests, those queued are no company either.
         if (self._queued and self._limits.texts > 1) or self._linger:

@@ -195,6 +195,8 @@ class Endpoint:
         reservation = None
         try:
             reservation = self.limiter.reserve(now, max_wait=0.0)
+            if self._told is not None and not self.limiter.slowed:
+                self._tell_recovery()
             return Grant(self, reservation, self.breaker.admit(now))
         except BaseException as error:
             if reservation is not None:
