@@ -20,12 +20,12 @@ from cosyclient.errors import (
     ConfigurationError,
     CosyError,
     DeadlineExceeded,
-    QueueFull,
 )
 from cosyclient.events import BreakerChanged, Events
 from cosyclient.expiry import Expiry
 from cosyclient.hedger import Hedger
 from cosyclient.models import Speech, Utterance
+from cosyclient.places import Places
 from cosyclient.policies.breaker import CLOSED, Breaker
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
@@ -37,7 +37,7 @@ from cosyclient.stats import ClientStats
 from cosyclient.waiters import Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
     from cosyclient.models import VoiceSettings
@@ -79,8 +79,7 @@ class House:
 
         self._protocol = protocol
         self._budget = RetryBudget(rest.retry)
-        self._places = Bulkhead(settings.max_pending, clock, name="queue", full=QueueFull)
-        self._bulk_places = Bulkhead(settings.bulk_pending, clock, name="bulk queue", full=QueueFull)
+        self._places = Places(settings, clock, carry=self._carry_one, may_not_wait=self._on_own_thread)
         self._endpoint = Endpoint(
             settings.base_url,
             make_transport(settings, clock),
@@ -106,7 +105,7 @@ class House:
             endpoint=settings.base_url,
             events=events,
             clock=clock,
-            ended=self._give_places_back,
+            ended=self._places.give_back,
         )
         self._batcher = Batcher(
             BatchLimits(
@@ -205,8 +204,11 @@ class House:
 
     def check_may_block(self) -> None:
         """Raise if the calling thread is one of ours: a worker could wait for itself, the timer delays others."""
-        if self._dispatcher.on_worker or self._expiry.on_timer:
+        if self._on_own_thread():
             raise ConfigurationError("on_done: must not call what blocks on the client's own thread; use submit there")
+
+    def _on_own_thread(self) -> bool:
+        return self._dispatcher.on_worker or self._expiry.on_timer
 
     def watch(self, waiter: Waiter) -> None:
         """Make sure *waiter* resolves at its deadline though no thread waits for it."""
@@ -222,7 +224,7 @@ class House:
         if pending:
             self._expiry.forget(waiter)
         if flight is not None:
-            self._give_places_back((flight,))
+            self._places.give_back((flight,))
             self._batcher.discard(flight)
             for call in flight.calls:
                 call.reconsider()
@@ -251,49 +253,28 @@ class House:
             raise ClientClosed("the client is closed; make a new one")
         joined = self._coalescer.follow(utterance, waiter)
         if joined is None:
-            self._take_place(terms.bulk, waiter.deadline, held)
+            self._places.take(terms.bulk, waiter.deadline, lambda: self._dispatch_held(held))
             flight = Flight(utterance, self._protocol.weigh(utterance), bulk=terms.bulk)
             joined = self._coalescer.lead(flight, waiter)
             if joined is flight:
                 return waiter, flight
-            self._give_places_back((flight,))
+            self._places.give_back((flight,))
         if joined.lane == BULK and not terms.bulk:
             self._batcher.promote(joined)
         return waiter, None
 
-    def _take_place(self, bulk: bool, deadline: Deadline, held: list[Flight]) -> None:
-        """Take a queue place as the overflow policy says; bulk needs one of its own as well, to leave some for others.
+    def _carry_one(self) -> bool:
+        """Carry a waiting batch on the calling thread, if one waits."""
+        if not self._batcher.queued:
+            return False
+        self._dispatcher.run_here()
+        return True
 
-        What is *held* back for a fuller batch leaves before anybody waits.
-        """
-        if bulk:
-            self._take_one(self._bulk_places, deadline, held)
-        try:
-            self._take_one(self._places, deadline, held)
-        except BaseException:
-            if bulk:
-                self._bulk_places.release()
-            raise
-
-    def _take_one(self, places: Bulkhead, deadline: Deadline, held: list[Flight]) -> None:
-        if places.try_acquire():
-            return
+    def _dispatch_held(self, held: list[Flight]) -> None:
+        # What is held back for a fuller batch leaves before anybody waits: its places are what he waits for.
         if held:
             self._dispatcher.dispatch(held)
             held.clear()
-        overflow = self._settings.rest.queue.overflow
-        if overflow == "reject" or self._dispatcher.on_worker or self._expiry.on_timer:
-            raise QueueFull(f"queue: all {places.limit} places are taken; slow down or raise queue.max_pending")
-        while overflow == "caller_runs" and self._batcher.queued:
-            self._dispatcher.run_here()
-            if places.try_acquire():
-                return
-        places.acquire(deadline)
-
-    def _give_places_back(self, flights: Collection[Flight]) -> None:
-        self._places.release(len(flights))
-        if bulk := sum(flight.bulk for flight in flights):
-            self._bulk_places.release(bulk)
 
     # Resolving
 
@@ -369,7 +350,6 @@ class House:
     def close(self, *, drain: bool) -> None:
         """Refuse what is new, finish (or fail) what is under way, then let go of threads and connections."""
         self.refusing = True
-        self._bulk_places.close()
         self._places.close()
         try:
             if drain and not self._dispatcher.on_worker:

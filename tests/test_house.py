@@ -25,6 +25,7 @@ LEVELS = {
         "coalescer",
         "expiry",
         "hedger",
+        "places",
         "endpoints",
         "stats",
     },
