@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from cosyclient.emulator.batch import BatchFace
 from cosyclient.emulator.counters import prometheus
 from cosyclient.emulator.faults import Fault
 from cosyclient.emulator.problems import Problem, code_of
@@ -18,11 +19,12 @@ from cosyclient.emulator.voices import DEFAULT_MODEL, MODELS, VOICES
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from cosyclient.emulator.batch import BatchService
+    from cosyclient.emulator.service import Service
 
 
-def build_app(service: BatchService) -> Starlette:
+def build_app(service: Service) -> Starlette:
     """Return the ASGI application around a service."""
+    batch = BatchFace(service)
 
     async def health(_request: Request) -> Response:
         service.check_ready()
@@ -44,6 +46,7 @@ def build_app(service: BatchService) -> Starlette:
 
     async def reset(_request: Request) -> Response:
         service.reset()
+        batch.reset()
         return JSONResponse({})
 
     async def faults(request: Request) -> Response:
@@ -67,7 +70,7 @@ def build_app(service: BatchService) -> Starlette:
         return JSONResponse({})
 
     routes = [
-        Route("/batch", service, methods=["POST"]),
+        Route("/batch", batch, methods=["POST"]),
         Route("/health", health),
         Route("/metrics", metrics),
         Route("/_emulator/counters", counters),

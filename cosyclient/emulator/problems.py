@@ -50,7 +50,7 @@ class Problem(Exception):
     """Refuse the request with a problem document.
 
     *retry_after* is in float seconds and fills both the header (whole seconds) and ``retry_after_ms``;
-    *header* replaces the header's value, *errors* are (JSON pointer, detail) pairs.
+    *header* replaces the header's value, *errors* are (JSON pointer, detail) pairs, *announced* quota headers.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Problem(Exception):
         retry_after: float | None = None,
         header: str | None = None,
         errors: Sequence[tuple[str, str]] = (),
+        announced: Sequence[tuple[bytes, bytes]] = (),
         close: bool = False,
     ) -> None:
         super().__init__(detail)
@@ -71,6 +72,7 @@ class Problem(Exception):
         self.status = default_status if status is None else status
         self.retry_after = retry_after
         self.errors = errors
+        self.announced = announced
         self.close = close
         if header is None and retry_after is not None:
             header = str(max(1, math.ceil(retry_after)))
@@ -95,7 +97,7 @@ class Problem(Exception):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that go with the document, its type and length aside."""
-        headers = []
+        headers = list(self.announced)
         if self.header is not None:
             headers.append((b"retry-after", self.header.encode()))
         if self.status == 401:

@@ -13,9 +13,9 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cosyclient.emulator.app import build_app
-from cosyclient.emulator.batch import BatchService
 from cosyclient.emulator.exchange import CONNECTION, reset
 from cosyclient.emulator.extra import EmulatorError
+from cosyclient.emulator.service import Service
 from cosyclient.emulator.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class _Server(Server):
         started: Callable[[], None],
         control: socket.socket | None = None,
     ) -> None:
-        service = BatchService(settings)
+        service = Service(settings)
         control_port = control.getsockname()[1] if control else 0
         config = Config(
             build_app(service),
@@ -97,7 +97,7 @@ class _Server(Server):
         self._tell()
 
 
-def _connection_class(service: BatchService, control_port: int) -> type[HttpToolsProtocol]:
+def _connection_class(service: Service, control_port: int) -> type[HttpToolsProtocol]:
     """Return a protocol class tied to this service; uvicorn makes one instance per connection."""
     census, resets = service.census, service.settings.connection_refusal == "reset"
 
