@@ -46,7 +46,7 @@ class Plan:
     beside_seconds: float = 15.0
 
 
-QUICK: Final = Plan(seconds=8.0, warm_up=2.0, beside_seconds=4.0)
+QUICK: Final = Plan(seconds=6.0, warm_up=1.5, beside_seconds=2.5)
 
 
 @dataclass(frozen=True, kw_only=True)
