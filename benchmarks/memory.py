@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from benchmarks.options import Options
     from cosyclient import CosyClient, Outcome
-    from cosyclient.models import WireReply, WireRequest
+    from cosyclient.wire import WireReply, WireRequest
 
 _POINTS: Final = 200
 _GOAL_BYTES: Final = 150 << 20

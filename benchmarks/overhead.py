@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.options import Options
-    from cosyclient.models import WireReply, WireRequest
+    from cosyclient.wire import WireReply, WireRequest
 
 _BATCH: Final = 64
 _TYPES: Final = {"wav": "audio/wav", "opus": "audio/ogg;codecs=opus", "mp3": "audio/mpeg"}

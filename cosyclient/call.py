@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from cosyclient.config import TimeoutConfig
     from cosyclient.endpoints import Endpoint, Grant
     from cosyclient.hedger import Hedger
-    from cosyclient.models import Utterance, WireRequest
+    from cosyclient.models import Utterance
     from cosyclient.policies.budget import RetryBudget
     from cosyclient.policies.retry import RetryPolicy
     from cosyclient.protocols.base import Item, WireProtocol
+    from cosyclient.wire import WireRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +312,7 @@ class Call:
             return {}
         cost = caller.budget.withdraw(throttled=error.throttled)
         if not cost:
-            self._land_all({flight: _budget_spent(each) for flight, each in left.items()})
+            self._land_all({flight: budget_spent(each) for flight, each in left.items()})
             return {}
         self._spent = cost
         wakes = clock.now() + wait
@@ -366,7 +367,8 @@ class Call:
         )
 
 
-def _budget_spent(error: CosyError) -> RetryBudgetSpent:
+def budget_spent(error: CosyError) -> RetryBudgetSpent:
+    """Return what *error* becomes where the budget has nothing left for another try."""
     spent = RetryBudgetSpent(
         f"not tried again, the retry budget is spent: {error}", sent=error.sent, retry_after=error.retry_after
     )

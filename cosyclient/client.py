@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cosyclient.clock import Clock, SystemClock
 from cosyclient.core import Core
-from cosyclient.errors import ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
+from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
 from cosyclient.events import Events, Listener
 from cosyclient.house import Terms
 from cosyclient.models import Outcome, Speech
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from cosyclient.config import ClientConfig
     from cosyclient.house import House
     from cosyclient.stats import ClientStats
+    from cosyclient.streaming import SpeechStream
     from cosyclient.transports.base import Transport
+    from cosyclient.voices import Voice
     from cosyclient.waiters import Waiter
 
 
@@ -37,9 +39,11 @@ class CosyClient:
     opens no socket, and one made before ``fork()`` works in every child. Use it as a context manager or `close` it.
 
     ``None`` reads the environment (``COSYCLIENT_BASE_URL``, ``COSYCLIENT_API_KEY``, ``COSYCLIENT_MODEL``,
-    ``COSYCLIENT_VOICE``, ``COSYCLIENT_CONCURRENCY``, ``COSYCLIENT_TIMEOUT``) or derives the value; an explicit
-    argument wins. *requests_per_second* and *max_connections* are the service's documented quota for one address;
-    *concurrency* is the number of requests in flight, by default what Little's Law makes of rate and expected
+    ``COSYCLIENT_VOICE``, ``COSYCLIENT_PROTOCOL``, ``COSYCLIENT_CONCURRENCY``, ``COSYCLIENT_TIMEOUT``) or derives the
+    value; an explicit argument wins. *protocol* is how the service is spoken to (``batch``, ``openai``, ``runtime``, …;
+    ``openai:xinference`` names a dialect), by default what *base_url* can only mean, else ``batch``.
+    *requests_per_second* and *max_connections* are the service's documented quota for one address; *concurrency* is the
+    number of requests in flight, by default what Little's Law makes of rate and expected
     latency; *timeout* is in seconds for one call, by default 30 s and one more per 20 code points. *config* holds
     every other knob. *transport* is an httpx transport of your own (such as ``httpx.MockTransport``) or a
     `cosyclient.transports.base.Transport`. Each of *listeners* is called with every event, see `cosyclient.events`.
@@ -56,9 +60,9 @@ class CosyClient:
         base_url: str | None = None,
         *,
         api_key: str | None = None,
-        protocol: str = "batch",
+        protocol: str | None = None,
         model: str | None = None,
-        voice: str | None = None,
+        voice: str | Voice | None = None,
         format: str = "wav",
         sample_rate: int = 24000,
         speed: float = 1.0,
@@ -126,6 +130,19 @@ class CosyClient:
             future.add_done_callback(lambda done: context.run(on_done, _future_outcome(text, done)))
         house.watch(house.admit(text, terms, future))
         return future
+
+    def stream(self, text: str, **options: Any) -> SpeechStream:
+        """Return *text*'s samples as they arrive, as soon as the first are there; a context manager.
+
+        Signed 16-bit little-endian chunks at the stream's ``sample_rate``. Tried again until the first samples have
+        come, never after. Raises like `synthesize`, and `BadUtterance` where the protocol cannot stream.
+        """
+        if (asked := options.setdefault("format", "pcm")) != "pcm":
+            raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {asked!r}; use synthesize for files")
+        terms = self._agree(options)
+        house = self._core.house()
+        house.check_may_block()
+        return house.stream(text, terms)
 
     def synthesize_many(
         self, texts: Iterable[str], *, ordered: bool = True, **options: Any

@@ -6,13 +6,14 @@ import math
 import os
 import threading
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cosyclient.errors import ClientClosed
 from cosyclient.house import House
-from cosyclient.protocols import protocol_for
+from cosyclient.protocols import guess, protocol_for
 from cosyclient.stats import ClientStats
-from cosyclient.transports.http import HttpTransport
+from cosyclient.transports import check_url, transport_for
 from cosyclient.window import Window
 
 if TYPE_CHECKING:
@@ -38,9 +39,12 @@ class Core:
         clock: Clock,
         executor: Executor | None,
     ) -> None:
-        self.settings = settings
         # Made here, so that an unknown name is told now and not at the first call.
-        self._protocol = protocol_for(settings.protocol, settings.rest.wire)
+        name = settings.protocol or guess(settings.base_url)
+        self._protocol = protocol = protocol_for(name, settings.rest.wire)
+        check_url(settings.base_url, protocol.capabilities.medium)
+        most = min(settings.max_batch, protocol.capabilities.batch)
+        self.settings = replace(settings, protocol=name, max_batch=most)
         self._transport: Any = transport
         self._events = events
         self._clock = clock
@@ -116,7 +120,7 @@ class Core:
         if hasattr(self._transport, "stats"):
             given: Transport = self._transport
             return given
-        return HttpTransport(settings, clock=clock, transport=self._transport)
+        return transport_for(self._protocol.capabilities.medium, settings, clock=clock, given=self._transport)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "idle" if self._house is None else "open"

@@ -100,19 +100,20 @@ class Grant:
         self.patience = endpoint.adaptation.prospect(now).patience
         self._ticket = endpoint.adaptation.start(seconds, now)
 
-    def settle(self, error: CosyError | None, now: float, *, returned: float = 0.0) -> None:
+    def settle(self, error: CosyError | None, now: float, *, returned: float = 0.0, idle: float = 0.0) -> None:
         """Report how the attempt ended: the policies and the ledger each take what concerns them.
 
-        *returned* is how many of the seconds of audio asked for had come by then.
+        *returned* is how many of the seconds of audio asked for had come by then, *idle* how many seconds of the time
+        were the listener's own.
         """
         if self._settled:
             return
         self._settled = True
         endpoint = self.endpoint
         try:
-            endpoint.ledger.answered(now - self._started, error)
+            endpoint.ledger.answered(now - idle - self._started, error)
             if self._ticket is not None:
-                endpoint.adaptation.settle(self._ticket, error, now, returned=returned)
+                endpoint.adaptation.settle(self._ticket, error, now - idle, returned=returned)
             if error is None:
                 self._admission.success(now)
             elif error.endpoint_fault:

@@ -68,6 +68,8 @@ class CosyError(Exception):
         super().__init__(message)
         self.retry_after = retry_after
         self.attempts: tuple[Attempt, ...] = ()
+        self.partial: Speech | None = None
+        """What a stream had received before it broke off."""
         if sent is not None:
             self.sent = sent
         if retryable is not None:

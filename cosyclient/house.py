@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import uuid
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +17,7 @@ from cosyclient.coalescer import Coalescer
 from cosyclient.dispatcher import Dispatcher
 from cosyclient.endpoints import Endpoint
 from cosyclient.errors import (
+    BadUtterance,
     BulkheadFull,
     ClientClosed,
     ConfigurationError,
@@ -32,8 +35,10 @@ from cosyclient.policies.bulkhead import Bulkhead
 from cosyclient.policies.hedge import HedgePolicy
 from cosyclient.policies.ratelimit import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
+from cosyclient.protocols.base import StreamingProtocol, check_length, check_settings
 from cosyclient.sizing import littles_law
 from cosyclient.stats import ClientStats
+from cosyclient.streaming import SpeechStream
 from cosyclient.waiters import Waiter
 
 if TYPE_CHECKING:
@@ -124,27 +129,31 @@ class House:
                 board=self._batcher.put_again,
                 leave=self._call_workers,
             )
+        self._caller = Caller(
+            protocol=self._protocol,
+            endpoint=self._endpoint,
+            retry=RetryPolicy(rest.retry, settings.max_retries),
+            budget=self._budget,
+            timeouts=rest.timeouts,
+            clock=clock,
+            closing=self._closing,
+            events=events,
+            coalescer=self._coalescer,
+            hedger=self._hedger,
+            land=self._arrivals.land,
+        )
         self._dispatcher = Dispatcher(
             batcher=self._batcher,
             endpoint=self._endpoint,
-            caller=Caller(
-                protocol=self._protocol,
-                endpoint=self._endpoint,
-                retry=RetryPolicy(rest.retry, settings.max_retries),
-                budget=self._budget,
-                timeouts=rest.timeouts,
-                clock=clock,
-                closing=self._closing,
-                events=events,
-                coalescer=self._coalescer,
-                hedger=self._hedger,
-                land=self._arrivals.land,
-            ),
+            caller=self._caller,
             executor=executor or ThreadPoolExecutor(sizing.threads, thread_name_prefix="cosyclient"),
             clock=clock,
             closing=self._closing,
             land=self._arrivals.land,
         )
+        # The last settings found fit for the protocol: most calls share them.
+        self._fit: VoiceSettings | None = None
+        self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
 
     # Accepting
 
@@ -246,7 +255,7 @@ class House:
         future: SpeechFuture | None = None,
         notify: Callable[[Waiter], None] | None = None,
     ) -> tuple[Waiter, Flight | None]:
-        utterance = Utterance(text, terms.settings)
+        utterance = self._utterance(text, terms.settings)
         span = terms.timeout or self._settings.timeout or self._settings.rest.timeouts.of_call(len(text))
         waiter = Waiter(Deadline.after(self._clock, span), future=future, notify=notify)
         if self.refusing:
@@ -262,6 +271,37 @@ class House:
         if joined.lane == BULK and not terms.bulk:
             self._batcher.promote(joined)
         return waiter, None
+
+    def _utterance(self, text: str, settings: VoiceSettings) -> Utterance:
+        """Return the utterance if the protocol can serve it; nothing is sent otherwise."""
+        utterance = Utterance(text, settings)
+        protocol = self._protocol
+        if settings is not self._fit:
+            check_settings(protocol.name, protocol.capabilities, settings)
+            self._fit = settings
+        check_length(protocol.name, protocol.capabilities, utterance)
+        return utterance
+
+    def stream(self, text: str, terms: Terms) -> SpeechStream:
+        """Return the samples of *text* as they arrive, once the first of them are there."""
+        protocol = self._protocol
+        if not (protocol.capabilities.stream and isinstance(protocol, StreamingProtocol)):
+            raise BadUtterance(f"stream: protocol {protocol.name} sends audio whole only; use synthesize")
+        utterance = self._utterance(text, terms.settings)
+        if self.refusing:
+            raise ClientClosed("the client is closed; make a new one")
+        # Whoever plays what arrives takes as long as the audio lasts.
+        span = terms.timeout or self._settings.timeout
+        span = span or self._settings.rest.timeouts.of_call(len(text)) + 2 * utterance.expected_seconds
+        stream = SpeechStream(
+            self._caller,
+            protocol,
+            utterance,
+            protocol.encode_stream(utterance, key=uuid.uuid4().hex),
+            Deadline.after(self._clock, span),
+        )
+        self._streams.add(stream)
+        return stream.open()
 
     def _carry_one(self) -> bool:
         """Carry a waiting batch on the calling thread, if one waits."""
@@ -364,6 +404,8 @@ class House:
             self._arrivals.land([(flight, closed) for flight in self._coalescer.aloft()], final=True)
             if self._hedger is not None:
                 self._hedger.close()
+            for stream in list(self._streams):
+                stream.close()
             self._endpoint.bulkhead.close()
             self._endpoint.transport.close()
             self._dispatcher.close()

@@ -1,4 +1,4 @@
-"""The nouns that cross rooms: what is asked for, what came back, and what travels between."""
+"""The nouns that cross rooms: what is asked for and what came back."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import unicodedata
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient import audio as _audio
 from cosyclient.errors import BadUtterance, ConfigurationError
 from cosyclient.files import write_atomically
+from cosyclient.voices import Voice
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from cosyclient.errors import CosyError
 
@@ -60,17 +61,19 @@ def check_text(text: object) -> str:
 class VoiceSettings:
     """Say how texts are to be spoken; texts with equal settings may share a request.
 
-    ``sample_rate`` is in Hz, ``speed`` a factor from 0.5 to 2.0, ``instruct`` at most 500 code points, ``seed`` from
-    0 to 65,535. ``None`` leaves the choice to the service.
+    ``voice`` is a name or a `Voice`, ``sample_rate`` is in Hz, ``speed`` a factor from 0.5 to 2.0, ``instruct`` at most
+    500 code points, ``seed`` from 0 to 65,535, ``words`` asks for the time of every word. ``None`` leaves the choice to
+    the service.
     """
 
-    voice: str | None = None
+    voice: str | Voice | None = None
     model: str | None = None
     format: str = "wav"
     sample_rate: int = 24000
     speed: float = 1.0
     instruct: str | None = None
     seed: int | None = None
+    words: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.format, str) or self.format not in _audio.MEDIA_TYPES:
@@ -85,8 +88,15 @@ class VoiceSettings:
             not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed <= 65535
         ):
             raise BadUtterance(f"seed: must be an integer from 0 to 65535, got {self.seed!r}")
+        if not isinstance(self.words, bool):
+            raise BadUtterance(f"words: must be True or False, got {self.words!r}")
+        if isinstance(self.voice, Voice) and self.voice.prompt is None:
+            # One name, one fingerprint, however it is given.
+            object.__setattr__(self, "voice", self.voice.name)
         for name in ("voice", "model", "instruct"):
             value = getattr(self, name)
+            if isinstance(value, Voice):
+                continue
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise BadUtterance(f"{name}: must be a non-blank str or None, got {value!r}")
             try:
@@ -105,19 +115,37 @@ class VoiceSettings:
             raise ConfigurationError(f"unknown option {', '.join(sorted(unknown))}; known are {known}")
         return VoiceSettings(**{**self._values, **options})
 
+    @property
+    def voice_name(self) -> str | None:
+        """Return the voice's name, or ``None`` where there is none or it is cloned from a recording."""
+        return self.voice if isinstance(self.voice, str) else None
+
+    @property
+    def voice_kind(self) -> str:
+        """Return ``"named"``, ``"clone"`` or ``"cross_lingual"``."""
+        return self.voice.kind if isinstance(self.voice, Voice) else "named"
+
     @cached_property
     def _values(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _OPTION_NAMES}
 
     @cached_property
+    def _canonical(self) -> list[tuple[str, Any]]:
+        # Options that came later count only where they are used: fingerprints outlive releases.
+        values = {**self._values, "voice": self.voice.key if isinstance(self.voice, Voice) else self.voice}
+        if not self.words:
+            del values["words"]
+        return sorted(values.items())
+
+    @cached_property
     def _digest_prefix(self) -> Any:
         # The settings are hashed once, each text then continues from here.
-        canonical = json.dumps([_SCHEMA, sorted(self._values.items())], ensure_ascii=False, separators=(",", ":"))
+        canonical = json.dumps([_SCHEMA, self._canonical], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode() + b"\0")
 
     @cached_property
     def _hash(self) -> int:
-        return hash(tuple(self._values[name] for name in sorted(_OPTION_NAMES)))
+        return hash(self.key)
 
     def __hash__(self) -> int:
         return self._hash
@@ -125,7 +153,7 @@ class VoiceSettings:
     @cached_property
     def key(self) -> str:
         """Return what stands for these settings where many texts are looked up: a str remembers its hash."""
-        return repr(sorted(self._values.items()))
+        return repr(self._canonical)
 
 
 _OPTION_NAMES: Final = frozenset(field.name for field in fields(VoiceSettings))
@@ -168,12 +196,21 @@ class Utterance:
         return f"<Utterance {self.fingerprint[:12]}, {len(self.text)} characters>"
 
 
+class Word(NamedTuple):
+    """Say when a word is spoken, in seconds from the beginning of the speech."""
+
+    text: str
+    start: float
+    end: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speech:
     """Hold the audio of one text and what is known of it.
 
     ``audio`` is the encoded file as the service sent it, ``sample_rate`` is in Hz, ``duration`` in seconds,
-    ``attempts`` the number of tries it took, ``cached`` whether nothing was sent for it.
+    ``attempts`` the number of tries it took, ``cached`` whether nothing was sent for it, ``words`` when each word is
+    spoken, if that was asked for and served.
     """
 
     audio: bytes
@@ -184,6 +221,7 @@ class Speech:
     fingerprint: str = ""
     attempts: int = 1
     cached: bool = False
+    words: tuple[Word, ...] = ()
 
     @property
     def media_type(self) -> str:
@@ -262,34 +300,3 @@ def join(speeches: list[Speech] | tuple[Speech, ...], gap: float = 0.0) -> Speec
         attempts=max(speech.attempts for speech in speeches),
         cached=all(speech.cached for speech in speeches),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireRequest:
-    """Hold one encoded request: where it goes, what it says; encoded once, sent once per attempt."""
-
-    method: str
-    path: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-    def __repr__(self) -> str:
-        return f"<WireRequest {self.method} {self.path}, {len(self.body)} bytes>"
-
-
-class WireReply(Protocol):
-    """Offer one reply while it arrives; read it once, then close it."""
-
-    @property
-    def status(self) -> int:
-        """Return the HTTP status or its kin."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Return the header fields, looked up without regard to case."""
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the content as it arrives, content codings undone, bounded in size and time."""
-
-    def close(self) -> None:
-        """Let go of the connection: back to the pool if it was read whole, closed otherwise."""

@@ -38,7 +38,7 @@ class ResolvedConfig:
 
     base_url: str
     api_key: Secret | None
-    protocol: str
+    protocol: str | None
     voice: VoiceSettings
     requests_per_second: float
     max_connections: int
@@ -56,7 +56,7 @@ def resolve(
     *,
     base_url: str | None,
     api_key: str | None,
-    protocol: str,
+    protocol: str | None,
     voice: Mapping[str, Any],
     requests_per_second: float,
     max_connections: int,
@@ -69,7 +69,8 @@ def resolve(
 ) -> ResolvedConfig:
     """Combine arguments, environment and defaults; an explicit argument wins.
 
-    ``None`` reads ``COSYCLIENT_BASE_URL``, ``_API_KEY``, ``_MODEL``, ``_VOICE``, ``_CONCURRENCY`` and ``_TIMEOUT``.
+    ``None`` reads ``COSYCLIENT_BASE_URL``, ``_API_KEY``, ``_MODEL``, ``_VOICE``, ``_PROTOCOL``, ``_CONCURRENCY`` and
+    ``_TIMEOUT``.
     Raises `ConfigurationError` naming the field and the rule.
     """
     env = os.environ if environ is None else environ
@@ -118,7 +119,7 @@ def resolve(
     return ResolvedConfig(
         base_url=_checked_url(base_url if base_url is not None else env.get("COSYCLIENT_BASE_URL")),
         api_key=Secret(key) if key else None,
-        protocol=protocol,
+        protocol=protocol if protocol is not None else env.get("COSYCLIENT_PROTOCOL") or None,
         voice=defaults,
         requests_per_second=float(requests_per_second),
         max_connections=max_connections,
@@ -154,7 +155,7 @@ def _checked_url(url: str | None) -> str:
         _ = parts.port
     except ValueError as error:
         raise ConfigurationError(f"base_url: cannot be read: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https", "grpc", "grpcs", "ws", "wss") or not parts.hostname:
         raise ConfigurationError(f"base_url: must look like https://host[:port][/path], got {parts.scheme}://…")
     if parts.username or parts.password:
         raise ConfigurationError("base_url: must not carry credentials; pass api_key instead")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock
     from cosyclient.events import Event
-    from cosyclient.models import WireReply, WireRequest
+    from cosyclient.wire import WireReply, WireRequest
 
 
 class FakeClock:

@@ -11,7 +11,8 @@ from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.testing import ScriptedReply
 
 if TYPE_CHECKING:
-    from cosyclient.models import Speech, WireRequest
+    from cosyclient.models import Speech
+    from cosyclient.wire import WireRequest
 
 
 def body_of(request: WireRequest) -> dict[str, Any]:

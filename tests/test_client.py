@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from cosyclient.models import Outcome, Speech, WireReply, WireRequest
+    from cosyclient.models import Outcome, Speech
+    from cosyclient.wire import WireReply, WireRequest
 
     Answer = Callable[[WireRequest], WireReply | Exception]
 

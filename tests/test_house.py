@@ -13,7 +13,7 @@ ROOT = Path(cosyclient.__file__).parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 LEVELS = {
-    0: {"errors", "clock", "models", "audio", "files"},
+    0: {"errors", "clock", "models", "audio", "files", "voices", "wire"},
     1: {"baseline", "config", "settings", "sizing", "events", "batch", "waiters", "window", "cubic"},
     2: {"policies", "protocols", "transports"},
     3: {
@@ -28,6 +28,7 @@ LEVELS = {
         "places",
         "endpoints",
         "stats",
+        "streaming",
     },
     4: {"__init__", "client", "core", "house"},
     5: {"cli", "emulator", "testing", "__main__"},

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.errors import BadUtterance, ConfigurationError, DecodeError, ServiceFault
-from cosyclient.models import Outcome, Speech, Utterance, VoiceSettings, WireRequest, check_text, join
+from cosyclient.models import Outcome, Speech, Utterance, VoiceSettings, check_text, join
+from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
     from pathlib import Path

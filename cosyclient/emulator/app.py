@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cosyclient.emulator.batch import BatchFace
 from cosyclient.emulator.counters import prometheus
+from cosyclient.emulator.faces import faces
 from cosyclient.emulator.faults import Fault
 from cosyclient.emulator.problems import Problem, code_of
 from cosyclient.emulator.voices import DEFAULT_MODEL, MODELS, VOICES
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def build_app(service: Service) -> Starlette:
     """Return the ASGI application around a service."""
-    batch = BatchFace(service)
+    served = faces(service)
 
     async def health(_request: Request) -> Response:
         service.check_ready()
@@ -46,10 +46,11 @@ def build_app(service: Service) -> Starlette:
 
     async def reset(_request: Request) -> Response:
         service.reset()
-        batch.reset()
+        for face in served:
+            face.reset()
         return JSONResponse({})
 
-    async def faults(request: Request) -> Response:
+    async def inject(request: Request) -> Response:
         try:
             document = json.loads(await request.body())
             fault = Fault(document["fault"], document.get("params") or {})
@@ -69,13 +70,17 @@ def build_app(service: Service) -> Starlette:
             raise Problem("validation_failed", str(error)) from error
         return JSONResponse({})
 
+    async def heard(_request: Request) -> Response:
+        return JSONResponse(list(service.heard))
+
     routes = [
-        Route("/batch", batch, methods=["POST"]),
+        *(route for face in served for route in face.routes()),
         Route("/health", health),
         Route("/metrics", metrics),
         Route("/_emulator/counters", counters),
+        Route("/_emulator/heard", heard),
         Route("/_emulator/reset", reset, methods=["POST"]),
-        Route("/_emulator/faults", faults, methods=["POST"]),
+        Route("/_emulator/faults", inject, methods=["POST"]),
         Route("/_emulator/gpus", gpus, methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Problem: _refused, Exception: _broken})

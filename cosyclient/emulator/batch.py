@@ -9,6 +9,8 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.routing import Route
+
 from cosyclient.emulator import sabotage
 from cosyclient.emulator.exchange import Exchange, Receive, Scope, Send
 from cosyclient.emulator.idempotency import Record, ReplyRecords, read_key
@@ -48,6 +50,10 @@ class BatchFace:
 
     def __repr__(self) -> str:
         return f"<BatchFace of {self._service!r}>"
+
+    def routes(self) -> list[Route]:
+        """Return the paths it answers."""
+        return [Route("/batch", self, methods=["POST"])]
 
     def reset(self) -> None:
         """Forget the replies remembered for retries."""

@@ -113,6 +113,11 @@ class Emulator:
         """Ask the service what it saw."""
         return Counters.from_json(self._ask("GET", "/_emulator/counters"))
 
+    def heard(self) -> list[dict[str, Any]]:
+        """Ask the service what it understood of the last requests, oldest first; batches are not among them."""
+        heard: list[dict[str, Any]] = self._ask("GET", "/_emulator/heard")
+        return heard
+
     def inject(self, fault: str, *, count: int = 1, **params: Any) -> None:
         """Let the next *count* valid requests meet a fault; ValueError says what is wrong with the order."""
         self._ask("POST", "/_emulator/faults", {"fault": fault, "count": count, "params": params})

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import random
 import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator.settings import Settings
 
 _STRAGGLING = 10.0
+_REMEMBERED = 1000
 
 
 class Service:
@@ -44,6 +46,8 @@ class Service:
         self._gpus = GpuFarm(settings.gpus, settings.rtf)
         self._studio = Studio(build_engine(settings.engine))
         self._started = time.monotonic()
+        self.heard: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
+        """What the last requests were understood as, oldest first."""
 
     def __repr__(self) -> str:
         return f"<Service engine={self.settings.engine} {self.tally!r} {self.census!r}>"
@@ -56,6 +60,7 @@ class Service:
         self._buckets.clear()
         self.set_gpus(gpus=self.settings.gpus, rtf=self.settings.rtf)
         self._gpus.clear()
+        self.heard.clear()
 
     def set_gpus(self, *, gpus: int | None = None, rtf: float | None = None) -> None:
         """Change the GPUs under way, until a reset; None leaves the one as it is, ValueError names a broken rule."""

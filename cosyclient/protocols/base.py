@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+from cosyclient.errors import BadUtterance
+from cosyclient.models import SAMPLE_RATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cosyclient.errors import CosyError
-    from cosyclient.models import Speech, Utterance, WireReply, WireRequest
+    from cosyclient.models import Speech, Utterance, VoiceSettings
+    from cosyclient.wire import WireReply, WireRequest
 
 Item: TypeAlias = "tuple[int, Speech | CosyError]"
 """A position in the batch and what became of the text there."""
+
+ANY_RATE: tuple[int, ...] = SAMPLE_RATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +34,79 @@ class Quota:
     reset: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """Say what a way of serving can do, as data: `check` refuses the rest before anything is sent.
+
+    ``medium`` is what carries it (``http``, ``grpc``, ``websocket``), ``batch`` the most texts of one request,
+    ``voices`` the kinds of voice it takes, ``formats`` and ``sample_rates`` (Hz) what it can be asked for; ``words``
+    are word timestamps, ``stream`` audio while it is made, ``text_in`` text while it is written. ``speeds`` is the
+    range of the speed factor, ``None`` where only 1.0 is spoken.
+    """
+
+    medium: str = "http"
+    batch: int = 1
+    stream: bool = False
+    text_in: bool = False
+    voices: frozenset[str] = frozenset({"named"})
+    instruct: bool = False
+    seed: bool = False
+    words: bool = False
+    lists_voices: bool = False
+    model: bool = True
+    speeds: tuple[float, float] | None = None
+    formats: tuple[str, ...] = ("wav", "pcm", "mp3", "opus")
+    sample_rates: tuple[int, ...] = ANY_RATE
+    max_characters: int = 4096
+    max_seconds: float | None = None
+    """Seconds of audio that one text may become, where the service would cut off the rest."""
+
+
+def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> None:
+    """Raise the `BadUtterance` of *settings* that the protocol called *name* cannot serve, naming what it can."""
+    kind = settings.voice_kind
+    if kind not in can.voices:
+        raise BadUtterance(f"voice: protocol {name} takes {_listed(sorted(can.voices))} voices, not {kind}")
+    if settings.format not in can.formats:
+        raise BadUtterance(f"format: protocol {name} serves {_listed(can.formats)}, not {settings.format}")
+    if settings.sample_rate not in can.sample_rates:
+        rates = _listed(tuple(map(str, can.sample_rates)))
+        raise BadUtterance(f"sample_rate: protocol {name} serves {rates} Hz, not {settings.sample_rate}")
+    low, high = can.speeds or (1.0, 1.0)
+    if not low <= settings.speed <= high:
+        rule = f"from {low:g} to {high:g}" if can.speeds else "1.0 only"
+        raise BadUtterance(f"speed: protocol {name} serves {rule}, not {settings.speed:g}")
+    for field, wanted, served in (
+        ("instruct", settings.instruct is not None, can.instruct),
+        ("seed", settings.seed is not None, can.seed),
+        ("words", settings.words, can.words),
+        ("model", settings.model is not None, can.model),
+    ):
+        if wanted and not served:
+            raise BadUtterance(f"{field}: protocol {name} does not take it; leave it out, or use another protocol")
+
+
+def check_length(name: str, can: Capabilities, utterance: Utterance) -> None:
+    """Raise the `BadUtterance` of a text longer than the protocol called *name* takes."""
+    if len(utterance.text) > can.max_characters:
+        raise BadUtterance(
+            f"text: {len(utterance.text)} code points, protocol {name} takes at most {can.max_characters}; split it"
+        )
+    if can.max_seconds is not None and (seconds := utterance.expected_seconds) > can.max_seconds:
+        raise BadUtterance(
+            f"text: about {seconds:.0f} s of audio, protocol {name} cuts off after {can.max_seconds:g} s; split it"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+
+
 class WireProtocol(Protocol):
     """Speak one way of serving CosyVoice."""
 
     name: str
+    capabilities: Capabilities
 
     def weigh(self, utterance: Utterance) -> int:
         """Return an upper bound of the bytes *utterance* adds to a request's body."""
@@ -49,3 +124,45 @@ class WireProtocol(Protocol):
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """Say what the samples of a stream are: signed 16-bit little-endian at ``sample_rate`` Hz, interleaved."""
+
+    sample_rate: int
+    channels: int = 1
+
+
+@runtime_checkable
+class StreamingProtocol(WireProtocol, Protocol):
+    """Speak a way of serving that sends audio while it is made."""
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return the request for *utterance*'s samples as they are made."""
+
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
+        """Yield one `StreamHead`, then samples as they arrive; they may be cut anywhere, inside a sample too.
+
+        Returns only when the service said, by whatever its protocol has for it, that this was all. Raises the
+        `ServiceError` a refusal stands for, before the head or amid the samples, `DecodeError` or `TransportError`.
+        """
+
+
+@runtime_checkable
+class TextInProtocol(StreamingProtocol, Protocol):
+    """Speak a way of serving that takes text while it is written, through a `Conversation`."""
+
+    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+        """Return the request that opens a conversation; its texts follow through the reply's ``say``."""
+
+
+@runtime_checkable
+class ListingProtocol(WireProtocol, Protocol):
+    """Speak a way of serving that tells its voices."""
+
+    def encode_voices(self) -> WireRequest:
+        """Return the request for the list of voices."""
+
+    def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
+        """Return the names of the voices; raises like `decode`."""

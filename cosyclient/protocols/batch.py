@@ -13,21 +13,23 @@ from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import BadUtterance, CosyError, DecodeError
-from cosyclient.models import WireRequest
 from cosyclient.protocols import frames
+from cosyclient.protocols.base import Capabilities
 from cosyclient.protocols.coding import unbase64
 from cosyclient.protocols.frames import FrameDecoder
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.refusals import item_error, refusal, refusal_of
 from cosyclient.protocols.results import ResultReader
 from cosyclient.protocols.speeches import Positions, speech_of
+from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cosyclient.config import WireConfig
-    from cosyclient.models import Speech, Utterance, VoiceSettings, WireReply
+    from cosyclient.models import Speech, Utterance, VoiceSettings
     from cosyclient.protocols.base import Item, Quota
+    from cosyclient.wire import WireReply
 
 _JSON: Final = "application/json"
 _MAX_PAYLOAD_BYTES: Final = 64 << 20
@@ -40,6 +42,7 @@ class BatchProtocol:
     """Speak the batch protocol, version 1."""
 
     name: str = "batch"
+    capabilities = Capabilities(batch=64, instruct=True, seed=True, speeds=(0.5, 2.0))
 
     def __init__(self, wire: WireConfig) -> None:
         self._gzip_above_bytes = wire.gzip_above_bytes

@@ -28,7 +28,8 @@ from cosyclient.protocols.headers import media_type, retry_after
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cosyclient.models import Utterance, WireReply
+    from cosyclient.models import Utterance
+    from cosyclient.wire import WireReply
 
 MAX_ERROR_BODY_BYTES: Final = 65536
 MAX_MESSAGE: Final = 300

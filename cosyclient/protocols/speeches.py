@@ -22,6 +22,10 @@ _ALSO_CALLED: Final = {
     "opus": ("audio/opus", "application/ogg"),
 }
 
+_LEAST: Final = 0.1
+_MOST: Final = 10.0
+_LEEWAY: Final = 30.0
+
 
 class Positions:
     """See to it that each of *count* positions is taken exactly once; nothing is ever put in order silently."""
@@ -80,6 +84,20 @@ def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Spee
         duration=info.duration if info.duration is not None else announced or 0.0,
         fingerprint=utterance.fingerprint,
     )
+
+
+def plausible(utterance: Utterance, speech: Speech) -> Speech:
+    """Return *speech* if its length is one that *utterance* can have; `DecodeError` otherwise.
+
+    For services whose reply says nothing of how long its audio should be: a stream cut short looks whole then. The
+    bounds are wide, for an estimate by characters is off by a factor at times.
+    """
+    expected = utterance.expected_seconds
+    if expected > 1.0 and speech.duration < _LEAST * expected:
+        raise DecodeError(f"audio: {speech.duration:.2f} s, about {expected:.1f} s were expected", retryable=True)
+    if speech.duration > _MOST * expected + _LEEWAY:
+        raise DecodeError(f"audio: {speech.duration:.0f} s, about {expected:.1f} s were expected", retryable=True)
+    return speech
 
 
 # A service has a name or two for each format, and says it with every item.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from cosyclient.clock import Cancellation, Deadline
-    from cosyclient.models import WireReply, WireRequest
+    from cosyclient.wire import WireReply, WireRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cosyclient.clock import Cancellation, Clock, Deadline
-    from cosyclient.models import WireRequest
     from cosyclient.settings import ResolvedConfig
+    from cosyclient.wire import WireRequest
 
 _KNOWN: Final = 64
 _DRAINED: Final = httpx.ByteStream(b"")

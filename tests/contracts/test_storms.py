@@ -23,7 +23,7 @@ from tests.service import answer, refuse, text_in
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cosyclient.models import WireReply, WireRequest
+    from cosyclient.wire import WireReply, WireRequest
 
 GAP = 0.02
 NO_BREAKER = BreakerConfig(minimum_calls=1_000_000_000)

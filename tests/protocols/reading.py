@@ -19,7 +19,7 @@ from tests.protocols import wire
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cosyclient.models import WireReply
+    from cosyclient.wire import WireReply
 
 
 PLAIN = BatchProtocol(WireConfig(gzip_above_bytes=None))

@@ -22,7 +22,7 @@ from tests.protocols import wire
 from tests.protocols.reading import PLAIN
 
 if TYPE_CHECKING:
-    from cosyclient.models import WireRequest
+    from cosyclient.wire import WireRequest
 
 
 def header(request: WireRequest, name: str) -> str | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cosyclient.clock import Deadline, SystemClock
-from cosyclient.models import WireRequest
 from cosyclient.settings import ResolvedConfig, resolve
 from cosyclient.transports.http import HttpTransport
+from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
     import httpx
 
     from cosyclient.config import ClientConfig
-    from cosyclient.models import WireReply
+    from cosyclient.wire import WireReply
 
 CLOCK = SystemClock()
 

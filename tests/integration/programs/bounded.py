@@ -17,7 +17,7 @@ from tests.integration.waiting import eventually
 from tests.service import answer
 
 if TYPE_CHECKING:
-    from cosyclient.models import WireReply, WireRequest
+    from cosyclient.wire import WireReply, WireRequest
 
 PLACES = 1000
 LOOKS = 20

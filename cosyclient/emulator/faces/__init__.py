@@ -1,0 +1,20 @@
+"""The ways CosyVoice is served, each a face of the one service behind them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.emulator.batch import BatchFace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosyclient.emulator.faces.base import Face
+    from cosyclient.emulator.service import Service
+
+_FACES: Final = (BatchFace,)
+
+
+def faces(service: Service) -> Sequence[Face]:
+    """Return every face of *service* that speaks HTTP or WebSocket; their paths do not collide."""
+    return [face(service) for face in _FACES]

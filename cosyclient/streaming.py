@@ -1,0 +1,265 @@
+"""One text's samples while they arrive: opened within all policies, retried until the first of them is there."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from cosyclient.audio import wav_bytes
+from cosyclient.call import budget_spent
+from cosyclient.clock import Cancellation
+from cosyclient.errors import Attempt, ClientClosed, CosyError, DecodeError, Rejected
+from cosyclient.events import AttemptFinished, RetryScheduled
+from cosyclient.models import Speech
+from cosyclient.protocols.base import StreamHead
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cosyclient.call import Caller
+    from cosyclient.clock import Deadline
+    from cosyclient.endpoints import Grant
+    from cosyclient.models import Utterance
+    from cosyclient.protocols.base import StreamingProtocol
+    from cosyclient.wire import WireReply, WireRequest
+
+
+class SpeechStream:
+    """Iterate one text's samples as they arrive: signed 16-bit little-endian, in chunks of whole frames.
+
+    Use it as a context manager or `close` it: until it has ended, a connection and a permit to be in flight are its
+    own. What goes wrong amid the samples is raised by the iteration, with what had come by then as ``partial``. Only
+    the time spent waiting for the service counts as the service's; the deadline counts all.
+    """
+
+    sample_rate: int
+    """Hz; known as soon as there is a stream."""
+    channels: int
+
+    def __init__(
+        self,
+        caller: Caller,
+        protocol: StreamingProtocol,
+        utterance: Utterance,
+        request: WireRequest,
+        deadline: Deadline,
+    ) -> None:
+        self._caller = caller
+        self._protocol = protocol
+        self._utterance = utterance
+        self._request = request
+        self._deadline = deadline
+        self._cancellation = Cancellation()
+        self._name = uuid.uuid4().hex
+        self._attempts: list[Attempt] = []
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._grant: Grant | None = None
+        self._closed = False
+        # Of the thread that iterates.
+        self._received: list[bytes] = []
+        self._rest = b""
+        self._reply: WireReply | None = None
+        self._pieces: Iterator[StreamHead | bytes] = iter(())
+        self._started = self._listened = 0.0
+        self._over = False
+
+    def open(self) -> Self:
+        """Wait for the first samples, trying again as policy allows; raises what becomes of the last attempt."""
+        caller, schedule, spent = self._caller, self._caller.retry.schedule(), 0
+        while True:
+            error = self._try()
+            if error is None:
+                caller.budget.deposit(spent)
+                return self
+            if self._closed:
+                raise error.for_caller(self._attempts)
+            wait = schedule.next_wait(error, remaining=self._deadline.remaining)
+            if wait is None:
+                raise error.for_caller(self._attempts)
+            spent = caller.budget.withdraw(throttled=error.throttled)
+            if not spent:
+                raise budget_spent(error).for_caller(self._attempts)
+            caller.events.emit(
+                RetryScheduled(
+                    endpoint=caller.endpoint.name,
+                    batch=self._name,
+                    number=len(self._attempts) + 1,
+                    texts=1,
+                    wait=wait,
+                    error=error,
+                )
+            )
+            if caller.clock.sleep(wait, caller.closing):
+                closed = ClientClosed("the client was closed before this stream's next attempt")
+                closed.__cause__ = error
+                raise closed.for_caller(self._attempts)
+
+    def _try(self) -> CosyError | None:
+        """Send once and read until the first samples; return why there are none."""
+        caller, clock = self._caller, self._caller.clock
+        grant = caller.endpoint.grant(self._deadline, caller.closing)
+        expected = self._utterance.expected_seconds
+        try:
+            with self._lock:
+                self._grant = grant
+            self._started, self._listened, self._rest = clock.now(), 0.0, b""
+            grant.start(self._started, retry=bool(self._attempts), seconds=expected)
+            self._reply = reply = grant.endpoint.transport.send(
+                self._request,
+                deadline=self._deadline,
+                read_timeout=max(caller.timeouts.of_reads(expected), grant.patience),
+                cancellation=self._cancellation,
+            )
+            if (quota := caller.protocol.quota(reply)) is not None:
+                grant.endpoint.heed(quota)
+            self._pieces = iter(self._protocol.decode_stream(reply, self._utterance, wall=clock.wall()))
+            head = next(self._pieces, None)
+            if not isinstance(head, StreamHead):
+                raise DecodeError("audio: a stream without a beginning", retryable=True)
+            self.sample_rate, self.channels = head.sample_rate, head.channels
+            self._listened = clock.now() - self._started
+            if not self._pull():
+                raise DecodeError("audio: an empty stream", retryable=True)
+        except CosyError as error:
+            self._end(error)
+            return error
+        except BaseException:
+            self.close()
+            raise
+        return None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield what has come, then what comes; a second iteration begins anew and costs nothing."""
+        position = 0
+        while True:
+            while position < len(self._received):
+                yield self._received[position]
+                position += 1
+            if self._over:
+                return
+            try:
+                self._pull()
+            except CosyError as error:
+                self._end(error)
+                raise self._with_partial(error) from error.__cause__
+            except BaseException:
+                self.close()
+                raise
+
+    def _pull(self) -> bool:
+        """Take the next samples, at least one frame; return whether there were more."""
+        clock, block = self._caller.clock, 2 * self.channels
+        began = clock.now()
+        try:
+            for piece in self._pieces:
+                if isinstance(piece, StreamHead):
+                    raise DecodeError("audio: the stream changes its rate in the middle")
+                data = self._rest + piece if self._rest else piece
+                whole = len(data) - len(data) % block
+                self._rest = data[whole:]
+                if whole:
+                    self._received.append(data[:whole] if self._rest else data)
+                    return True
+        finally:
+            self._listened += clock.now() - began
+        if self._closed:
+            raise Rejected("the stream was closed", sent=True)
+        if self._rest:
+            raise DecodeError(f"audio: the stream ends inside a frame of {block} bytes", retryable=True)
+        self._over = bool(self._received)
+        if self._over:
+            self._end(None)
+        return False
+
+    def speech(self) -> Speech:
+        """Return the whole as a WAV speech, waiting for what has not come yet."""
+        for _ in self:
+            pass
+        return self._assembled()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the whole to *path* as a WAV file, waiting for what has not come yet, and return the path."""
+        return self.speech().save(path)
+
+    def close(self) -> None:
+        """Let go: what has not ended is broken off, at the service too where its protocol can; again does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._cancellation.cancel()
+        self._end(Rejected("the stream was closed", sent=True))
+
+    def _end(self, error: CosyError | None) -> None:
+        """Settle the attempt under way, if one is, and let the connection go."""
+        with self._lock:
+            grant, self._grant = self._grant, None
+        if grant is None:
+            return
+        caller = self._caller
+        now = caller.clock.now()
+        # What the listener took his time for is no latency of the service.
+        idle = max(0.0, now - self._started - self._listened)
+        reply, self._reply = self._reply, None
+        try:
+            if reply is not None:
+                reply.close()
+        except CosyError:
+            pass  # it is over either way
+        finally:
+            seconds = sum(map(len, self._received)) / (2 * self.channels * self.sample_rate) if self._received else 0.0
+            grant.settle(error, now, returned=seconds, idle=idle)
+        attempt = Attempt(
+            len(self._attempts) + 1, caller.endpoint.name, self._started, now - self._started - idle, error
+        )
+        self._attempts.append(attempt)
+        if caller.events.wanted:
+            caller.events.emit(
+                AttemptFinished(
+                    endpoint=attempt.endpoint,
+                    batch=self._name,
+                    number=attempt.number,
+                    texts=1,
+                    failed=int(error is not None),
+                    latency=attempt.latency,
+                    error=error,
+                )
+            )
+
+    def _with_partial(self, error: CosyError) -> CosyError:
+        twin = error.for_caller(self._attempts)
+        if self._received:
+            twin.partial = self._assembled()
+        return twin
+
+    def _assembled(self) -> Speech:
+        samples = b"".join(self._received)
+        return Speech(
+            audio=wav_bytes(samples, self.sample_rate, self.channels),
+            format="wav",
+            sample_rate=self.sample_rate,
+            channels=self.channels,
+            duration=len(samples) / (2 * self.channels * self.sample_rate),
+            fingerprint=self._utterance.fingerprint,
+            attempts=max(1, len(self._attempts)),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A forgotten stream must not keep a permit for ever.
+        if not self._closed and self._grant is not None:
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else "closed" if self._closed else "open"
+        count = sum(map(len, self._received))
+        return f"<SpeechStream {self._utterance.fingerprint[:12]} {state}, {count} bytes>"

@@ -1,0 +1,160 @@
+"""Who speaks: a voice the service knows by name, or one cloned from a recording, checked and encoded once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sys
+from array import array
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cosyclient.audio import parse_wav, wav_bytes
+from cosyclient.errors import BadUtterance, DecodeError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+MAX_PROMPT_SECONDS: Final = 30.0
+MIN_PROMPT_RATE: Final = 16000
+MAX_PROMPT_BYTES: Final = 10 << 20
+
+
+class Prompt:
+    """Hold a recording of a voice: mono, 16-bit, at its own rate; every form it travels in is made once.
+
+    A 16-bit WAV file of at most 30 s, at least 16 kHz and at most 10 MiB, as CosyVoice's front end demands. Raises
+    `BadUtterance` naming the rule that *recording* breaks.
+    """
+
+    def __init__(self, recording: bytes | str | os.PathLike[str]) -> None:
+        data = recording if isinstance(recording, bytes) else _read(Path(recording))
+        if len(data) > MAX_PROMPT_BYTES:
+            raise BadUtterance(f"voice: a recording of {len(data)} bytes, at most {MAX_PROMPT_BYTES} are accepted")
+        samples, self.sample_rate = _mono(data)
+        self.seconds = len(samples) / 2 / self.sample_rate
+        if self.sample_rate < MIN_PROMPT_RATE:
+            raise BadUtterance(
+                f"voice: the recording has {self.sample_rate} Hz, at least {MIN_PROMPT_RATE} are needed; "
+                "record it anew, resampling adds nothing"
+            )
+        if not samples:
+            raise BadUtterance("voice: the recording is empty")
+        if self.seconds > MAX_PROMPT_SECONDS:
+            raise BadUtterance(f"voice: the recording lasts {self.seconds:.1f} s, at most 30 s are accepted; cut it")
+        self.samples = samples
+        """The samples alone, signed 16-bit little-endian."""
+        self.wav = wav_bytes(samples, self.sample_rate)
+        """The recording as a canonical WAV file."""
+        self.digest = hashlib.sha256(self.wav).hexdigest()
+        self._forms: dict[str, object] = {}
+
+    @cached_property
+    def base64(self) -> str:
+        """Return the WAV file in base64."""
+        return base64.b64encode(self.wav).decode("ascii")
+
+    @cached_property
+    def data_url(self) -> str:
+        """Return the WAV file as a ``data:`` URL."""
+        return f"data:audio/wav;base64,{self.base64}"
+
+    def form(self, name: str, make: Callable[[Prompt], T]) -> T:
+        """Return the recording as *make* encodes it, which is done once per *name*."""
+        if name not in self._forms:
+            self._forms[name] = make(self)
+        made: T = self._forms[name]  # type: ignore[assignment]
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prompt) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"<Prompt {self.digest[:12]}, {self.seconds:.1f} s at {self.sample_rate} Hz>"
+
+
+class Voice:
+    """Name a voice: ``Voice("longanyang")``, or make one with `clone` or `cross_lingual`.
+
+    Make it once and use it for many texts: its recording is read, checked and encoded when it is made.
+    """
+
+    __slots__ = ("name", "prompt", "transcript")
+
+    def __init__(self, name: str, *, _prompt: Prompt | None = None, _transcript: str | None = None) -> None:
+        if _prompt is None and not name.strip():
+            raise BadUtterance("voice: must be a non-blank name")
+        self.name = name
+        self.prompt = _prompt
+        self.transcript = _transcript
+
+    @classmethod
+    def clone(cls, prompt_wav: bytes | str | os.PathLike[str], transcript: str) -> Voice:
+        """Return the voice of a recording (a path, or the file's bytes) in which *transcript* is said."""
+        if not isinstance(transcript, str) or not transcript.strip():
+            raise BadUtterance("voice: clone needs the transcript of its recording; without one use cross_lingual")
+        return cls("", _prompt=Prompt(prompt_wav), _transcript=transcript)
+
+    @classmethod
+    def cross_lingual(cls, prompt_wav: bytes | str | os.PathLike[str]) -> Voice:
+        """Return the voice of a recording whose words do not matter, to speak in any language."""
+        return cls("", _prompt=Prompt(prompt_wav))
+
+    @property
+    def kind(self) -> str:
+        """Return ``"named"``, ``"clone"`` or ``"cross_lingual"``."""
+        if self.prompt is None:
+            return "named"
+        return "cross_lingual" if self.transcript is None else "clone"
+
+    @property
+    def key(self) -> str:
+        """Return what is equal exactly for equal voices, and stays so between processes."""
+        if self.prompt is None:
+            return self.name
+        said = "" if self.transcript is None else hashlib.sha256(self.transcript.encode()).hexdigest()
+        return f"{self.kind}:{self.prompt.digest}:{said}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Voice) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return f"<Voice {self.kind} {self.prompt!r}>" if self.prompt else f"<Voice {self.name!r}>"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_PROMPT_BYTES + 1)
+    except OSError as error:
+        raise BadUtterance(f"voice: cannot read the recording: {error}") from error
+
+
+def _mono(data: bytes) -> tuple[bytes, int]:
+    """Return the samples of a recording, its channels averaged, and their rate."""
+    try:
+        wav = parse_wav(data)
+    except DecodeError as error:
+        advice = "convert it, as with: ffmpeg -i recording -ac 1 -sample_fmt s16 prompt.wav"
+        raise BadUtterance(f"voice: the recording is no 16-bit WAV file ({error}); {advice}") from error
+    if wav.channels == 1:
+        return wav.samples, wav.sample_rate
+    samples = _swapped(array("h", wav.samples))
+    frames = zip(*[iter(samples)] * wav.channels, strict=True)
+    return _swapped(array("h", (sum(frame) // wav.channels for frame in frames))).tobytes(), wav.sample_rate
+
+
+def _swapped(samples: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return samples

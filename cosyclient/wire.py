@@ -1,0 +1,86 @@
+"""What travels between a protocol and a transport: requests, replies, and conversations made of messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireRequest:
+    """Hold one encoded request: where it goes, what it says; encoded once, sent once per attempt."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    dialogue: Callable[[], Dialogue] | None = None
+    """What makes the other half of a conversation over messages; one is made per attempt."""
+
+    def __repr__(self) -> str:
+        return f"<WireRequest {self.method} {self.path}, {len(self.body)} bytes>"
+
+
+class Turn(NamedTuple):
+    """Say what a message of the service leads to: messages to send, audio to hand on, and whether that was all."""
+
+    send: Sequence[str | bytes] = ()
+    audio: bytes = b""
+    done: bool = False
+
+
+class Dialogue(Protocol):
+    """Hold one conversation over a connection that carries messages; knows no socket.
+
+    Everything but ``hear`` may be called while another thread is in ``hear``.
+    """
+
+    reusable: bool
+    """Whether the connection may carry another conversation once this one is done."""
+
+    def open(self) -> Sequence[str | bytes]:
+        """Return the messages to begin with."""
+
+    def hear(self, message: str | bytes) -> Turn:
+        """Return what *message* leads to; raises the `ServiceError` or `DecodeError` it stands for."""
+
+    def say(self, text: str) -> Sequence[str | bytes]:
+        """Return the messages that carry *text*, or nothing if it is kept until the service is ready."""
+
+    def finish(self) -> Sequence[str | bytes]:
+        """Return the messages that tell that no more text follows, or nothing if that is kept, too."""
+
+
+class WireReply(Protocol):
+    """Offer one reply while it arrives; read it once, then close it."""
+
+    @property
+    def status(self) -> int:
+        """Return the HTTP status or its kin."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return the header fields, looked up without regard to case."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content as it arrives, content codings undone, bounded in size and time."""
+
+    def close(self) -> None:
+        """Let go of the connection: back to the pool if it was read whole, closed otherwise."""
+
+
+class ConversationReply(WireReply, Protocol):
+    """Offer the audio of a conversation, whose ``chunks`` are pieces of audio, and take its texts meanwhile."""
+
+    @property
+    def dialogue(self) -> Dialogue:
+        """Return the conversation, which may have learned more than audio."""
+
+    def say(self, text: str) -> None:
+        """Send *text*; may be called while another thread reads ``chunks``."""
+
+    def finish(self) -> None:
+        """Tell the service that no more text follows."""

@@ -1,0 +1,66 @@
+"""Every form a protocol's reply has, for the contract: a family adds its rows here, its bytes in a `wire_…` module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cosyclient.models import VoiceSettings
+from cosyclient.testing import ScriptedReply
+from tests.protocols import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """Say how one protocol's service answers, in one of its forms.
+
+    *whole* gives the body that answers so many texts with *audio* of each position, which is that of `wire.tagged_wav`
+    in the format of *settings*; *media_type* is the body's, *also* what is believed as well. *keeps* says whether items
+    before a cut are known to be whole, *framed* whether the bytes alone show that they are all, *keyed* whether a
+    request carries its key.
+    """
+
+    protocol: str
+    form: str
+    media_type: str
+    whole: Callable[[int], bytes]
+    keeps: bool
+    most: int = 64
+    audio: Callable[[int], bytes] = wire.tagged_wav
+    settings: VoiceSettings = field(default_factory=VoiceSettings)
+    also: tuple[str, ...] = ()
+    framed: bool = True
+    keyed: bool = True
+
+    def reply(self, body: bytes, split: int = 0) -> ScriptedReply:
+        """Return a success with this body, in pieces of *split* bytes."""
+        return ScriptedReply(200, {"Content-Type": self.media_type}, wire.pieces(body, split))
+
+    def __str__(self) -> str:
+        return f"{self.protocol}-{self.form}"
+
+
+BATCH = [
+    Face(protocol="batch", form="frames", media_type=wire.FRAMES_TYPE, whole=wire.frames_body, keeps=True),
+    Face(
+        protocol="batch",
+        form="json",
+        media_type="application/json; charset=utf-8",
+        whole=lambda count: wire.json_body([wire.result(index) for index in range(count)]),
+        keeps=True,
+    ),
+    Face(
+        protocol="batch",
+        form="array",
+        media_type="application/json",
+        whole=lambda count: (
+            b"[" + b",".join(b'"%b"' % wire.result(index)["audio_data"].encode() for index in range(count)) + b"]"
+        ),
+        keeps=False,
+    ),
+]
+
+FACES = [*BATCH]
