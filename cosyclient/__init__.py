@@ -40,9 +40,11 @@ from cosyclient.errors import (
     TransportError,
     Unauthorized,
 )
-from cosyclient.models import Outcome, Speech, join
+from cosyclient.models import Outcome, Speech, Word, join
 from cosyclient.sizing import Sizing, littles_law
 from cosyclient.stats import ClientStats
+from cosyclient.streaming import SpeechStream
+from cosyclient.voices import Voice
 
 __version__ = "0.1.0"
 
@@ -81,12 +83,15 @@ __all__ = [
     "ServiceFault",
     "Sizing",
     "Speech",
+    "SpeechStream",
     "Throttled",
     "TimeoutConfig",
     "TooLarge",
     "TransportError",
     "Unauthorized",
+    "Voice",
     "WireConfig",
+    "Word",
     "join",
     "littles_law",
 ]

@@ -1,0 +1,246 @@
+"""A text's samples while they arrive: retried until the first, whole in frames, nothing lost and nothing kept."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient import (
+    BadRequest,
+    BadUtterance,
+    CircuitOpen,
+    ClientClosed,
+    ClientConfig,
+    CosyClient,
+    CosyError,
+    DeadlineExceeded,
+    DecodeError,
+    Rejected,
+    ServiceFault,
+    SpeechStream,
+    TransportError,
+)
+from cosyclient.audio import parse_wav
+from cosyclient.config import BreakerConfig, RetryConfig, WireConfig
+from cosyclient.events import AttemptFinished, RetryScheduled
+from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.batch import BatchProtocol
+from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
+from cosyclient.wire import WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from cosyclient.models import Utterance
+    from cosyclient.wire import WireReply
+
+
+class PlainProtocol(BatchProtocol):
+    """Stream a body as it is, after a head; an empty header ``rate`` leaves the head out."""
+
+    name = "plain"
+    capabilities = Capabilities(stream=True)
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return a request that carries the text."""
+        return WireRequest(method="POST", path="/stream", headers=(("Key", key),), body=utterance.text.encode())
+
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
+        """Yield what comes."""
+        if reply.status != 200:
+            raise (ServiceFault if reply.status >= 500 else BadRequest)(f"HTTP {reply.status}", status=reply.status)
+        rate = reply.headers.get("rate", "24000")
+        if rate:
+            yield StreamHead(int(rate), int(reply.headers.get("channels", "1")))
+        yield from reply.chunks()
+
+
+def pieces(*chunks: bytes | Exception, **headers: str) -> ScriptedReply:
+    """Return a stream of *chunks*."""
+    return ScriptedReply(200, headers, chunks)
+
+
+def streaming(
+    script: Sequence[WireReply | Exception] | Callable[[WireRequest], Any], **arguments: Any
+) -> tuple[CosyClient, ScriptedTransport]:
+    """Return a scripted client that speaks `PlainProtocol`."""
+    client, transport = scripted_client(script, **arguments)
+    client._core._protocol = PlainProtocol(WireConfig())
+    return client, transport
+
+
+def in_flight(client: CosyClient) -> int:
+    """Return the permits that are out."""
+    return client.stats().in_flight
+
+
+def test_samples_come_as_they_arrive_in_whole_frames() -> None:
+    """Odd bytes wait for their other half; the rate is known before."""
+    client, transport = streaming([pieces(b"", b"\1", b"\2\3", b"\4\5\6\7", b"\x08", rate="22050")])
+    with client.stream("你好") as stream:
+        assert isinstance(stream, SpeechStream)
+        assert (stream.sample_rate, stream.channels) == (22050, 1)
+        assert list(stream) == [b"\1\2", b"\3\4\5\6", b"\7\x08"]
+        assert list(stream) == [b"\1\2", b"\3\4\5\6", b"\7\x08"], "what has come is not lost"
+        assert in_flight(client) == 0
+    assert transport.requests[0].body == "你好".encode()
+
+
+def test_the_whole_is_a_speech_and_a_file(tmp_path: Path) -> None:
+    """However much was read before."""
+    client, _ = streaming([pieces(b"\1\2\3\4", b"\5\6\7\x08", channels="2")])
+    with client.stream("a") as stream:
+        assert next(iter(stream)) == b"\1\2\3\4"
+        speech = stream.speech()
+        path = stream.save(tmp_path / "a.wav")
+    assert parse_wav(speech.audio).samples == b"\1\2\3\4\5\6\7\x08"
+    assert (speech.sample_rate, speech.channels, speech.duration, speech.attempts) == (24000, 2, 2 / 24000, 1)
+    assert path.read_bytes() == speech.audio
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        ScriptedReply(503),
+        TransportError("reset"),
+        pieces(TransportError("reset")),
+        pieces(b"\1", TransportError("reset")),
+        pieces(),
+        pieces(b"\1"),
+        pieces(b"\1\2", rate=""),
+    ],
+)
+def test_it_is_tried_again_until_the_first_samples(first: WireReply | Exception) -> None:
+    """Nothing was handed out yet, so nothing can come twice."""
+    listener = RecordingListener()
+    client, transport = streaming([first, pieces(b"\1\2")], listeners=[listener])
+    assert list(client.stream("a")) == [b"\1\2"]
+    assert len(transport.requests) == 2
+    assert transport.requests[0] == transport.requests[1], "the same bytes under the same key"
+    assert len(listener.of(RetryScheduled)) == 1
+    assert [event.failed for event in listener.of(AttemptFinished)] == [1, 0]
+    assert client.stats().retries == 1
+    assert in_flight(client) == 0
+
+
+def test_after_the_first_samples_nothing_is_tried_again() -> None:
+    """What had come is on the error."""
+    client, transport = streaming([pieces(b"\1\2\3\4", TransportError("reset"))])
+    with client.stream("a") as stream, pytest.raises(TransportError, match="reset") as caught:
+        list(stream)
+    assert len(transport.requests) == 1
+    assert caught.value.partial is not None
+    assert parse_wav(caught.value.partial.audio).samples == b"\1\2\3\4"
+    assert [attempt.error is not None for attempt in caught.value.attempts] == [True]
+    assert in_flight(client) == 0
+
+
+def test_a_stream_that_ends_inside_a_frame_is_cut() -> None:
+    """Half a sample is no sample."""
+    client, _ = streaming([pieces(b"\1\2", b"\3")])
+    with client.stream("a") as stream, pytest.raises(DecodeError, match="inside a frame") as caught:
+        list(stream)
+    assert caught.value.partial is not None
+
+
+def test_what_cannot_help_is_not_tried_again() -> None:
+    """A refusal is final; so is what the budget cannot pay."""
+    client, transport = streaming([ScriptedReply(400)])
+    with pytest.raises(BadRequest):
+        client.stream("a")
+    assert len(transport.requests) == 1
+    client, transport = streaming(lambda _: ScriptedReply(500), config=ClientConfig(retry=RetryConfig(budget=14)))
+    with pytest.raises(CosyError, match="retry budget is spent"):
+        client.stream("a")
+    assert len(transport.requests) == 2
+    assert in_flight(client) == 0
+
+
+def test_failures_open_the_breaker_and_it_refuses() -> None:
+    """Streams pass the same policies as everything else."""
+    config = ClientConfig(breaker=BreakerConfig(minimum_calls=5))
+    client, transport = streaming(lambda _: ScriptedReply(500), config=config, max_retries=0)
+    for _ in range(5):
+        with pytest.raises(ServiceFault):
+            client.stream("a")
+    with pytest.raises(CircuitOpen):
+        client.stream("a")
+    assert len(transport.requests) == 5
+
+
+def test_closing_early_lets_go_and_blames_nobody() -> None:
+    """The listener had enough: the connection goes, the service is not at fault."""
+    reply = pieces(b"\1\2", b"\3\4")
+    listener = RecordingListener()
+    client, _ = streaming([reply], listeners=[listener])
+    stream = client.stream("a")
+    assert in_flight(client) == 1
+    stream.close()
+    stream.close()
+    assert in_flight(client) == 0
+    assert reply.closed
+    (event,) = listener.of(AttemptFinished)
+    assert isinstance(event.error, Rejected)
+    assert client.stats().breakers == {"http://scripted.test": "closed"}
+    assert "closed" in repr(stream)
+
+
+def test_a_forgotten_stream_keeps_no_permit() -> None:
+    """As a file that nobody closed."""
+    client, _ = streaming([pieces(b"\1\2", b"\3\4")])
+    client.stream("a")
+    gc.collect()
+    assert in_flight(client) == 0
+
+
+def test_closing_the_client_ends_its_streams() -> None:
+    """And a closed one opens none."""
+    client, _ = streaming([pieces(b"\1\2", b"\3\4")])
+    stream = client.stream("a")
+    client.close()
+    with pytest.raises(Rejected) as caught:
+        list(stream)[5]
+    assert caught.value.partial is not None
+    with pytest.raises(ClientClosed):
+        client.stream("a")
+
+
+def test_a_slow_listener_is_no_slow_service() -> None:
+    """The time between two pieces that the listener takes is his own."""
+    clock = FakeClock()
+    client, _ = streaming([pieces(b"\1\2", b"\3\4", b"\5\6")], clock=clock)
+    for _ in client.stream("a"):
+        clock.advance(5.0)
+    assert client.stats().latency < 1.0
+
+
+def test_the_deadline_passes_through() -> None:
+    """No time, no request."""
+    clock = FakeClock()
+
+    def late(_: WireRequest) -> WireReply:
+        clock.advance(9.0)
+        return ScriptedReply(503)
+
+    client, transport = streaming(late, clock=clock)
+    with pytest.raises((DeadlineExceeded, ServiceFault)):
+        client.stream("a", timeout=5.0)
+    assert len(transport.requests) == 1
+
+
+def test_bad_wishes_are_refused_before_anything_is_sent() -> None:
+    """Each says what is possible instead."""
+    client, transport = streaming([])
+    with pytest.raises(BadUtterance, match="use synthesize for files"):
+        client.stream("a", format="mp3")
+    with pytest.raises(BadUtterance, match="blank"):
+        client.stream(" ")
+    with pytest.raises(BadUtterance, match="instruct: protocol plain does not take it"):
+        client.stream("a", instruct="gently")
+    whole, _ = scripted_client([])
+    with pytest.raises(BadUtterance, match="protocol batch sends audio whole only"):
+        whole.stream("a")
+    assert transport.requests == []

@@ -1,0 +1,111 @@
+"""Voices: a recording is checked once, a name is a name, and equal voices are one fingerprint."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cosyclient import BadUtterance, Voice
+from cosyclient.audio import parse_wav, wav_bytes
+from cosyclient.models import Utterance, VoiceSettings
+from cosyclient.voices import Prompt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def recording(seconds: float = 1.0, rate: int = 16000, channels: int = 1) -> bytes:
+    """Return a WAV file of a tone, each channel at its own loudness."""
+    frames = (
+        [round(1000 * (channel + 1) * math.sin(position / 7)) for channel in range(channels)]
+        for position in range(int(seconds * rate))
+    )
+    return wav_bytes(b"".join(struct.pack(f"<{channels}h", *frame) for frame in frames), rate, channels)
+
+
+def test_a_name_is_the_voice_it_names() -> None:
+    """One name, one fingerprint, whichever way it is given."""
+    assert VoiceSettings(voice=Voice("longanyang")) == VoiceSettings(voice="longanyang")
+    by_object = Utterance("a", VoiceSettings(voice=Voice("longanyang")))
+    assert by_object.fingerprint == Utterance("a", VoiceSettings(voice="longanyang")).fingerprint
+    assert VoiceSettings(voice=Voice("longanyang")).voice_kind == "named"
+    assert repr(Voice("longanyang")) == "<Voice 'longanyang'>"
+
+
+def test_a_recording_is_read_from_bytes_and_files(tmp_path: Path) -> None:
+    """Both are the same voice, and its forms are made once."""
+    data = recording()
+    path = tmp_path / "prompt.wav"
+    path.write_bytes(data)
+    from_bytes, from_file = Voice.clone(data, "你好"), Voice.clone(path, "你好")
+    assert from_bytes == from_file
+    assert hash(from_bytes) == hash(from_file)
+    assert from_bytes.kind == "clone"
+    assert Voice.cross_lingual(data).kind == "cross_lingual"
+    assert Voice.cross_lingual(data) != from_bytes
+    assert Voice.clone(data, "再见") != from_bytes
+    prompt = from_bytes.prompt
+    assert prompt is not None
+    assert (prompt.wav, prompt.sample_rate, prompt.seconds) == (data, 16000, 1.0)
+    assert prompt.data_url.startswith("data:audio/wav;base64,UklGR")
+    made: list[Prompt] = []
+    assert prompt.form("half", lambda each: (made.append(each), each.samples[:10])[1]) == prompt.samples[:10]
+    assert prompt.form("half", lambda each: (made.append(each), b"")[1]) == prompt.samples[:10]
+    assert made == [prompt]
+
+
+def test_channels_are_averaged() -> None:
+    """CosyVoice speaks with one mouth."""
+    prompt = Voice.cross_lingual(recording(channels=3)).prompt
+    assert prompt is not None
+    left = struct.unpack("<3h", parse_wav(recording(channels=3)).samples[600:606])
+    assert struct.unpack_from("<h", prompt.samples, 200)[0] == sum(left) // 3
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (recording(rate=8000), "8000 Hz, at least 16000"),
+        (recording(0.0), "empty"),
+        (wav_bytes(bytes(2 * 16000 * 31), 16000), "31.0 s, at most 30 s"),
+        (b"ID3\x03" + bytes(100), "no 16-bit WAV file"),
+        (recording()[:3000], "truncated"),
+        (bytes((10 << 20) + 1), "at most 10485760"),
+    ],
+)
+def test_what_no_service_takes_is_refused_by_name(data: bytes, rule: str) -> None:
+    """The rule, and what to do about it."""
+    with pytest.raises(BadUtterance, match=rule):
+        Voice.clone(data, "你好")
+
+
+def test_a_missing_file_and_a_missing_transcript_are_said_so(tmp_path: Path) -> None:
+    """Before anything is sent."""
+    with pytest.raises(BadUtterance, match="cannot read the recording"):
+        Voice.cross_lingual(tmp_path / "none.wav")
+    with pytest.raises(BadUtterance, match="use cross_lingual"):
+        Voice.clone(recording(), " ")
+    with pytest.raises(BadUtterance, match="non-blank name"):
+        Voice(" ")
+
+
+def test_fingerprints_tell_voices_apart_and_stay_what_they_were() -> None:
+    """A fingerprint is a cache key: options that came later must not change the old ones."""
+    assert Utterance("你好", VoiceSettings()).fingerprint == Utterance("你好", VoiceSettings(words=False)).fingerprint
+    prints = {
+        Utterance("a", VoiceSettings(voice=voice, words=words)).fingerprint
+        for voice in (None, "a", Voice.clone(recording(), "a"), Voice.clone(recording(), "b"))
+        for words in (False, True)
+    }
+    assert len(prints) == 8
+
+
+def test_a_repr_shows_no_recording() -> None:
+    """Length and digest, as for texts."""
+    shown = repr(Voice.clone(recording(), "a secret"))
+    assert "1.0 s at 16000 Hz" in shown
+    assert "secret" not in shown
+    assert len(shown) < 100
