@@ -130,6 +130,13 @@ def distort(reply: Reply, fault: Fault | None, chance: random.Random) -> Reply:
     )
 
 
+def spoil(audio: Audio, fault: Fault | None) -> Audio:
+    """Return the audio made wrong, if that is what the fault does to items."""
+    if fault is None or fault.name not in ("not_audio", "truncated_audio"):
+        return audio
+    return _not_audio(audio) if fault.name == "not_audio" else _truncated(audio)
+
+
 def _not_audio(audio: Audio) -> Audio:
     return Audio(_PAGE, audio.media_type, audio.sample_rate, audio.duration_ms)
 
@@ -140,10 +147,10 @@ def _truncated(audio: Audio) -> Audio:
 
 
 async def deliver(exchange: Exchange, fault: Fault, media_type: str, body: bytes) -> None:
-    """Send a good reply in a bad way."""
+    """Send a good reply in a bad way; no media type is no header."""
     chunked = fault.name == "cut" and fault["chunked"]
     length = (b"transfer-encoding", b"chunked") if chunked else (b"content-length", b"%d" % len(body))
-    head: Headers = [(b"content-type", media_type.encode()), length]
+    head: Headers = [*([(b"content-type", media_type.encode())] if media_type else []), length]
     match fault.name:
         case "drip":
             await _drip(exchange, fault, [*head, *exchange.headers], body)

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from cosyclient.config import WireConfig
     from cosyclient.protocols.base import WireProtocol
 
-PROTOCOLS: Final[Mapping[str, str]] = {"batch": "batch:BatchProtocol"}
+PROTOCOLS: Final[Mapping[str, str]] = {
+    "batch": "batch:BatchProtocol",
+    "lighttts": "lighttts:LightTtsProtocol",
+    "model-studio-http": "model_studio_http:ModelStudioHttpProtocol",
+    "pai-eas": "pai_eas:PaiEasProtocol",
+    "runtime": "runtime_http:RuntimeProtocol",
+}
 """Every protocol by its name, and where it is; imported when asked for, so that extras stay extras."""
 
 # Hosts and schemes that can mean only one thing. A path cannot: servers are mounted anywhere.

@@ -94,7 +94,7 @@ _BY_CODE: Final = {
 
 def refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
     """Return the error that *reply* stands for, reading at most 64 KiB of it."""
-    return refusal_of(reply, _read_some(reply), utterances, wall=wall)
+    return refusal_of(reply, said_by(reply), utterances, wall=wall)
 
 
 def refusal_of(reply: WireReply, body: object, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
@@ -146,7 +146,8 @@ def item_error(error: object, utterances: Sequence[Utterance], *, status: int) -
     )
 
 
-def _read_some(reply: WireReply) -> object:
+def said_by(reply: WireReply) -> object:
+    """Return the body of a refusal, parsed JSON or text, reading at most 64 KiB of it."""
     pieces = bytearray()
     try:
         for chunk in reply.chunks():
@@ -243,3 +244,17 @@ def _target(reply: WireReply) -> str:
     except ValueError:
         host = None
     return _bounded(host, 100) or "another path"
+
+
+def retold(error: ServiceError, kind: type[ServiceError], *, request_id: object = None) -> ServiceError:
+    """Return *error* as one of *kind*, for a service whose codes say more than its statuses."""
+    same = kind is type(error)
+    return kind(
+        str(error),
+        status=error.status,
+        code=error.code,
+        request_id=error.request_id or _bounded(request_id, 128) or None,
+        retryable=error.retryable if same else None,
+        endpoint_fault=error.endpoint_fault if same else None,
+        retry_after=error.retry_after,
+    )

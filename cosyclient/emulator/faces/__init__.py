@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.emulator.batch import BatchFace
+from cosyclient.emulator.faces.lighttts import LightTtsFace
+from cosyclient.emulator.faces.model_studio_http import ModelStudioHttpFace
+from cosyclient.emulator.faces.pai_eas import PaiEasFace
+from cosyclient.emulator.faces.runtime import RuntimeFace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +16,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faces.base import Face
     from cosyclient.emulator.service import Service
 
-_FACES: Final = (BatchFace,)
+_FACES: Final = (BatchFace, LightTtsFace, ModelStudioHttpFace, PaiEasFace, RuntimeFace)
 
 
 def faces(service: Service) -> Sequence[Face]:
