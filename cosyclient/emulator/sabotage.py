@@ -26,7 +26,7 @@ DELIVERY = frozenset({"cut", "drip", "drip_headers", "hang_body"})
 """Faults of a reply's way to the client; ``reset`` with ``at`` is one more."""
 
 _FRAMES_V1 = FRAMES + ";v=1"
-_PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
+PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
 
 
 def spoils_delivery(fault: Fault | None) -> bool:
@@ -52,7 +52,7 @@ async def instead(exchange: Exchange, fault: Fault, chance: random.Random) -> bo
         case "garbage":
             await exchange.reply(200, JSON, chance.randbytes(fault["bytes"]))
         case "html":
-            await exchange.reply(fault["status"], "text/html; charset=utf-8", _PAGE)
+            await exchange.reply(fault["status"], "text/html; charset=utf-8", PAGE)
         case "noise":
             await exchange.reply(200, _FRAMES_V1, chance.randbytes(fault["bytes"]))
         case "empty":
@@ -138,7 +138,7 @@ def spoil(audio: Audio, fault: Fault | None) -> Audio:
 
 
 def _not_audio(audio: Audio) -> Audio:
-    return Audio(_PAGE, audio.media_type, audio.sample_rate, audio.duration_ms)
+    return Audio(PAGE, audio.media_type, audio.sample_rate, audio.duration_ms)
 
 
 def _truncated(audio: Audio) -> Audio:

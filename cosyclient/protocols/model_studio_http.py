@@ -10,13 +10,13 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cosyclient.audio import wav_bytes
 from cosyclient.errors import DecodeError, ServiceError, TransportError
 from cosyclient.protocols import sse
 from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.dashscope import Words, explained
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.pieces import audio_in, member, parsed, read_json
+from cosyclient.protocols.raw import speech_of_samples
 from cosyclient.protocols.refusals import MAX_ERROR_BODY_BYTES, refusal_of, said_by
 from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
 from cosyclient.wire import WireRequest
@@ -77,9 +77,7 @@ class ModelStudioHttpProtocol:
         if not data:
             raise DecodeError("audio: a finished stream without any")
         asked = utterance.settings
-        if asked.format == "wav":
-            data = wav_bytes(data, asked.sample_rate)
-        speech = speech_of(utterance, data, {})
+        speech = speech_of_samples(utterance, data) if asked.format == "wav" else speech_of(utterance, data, {})
         if asked.words:
             speech = replace(speech, words=words.all())
         yield [(0, plausible(utterance, speech) if speech.duration else speech)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cosyclient.models import VoiceSettings
 from cosyclient.testing import ScriptedReply
-from tests.protocols import wire
+from tests.protocols import wire, wire_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ class Face:
     *whole* gives the body that answers so many texts with *audio* of each position, which is that of `wire.tagged_wav`
     in the format of *settings*; *media_type* is the body's, *also* what is believed as well. *keeps* says whether items
     before a cut are known to be whole, *framed* whether the bytes alone show that they are all, *keyed* whether a
-    request carries its key.
+    request carries its key. *text* is what is asked for where the length of the audio has to fit it.
     """
 
     protocol: str
@@ -34,6 +35,7 @@ class Face:
     also: tuple[str, ...] = ()
     framed: bool = True
     keyed: bool = True
+    text: str = ""
 
     def reply(self, body: bytes, split: int = 0) -> ScriptedReply:
         """Return a success with this body, in pieces of *split* bytes."""
@@ -63,4 +65,56 @@ BATCH = [
     ),
 ]
 
-FACES = [*BATCH]
+# A word that may last a hundredth of a second, as the tagged audio does.
+_SHORT = "好。"
+RUNTIME = [
+    Face(
+        protocol="runtime",
+        form="samples",
+        media_type="",
+        whole=lambda _: wire.tagged_pcm(0),
+        keeps=False,
+        most=1,
+        settings=VoiceSettings(voice="中文女"),
+        also=("", "application/octet-stream"),
+        framed=False,
+        text=_SHORT,
+    ),
+    Face(
+        protocol="lighttts",
+        form="samples",
+        media_type="",
+        whole=lambda _: wire.tagged_pcm(0),
+        keeps=False,
+        most=1,
+        settings=VoiceSettings(voice=wire_runtime.CLONE),
+        also=("", "application/octet-stream"),
+        framed=False,
+        text=_SHORT,
+    ),
+    Face(
+        protocol="pai-eas",
+        form="json",
+        media_type="application/json",
+        whole=wire_runtime.pai_json,
+        keeps=False,
+        most=1,
+        settings=VoiceSettings(voice="0123"),
+        text=_SHORT,
+    ),
+    *(
+        Face(
+            protocol="model-studio-http",
+            form=form,
+            media_type=wire_runtime.SSE,
+            whole=partial(wire_runtime.studio_whole, multi=form == "lines"),
+            keeps=False,
+            most=1,
+            settings=VoiceSettings(voice="longanyang", model="cosyvoice-v3-flash"),
+            text=_SHORT,
+        )
+        for form in ("events", "lines")
+    ),
+]
+
+FACES = [*BATCH, *RUNTIME]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from cosyclient.emulator.faces.forms import Invalid
 from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
 
     from starlette.routing import BaseRoute
 
@@ -84,16 +85,41 @@ class HttpFace:
             return
         head = [(b"content-type", media_type.encode())] if media_type else []
         await exchange.start(200, [*head, *exchange.headers])
+        left = asyncio.ensure_future(exchange.gone(None))
         try:
-            async for piece in pieces:
-                if await exchange.gone(0):
+            while (piece := await _unless(left, anext(pieces, b""))) is not None:
+                await exchange.write(piece, last=not piece)
+                if not piece:
                     return
-                await exchange.write(piece)
         except Problem:
             # The status has left: all that a server can do now is end without the last chunk.
             await exchange.hang_up()
+        finally:
+            left.cancel()
+
+
+async def _unless(left: asyncio.Future[bool], coming: Awaitable[bytes]) -> bytes | None:
+    """Return what is *coming*, or None as soon as the client has *left*."""
+    task = asyncio.ensure_future(coming)
+    both: set[asyncio.Future[Any]] = {task, left}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        return None
+    return task.result()
+
+
+async def spoiled(pieces: AsyncIterator[bytes], fault: Fault | None) -> AsyncIterator[bytes]:
+    """Yield samples as they are, or what a fault makes of them: text, or a twentieth of the first piece and a byte."""
+    name = fault.name if fault else ""
+    if name == "not_audio":
+        yield sabotage.PAGE
+        return
+    async for piece in pieces:
+        if name == "truncated_audio":
+            yield piece[: len(piece) // 40 * 2 + 1]
             return
-        await exchange.write(b"", last=True)
+        yield piece
 
 
 def encoded(document: Any) -> bytes:

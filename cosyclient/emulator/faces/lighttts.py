@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from cosyclient.emulator import sabotage
 from cosyclient.emulator.faces.base import Wish, speak, stream
 from cosyclient.emulator.faces.forms import MOST_BYTES, Form, Invalid, demand, fault, read_form
-from cosyclient.emulator.faces.http import HttpFace
+from cosyclient.emulator.faces.http import HttpFace, spoiled
 from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
@@ -52,10 +51,10 @@ class LightTtsFace(HttpFace):
         if answered:
             return
         if wish.stream:
-            await self.send_pieces(exchange, fault, "", stream(self.service, wish))
+            await self.send_pieces(exchange, fault, "", spoiled(stream(self.service, wish), fault))
             return
-        audio = sabotage.spoil(await speak(self.service, wish), fault)
-        await self.send_pieces(exchange, fault, "", _once(audio.data))
+        audio = await speak(self.service, wish)
+        await self.send_pieces(exchange, fault, "", spoiled(_once(audio.data), fault))
 
     def complaint(self, problem: Problem) -> Any:
         """Return the document of a refusal: its own where it raised, FastAPI's where that did."""

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from cosyclient.emulator import sabotage
 from cosyclient.emulator.faces.base import Wish, segments, speak, stream
-from cosyclient.emulator.faces.http import JSON, HttpFace, encoded, read_object
+from cosyclient.emulator.faces.http import JSON, HttpFace, encoded, read_object, spoiled
 from cosyclient.emulator.faces.sse import EVENTS, event
 from cosyclient.emulator.problems import Problem
 
@@ -148,7 +148,7 @@ class ModelStudioHttpFace(HttpFace):
             number += 1
             return self._event(number, "result", 200, _document(request_id, output, said))
 
-        async for piece in stream(self.service, wish, sentences):
+        async for piece in spoiled(stream(self.service, wish, sentences), fault):
             # A last piece may be what division left over.
             sentence = sentences[min(count, len(sentences) - 1)]
             index = {"index": count, "words": []}

@@ -153,16 +153,14 @@ class PaiEasFace(HttpFace):
         return recording
 
     async def _events(self, wish: Wish, fault: Fault | None) -> AsyncIterator[bytes]:
-        lines, held, count = self.service.settings.sse_lines, b"", 0
+        lines, count = self.service.settings.sse_lines, 0
         async for piece in stream(self.service, wish):
-            if held:
-                yield event(_success(held, last=False), lines=lines)
-            held = piece
             if fault and fault.name == "error_event" and count >= fault["after"]:
                 yield event(_failure(fault["code"], "a fault was asked for"), lines=lines)
                 return
+            yield event(_success(piece, last=False), lines=lines)
             count += 1
-        yield event(_success(held, last=True), lines=lines)
+        yield event(_success(b"", last=True), lines=lines)
 
 
 def _bad(message: str) -> Problem:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from cosyclient.emulator import sabotage
 from cosyclient.emulator.faces.base import Wish, segments, stream
 from cosyclient.emulator.faces.forms import MOST_BYTES, demand, read_form
-from cosyclient.emulator.faces.http import HttpFace
+from cosyclient.emulator.faces.http import HttpFace, spoiled
 from cosyclient.emulator.problems import Problem
 from cosyclient.emulator.voices import VOICES
 
@@ -66,10 +65,7 @@ class RuntimeFace(HttpFace):
                 await exchange.reply(500, "text/plain; charset=utf-8", b"Internal Server Error")
                 return
         wish = self._wish(mode, form)
-        pieces = self._generate(wish, seconds)
-        if fault and fault.name in sabotage.CONTENT:
-            pieces = _spoiled(pieces, fault.name)
-        await self.send_pieces(exchange, fault, "", pieces)
+        await self.send_pieces(exchange, fault, "", spoiled(self._generate(wish, seconds), fault))
 
     def _wish(self, mode: str, form: Form) -> Wish:
         said = form.fields
@@ -120,13 +116,3 @@ def _prompt_seconds(data: bytes) -> float:
         if rate < _LOWEST_RATE:
             raise ValueError("wav sample rate must be greater than 16000")
         return float(recording.getnframes() / rate)
-
-
-async def _spoiled(pieces: AsyncIterator[bytes], fault: str) -> AsyncIterator[bytes]:
-    """Yield text for samples, or their first tenth and a byte."""
-    if fault == "not_audio":
-        yield b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
-        return
-    async for piece in pieces:
-        yield piece[: len(piece) // 20 * 2 + 1]
-        return
