@@ -142,6 +142,7 @@ class ModelStudioHttpFace(HttpFace):
         sentences = segments(wish.text) or [wish.text]
         number, said, began, count = 0, 0, 0, 0
         whole: list[bytes] = []
+        failing = fault if fault and fault.name == "error_event" else None
 
         def told(output: dict[str, Any]) -> bytes:
             nonlocal number
@@ -152,10 +153,8 @@ class ModelStudioHttpFace(HttpFace):
             # A last piece may be what division left over.
             sentence = sentences[min(count, len(sentences) - 1)]
             index = {"index": count, "words": []}
-            if fault and fault.name == "error_event" and count >= fault["after"]:
-                failure = {"code": fault["code"], "message": "a fault was asked for", "request_id": request_id}
-                yield self._event(number + 1, "error", 500, failure)
-                return
+            if failing and count >= failing["after"]:
+                break
             if count < len(sentences):
                 yield told({"type": "sentence-begin", "sentence": index, "original_text": sentence})
             audio = {"data": base64.b64encode(piece).decode(), "id": f"audio_{request_id}", "expires_at": 0}
@@ -168,6 +167,10 @@ class ModelStudioHttpFace(HttpFace):
                 yield told({"type": "sentence-end", "sentence": timed, "original_text": sentence})
                 began = ended
             count += 1
+        if failing:
+            failure = {"code": failing["code"], "message": "a fault was asked for", "request_id": request_id}
+            yield self._event(number + 1, "error", 500, failure)
+            return
         file = self._kept(where, wish.format, b"".join(whole))
         yield told({"finish_reason": "stop", "audio": {"data": "", **file}})
 

@@ -154,13 +154,14 @@ class PaiEasFace(HttpFace):
 
     async def _events(self, wish: Wish, fault: Fault | None) -> AsyncIterator[bytes]:
         lines, count = self.service.settings.sse_lines, 0
+        failing = fault if fault and fault.name == "error_event" else None
         async for piece in stream(self.service, wish):
-            if fault and fault.name == "error_event" and count >= fault["after"]:
-                yield event(_failure(fault["code"], "a fault was asked for"), lines=lines)
-                return
+            if failing and count >= failing["after"]:
+                break
             yield event(_success(piece, last=False), lines=lines)
             count += 1
-        yield event(_success(b"", last=True), lines=lines)
+        last = _failure(failing["code"], "a fault was asked for") if failing else _success(b"", last=True)
+        yield event(last, lines=lines)
 
 
 def _bad(message: str) -> Problem:
