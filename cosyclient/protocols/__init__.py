@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cosyclient.errors import ConfigurationError
@@ -40,13 +40,28 @@ def guess(url: str) -> str:
     return "grpc" if parts.scheme in ("grpc", "grpcs") else _DEFAULT
 
 
+def every_name() -> list[str]:
+    """Return the name of every protocol, followed by those of its dialects."""
+    names = []
+    for family in PROTOCOLS:
+        names += [family, *(f"{family}:{dialect}" for dialect in getattr(_kind_of(family), "dialects", ()))]
+    return names
+
+
 def protocol_for(name: str, wire: WireConfig) -> WireProtocol:
     """Return the protocol called *name*, or ``name:dialect``; `ConfigurationError` lists those there are."""
     family, _, dialect = name.partition(":")
-    place = PROTOCOLS.get(family)
-    if place is None:
+    if family not in PROTOCOLS:
         raise ConfigurationError(f"protocol: {name!r} is not one of {', '.join(sorted(PROTOCOLS))}")
-    module, _, kind = place.partition(":")
-    make = getattr(import_module(f"cosyclient.protocols.{module}"), kind)
+    make = _kind_of(family)
+    known = getattr(make, "dialects", ())
+    if dialect and dialect not in known:
+        rule = f"its dialects are {', '.join(known)}" if known else "it has no dialects"
+        raise ConfigurationError(f"protocol: {family} knows no {dialect!r}; {rule}")
     made: WireProtocol = make(wire, dialect=dialect) if dialect else make(wire)
     return made
+
+
+def _kind_of(family: str) -> Any:
+    module, _, kind = PROTOCOLS[family].partition(":")
+    return getattr(import_module(f"cosyclient.protocols.{module}"), kind)
