@@ -253,3 +253,5 @@ class House:
             for waiter in flight.waiters:
                 if waiter.future is not None:
                     waiter.future.orphan()
+        for stream in list(self._streams):
+            stream.orphan()

@@ -10,7 +10,8 @@ from cosyclient.errors import ClientClosed, ConfigurationError, CosyError, Deadl
 from cosyclient.expiry import Expiry
 from cosyclient.models import Speech, Utterance
 from cosyclient.places import Places
-from cosyclient.protocols.base import check_length, check_settings
+from cosyclient.protocols import check
+from cosyclient.protocols.base import check_length
 from cosyclient.waiters import Waiter
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Reception:
         utterance = Utterance(text, settings)
         protocol = self._protocol
         if settings is not self._fit:
-            check_settings(protocol.name, protocol.capabilities, settings)
+            check(protocol, settings)
             self._fit = settings
         check_length(protocol.name, protocol.capabilities, utterance)
         return utterance

@@ -168,6 +168,13 @@ class SpeechStream:
         self._cancellation.cancel()
         self._end(Rejected("the stream was closed", sent=True))
 
+    def orphan(self) -> None:
+        """Let go in a forked child without a sign to anybody: the connection is the parent's."""
+        # The lock may be held by a thread that does not exist here.
+        self._lock = threading.Lock()
+        self._grant, self._reply, self._closed = None, None, True
+        self._pieces = iter(())
+
     def _end(self, error: CosyError | None) -> None:
         """Settle the attempt under way, if one is, and let the connection go."""
         with self._lock:

@@ -6,12 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.errors import ConfigurationError
+from cosyclient.config import WireConfig
+from cosyclient.errors import BadUtterance, ConfigurationError
+from cosyclient.protocols.base import check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cosyclient.config import WireConfig
+    from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import WireProtocol
 
 PROTOCOLS: Final[Mapping[str, str]] = {"batch": "batch:BatchProtocol"}
@@ -60,6 +62,23 @@ def protocol_for(name: str, wire: WireConfig) -> WireProtocol:
         raise ConfigurationError(f"protocol: {family} knows no {dialect!r}; {rule}")
     made: WireProtocol = make(wire, dialect=dialect) if dialect else make(wire)
     return made
+
+
+def check(protocol: WireProtocol, settings: VoiceSettings) -> None:
+    """Raise the `BadUtterance` of *settings* that *protocol* cannot serve, naming the protocols that can."""
+    try:
+        check_settings(protocol.name, protocol.capabilities, settings)
+    except BadUtterance as error:
+        able = [name for name in every_name() if _serves(name, settings)]
+        raise BadUtterance(f"{error}; {', '.join(able) or 'no protocol'} can") from None
+
+
+def _serves(name: str, settings: VoiceSettings) -> bool:
+    try:
+        check_settings(name, protocol_for(name, WireConfig()).capabilities, settings)
+    except BadUtterance:
+        return False
+    return True
 
 
 def _kind_of(family: str) -> Any:
