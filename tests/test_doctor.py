@@ -44,7 +44,7 @@ def test_a_healthy_service_is_found_out(service: Emulator, capsys: pytest.Captur
     assert report["advice"]["requests_per_second"] == 50
     assert report["advice"]["max_batch"] == 64
     assert report["advice"]["permits"] >= 1
-    assert service.counters().utterances == 3
+    assert service.counters().texts == 3
 
 
 def test_it_reads_as_a_table(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,12 @@ def _has(answer: Answer, *names: str) -> bool:
     return answer.status == 200 and isinstance(answer.document, dict) and all(n in answer.document for n in names)
 
 
+def _by_problem(answer: Answer) -> str | None:
+    """Read a refusal: problem details, of the request and not of its path."""
+    details = answer.headers.get("content-type", "").startswith("application/problem+json")
+    return "batch" if details and answer.status not in (404, 405) else None
+
+
 def _by_routes(answer: Answer) -> str | None:
     """Read a FastAPI description: the routes a server has tell what it is."""
     routes = answer.document.get("paths") if _has(answer, "paths") else None
@@ -75,9 +81,7 @@ def _by_models(answer: Answer) -> str | None:
 _QUESTIONS: Final = (
     Question(
         "/batch",
-        lambda answer: (
-            "batch" if answer.headers.get("content-type", "").startswith("application/problem+json") else None
-        ),
+        _by_problem,
         b'{"texts":[]}',
     ),
     Question("/v1/audio/voices", lambda answer: "openai:vllm-omni" if _has(answer, "uploaded_voices") else None),
