@@ -18,6 +18,7 @@ BENCHMARKS: Final = {
     "memory": "resident memory while a million texts pass, to disk and through futures",
     "deadlines": "six hostile services: how far calls go beyond their deadline, what they leave behind, Ctrl-C",
     "overload": "a GPU service at two and five times its capacity, and when that halves and doubles: goodput",
+    "protocols": "every way of serving: ours beside the SDK or stub its users have, texts a second and first audio",
     "storm": "what a failing service hears of each client: load amplification, probes, the way back after an outage",
 }
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cosyclient.models import Outcome
 
 _LAST_ANSWERS: Final = 60.0
+_ARMFUL: Final = 64
+"""Texts that the submitting caller hands over in one go, as many as fit a request."""
 
 
 def submissions(order: Order, usage: Usage, mark: Callable[[], object]) -> dict[str, Any]:
@@ -26,27 +28,46 @@ def submissions(order: Order, usage: Usage, mark: Callable[[], object]) -> dict[
     from cosyclient import CosyClient
 
     recorder, over = Recorder(), threading.Event()
-    free = threading.Semaphore(order.callers)
+    room = _Room(order.callers)
 
     with CosyClient(order.url, format=order.audio) as client:
 
         def caller() -> None:
             for number in count():
-                free.acquire()
-                if over.is_set():
-                    break
-                client.submit(text(number % DIFFERENT), on_done=_noting(recorder, free))
+                if not number % _ARMFUL:
+                    room.take()
+                    if over.is_set():
+                        break
+                client.submit(text(number % DIFFERENT), on_done=_noting(recorder, room))
 
         thread = threading.Thread(target=caller, daemon=True)
         thread.start()
         since, until, cpu = measured(order, usage, mark)
         over.set()
-        free.release()
+        # The client's own texts come back, and with them an armful of room.
         thread.join()
     return {**summary(recorder.between(since, until), until - since), "cpu": cpu, "callers": 1}
 
 
-def _noting(recorder: Recorder, free: threading.Semaphore) -> Callable[[Outcome], None]:
+class _Room:
+    """Let one caller have so many texts without an answer, and wake him for an armful and not for each."""
+
+    def __init__(self, most: int) -> None:
+        self._armfuls = threading.Semaphore(most // _ARMFUL)
+        self._answers = count(1)
+
+    def take(self) -> None:
+        """Wait until there is room for an armful."""
+        self._armfuls.acquire()
+
+    def give(self) -> None:
+        """Note an answer."""
+        # One step, so it needs no lock: every number is drawn once.
+        if not next(self._answers) % _ARMFUL:
+            self._armfuls.release()
+
+
+def _noting(recorder: Recorder, room: _Room) -> Callable[[Outcome], None]:
     started = time.perf_counter()
 
     def done(outcome: Outcome) -> None:
@@ -54,7 +75,7 @@ def _noting(recorder: Recorder, free: threading.Semaphore) -> Callable[[Outcome]
             recorder.succeeded(started)
         else:
             recorder.failed(started, outcome.error)
-        free.release()
+        room.give()
 
     return done
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from benchmarks.options import Options
-    from cosyclient.emulator import Emulator
 
 _AUDIO: Final = "opus"
 _EXTRA: Final = 0.02
@@ -138,7 +137,7 @@ def measure_beside(name: str, plan: Plan, repeat: int) -> dict[str, Any]:
         with (
             running(engine="tone", rtt=plan.beside_rtt, rate=100.0, burst=100, connections=50) as service,
             CosyClient(service.url, format=_AUDIO) as client,
-            _job(client, service, name) as done,
+            _job(client, name) as done,
         ):
             before = len(done)
             figures = _open_load(client.synthesize, plan.beside_rate, 64, plan.warm_up, plan.beside_seconds)
@@ -148,11 +147,10 @@ def measure_beside(name: str, plan: Plan, repeat: int) -> dict[str, Any]:
     return {"beside": name, **_medians(runs), "bulk_rate": median(run["bulk_rate"] for run in runs), "runs": runs}
 
 
-def _job(client: CosyClient, service: Emulator, name: str) -> AbstractContextManager[list[None]]:
+def _job(client: CosyClient, name: str) -> AbstractContextManager[list[None]]:
     """Run a job that never ends while the block does; it appends to the list for each text it gets."""
     from contextlib import contextmanager
 
-    del service
     priority = {"beside bulk": "bulk", "beside equals": "interactive"}.get(name)
 
     @contextmanager

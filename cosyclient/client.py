@@ -12,8 +12,8 @@ from cosyclient.clock import Clock, SystemClock
 from cosyclient.core import Core
 from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
 from cosyclient.events import Events, Listener
-from cosyclient.house import Terms
 from cosyclient.models import Outcome, Speech
+from cosyclient.reception import Terms
 from cosyclient.settings import resolve
 from cosyclient.waiters import SpeechFuture
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import httpx
 
     from cosyclient.config import ClientConfig
-    from cosyclient.house import House
+    from cosyclient.reception import Reception
     from cosyclient.stats import ClientStats
     from cosyclient.streaming import SpeechStream
     from cosyclient.transports.base import Transport
@@ -104,9 +104,9 @@ class CosyClient:
         or the wire did otherwise; see `cosyclient.errors`.
         """
         terms = self._agree(options)
-        house = self._core.house()
-        house.check_may_block()
-        result = house.speak(text, terms)
+        desk = self._core.house().desk
+        desk.check_may_block()
+        result = desk.speak(text, terms)
         if isinstance(result, Speech):
             return result
         try:
@@ -123,12 +123,12 @@ class CosyClient:
         `synthesize` for what is refused at once.
         """
         terms = self._agree(options)
-        house = self._core.house()
-        future = SpeechFuture(house.abandon)
+        desk = self._core.house().desk
+        future = SpeechFuture(desk.abandon)
         if on_done is not None:
             context = contextvars.copy_context()
             future.add_done_callback(lambda done: context.run(on_done, _future_outcome(text, done)))
-        house.watch(house.admit(text, terms, future))
+        desk.watch(desk.admit(text, terms, future))
         return future
 
     def stream(self, text: str, **options: Any) -> SpeechStream:
@@ -141,7 +141,7 @@ class CosyClient:
             raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {asked!r}; use synthesize for files")
         terms = self._agree(options)
         house = self._core.house()
-        house.check_may_block()
+        house.desk.check_may_block()
         return house.stream(text, terms)
 
     def synthesize_many(
@@ -154,11 +154,11 @@ class CosyClient:
         *texts* iterator itself are raised. Closing the iterator early takes back what has not left yet.
         """
         terms = self._agree(options, bulk=True)
-        house = self._core.house()
-        house.check_may_block()
+        desk = self._core.house().desk
+        desk.check_may_block()
         feed = _feed(texts, self._core.settings.max_batch)
         run = self._in_order if ordered else self._as_finished
-        return run(house, feed, terms)
+        return run(desk, feed, terms)
 
     def batch_synth(self, texts: Iterable[str], **options: Any) -> list[bytes]:
         """Return the audio of all *texts*, in their order: the drop-in call.
@@ -194,6 +194,12 @@ class CosyClient:
         view._priority = priority = self._checked_priority(overrides)
         view._defaults = self._agree(overrides)._replace(bulk=priority == "bulk")
         return view
+
+    def voices(self) -> list[str]:
+        """Return the names of the voices the service lists; raises `BadUtterance` where its protocol cannot ask."""
+        house = self._core.house()
+        house.desk.check_may_block()
+        return house.voices()
 
     @property
     def window(self) -> int:
@@ -243,40 +249,40 @@ class CosyClient:
             raise ConfigurationError(f"priority: must be 'interactive' or 'bulk', got {priority!r}")
         return priority
 
-    def _in_order(self, house: House, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
+    def _in_order(self, desk: Reception, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
         waiting: deque[tuple[str, Waiter]] = deque()
         window, index = self._core.bulk_window(terms.settings), 0
         try:
             while True:
-                while not house.refusing and window.open and (texts := next(feed, None)):
+                while not desk.refusing and window.open and (texts := next(feed, None)):
                     window.take(texts)
-                    waiting.extend(zip(texts, house.admit_many(texts, terms), strict=True))
+                    waiting.extend(zip(texts, desk.admit_many(texts, terms), strict=True))
                 if not waiting:
                     break
                 text, waiter = waiting[0]
-                result = house.outcome(waiter)
+                result = desk.outcome(waiter)
                 waiting.popleft()
                 yield _outcome(index, text, result)
                 window.give_back(text)
                 index += 1
         finally:
             for _, waiter in waiting:
-                house.abandon(waiter)
-        _refuse_rest(house, feed)
+                desk.abandon(waiter)
+        _refuse_rest(desk, feed)
 
-    def _as_finished(self, house: House, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
+    def _as_finished(self, desk: Reception, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
         finished: SimpleQueue[Waiter] = SimpleQueue()
         waiting: dict[Waiter, tuple[int, str]] = {}
         window, index = self._core.bulk_window(terms.settings), 0
         try:
             while True:
-                while not house.refusing and window.open and (texts := next(feed, None)):
+                while not desk.refusing and window.open and (texts := next(feed, None)):
                     window.take(texts)
-                    admitted = house.admit_many(texts, terms, notify=finished.put)
+                    admitted = desk.admit_many(texts, terms, notify=finished.put)
                     for text, waiter in zip(texts, admitted, strict=True):
                         waiting[waiter] = (index, text)
                         index += 1
-                        house.watch(waiter)
+                        desk.watch(waiter)
                 if not waiting:
                     break
                 done = finished.get()  # bounded: each is watched and resolves by its deadline
@@ -286,8 +292,8 @@ class CosyClient:
                 window.give_back(text)
         finally:
             for left in waiting:
-                house.abandon(left)
-        _refuse_rest(house, feed)
+                desk.abandon(left)
+        _refuse_rest(desk, feed)
 
 
 def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -299,9 +305,9 @@ def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     return iter(lambda: list(islice(source, step)), [])
 
 
-def _refuse_rest(house: House, feed: Iterator[list[str]]) -> None:
+def _refuse_rest(desk: Reception, feed: Iterator[list[str]]) -> None:
     """Raise if texts are left that a closed client will not take: a silent end would look like success."""
-    if house.refusing and next(feed, None):
+    if desk.refusing and next(feed, None):
         raise ClientClosed("the client was closed before all texts were read")
 
 

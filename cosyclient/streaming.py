@@ -7,11 +7,11 @@ import uuid
 from typing import TYPE_CHECKING, Self
 
 from cosyclient.audio import wav_bytes
-from cosyclient.call import budget_spent
 from cosyclient.clock import Cancellation
-from cosyclient.errors import Attempt, ClientClosed, CosyError, DecodeError, Rejected
-from cosyclient.events import AttemptFinished, RetryScheduled
+from cosyclient.errors import Attempt, CosyError, DecodeError, Rejected
+from cosyclient.events import AttemptFinished
 from cosyclient.models import Speech
+from cosyclient.persisting import persist
 from cosyclient.protocols.base import StreamHead
 
 if TYPE_CHECKING:
@@ -69,34 +69,8 @@ class SpeechStream:
 
     def open(self) -> Self:
         """Wait for the first samples, trying again as policy allows; raises what becomes of the last attempt."""
-        caller, schedule, spent = self._caller, self._caller.retry.schedule(), 0
-        while True:
-            error = self._try()
-            if error is None:
-                caller.budget.deposit(spent)
-                return self
-            if self._closed:
-                raise error.for_caller(self._attempts)
-            wait = schedule.next_wait(error, remaining=self._deadline.remaining)
-            if wait is None:
-                raise error.for_caller(self._attempts)
-            spent = caller.budget.withdraw(throttled=error.throttled)
-            if not spent:
-                raise budget_spent(error).for_caller(self._attempts)
-            caller.events.emit(
-                RetryScheduled(
-                    endpoint=caller.endpoint.name,
-                    batch=self._name,
-                    number=len(self._attempts) + 1,
-                    texts=1,
-                    wait=wait,
-                    error=error,
-                )
-            )
-            if caller.clock.sleep(wait, caller.closing):
-                closed = ClientClosed("the client was closed before this stream's next attempt")
-                closed.__cause__ = error
-                raise closed.for_caller(self._attempts)
+        persist(self._caller, self._try, self._attempts, deadline=self._deadline, name=self._name)
+        return self
 
     def _try(self) -> CosyError | None:
         """Send once and read until the first samples; return why there are none."""
@@ -193,6 +167,13 @@ class SpeechStream:
             self._closed = True
         self._cancellation.cancel()
         self._end(Rejected("the stream was closed", sent=True))
+
+    def orphan(self) -> None:
+        """Let go in a forked child without a sign to anybody: the connection is the parent's."""
+        # The lock may be held by a thread that does not exist here.
+        self._lock = threading.Lock()
+        self._grant, self._reply, self._closed = None, None, True
+        self._pieces = iter(())
 
     def _end(self, error: CosyError | None) -> None:
         """Settle the attempt under way, if one is, and let the connection go."""

@@ -79,6 +79,22 @@ def test_recovery_is_told_once_and_not_its_every_step() -> None:
     assert list(world.told()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
 
 
+def test_recovery_is_told_when_only_lone_calls_are_made() -> None:
+    """They take the short way, which waits for nothing."""
+    world = World()
+    world.refuse(world.grant())
+    while world.endpoint.limiter.slowed:
+        world.clock.advance(0.1)
+        if (grant := world.endpoint.try_grant()) is not None:
+            grant.start(world.clock.now(), retry=False, seconds=4.0)
+            grant.settle(None, world.clock.now())
+    world.clock.advance(0.1)
+    grant = world.endpoint.try_grant()
+    assert grant is not None
+    grant.cancel()
+    assert list(world.told()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
+
+
 def test_a_pause_that_was_asked_for_is_told_with_the_rate() -> None:
     """Nothing leaves before it ends."""
     world = World()

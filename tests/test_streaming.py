@@ -208,6 +208,19 @@ def test_closing_the_client_ends_its_streams() -> None:
         client.stream("a")
 
 
+def test_a_forked_child_leaves_the_stream_to_its_parent() -> None:
+    """The child's copy is closed, and nothing is said to the service."""
+    reply = pieces(b"\1\2", b"\3\4")
+    client, _ = streaming([reply])
+    stream = client.stream("a")
+    client._core.forget()
+    with pytest.raises(Rejected):
+        list(stream)
+    del stream
+    gc.collect()
+    assert not reply.closed
+
+
 def test_a_slow_listener_is_no_slow_service() -> None:
     """The time between two pieces that the listener takes is his own."""
     clock = FakeClock()
@@ -238,7 +251,7 @@ def test_bad_wishes_are_refused_before_anything_is_sent() -> None:
         client.stream("a", format="mp3")
     with pytest.raises(BadUtterance, match="blank"):
         client.stream(" ")
-    with pytest.raises(BadUtterance, match="instruct: protocol plain does not take it"):
+    with pytest.raises(BadUtterance, match="instruct: protocol plain does not take it; batch.* can"):
         client.stream("a", instruct="gently")
     whole, _ = scripted_client([])
     with pytest.raises(BadUtterance, match="protocol batch sends audio whole only"):

@@ -11,10 +11,11 @@ import pytest
 from cosyclient import BadUtterance, Voice
 from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.voices import Prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cosyclient.voices import Prompt
 
 
 def recording(seconds: float = 1.0, rate: int = 16000, channels: int = 1) -> bytes:

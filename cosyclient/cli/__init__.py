@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cosyclient import __version__
-from cosyclient.cli import emulator, sizing, synth
+from cosyclient.cli import doctor, emulator, protocols, sizing, stream, synth, voices
 from cosyclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,7 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"cosyclient {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in (("synth", synth), ("emulator", emulator), ("sizing", sizing)):
+    for name, module in (
+        ("synth", synth),
+        ("stream", stream),
+        ("voices", voices),
+        ("doctor", doctor),
+        ("protocols", protocols),
+        ("emulator", emulator),
+        ("sizing", sizing),
+    ):
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)

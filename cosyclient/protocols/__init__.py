@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.errors import ConfigurationError
+from cosyclient.config import WireConfig
+from cosyclient.errors import BadUtterance, ConfigurationError
+from cosyclient.protocols.base import check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cosyclient.config import WireConfig
+    from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import WireProtocol
 
 PROTOCOLS: Final[Mapping[str, str]] = {
@@ -46,13 +48,45 @@ def guess(url: str) -> str:
     return "grpc" if parts.scheme in ("grpc", "grpcs") else _DEFAULT
 
 
+def every_name() -> list[str]:
+    """Return the name of every protocol, followed by those of its dialects."""
+    names = []
+    for family in PROTOCOLS:
+        names += [family, *(f"{family}:{dialect}" for dialect in getattr(_kind_of(family), "dialects", ()))]
+    return names
+
+
 def protocol_for(name: str, wire: WireConfig) -> WireProtocol:
     """Return the protocol called *name*, or ``name:dialect``; `ConfigurationError` lists those there are."""
     family, _, dialect = name.partition(":")
-    place = PROTOCOLS.get(family)
-    if place is None:
+    if family not in PROTOCOLS:
         raise ConfigurationError(f"protocol: {name!r} is not one of {', '.join(sorted(PROTOCOLS))}")
-    module, _, kind = place.partition(":")
-    make = getattr(import_module(f"cosyclient.protocols.{module}"), kind)
+    make = _kind_of(family)
+    known = getattr(make, "dialects", ())
+    if dialect and dialect not in known:
+        rule = f"its dialects are {', '.join(known)}" if known else "it has no dialects"
+        raise ConfigurationError(f"protocol: {family} knows no {dialect!r}; {rule}")
     made: WireProtocol = make(wire, dialect=dialect) if dialect else make(wire)
     return made
+
+
+def check(protocol: WireProtocol, settings: VoiceSettings) -> None:
+    """Raise the `BadUtterance` of *settings* that *protocol* cannot serve, naming the protocols that can."""
+    try:
+        check_settings(protocol.name, protocol.capabilities, settings)
+    except BadUtterance as error:
+        able = [name for name in every_name() if _serves(name, settings)]
+        raise BadUtterance(f"{error}; {', '.join(able) or 'no protocol'} can") from None
+
+
+def _serves(name: str, settings: VoiceSettings) -> bool:
+    try:
+        check_settings(name, protocol_for(name, WireConfig()).capabilities, settings)
+    except BadUtterance:
+        return False
+    return True
+
+
+def _kind_of(family: str) -> Any:
+    module, _, kind = PROTOCOLS[family].partition(":")
+    return getattr(import_module(f"cosyclient.protocols.{module}"), kind)

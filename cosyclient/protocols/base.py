@@ -94,7 +94,7 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
         ("model", settings.model is not None, can.model),
     ):
         if wanted and not served:
-            raise BadUtterance(f"{field}: protocol {name} does not take it; leave it out, or use another protocol")
+            raise BadUtterance(f"{field}: protocol {name} does not take it")
 
 
 def check_length(name: str, can: Capabilities, utterance: Utterance) -> None:

@@ -1,0 +1,140 @@
+"""Find out what answers at an address: questions that cost nothing, and what each answer can only mean."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.clock import Deadline
+from cosyclient.errors import CosyError
+from cosyclient.wire import WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cosyclient.clock import Clock
+    from cosyclient.transports.base import Transport
+
+_MOST_BYTES: Final = 1 << 20
+_PATIENCE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hold what came back for one question; ``document`` is its JSON, or ``None``."""
+
+    status: int
+    headers: Mapping[str, str]
+    document: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Ask one thing of a service, and name the protocol that the answer means, if it means one."""
+
+    path: str
+    means: Callable[[Answer], str | None]
+    body: bytes | None = None
+
+
+def _has(answer: Answer, *names: str) -> bool:
+    return answer.status == 200 and isinstance(answer.document, dict) and all(n in answer.document for n in names)
+
+
+def _by_problem(answer: Answer) -> str | None:
+    """Read a refusal: problem details, of the request and not of its path."""
+    details = answer.headers.get("content-type", "").startswith("application/problem+json")
+    return "batch" if details and answer.status not in (404, 405) else None
+
+
+def _by_routes(answer: Answer) -> str | None:
+    """Read a FastAPI description: the routes a server has tell what it is."""
+    routes = answer.document.get("paths") if _has(answer, "paths") else None
+    if not isinstance(routes, dict):
+        return None
+    for route, protocol in (
+        ("/inference_sft", "runtime"),
+        ("/inference_zero_shot", "lighttts"),
+        ("/api/v1/audio/reference_audio", "pai-eas"),
+        ("/v1/audio/speech/batch", "openai:vllm-omni"),
+        ("/v1/uploads/audio/voice", "openai:async-cosyvoice"),
+        ("/v1/audio/speech", "openai"),
+        ("/audio/speech", "openai:triton-bridge"),
+    ):
+        if route in routes:
+            return protocol
+    return None
+
+
+def _by_models(answer: Answer) -> str | None:
+    models = answer.document.get("data") if _has(answer, "data") else None
+    if not isinstance(models, list):
+        return None
+    owners = {str(each.get("owned_by", "")).lower() for each in models if isinstance(each, dict)}
+    return {"vllm": "openai:vllm-omni", "sglang": "openai:sglang-omni", "xinference": "openai:xinference"}.get(
+        next(iter(owners), ""), "openai"
+    )
+
+
+# An empty batch is refused before anything is spoken, in words that only this protocol has.
+_QUESTIONS: Final = (
+    Question(
+        "/batch",
+        _by_problem,
+        b'{"texts":[]}',
+    ),
+    Question("/v1/audio/voices", lambda answer: "openai:vllm-omni" if _has(answer, "uploaded_voices") else None),
+    Question("/v1/voices", lambda answer: "openai:vox-box" if answer.status == 200 and answer.document else None),
+    Question("/openapi.json", _by_routes),
+    Question("/v2", lambda answer: "triton" if _has(answer, "name", "extensions") else None),
+    Question("/v2/health/ready", lambda answer: "triton" if answer.status in (200, 503) else None),
+    Question("/v1/models", _by_models),
+    Question("/v1/audio/voice/list", lambda answer: "openai:siliconflow" if _has(answer, "result") else None),
+)
+
+
+def detect(transport: Transport, clock: Clock) -> tuple[str, str] | None:
+    """Return the protocol that is spoken at the other end of *transport*, and what gave it away.
+
+    ``None`` if nothing did. Raises the `CosyError` of a service that cannot be reached at all.
+    """
+    failure: CosyError | None = None
+    answered = False
+    for question in _QUESTIONS:
+        try:
+            answer = _ask(transport, clock, question)
+        except CosyError as error:
+            failure = error
+            continue
+        answered = True
+        if (protocol := question.means(answer)) is not None:
+            method = "GET" if question.body is None else "POST"
+            return protocol, f"{method} {question.path} answered {answer.status}"
+    if failure is not None and not answered:
+        raise failure
+    return None
+
+
+def _ask(transport: Transport, clock: Clock, question: Question) -> Answer:
+    headers = (("Accept", "application/json"), *((("Content-Type", "application/json"),) if question.body else ()))
+    request = WireRequest(
+        method="GET" if question.body is None else "POST",
+        path=question.path,
+        headers=headers,
+        body=question.body or b"",
+    )
+    reply = transport.send(request, deadline=Deadline.after(clock, 2 * _PATIENCE), read_timeout=_PATIENCE)
+    try:
+        content = bytearray()
+        for chunk in reply.chunks():
+            content += chunk[: _MOST_BYTES - len(content)]
+            if len(content) >= _MOST_BYTES:
+                break
+        try:
+            document = json.loads(content)
+        except (ValueError, RecursionError):
+            document = None
+        return Answer(reply.status, dict(reply.headers), document)
+    finally:
+        reply.close()

@@ -1,0 +1,230 @@
+"""Examine a service: what answers there, how fast, what it announces, and what to configure for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from cosyclient.cli.detect import detect
+from cosyclient.cli.service import add_limits, add_service, add_voice, settings_of, voice_of
+from cosyclient.clock import Deadline, SystemClock
+from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
+from cosyclient.models import Speech, Utterance
+from cosyclient.protocols import guess, protocol_for
+from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_length, check_settings
+from cosyclient.sizing import littles_law
+from cosyclient.transports import check_url, transport_for
+
+if TYPE_CHECKING:
+    import argparse
+
+    from cosyclient.models import VoiceSettings
+    from cosyclient.protocols.base import Quota, WireProtocol
+    from cosyclient.settings import ResolvedConfig
+    from cosyclient.transports.base import Transport
+
+_TEXT: Final = "你好，世界。How do you do?"
+_ROUNDS: Final = 3
+_PATIENCE: Final = 60.0
+_CONNECT: Final = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``cosyclient doctor``."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--text", default=_TEXT, metavar="TEXT", help=f"what is spoken to find out (“{_TEXT}”)")
+    add_service(parser, embedded=False)
+    add_voice(parser)
+    add_limits(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Examine; return 0 healthy, 1 it answers but does not speak, 2 nothing answers."""
+    url = arguments.url or os.environ.get("COSYCLIENT_BASE_URL")
+    if not url:
+        raise ConfigurationError("--url: say which service to examine")
+    settings = settings_of(arguments, url)
+    report: dict[str, Any] = {"url": settings.base_url}
+    try:
+        report |= _reach(settings.base_url)
+        report |= _identify(settings)
+    except (OSError, CosyError) as error:
+        report["error"] = f"{type(error).__name__}: {error}"
+        _print(report, arguments)
+        return 2
+    code = 0
+    if report["protocol"] is None:
+        report["error"] = "nothing known answers there; name it with --protocol"
+        code = 1
+    else:
+        try:
+            _speak(report, settings, voice_of(arguments), arguments)
+        except ConfigurationError:
+            raise
+        except CosyError as error:
+            report["error"] = f"{type(error).__name__}: {error}"
+            code = 1
+    _print(report, arguments)
+    return code
+
+
+def _reach(url: str) -> dict[str, Any]:
+    """Return the seconds that name, connection and TLS take."""
+    parts = urlsplit(url)
+    secure = parts.scheme in ("https", "wss", "grpcs")
+    clock = SystemClock()
+    began = clock.now()
+    address = socket.getaddrinfo(parts.hostname, parts.port or (443 if secure else 80), type=socket.SOCK_STREAM)[0]
+    named = clock.now()
+    with socket.create_connection((str(address[4][0]), int(address[4][1])), _CONNECT) as connection:
+        connected = clock.now()
+        phases = {"name": named - began, "connect": connected - named}
+        if secure:
+            with ssl.create_default_context().wrap_socket(connection, server_hostname=parts.hostname) as wrapped:
+                phases["tls"] = clock.now() - connected
+                return {"phases": phases, "tls": wrapped.version()}
+    return {"phases": phases}
+
+
+def _identify(settings: ResolvedConfig) -> dict[str, Any]:
+    if settings.protocol:
+        return {"protocol": settings.protocol, "because": "--protocol says so"}
+    guessed = guess(settings.base_url)
+    if guessed != "batch":
+        return {"protocol": guessed, "because": "the address can mean nothing else"}
+    check_url(settings.base_url, "http")
+    clock = SystemClock()
+    transport = transport_for("http", settings, clock=clock)
+    try:
+        found = detect(transport, clock)
+    finally:
+        transport.close()
+    return {"protocol": None, "because": None} if found is None else {"protocol": found[0], "because": found[1]}
+
+
+def _speak(
+    report: dict[str, Any], settings: ResolvedConfig, voice: VoiceSettings, arguments: argparse.Namespace
+) -> None:
+    """Add what speaking shows: latency by phase, the rate of the audio, whether it streams, what is announced."""
+    protocol = protocol_for(report["protocol"], settings.rest.wire)
+    can = protocol.capabilities
+    report["capabilities"] = {
+        **{name: getattr(can, name) for name in ("batch", "stream", "text_in", "instruct", "seed", "words")},
+        "voices": sorted(can.voices),
+        "formats": list(can.formats),
+    }
+    check_url(settings.base_url, can.medium)
+    transport = transport_for(can.medium, settings, clock=SystemClock())
+    try:
+        rounds = [_round(protocol, transport, Utterance(arguments.text, voice)) for _ in range(_ROUNDS)]
+        speech, quota = rounds[-1].pop("speech"), rounds[-1].pop("quota")
+        report["phases"] |= {
+            "first request": rounds[0]["whole"],
+            "first byte": min(each["first_byte"] for each in rounds),
+            "whole": min(each["whole"] for each in rounds),
+        }
+        report["audio"] = {
+            "format": speech.format,
+            "sample_rate": speech.sample_rate,
+            "seconds": speech.duration,
+            "real_time_factor": report["phases"]["whole"] / speech.duration if speech.duration else None,
+        }
+        if can.stream and isinstance(protocol, StreamingProtocol):
+            report["stream"] = _stream(protocol, transport, Utterance(arguments.text, voice.replace({"format": "pcm"})))
+    finally:
+        transport.close()
+    report["announced"] = None if quota is None else {k: v for k, v in asdict(quota).items() if v is not None}
+    report["advice"] = _advise(arguments, quota, report["phases"]["whole"], can.batch)
+
+
+def _round(protocol: WireProtocol, transport: Transport, utterance: Utterance) -> dict[str, Any]:
+    check_settings(protocol.name, protocol.capabilities, utterance.settings)
+    check_length(protocol.name, protocol.capabilities, utterance)
+    clock = SystemClock()
+    began = clock.now()
+    reply = transport.send(
+        protocol.encode([utterance], key=f"doctor-{began:.6f}"),
+        deadline=Deadline.after(clock, _PATIENCE),
+        read_timeout=_PATIENCE,
+    )
+    first = clock.now()
+    try:
+        quota = protocol.quota(reply)
+        outcomes = [item for items in protocol.decode(reply, [utterance], wall=clock.wall()) for item in items]
+    finally:
+        reply.close()
+    outcome = outcomes[0][1]
+    if not isinstance(outcome, Speech):
+        raise outcome
+    return {"first_byte": first - began, "whole": clock.now() - began, "speech": outcome, "quota": quota}
+
+
+def _stream(protocol: StreamingProtocol, transport: Transport, utterance: Utterance) -> dict[str, Any]:
+    clock = SystemClock()
+    try:
+        check_settings(protocol.name, protocol.capabilities, utterance.settings)
+        began = clock.now()
+        reply = transport.send(
+            protocol.encode_stream(utterance, key=f"doctor-{began:.6f}"),
+            deadline=Deadline.after(clock, _PATIENCE),
+            read_timeout=_PATIENCE,
+        )
+        try:
+            sizes, first, rate = [], 0.0, 0
+            for piece in protocol.decode_stream(reply, utterance, wall=clock.wall()):
+                if isinstance(piece, StreamHead):
+                    rate = piece.sample_rate
+                else:
+                    first = first or clock.now() - began
+                    sizes.append(len(piece))
+        finally:
+            reply.close()
+    except BadUtterance as error:
+        return {"error": str(error)}
+    return {"first_audio": first, "pieces": len(sizes), "sample_rate": rate}
+
+
+def _advise(arguments: argparse.Namespace, quota: Quota | None, latency: float, batch: int) -> dict[str, Any]:
+    """Return what Little's Law makes of the measured latency and the quota, announced or given."""
+    rate = arguments.rate
+    if quota is not None and quota.limit:
+        rate = min(rate, quota.limit / (quota.window or 1.0))
+    most = min(arguments.max_batch, batch)
+    sizing = littles_law(
+        rate=rate,
+        latency=max(latency, 1e-3),
+        headroom=2.0,
+        connection_limit=arguments.connections,
+        max_batch=most,
+    )
+    return {"requests_per_second": rate, "max_batch": most, **asdict(sizing)}
+
+
+def _print(report: dict[str, Any], arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        print(json.dumps(report, ensure_ascii=False))
+        return
+    for name, value in report.items():
+        if isinstance(value, dict):
+            for part, figure in value.items():
+                print(f"{name if part == next(iter(value)) else '':13} {part:20} {_shown(name, part, figure)}")
+        elif name != "error":
+            print(f"{name:13} {'' if value is None else value}")
+    if "error" in report:
+        print(f"cosyclient doctor: {report['error']}", file=sys.stderr)
+
+
+def _shown(name: str, part: str, figure: Any) -> str:
+    if name == "phases" or part == "first_audio":
+        return f"{1000 * figure:8.1f} ms"
+    if isinstance(figure, bool):
+        return "yes" if figure else "no"
+    if isinstance(figure, list):
+        return ", ".join(map(str, figure))
+    return f"{figure:g}" if isinstance(figure, float) else str(figure)

@@ -1,0 +1,189 @@
+"""The options that say which service, which voice and which limits, and the client they make."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.audio import MEDIA_TYPES
+from cosyclient.client import CosyClient
+from cosyclient.config import ClientConfig, QueueConfig
+from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
+from cosyclient.models import SAMPLE_RATES, VoiceSettings
+from cosyclient.settings import resolve
+from cosyclient.voices import Voice
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from cosyclient.settings import ResolvedConfig
+
+# The library's names of what is called otherwise on the command line.
+_OPTIONS: Final = {
+    "base_url": "--url",
+    "requests_per_second": "--rate",
+    "max_connections": "--connections",
+    "max_batch": "--max-batch",
+    "max_retries": "--retries",
+    "sample_rate": "--sample-rate",
+    "protocol": "--protocol",
+    **{
+        name: f"--{name}"
+        for name in ("concurrency", "timeout", "voice", "model", "format", "speed", "instruct", "seed")
+    },
+}
+
+
+def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> None:
+    """Add ``--url`` and ``--protocol``."""
+    otherwise = ", else an emulator is started on this machine" if embedded else ""
+    parser.add_argument("--url", help=f"the service; without it COSYCLIENT_BASE_URL{otherwise}")
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="how the service is spoken to, as batch, openai, openai:xinference, runtime, grpc, triton, model-studio "
+        "(default: COSYCLIENT_PROTOCOL, else what the URL can only mean, else batch)",
+    )
+
+
+def add_voice(parser: argparse.ArgumentParser, *, formats: bool = True) -> None:
+    """Add the options of `VoiceSettings`."""
+    voice = parser.add_argument_group("voice")
+    voice.add_argument("--voice", metavar="NAME", help="default: COSYCLIENT_VOICE, else the service's choice")
+    voice.add_argument(
+        "--clone", metavar="WAV", help="speak with the voice of this recording (16-bit WAV, at most 30 s)"
+    )
+    voice.add_argument("--transcript", metavar="TEXT", help="what is said in the recording of --clone")
+    voice.add_argument("--model", metavar="NAME", help="default: COSYCLIENT_MODEL, else the service's choice")
+    if formats:
+        voice.add_argument("--format", default="wav", choices=tuple(MEDIA_TYPES), help="of the audio files (wav)")
+    voice.add_argument(
+        "--sample-rate",
+        type=int,
+        default=24000,
+        choices=SAMPLE_RATES,
+        metavar="HZ",
+        help=f"{', '.join(map(str, SAMPLE_RATES))} (24000)",
+    )
+    voice.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="0.5 to 2.0 (1)")
+    voice.add_argument("--instruct", metavar="WORDS", help="how to speak, in words")
+    voice.add_argument("--seed", type=int, metavar="N", help="0 to 65535: the same again (default: none)")
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add what the service grants and what is granted to it."""
+    limits = parser.add_argument_group("limits (the API key is read from COSYCLIENT_API_KEY)")
+    limits.add_argument(
+        "--rate", type=float, default=100.0, metavar="N", help="the service's quota in requests per second (100)"
+    )
+    limits.add_argument("--connections", type=int, default=50, metavar="N", help="the service's connection limit (50)")
+    limits.add_argument("--concurrency", type=int, metavar="N", help="requests in flight (default: by Little's Law)")
+    limits.add_argument("--max-batch", type=int, default=64, metavar="N", help="texts per request (64)")
+    limits.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="per text (default: 30 and 1 per 20 characters)"
+    )
+    limits.add_argument("--retries", type=int, default=3, metavar="N", help="tries after the first (3)")
+
+
+def voice_of(arguments: argparse.Namespace) -> VoiceSettings:
+    """Return the voice settings asked for; `ConfigurationError` names the option that breaks a rule."""
+    try:
+        return VoiceSettings(
+            voice=_speaker(arguments),
+            model=arguments.model if arguments.model is not None else os.environ.get("COSYCLIENT_MODEL") or None,
+            format=getattr(arguments, "format", "pcm"),
+            sample_rate=arguments.sample_rate,
+            speed=arguments.speed,
+            instruct=arguments.instruct,
+            seed=arguments.seed,
+        )
+    except BadUtterance as error:
+        raise _in_our_words(error) from None
+
+
+def _speaker(arguments: argparse.Namespace) -> Voice | str | None:
+    if arguments.transcript is not None and arguments.clone is None:
+        raise ConfigurationError("--transcript: belongs to a recording; give --clone as well")
+    if arguments.clone is None:
+        named: str | None = arguments.voice
+        return named if named is not None else os.environ.get("COSYCLIENT_VOICE") or None
+    if arguments.voice is not None:
+        raise ConfigurationError("--clone: is a voice of its own; leave --voice out")
+    if arguments.transcript is None:
+        return Voice.cross_lingual(arguments.clone)
+    return Voice.clone(arguments.clone, arguments.transcript)
+
+
+@contextlib.contextmanager
+def connected(arguments: argparse.Namespace) -> Iterator[tuple[str, CosyClient]]:
+    """Give the service's address and a client of it; without an address an emulator is started."""
+    with contextlib.ExitStack() as stack:
+        url = arguments.url or os.environ.get("COSYCLIENT_BASE_URL")
+        if not url:
+            # Say what is wrong with the options before a service is started for them.
+            client_of(arguments, "http://127.0.0.1").close()
+            url = stack.enter_context(_embedded())
+        yield url, stack.enter_context(client_of(arguments, url))
+
+
+def client_of(arguments: argparse.Namespace, url: str) -> CosyClient:
+    """Return a client of *url* as the options say; `ConfigurationError` names the option that breaks a rule."""
+    try:
+        return CosyClient(
+            url,
+            voice=_speaker(arguments),
+            model=arguments.model,
+            format=getattr(arguments, "format", "wav"),
+            sample_rate=arguments.sample_rate,
+            speed=arguments.speed,
+            # A file is read faster than a lone text is sent: a moment's wait fills the first batches.
+            config=ClientConfig(queue=QueueConfig(linger=0.01)),
+            **_limits(arguments),
+        )
+    except ConfigurationError as error:
+        raise _in_our_words(error) from None
+
+
+def settings_of(arguments: argparse.Namespace, url: str) -> ResolvedConfig:
+    """Return what a client of *url* would run on; `ConfigurationError` names the option that breaks a rule."""
+    try:
+        return resolve(base_url=url, api_key=None, voice={}, config=None, **_limits(arguments))
+    except ConfigurationError as error:
+        raise _in_our_words(error) from None
+
+
+def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "protocol": arguments.protocol,
+        "requests_per_second": arguments.rate,
+        "max_connections": arguments.connections,
+        "concurrency": arguments.concurrency,
+        "max_batch": arguments.max_batch,
+        "timeout": arguments.timeout,
+        "max_retries": arguments.retries,
+    }
+
+
+@contextlib.contextmanager
+def _embedded() -> Iterator[str]:
+    from cosyclient.emulator import running
+
+    try:
+        emulator = running(engine="espeak")
+        url = emulator.__enter__()
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ConfigurationError(f"--url: none given, and the embedded emulator did not start: {error}") from None
+    print(f"no --url: started the embedded emulator at {url.url} (eSpeak NG voices, not CosyVoice)", file=sys.stderr)
+    try:
+        yield url.url
+    finally:
+        emulator.__exit__(None, None, None)
+
+
+def _in_our_words(error: CosyError) -> ConfigurationError:
+    """Name the option where the library names its argument."""
+    name, colon, rule = str(error).partition(": ")
+    return ConfigurationError(f"{_OPTIONS.get(name, name)}{colon}{rule}")

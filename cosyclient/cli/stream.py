@@ -1,0 +1,92 @@
+"""Speak one text while it is made: samples to standard output, a WAV file, or a player."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.cli.service import add_limits, add_service, add_voice, connected
+from cosyclient.errors import ConfigurationError, CosyError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from cosyclient.streaming import SpeechStream
+
+# The arguments by which each player takes raw 16-bit little-endian samples from its standard input.
+_PLAYERS: Final[dict[str, Callable[[str, str], list[str]]]] = {
+    "ffplay": lambda rate, channels: [
+        *("-loglevel", "error", "-nodisp", "-autoexit", "-f", "s16le", "-ar", rate, "-ch_layout"),
+        *("mono" if channels == "1" else "stereo", "-i", "-"),
+    ],
+    "aplay": lambda rate, channels: ["-q", "-t", "raw", "-f", "S16_LE", "-r", rate, "-c", channels, "-"],
+    "pacat": lambda rate, channels: ["--raw", "--format=s16le", f"--rate={rate}", f"--channels={channels}"],
+    "play": lambda rate, channels: [
+        *("-q", "-t", "raw", "-e", "signed", "-b", "16", "-L", "-r", rate, "-c", channels, "-"),
+    ],
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``cosyclient stream``."""
+    parser.add_argument("text", metavar="TEXT", help="what to say, or - to read it from standard input")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write a WAV file instead of raw samples to standard output"
+    )
+    parser.add_argument("--play", action="store_true", help=f"play it: the first of {', '.join(_PLAYERS)} on the PATH")
+    add_service(parser)
+    add_voice(parser, formats=False)
+    add_limits(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Stream; return 0 all, 1 broken off (what came is written), 2 usage or no service."""
+    if arguments.play and arguments.output:
+        raise ConfigurationError("--play: give either --play or --output")
+    if not (arguments.play or arguments.output) and sys.stdout.isatty():
+        raise ConfigurationError("output: samples do not belong on a terminal; redirect them, or use -o FILE or --play")
+    text = sys.stdin.read().strip() if arguments.text == "-" else arguments.text
+    options: dict[str, Any] = {} if arguments.instruct is None else {"instruct": arguments.instruct}
+    if arguments.seed is not None:
+        options["seed"] = arguments.seed
+    with connected(arguments) as (_, client):
+        try:
+            with client.stream(text, **options) as stream:
+                return _deliver(stream, arguments)
+        except CosyError as error:
+            if isinstance(error, ConfigurationError):
+                raise
+            print(f"cosyclient stream: {type(error).__name__}: {error}", file=sys.stderr)
+            if arguments.output and error.partial is not None:
+                print(f"what came by then is in {error.partial.save(arguments.output)}", file=sys.stderr)
+            return 1
+
+
+def _deliver(stream: SpeechStream, arguments: argparse.Namespace) -> int:
+    if arguments.output:
+        path = stream.save(arguments.output)
+        print(f"{path}: {stream.sample_rate} Hz, {stream.channels} channel(s)", file=sys.stderr)
+        return 0
+    if not arguments.play:
+        print(f"s16le, {stream.sample_rate} Hz, {stream.channels} channel(s)", file=sys.stderr)
+        for chunk in stream:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+        return 0
+    command = _player(stream)
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as player:  # noqa: S603 - one of the players named above
+        assert player.stdin is not None  # noqa: S101 - we asked for it
+        for chunk in stream:
+            player.stdin.write(chunk)
+            player.stdin.flush()
+    return int(player.returncode != 0)
+
+
+def _player(stream: SpeechStream) -> list[str]:
+    for name, arguments_of in _PLAYERS.items():
+        if path := shutil.which(name):
+            return [path, *arguments_of(str(stream.sample_rate), str(stream.channels))]
+    raise ConfigurationError(f"--play: none of {', '.join(_PLAYERS)} is on the PATH; install one, or use -o FILE")

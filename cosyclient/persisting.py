@@ -1,0 +1,53 @@
+"""Try again as policy allows, for what is not a batch: the opening of a stream, a question to the service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosyclient.call import budget_spent
+from cosyclient.errors import ClientClosed
+from cosyclient.events import RetryScheduled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cosyclient.call import Caller
+    from cosyclient.clock import Deadline
+    from cosyclient.errors import Attempt, CosyError
+
+
+def persist(
+    caller: Caller,
+    attempt: Callable[[], CosyError | None],
+    attempts: Sequence[Attempt],
+    *,
+    deadline: Deadline,
+    name: str,
+) -> None:
+    """Call *attempt*, which returns its error or None and adds itself to *attempts*, until it succeeds.
+
+    Raises the error of the last one, carrying all of them, when no more are granted. Events call it by *name*.
+    """
+    schedule, spent = caller.retry.schedule(), 0
+    while (error := attempt()) is not None:
+        wait = schedule.next_wait(error, remaining=deadline.remaining)
+        if wait is None:
+            raise error.for_caller(attempts)
+        spent = caller.budget.withdraw(throttled=error.throttled)
+        if not spent:
+            raise budget_spent(error).for_caller(attempts)
+        caller.events.emit(
+            RetryScheduled(
+                endpoint=caller.endpoint.name,
+                batch=name,
+                number=len(attempts) + 1,
+                texts=1,
+                wait=wait,
+                error=error,
+            )
+        )
+        if caller.clock.sleep(wait, caller.closing):
+            closed = ClientClosed("the client was closed before the next attempt")
+            closed.__cause__ = error
+            raise closed.for_caller(attempts)
+    caller.budget.deposit(spent)

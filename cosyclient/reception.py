@@ -1,0 +1,225 @@
+"""The front desk: a text is checked, given a place and a deadline, and its caller told what became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cosyclient.batch import BULK, Flight
+from cosyclient.clock import Deadline
+from cosyclient.errors import ClientClosed, ConfigurationError, CosyError, DeadlineExceeded
+from cosyclient.expiry import Expiry
+from cosyclient.models import Speech, Utterance
+from cosyclient.places import Places
+from cosyclient.protocols import check
+from cosyclient.protocols.base import check_length
+from cosyclient.waiters import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cosyclient.arrivals import Arrivals
+    from cosyclient.batcher import Batcher
+    from cosyclient.clock import Clock
+    from cosyclient.coalescer import Coalescer
+    from cosyclient.dispatcher import Dispatcher
+    from cosyclient.models import VoiceSettings
+    from cosyclient.protocols.base import WireProtocol
+    from cosyclient.settings import ResolvedConfig
+    from cosyclient.waiters import SpeechFuture
+
+
+class Terms(NamedTuple):
+    """Hold what a caller asks for beside the text."""
+
+    settings: VoiceSettings
+    timeout: float | None
+    """Seconds until the call's deadline; ``None`` leaves them to the configuration."""
+    bulk: bool
+    """Whether it takes what interactive calls leave."""
+
+
+class Reception:
+    """Accept texts and see to it that each caller hears of his by his deadline.
+
+    Built before the rooms it sends texts to, which report to it: `open` brings them in.
+    """
+
+    _arrivals: Arrivals
+    _batcher: Batcher
+    _dispatcher: Dispatcher
+
+    def __init__(self, settings: ResolvedConfig, protocol: WireProtocol, coalescer: Coalescer, clock: Clock) -> None:
+        self._settings = settings
+        self._protocol = protocol
+        self._coalescer = coalescer
+        self._clock = clock
+        self.refusing = False
+        self.places = Places(settings, clock, carry=self._carry_one, may_not_wait=self.on_own_thread)
+        self.expiry: Expiry[Waiter] = Expiry(clock, self._expire)
+        # The last settings found fit for the protocol: most calls share them.
+        self._fit: VoiceSettings | None = None
+
+    def open(self, arrivals: Arrivals, batcher: Batcher, dispatcher: Dispatcher) -> None:
+        """Begin to accept."""
+        self._arrivals, self._batcher, self._dispatcher = arrivals, batcher, dispatcher
+
+    def speak(self, text: str, terms: Terms) -> Speech | CosyError:
+        """Return what becomes of *text*, on a thread that waits for it anyway and so may carry it itself."""
+        waiter, flight = self._admit(text, terms, None)
+        try:
+            if flight is not None and not self._dispatcher.carry(flight, waiter.deadline.at):
+                self._dispatcher.dispatch((flight,))
+        except BaseException:
+            self.abandon(waiter)
+            if flight is not None and not flight.landed:
+                # Others have joined; they are not interrupted.
+                self._dispatcher.dispatch((flight,))
+            raise
+        return self.outcome(waiter)
+
+    def outcome(self, waiter: Waiter) -> Speech | CosyError:
+        """Wait for what becomes of *waiter*, at most until its deadline, which is an error then."""
+        try:
+            there = waiter.wait()
+        except BaseException:
+            self.abandon(waiter)
+            raise
+        if there and waiter.result is not None:
+            return waiter.result
+        overdue = self.overdue(waiter)
+        self.abandon(waiter)
+        return overdue
+
+    def admit(self, text: str, terms: Terms, future: SpeechFuture | None = None) -> Waiter:
+        """Accept *text* and send it on its way; raises what it is refused for at once."""
+        waiter, flight = self._admit(text, terms, future)
+        if flight is not None:
+            self._dispatcher.dispatch((flight,))
+        return waiter
+
+    def admit_many(
+        self, texts: Sequence[str], terms: Terms, notify: Callable[[Waiter], None] | None = None
+    ) -> list[Waiter]:
+        """Accept *texts* together, so that they leave in full batches; a refused one's waiter holds the error."""
+        waiters: list[Waiter] = []
+        flights: list[Flight] = []
+        for text in texts:
+            try:
+                waiter, flight = self._accept(text, terms, flights, notify=notify)
+            except CosyError as error:
+                self._arrivals.count(error, accepted=False)
+                waiter, flight = Waiter(Deadline(0.0, self._clock), notify=notify), None
+                waiter.resolve(error)
+            waiters.append(waiter)
+            if flight is not None:
+                flights.append(flight)
+        if flights:
+            self._dispatcher.dispatch(flights)
+        return waiters
+
+    def check_open(self) -> None:
+        """Raise if nothing new is accepted any more."""
+        if self.refusing:
+            raise ClientClosed("the client is closed; make a new one")
+
+    def check_may_block(self) -> None:
+        """Raise if the calling thread is one of ours: a worker could wait for itself, the timer delays others."""
+        if self.on_own_thread():
+            raise ConfigurationError("on_done: must not call what blocks on the client's own thread; use submit there")
+
+    def on_own_thread(self) -> bool:
+        """Return whether the calling thread is one of ours, which must not wait for the others."""
+        return self._dispatcher.on_worker or self.expiry.on_timer
+
+    def watch(self, waiter: Waiter) -> None:
+        """Make sure *waiter* resolves at its deadline though no thread waits for it."""
+        if not waiter.done:
+            self.expiry.watch(waiter)
+
+    def abandon(self, waiter: Waiter) -> bool:
+        """Take *waiter* back and return whether it was still pending; if so, nobody else will resolve it.
+
+        A flight nobody wants any more is not sent if it still waits, and broken off if it is under way.
+        """
+        pending, flight = self._coalescer.leave(waiter)
+        if pending:
+            self.expiry.forget(waiter)
+        if flight is not None:
+            self.places.give_back((flight,))
+            self._batcher.discard(flight)
+            for call in flight.calls:
+                call.reconsider()
+        return pending
+
+    def _admit(self, text: str, terms: Terms, future: SpeechFuture | None) -> tuple[Waiter, Flight | None]:
+        try:
+            return self._accept(text, terms, [], future=future)
+        except CosyError as error:
+            self._arrivals.count(error, accepted=False)
+            raise
+
+    def _accept(
+        self,
+        text: str,
+        terms: Terms,
+        held: list[Flight],
+        *,
+        future: SpeechFuture | None = None,
+        notify: Callable[[Waiter], None] | None = None,
+    ) -> tuple[Waiter, Flight | None]:
+        utterance = self.utterance(text, terms.settings)
+        span = terms.timeout or self._settings.timeout or self._settings.rest.timeouts.of_call(len(text))
+        waiter = Waiter(Deadline.after(self._clock, span), future=future, notify=notify)
+        self.check_open()
+        joined = self._coalescer.follow(utterance, waiter)
+        if joined is None:
+            self.places.take(terms.bulk, waiter.deadline, lambda: self._dispatch_held(held))
+            flight = Flight(utterance, self._protocol.weigh(utterance), bulk=terms.bulk)
+            joined = self._coalescer.lead(flight, waiter)
+            if joined is flight:
+                return waiter, flight
+            self.places.give_back((flight,))
+        if joined.lane == BULK and not terms.bulk:
+            self._batcher.promote(joined)
+        return waiter, None
+
+    def utterance(self, text: str, settings: VoiceSettings) -> Utterance:
+        """Return the utterance if the protocol can serve it; nothing is sent otherwise."""
+        utterance = Utterance(text, settings)
+        protocol = self._protocol
+        if settings is not self._fit:
+            check(protocol, settings)
+            self._fit = settings
+        check_length(protocol.name, protocol.capabilities, utterance)
+        return utterance
+
+    def _carry_one(self) -> bool:
+        """Carry a waiting batch on the calling thread, if one waits."""
+        if not self._batcher.queued:
+            return False
+        self._dispatcher.run_here()
+        return True
+
+    def _dispatch_held(self, held: list[Flight]) -> None:
+        # What is held back for a fuller batch leaves before anybody waits: its places are what he waits for.
+        if held:
+            self._dispatcher.dispatch(held)
+            held.clear()
+
+    def _expire(self, waiter: Waiter) -> None:
+        error = self.overdue(waiter)
+        if self.abandon(waiter):
+            waiter.resolve(error)
+
+    def overdue(self, waiter: Waiter) -> DeadlineExceeded:
+        """Return the error of a waiter whose deadline passed first, with the attempts made until then."""
+        flight = waiter.flight
+        queued = flight is not None and flight.queued and not flight.hedged
+        attempts = () if flight is None else tuple(flight.attempts)
+        where = "waiting to be sent" if queued else f"under way, {len(attempts)} attempts had failed before"
+        error = DeadlineExceeded(f"no speech before the deadline; the text was {where}", sent=not queued)
+        error.__cause__ = attempts[-1].error if attempts else None
+        return error.for_caller(attempts)
+
+    def __repr__(self) -> str:
+        return f"<Reception {'closed' if self.refusing else 'open'} {self.places!r}>"

@@ -1,0 +1,87 @@
+"""The doctor tells what answers, how fast, and what to configure, and is clear about what ails it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient.cli import main
+from cosyclient.emulator import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cosyclient.emulator.running import Emulator
+
+
+@pytest.fixture
+def service() -> Iterator[Emulator]:
+    """Run a service with a quota."""
+    with running(engine="tone", rate=50.0, burst=50) as emulator:
+        yield emulator
+
+
+def examine(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Return the exit code and the report."""
+    code = main(["doctor", "--json", *arguments])
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return code, report
+
+
+def test_a_healthy_service_is_found_out(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """Protocol, latency by phase, the rate of the audio, the quota announced, and the pool that fits it."""
+    code, report = examine(capsys, "--url", service.url)
+    assert code == 0
+    assert (report["protocol"], report["because"]) == ("batch", "POST /batch answered 422")
+    assert set(report["phases"]) == {"name", "connect", "first request", "first byte", "whole"}
+    assert 0 < report["phases"]["first byte"] <= report["phases"]["whole"] <= report["phases"]["first request"]
+    assert report["audio"]["sample_rate"] == 24000
+    assert report["audio"]["seconds"] > 1
+    assert report["announced"]["limit"] == 50
+    assert report["advice"]["requests_per_second"] == 50
+    assert report["advice"]["max_batch"] == 64
+    assert report["advice"]["permits"] >= 1
+    assert service.counters().texts == 3
+
+
+def test_it_reads_as_a_table(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """For people."""
+    assert main(["doctor", "--url", service.url]) == 0
+    shown = capsys.readouterr().out
+    for part in ("protocol", "batch", "first byte", " ms", "sample_rate", "24000", "requests_per_second"):
+        assert part in shown
+
+
+def test_nobody_there_and_nobody_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two exit codes: nothing answers, and nothing known does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    code, report = examine(capsys, "--url", f"http://127.0.0.1:{port}")
+    assert code == 2
+    assert "refused" in report["error"]
+    with running(engine="tone", fault={"html": 1.0}) as emulator:
+        code, report = examine(capsys, "--url", f"{emulator.url}/elsewhere")
+    assert code == 1
+    assert "name it with --protocol" in report["error"]
+
+
+def test_a_service_that_will_not_speak(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it answers instead is the diagnosis."""
+    code, report = examine(capsys, "--url", service.url, "--voice", "nobody")
+    assert code == 1
+    assert report["error"].startswith("NotFound: ")
+    with running(engine="tone", api_key="secret") as closed:
+        code, report = examine(capsys, "--url", closed.url, "--protocol", "batch")
+    assert code == 1
+    assert report["error"].startswith("Unauthorized: ")
+
+
+def test_options_are_checked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is connected."""
+    monkeypatch.delenv("COSYCLIENT_BASE_URL", raising=False)
+    assert main(["doctor"]) == 2
+    assert "--url: say which service" in capsys.readouterr().err
+    assert main(["doctor", "--url", "http://127.0.0.1:9", "--protocol", "telepathy"]) in (1, 2)
