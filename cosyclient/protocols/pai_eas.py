@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from cosyclient.errors import ConfigurationError, DecodeError
+from cosyclient.errors import DecodeError
 from cosyclient.protocols import sse
 from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.headers import media_type, quota
-from cosyclient.protocols.pieces import audio_in, member, parsed, read_json
+from cosyclient.protocols.pieces import any_json, audio_in, member, parsed, read_json
 from cosyclient.protocols.refusals import refusal, refusal_of, retold
 from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
 from cosyclient.wire import WireRequest
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _JSON: Final = "application/json"
 _PATH: Final = "/api/v1/audio/speech"
+_RECORDINGS: Final = "/api/v1/audio/reference_audio"
 _MODEL: Final = "CosyVoice2-0.5B"
 _MODES: Final = {"": "fast_replication", "cross_lingual": "cross_lingual_replication"}
 _TOLD: Final = "natural_language_replication"
@@ -40,6 +41,7 @@ class PaiEasProtocol:
     """
 
     name: str = "pai-eas"
+    dialects = ("cross_lingual",)
     capabilities = Capabilities(
         stream=True,
         instruct=True,
@@ -47,14 +49,13 @@ class PaiEasProtocol:
         formats=("wav", "pcm", "mp3"),
         required=("voice",),
         advice=(
-            "upload the recording once, as a form of file and text by POST to /api/v1/audio/reference_audio, and pass "
-            "the id that comes back as the voice"
+            f"upload the recording once, as a form of file and text by POST to {_RECORDINGS}, and pass the id that "
+            "comes back as the voice"
         ),
+        lists_voices=True,
     )
 
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - every protocol is made with it
-        if dialect not in _MODES:
-            raise ConfigurationError(f"protocol: the only dialect of pai-eas is cross_lingual, not {dialect!r}")
         self._mode = _MODES[dialect]
 
     def weigh(self, utterance: Utterance) -> int:
@@ -105,6 +106,21 @@ class PaiEasProtocol:
         if not over:
             raise DecodeError("audio: the stream ends before it says that it is finished", retryable=True)
         check_seconds(utterance, count / (2 * rate))
+
+    def encode_voices(self) -> WireRequest:
+        """Return the request for the list of recordings."""
+        return WireRequest(method="GET", path=_RECORDINGS, headers=(("Accept", _JSON),), body=b"")
+
+    def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
+        """Return the ids of the recordings; raises like `decode`."""
+        if reply.status >= 300:
+            raise refusal(reply, (), wall=wall)
+        listed = any_json(b"".join(reply.chunks()))
+        listed = listed.get("data") if isinstance(listed, dict) else listed
+        if not isinstance(listed, list):
+            raise DecodeError("reply: no list of recordings", retryable=True)
+        found = [each.get("id") for each in listed if isinstance(each, dict)]
+        return [id for id in found if isinstance(id, str)]
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""

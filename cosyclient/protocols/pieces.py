@@ -19,13 +19,18 @@ def read_json(reply: WireReply) -> dict[str, Any]:
 
 def parsed(data: bytes | str) -> dict[str, Any]:
     """Return the JSON object that *data* is; `DecodeError` otherwise, for it may have been cut off."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        raise DecodeError(f"reply: {len(data)} bytes that are not JSON", retryable=True) from None
+    document = any_json(data)
     if not isinstance(document, dict):
         raise DecodeError("reply: JSON that is no object", retryable=True)
     return document
+
+
+def any_json(data: bytes | str) -> Any:
+    """Return the JSON that *data* is; `DecodeError` otherwise."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise DecodeError(f"reply: {len(data)} bytes that are not JSON", retryable=True) from None
 
 
 def member(document: dict[str, Any], name: str) -> dict[str, Any]:

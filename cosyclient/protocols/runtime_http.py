@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.errors import ConfigurationError
 from cosyclient.protocols import raw
 from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.forms import form, form_weight
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 _MARK: Final = "<|endofprompt|>"
 # CosyVoice3 refuses to speak without its mark, and was trained with this before it.
 _SYSTEM: Final = "You are a helpful assistant."
-_DIALECTS: Final = ("", "cosyvoice3")
 _HINT: Final = "the runtime does so for an unknown voice and for a mode that its model does not have"
 
 
@@ -42,6 +40,7 @@ class RuntimeProtocol:
     """
 
     name: str = "runtime"
+    dialects = ("cosyvoice3",)
     capabilities = Capabilities(
         stream=True,
         voices=frozenset({"named", "clone", "cross_lingual"}),
@@ -55,8 +54,6 @@ class RuntimeProtocol:
     )
 
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - every protocol is made with it
-        if dialect not in _DIALECTS:
-            raise ConfigurationError(f"protocol: the runtime's only dialect is cosyvoice3, not {dialect!r}")
         self._marked = dialect == "cosyvoice3"
 
     def weigh(self, utterance: Utterance) -> int:

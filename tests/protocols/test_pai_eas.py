@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cosyclient.config import WireConfig
-from cosyclient.errors import BadUtterance, ConfigurationError, CosyError, DecodeError, ServiceError, ServiceFault
+from cosyclient.errors import BadUtterance, CosyError, DecodeError, ServiceError, ServiceFault
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.base import StreamHead, check_settings
 from cosyclient.protocols.pai_eas import PaiEasProtocol
@@ -63,8 +63,6 @@ def test_a_recording_is_told_how_to_become_one() -> None:
     """It has to be uploaded first."""
     with pytest.raises(BadUtterance, match=r"takes named voices, not clone; upload .* /api/v1/audio/reference_audio"):
         check_settings("pai-eas", PaiEasProtocol.capabilities, asked(voice=CLONE).settings)
-    with pytest.raises(ConfigurationError, match="only dialect of pai-eas is cross_lingual"):
-        PaiEasProtocol(WireConfig(), dialect="x")
 
 
 @pytest.mark.parametrize(
@@ -111,3 +109,15 @@ def test_a_stream_that_does_not_end_or_fails_is_an_error() -> None:
         streamed(json_reply({"error": {"code": "InternalError", "message": "no"}}))
     with pytest.raises(DecodeError, match="application/json is not a stream"):
         streamed(json_reply(pai_body(SAMPLES)))
+
+
+@pytest.mark.parametrize("listed", [[{"id": "a"}, {"id": "b"}], {"data": [{"id": "a"}, {}, 3, {"id": "b"}]}])
+def test_recordings_are_voices(listed: Any) -> None:
+    """A bare list or one inside an object."""
+    protocol = PaiEasProtocol(WireConfig())
+    assert protocol.encode_voices().path == "/api/v1/audio/reference_audio"
+    assert protocol.decode_voices(json_reply(listed), wall=0.0) == ["a", "b"]
+    with pytest.raises(DecodeError):
+        protocol.decode_voices(json_reply({}), wall=0.0)
+    with pytest.raises(ServiceFault):
+        protocol.decode_voices(ScriptedReply(500), wall=0.0)

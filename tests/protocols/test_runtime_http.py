@@ -166,7 +166,7 @@ def test_what_it_cannot_do_is_said_before(settings: dict[str, Any], complaint: s
 
 def test_an_unknown_dialect_is_told_at_once() -> None:
     """Before anything is sent."""
-    with pytest.raises(ConfigurationError, match="only dialect is cosyvoice3, not 'v9'"):
+    with pytest.raises(ConfigurationError, match="runtime knows no 'v9'; its dialects are cosyvoice3"):
         scripted_client([], protocol="runtime:v9")
 
 

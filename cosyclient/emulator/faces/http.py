@@ -6,14 +6,19 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
 from cosyclient.emulator import sabotage
 from cosyclient.emulator.exchange import Exchange, Receive, Scope, Send
 from cosyclient.emulator.faces.forms import Invalid
 from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Iterable
 
+    from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.routing import BaseRoute
 
     from cosyclient.emulator.faults import Fault
@@ -107,6 +112,16 @@ async def _unless(left: asyncio.Future[bool], coming: Awaitable[bytes]) -> bytes
         task.cancel()
         return None
     return task.result()
+
+
+def described(paths: Iterable[str], below: str = "") -> Route:
+    """Return the route of FastAPI's own description, which tells what a server is and that it is ready."""
+    document = {"openapi": "3.1.0", "info": {"title": "FastAPI", "version": "0.1.0"}, "paths": {p: {} for p in paths}}
+
+    async def describe(_request: Request) -> Response:
+        return JSONResponse(document)
+
+    return Route(f"{below}/openapi.json", describe)
 
 
 async def spoiled(pieces: AsyncIterator[bytes], fault: Fault | None) -> AsyncIterator[bytes]:

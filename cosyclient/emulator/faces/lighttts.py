@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from cosyclient.emulator.faces.base import Wish, speak, stream
 from cosyclient.emulator.faces.forms import MOST_BYTES, Form, Invalid, demand, fault, read_form
-from cosyclient.emulator.faces.http import HttpFace, spoiled
+from cosyclient.emulator.faces.http import HttpFace, described, spoiled
 from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class LightTtsFace(HttpFace):
         """Return the paths it answers."""
         return [
             Route(f"/lighttts{_PATH}", self),
+            described([_PATH], below="/lighttts"),
             Route("/lighttts/health", _ok),
             Route("/lighttts/healthz", _ok),
             Route("/lighttts/readiness", _ready),

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from cosyclient.emulator.faces.base import Wish, segments, stream
 from cosyclient.emulator.faces.forms import MOST_BYTES, demand, read_form
-from cosyclient.emulator.faces.http import HttpFace, spoiled
+from cosyclient.emulator.faces.http import HttpFace, described, spoiled
 from cosyclient.emulator.problems import Problem
 from cosyclient.emulator.voices import VOICES
 
@@ -44,7 +44,7 @@ class RuntimeFace(HttpFace):
 
     def routes(self) -> list[BaseRoute]:
         """Return the paths it answers."""
-        return [Route(f"/inference_{mode}", self) for mode in _MODES]
+        return [*(Route(f"/inference_{mode}", self) for mode in _MODES), described(f"/inference_{m}" for m in _MODES)]
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
         """Answer a form, by GET or POST alike."""
