@@ -14,7 +14,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 LEVELS = {
     0: {"errors", "clock", "models", "audio", "files", "voices", "wire"},
-    1: {"baseline", "config", "settings", "sizing", "events", "batch", "waiters", "window", "cubic"},
+    1: {"baseline", "config", "settings", "sizing", "events", "batch", "waiters", "window", "cubic", "expiry"},
     2: {"policies", "protocols", "transports"},
     3: {
         "adaptation",
@@ -23,7 +23,6 @@ LEVELS = {
         "call",
         "batcher",
         "coalescer",
-        "expiry",
         "hedger",
         "persisting",
         "asking",
@@ -39,7 +38,7 @@ LEVELS = {
 LEVEL_OF = {room: level for level, rooms in LEVELS.items() for room in rooms}
 
 # Each third-party package stays behind one wall.
-PACKAGES = {
+PACKAGES: dict[str, str | tuple[str, ...]] = {
     "httpx": "transports/",
     "urllib3": "transports/",
     "pybreaker": "policies/breaker.py",
@@ -48,9 +47,11 @@ PACKAGES = {
     "tqdm": "cli/",
     "starlette": "emulator/",
     "uvicorn": "emulator/",
-    "numpy": "emulator/",
+    "numpy": ("emulator/", "protocols/waveforms.py"),
     "soundfile": "emulator/",
-    "soxr": "emulator/",
+    "soxr": ("emulator/", "protocols/waveforms.py"),
+    "grpc": ("emulator/", "transports/"),
+    "google": "emulator/",
     "espeakng_loader": "emulator/",
     "pytest": "emulator/pytest_plugin.py",
 }

@@ -13,8 +13,15 @@ class ExtraMissing(EmulatorError, ImportError):
     """Tell the caller which packages the emulator lacks and how to install them."""
 
 
-def require_extra() -> None:
-    """Refuse early, by name, when a package of the extra is not installed."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+def require_extra(*more: str) -> None:
+    """Refuse early, by name, when a package of the extra is not installed, or one of *more*."""
+    missing = [name for name in (*_NEEDED, *more) if not _is_there(name)]
     if missing:
         raise ExtraMissing(f"the emulator needs {', '.join(missing)}: run  pip install 'cosyclient[emulator]'")
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False  # not even the package it would be in

@@ -68,6 +68,8 @@ FAULTS: Mapping[str, Mapping[str, tuple[Any, Rule]]] = {
         "retryable": (True, _BOOL),
         "retry_after_ms": (None, _MAYBE_COUNT),
     },
+    "model_error": {"after": (1, _COUNT)},
+    "too_large": {},
     "error_event": {"after": (1, _COUNT), "code": ("InternalError", _TEXT)},
     "not_audio": {"indices": (None, _INDICES)},
     "truncated_audio": {"indices": (None, _INDICES)},

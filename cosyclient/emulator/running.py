@@ -26,6 +26,7 @@ _START = 60.0
 _ANSWER = 30.0
 _END = 5.0
 _TAIL = 4000
+_GRPC = ("grpc", "google.protobuf")
 
 # The child finds exactly the modules its parent finds. It enters this package without running the library's front
 # door: the service starts sooner, and never holds the client that it is there to test.
@@ -55,7 +56,7 @@ def running(settings: Settings | None = None, /, **switches: Any) -> Iterator[Em
 
 def serve(settings: Settings) -> None:
     """Serve in the foreground until Ctrl-C, the address on stderr."""
-    require_extra()
+    require_extra(*(_GRPC if settings.grpc else ()))
     from cosyclient.emulator.server import serve_foreground
 
     def announce(url: str) -> None:
@@ -72,7 +73,7 @@ class Emulator:
     """
 
     def __init__(self, settings: Settings) -> None:
-        require_extra()
+        require_extra(*(_GRPC if settings.grpc else ()))
         self.settings = settings
         self._owner = os.getpid()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -90,6 +91,8 @@ class Emulator:
             raise
         self.url: str = addresses["url"]
         """Base URL of the service."""
+        self.grpc_url: str = addresses["grpc"]
+        """URL of the faces that speak gRPC, empty without ``grpc=True``."""
         self._control: int = addresses["control"]
 
     def __repr__(self) -> str:

@@ -28,7 +28,11 @@ _GRACE = 3
 def serve_foreground(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until interrupted; *announce* is told the address once connections are accepted."""
     listener = _listen(settings.host, settings.port)
-    server = _Server(settings, [listener], lambda: announce(_url(listener)))
+
+    def report(grpc_url: str) -> None:
+        announce(" and ".join(filter(None, (_url(listener), grpc_url))))
+
+    server = _Server(settings, [listener], report)
     try:
         server.run()
     except KeyboardInterrupt:
@@ -44,9 +48,9 @@ def serve_supervised(settings: Mapping[str, Any]) -> None:
     """
     listener, control = _listen(settings["host"], settings["port"]), _listen("127.0.0.1", 0)
 
-    def report() -> None:
+    def report(grpc_url: str) -> None:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _leave_at_end_of_input)
-        addresses = {"url": _url(listener), "control": control.getsockname()[1]}
+        addresses = {"url": _url(listener), "control": control.getsockname()[1], "grpc": grpc_url}
         sys.stdout.write(json.dumps(addresses) + "\n")
         sys.stdout.flush()
 
@@ -66,10 +70,11 @@ class _Server(Server):
         self,
         settings: Settings,
         listeners: list[socket.socket],
-        started: Callable[[], None],
+        started: Callable[[str], None],
         control: socket.socket | None = None,
     ) -> None:
-        service = Service(settings)
+        self._service = service = Service(settings)
+        self._grpc: Any = None
         control_port = control.getsockname()[1] if control else 0
         config = Config(
             build_app(service),
@@ -94,7 +99,18 @@ class _Server(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._tell()
+        address = ""
+        if self._service.settings.grpc:
+            # Imported when asked for: it takes long, and needs packages that the other faces do not.
+            from cosyclient.emulator import grpc_server
+
+            self._grpc, address = await grpc_server.start(self._service)
+        self._tell(address)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop(None)
+        await super().shutdown(sockets)
 
 
 def _connection_class(service: Service, control_port: int) -> type[HttpToolsProtocol]:

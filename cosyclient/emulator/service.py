@@ -19,6 +19,8 @@ from cosyclient.emulator.problems import Problem
 from cosyclient.emulator.studio import Studio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cosyclient.emulator.exchange import Exchange
     from cosyclient.emulator.faults import Fault
     from cosyclient.emulator.reading import Batch
@@ -48,6 +50,8 @@ class Service:
         self._started = time.monotonic()
         self.heard: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
         """What the last requests were understood as, oldest first."""
+        self.forgetters: list[Callable[[], object]] = []
+        """What else has to be done to start over."""
 
     def __repr__(self) -> str:
         return f"<Service engine={self.settings.engine} {self.tally!r} {self.census!r}>"
@@ -61,6 +65,8 @@ class Service:
         self.set_gpus(gpus=self.settings.gpus, rtf=self.settings.rtf)
         self._gpus.clear()
         self.heard.clear()
+        for forget in self.forgetters:
+            forget()
 
     def set_gpus(self, *, gpus: int | None = None, rtf: float | None = None) -> None:
         """Change the GPUs under way, until a reset; None leaves the one as it is, ValueError names a broken rule."""

@@ -85,6 +85,18 @@ class Settings:
     runtime_tensor: bool = _switch(
         False, "Let the official runtime fail on every recording, as it does since December 2025."
     )
+    grpc: bool = _switch(False, "Serve gRPC as well, on a port of its own.")
+    grpc_port: int = _switch(0, "Port for gRPC; 0 takes a free one.", least=0, most=65535)
+    max_conc: int = _switch(
+        0, "Calls that the gRPC runtime answers at once, its next one being refused; 0 answers all.", least=0
+    )
+    decoupled: bool = _switch(
+        False,
+        "Have Triton's models built to stream: over gRPC in pieces, over HTTP not at all. cosyvoice2_dit always is.",
+    )
+    speech_tokens: int = _switch(
+        750, "Speech tokens, 25 a second, after which Triton's models stop, whatever is left of the text.", least=1
+    )
     sse_lines: bool = _switch(False, "Spread each event of an SSE reply over several data lines.")
     max_body_bytes: int = _switch(1 << 20, "Largest request body accepted, before and after gzip.", least=1)
     gzip: bool = _switch(False, "Compress JSON replies and error bodies for clients that accept gzip.")

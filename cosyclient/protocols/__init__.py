@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 PROTOCOLS: Final[Mapping[str, str]] = {
     "batch": "batch:BatchProtocol",
+    "grpc": "runtime_grpc:RuntimeGrpcProtocol",
     "lighttts": "lighttts:LightTtsProtocol",
     "model-studio-http": "model_studio_http:ModelStudioHttpProtocol",
     "pai-eas": "pai_eas:PaiEasProtocol",
     "runtime": "runtime_http:RuntimeProtocol",
+    "triton": "triton:TritonProtocol",
+    "triton-grpc": "triton:TritonGrpcProtocol",
 }
 """Every protocol by its name, and where it is; imported when asked for, so that extras stay extras."""
 

@@ -66,6 +66,10 @@ class Capabilities:
     """What to do instead of asking for a kind of voice it does not take."""
     idle_limit: float | None = None
     """Seconds after which its servers may have closed an idle connection; the pool lets go of it before."""
+    instruct_voices: frozenset[str] = frozenset({"named", "clone", "cross_lingual"})
+    """The kinds of voice that can be instructed, where ``instruct`` is taken."""
+    voice_names: bool = True
+    """Whether a voice can be asked for by its name; otherwise there is the service's own, and those cloned."""
 
 
 def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> None:
@@ -77,6 +81,8 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
     for field in can.required:
         if getattr(settings, field) is None:
             raise BadUtterance(f"{field}: protocol {name} needs one; pass {field}=…")
+    if settings.voice_name is not None and not can.voice_names:
+        raise BadUtterance(f"voice: protocol {name} knows no voices by name; leave it out, or clone one")
     if settings.format not in can.formats:
         raise BadUtterance(f"format: protocol {name} serves {_listed(can.formats)}, not {settings.format}")
     if settings.sample_rate not in can.sample_rates:
@@ -94,6 +100,10 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
     ):
         if wanted and not served:
             raise BadUtterance(f"{field}: protocol {name} does not take it")
+    if settings.instruct is not None and kind not in can.instruct_voices:
+        raise BadUtterance(
+            f"instruct: protocol {name} takes it with {_listed(sorted(can.instruct_voices))} voices only"
+        )
 
 
 def check_length(name: str, can: Capabilities, utterance: Utterance) -> None:

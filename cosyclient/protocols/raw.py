@@ -61,7 +61,7 @@ def samples(
     if opening:
         yield _not_text(opening)
     if not count:
-        raise _silent(utterance)
+        raise silent(utterance)
     check_seconds(utterance, count / (_SAMPLE_BYTES * utterance.settings.sample_rate))
 
 
@@ -79,7 +79,7 @@ def _not_text(opening: bytes) -> bytes:
     return opening
 
 
-def _silent(utterance: Utterance) -> DecodeError:
+def silent(utterance: Utterance) -> DecodeError:
     """Return why there is no audio: CosyVoice drops sentences of punctuation only, and says nothing of it."""
     if any(character.isalnum() for character in utterance.text):
         return DecodeError("audio: empty pcm", retryable=True)

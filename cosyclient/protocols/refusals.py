@@ -7,6 +7,7 @@ too. A message names code, title and the place of the fault, is bounded, and lea
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ from cosyclient.errors import (
 from cosyclient.protocols.headers import media_type, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cosyclient.models import Utterance
     from cosyclient.wire import WireReply
@@ -144,6 +145,18 @@ def item_error(error: object, utterances: Sequence[Utterance], *, status: int) -
         endpoint_fault=False,
         retry_after=retry_after({}, problem.get("retry_after_ms"), wall=0.0),
     )
+
+
+@contextmanager
+def discreet(utterances: Sequence[Utterance]) -> Iterator[None]:
+    """Have the `ServiceError` that a transport raises say nothing of the texts, which transports do not know."""
+    try:
+        yield
+    except ServiceError as error:
+        if _quotes(str(error), utterances):
+            lead, _, _ = str(error).partition(":")
+            error.args = (f"{lead}: detail withheld, it quotes a text",)
+        raise
 
 
 def said_by(reply: WireReply) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from cosyclient.settings import ResolvedConfig
     from cosyclient.transports.base import Transport
 
-_MEDIA: Final[Mapping[str, str]] = {"http": "http:HttpTransport"}
+_MEDIA: Final[Mapping[str, str]] = {
+    "http": "http:HttpTransport",
+    "grpc": "grpc_channel:GrpcTransport",
+}
 """What carries each medium, imported when asked for."""
 _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
     "http": ("http", "https"),
@@ -23,9 +27,15 @@ _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
     "websocket": ("ws", "wss"),
 }
 
+_PACKAGES: Final[Mapping[str, tuple[str, str]]] = {"grpc": ("grpc", "grpc")}
+"""What a medium needs beyond the core, and the extra that brings it."""
+
 
 def check_url(url: str, medium: str) -> None:
-    """Raise the `ConfigurationError` of a *url* that does not fit its protocol's *medium*."""
+    """Raise the `ConfigurationError` of a *url* that does not fit its protocol's *medium*, or of a missing package."""
+    package, extra = _PACKAGES.get(medium, ("", ""))
+    if package and find_spec(package) is None:
+        raise ConfigurationError(f"protocol: {medium} needs a package more: pip install 'cosyclient[{extra}]'")
     schemes = _SCHEMES[medium]
     if (scheme := urlsplit(url).scheme) not in schemes:
         raise ConfigurationError(

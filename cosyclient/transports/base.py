@@ -12,12 +12,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStats:
-    """Show a pool at one instant: connections in use and idle, opened since the start, and the most it may hold."""
+    """Show a pool at one instant: connections in use and idle, opened since the start, and the most it may hold.
+
+    ``streams`` are the calls under way where a connection carries many.
+    """
 
     in_use: int = 0
     idle: int = 0
     opened: int = 0
     limit: int = 0
+    streams: int = 0
 
 
 class Transport(Protocol):

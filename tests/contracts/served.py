@@ -24,7 +24,8 @@ class Served:
 
     *options* are a client's, with what *prepare* returns, which may speak to the emulator first; *heard* is what the
     emulator has then understood, beside the text. *bad* are options that the protocol refuses, by their names.
-    *refusals* are what its face makes of a status asked for; *broken* are the faults that leave no whole reply.
+    *switches* are those the emulator needs for it. *refusals* are what its face makes of a status asked for; *broken*
+    are the faults that leave no whole reply.
     """
 
     protocol: str
@@ -37,6 +38,7 @@ class Served:
     bad: Mapping[str, Any] = field(default_factory=lambda: {"format": "opus"})
     sample_rate: int = 24000
     streams: bool = True
+    switches: Mapping[str, Any] = field(default_factory=dict)
     refusals: Mapping[int, type[Exception]] = field(
         default_factory=lambda: {400: BadRequest, 429: Throttled, 500: ServiceFault, 503: ServiceFault}
     )
@@ -54,7 +56,10 @@ class Served:
 
     def client(self, emulator: Emulator, **more: Any) -> CosyClient:
         """Return a client of *emulator* that makes one attempt, unless *more* says otherwise."""
-        url = f"{emulator.url.replace('http', self.scheme, 1)}{self.path}"
+        if self.scheme == "grpc":
+            url = emulator.grpc_url
+        else:
+            url = f"{emulator.url.replace('http', self.scheme, 1)}{self.path}"
         settings = {"protocol": self.protocol, "sample_rate": self.sample_rate, **self.options}
         return CosyClient(url, **{"max_retries": 0, **settings, **self.prepare(emulator), **more})
 

@@ -33,9 +33,10 @@ streaming = pytest.mark.parametrize("row", [row for row in ROWS if row.streams],
 
 
 @pytest.fixture
-def emulator(start: Callable[..., Emulator]) -> Emulator:
-    """Return an emulator whose audio tells its text."""
-    return start(engine="echo")
+def emulator(start: Callable[..., Emulator], request: pytest.FixtureRequest) -> Emulator:
+    """Return an emulator whose audio tells its text, with what the row at hand needs."""
+    row: Served = request.node.callspec.params["row"]
+    return start(engine="echo", **row.switches)
 
 
 def until(seen: Callable[[], bool]) -> None:
@@ -166,7 +167,7 @@ def test_a_stream_is_the_same_audio(row: Served, emulator: Emulator) -> None:
 @streaming
 def test_a_stream_closed_early_is_seen_by_the_service(row: Served, start: Callable[..., Emulator]) -> None:
     """It need not make the rest."""
-    emulator = start(engine="tone", chunk_seconds=0.2, chunk_gap=60.0)
+    emulator = start(engine="tone", chunk_seconds=0.2, chunk_gap=60.0, **row.switches)
     with row.client(emulator) as client:
         # Two segments for those that send one at a time.
         with client.stream(f"{'很长的一句话' * 12}。{'还有一句' * 18}。", timeout=300.0) as stream:

@@ -147,8 +147,9 @@ def test_a_reply_that_breaks_off_may_be_tried_again(face: Face, broken: bool) ->
     body = face.whole(len(utterances))
     kept = set()
     for cut in (*range(0, len(body), 61), len(body) - 1):
-        pieces: list[bytes | Exception] = [body[:cut], *([TransportError("reset")] if broken else [])]
-        found, error = take(face.protocol, ScriptedReply(200, {"Content-Type": face.media_type}, pieces), utterances)
+        pieces: list[bytes | Exception] = [*face.pieces(body[:cut]), *([TransportError("reset")] if broken else [])]
+        headers = {"Content-Type": face.media_type, **face.headers}
+        found, error = take(face.protocol, ScriptedReply(200, headers, pieces), utterances)
         assert_own_audio(face, found, utterances)
         assert isinstance(error, TransportError if broken else DecodeError)
         assert (error.retryable, error.sent, error.endpoint_fault) == (True, True, True)
@@ -175,7 +176,7 @@ def test_the_media_type_counts_and_not_the_status(face: Face, media_type: str) -
     """A body under another label is not believed, not even a right one."""
     if media_type in face.also:
         return
-    reply = ScriptedReply(200, {"Content-Type": media_type}, [face.whole(1)])
+    reply = ScriptedReply(200, {"Content-Type": media_type}, face.pieces(face.whole(1)))
     found, error = take(face.protocol, reply, texts_for(face, 1))
     assert found == {}
     assert isinstance(error, DecodeError)

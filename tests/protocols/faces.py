@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from cosyclient.models import VoiceSettings
 from cosyclient.testing import ScriptedReply
-from tests.protocols import wire, wire_runtime
+from tests.protocols import wire, wire_grpc, wire_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,8 @@ class Face:
     *whole* gives the body that answers so many texts with *audio* of each position, which is that of `wire.tagged_wav`
     in the format of *settings*; *media_type* is the body's, *also* what is believed as well. *keeps* says whether items
     before a cut are known to be whole, *framed* whether the bytes alone show that they are all, *keyed* whether a
-    request carries its key. *text* is what is asked for where the length of the audio has to fit it.
+    request carries its key. *headers* come beside the media type, *messages* says that the body is a row of messages,
+    which a transport hands on whole or not at all. *text* is what is asked for where the audio's length has to fit it.
     """
 
     protocol: str
@@ -36,10 +37,16 @@ class Face:
     framed: bool = True
     keyed: bool = True
     text: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    messages: bool = False
+
+    def pieces(self, body: bytes, split: int = 0) -> list[bytes]:
+        """Return what a transport makes of this body, in pieces of *split* bytes where it knows no messages."""
+        return wire.messages(body) if self.messages else wire.pieces(body, split)
 
     def reply(self, body: bytes, split: int = 0) -> ScriptedReply:
         """Return a success with this body, in pieces of *split* bytes."""
-        return ScriptedReply(200, {"Content-Type": self.media_type}, wire.pieces(body, split))
+        return ScriptedReply(200, {"Content-Type": self.media_type, **self.headers}, self.pieces(body, split))
 
     def __str__(self) -> str:
         return f"{self.protocol}-{self.form}"
@@ -117,4 +124,51 @@ RUNTIME = [
     ),
 ]
 
-FACES = [*BATCH, *RUNTIME]
+_UNLABELLED = ("text/html", "", "application/octet-stream", "image/png")
+GRPC = [
+    Face(
+        protocol="grpc",
+        form="samples",
+        media_type="application/grpc",
+        whole=wire_grpc.runtime_whole,
+        keeps=False,
+        most=1,
+        settings=VoiceSettings(voice="中文女"),
+        also=_UNLABELLED,
+        framed=False,
+        messages=True,
+        text=_SHORT,
+    ),
+    Face(
+        protocol="triton",
+        form="binary",
+        media_type="application/octet-stream",
+        whole=wire_grpc.triton_binary,
+        keeps=False,
+        most=1,
+        headers={"Inference-Header-Content-Length": str(wire_grpc.HEAD_BYTES)},
+        text=_SHORT,
+    ),
+    Face(
+        protocol="triton",
+        form="json",
+        media_type="application/json",
+        whole=wire_grpc.triton_json,
+        keeps=False,
+        most=1,
+        text=_SHORT,
+    ),
+    Face(
+        protocol="triton-grpc",
+        form="stream",
+        media_type="application/grpc",
+        whole=wire_grpc.triton_stream,
+        keeps=False,
+        most=1,
+        also=_UNLABELLED,
+        messages=True,
+        text=_SHORT,
+    ),
+]
+
+FACES = [*BATCH, *RUNTIME, *GRPC]

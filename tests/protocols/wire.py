@@ -113,6 +113,18 @@ def problem_reply(status: int, headers: dict[str, str] | None = None, /, **probl
     return ScriptedReply(status, {**kind, **(headers or {})}, [json.dumps(problem).encode()])
 
 
+def messages(body: bytes) -> list[bytes]:
+    """Return the messages of a body of gRPC, each behind a flag and four bytes of length; what is cut off is none."""
+    found, place = [], 0
+    while place + 5 <= len(body):
+        size = int.from_bytes(body[place + 1 : place + 5], "big")
+        if place + 5 + size > len(body):
+            break
+        found.append(body[place + 5 : place + 5 + size])
+        place += 5 + size
+    return found
+
+
 def pieces(body: bytes, size: int) -> list[bytes]:
     """Return *body* in pieces of *size* bytes, or whole for 0."""
     return [body[start : start + size] for start in range(0, len(body), size)] if size else [body]

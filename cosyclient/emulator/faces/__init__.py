@@ -9,6 +9,7 @@ from cosyclient.emulator.faces.lighttts import LightTtsFace
 from cosyclient.emulator.faces.model_studio_http import ModelStudioHttpFace
 from cosyclient.emulator.faces.pai_eas import PaiEasFace
 from cosyclient.emulator.faces.runtime import RuntimeFace
+from cosyclient.emulator.faces.triton_http import TritonHttpFace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faces.base import Face
     from cosyclient.emulator.service import Service
 
-_FACES: Final = (BatchFace, LightTtsFace, ModelStudioHttpFace, PaiEasFace, RuntimeFace)
+_FACES: Final = (BatchFace, LightTtsFace, ModelStudioHttpFace, PaiEasFace, RuntimeFace, TritonHttpFace)
 
 
 def faces(service: Service) -> Sequence[Face]:

@@ -1,0 +1,113 @@
+"""Protocol Buffers' wire format, as much of it as the gRPC services need: fields as tags, lengths and bytes.
+
+By hand, for the messages are few and flat, and generated code has two ways of breaking its users: it must match the
+runtime's version, and two modules that describe one name (tritonclient's and ours, or a user's own ``cosyvoice_pb2``)
+cannot be imported into one process. Format: protobuf.dev/programming-guides/encoding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MOST_VARINT_BYTES: Final = 10
+_WIDTHS: Final = {_FIXED64: 8, _FIXED32: 4}
+
+
+def varint(value: int) -> bytes:
+    """Return *value*, zero or more, in seven bits a byte, the lowest first."""
+    pieces = bytearray()
+    while value > 0x7F:
+        pieces.append(value & 0x7F | 0x80)
+        value >>= 7
+    pieces.append(value)
+    return bytes(pieces)
+
+
+def field(number: int, content: bytes | str | bool) -> bytes:
+    """Return one field: bytes, text and messages with their length, a truth as a number.
+
+    Nothing for what is empty: proto3 does not send defaults.
+    """
+    if isinstance(content, bool):
+        return varint(number << 3 | _VARINT) + varint(content) if content else b""
+    data = content.encode() if isinstance(content, str) else content
+    return b"".join((varint(number << 3 | _BYTES), varint(len(data)), data)) if data else b""
+
+
+def message(number: int, *fields: bytes) -> bytes:
+    """Return a field that is a message made of *fields*; sent even without any, for being there says something."""
+    data = b"".join(fields)
+    return b"".join((varint(number << 3 | _BYTES), varint(len(data)), data))
+
+
+def packed(number: int, values: Iterable[int]) -> bytes:
+    """Return a repeated field of whole numbers, zero or more each."""
+    return field(number, b"".join(map(varint, values)))
+
+
+def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Yield the fields of a message: numbers for those that are, bytes for all others; `DecodeError` if it is none."""
+    position, end = 0, len(data)
+    while position < end:
+        tag, position = _varint(data, position)
+        number, kind = tag >> 3, tag & 7
+        if not number:
+            raise _broken(data)
+        if kind == _VARINT:
+            value, position = _varint(data, position)
+            yield number, value
+            continue
+        if kind == _BYTES:
+            size, position = _varint(data, position)
+        elif kind in _WIDTHS:
+            size = _WIDTHS[kind]
+        else:
+            raise _broken(data)
+        if position + size > end:
+            raise _broken(data)
+        yield number, data[position : position + size]
+        position += size
+
+
+def unpacked(data: bytes) -> list[int]:
+    """Return the whole numbers of a packed field."""
+    values, position = [], 0
+    while position < len(data):
+        value, position = _varint(data, position)
+        values.append(value)
+    return values
+
+
+def text(value: bytes | int) -> str:
+    """Return a field's text."""
+    if isinstance(value, int):
+        raise DecodeError("reply: a number where text belongs", retryable=True)
+    return value.decode("utf-8", "replace")
+
+
+def content(value: bytes | int) -> bytes:
+    """Return a field's bytes."""
+    if isinstance(value, int):
+        raise DecodeError("reply: a number where bytes belong", retryable=True)
+    return value
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    for place in range(position, min(len(data), position + _MOST_VARINT_BYTES)):
+        byte = data[place]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place + 1
+        shift += 7
+    raise _broken(data)
+
+
+def _broken(data: bytes) -> DecodeError:
+    return DecodeError(f"reply: {len(data)} bytes that are no whole protobuf message", retryable=True)

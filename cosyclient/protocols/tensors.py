@@ -1,0 +1,198 @@
+"""The tensors of the KServe v2 protocol: three that ask, one that answers, over HTTP and over gRPC.
+
+HTTP with Triton's binary extension (JSON first, then raw values; docs/protocol/extension_binary_data.md of
+triton-inference-server/server), or the plain JSON of kserve/open-inference-protocol; gRPC with the field numbers of
+that project's ``grpc_predict_v2.proto``, which Triton shares.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from cosyclient.errors import DecodeError
+from cosyclient.protocols.protobuf import content, field, fields, message, packed, text, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WAVEFORM: Final = "waveform"
+_FINAL: Final = "triton_final_response"
+_EMPTY_FINAL: Final = "triton_enable_empty_final_response"
+
+
+class Tensor(NamedTuple):
+    """Name one input: its type, shape and raw little-endian values."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+def floats(name: str, data: bytes) -> Tensor:
+    """Return float32 values as one row."""
+    return Tensor(name, "FP32", (1, len(data) // 4), data)
+
+
+def whole(name: str, value: int) -> Tensor:
+    """Return one 32-bit number."""
+    return Tensor(name, "INT32", (1, 1), struct.pack("<i", value))
+
+
+def words(name: str, said: str) -> Tensor:
+    """Return one text."""
+    data = said.encode()
+    return Tensor(name, "BYTES", (1, 1), struct.pack("<I", len(data)) + data)
+
+
+# --- over HTTP ---
+
+
+def http_body(tensors: Sequence[Tensor], *, key: str) -> tuple[bytes, int]:
+    """Return the body that asks for the waveform of *tensors*, and how many of its bytes are JSON."""
+    head = {
+        "id": key,
+        "inputs": [
+            {
+                "name": each.name,
+                "shape": each.shape,
+                "datatype": each.datatype,
+                "parameters": {"binary_data_size": len(each.data)},
+            }
+            for each in tensors
+        ],
+        "outputs": [{"name": WAVEFORM, "parameters": {"binary_data": True}}],
+    }
+    lead = json.dumps(head, separators=(",", ":")).encode()
+    return b"".join((lead, *(each.data for each in tensors))), len(lead)
+
+
+def http_waveform(body: bytes, announced: str | None) -> bytes | None:
+    """Return the float32 samples of a reply whose first *announced* bytes are JSON, or ``None`` if it is no reply.
+
+    Without that header all of it is JSON. Raises `DecodeError` where samples are announced and not there.
+    """
+    size = len(body)
+    if announced is not None:
+        if not (announced.isascii() and announced.isdigit()) or int(announced) > size:
+            raise DecodeError("reply: the length of its JSON is not that of its header", retryable=True)
+        size = int(announced)
+    try:
+        document = json.loads(body[:size])
+    except (ValueError, RecursionError):
+        raise DecodeError(f"reply: {size} bytes that are not JSON", retryable=True) from None
+    outputs = document.get("outputs") if isinstance(document, dict) else None
+    if not isinstance(outputs, list):
+        return None
+    place = size
+    for output in outputs:
+        if not isinstance(output, dict):
+            raise DecodeError("reply: an output that is no object", retryable=True)
+        parameters = output.get("parameters")
+        length = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        if output.get("name") == WAVEFORM:
+            shape = output.get("shape")
+            return _checked(output.get("datatype"), shape, _values(output, body, place, length))
+        place += length if isinstance(length, int) else 0
+    raise DecodeError("reply: no waveform among its outputs")
+
+
+def _values(output: dict[str, Any], body: bytes, place: int, length: object) -> bytes:
+    if isinstance(length, int) and not isinstance(length, bool) and length >= 0:
+        if place + length > len(body):
+            raise DecodeError(f"audio: {length} bytes announced, {len(body) - place} there", retryable=True)
+        return body[place : place + length]
+    try:
+        values = array("f", _flat(output.get("data")))
+    except (TypeError, OverflowError):
+        raise DecodeError("audio: a waveform that is not made of numbers", retryable=True) from None
+    if struct.pack("=H", 1) != struct.pack("<H", 1):
+        values.byteswap()
+    return values.tobytes()
+
+
+def _flat(data: object) -> list[Any]:
+    # Flat in practice; the specification allows rows, too.
+    while isinstance(data, list) and len(data) == 1 and isinstance(data[0], list):
+        data = data[0]
+    if not isinstance(data, list):
+        raise DecodeError("reply: a waveform without data", retryable=True)
+    return data
+
+
+def _checked(datatype: object, shape: object, values: bytes) -> bytes:
+    if datatype != "FP32":
+        raise DecodeError("audio: a waveform that is not FP32")
+    count = math.prod(shape) if isinstance(shape, list) and all(isinstance(size, int) for size in shape) else -1
+    if 4 * count != len(values):
+        raise DecodeError(f"audio: {len(values)} bytes for {count} samples of 4", retryable=True)
+    return values
+
+
+# --- over gRPC ---
+
+
+def grpc_request(model: str, tensors: Sequence[Tensor], *, key: str) -> bytes:
+    """Return the ``ModelInferRequest`` for the waveform of *tensors*; a stream of replies is to mark its end."""
+    return b"".join(
+        (
+            field(1, model),
+            field(3, key),
+            message(4, field(1, _EMPTY_FINAL), message(2, field(1, True))),
+            *(message(5, field(1, each.name), field(2, each.datatype), packed(3, each.shape)) for each in tensors),
+            message(6, field(1, WAVEFORM)),
+            *(message(7, each.data) for each in tensors),
+        )
+    )
+
+
+@dataclass(slots=True)
+class Answer:
+    """Hold what one ``ModelStreamInferResponse`` says."""
+
+    error: str = ""
+    samples: bytes = b""
+    final: bool = False
+
+
+def grpc_answer(data: bytes) -> Answer:
+    """Return what a ``ModelStreamInferResponse`` says; `DecodeError` if it is none."""
+    answer = Answer()
+    for number, value in fields(data):
+        if number == 1:
+            answer.error = text(value)
+        elif number == 2:
+            _read_response(content(value), answer)
+    return answer
+
+
+def _read_response(data: bytes, answer: Answer) -> None:
+    outputs: list[bytes] = []
+    raw: list[bytes] = []
+    for number, value in fields(data):
+        if number == 4 and text(dict(fields(content(value))).get(1, b"")) == _FINAL:
+            entry = dict(fields(content(value)))
+            answer.final = bool(dict(fields(content(entry.get(2, b"")))).get(1, 0))
+        elif number == 5:
+            outputs.append(content(value))
+        elif number == 6:
+            raw.append(content(value))
+    for position, output in enumerate(outputs):
+        name, datatype, shape, inline = "", "", [], b""
+        for number, value in fields(output):
+            if number == 1:
+                name = text(value)
+            elif number == 2:
+                datatype = text(value)
+            elif number == 3:
+                # One number each, or all of them packed: a reader has to take both.
+                shape += [value] if isinstance(value, int) else unpacked(value)
+            elif number == 5:
+                inline += b"".join(content(part) for tag, part in fields(content(value)) if tag == 6)
+        if name == WAVEFORM:
+            answer.samples += _checked(datatype, shape, raw[position] if position < len(raw) else inline)

@@ -1,0 +1,77 @@
+"""How a gRPC channel is set up: where to, with which certificates, and which of grpcio's habits to leave."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from cosyclient.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from cosyclient.config import WireConfig
+
+_PORTS: Final = {"grpc": 50000, "grpcs": 443}
+_MOST_BYTES: Final = (1 << 31) - 1
+STREAMS: Final = 100
+"""Calls that one connection carries at once: what servers and proxies usually allow, and RFC 9113 recommends."""
+
+
+def target_of(base_url: str) -> tuple[str, bool]:
+    """Return host and port of ``grpc://host:port``, and whether TLS is spoken there; raises `ConfigurationError`."""
+    parts = urlsplit(base_url)
+    if parts.path.strip("/"):
+        raise ConfigurationError(f"base_url: {parts.scheme}:// takes a host and a port, no path; got {parts.path}")
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{parts.port or _PORTS[parts.scheme]}", parts.scheme == "grpcs"
+
+
+def options(wire: WireConfig, *, connect: float, agent: str) -> list[tuple[str, Any]]:
+    """Return the channel's arguments (grpc/impl/channel_arg_names.h)."""
+    return [
+        ("grpc.primary_user_agent", agent),
+        # The default of 4 MiB is 43 s of float samples.
+        ("grpc.max_receive_message_length", min(wire.max_reply_bytes, _MOST_BYTES)),
+        ("grpc.max_send_message_length", -1),
+        # Otherwise channels to one address share its connection, even with those a forked child inherits.
+        ("grpc.use_local_subchannel_pool", 1),
+        # Retries are a policy here, and a service's own idea of them would multiply ours.
+        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.enable_http_proxy", 0),
+        # A service that has come back is found within seconds, not within the default's two minutes.
+        ("grpc.min_reconnect_backoff_ms", max(100, round(connect * 1000))),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5000),
+        # Servers hang up on whoever pings more often than every five minutes, or without a call.
+        ("grpc.keepalive_time_ms", 310_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 0),
+    ]
+
+
+def roots_of(verify: bool | str | ssl.SSLContext) -> bytes | None:
+    """Return the authorities to trust, as PEM, or ``None`` for those grpcio brings; it never connects unverified."""
+    if isinstance(verify, ssl.SSLContext):
+        if verify.verify_mode == ssl.CERT_NONE:
+            raise _unverified()
+        return b"".join(map(_pem, verify.get_ca_certs(binary_form=True))) or None
+    if isinstance(verify, str):
+        if not Path(verify).is_file():
+            raise ConfigurationError(f"wire.verify: over gRPC it must name a CA file, and {verify!r} is none")
+        return Path(verify).read_bytes()
+    if not verify:
+        raise _unverified()
+    return None
+
+
+def _unverified() -> ConfigurationError:
+    return ConfigurationError("wire.verify: gRPC over TLS is always verified; name the service's CA file instead")
+
+
+def _pem(certificate: bytes) -> bytes:
+    lines = base64.encodebytes(certificate)
+    return b"-----BEGIN CERTIFICATE-----\n" + lines + b"-----END CERTIFICATE-----\n"
