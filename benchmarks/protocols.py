@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import machine
 from benchmarks.extra import require_extra
+from benchmarks.peers.natural import Service, first_piece
 from benchmarks.pictures import OURS, THEIRS, canvas, made_by, tidy
 from benchmarks.results import write_json
 from benchmarks.tables import number, seconds, table
@@ -181,7 +182,7 @@ def _main() -> None:
     order = json.load(sys.stdin)
     machine.confine(0, machine.part_cores()[0])
     plan, contest = Plan(**order["plan"]), CONTESTS[order["contest"]]
-    service = _Service(order["url"], order["grpc_url"])
+    service = Service(order["url"], order["grpc_url"])
     if order["who"] == "ours":
         speak, pieces, close = _ours(contest, plan, service)
     else:
@@ -196,14 +197,8 @@ def _main() -> None:
     os._exit(0)  # some SDKs keep threads that would not let the process end
 
 
-@dataclass(frozen=True)
-class _Service:
-    url: str
-    grpc_url: str
-
-
 def _ours(
-    contest: Contest, plan: Plan, service: _Service
+    contest: Contest, plan: Plan, service: Service
 ) -> tuple[Callable[[str], bytes], Callable[[str], Iterator[bytes] | None], Callable[[], None]]:
     from cosyclient import ClientConfig, CosyClient, PacingConfig
 
@@ -259,8 +254,6 @@ def _throughput(speak: Callable[[str], bytes], plan: Plan) -> dict[str, Any]:
 
 
 def _first(pieces: Callable[[str], Iterator[bytes] | None], plan: Plan) -> float | None:
-    from benchmarks.peers.natural import first_piece
-
     taken = []
     for number_ in range(plan.streams + 2):
         stream = pieces(text(number_))

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cosyclient.emulator import Emulator
-
 MODEL = "cosyvoice2-0.5b"
+
+
+@dataclass(frozen=True)
+class Service:
+    """Say where a service answers."""
+
+    url: str
+    grpc_url: str
 
 
 class Natural(ABC):
     """Speak one text at a time, from many threads at once."""
 
-    def __init__(self, service: Emulator, *, threads: int) -> None:
+    def __init__(self, service: Service, *, threads: int) -> None:
         self.service = service
         self.threads = threads
 
@@ -39,7 +51,7 @@ class Natural(ABC):
 class OpenAiSdk(Natural):
     """Be the ``openai`` SDK: one client for all threads, its own retries and pool."""
 
-    def __init__(self, service: Emulator, *, threads: int) -> None:
+    def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)
         from openai import OpenAI
 
@@ -65,7 +77,7 @@ class OpenAiSdk(Natural):
 class DashscopeSdk(Natural):
     """Be the ``dashscope`` SDK with its object pool, sized as its documentation advises."""
 
-    def __init__(self, service: Emulator, *, threads: int) -> None:
+    def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)
         import dashscope
         from dashscope.audio.tts_v2 import AudioFormat, SpeechSynthesizerObjectPool
@@ -121,7 +133,7 @@ class DashscopeSdk(Natural):
 class TritonHttp(Natural):
     """Be ``tritonclient.http``, which wants a client per thread."""
 
-    def __init__(self, service: Emulator, *, threads: int) -> None:
+    def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)
         self._local = threading.local()
 
@@ -145,16 +157,13 @@ class TritonHttp(Natural):
 class GrpcStub(Natural):
     """Be a stub generated from the published proto, on one channel."""
 
-    def __init__(self, service: Emulator, *, threads: int) -> None:
+    def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)
         import grpc
 
+        self._messages, stubs = _generated()
         self._channel = grpc.insecure_channel(service.grpc_url.removeprefix("grpc://"))
-        self._infer = self._channel.unary_stream(
-            "/cosyvoice.CosyVoice/Inference",
-            request_serializer=lambda text: _sft(text, "default"),
-            response_deserializer=_audio,
-        )
+        self._stub = stubs.CosyVoiceStub(self._channel)
 
     def synthesize(self, text: str) -> bytes:
         """Return the samples of *text*."""
@@ -162,17 +171,30 @@ class GrpcStub(Natural):
 
     def pieces(self, text: str) -> Iterator[bytes]:
         """Yield the samples of *text* as they arrive."""
-        yield from self._infer(text)
+        wish = self._messages.sftRequest(spk_id="中文女", tts_text=text)
+        for reply in self._stub.Inference(self._messages.Request(sft_request=wish)):
+            yield reply.tts_audio
 
     def close(self) -> None:
         """Close the channel."""
         self._channel.close()
 
 
+def _generated() -> tuple[Any, Any]:
+    """Return the modules that grpcio-tools makes of the proto."""
+    from cosyclient.emulator import protos
+
+    source, made = Path(protos.__file__).parent, tempfile.mkdtemp()
+    options = [f"-I{source}", f"--python_out={made}", f"--grpc_python_out={made}"]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, "cosyvoice.proto"], check=True)
+    sys.path.insert(0, made)
+    return import_module("cosyvoice_pb2"), import_module("cosyvoice_pb2_grpc")
+
+
 class RuntimeRequests(Natural):
     """Be the official runtime's own client: ``requests`` with a form, one session for all threads."""
 
-    def __init__(self, service: Emulator, *, threads: int) -> None:
+    def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)
         import requests
         from requests.adapters import HTTPAdapter
@@ -206,15 +228,3 @@ def first_piece(pieces: Iterator[bytes]) -> float:
     for _ in pieces:
         pass
     return taken
-
-
-def _sft(text: str, speaker: str) -> bytes:
-    from benchmarks.peers.cosyvoice_stub import SftRequest
-
-    return SftRequest(text, speaker)
-
-
-def _audio(message: bytes) -> bytes:
-    from benchmarks.peers.cosyvoice_stub import audio_of
-
-    return audio_of(message)

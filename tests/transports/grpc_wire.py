@@ -65,16 +65,30 @@ class Script(grpc.GenericRpcHandler):  # type: ignore[misc]
             yield b"%d" % number
 
     def _hang(self, request: bytes, context: Any) -> Iterator[bytes]:
-        gone = threading.Event()
-        context.add_callback(gone.set)
-        self.entered.release()
-        if gone.wait(PATIENCE):
-            self.left.release()
-        yield from ()
+        yield from self._until_gone(context)
 
     def _part(self, request: bytes, context: Any) -> Iterator[bytes]:
+        # Watched before the message goes: a call that is off by then is never asked for another.
+        gone = self._until_gone(context)
         yield b"part"
-        yield from self._hang(request, context)
+        yield from gone
+
+    def _until_gone(self, context: Any) -> Iterator[bytes]:
+        gone = threading.Event()
+
+        def leave() -> None:
+            self.left.release()
+            gone.set()
+
+        if not context.add_callback(leave):
+            leave()
+        self.entered.release()
+
+        def wait() -> Iterator[bytes]:
+            gone.wait(PATIENCE)
+            yield from ()
+
+        return wait()
 
     def _large(self, request: bytes, context: Any) -> Iterator[bytes]:
         yield bytes(6 << 20)
