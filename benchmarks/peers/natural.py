@@ -127,7 +127,7 @@ class DashscopeSdk(Natural):
 
     def close(self) -> None:
         """End the pool's thread."""
-        self._pool.shutdown()
+        self._pool.shutdown()  # type: ignore[no-untyped-call, unused-ignore]
 
 
 class TritonHttp(Natural):
