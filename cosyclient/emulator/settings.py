@@ -77,6 +77,10 @@ class Settings:
     first_chunk: float = _switch(0.0, "Seconds until the first piece of streamed audio.", least=0)
     chunk_gap: float = _switch(0.0, "Seconds between the pieces of streamed audio.", least=0)
     chunk_seconds: float = _switch(1.0, "Seconds of audio in a piece of streamed audio.", least=0.001)
+    task_idle: float = _switch(
+        23.0, "Seconds without text and audio after which a task over a WebSocket fails.", least=0.001
+    )
+    socket_idle: float = _switch(60.0, "Seconds after which a WebSocket without a task is closed.", least=0.001)
     max_body_bytes: int = _switch(1 << 20, "Largest request body accepted, before and after gzip.", least=1)
     gzip: bool = _switch(False, "Compress JSON replies and error bodies for clients that accept gzip.")
     quota_headers: bool = _switch(True, "Announce the rate in RateLimit headers.")

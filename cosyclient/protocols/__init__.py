@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import WireProtocol
 
-PROTOCOLS: Final[Mapping[str, str]] = {"batch": "batch:BatchProtocol"}
+PROTOCOLS: Final[Mapping[str, str]] = {
+    "batch": "batch:BatchProtocol",
+    "model-studio": "model_studio:ModelStudioProtocol",
+}
 """Every protocol by its name, and where it is; imported when asked for, so that extras stay extras."""
 
 # Hosts and schemes that can mean only one thing. A path cannot: servers are mounted anywhere.

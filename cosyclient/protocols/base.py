@@ -54,6 +54,8 @@ class Capabilities:
     words: bool = False
     lists_voices: bool = False
     model: bool = True
+    needs: tuple[str, ...] = ()
+    """Settings that have no default at the service: ``model``, ``voice``."""
     speeds: tuple[float, float] | None = None
     formats: tuple[str, ...] = ("wav", "pcm", "mp3", "opus")
     sample_rates: tuple[int, ...] = ANY_RATE
@@ -84,6 +86,9 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
     ):
         if wanted and not served:
             raise BadUtterance(f"{field}: protocol {name} does not take it")
+    for field in can.needs:
+        if getattr(settings, field) is None:
+            raise BadUtterance(f"{field}: protocol {name} needs one, its service has no default")
 
 
 def check_length(name: str, can: Capabilities, utterance: Utterance) -> None:
@@ -151,7 +156,7 @@ class StreamingProtocol(WireProtocol, Protocol):
 
 @runtime_checkable
 class TextInProtocol(StreamingProtocol, Protocol):
-    """Speak a way of serving that takes text while it is written, through a `Conversation`."""
+    """Speak a way of serving that takes text while it is written, through a `ConversationReply`."""
 
     def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
         """Return the request that opens a conversation; its texts follow through the reply's ``say``."""

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from cosyclient.settings import ResolvedConfig
     from cosyclient.transports.base import Transport
 
-_MEDIA: Final[Mapping[str, str]] = {"http": "http:HttpTransport"}
+_MEDIA: Final[Mapping[str, str]] = {
+    "http": "http:HttpTransport",
+    "websocket": "websocket_pool:WebSocketTransport",
+}
 """What carries each medium, imported when asked for."""
 _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
     "http": ("http", "https"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.emulator.batch import BatchFace
+from cosyclient.emulator.faces.model_studio_ws import ModelStudioFace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faces.base import Face
     from cosyclient.emulator.service import Service
 
-_FACES: Final = (BatchFace,)
+_FACES: Final = (BatchFace, ModelStudioFace)
 
 
 def faces(service: Service) -> Sequence[Face]:

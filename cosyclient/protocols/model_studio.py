@@ -1,0 +1,259 @@
+"""Alibaba Model Studio's CosyVoice over WebSocket: one task per text, many tasks per connection.
+
+From "CosyVoice WebSocket API" (help.aliyun.com/zh/model-studio/cosyvoice-websocket-api) and the official SDK
+(dashscope-sdk-python, audio/tts_v2). Unlike that SDK, a task that failed or broke off is an error and never audio.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import (
+    BadRequest,
+    BadUtterance,
+    DecodeError,
+    Forbidden,
+    NotFound,
+    ServiceError,
+    ServiceFault,
+    Throttled,
+    Unauthorized,
+)
+from cosyclient.models import Word
+from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame, inner
+from cosyclient.protocols.refusals import described
+from cosyclient.wire import Turn, WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cosyclient.models import Utterance, VoiceSettings
+
+PATH: Final = "/api-ws/v1/inference"
+MOST_AT_ONCE: Final = 20_000
+MOST_OF_A_TASK: Final = 200_000
+"""Characters of a message and of a task, where a Han character counts as two."""
+
+_HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_TASK: Final = {"task_group": "audio", "task": "tts", "function": "SpeechSynthesizer"}
+
+# What an error code begins with, first match first. The service has documented families, not a list.
+_FAMILIES: Final[tuple[tuple[str, type[ServiceError]], ...]] = (
+    ("throttling", Throttled),
+    ("limitrequests", Throttled),
+    ("invalidapikey", Unauthorized),
+    ("unauthorized", Unauthorized),
+    ("accessdenied", Forbidden),
+    ("model.accessdenied", Forbidden),
+    ("workspace.accessdenied", Forbidden),
+    ("arrearage", Forbidden),
+    ("modelnotfound", NotFound),
+    ("model_not_found", NotFound),
+    ("notfound", NotFound),
+    ("invalid", BadRequest),
+    ("badrequest", BadRequest),
+    ("datainspection", BadRequest),
+    ("client_error", BadRequest),
+    ("unsupported", BadRequest),
+)
+
+
+class ModelStudioProtocol(MessageProtocol):
+    """Speak to Model Studio; the account's quota is 3 tasks a second by default, over all keys and processes."""
+
+    name = "model-studio"
+    capabilities = Capabilities(
+        medium="websocket",
+        stream=True,
+        text_in=True,
+        instruct=True,
+        seed=True,
+        words=True,
+        needs=("model", "voice"),
+        speeds=(0.5, 2.0),
+    )
+
+    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
+        """Return the conversation that has one text spoken."""
+        del key  # a task has an id of its own
+        (utterance,) = utterances
+        return _request(utterance.settings, utterance.text)
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return the same: the service always streams."""
+        return self.encode((utterance,), key=key)
+
+    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+        """Return a conversation whose text is still to be said."""
+        del key
+        return _request(settings, None)
+
+
+def _request(settings: VoiceSettings, text: str | None) -> WireRequest:
+    return WireRequest(method="GET", path=PATH, headers=(), body=b"", dialogue=_Order(settings, text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Make the task of one attempt."""
+
+    settings: VoiceSettings
+    text: str | None
+
+    def __call__(self) -> Task:
+        return Task(self.settings, self.text)
+
+
+class Task(Talk):
+    """Hold one task: run-task, continue-task as often as there is text, finish-task; and what comes back."""
+
+    keeps = 50.0  # the service closes after 60
+    silence = 23.0
+
+    def __init__(self, settings: VoiceSettings, text: str | None = None) -> None:
+        super().__init__()
+        self.id = uuid.uuid4().hex
+        self.characters = 0
+        """What the service counts, and bills."""
+        self._settings = settings
+        self._started = False
+        self._kept: list[str] = []
+        self._weight = 0
+        self._sentence: object = None
+        self._found: dict[tuple[object, object], Word] = {}
+        if text is not None:
+            self.say(text)
+            self.finish()
+
+    def open(self) -> Sequence[str | bytes]:
+        """Return run-task."""
+        asked = self._settings
+        parameters: dict[str, Any] = {
+            "text_type": "PlainText",
+            "voice": asked.voice_name,
+            "format": asked.format,
+            "sample_rate": asked.sample_rate,
+            "rate": asked.speed,
+        }
+        if asked.seed is not None:
+            parameters["seed"] = asked.seed
+        if asked.instruct is not None:
+            parameters["instruction"] = asked.instruct
+        if asked.words:
+            parameters["word_timestamp_enabled"] = True
+        # The input must be there and must be empty.
+        return [self._frame("run-task", {**_TASK, "model": asked.model, "parameters": parameters, "input": {}})]
+
+    def say(self, text: str) -> Sequence[str | bytes]:
+        """Return continue-task with *text*, in several pieces if it is too long for one, or keep it until the start."""
+        weight = weigh(text)
+        if self._weight + weight > MOST_OF_A_TASK:
+            raise BadUtterance(f"text: a task takes at most {MOST_OF_A_TASK} characters (a Han character is two)")
+        self._weight += weight
+        self.said.append(text)
+        # As many characters as fit even if each of them counts twice.
+        step = MOST_AT_ONCE if weight <= MOST_AT_ONCE else MOST_AT_ONCE // 2
+        pieces = [text[start : start + step] for start in range(0, len(text), step)]
+        return self._now_or_later(self._frame("continue-task", {"input": {"text": piece}}) for piece in pieces)
+
+    def finish(self) -> Sequence[str | bytes]:
+        """Return finish-task, once; without it the last words would never be spoken."""
+        if self.finished:
+            return ()
+        self.finished = True
+        return self._now_or_later([self._frame("finish-task", {"input": {}})])
+
+    def hear(self, message: str | bytes) -> Turn:
+        """Take one event, or a piece of audio."""
+        if isinstance(message, bytes):
+            if not self._started:
+                raise DecodeError("reply: audio before the task had started", retryable=True)
+            return Turn(audio=message)
+        document = document_of(message)
+        header, payload = inner(document, "header"), inner(document, "payload")
+        if (named := header.get("task_id")) is not None and named != self.id:
+            # Its audio could be mixed with ours.
+            raise DecodeError("reply: an event of another task", retryable=True)
+        match header.get("event"):
+            case "task-started":
+                self._started = True
+                kept, self._kept = self._kept, []
+                return Turn(send=kept)
+            case "result-generated":
+                self._learn(payload)
+            case "task-finished":
+                if not self._started:
+                    raise DecodeError("reply: the task finished before it had started", retryable=True)
+                self._learn(payload)
+                self.reusable = self.finished
+                return Turn(done=True)
+            case "task-failed":
+                raise self._failure(header)
+        return Turn()
+
+    def _learn(self, payload: dict[str, Any]) -> None:
+        counted = inner(payload, "usage").get("characters")
+        if isinstance(counted, int):
+            self.characters = counted
+        sentence = inner(payload, "output", "sentence")
+        words = sentence.get("words")
+        if not self._settings.words or not isinstance(words, list):
+            return
+        self._sentence = sentence.get("index", self._sentence)
+        for word in words:
+            if isinstance(word, dict):
+                self._remember(word)
+        self.words = tuple(sorted(self._found.values(), key=lambda word: word.start))
+
+    def _remember(self, word: dict[str, Any]) -> None:
+        # The same word comes with several events, and may come again with the last.
+        begin, end, text = word.get("begin_time"), word.get("end_time"), word.get("text")
+        if isinstance(begin, (int, float)) and isinstance(end, (int, float)) and isinstance(text, str):
+            self._found[self._sentence, word.get("begin_index")] = Word(text, begin / 1000, end / 1000)
+
+    def _failure(self, header: dict[str, Any]) -> ServiceError:
+        code, said = header.get("error_code"), header.get("error_message")
+        code = code[:64] if isinstance(code, str) and code.isprintable() else None
+        said = said if isinstance(said, str) else ""
+        error = failure(code, said, self.said, request_id=self.id)
+        if not self.finished and _timed_out(code, said):
+            error.args = (f"{error}; nothing was said to it for {self.silence:g} s: feed it, or finish",)
+        return error
+
+    def _now_or_later(self, frames: Iterable[str]) -> Sequence[str | bytes]:
+        if self._started:
+            return list(frames)
+        self._kept += frames
+        return ()
+
+    def _frame(self, action: str, payload: dict[str, Any]) -> str:
+        return frame({"header": {"action": action, "task_id": self.id, "streaming": "duplex"}, "payload": payload})
+
+
+def weigh(text: str) -> int:
+    """Return the characters of *text* as Model Studio counts them: a Han character is two."""
+    return len(text) + len(_HAN.findall(text)) if not text.isascii() else len(text)
+
+
+def failure(code: str | None, said: str, texts: Iterable[str], *, request_id: str | None = None) -> ServiceError:
+    """Return the error that Model Studio's *code* and message stand for; one of no known family is the service's."""
+    folded = (code or "").casefold()
+    kind = next((kind for family, kind in _FAMILIES if folded.startswith(family)), ServiceFault)
+    if "rate limit exceeded" in said.casefold() or "request rate increased too quickly" in said.casefold():
+        kind = Throttled
+    message = described("task failed", code, said, texts)
+    if "return error code: 418" in said:
+        message = f"{message}; the voice is not one of this model's generation"
+    error = kind(message, code=code, request_id=request_id)
+    if _timed_out(code, said):
+        # A connection that stalled, ours or the writer's: worth another try, no reason to open the breaker.
+        error = ServiceError(message, code=code, request_id=request_id, retryable=True)
+    return error
+
+
+def _timed_out(code: str | None, said: str) -> bool:
+    return (code or "").upper() == "CLIENT_ERROR" and "timeout" in said.casefold()
