@@ -23,6 +23,7 @@ LEVELS = {
         "call",
         "batcher",
         "coalescer",
+        "conversing",
         "expiry",
         "hedger",
         "persisting",
@@ -45,6 +46,7 @@ PACKAGES = {
     "pybreaker": "policies/breaker.py",
     "backoff": "policies/retry.py",
     "pybase64": "protocols/coding.py",
+    "websockets": "transports/",
     "tqdm": "cli/",
     "starlette": "emulator/",
     "uvicorn": "emulator/",
@@ -55,7 +57,7 @@ PACKAGES = {
     "pytest": "emulator/pytest_plugin.py",
 }
 # The language and the platform; everything else must be named above.
-THREADS = {"house.py", "expiry.py", "emulator/"}
+THREADS = {"house.py", "expiry.py", "conversing.py", "emulator/"}
 WAITS = {
     "batcher.py",
     "expiry.py",

@@ -86,6 +86,10 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
     ):
         if wanted and not served:
             raise BadUtterance(f"{field}: protocol {name} does not take it")
+
+
+def check_needs(name: str, can: Capabilities, settings: VoiceSettings) -> None:
+    """Raise the `BadUtterance` of *settings* that lack what the service of the protocol called *name* cannot guess."""
     for field in can.needs:
         if getattr(settings, field) is None:
             raise BadUtterance(f"{field}: protocol {name} needs one, its service has no default")

@@ -186,10 +186,10 @@ class Task(Talk):
             case "result-generated":
                 self._learn(payload)
             case "task-finished":
-                if not self._started:
-                    raise DecodeError("reply: the task finished before it had started", retryable=True)
+                if not (self._started and self.finished):
+                    raise DecodeError("reply: the task finished before its text", retryable=True)
                 self._learn(payload)
-                self.reusable = self.finished
+                self.reusable = True
                 return Turn(done=True)
             case "task-failed":
                 raise self._failure(header)
