@@ -155,7 +155,7 @@ class CosyClient:
             raise ConfigurationError("texts: must be pieces of a text; for a whole one use stream")
         terms = self._plain(options)
         house = self._core.house()
-        house.check_may_block()
+        house.desk.check_may_block()
         return house.converse(texts, terms)
 
     def _plain(self, options: dict[str, Any]) -> Terms:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 from cosyclient.errors import BadUtterance, CosyError, Rejected
 from cosyclient.models import MAX_CODE_POINTS, Utterance, check_text
 from cosyclient.streaming import SpeechStream
+from cosyclient.wire import ConversationReply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cosyclient.clock import Clock, Deadline
     from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import TextInProtocol
-    from cosyclient.wire import ConversationReply, WireReply, WireRequest
+    from cosyclient.wire import WireReply, WireRequest
 
 LONGEST: Final = 3600.0
 """Seconds a conversation is given where nothing else was asked for: how long its writer takes is not ours to know."""
@@ -229,7 +230,8 @@ class ConversationStream(SpeechStream):
         return self._feeder.waited
 
     def _opened(self, reply: WireReply) -> None:
-        if hasattr(reply, "say"):
+        # A refusal takes no text; what reads the reply will say so.
+        if isinstance(reply, ConversationReply):
             self._feeder.attach(reply)
 
     def _begun(self) -> None:

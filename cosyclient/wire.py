@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,6 +84,7 @@ class WireReply(Protocol):
         """Let go of the connection: back to the pool if it was read whole, closed otherwise."""
 
 
+@runtime_checkable
 class ConversationReply(WireReply, Protocol):
     """Offer the audio of a conversation, whose ``chunks`` are pieces of audio, and take its texts meanwhile."""
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 PROTOCOLS: Final[Mapping[str, str]] = {
     "batch": "batch:BatchProtocol",
+    "lighttts-ws": "lighttts_ws:LightTTSSocketProtocol",
     "model-studio": "model_studio:ModelStudioProtocol",
+    "vllm-omni-ws": "vllm_ws:VllmOmniSocketProtocol",
 }
 """Every protocol by its name, and where it is; imported when asked for, so that extras stay extras."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.emulator.batch import BatchFace
+from cosyclient.emulator.faces.lighttts_ws import LightTTSSocketFace
 from cosyclient.emulator.faces.model_studio_ws import ModelStudioFace
+from cosyclient.emulator.faces.vllm_ws import VllmSocketFace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faces.base import Face
     from cosyclient.emulator.service import Service
 
-_FACES: Final = (BatchFace, ModelStudioFace)
+_FACES: Final = (BatchFace, ModelStudioFace, VllmSocketFace, LightTTSSocketFace)
 
 
 def faces(service: Service) -> Sequence[Face]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cosyclient.emulator.faces.base import Wish
-from cosyclient.emulator.faces.sockets import Gone, Visit, cut, paced, render, routes, spoil
+from cosyclient.emulator.faces.sockets import Gone, Visit, cut, paced, render, routes, sentences, spoil
 from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ _FORMATS = ("pcm", "wav", "mp3", "opus")
 _RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 _MOST_AT_ONCE = 20_000
 _MOST_OF_A_TASK = 200_000
-_SENTENCE = re.compile(r"[^。！？；.!?;\n]*[。！？；.!?;\n]+")
-_SPOKEN = re.compile(r"\w")
 _TAG = re.compile(r"<[^>]*>")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 # A voice belongs to a generation of models; one not listed here may be a clone, which any may have.
@@ -231,16 +229,13 @@ class _Task:
 
     def _release(self, *, everything: bool) -> None:
         """Hand what is whole of the buffer to the voice; the files of some formats are made in one go at the end."""
-        text, self._buffer = self._buffer, ""
-        if self._order.wish.format == "opus" and not self._finishing:
-            self._buffer = text
+        if self._order.wish.format == "opus":
+            if self._finishing and self._buffer:
+                self._sentences.put_nowait(self._buffer)
             return
-        end = len(text) if everything else max((found.end() for found in _SENTENCE.finditer(text)), default=0)
-        whole, self._buffer = text[:end], text[end:]
-        sentences = [whole] if self._order.wish.format == "opus" else re.findall(r"[^。！？；.!?;\n]*[。！？；.!?;\n]*", whole)
-        for sentence in sentences:
-            if _SPOKEN.search(sentence):
-                self._sentences.put_nowait(sentence)
+        found, self._buffer = sentences(self._buffer, everything=everything)
+        for sentence in found:
+            self._sentences.put_nowait(sentence)
 
     async def _work(self) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from cosyclient.emulator.service import Service
 
 _COMPRESSED_PIECE_BYTES = 8000
-Refuse = "Callable[[Problem], dict[str, Any]]"
+_SENTENCE = re.compile(r"[^。！？；.!?;\n]*[。！？；.!?;\n]+")
+_SPOKEN = re.compile(r"\w")
 
 
 class Gone(Exception):
@@ -133,6 +135,16 @@ def routes(path: str, serve: Callable[[WebSocket], Awaitable[None]]) -> list[Bas
         return JSONResponse({"detail": detail}, 426, {"upgrade": "websocket"})
 
     return [WebSocketRoute(path, serve), Route(path, plain)]
+
+
+def sentences(text: str, *, everything: bool) -> tuple[list[str], str]:
+    """Return the whole sentences of *text* that can be spoken, and what is left of it; nothing, with *everything*."""
+    found = list(_SENTENCE.finditer(text))
+    end = found[-1].end() if found else 0
+    whole, rest = [each[0] for each in found], text[end:]
+    if everything:
+        whole, rest = [*whole, rest], ""
+    return [sentence for sentence in whole if _SPOKEN.search(sentence)], rest
 
 
 async def render(service: Service, wish: Wish) -> Audio:

@@ -1,0 +1,140 @@
+"""Speak sentences one after the other while more text comes, as the faces over WebSocket without tasks do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cosyclient.emulator.faces.sockets import Gone, Visit, cut, paced, render, sentences, spoil
+from cosyclient.emulator.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cosyclient.emulator.faces.base import Wish
+    from cosyclient.emulator.faults import Fault
+
+_AT_ONCE = ("throttle", "throttle_bare", "error", "task_failed")
+
+
+class Talk:
+    """Hold one text being spoken; its face says what goes around the audio.
+
+    *begin* is awaited before a sentence with its number, text and rendering, *end* after it with what was sent and
+    whether it failed, *done* when all is said, *fail* with the message of what went wrong.
+    """
+
+    def __init__(
+        self,
+        visit: Visit,
+        wish: Wish,
+        *,
+        begin: Callable[[int, str, Any], Awaitable[None]],
+        end: Callable[[int, int, bool], Awaitable[None]],
+        done: Callable[[int], Awaitable[None]],
+        fail: Callable[[str, bool], Awaitable[None]],
+        whole: bool = False,
+    ) -> None:
+        self._visit, self._service = visit, visit.service
+        self._wish = wish
+        self._begin, self._end, self._done, self._fail = begin, end, done, fail
+        self._whole = whole
+        self._buffer = self.text = ""
+        self._queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self._fault: Fault | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self.over = False
+
+    def start(self) -> None:
+        """Begin to speak."""
+        self._fault = self._service.draw_fault()
+        self._service.tally.enter()
+        self._worker = asyncio.create_task(self._work())
+
+    def say(self, text: str) -> None:
+        """Take more text."""
+        self.text += text
+        self._buffer += text
+        if not self._whole:
+            self._release(everything=False)
+
+    def finish(self) -> None:
+        """Take it that this was all."""
+        if self._whole:
+            self._queue.put_nowait(self._buffer)
+        else:
+            self._release(everything=True)
+        self._queue.put_nowait(None)
+
+    async def stop(self) -> None:
+        """Break off."""
+        worker, self._worker = self._worker, None
+        if worker is not None and worker is not asyncio.current_task():
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+        self._leave()
+
+    def _release(self, *, everything: bool) -> None:
+        found, self._buffer = sentences(self._buffer, everything=everything)
+        for sentence in found:
+            self._queue.put_nowait(sentence)
+
+    async def _work(self) -> None:
+        try:
+            if await self._spoiled():
+                return
+            count = 0
+            while (sentence := await self._queue.get()) is not None:
+                if not (self._fault and self._fault.name == "empty"):
+                    await self._speak(sentence, count)
+                    count += 1
+            self._leave()
+            await self._done(count)
+        except Gone:
+            pass
+        except Problem as problem:
+            await self._fail(problem.detail, False)
+        finally:
+            self._leave()
+
+    async def _spoiled(self) -> bool:
+        fault = self._fault
+        await spoil(self._visit, fault, 0.0)
+        match fault.name if fault else "":
+            case "hang":
+                await asyncio.sleep(3600)
+            case "garbage":
+                await self._visit.say("<html>502 Bad Gateway</html>")
+            case name if name in _AT_ONCE and not (fault and name == "task_failed" and fault["after"]):
+                await self._fail(fault["message"] if fault and name == "task_failed" else "the engine is busy", False)
+                return True
+        return False
+
+    async def _speak(self, sentence: str, number: int) -> None:
+        fault, service = self._fault, self._service
+        audio = await render(service, replace(self._wish, text=sentence))
+        data = audio.data
+        await self._begin(number, sentence, audio)
+        lost = len(data) // 4 * 2 if fault and fault.name == "truncated_audio" else 0
+        pieces = cut(service, self._wish, data[: len(data) - lost])
+        sent = 0
+        async for piece in paced(service, pieces, first=not number):
+            if fault and fault.name == "task_failed" and sent:
+                break
+            await spoil(self._visit, fault, sent / len(data))
+            await self._visit.say(piece)
+            sent += len(piece)
+        await spoil(self._visit, fault, 1.0)
+        failed = bool(fault and fault.name == "task_failed")
+        if failed and fault:
+            await self._fail(fault["message"], True)
+        await self._end(number, len(data), failed)
+
+    def _leave(self) -> None:
+        if not self.over:
+            self.over = True
+            self._service.tally.leave()
+            self._service.tally.batch(1)
+            self._service.heard.append(replace(self._wish, text=self.text).heard())
+        self._visit.wake()
