@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Final, Self
 
@@ -11,7 +12,7 @@ from cosyclient.streaming import SpeechStream
 from cosyclient.wire import ConversationReply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from cosyclient.call import Caller
     from cosyclient.clock import Clock, Deadline
@@ -172,10 +173,9 @@ def _checked(text: object) -> str:
 
 
 def _flush(reply: ConversationReply) -> None:
-    try:
+    # Whoever listens hears of it.
+    with contextlib.suppress(CosyError):
         reply.flush()
-    except CosyError:
-        pass  # whoever listens hears of it
 
 
 class ConversationStream(SpeechStream):

@@ -8,12 +8,16 @@ _MAGIC = struct.pack("<4h", 0x43, 0x6F, 0x73, 0x79)
 _BLOCK = 0.1
 
 
-def echo_samples(text: str, sample_rate: int) -> bytes:
-    """Return s16le samples that carry the text: magic, length, one sample per UTF-8 byte, silence up to 0.1 s."""
+def echo_samples(text: str, sample_rate: int, seconds: float = 0.0) -> bytes:
+    """Return s16le samples that carry the text: magic, length, one sample per UTF-8 byte, silence up to 0.1 s.
+
+    They last *seconds* at least.
+    """
     encoded = text.encode()
     payload = bytearray(2 * len(encoded))
     payload[::2] = encoded
     samples = _MAGIC + struct.pack("<I", len(encoded)) + payload
+    samples += bytes(max(0, round(seconds * sample_rate) * 2 - len(samples)))
     block = round(sample_rate * _BLOCK) * 2
     return samples + bytes(-len(samples) % block)
 

@@ -22,6 +22,8 @@ _WIDE_SECONDS = 0.2
 _NARROW_SECONDS = 0.065
 _SHORTEST = 0.3
 _LOUDNESS = 2600
+_ECHOED = 0.2
+"""Share of its length that an echo lasts: enough to be believed, little enough to keep for thousands of texts."""
 
 
 class Engine(Protocol):
@@ -74,7 +76,7 @@ class EchoEngine:
 
     def key(self, text: str, batch: Batch) -> Hashable:
         """Every text has its own audio."""
-        return text, batch.format, batch.sample_rate
+        return text, batch.format, batch.sample_rate, batch.speed
 
     def render(self, text: str, batch: Batch) -> Audio:
         """Return WAV or PCM; a lossy codec would not keep the text."""
@@ -85,7 +87,8 @@ class EchoEngine:
 
         from cosyclient.emulator.encoding import encode
 
-        samples = np.frombuffer(echo_samples(text, batch.sample_rate), "<i2")
+        seconds = spoken_seconds(text, batch.speed) * _ECHOED
+        samples = np.frombuffer(echo_samples(text, batch.sample_rate, seconds), "<i2")
         return encode(samples, batch.format, batch.sample_rate)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from cosyclient.config import WireConfig
 from cosyclient.errors import BadUtterance, ConfigurationError
-from cosyclient.protocols.base import check_needs, check_settings
+from cosyclient.protocols.base import check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +76,6 @@ def check(protocol: WireProtocol, settings: VoiceSettings) -> None:
     except BadUtterance as error:
         able = [name for name in every_name() if _serves(name, settings)]
         raise BadUtterance(f"{error}; {', '.join(able) or 'no protocol'} can") from None
-    check_needs(protocol.name, protocol.capabilities, settings)
 
 
 def _serves(name: str, settings: VoiceSettings) -> bool:

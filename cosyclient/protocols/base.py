@@ -54,14 +54,14 @@ class Capabilities:
     words: bool = False
     lists_voices: bool = False
     model: bool = True
-    needs: tuple[str, ...] = ()
-    """Settings that have no default at the service: ``model``, ``voice``."""
     speeds: tuple[float, float] | None = None
     formats: tuple[str, ...] = ("wav", "pcm", "mp3", "opus")
     sample_rates: tuple[int, ...] = ANY_RATE
     max_characters: int = 4096
     max_seconds: float | None = None
     """Seconds of audio that one text may become, where the service would cut off the rest."""
+    required: tuple[str, ...] = ()
+    """Settings that may not be left to the service: it has no choice of its own."""
 
 
 def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> None:
@@ -69,6 +69,9 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
     kind = settings.voice_kind
     if kind not in can.voices:
         raise BadUtterance(f"voice: protocol {name} takes {_listed(sorted(can.voices))} voices, not {kind}")
+    for field in can.required:
+        if getattr(settings, field) is None:
+            raise BadUtterance(f"{field}: protocol {name} needs one; pass {field}=…")
     if settings.format not in can.formats:
         raise BadUtterance(f"format: protocol {name} serves {_listed(can.formats)}, not {settings.format}")
     if settings.sample_rate not in can.sample_rates:
@@ -86,13 +89,6 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
     ):
         if wanted and not served:
             raise BadUtterance(f"{field}: protocol {name} does not take it")
-
-
-def check_needs(name: str, can: Capabilities, settings: VoiceSettings) -> None:
-    """Raise the `BadUtterance` of *settings* that lack what the service of the protocol called *name* cannot guess."""
-    for field in can.needs:
-        if getattr(settings, field) is None:
-            raise BadUtterance(f"{field}: protocol {name} needs one, its service has no default")
 
 
 def check_length(name: str, can: Capabilities, utterance: Utterance) -> None:

@@ -16,16 +16,14 @@ from cosyclient.errors import (
     BadUtterance,
     DecodeError,
     Forbidden,
-    NotFound,
     ServiceError,
     ServiceFault,
     Throttled,
-    Unauthorized,
 )
-from cosyclient.models import Word
 from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.dashscope import Words, explained
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame, inner
-from cosyclient.protocols.refusals import described
+from cosyclient.protocols.refusals import described, retold
 from cosyclient.wire import Turn, WireRequest
 
 if TYPE_CHECKING:
@@ -39,27 +37,9 @@ MOST_OF_A_TASK: Final = 200_000
 """Characters of a message and of a task, where a Han character counts as two."""
 
 _HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+# The code that comes with these is not documented for a WebSocket.
+_TOO_FAST: Final = ("rate limit exceeded", "request rate increased too quickly")
 _TASK: Final = {"task_group": "audio", "task": "tts", "function": "SpeechSynthesizer"}
-
-# What an error code begins with, first match first. The service has documented families, not a list.
-_FAMILIES: Final[tuple[tuple[str, type[ServiceError]], ...]] = (
-    ("throttling", Throttled),
-    ("limitrequests", Throttled),
-    ("invalidapikey", Unauthorized),
-    ("unauthorized", Unauthorized),
-    ("accessdenied", Forbidden),
-    ("model.accessdenied", Forbidden),
-    ("workspace.accessdenied", Forbidden),
-    ("arrearage", Forbidden),
-    ("modelnotfound", NotFound),
-    ("model_not_found", NotFound),
-    ("notfound", NotFound),
-    ("invalid", BadRequest),
-    ("badrequest", BadRequest),
-    ("datainspection", BadRequest),
-    ("client_error", BadRequest),
-    ("unsupported", BadRequest),
-)
 
 
 class ModelStudioProtocol(MessageProtocol):
@@ -73,7 +53,7 @@ class ModelStudioProtocol(MessageProtocol):
         instruct=True,
         seed=True,
         words=True,
-        needs=("model", "voice"),
+        required=("model", "voice"),
         speeds=(0.5, 2.0),
     )
 
@@ -123,8 +103,7 @@ class Task(Talk):
         self._started = False
         self._kept: list[str] = []
         self._weight = 0
-        self._sentence: object = None
-        self._found: dict[tuple[object, object], Word] = {}
+        self._words = Words()
         if text is not None:
             self.say(text)
             self.finish()
@@ -199,21 +178,9 @@ class Task(Talk):
         counted = inner(payload, "usage").get("characters")
         if isinstance(counted, int):
             self.characters = counted
-        sentence = inner(payload, "output", "sentence")
-        words = sentence.get("words")
-        if not self._settings.words or not isinstance(words, list):
-            return
-        self._sentence = sentence.get("index", self._sentence)
-        for word in words:
-            if isinstance(word, dict):
-                self._remember(word)
-        self.words = tuple(sorted(self._found.values(), key=lambda word: word.start))
-
-    def _remember(self, word: dict[str, Any]) -> None:
-        # The same word comes with several events, and may come again with the last.
-        begin, end, text = word.get("begin_time"), word.get("end_time"), word.get("text")
-        if isinstance(begin, (int, float)) and isinstance(end, (int, float)) and isinstance(text, str):
-            self._found[self._sentence, word.get("begin_index")] = Word(text, begin / 1000, end / 1000)
+        if self._settings.words:
+            self._words.take(inner(payload, "output").get("sentence"))
+            self.words = self._words.all()
 
     def _failure(self, header: dict[str, Any]) -> ServiceError:
         code, said = header.get("error_code"), header.get("error_message")
@@ -241,19 +208,19 @@ def weigh(text: str) -> int:
 
 def failure(code: str | None, said: str, texts: Iterable[str], *, request_id: str | None = None) -> ServiceError:
     """Return the error that Model Studio's *code* and message stand for; one of no known family is the service's."""
-    folded = (code or "").casefold()
-    kind = next((kind for family, kind in _FAMILIES if folded.startswith(family)), ServiceFault)
-    if "rate limit exceeded" in said.casefold() or "request rate increased too quickly" in said.casefold():
-        kind = Throttled
     message = described("task failed", code, said, texts)
     if "return error code: 418" in said:
         message = f"{message}; the voice is not one of this model's generation"
-    error = kind(message, code=code, request_id=request_id)
     if _timed_out(code, said):
         # A connection that stalled, ours or the writer's: worth another try, no reason to open the breaker.
-        error = ServiceError(message, code=code, request_id=request_id, retryable=True)
-    return error
+        return ServiceError(message, code=code, request_id=request_id, retryable=True)
+    error = explained(ServiceFault(message, code=code, request_id=request_id))
+    if any(sign in said.casefold() for sign in _TOO_FAST):
+        return retold(error, Throttled)
+    if code is not None and code.endswith("AccessDenied"):  # Model.AccessDenied, Workspace.AccessDenied
+        return retold(error, Forbidden)
+    return retold(error, BadRequest) if code == "CLIENT_ERROR" else error
 
 
 def _timed_out(code: str | None, said: str) -> bool:
-    return (code or "").upper() == "CLIENT_ERROR" and "timeout" in said.casefold()
+    return code == "CLIENT_ERROR" and "timeout" in said.casefold()

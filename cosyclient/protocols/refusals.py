@@ -252,3 +252,17 @@ def _target(reply: WireReply) -> str:
     except ValueError:
         host = None
     return _bounded(host, 100) or "another path"
+
+
+def retold(error: ServiceError, kind: type[ServiceError], *, request_id: object = None) -> ServiceError:
+    """Return *error* as one of *kind*, for a service whose codes say more than its statuses."""
+    same = kind is type(error)
+    return kind(
+        str(error),
+        status=error.status,
+        code=error.code,
+        request_id=error.request_id or _bounded(request_id, 128) or None,
+        retryable=error.retryable if same else None,
+        endpoint_fault=error.endpoint_fault if same else None,
+        retry_after=error.retry_after,
+    )

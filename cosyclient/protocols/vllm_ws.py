@@ -38,7 +38,7 @@ class VllmOmniSocketProtocol(MessageProtocol):
         voices=frozenset({"named", "clone"}),
         seed=True,
         words=True,
-        needs=("voice",),
+        required=("voice",),
         speeds=(0.5, 2.0),
     )
 

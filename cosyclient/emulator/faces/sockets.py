@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -108,10 +109,9 @@ class Visit:
 
     async def close(self, code: int = 1000) -> None:
         """Close in good order."""
-        try:
+        # The client may be faster.
+        with contextlib.suppress(RuntimeError, OSError):
             await self._socket.close(code)
-        except (RuntimeError, OSError):
-            pass  # the client was faster
 
     def drop(self, *, rudely: bool = False) -> None:
         """Close the connection under the WebSocket, without a word, or with a TCP reset."""
@@ -176,9 +176,9 @@ def cut(service: Service, wish: Wish, data: bytes) -> list[bytes]:
 
 
 async def spoil(visit: Visit, fault: Fault | None, share: float) -> None:
-    """Do what *fault* does to a connection once this *share* of the audio was sent; raises `Gone` if that is its end."""
+    """Do what *fault* does to a connection once this *share* of the audio was sent; raises `Gone` at its end."""
     match fault.name if fault else "":
-        case "reset" if share > 0 or fault and fault["at"] is None:
+        case "reset" if share > 0 or (fault and fault["at"] is None):
             visit.drop(rudely=True)
         case "cut" if fault and share >= fault["share"]:
             visit.drop()

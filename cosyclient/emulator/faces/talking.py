@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faces.base import Wish
     from cosyclient.emulator.faults import Fault
 
-_AT_ONCE = ("throttle", "throttle_bare", "error", "task_failed")
+_FAILING = ("throttle", "throttle_bare", "error", "task_failed")
 
 
 class Talk:
@@ -106,8 +106,8 @@ class Talk:
                 await asyncio.sleep(3600)
             case "garbage":
                 await self._visit.say("<html>502 Bad Gateway</html>")
-            case name if name in _AT_ONCE and not (fault and name == "task_failed" and fault["after"]):
-                await self._fail(fault["message"] if fault and name == "task_failed" else "the engine is busy", False)
+            case "error" if fault and fault["status"] < 500 and fault["status"] != 429:
+                await self._fail("the request is not valid", False)
                 return True
         return False
 
@@ -116,20 +116,20 @@ class Talk:
         audio = await render(service, replace(self._wish, text=sentence))
         data = audio.data
         await self._begin(number, sentence, audio)
-        lost = len(data) // 4 * 2 if fault and fault.name == "truncated_audio" else 0
-        pieces = cut(service, self._wish, data[: len(data) - lost])
-        sent = 0
-        async for piece in paced(service, pieces, first=not number):
-            if fault and fault.name == "task_failed" and sent:
+        kept = len(data) // 40 * 2 if fault and fault.name == "truncated_audio" else len(data)
+        fails = fault is not None and fault.name in _FAILING
+        most = fault["after"] if fault and fault.name == "task_failed" else 0
+        sent = count = 0
+        async for piece in paced(service, cut(service, self._wish, data[:kept]), first=not number):
+            if fails and count >= most:
                 break
             await spoil(self._visit, fault, sent / len(data))
             await self._visit.say(piece)
-            sent += len(piece)
+            sent, count = sent + len(piece), count + 1
         await spoil(self._visit, fault, 1.0)
-        failed = bool(fault and fault.name == "task_failed")
-        if failed and fault:
-            await self._fail(fault["message"], True)
-        await self._end(number, len(data), failed)
+        if fails:
+            await self._fail(fault["message"] if fault and fault.name == "task_failed" else "the engine is busy", True)
+        await self._end(number, len(data), fails)
 
     def _leave(self) -> None:
         if not self.over:

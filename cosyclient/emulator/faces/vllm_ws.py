@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from cosyclient.emulator.faces.base import Wish
 from cosyclient.emulator.faces.sockets import Gone, Visit, routes
 from cosyclient.emulator.faces.talking import Talk
-from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
+    from cosyclient.emulator.problems import Problem
     from cosyclient.emulator.service import Service
 
 PATH = "/v1/audio/speech/stream"
@@ -164,9 +164,7 @@ class _Session:
                     document |= {"partial_audio": True, "action": "discard"}
                 await self._visit.say(document)
 
-            self._talk = Talk(
-                self._visit, wish, begin=begin, end=end, done=done, fail=fail, whole=self._config.whole
-            )
+            self._talk = Talk(self._visit, wish, begin=begin, end=end, done=done, fail=fail, whole=self._config.whole)
             self._talk.start()
         return self._talk
 

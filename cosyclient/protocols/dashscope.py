@@ -1,0 +1,85 @@
+"""What Alibaba's Model Studio says, whatever it is spoken over: error codes, and when each word is spoken.
+
+help.aliyun.com/zh/model-studio/error-code and …/cosyvoice-server-events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    ServiceError,
+    ServiceFault,
+    Throttled,
+    Unauthorized,
+)
+from cosyclient.models import Word
+from cosyclient.protocols.refusals import retold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# By the first word of a code, whatever follows its dot: "Throttling.RateQuota", "InvalidParameter.DataInspection".
+_CODES: Final[Mapping[str, type[ServiceError]]] = {
+    "Throttling": Throttled,
+    "LimitRequests": Throttled,
+    "InvalidApiKey": Unauthorized,
+    "InvalidParameter": BadRequest,
+    "InvalidURL": BadRequest,
+    "InvalidFile": BadRequest,
+    "BadRequest": BadRequest,
+    "DataInspectionFailed": BadRequest,
+    "Arrearage": Forbidden,
+    "AccessDenied": Forbidden,
+    "AllocationQuota": Forbidden,
+    "ModelNotFound": NotFound,
+    "ModelNotExist": NotFound,
+    "InternalError": ServiceFault,
+    "InternalFailure": ServiceFault,
+    "SystemError": ServiceFault,
+    "ServerError": ServiceFault,
+    "RequestTimeOut": ServiceFault,
+    "ModelServingError": ServiceFault,
+    "ModelServiceFailed": ServiceFault,
+}
+
+
+def explained(error: ServiceError, *, request_id: object = None) -> ServiceError:
+    """Return *error* as what its code says it is, where the code is known; it says more than the status."""
+    kind = _CODES.get((error.code or "").partition(".")[0], type(error))
+    return retold(error, kind, request_id=request_id)
+
+
+class Words:
+    """Gather the times of words from sentences that are told several times over, each time perhaps of more words."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int], Word] = {}
+
+    def take(self, sentence: object) -> None:
+        """Remember what is readable of one ``sentence``; the last time a word is told counts."""
+        if not isinstance(sentence, dict) or not isinstance(words := sentence.get("words"), list):
+            return
+        index = sentence.get("index")
+        for word in words:
+            if (timed := _word(word)) is not None:
+                self._found[index if isinstance(index, int) else 0, word["begin_index"]] = timed
+
+    def all(self) -> tuple[Word, ...]:
+        """Return every word once, in the order of the text."""
+        return tuple(word for _, word in sorted(self._found.items()))
+
+    def __repr__(self) -> str:
+        return f"<Words {len(self._found)}>"
+
+
+def _word(word: Any) -> Word | None:
+    if not isinstance(word, dict) or not isinstance(word.get("text"), str):
+        return None
+    numbers = [word.get(name) for name in ("begin_index", "begin_time", "end_time")]
+    if not all(isinstance(number, int) and 0 <= number < 1 << 40 for number in numbers):
+        return None
+    return Word(word["text"], word["begin_time"] / 1000, word["end_time"] / 1000)

@@ -1,0 +1,196 @@
+"""The contract of every protocol with the emulator, over real sockets; a family has its rows in a ``faces_…`` module."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient import BadUtterance, CosyError, DeadlineExceeded, DecodeError, TransportError
+from cosyclient.audio import wav_bytes
+from cosyclient.emulator.echo import echo_text
+from tests.emulator.conftest import start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cosyclient.emulator import Emulator
+    from tests.contracts.served import Served
+
+__all__ = ["start"]
+
+_FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("faces_*.py"))
+ROWS: list[Served] = [row for name in _FAMILIES for row in import_module(f"tests.contracts.{name}").ROWS]
+TEXTS = ["你好，世界。", "hello", "第三句，比前面的长一些，为了看看它会不会也完整地回来。", "four", "五"]
+# What a busy machine needs to notice that a connection was closed.
+_PATIENCE = 20.0
+
+rows = pytest.mark.parametrize("row", ROWS, ids=str)
+streaming = pytest.mark.parametrize("row", [row for row in ROWS if row.streams], ids=str)
+
+
+@pytest.fixture
+def emulator(start: Callable[..., Emulator]) -> Emulator:
+    """Return an emulator whose audio tells its text."""
+    return start(engine="echo")
+
+
+def until(seen: Callable[[], bool]) -> None:
+    """Wait until *seen*."""
+    end = time.monotonic() + _PATIENCE
+    while not seen():
+        assert time.monotonic() < end, "not seen in time"
+        time.sleep(0.01)
+
+
+@rows
+def test_a_text_comes_back_as_its_own_audio(row: Served, emulator: Emulator) -> None:
+    """Whole, at a known rate, and what was asked for is what the service understood."""
+    with row.client(emulator) as client:
+        for text in TEXTS[:3]:
+            speech = client.synthesize(text)
+            assert echo_text(speech.audio) == text
+            assert (speech.format, speech.sample_rate, speech.channels) == ("wav", row.sample_rate, 1)
+            assert speech.duration > 0
+    heard = emulator.heard()[-3:]
+    assert [entry["text"] for entry in heard] == TEXTS[:3]
+    for entry in heard:
+        assert {name: entry[name] for name in row.heard} == row.heard
+
+
+@rows
+def test_bare_samples_are_those_of_the_file(row: Served, emulator: Emulator) -> None:
+    """The same samples, with or without a header around them."""
+    with row.client(emulator) as client:
+        bare = client.synthesize(TEXTS[0], format="pcm")
+        assert wav_bytes(bare.audio, bare.sample_rate) == client.synthesize(TEXTS[0]).audio
+
+
+@rows
+def test_many_texts_come_back_in_their_order(row: Served, emulator: Emulator) -> None:
+    """Several connections at once, nothing mixed up."""
+    wanted = [f"{text} {number}" for number in range(4) for text in TEXTS]
+    with row.client(emulator) as client:
+        assert [echo_text(audio) for audio in client.batch_synth(wanted)] == wanted
+
+
+@rows
+def test_bad_input_sends_nothing(row: Served, emulator: Emulator) -> None:
+    """It is told before, and by its name."""
+    with row.client(emulator) as client:
+        before = emulator.counters().requests
+        for name, value in row.bad.items():
+            with pytest.raises(BadUtterance, match=f"^{name}: "):
+                client.synthesize("hello", **{name: value})
+        with pytest.raises(BadUtterance, match="^text: "):
+            client.synthesize(" ")
+        assert emulator.counters().requests == before
+
+
+@rows
+def test_refusals_are_classified(row: Served, emulator: Emulator) -> None:
+    """What the service says in its own way is one of our errors."""
+    for fault, params, kind in [
+        *(("error", {"status": status}, kind) for status, kind in row.refusals.items()),
+        ("throttle", {"retry_after": 1}, row.refusals[429]),
+    ]:
+        # A client of its own each: one that was told to wait would.
+        with row.client(emulator) as client:
+            emulator.inject(fault, **params)
+            with pytest.raises(CosyError) as caught:
+                client.synthesize("hello")
+            assert type(caught.value) is kind, params
+
+
+@rows
+def test_a_transient_fault_is_tried_again(row: Served, emulator: Emulator) -> None:
+    """The caller does not see it."""
+    with row.client(emulator, max_retries=3) as client:
+        # The reset first: on a connection that was used before, the pool would hide it.
+        emulator.inject("reset")
+        emulator.inject("error", status=500)
+        speech = client.synthesize("hello")
+        assert echo_text(speech.audio) == "hello"
+        assert speech.attempts == 3
+
+
+@rows
+def test_what_is_not_whole_audio_is_an_error(row: Served, emulator: Emulator) -> None:
+    """A status of 200 proves nothing; the next call is none the worse."""
+    with row.client(emulator) as client:
+        for fault, params in row.broken:
+            emulator.inject(fault, **params)
+            with pytest.raises((DecodeError, TransportError)):
+                client.synthesize(TEXTS[2])
+            assert emulator.counters().faults[fault], fault
+            assert echo_text(client.synthesize("hello").audio) == "hello"
+
+
+@rows
+def test_a_deadline_is_kept_and_the_service_let_go(row: Served, emulator: Emulator) -> None:
+    """Whoever hangs is left."""
+    with row.client(emulator) as client:
+        emulator.inject("hang")
+        with pytest.raises(DeadlineExceeded):
+            client.synthesize("hello", timeout=0.3)
+        until(lambda: emulator.counters().in_flight == 0)
+
+
+@rows
+def test_a_cancelled_text_is_broken_off_at_the_service(row: Served, emulator: Emulator) -> None:
+    """Nobody waits for it any more."""
+    with row.client(emulator) as client:
+        emulator.inject("hang")
+        future = client.submit("hello")
+        until(lambda: emulator.counters().faults.get("hang") == 1)
+        assert future.cancel()
+        until(lambda: emulator.counters().in_flight == 0)
+
+
+@streaming
+def test_a_stream_is_the_same_audio(row: Served, emulator: Emulator) -> None:
+    """In pieces, of whole frames, at a rate known from the start."""
+    with row.client(emulator) as client:
+        whole = client.synthesize(TEXTS[2])
+        with client.stream(TEXTS[2]) as stream:
+            assert stream.sample_rate == row.sample_rate
+            pieces = list(stream)
+            assert all(len(piece) % 2 == 0 for piece in pieces)
+        assert wav_bytes(b"".join(pieces), stream.sample_rate) == whole.audio
+        assert echo_text(stream.speech().audio) == TEXTS[2]
+
+
+@streaming
+def test_a_stream_closed_early_is_seen_by_the_service(row: Served, start: Callable[..., Emulator]) -> None:
+    """It need not make the rest."""
+    emulator = start(engine="tone", chunk_seconds=0.2, chunk_gap=60.0)
+    with row.client(emulator) as client:
+        # Two segments for those that send one at a time.
+        with client.stream(f"{'很长的一句话' * 12}。{'还有一句' * 18}。", timeout=300.0) as stream:
+            first = next(iter(stream))
+            assert first
+            assert emulator.counters().in_flight == 1
+        until(lambda: emulator.counters().in_flight == 0)
+        assert client.stats().in_flight == 0
+
+
+def stream_fault(row: Served, emulator: Emulator, fault: str, **params: Any) -> CosyError:
+    """Return what a stream of *row* ends with under a fault."""
+    with row.client(emulator) as client:
+        emulator.inject(fault, **params)
+        with pytest.raises(CosyError) as caught, client.stream(TEXTS[2]) as stream:
+            list(stream)
+    return caught.value
+
+
+@streaming
+def test_a_stream_that_breaks_off_is_an_error(row: Served, emulator: Emulator) -> None:
+    """Before the first samples and amid them."""
+    for fault, params in row.broken:
+        if fault in ("cut", "reset", "empty", "html"):
+            error = stream_fault(row, emulator, fault, **params)
+            assert isinstance(error, (DecodeError, TransportError)), (fault, error)
+    assert type(stream_fault(row, emulator, "error", status=503)) is row.refusals[503]
