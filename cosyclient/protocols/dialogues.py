@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import StreamHead
 from cosyclient.protocols.headers import quota
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _OPEN: Final = 200
 _REMEMBERED: Final = 500
+_UNKNOWN_SIZES: Final = (b"\xff\xff\xff\xff", b"\0\0\0\0")
 
 
 class Talk:
@@ -106,7 +108,10 @@ class MessageProtocol:
 
     def file(self, utterance: Utterance, data: bytes) -> tuple[bytes, dict[str, Any]]:
         """Return what the caller asked for, made of the *data* that came, and what is known of it."""
-        del utterance
+        if utterance.settings.format == "wav" and data[4:8] in _UNKNOWN_SIZES:
+            # Its header was sent before its end was known; now it is, and players need not guess.
+            wav = parse_wav(data)
+            data = wav_bytes(wav.samples, wav.sample_rate, wav.channels)
         return data, {}
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:

@@ -188,7 +188,7 @@ class Task(Talk):
         said = said if isinstance(said, str) else ""
         error = failure(code, said, self.said, request_id=self.id)
         if not self.finished and _timed_out(code, said):
-            error.args = (f"{error}; nothing was said to it for {self.silence:g} s: feed it, or finish",)
+            error.args = (f"{error}; its writer said nothing for too long: feed it, or finish",)
         return error
 
     def _now_or_later(self, frames: Iterable[str]) -> Sequence[str | bytes]:

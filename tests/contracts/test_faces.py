@@ -1,4 +1,4 @@
-"""The contract of every protocol with the emulator, over real sockets; a family has its rows in a ``faces_…`` module."""
+"""The contract of every protocol with the emulator over real sockets; a family has its rows in a ``faces_…`` module."""
 
 from __future__ import annotations
 

@@ -98,5 +98,9 @@ class ModelStudioFace:
         except Failure as failure:
             await task.fail(failure.code, failure.message)
             return task
-        await task.start(order, service.draw_fault())
+        try:
+            await task.start(order, service.draw_fault())
+        except Gone:
+            await task.stop()
+            raise
         return task

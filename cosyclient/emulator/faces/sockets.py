@@ -48,6 +48,7 @@ class Visit:
         self.address: str = client[0] if client else ""
         self._next: asyncio.Task[Any] | None = None
         self._changed = asyncio.Event()
+        self._dropped = False
 
     def __repr__(self) -> str:
         return f"<Visit from {self.address}>"
@@ -77,12 +78,16 @@ class Visit:
 
     async def hear(self, seconds: float) -> str | bytes | None:
         """Return the next message, or None after so many *seconds*; raises `Gone`."""
+        if self._dropped:
+            raise Gone
         if self._next is None:
             self._next = asyncio.create_task(self._receive())
         woken = asyncio.create_task(self._changed.wait())
         await asyncio.wait({self._next, woken}, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
         woken.cancel()
         self._changed.clear()
+        if self._dropped:
+            raise Gone
         if not self._next.done():
             return None
         done, self._next = self._next, None
@@ -115,6 +120,8 @@ class Visit:
 
     def drop(self, *, rudely: bool = False) -> None:
         """Close the connection under the WebSocket, without a word, or with a TCP reset."""
+        self._dropped = True
+        self.wake()
         if rudely:
             reset(self._wire.transport)
         else:

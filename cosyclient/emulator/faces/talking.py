@@ -44,7 +44,7 @@ class Talk:
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._fault: Fault | None = None
         self._worker: asyncio.Task[None] | None = None
-        self.over = False
+        self.over = self.failed = False
 
     def start(self) -> None:
         """Begin to speak."""
@@ -94,7 +94,7 @@ class Talk:
         except Gone:
             pass
         except Problem as problem:
-            await self._fail(problem.detail, False)
+            await self._failed(problem.detail, False)
         finally:
             self._leave()
 
@@ -107,7 +107,7 @@ class Talk:
             case "garbage":
                 await self._visit.say("<html>502 Bad Gateway</html>")
             case "error" if fault and fault["status"] < 500 and fault["status"] != 429:
-                await self._fail("the request is not valid", False)
+                await self._failed("the request is not valid", False)
                 return True
         return False
 
@@ -128,8 +128,12 @@ class Talk:
             sent, count = sent + len(piece), count + 1
         await spoil(self._visit, fault, 1.0)
         if fails:
-            await self._fail(fault["message"] if fault and fault.name == "task_failed" else "the engine is busy", True)
+            await self._failed(fault["message"] if fault and fault.name == "task_failed" else "the engine is busy", True)
         await self._end(number, len(data), fails)
+
+    async def _failed(self, message: str, partial: bool) -> None:
+        self.failed = True
+        await self._fail(message, partial)
 
     def _leave(self) -> None:
         if not self.over:

@@ -121,7 +121,11 @@ class _Session:
                 raise _Invalid("text must be a string of at most 131072 bytes")
             self._current().say(text)
         elif kind == "input.done":
-            self._current().finish()
+            if self._talk is not None and self._talk.failed:
+                # This flushed what has failed already.
+                self._talk = None
+            else:
+                self._current().finish()
         else:
             raise _Invalid(f"unknown message type {kind[:40]!r}")
 
