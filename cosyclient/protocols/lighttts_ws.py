@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PATH: Final = "/inference_zero_shot_bistream"
 SAMPLE_RATE: Final = 24000
 _NORMAL: Final = 1000
+# So many bytes in a row are all printable ASCII in text only: the upper halves of samples are mostly 0x00 or 0xFF.
+_TELLING_BYTES: Final = 48
 
 
 class LightTTSSocketProtocol(MessageProtocol):
@@ -56,6 +58,9 @@ class LightTTSSocketProtocol(MessageProtocol):
 
     def file(self, utterance: Utterance, data: bytes) -> tuple[bytes, dict[str, Any]]:
         """Return the samples, as a file where one was asked for."""
+        opening = data[:_TELLING_BYTES]
+        if len(opening) == _TELLING_BYTES and opening.isascii() and opening.decode("ascii").isprintable():
+            raise DecodeError("audio: text instead of samples", retryable=True)
         if len(data) % 2:
             raise DecodeError(f"audio: {len(data)} bytes of samples end inside one", retryable=True)
         if utterance.settings.format == "wav" and data:

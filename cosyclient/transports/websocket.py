@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cosyclient.transports.guard import Spans
 
 _PIECE_BYTES: Final = 64 << 10
+_SLICE: Final = 0.5
 _NORMAL: Final = 1000
 _WORDLESS: Final = 1006
 _SWITCHING: Final = 101
@@ -239,6 +240,9 @@ class WebSocket:
                 self._end = DecodeError(f"reply larger than {self._max_bytes} bytes (wire.max_reply_bytes)")
             elif not data or core.parser_exc is not None:
                 self._end = self._end or Closed(_WORDLESS, "unreadable frames" if data else "")
+            # Whom there is nobody to send to any more is found out by the next read.
+            with contextlib.suppress(OSError):
+                self._send_locked()
             if self._end is not None:
                 return False
         return True
@@ -279,8 +283,6 @@ class WebSocket:
                     self._inbox.append(data.decode("utf-8", "replace") if self._text else data)
             elif frame.opcode is Opcode.CLOSE:
                 self._end = Closed(core.close_rcvd.code if core.close_rcvd is not None else _WORDLESS)
-                with contextlib.suppress(OSError):
-                    self._send_locked()
 
     def _await(self, left: Callable[[], float], wanted: int = 0) -> None:
         """Wait until the socket can do something for us, as long as *left* says."""
@@ -289,7 +291,8 @@ class WebSocket:
             wanted = select.POLLIN | (select.POLLOUT if self._outbox else 0)
         # Whoever severs the socket after this wakes the poll.
         poll.register(self._guarded()._live(), wanted)
-        poll.poll(math.ceil(1000 * left()))
+        # What is left can become less when another thread says that this was all; so it is looked at again.
+        poll.poll(math.ceil(1000 * min(left(), _SLICE)))
 
     def _guarded(self) -> GuardedSocket:
         if self.guard is None:

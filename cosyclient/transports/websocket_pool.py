@@ -135,7 +135,7 @@ class WebSocketTransport:
         """Close every socket; whoever waits for one, or listens to one, gets `ClientClosed`."""
         self.closed = True
         idle, lent = self._places.shut()
-        for connection in idle:
+        for connection in (*idle, *self._places.orphans):
             connection.close()
         for connection in lent:
             connection.sever()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cosyclient.models import VoiceSettings
 from cosyclient.testing import ScriptedReply
-from tests.protocols import wire
+from tests.protocols import wire, wire_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ class Face:
     *whole* gives the body that answers so many texts with *audio* of each position, which is that of `wire.tagged_wav`
     in the format of *settings*; *media_type* is the body's, *also* what is believed as well. *keeps* says whether items
     before a cut are known to be whole, *framed* whether the bytes alone show that they are all, *keyed* whether a
-    request carries its key.
+    request carries its key. *text* is what is asked for where the length of the audio has to fit it.
     """
 
     protocol: str
@@ -34,6 +34,7 @@ class Face:
     also: tuple[str, ...] = ()
     framed: bool = True
     keyed: bool = True
+    text: str = ""
 
     def reply(self, body: bytes, split: int = 0) -> ScriptedReply:
         """Return a success with this body, in pieces of *split* bytes."""
@@ -63,4 +64,28 @@ BATCH = [
     ),
 ]
 
-FACES = [*BATCH]
+# A word that may last a hundredth of a second, as the tagged audio does.
+_WORD = "好。"
+# The pieces of audio of a conversation; its messages are in `test_dialogues`.
+WEBSOCKET = [
+    Face(
+        protocol=name,
+        form="audio",
+        media_type="",
+        whole=whole,
+        keeps=False,
+        most=1,
+        settings=settings,
+        also=("", "text/html", "application/octet-stream", "image/png"),
+        framed=False,
+        keyed=False,
+        text=_WORD,
+    )
+    for name, whole, settings in (
+        ("model-studio", lambda _: wire.tagged_wav(0), VoiceSettings(voice="longanyang", model="cosyvoice-v3-flash")),
+        ("vllm-omni-ws", lambda _: wire.tagged_wav(0), VoiceSettings(voice=wire_websocket.CLONE)),
+        ("lighttts-ws", lambda _: wire.tagged_pcm(0), VoiceSettings(voice=wire_websocket.CLONE)),
+    )
+]
+
+FACES = [*BATCH, *WEBSOCKET]
