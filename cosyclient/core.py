@@ -43,8 +43,13 @@ class Core:
         name = settings.protocol or guess(settings.base_url)
         self._protocol = protocol = protocol_for(name, settings.rest.wire)
         check_url(settings.base_url, protocol.capabilities.medium)
-        most = min(settings.max_batch, protocol.capabilities.batch)
-        self.settings = replace(settings, protocol=name, max_batch=most)
+        can, pool = protocol.capabilities, settings.rest.pool
+        self.settings = replace(
+            settings,
+            protocol=name,
+            max_batch=min(settings.max_batch, can.batch),
+            rest=replace(settings.rest, pool=replace(pool, idle_limit=min(pool.idle_limit, can.idle_limit))),
+        )
         self._transport: Any = transport
         self._events = events
         self._clock = clock

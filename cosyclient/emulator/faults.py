@@ -68,6 +68,7 @@ FAULTS: Mapping[str, Mapping[str, tuple[Any, Rule]]] = {
         "retryable": (True, _BOOL),
         "retry_after_ms": (None, _MAYBE_COUNT),
     },
+    "error_event": {"after": (1, _COUNT), "code": ("InternalError", _TEXT)},
     "not_audio": {"indices": (None, _INDICES)},
     "truncated_audio": {"indices": (None, _INDICES)},
     "reject_handshake": {"status": (401, _STATUS)},
@@ -130,8 +131,10 @@ class FaultPlan:
 
     def draw(self, *, handshake: bool = False) -> Fault | None:
         """Return the fault of the next request, or of the next *handshake*, if it shall meet one."""
-        if self._queue:
-            return self._queue.popleft() if (self._queue[0].name in HANDSHAKE_FAULTS) is handshake else None
+        for fault in self._queue:
+            if (fault.name in HANDSHAKE_FAULTS) is handshake:
+                self._queue.remove(fault)
+                return fault
         if not self._shares:
             return None
         roll = self._chance.random()

@@ -26,7 +26,7 @@ DELIVERY = frozenset({"cut", "drip", "drip_headers", "hang_body"})
 """Faults of a reply's way to the client; ``reset`` with ``at`` is one more."""
 
 _FRAMES_V1 = FRAMES + ";v=1"
-_PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
+PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
 
 
 def spoils_delivery(fault: Fault | None) -> bool:
@@ -52,7 +52,7 @@ async def instead(exchange: Exchange, fault: Fault, chance: random.Random) -> bo
         case "garbage":
             await exchange.reply(200, JSON, chance.randbytes(fault["bytes"]))
         case "html":
-            await exchange.reply(fault["status"], "text/html; charset=utf-8", _PAGE)
+            await exchange.reply(fault["status"], "text/html; charset=utf-8", PAGE)
         case "noise":
             await exchange.reply(200, _FRAMES_V1, chance.randbytes(fault["bytes"]))
         case "empty":
@@ -130,8 +130,15 @@ def distort(reply: Reply, fault: Fault | None, chance: random.Random) -> Reply:
     )
 
 
+def spoil(audio: Audio, fault: Fault | None) -> Audio:
+    """Return the audio made wrong, if that is what the fault does to items."""
+    if fault is None or fault.name not in ("not_audio", "truncated_audio"):
+        return audio
+    return _not_audio(audio) if fault.name == "not_audio" else _truncated(audio)
+
+
 def _not_audio(audio: Audio) -> Audio:
-    return Audio(_PAGE, audio.media_type, audio.sample_rate, audio.duration_ms)
+    return Audio(PAGE, audio.media_type, audio.sample_rate, audio.duration_ms)
 
 
 def _truncated(audio: Audio) -> Audio:
@@ -140,10 +147,10 @@ def _truncated(audio: Audio) -> Audio:
 
 
 async def deliver(exchange: Exchange, fault: Fault, media_type: str, body: bytes) -> None:
-    """Send a good reply in a bad way."""
+    """Send a good reply in a bad way; no media type is no header."""
     chunked = fault.name == "cut" and fault["chunked"]
     length = (b"transfer-encoding", b"chunked") if chunked else (b"content-length", b"%d" % len(body))
-    head: Headers = [(b"content-type", media_type.encode()), length]
+    head: Headers = [*([(b"content-type", media_type.encode())] if media_type else []), length]
     match fault.name:
         case "drip":
             await _drip(exchange, fault, [*head, *exchange.headers], body)

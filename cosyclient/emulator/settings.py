@@ -81,6 +81,15 @@ class Settings:
         23.0, "Seconds without text and audio after which a task over a WebSocket fails.", least=0.001
     )
     socket_idle: float = _switch(60.0, "Seconds after which a WebSocket without a task is closed.", least=0.001)
+    runtime_model: Literal["any", "cosyvoice-300m", "cosyvoice2", "cosyvoice3"] = _switch(
+        "any",
+        "Model behind the official runtime's paths, which decides modes, voices and rate; any serves all at 24 kHz.",
+        choices=("any", "cosyvoice-300m", "cosyvoice2", "cosyvoice3"),
+    )
+    runtime_tensor: bool = _switch(
+        False, "Let the official runtime fail on every recording, as it does since December 2025."
+    )
+    sse_lines: bool = _switch(False, "Spread each event of an SSE reply over several data lines.")
     max_body_bytes: int = _switch(1 << 20, "Largest request body accepted, before and after gzip.", least=1)
     gzip: bool = _switch(False, "Compress JSON replies and error bodies for clients that accept gzip.")
     quota_headers: bool = _switch(True, "Announce the rate in RateLimit headers.")

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 PROTOCOLS: Final[Mapping[str, str]] = {
     "batch": "batch:BatchProtocol",
-    "lighttts-ws": "lighttts_ws:LightTTSSocketProtocol",
+    "lighttts-ws": "lighttts_ws:LightTtsSocketProtocol",
     "model-studio": "model_studio:ModelStudioProtocol",
     "vllm-omni-ws": "vllm_ws:VllmOmniSocketProtocol",
+    "lighttts": "lighttts:LightTtsProtocol",
+    "model-studio-http": "model_studio_http:ModelStudioHttpProtocol",
+    "pai-eas": "pai_eas:PaiEasProtocol",
+    "runtime": "runtime_http:RuntimeProtocol",
 }
 """Every protocol by its name, and where it is; imported when asked for, so that extras stay extras."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
@@ -62,13 +63,18 @@ class Capabilities:
     """Seconds of audio that one text may become, where the service would cut off the rest."""
     required: tuple[str, ...] = ()
     """Settings that may not be left to the service: it has no choice of its own."""
+    advice: str = ""
+    """What to do instead of asking for a kind of voice it does not take."""
+    idle_limit: float = math.inf
+    """Seconds after which its servers may have closed an idle connection; the pool lets go of it before."""
 
 
 def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> None:
     """Raise the `BadUtterance` of *settings* that the protocol called *name* cannot serve, naming what it can."""
     kind = settings.voice_kind
     if kind not in can.voices:
-        raise BadUtterance(f"voice: protocol {name} takes {_listed(sorted(can.voices))} voices, not {kind}")
+        advice = f"; {can.advice}" if can.advice else ""
+        raise BadUtterance(f"voice: protocol {name} takes {_listed(sorted(can.voices))} voices, not {kind}{advice}")
     for field in can.required:
         if getattr(settings, field) is None:
             raise BadUtterance(f"{field}: protocol {name} needs one; pass {field}=…")

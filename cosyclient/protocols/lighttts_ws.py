@@ -6,29 +6,29 @@ From light-tts, light_tts/server/api_http.py (``/inference_zero_shot_bistream``)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from cosyclient.audio import wav_bytes
-from cosyclient.errors import DecodeError, ServiceFault
+from cosyclient.errors import ServiceFault
 from cosyclient.protocols.base import Capabilities
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame
+from cosyclient.protocols.raw import samples, speech_of_samples
 from cosyclient.protocols.refusals import described
 from cosyclient.voices import Voice
 from cosyclient.wire import Turn, WireRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cosyclient.models import Utterance, VoiceSettings
+    from cosyclient.protocols.base import Item
+    from cosyclient.wire import WireReply
 
 PATH: Final = "/inference_zero_shot_bistream"
 SAMPLE_RATE: Final = 24000
 _NORMAL: Final = 1000
-# So many bytes in a row are all printable ASCII in text only: the upper halves of samples are mostly 0x00 or 0xFF.
-_TELLING_BYTES: Final = 48
 
 
-class LightTTSSocketProtocol(MessageProtocol):
+class LightTtsSocketProtocol(MessageProtocol):
     """Speak to LightTTS over a WebSocket, which takes text while it is written; one conversation per connection."""
 
     name = "lighttts-ws"
@@ -56,16 +56,10 @@ class LightTTSSocketProtocol(MessageProtocol):
         del key
         return _request(settings, None)
 
-    def file(self, utterance: Utterance, data: bytes) -> tuple[bytes, dict[str, Any]]:
-        """Return the samples, as a file where one was asked for."""
-        opening = data[:_TELLING_BYTES]
-        if len(opening) == _TELLING_BYTES and opening.isascii() and opening.decode("ascii").isprintable():
-            raise DecodeError("audio: text instead of samples", retryable=True)
-        if len(data) % 2:
-            raise DecodeError(f"audio: {len(data)} bytes of samples end inside one", retryable=True)
-        if utterance.settings.format == "wav" and data:
-            data = wav_bytes(data, SAMPLE_RATE)
-        return data, {"sample_rate": SAMPLE_RATE}
+    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+        """Yield the text's speech once the service has closed in good order, and the samples can be the text's."""
+        (utterance,) = utterances
+        yield [(0, speech_of_samples(utterance, b"".join(samples(reply, utterance, wall=wall))))]
 
 
 def _request(settings: VoiceSettings, text: str | None) -> WireRequest:

@@ -94,7 +94,7 @@ _BY_CODE: Final = {
 
 def refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
     """Return the error that *reply* stands for, reading at most 64 KiB of it."""
-    return refusal_of(reply, _read_some(reply), utterances, wall=wall)
+    return refusal_of(reply, said_by(reply), utterances, wall=wall)
 
 
 def refusal_of(reply: WireReply, body: object, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
@@ -151,7 +151,8 @@ def described(lead: str, code: str | None, detail: object, texts: Iterable[str])
     return _message(lead, code, {"detail": detail}, texts)
 
 
-def _read_some(reply: WireReply) -> object:
+def said_by(reply: WireReply) -> object:
+    """Return the body of a refusal, parsed JSON or text, reading at most 64 KiB of it."""
     pieces = bytearray()
     try:
         for chunk in reply.chunks():

@@ -92,12 +92,17 @@ def plausible(utterance: Utterance, speech: Speech) -> Speech:
     For services whose reply says nothing of how long its audio should be: a stream cut short looks whole then. The
     bounds are wide, for an estimate by characters is off by a factor at times.
     """
-    expected = utterance.expected_seconds
-    if expected > 1.0 and speech.duration < _LEAST * expected:
-        raise DecodeError(f"audio: {speech.duration:.2f} s, about {expected:.1f} s were expected", retryable=True)
-    if speech.duration > _MOST * expected + _LEEWAY:
-        raise DecodeError(f"audio: {speech.duration:.0f} s, about {expected:.1f} s were expected", retryable=True)
+    check_seconds(utterance, speech.duration)
     return speech
+
+
+def check_seconds(utterance: Utterance, seconds: float) -> None:
+    """Raise the `DecodeError` of *seconds* of audio that *utterance* cannot have."""
+    expected = utterance.expected_seconds
+    if expected > 1.0 and seconds < _LEAST * expected:
+        raise DecodeError(f"audio: {seconds:.2f} s, about {expected:.1f} s were expected", retryable=True)
+    if seconds > _MOST * expected + _LEEWAY:
+        raise DecodeError(f"audio: {seconds:.0f} s, about {expected:.1f} s were expected", retryable=True)
 
 
 # A service has a name or two for each format, and says it with every item.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosyclient import BadRequest, ServiceFault
 from tests.contracts.served import Served
-from tests.protocols.wire_websocket import CLONE, CROSS, TRANSCRIPT, recording
+from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cosyclient.models import VoiceSettings
 from cosyclient.testing import ScriptedReply
-from tests.protocols import wire, wire_websocket
+from tests.protocols import wire, wire_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,27 +66,84 @@ BATCH = [
 ]
 
 # A word that may last a hundredth of a second, as the tagged audio does.
-_WORD = "好。"
+_SHORT = "好。"
 # The pieces of audio of a conversation; its messages are in `test_dialogues`.
+
+
+def _only(audio: Callable[[int], bytes], _count: int) -> bytes:
+    return audio(0)
+
+
+_ANY = ("", "text/html", "application/octet-stream", "image/png")
 WEBSOCKET = [
     Face(
         protocol=name,
         form="audio",
         media_type="",
-        whole=whole,
+        whole=partial(_only, audio),
         keeps=False,
         most=1,
         settings=settings,
-        also=("", "text/html", "application/octet-stream", "image/png"),
+        also=also,
         framed=False,
         keyed=False,
-        text=_WORD,
+        text=_SHORT,
     )
-    for name, whole, settings in (
-        ("model-studio", lambda _: wire.tagged_wav(0), VoiceSettings(voice="longanyang", model="cosyvoice-v3-flash")),
-        ("vllm-omni-ws", lambda _: wire.tagged_wav(0), VoiceSettings(voice=wire_websocket.CLONE)),
-        ("lighttts-ws", lambda _: wire.tagged_pcm(0), VoiceSettings(voice=wire_websocket.CLONE)),
+    for name, audio, also, settings in (
+        ("model-studio", wire.tagged_wav, _ANY, VoiceSettings(voice="longanyang", model="cosyvoice-v3-flash")),
+        ("vllm-omni-ws", wire.tagged_wav, _ANY, VoiceSettings(voice=wire_runtime.CLONE)),
+        ("lighttts-ws", wire.tagged_pcm, ("", "application/octet-stream"), VoiceSettings(voice=wire_runtime.CLONE)),
     )
 ]
 
-FACES = [*BATCH, *WEBSOCKET]
+RUNTIME = [
+    Face(
+        protocol="runtime",
+        form="samples",
+        media_type="",
+        whole=lambda _: wire.tagged_pcm(0),
+        keeps=False,
+        most=1,
+        settings=VoiceSettings(voice="中文女"),
+        also=("", "application/octet-stream"),
+        framed=False,
+        text=_SHORT,
+    ),
+    Face(
+        protocol="lighttts",
+        form="samples",
+        media_type="",
+        whole=lambda _: wire.tagged_pcm(0),
+        keeps=False,
+        most=1,
+        settings=VoiceSettings(voice=wire_runtime.CLONE),
+        also=("", "application/octet-stream"),
+        framed=False,
+        text=_SHORT,
+    ),
+    Face(
+        protocol="pai-eas",
+        form="json",
+        media_type="application/json",
+        whole=wire_runtime.pai_json,
+        keeps=False,
+        most=1,
+        settings=VoiceSettings(voice="0123"),
+        text=_SHORT,
+    ),
+    *(
+        Face(
+            protocol="model-studio-http",
+            form=form,
+            media_type=wire_runtime.SSE,
+            whole=partial(wire_runtime.studio_whole, multi=form == "lines"),
+            keeps=False,
+            most=1,
+            settings=VoiceSettings(voice="longanyang", model="cosyvoice-v3-flash"),
+            text=_SHORT,
+        )
+        for form in ("events", "lines")
+    ),
+]
+
+FACES = [*BATCH, *RUNTIME, *WEBSOCKET]

@@ -27,7 +27,8 @@ from cosyclient.protocols.lighttts_ws import Bistream
 from cosyclient.protocols.model_studio import MOST_AT_ONCE, MOST_OF_A_TASK, Task, failure, weigh
 from cosyclient.protocols.vllm_ws import Session
 from cosyclient.testing import ScriptedReply
-from tests.protocols.wire_websocket import CLONE, TRANSCRIPT, actions, event, heard, read, recording, result, word
+from tests.protocols.wire_runtime import CLONE, TRANSCRIPT, recording
+from tests.protocols.wire_websocket import actions, event, heard, read, result, word
 
 NAMES = ("model-studio", "vllm-omni-ws", "lighttts-ws")
 STUDIO = VoiceSettings(model="cosyvoice-v3-flash", voice="longanyang")
@@ -263,11 +264,12 @@ def test_what_says_nothing_changes_nothing(message: str) -> None:
 
 def test_what_comes_out_of_turn_is_an_error() -> None:
     """Audio of another task, or an end before its time, would be taken for ours."""
+    other, early, unfinished = started(), task(), started(None)
     for made, message in (
         (task(), b"audio"),
-        (made := started(), event(made, "result-generated").replace(made.id, "other")),
-        (made := task(), event(made, "task-finished")),
-        (made := started(None), event(made, "task-finished")),
+        (other, event(other, "result-generated").replace(other.id, "other")),
+        (early, event(early, "task-finished")),
+        (unfinished, event(unfinished, "task-finished")),
     ):
         with pytest.raises(DecodeError) as caught:
             made.hear(message)
@@ -430,7 +432,8 @@ def test_a_bistream_begins_with_the_voice_and_ends_with_the_connection() -> None
     assert (text, finish) == ({"tts_text": "hello"}, {"finish": True})
     assert heard(made, [b"ab", b"cd", "{}"]) == ([], b"abcd", False)
     assert made.closed(1000)
-    assert not (made.closed(1006) or made.closed(1011) or made.reusable)
+    assert not any(made.closed(code) for code in (1001, 1006, 1011))
+    assert not made.reusable
     assert not Bistream(VoiceSettings(voice=CLONE)).closed(1000)
 
 

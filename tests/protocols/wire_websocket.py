@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import json
-import struct
 from typing import TYPE_CHECKING, Any
-
-from cosyclient.voices import Voice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cosyclient.wire import Dialogue
-
-TRANSCRIPT = "希望你以后能够做的比我还好呦。"
-
-
-def recording(seconds: float = 1.0, rate: int = 16000) -> bytes:
-    """Return a WAV file that a voice can be made of, its header written by hand."""
-    samples = struct.pack("<h", 700) * round(seconds * rate)
-    head = struct.pack("<4sI8sIHHIIHH", b"RIFF", 36 + len(samples), b"WAVEfmt ", 16, 1, 1, rate, rate * 2, 2, 16)
-    return head + struct.pack("<4sI", b"data", len(samples)) + samples
-
-
-CLONE = Voice.clone(recording(), TRANSCRIPT)
-CROSS = Voice.cross_lingual(recording())
 
 
 def event(dialogue: Any, name: str, payload: dict[str, Any] | None = None, **header: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the suites of the WebSocket transport share: services that misbehave after the handshake, and a plain dialogue."""
+"""What the WebSocket transport's suites share: services that misbehave after the handshake, and a plain dialogue."""
 
 from __future__ import annotations
 

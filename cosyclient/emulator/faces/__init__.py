@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.emulator.batch import BatchFace
-from cosyclient.emulator.faces.lighttts_ws import LightTTSSocketFace
+from cosyclient.emulator.faces.lighttts import LightTtsFace
+from cosyclient.emulator.faces.lighttts_ws import LightTtsSocketFace
+from cosyclient.emulator.faces.model_studio_http import ModelStudioHttpFace
 from cosyclient.emulator.faces.model_studio_ws import ModelStudioFace
+from cosyclient.emulator.faces.pai_eas import PaiEasFace
+from cosyclient.emulator.faces.runtime import RuntimeFace
 from cosyclient.emulator.faces.vllm_ws import VllmSocketFace
 
 if TYPE_CHECKING:
@@ -15,7 +19,16 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faces.base import Face
     from cosyclient.emulator.service import Service
 
-_FACES: Final = (BatchFace, ModelStudioFace, VllmSocketFace, LightTTSSocketFace)
+_FACES: Final = (
+    BatchFace,
+    LightTtsSocketFace,
+    LightTtsFace,
+    ModelStudioFace,
+    ModelStudioHttpFace,
+    PaiEasFace,
+    RuntimeFace,
+    VllmSocketFace,
+)
 
 
 def faces(service: Service) -> Sequence[Face]:

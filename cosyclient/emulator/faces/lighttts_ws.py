@@ -22,7 +22,7 @@ PATH = "/inference_zero_shot_bistream"
 _RATE = 24000
 
 
-class LightTTSSocketFace:
+class LightTtsSocketFace:
     """Answer on the path of LightTTS's bistream; used on one event loop."""
 
     def __init__(self, service: Service) -> None:

@@ -128,7 +128,9 @@ class Talk:
             sent, count = sent + len(piece), count + 1
         await spoil(self._visit, fault, 1.0)
         if fails:
-            await self._failed(fault["message"] if fault and fault.name == "task_failed" else "the engine is busy", True)
+            await self._failed(
+                fault["message"] if fault and fault.name == "task_failed" else "the engine is busy", True
+            )
         await self._end(number, len(data), fails)
 
     async def _failed(self, message: str, partial: bool) -> None:

@@ -1,0 +1,126 @@
+"""The official FastAPI runtime: one form in, samples out, a segment at a time, of which it tells nothing.
+
+CosyVoice ``runtime/python/fastapi/server.py``. Headers leave before synthesis begins, so a status of 200 proves
+nothing; an unknown voice or a mode the model lacks ends the connection instead. The rate is the model's and is not
+announced: the ``sample_rate`` asked for is taken for it (24,000 Hz, or 22,050 Hz for the CosyVoice-300M family).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.protocols import raw
+from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.forms import form, form_weight
+from cosyclient.protocols.headers import quota
+from cosyclient.voices import Voice
+from cosyclient.wire import WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cosyclient.config import WireConfig
+    from cosyclient.models import Utterance
+    from cosyclient.protocols.base import Item, Quota
+    from cosyclient.voices import Prompt
+    from cosyclient.wire import WireReply
+
+_MARK: Final = "<|endofprompt|>"
+# CosyVoice3 refuses to speak without its mark, and was trained with this before it.
+_SYSTEM: Final = "You are a helpful assistant."
+_HINT: Final = "the runtime does so for an unknown voice and for a mode that its model does not have"
+
+
+class RuntimeProtocol:
+    """Speak to the official runtime; the dialect ``cosyvoice3`` writes the marks that this model demands.
+
+    A named voice is a speaker of an SFT model, with an instruction one of an Instruct model; a recording is cloned,
+    spoken across languages, or with an instruction spoken as told (``instruct2``). Every model of CosyVoice3 and 2
+    takes recordings only.
+    """
+
+    name: str = "runtime"
+    dialects = ("cosyvoice3",)
+    capabilities = Capabilities(
+        stream=True,
+        voices=frozenset({"named", "clone", "cross_lingual"}),
+        instruct=True,
+        model=False,
+        formats=("wav", "pcm"),
+        sample_rates=(22050, 24000),
+        required=("voice",),
+        # uvicorn hangs up after 5 s.
+        idle_limit=4.0,
+    )
+
+    def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - every protocol is made with it
+        self._marked = dialect == "cosyvoice3"
+
+    def weigh(self, utterance: Utterance) -> int:
+        """Return an upper bound of the bytes *utterance* adds to a request's body."""
+        _, fields, file = self._form(utterance)
+        return form_weight(fields, file)
+
+    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
+        """Return the request for the one of *utterances*; *key* identifies it across retries."""
+        (utterance,) = utterances
+        mode, fields, file = self._form(utterance)
+        kind, body = form(fields, file)
+        # By POST: the official client sends a body with GET, which many intermediaries drop.
+        return WireRequest(
+            method="POST",
+            path=f"/inference_{mode}",
+            headers=(("Content-Type", kind), ("X-Request-Id", key)),
+            body=body,
+        )
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return the request for *utterance*'s samples as they are made, which is the same as for the whole."""
+        return self.encode([utterance], key=key)
+
+    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+        """Yield the text's speech once all of it is there."""
+        (utterance,) = utterances
+        data = b"".join(raw.samples(reply, utterance, wall=wall, hint=_HINT))
+        yield [(0, raw.speech_of_samples(utterance, data))]
+
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
+        """Yield one `StreamHead`, then each segment's samples as they arrive."""
+        for number, chunk in enumerate(raw.samples(reply, utterance, wall=wall, hint=_HINT)):
+            if not number:
+                yield StreamHead(utterance.settings.sample_rate)
+            yield chunk
+
+    def quota(self, reply: WireReply) -> Quota | None:
+        """Return what a proxy in front of the runtime announces of its limits; the runtime itself has none."""
+        return quota(reply.headers)
+
+    def _form(self, utterance: Utterance) -> tuple[str, dict[str, str], tuple[str, Prompt] | None]:
+        """Return the mode, the fields and the file that *utterance* asks for."""
+        voice, instruct = utterance.settings.voice, utterance.settings.instruct
+        fields = {"tts_text": utterance.text}
+        if instruct is not None:
+            fields["instruct_text"] = self._instruction(instruct)
+        if not isinstance(voice, Voice) or voice.prompt is None:
+            fields["spk_id"] = utterance.settings.voice_name or ""
+            return "sft" if instruct is None else "instruct", fields, None
+        file = ("prompt_wav", voice.prompt)
+        if instruct is not None:
+            return "instruct2", fields, file
+        if voice.transcript is None:
+            fields["tts_text"] = self._led(utterance.text)
+            return "cross_lingual", fields, file
+        fields["prompt_text"] = self._led(voice.transcript)
+        return "zero_shot", fields, file
+
+    def _led(self, text: str) -> str:
+        return f"{_SYSTEM}{_MARK}{text}" if self._marked and _MARK not in text else text
+
+    def _instruction(self, instruct: str) -> str:
+        """Return *instruct* with the mark at its end by which every model tells it from the text."""
+        if _MARK in instruct:
+            return instruct
+        return f"{_SYSTEM} {instruct}{_MARK}" if self._marked else f"{instruct}{_MARK}"
+
+    def __repr__(self) -> str:
+        return f"<RuntimeProtocol{' cosyvoice3' if self._marked else ''}>"

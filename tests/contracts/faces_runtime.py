@@ -1,0 +1,90 @@
+"""The plain HTTP runtimes at the emulator: the official one, LightTTS, PAI-EAS and Model Studio."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from cosyclient import BadRequest, ServiceFault, Throttled
+from tests.contracts.served import Served
+from tests.emulator.wire import call
+from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
+
+if TYPE_CHECKING:
+    from cosyclient.emulator import Emulator
+
+_DIGEST = hashlib.sha256(recording()).hexdigest()
+
+
+def uploaded(emulator: Emulator) -> dict[str, Any]:
+    """Upload the recording to PAI-EAS as a voice."""
+    parts = [
+        b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\n' + TRANSCRIPT.encode(),
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + recording(),
+        b"--x--\r\n",
+    ]
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = call(emulator.url, "POST", "/api/v1/audio/reference_audio", b"\r\n".join(parts), headers)
+    assert answer.status == 200, answer
+    return {"voice": answer.json()["id"]}
+
+
+ROWS = [
+    Served(
+        protocol="runtime",
+        form="sft",
+        options={"voice": "中文女"},
+        heard={"face": "runtime", "mode": "sft", "voice": "中文女"},
+        bad={"sample_rate": 16000, "speed": 1.5, "format": "mp3", "seed": 3, "model": "x", "voice": None},
+    ),
+    Served(
+        protocol="runtime",
+        form="zero_shot",
+        options={"voice": CLONE},
+        heard={"mode": "zero_shot", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT},
+        bad={"words": True},
+    ),
+    Served(
+        protocol="runtime:cosyvoice3",
+        form="cross_lingual",
+        options={"voice": CROSS},
+        heard={"mode": "cross_lingual", "prompt_sha256": _DIGEST, "prompt_text": ""},
+    ),
+    Served(
+        protocol="lighttts",
+        path="/lighttts",
+        options={"voice": CLONE, "model": "CosyVoice2"},
+        heard={
+            "face": "lighttts",
+            "prompt_sha256": _DIGEST,
+            "prompt_text": TRANSCRIPT,
+            "model": "CosyVoice2",
+            "speed": 1.0,
+        },
+        bad={"voice": CROSS, "instruct": "softly", "sample_rate": 22050},
+        refusals={400: BadRequest, 417: ServiceFault, 429: Throttled, 500: ServiceFault, 503: ServiceFault},
+    ),
+    Served(
+        protocol="pai-eas",
+        options={"sample_rate": 16000, "speed": 1.5},
+        sample_rate=16000,
+        prepare=uploaded,
+        heard={"face": "pai-eas", "mode": "fast_replication", "sample_rate": 16000, "speed": 1.5},
+        bad={"voice": CLONE, "format": "opus", "seed": 1},
+    ),
+    Served(
+        protocol="model-studio-http",
+        options={"voice": "longanyang", "model": "cosyvoice-v3-flash", "speed": 0.8},
+        sample_rate=22050,
+        heard={
+            "face": "model-studio-http",
+            "voice": "longanyang",
+            "model": "cosyvoice-v3-flash",
+            "format": "pcm",
+            "sample_rate": 22050,
+            "speed": 0.8,
+            "stream": True,
+        },
+        bad={"voice": CLONE, "model": None},
+    ),
+]
