@@ -133,6 +133,8 @@ class SpeechStream:
 
     def _pull(self) -> bool:
         """Take the next samples, at least one frame; return whether there were more."""
+        if self._closed:
+            raise Rejected("the stream was closed", sent=True)
         clock, block = self._caller.clock, 2 * self.channels
         began = clock.now()
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from cosyclient.errors import ClientClosed, CosyError, DecodeError, TransportError
 from cosyclient.transports.faults import FOREIGN
 from cosyclient.transports.http import Fields
-from cosyclient.transports.websocket import Closed
+from cosyclient.transports.inbox import Closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

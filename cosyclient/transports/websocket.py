@@ -11,7 +11,6 @@ import math
 import select
 import ssl
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from websockets.client import ClientProtocol
@@ -21,6 +20,7 @@ from websockets.http11 import Response
 
 from cosyclient.errors import DecodeError
 from cosyclient.transports.guard import GuardedSocket, Severed, dial
+from cosyclient.transports.inbox import WORDLESS, Closed, Inbox, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,24 +33,8 @@ if TYPE_CHECKING:
 _PIECE_BYTES: Final = 64 << 10
 _SLICE: Final = 0.5
 _NORMAL: Final = 1000
-_WORDLESS: Final = 1006
 _SWITCHING: Final = 101
-
-
-class Closed(ConnectionError):
-    """Tell that the service closed the connection, with which code: 1006 if it did so without a word."""
-
-    def __init__(self, code: int, why: str = "") -> None:
-        super().__init__(f"the service closed the connection{f' ({why})' if why else ''}, code {code}")
-        self.code = code
-
-
-class Refused(Exception):
-    """Carry the HTTP reply of a service that would not open a WebSocket."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(f"HTTP {response.status_code}")
-        self.response = response
+_DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
 class WebSocket:
@@ -78,9 +62,7 @@ class WebSocket:
         self._lock = threading.Lock()
         self._core: ClientProtocol | None = None
         self._outbox = bytearray()
-        self._inbox: deque[str | bytes] = deque()
-        self._parts: list[bytes] = []
-        self._text = False
+        self._inbox = Inbox()
         self._response: Response | None = None
         self._end: Exception | None = None
         self._moved = 0.0  # when something was last said or heard
@@ -129,7 +111,7 @@ class WebSocket:
                 if response is not None and (error is None or response.status_code != _SWITCHING):
                     return response
                 if error is not None or self._end is not None:
-                    raise error or self._end or Closed(_WORDLESS)
+                    raise error or self._end or Closed(WORDLESS)
             if not more:
                 self._await(left)
 
@@ -167,11 +149,11 @@ class WebSocket:
         while True:
             with self._lock:
                 more = False
-                if not self._inbox and self._end is None:
+                if not self._inbox.messages and self._end is None:
                     more = self._pump_locked(self._live_locked())
-                if self._inbox:
+                if self._inbox.messages:
                     self._moved = self._clock.now()
-                    return self._inbox.popleft()
+                    return self._inbox.messages.popleft()
                 if self._end is not None:
                     raise self._end
             if not more:
@@ -188,7 +170,7 @@ class WebSocket:
                 more = self._core is None or self._pump_locked(self._core)
             except OSError:
                 return False
-            return not (more or self._end is not None or self._inbox or self._parts or self._outbox)
+            return not (more or self._end is not None or self._inbox or self._outbox)
 
     def worn(self, now: float, idle_limit: float) -> bool:
         """Return whether this connection idled or lived too long; where *idle_limit* is 0 none is used twice."""
@@ -207,8 +189,7 @@ class WebSocket:
             guard, self.guard = self.guard, None
             polite = core is not None and not self._outbox and self._end is None
             self._outbox.clear()
-            self._inbox.clear()
-            self._parts.clear()
+            self._inbox = Inbox()
             if guard is None:
                 return
             if core is not None and polite and not guard.severed:
@@ -239,7 +220,7 @@ class WebSocket:
             if isinstance(core.parser_exc, PayloadTooBig):
                 self._end = DecodeError(f"reply larger than {self._max_bytes} bytes (wire.max_reply_bytes)")
             elif not data or core.parser_exc is not None:
-                self._end = self._end or Closed(_WORDLESS, "unreadable frames" if data else "")
+                self._end = self._end or Closed(WORDLESS, "unreadable frames" if data else "")
             # Whom there is nobody to send to any more is found out by the next read.
             with contextlib.suppress(OSError):
                 self._send_locked()
@@ -268,21 +249,13 @@ class WebSocket:
         return False
 
     def _sort_locked(self, core: ClientProtocol, events: Sequence[object]) -> None:
-        for frame in events:
-            if isinstance(frame, Response):
-                self._response = frame
-            if not isinstance(frame, Frame):
-                continue
-            if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                if frame.opcode is not Opcode.CONT:
-                    self._text = frame.opcode is Opcode.TEXT
-                self._parts.append(bytes(frame.data))
-                if frame.fin:
-                    data = b"".join(self._parts)
-                    self._parts.clear()
-                    self._inbox.append(data.decode("utf-8", "replace") if self._text else data)
-            elif frame.opcode is Opcode.CLOSE:
-                self._end = Closed(core.close_rcvd.code if core.close_rcvd is not None else _WORDLESS)
+        for event in events:
+            if isinstance(event, Response):
+                self._response = event
+            elif isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
+                self._end = Closed(core.close_rcvd.code if core.close_rcvd is not None else WORDLESS)
+            elif isinstance(event, Frame) and event.opcode in _DATA:
+                self._inbox.take(event)
 
     def _await(self, left: Callable[[], float], wanted: int = 0) -> None:
         """Wait until the socket can do something for us, as long as *left* says."""

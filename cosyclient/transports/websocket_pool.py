@@ -28,7 +28,8 @@ try:
     from websockets.uri import parse_uri
 
     from cosyclient.transports.conversation import Conversation, Refusal
-    from cosyclient.transports.websocket import Refused, WebSocket
+    from cosyclient.transports.inbox import Refused
+    from cosyclient.transports.websocket import WebSocket
 except ImportError as error:
     raise ConfigurationError(
         "this protocol is spoken over a WebSocket, which needs a package: pip install 'cosyclient[model-studio]'"
