@@ -34,7 +34,7 @@ def submissions(order: Order, usage: Usage, mark: Callable[[], object]) -> dict[
 
         def caller() -> None:
             for number in count():
-                if not number % _ARMFUL:
+                if not number % room.armful:
                     room.take()
                     if over.is_set():
                         break
@@ -53,7 +53,8 @@ class _Room:
     """Let one caller have so many texts without an answer, and wake him for an armful and not for each."""
 
     def __init__(self, most: int) -> None:
-        self._armfuls = threading.Semaphore(most // _ARMFUL)
+        self.armful = min(_ARMFUL, most)
+        self._armfuls = threading.Semaphore(most // self.armful)
         self._answers = count(1)
 
     def take(self) -> None:
@@ -63,7 +64,7 @@ class _Room:
     def give(self) -> None:
         """Note an answer."""
         # One step, so it needs no lock: every number is drawn once.
-        if not next(self._answers) % _ARMFUL:
+        if not next(self._answers) % self.armful:
             self._armfuls.release()
 
 

@@ -48,7 +48,9 @@ class Core:
             settings,
             protocol=name,
             max_batch=min(settings.max_batch, can.batch),
-            rest=replace(settings.rest, pool=replace(pool, idle_limit=min(pool.idle_limit, can.idle_limit))),
+            rest=replace(
+                settings.rest, pool=replace(pool, idle_limit=min(pool.idle_limit, can.idle_limit or pool.idle_limit))
+            ),
         )
         self._transport: Any = transport
         self._events = events

@@ -153,7 +153,7 @@ def test_a_text_file_becomes_one_wav_a_line(echo: Emulator, run: Callable[..., E
             "error": None,
         }
     assert ended.out == ""
-    assert ended.err.startswith("3 speeches, 0.3 s of audio in ")
+    assert ended.err.startswith("3 speeches, 0.6 s of audio in ")
     assert ended.err.endswith(" requests); 0 failed, 0 skipped; see some/where/manifest.jsonl\n")
 
 

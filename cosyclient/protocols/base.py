@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
@@ -65,7 +64,7 @@ class Capabilities:
     """Settings that may not be left to the service: it has no choice of its own."""
     advice: str = ""
     """What to do instead of asking for a kind of voice it does not take."""
-    idle_limit: float = math.inf
+    idle_limit: float | None = None
     """Seconds after which its servers may have closed an idle connection; the pool lets go of it before."""
 
 

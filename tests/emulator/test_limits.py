@@ -212,7 +212,7 @@ def test_gpus_that_cannot_be_are_refused(emulator: Emulator, wrong: bytes) -> No
 @pytest.mark.parametrize("accept", [FRAMES, "application/json"])
 def test_work_for_nobody_is_counted(start: Any, accept: str) -> None:
     """A client that leaves does not free the GPUs: what they still do is wasted, what it got is not."""
-    emulator = start(gpus=1, rtf=0.05)
+    emulator = start(gpus=1, rtf=0.25)
     with open_socket(emulator.url) as impatient:
         impatient.sendall(raw_request({"texts": ["字", "字" * 40]}, accept=accept))
         while not emulator.counters().gpu_seconds:
@@ -223,9 +223,9 @@ def test_work_for_nobody_is_counted(start: Any, accept: str) -> None:
                 received += impatient.recv(1000)
     while not (counters := emulator.counters()).gpu_seconds_wasted:
         pass
-    sent = 0.015 if accept == FRAMES else 0.0
-    assert counters.gpu_seconds == pytest.approx(0.415)
-    assert counters.gpu_seconds_wasted == pytest.approx(0.415 - sent)
+    sent = 0.075 if accept == FRAMES else 0.0
+    assert counters.gpu_seconds == pytest.approx(2.075)
+    assert counters.gpu_seconds_wasted == pytest.approx(2.075 - sent)
 
 
 def test_a_long_queue_is_overload(start: Any) -> None:
