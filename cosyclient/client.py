@@ -137,12 +137,31 @@ class CosyClient:
         Signed 16-bit little-endian chunks at the stream's ``sample_rate``. Tried again until the first samples have
         come, never after. Raises like `synthesize`, and `BadUtterance` where the protocol cannot stream.
         """
-        if (asked := options.setdefault("format", "pcm")) != "pcm":
-            raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {asked!r}; use synthesize for files")
-        terms = self._agree(options)
+        terms = self._plain(options)
         house = self._core.house()
         house.desk.check_may_block()
         return house.stream(text, terms)
+
+    def stream_text(self, texts: Iterable[str], **options: Any) -> SpeechStream:
+        """Return the samples of a text that is still being written, such as a language model's tokens.
+
+        Nothing is sent before *texts* yields the first words; from then on a thread pulls from it and sends each piece
+        when the one before has left. The service cuts the sentences. A service waits for its writer a short while only
+        (Model Studio 23 s). What *texts* raises is the cause of a `Rejected` that the iteration ends with, once what
+        was written is spoken. Closing early stops both sides. Without a timeout a conversation may last an hour.
+        Raises like `stream`, and `BadUtterance` where the protocol takes whole texts only.
+        """
+        if isinstance(texts, (str, bytes)):
+            raise ConfigurationError("texts: must be pieces of a text; for a whole one use stream")
+        terms = self._plain(options)
+        house = self._core.house()
+        house.desk.check_may_block()
+        return house.converse(texts, terms)
+
+    def _plain(self, options: dict[str, Any]) -> Terms:
+        if (asked := options.setdefault("format", "pcm")) != "pcm":
+            raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {asked!r}; use synthesize for files")
+        return self._agree(options)
 
     def synthesize_many(
         self, texts: Iterable[str], *, ordered: bool = True, **options: Any

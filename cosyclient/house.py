@@ -15,6 +15,7 @@ from cosyclient.batcher import Batcher
 from cosyclient.call import Caller
 from cosyclient.clock import Clock, Deadline
 from cosyclient.coalescer import Coalescer
+from cosyclient.conversing import LONGEST, ConversationStream, Feeder
 from cosyclient.dispatcher import Dispatcher
 from cosyclient.endpoints import Endpoint
 from cosyclient.errors import (
@@ -30,14 +31,14 @@ from cosyclient.policies.bulkhead import Bulkhead
 from cosyclient.policies.hedge import HedgePolicy
 from cosyclient.policies.ratelimit import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
-from cosyclient.protocols.base import ListingProtocol, StreamingProtocol
+from cosyclient.protocols.base import ListingProtocol, StreamingProtocol, TextInProtocol
 from cosyclient.reception import Reception
 from cosyclient.sizing import littles_law
 from cosyclient.stats import ClientStats
 from cosyclient.streaming import SpeechStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
     from cosyclient.protocols.base import WireProtocol
@@ -155,6 +156,21 @@ class House:
             protocol.encode_stream(utterance, key=uuid.uuid4().hex),
             Deadline.after(self._clock, span),
         )
+        self._streams.add(stream)
+        return stream.open()
+
+    def converse(self, texts: Iterable[str], terms: Terms) -> SpeechStream:
+        """Return the samples of a text that is still being written, once the first of them are there."""
+        protocol = self._protocol
+        if not (protocol.capabilities.text_in and isinstance(protocol, TextInProtocol)):
+            raise BadUtterance(f"stream_text: protocol {protocol.name} takes whole texts only; use stream")
+        self.desk.fit(terms.settings)
+        self.desk.check_open()
+        deadline = Deadline.after(self._clock, terms.timeout or self._settings.timeout or LONGEST)
+        feeder = Feeder(texts, self._clock)
+        utterance = feeder.begin(terms.settings)
+        request = protocol.encode_conversation(terms.settings, key=uuid.uuid4().hex)
+        stream = ConversationStream(self._caller, protocol, feeder, utterance, request, deadline)
         self._streams.add(stream)
         return stream.open()
 

@@ -186,12 +186,15 @@ class Reception:
     def utterance(self, text: str, settings: VoiceSettings) -> Utterance:
         """Return the utterance if the protocol can serve it; nothing is sent otherwise."""
         utterance = Utterance(text, settings)
-        protocol = self._protocol
-        if settings is not self._fit:
-            check(protocol, settings)
-            self._fit = settings
-        check_length(protocol.name, protocol.capabilities, utterance)
+        self.fit(settings)
+        check_length(self._protocol.name, self._protocol.capabilities, utterance)
         return utterance
+
+    def fit(self, settings: VoiceSettings) -> None:
+        """Raise the `BadUtterance` of *settings* that the protocol cannot serve."""
+        if settings is not self._fit:
+            check(self._protocol, settings)
+            self._fit = settings
 
     def _carry_one(self) -> bool:
         """Carry a waiting batch on the calling thread, if one waits."""

@@ -66,6 +66,7 @@ class SpeechStream:
         self._pieces: Iterator[StreamHead | bytes] = iter(())
         self._started = self._listened = 0.0
         self._over = False
+        self._broken: CosyError | None = None
 
     def open(self) -> Self:
         """Wait for the first samples, trying again as policy allows; raises what becomes of the last attempt."""
@@ -76,7 +77,7 @@ class SpeechStream:
         """Send once and read until the first samples; return why there are none."""
         caller, clock = self._caller, self._caller.clock
         grant = caller.endpoint.grant(self._deadline, caller.closing)
-        expected = self._utterance.expected_seconds
+        expected = self._expected_seconds
         try:
             with self._lock:
                 self._grant = grant
@@ -90,6 +91,7 @@ class SpeechStream:
             )
             if (quota := caller.protocol.quota(reply)) is not None:
                 grant.endpoint.heed(quota)
+            self._opened(reply)
             self._pieces = iter(self._protocol.decode_stream(reply, self._utterance, wall=clock.wall()))
             head = next(self._pieces, None)
             if not isinstance(head, StreamHead):
@@ -98,6 +100,7 @@ class SpeechStream:
             self._listened = clock.now() - self._started
             if not self._pull():
                 raise DecodeError("audio: an empty stream", retryable=True)
+            self._begun()
         except CosyError as error:
             self._end(error)
             return error
@@ -115,9 +118,13 @@ class SpeechStream:
                 position += 1
             if self._over:
                 return
+            if self._broken is not None:
+                # What broke off does not become whole by being asked again.
+                raise self._with_partial(self._broken) from self._broken.__cause__
             try:
                 self._pull()
             except CosyError as error:
+                self._broken = error
                 self._end(error)
                 raise self._with_partial(error) from error.__cause__
             except BaseException:
@@ -126,6 +133,8 @@ class SpeechStream:
 
     def _pull(self) -> bool:
         """Take the next samples, at least one frame; return whether there were more."""
+        if self._closed:
+            raise Rejected("the stream was closed", sent=True)
         clock, block = self._caller.clock, 2 * self.channels
         began = clock.now()
         try:
@@ -144,10 +153,38 @@ class SpeechStream:
             raise Rejected("the stream was closed", sent=True)
         if self._rest:
             raise DecodeError(f"audio: the stream ends inside a frame of {block} bytes", retryable=True)
-        self._over = bool(self._received)
-        if self._over:
+        if self._received:
             self._end(None)
+            self._check_whole()
+            self._over = True
         return False
+
+    # What a stream whose text is still being written does differently.
+
+    @property
+    def _expected_seconds(self) -> float:
+        return self._utterance.expected_seconds
+
+    @property
+    def _fingerprint(self) -> str:
+        return self._utterance.fingerprint
+
+    @property
+    def _awaited(self) -> float:
+        """Return the seconds of the attempt that somebody else than the service was waited for."""
+        return 0.0
+
+    def _opened(self, reply: WireReply) -> None:
+        """Note that an attempt has a reply."""
+
+    def _begun(self) -> None:
+        """Note that there will be no other attempt."""
+
+    def _check_whole(self) -> None:
+        """Raise if there should have been more, although the service has said all it was asked to."""
+
+    def _let_go(self) -> None:
+        """Note that the attempt is over."""
 
     def speech(self) -> Speech:
         """Return the whole as a WAV speech, waiting for what has not come yet."""
@@ -181,10 +218,11 @@ class SpeechStream:
             grant, self._grant = self._grant, None
         if grant is None:
             return
+        self._let_go()
         caller = self._caller
         now = caller.clock.now()
         # What the listener took his time for is no latency of the service.
-        idle = max(0.0, now - self._started - self._listened)
+        idle = min(now - self._started, max(0.0, now - self._started - self._listened) + self._awaited)
         reply, self._reply = self._reply, None
         try:
             if reply is not None:
@@ -225,7 +263,7 @@ class SpeechStream:
             sample_rate=self.sample_rate,
             channels=self.channels,
             duration=len(samples) / (2 * self.channels * self.sample_rate),
-            fingerprint=self._utterance.fingerprint,
+            fingerprint=self._fingerprint,
             attempts=max(1, len(self._attempts)),
         )
 
@@ -243,4 +281,4 @@ class SpeechStream:
     def __repr__(self) -> str:
         state = "over" if self._over else "closed" if self._closed else "open"
         count = sum(map(len, self._received))
-        return f"<SpeechStream {self._utterance.fingerprint[:12]} {state}, {count} bytes>"
+        return f"<{type(self).__name__} {self._fingerprint[:12]} {state}, {count} bytes>"

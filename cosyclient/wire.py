@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,11 +35,17 @@ class Turn(NamedTuple):
 class Dialogue(Protocol):
     """Hold one conversation over a connection that carries messages; knows no socket.
 
-    Everything but ``hear`` may be called while another thread is in ``hear``.
+    The transport makes one call at a time, from whichever thread, and sends what they return in that order.
     """
 
     reusable: bool
-    """Whether the connection may carry another conversation once this one is done."""
+    """Whether the connection may carry another conversation now; only true once this one is done."""
+    keeps: float
+    """Seconds that a connection may idle after this conversation and before another."""
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds without a message that are the writer's doing: 0 once all the text is said."""
 
     def open(self) -> Sequence[str | bytes]:
         """Return the messages to begin with."""
@@ -48,10 +54,16 @@ class Dialogue(Protocol):
         """Return what *message* leads to; raises the `ServiceError` or `DecodeError` it stands for."""
 
     def say(self, text: str) -> Sequence[str | bytes]:
-        """Return the messages that carry *text*, or nothing if it is kept until the service is ready."""
+        """Return the messages that carry *text*, or nothing if it is kept until the service is ready.
+
+        Raises `BadUtterance` when it is more than one conversation may carry.
+        """
 
     def finish(self) -> Sequence[str | bytes]:
         """Return the messages that tell that no more text follows, or nothing if that is kept, too."""
+
+    def closed(self, code: int) -> bool:
+        """Return whether this is how the conversation ends: the service closed the connection with *code*."""
 
 
 class WireReply(Protocol):
@@ -72,6 +84,7 @@ class WireReply(Protocol):
         """Let go of the connection: back to the pool if it was read whole, closed otherwise."""
 
 
+@runtime_checkable
 class ConversationReply(WireReply, Protocol):
     """Offer the audio of a conversation, whose ``chunks`` are pieces of audio, and take its texts meanwhile."""
 
@@ -80,7 +93,13 @@ class ConversationReply(WireReply, Protocol):
         """Return the conversation, which may have learned more than audio."""
 
     def say(self, text: str) -> None:
-        """Send *text*; may be called while another thread reads ``chunks``."""
+        """Put *text* in line, to leave with the next `flush` or read; waits for nothing and may come from any thread.
+
+        Raises like `Dialogue.say`, and `TransportError` when the conversation is over.
+        """
 
     def finish(self) -> None:
-        """Tell the service that no more text follows."""
+        """Put in line that no more text follows; as `say`."""
+
+    def flush(self) -> None:
+        """Wait until what was put in line has left; raises what the wire did, or `DeadlineExceeded`."""

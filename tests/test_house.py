@@ -23,6 +23,7 @@ LEVELS = {
         "call",
         "batcher",
         "coalescer",
+        "conversing",
         "hedger",
         "persisting",
         "asking",
@@ -44,6 +45,7 @@ PACKAGES: dict[str, str | tuple[str, ...]] = {
     "pybreaker": "policies/breaker.py",
     "backoff": "policies/retry.py",
     "pybase64": "protocols/coding.py",
+    "websockets": "transports/",
     "tqdm": "cli/",
     "starlette": "emulator/",
     "uvicorn": "emulator/",
@@ -56,7 +58,7 @@ PACKAGES: dict[str, str | tuple[str, ...]] = {
     "pytest": "emulator/pytest_plugin.py",
 }
 # The language and the platform; everything else must be named above.
-THREADS = {"house.py", "expiry.py", "emulator/"}
+THREADS = {"house.py", "expiry.py", "conversing.py", "emulator/"}
 WAITS = {
     "batcher.py",
     "expiry.py",

@@ -23,18 +23,24 @@ def echo_samples(text: str, sample_rate: int, seconds: float = 0.0) -> bytes:
 
 
 def echo_text(audio: bytes) -> str:
-    """Return the text inside audio of the ``echo`` engine, given as WAV or bare PCM.
+    """Return the text inside audio of the ``echo`` engine, given as WAV or bare PCM; several in a row are joined.
 
     ValueError says that these samples carry no text.
     """
     pcm = _wav_payload(audio) if audio[:4] == b"RIFF" else audio
     if pcm[:8] != _MAGIC or len(pcm) < 12:
         raise ValueError("this is not audio of the emulator's echo engine")
-    (length,) = struct.unpack_from("<I", pcm, 8)
-    encoded = pcm[12 : 12 + 2 * length : 2]
-    if len(encoded) != length:
-        raise ValueError(f"the echo audio is cut: {len(encoded)} of {length} bytes of text are left")
-    return encoded.decode()
+    at, texts = 0, []
+    while at >= 0:
+        (length,) = struct.unpack_from("<I", pcm, at + 8)
+        end = at + 12 + 2 * length
+        encoded = pcm[at + 12 : end : 2]
+        if len(encoded) != length:
+            raise ValueError(f"the echo audio is cut: {len(encoded)} of {length} bytes of text are left")
+        texts.append(encoded.decode())
+        # Silence follows, and perhaps another.
+        at = pcm.find(_MAGIC, end)
+    return "".join(texts)
 
 
 def _wav_payload(wav: bytes) -> bytes:

@@ -73,8 +73,17 @@ FAULTS: Mapping[str, Mapping[str, tuple[Any, Rule]]] = {
     "error_event": {"after": (1, _COUNT), "code": ("InternalError", _TEXT)},
     "not_audio": {"indices": (None, _INDICES)},
     "truncated_audio": {"indices": (None, _INDICES)},
+    "reject_handshake": {"status": (401, _STATUS)},
+    "task_failed": {
+        "code": ("InternalError", _TEXT),
+        "message": ("the engine failed", _TEXT),
+        "after": (0, _COUNT),
+    },
 }
 """Every fault with its parameters: default value and rule."""
+
+HANDSHAKE_FAULTS = frozenset({"reject_handshake"})
+"""Faults of opening a WebSocket; requests, and tasks on one that is open, never meet them."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +131,17 @@ class FaultPlan:
         """Forget what was asked for and not yet served."""
         self._queue.clear()
 
-    def draw(self) -> Fault | None:
-        """Return the fault of the next request, if it shall meet one."""
-        if self._queue:
-            return self._queue.popleft()
+    def draw(self, *, handshake: bool = False) -> Fault | None:
+        """Return the fault of the next request, or of the next *handshake*, if it shall meet one."""
+        for fault in self._queue:
+            if (fault.name in HANDSHAKE_FAULTS) is handshake:
+                self._queue.remove(fault)
+                return fault
         if not self._shares:
             return None
         roll = self._chance.random()
         for name, share in self._shares:
             if roll < share:
-                return Fault(name)
+                return Fault(name) if (name in HANDSHAKE_FAULTS) is handshake else None
             roll -= share
         return None

@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import sys
+from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from uvicorn import Config, Server
@@ -80,7 +82,9 @@ class _Server(Server):
             build_app(service),
             http=_connection_class(service, control_port),
             loop="asyncio",
+            # The connection class brings its own, imported when a client asks for it.
             ws="none",
+            ws_ping_interval=None,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -117,6 +121,8 @@ def _connection_class(service: Service, control_port: int) -> type[HttpToolsProt
     """Return a protocol class tied to this service; uvicorn makes one instance per connection."""
     census, resets = service.census, service.settings.connection_refusal == "reset"
 
+    speaks_websocket = find_spec("websockets") is not None
+
     class CountedConnection(HttpToolsProtocol):
         refused = False
         _counted = ""
@@ -137,6 +143,22 @@ def _connection_class(service: Service, control_port: int) -> type[HttpToolsProt
             super().connection_lost(exc)
             if self._counted:
                 census.leave(self._counted)
+                self._counted = ""
+
+        def _should_upgrade_to_ws(self) -> bool:
+            return speaks_websocket
+
+        def handle_websocket_upgrade(self) -> None:
+            from cosyclient.emulator.sockets import CountedSocket
+
+            self.ws_protocol_class = CountedSocket
+            super().handle_websocket_upgrade()
+            # From here on the connection's end is the other's to notice.
+            successor = self.transport.get_protocol()
+            assert isinstance(successor, CountedSocket)  # noqa: S101 - it has just been put there
+            successor.refused = self.refused
+            if self._counted:
+                successor.leave = partial(census.leave, self._counted)
                 self._counted = ""
 
         def on_message_begin(self) -> None:

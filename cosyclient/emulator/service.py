@@ -136,9 +136,9 @@ class Service:
             )
         return headers
 
-    def draw_fault(self) -> Fault | None:
-        """Return the fault that the next request shall meet, counted, or None."""
-        fault = self.faults.draw()
+    def draw_fault(self, *, handshake: bool = False) -> Fault | None:
+        """Return the fault that the next request, or the next *handshake*, shall meet, counted, or None."""
+        fault = self.faults.draw(handshake=handshake)
         if fault:
             self.tally.faults[fault.name] += 1
         return fault

@@ -77,6 +77,10 @@ class Settings:
     first_chunk: float = _switch(0.0, "Seconds until the first piece of streamed audio.", least=0)
     chunk_gap: float = _switch(0.0, "Seconds between the pieces of streamed audio.", least=0)
     chunk_seconds: float = _switch(1.0, "Seconds of audio in a piece of streamed audio.", least=0.001)
+    task_idle: float = _switch(
+        23.0, "Seconds without text and audio after which a task over a WebSocket fails.", least=0.001
+    )
+    socket_idle: float = _switch(60.0, "Seconds after which a WebSocket without a task is closed.", least=0.001)
     runtime_model: Literal["any", "cosyvoice-300m", "cosyvoice2", "cosyvoice3"] = _switch(
         "any",
         "Model behind the official runtime's paths, which decides modes, voices and rate; any serves all at 24 kHz.",

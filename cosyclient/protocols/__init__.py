@@ -20,11 +20,14 @@ PROTOCOLS: Final[Mapping[str, str]] = {
     "batch": "batch:BatchProtocol",
     "grpc": "runtime_grpc:RuntimeGrpcProtocol",
     "lighttts": "lighttts:LightTtsProtocol",
+    "lighttts-ws": "lighttts_ws:LightTtsSocketProtocol",
+    "model-studio": "model_studio:ModelStudioProtocol",
     "model-studio-http": "model_studio_http:ModelStudioHttpProtocol",
     "pai-eas": "pai_eas:PaiEasProtocol",
     "runtime": "runtime_http:RuntimeProtocol",
     "triton": "triton:TritonProtocol",
     "triton-grpc": "triton:TritonGrpcProtocol",
+    "vllm-omni-ws": "vllm_ws:VllmOmniSocketProtocol",
 }
 """Every protocol by its name, and where it is; imported when asked for, so that extras stay extras."""
 

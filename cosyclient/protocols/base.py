@@ -171,7 +171,7 @@ class StreamingProtocol(WireProtocol, Protocol):
 
 @runtime_checkable
 class TextInProtocol(StreamingProtocol, Protocol):
-    """Speak a way of serving that takes text while it is written, through a `Conversation`."""
+    """Speak a way of serving that takes text while it is written, through a `ConversationReply`."""
 
     def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
         """Return the request that opens a conversation; its texts follow through the reply's ``say``."""

@@ -27,7 +27,7 @@ from cosyclient.errors import (
 from cosyclient.protocols.headers import media_type, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cosyclient.models import Utterance
     from cosyclient.wire import WireReply
@@ -115,7 +115,7 @@ def refusal_of(reply: WireReply, body: object, utterances: Sequence[Utterance], 
     if 300 <= status < 400:
         message = f"{lead} points to {_target(reply)}; redirects are not followed, set base_url to the final address"
     else:
-        message = _message(lead, code, {"title": _phrase(reply.status), **problem}, utterances)
+        message = _message(lead, code, {"title": _phrase(reply.status), **problem}, _texts(utterances))
     return verdict.kind(
         message,
         status=reply.status,
@@ -138,7 +138,7 @@ def item_error(error: object, utterances: Sequence[Utterance], *, status: int) -
     retryable = said if isinstance(said, bool) else None
     kind = _BY_CODE.get(code or "") or (BadRequest if retryable is False else ServiceFault)
     return kind(
-        _message("item failed", code, problem, utterances),
+        _message("item failed", code, problem, _texts(utterances)),
         status=status,
         code=code,
         retryable=retryable,
@@ -153,10 +153,15 @@ def discreet(utterances: Sequence[Utterance]) -> Iterator[None]:
     try:
         yield
     except ServiceError as error:
-        if _quotes(str(error), utterances):
+        if _quotes(str(error), [utterance.text for utterance in utterances]):
             lead, _, _ = str(error).partition(":")
             error.args = (f"{lead}: detail withheld, it quotes a text",)
         raise
+
+
+def described(lead: str, code: str | None, detail: object, texts: Iterable[str]) -> str:
+    """Return a message for an error that came in another way than as a reply; it is bounded and quotes no text."""
+    return _message(lead, code, {"detail": detail}, texts)
 
 
 def said_by(reply: WireReply) -> object:
@@ -202,12 +207,12 @@ def _code(problem: dict[str, Any]) -> str | None:
     return None
 
 
-def _message(lead: str, code: str | None, problem: dict[str, Any], utterances: Sequence[Utterance]) -> str:
+def _message(lead: str, code: str | None, problem: dict[str, Any], texts: Iterable[str]) -> str:
     parts = [f"{lead} {code}" if code else lead]
     for name in ("title", "detail"):
         said = _bounded(problem.get(name), MAX_MESSAGE)
         if said and said.casefold() != parts[-1].casefold():
-            parts.append(f"{name} withheld, it quotes a text" if _quotes(said, utterances) else said)
+            parts.append(f"{name} withheld, it quotes a text" if _quotes(said, texts) else said)
     message = ": ".join(parts[:2]) + "".join(f"; {part}" for part in parts[2:])
     if pointers := _pointers(problem):
         message = f"{message[: MAX_MESSAGE - 140]} (at {', '.join(pointers)})"
@@ -227,10 +232,14 @@ def _pointers(problem: dict[str, Any]) -> list[str]:
     return found
 
 
-def _quotes(said: str, utterances: Sequence[Utterance]) -> bool:
+def _texts(utterances: Sequence[Utterance]) -> list[str]:
+    return [utterance.text for utterance in utterances]
+
+
+def _quotes(said: str, texts: Iterable[str]) -> bool:
     # Errors are logged, texts are not: the beginning of a text is what services quote.
-    for utterance in utterances:
-        opening = _bounded(utterance.text.strip(), 16, mark="")
+    for text in texts:
+        opening = _bounded(text.strip(), 16, mark="")
         if (len(opening) >= 4 or not opening.isascii()) and opening in said:
             return True
     return False

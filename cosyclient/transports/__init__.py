@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MEDIA: Final[Mapping[str, str]] = {
     "http": "http:HttpTransport",
     "grpc": "grpc_channel:GrpcTransport",
+    "websocket": "websocket_pool:WebSocketTransport",
 }
 """What carries each medium, imported when asked for."""
 _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -55,7 +55,7 @@ class HttpTransport:
         self._connect = settings.rest.timeouts.connect
         self._max_reply_bytes = wire.max_reply_bytes
         self._headers: list[tuple[bytes, bytes]] = [
-            (b"User-Agent", f"cosyclient/{_version()}".encode()),
+            (b"User-Agent", f"cosyclient/{version()}".encode()),
             (b"Accept-Encoding", b"gzip"),
         ]
         if settings.api_key is not None:
@@ -289,7 +289,8 @@ def _let_go(response: httpx.Response) -> None:
     response.stream = _DRAINED
 
 
-def _version() -> str:
+def version() -> str:
+    """Return what the package is known as to services."""
     try:
         return metadata.version("cosyclient")
     except metadata.PackageNotFoundError:

@@ -74,6 +74,35 @@ BATCH = [
 
 # A word that may last a hundredth of a second, as the tagged audio does.
 _SHORT = "好。"
+# The pieces of audio of a conversation; its messages are in `test_dialogues`.
+
+
+def _only(audio: Callable[[int], bytes], _count: int) -> bytes:
+    return audio(0)
+
+
+_ANY = ("", "text/html", "application/octet-stream", "image/png")
+WEBSOCKET = [
+    Face(
+        protocol=name,
+        form="audio",
+        media_type="",
+        whole=partial(_only, audio),
+        keeps=False,
+        most=1,
+        settings=settings,
+        also=also,
+        framed=False,
+        keyed=False,
+        text=_SHORT,
+    )
+    for name, audio, also, settings in (
+        ("model-studio", wire.tagged_wav, _ANY, VoiceSettings(voice="longanyang", model="cosyvoice-v3-flash")),
+        ("vllm-omni-ws", wire.tagged_wav, _ANY, VoiceSettings(voice=wire_runtime.CLONE)),
+        ("lighttts-ws", wire.tagged_pcm, ("", "application/octet-stream"), VoiceSettings(voice=wire_runtime.CLONE)),
+    )
+]
+
 RUNTIME = [
     Face(
         protocol="runtime",
@@ -171,4 +200,4 @@ GRPC = [
     ),
 ]
 
-FACES = [*BATCH, *RUNTIME, *GRPC]
+FACES = [*BATCH, *RUNTIME, *GRPC, *WEBSOCKET]

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.emulator.batch import BatchFace
 from cosyclient.emulator.faces.lighttts import LightTtsFace
+from cosyclient.emulator.faces.lighttts_ws import LightTtsSocketFace
 from cosyclient.emulator.faces.model_studio_http import ModelStudioHttpFace
+from cosyclient.emulator.faces.model_studio_ws import ModelStudioFace
 from cosyclient.emulator.faces.pai_eas import PaiEasFace
 from cosyclient.emulator.faces.runtime import RuntimeFace
 from cosyclient.emulator.faces.triton_http import TritonHttpFace
+from cosyclient.emulator.faces.vllm_ws import VllmSocketFace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +20,17 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faces.base import Face
     from cosyclient.emulator.service import Service
 
-_FACES: Final = (BatchFace, LightTtsFace, ModelStudioHttpFace, PaiEasFace, RuntimeFace, TritonHttpFace)
+_FACES: Final = (
+    BatchFace,
+    LightTtsSocketFace,
+    LightTtsFace,
+    ModelStudioFace,
+    ModelStudioHttpFace,
+    PaiEasFace,
+    RuntimeFace,
+    TritonHttpFace,
+    VllmSocketFace,
+)
 
 
 def faces(service: Service) -> Sequence[Face]:

@@ -1,0 +1,126 @@
+"""LightTTS's "bistream": the recording and text of a voice, text while it is written, samples until it closes.
+
+From light-tts, light_tts/server/api_http.py (``/inference_zero_shot_bistream``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.errors import ServiceFault
+from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame
+from cosyclient.protocols.raw import samples, speech_of_samples
+from cosyclient.protocols.refusals import described
+from cosyclient.voices import Voice
+from cosyclient.wire import Turn, WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cosyclient.models import Utterance, VoiceSettings
+    from cosyclient.protocols.base import Item
+    from cosyclient.wire import WireReply
+
+PATH: Final = "/inference_zero_shot_bistream"
+SAMPLE_RATE: Final = 24000
+_NORMAL: Final = 1000
+
+
+class LightTtsSocketProtocol(MessageProtocol):
+    """Speak to LightTTS over a WebSocket, which takes text while it is written; one conversation per connection."""
+
+    name = "lighttts-ws"
+    capabilities = Capabilities(
+        medium="websocket",
+        stream=True,
+        text_in=True,
+        voices=frozenset({"clone"}),
+        formats=("wav", "pcm"),
+        sample_rates=(SAMPLE_RATE,),
+    )
+
+    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
+        """Return the conversation that has one text spoken."""
+        del key
+        (utterance,) = utterances
+        return _request(utterance.settings, utterance.text)
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return the same: the service always streams."""
+        return self.encode((utterance,), key=key)
+
+    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+        """Return a conversation whose text is still to be said."""
+        del key
+        return _request(settings, None)
+
+    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+        """Yield the text's speech once the service has closed in good order, and the samples can be the text's."""
+        (utterance,) = utterances
+        yield [(0, speech_of_samples(utterance, b"".join(samples(reply, utterance, wall=wall))))]
+
+
+def _request(settings: VoiceSettings, text: str | None) -> WireRequest:
+    return WireRequest(method="GET", path=PATH, headers=(), body=b"", dialogue=_Order(settings, text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Make the conversation of one attempt."""
+
+    settings: VoiceSettings
+    text: str | None
+
+    def __call__(self) -> Bistream:
+        return Bistream(self.settings, self.text)
+
+
+class Bistream(Talk):
+    """Hold one conversation, which ends when the service closes the connection in good order."""
+
+    silence = 30.0
+
+    def __init__(self, settings: VoiceSettings, text: str | None = None) -> None:
+        super().__init__()
+        self.sample_rate = SAMPLE_RATE
+        self._settings = settings
+        self._text = text
+
+    def open(self) -> Sequence[str | bytes]:
+        """Return the voice, and the text if it is known."""
+        voice = self._settings.voice
+        assert isinstance(voice, Voice)  # noqa: S101 - nothing else passes the capabilities
+        assert voice.prompt is not None  # noqa: S101
+        head = {"prompt_text": voice.transcript, "tts_model_name": self._settings.model or "default"}
+        messages: list[str | bytes] = [frame(head), voice.prompt.wav]
+        if self._text is not None:
+            messages += [*self.say(self._text), *self.finish()]
+        return messages
+
+    def say(self, text: str) -> Sequence[str | bytes]:
+        """Return *text* as a message."""
+        self.said.append(text)
+        return [frame({"tts_text": text})] if text else ()
+
+    def finish(self) -> Sequence[str | bytes]:
+        """Return the message after which the rest is spoken, once."""
+        if self.finished:
+            return ()
+        self.finished = True
+        return [frame({"finish": True})]
+
+    def hear(self, message: str | bytes) -> Turn:
+        """Take a piece of audio, or an error."""
+        if isinstance(message, bytes):
+            return Turn(audio=message)
+        document = document_of(message)
+        if "error" in document:
+            # It has no codes; its errors are those of the model, or of what it was given.
+            raise ServiceFault(described("the service says", None, document["error"], self.said))
+        return Turn()
+
+    def closed(self, code: int) -> bool:
+        """Return whether the service closed as one that has said everything."""
+        return self.finished and code == _NORMAL

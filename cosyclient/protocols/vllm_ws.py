@@ -1,0 +1,209 @@
+"""vLLM-Omni's speech over WebSocket, for Fun-CosyVoice3: a configuration, texts, and sentences that come back.
+
+From vllm-omni, docs/serving/speech_api.md and vllm_omni/entrypoints/openai/serving_speech_stream.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import BadRequest, BadUtterance, DecodeError, ServiceError, ServiceFault
+from cosyclient.models import Word
+from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.coding import unbase64
+from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame
+from cosyclient.protocols.refusals import described
+from cosyclient.voices import Voice
+from cosyclient.wire import Turn, WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosyclient.models import Utterance, VoiceSettings
+
+PATH: Final = "/v1/audio/speech/stream"
+_PIECE_CHARACTERS: Final = 32 << 10
+"""At most four bytes each, so that a message stays within the service's 128 KiB."""
+
+
+class VllmOmniSocketProtocol(MessageProtocol):
+    """Speak to vLLM-Omni over a WebSocket, which takes text while it is written."""
+
+    name = "vllm-omni-ws"
+    capabilities = Capabilities(
+        medium="websocket",
+        stream=True,
+        text_in=True,
+        voices=frozenset({"named", "clone"}),
+        seed=True,
+        words=True,
+        required=("voice",),
+        speeds=(0.5, 2.0),
+    )
+
+    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
+        """Return the conversation that has one text spoken as one file."""
+        del key
+        (utterance,) = utterances
+        return _request(_Order(utterance.settings, utterance.text, stream=False))
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return the conversation that has one text spoken in samples as they are made."""
+        del key
+        return _request(_Order(_plain(utterance.settings), utterance.text, stream=True))
+
+    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+        """Return a conversation whose text is still to be said; each sentence is spoken when it is whole."""
+        del key
+        return _request(_Order(_plain(settings), None, stream=True))
+
+
+def _plain(settings: VoiceSettings) -> VoiceSettings:
+    if settings.speed != 1.0:
+        raise BadUtterance("speed: protocol vllm-omni-ws streams at 1.0 only; use synthesize")
+    if settings.words:
+        raise BadUtterance("words: protocol vllm-omni-ws has none for a stream; use synthesize")
+    return settings
+
+
+def _request(order: _Order) -> WireRequest:
+    return WireRequest(method="GET", path=PATH, headers=(), body=b"", dialogue=order)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Make the session of one attempt."""
+
+    settings: VoiceSettings
+    text: str | None
+    stream: bool
+
+    def __call__(self) -> Session:
+        return Session(self.settings, self.text, stream=self.stream)
+
+
+class Session(Talk):
+    """Hold one utterance: its configuration, its texts, its end; and the sentences that come back."""
+
+    keeps = 20.0  # the service closes after 30, and its server when a ping of every 20 is not answered in 20 more
+    silence = 30.0
+
+    def __init__(self, settings: VoiceSettings, text: str | None = None, *, stream: bool = False) -> None:
+        super().__init__()
+        self._settings = settings
+        self._text = text
+        self._stream = stream
+        self._began = False
+        self._got_bytes = 0
+        self._rate: int | None = None
+
+    def open(self) -> Sequence[str | bytes]:
+        """Return the configuration, and the text if it is known."""
+        asked = self._settings
+        # What is left out would be what the conversation before had, so everything is said.
+        config: dict[str, Any] = {
+            "type": "session.config",
+            "response_format": asked.format,
+            "sample_rate": asked.sample_rate,
+            "speed": asked.speed,
+            "seed": asked.seed,
+            "stream_audio": self._stream,
+            # A sentence can be spoken before the rest is written; a whole text is one file.
+            "split_granularity": "sentence" if self._text is None else "none",
+            "word_timestamps": asked.words,
+        }
+        if asked.model is not None:
+            config["model"] = asked.model
+        if isinstance(asked.voice, Voice) and asked.voice.prompt is not None:
+            config |= {"voice": None, "ref_audio": asked.voice.prompt.data_url, "ref_text": asked.voice.transcript}
+        else:
+            config |= {"voice": asked.voice_name, "ref_audio": None, "ref_text": None}
+        messages: list[str | bytes] = [frame(config)]
+        if self._text is not None:
+            messages += [*self.say(self._text), *self.finish()]
+        return messages
+
+    def say(self, text: str) -> Sequence[str | bytes]:
+        """Return *text*, in several messages if it is too long for one."""
+        self.said.append(text)
+        pieces = [text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS)]
+        return [frame({"type": "input.text", "text": piece}) for piece in pieces]
+
+    def finish(self) -> Sequence[str | bytes]:
+        """Return the message after which the rest is spoken, once."""
+        if self.finished:
+            return ()
+        self.finished = True
+        return [frame({"type": "input.done"})]
+
+    def hear(self, message: str | bytes) -> Turn:
+        """Take one message, or a piece of audio."""
+        if isinstance(message, bytes):
+            return self._audio(message)
+        document = document_of(message)
+        match document.get("type"):
+            case "audio.start":
+                self._start(document)
+            case "audio.chunk":
+                return self._chunk(document)
+            case "audio.done":
+                self._check_sentence(document)
+            case "session.done":
+                if not self.finished:
+                    raise DecodeError("reply: the session is done before its text", retryable=True)
+                self.reusable = True
+                return Turn(done=True)
+            case "error":
+                raise self._failure(document)
+        return Turn()
+
+    def _start(self, document: dict[str, Any]) -> None:
+        named, rate = document.get("format"), document.get("sample_rate")
+        if isinstance(named, str) and named != self._settings.format:
+            raise DecodeError(f"audio: asked for {self._settings.format}, the reply calls it {named[:16]}")
+        if isinstance(rate, int) and not isinstance(rate, bool) and 1000 <= rate <= 768000:
+            if self._began and self._stream and rate != self._rate:
+                raise DecodeError("audio: the rate changes in the middle")
+            self.sample_rate = self._rate = rate
+        self._began, self._got_bytes = True, 0
+
+    def _audio(self, data: bytes) -> Turn:
+        if not self._began:
+            raise DecodeError("reply: audio before its beginning", retryable=True)
+        self._got_bytes += len(data)
+        return Turn(audio=data)
+
+    def _chunk(self, document: dict[str, Any]) -> Turn:
+        """Take a piece of audio that comes with the times of its words."""
+        self._words(document.get("timestamps"))
+        coded = document.get("audio_b64") or ""
+        try:
+            data = unbase64(coded)
+        except (ValueError, TypeError):
+            raise DecodeError("audio: a piece that is not base64", retryable=True) from None
+        return self._audio(data) if data else Turn()
+
+    def _words(self, found: object) -> None:
+        if not isinstance(found, list):
+            return
+        for each in found:
+            word = each if isinstance(each, dict) else {}
+            text, start, end = word.get("word"), word.get("start_ms"), word.get("end_ms")
+            if isinstance(text, str) and isinstance(start, (int, float)) and isinstance(end, (int, float)):
+                self.words += (Word(text, start / 1000, end / 1000),)
+
+    def _check_sentence(self, document: dict[str, Any]) -> None:
+        if document.get("error") is True:
+            raise ServiceFault("the service failed in the middle of a sentence")
+        total = document.get("total_bytes")
+        if isinstance(total, int) and total != self._got_bytes:
+            raise DecodeError(f"audio: {total} bytes announced, {self._got_bytes} there", retryable=True)
+
+    def _failure(self, document: dict[str, Any]) -> ServiceError:
+        # Before the first sound it is the request that is found wrong; the service has no codes to tell it by.
+        message = described("the service says", None, document.get("message"), self.said)
+        failed = self._began or document.get("partial_audio") is True
+        if "timeout" in message.casefold() or "timed out" in message.casefold():
+            return ServiceError(message, retryable=True)
+        return ServiceFault(message) if failed else BadRequest(message)

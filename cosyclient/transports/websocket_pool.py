@@ -1,0 +1,231 @@
+"""The WebSocket transport: conversations over a bounded pool of sockets, each wait within the call's deadline."""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
+
+import httpx
+
+from cosyclient.clock import Cancellation
+from cosyclient.errors import (
+    BulkheadFull,
+    ClientClosed,
+    ConfigurationError,
+    CosyError,
+    DeadlineExceeded,
+)
+from cosyclient.transports.connection import tls_context
+from cosyclient.transports.faults import ours
+from cosyclient.transports.guard import Severed, Spans
+from cosyclient.transports.http import version
+from cosyclient.transports.pool import Places
+
+try:
+    from websockets.uri import parse_uri
+
+    from cosyclient.transports.conversation import Conversation, Refusal
+    from cosyclient.transports.inbox import Refused
+    from cosyclient.transports.websocket import WebSocket
+except ImportError as error:
+    raise ConfigurationError(
+        "this protocol is spoken over a WebSocket, which needs a package: pip install 'cosyclient[model-studio]'"
+    ) from error
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from cosyclient.clock import Clock, Deadline
+    from cosyclient.settings import ResolvedConfig
+    from cosyclient.transports.base import PoolStats
+    from cosyclient.transports.connection import Connection
+    from cosyclient.wire import WireReply, WireRequest
+
+_AGE_SPREAD: Final = 0.2
+
+
+class WebSocketTransport:
+    """Hold conversations with one service, each on a socket of its own while it lasts.
+
+    At most ``sizing.connections`` sockets. One is used again only if its conversation ended as it should and says so,
+    for the same path, within the time the service keeps it; never after an error or a cancellation, for closing it is
+    the one way to end a conversation at once. Safe to use from many threads; a forked child needs one of its own.
+    """
+
+    def __init__(
+        self,
+        settings: ResolvedConfig,
+        *,
+        clock: Clock,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        wire, pool = settings.rest.wire, settings.rest.pool
+        self._base_url = settings.base_url
+        self._connect = settings.rest.timeouts.connect
+        self.max_bytes = wire.max_reply_bytes
+        self._verify = wire.verify
+        self._clock = clock
+        self._idle_limit = pool.idle_limit
+        self._lifetime: Callable[[], float] = lambda: pool.max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
+        self._headers: list[tuple[str, str]] = [("User-Agent", f"cosyclient/{version()}")]
+        if settings.api_key is not None:
+            self._headers.append(("Authorization", f"Bearer {settings.api_key.reveal()}"))
+        self._places = Places(settings.sizing.connections, clock, pool.idle_limit)
+        # A pool's places begin as rights to open a connection.
+        for _ in range(settings.sizing.connections):
+            self._places.put(None)
+        # Guards the making of the context, which reads the CA file once; nothing else waits for it.
+        self._tls_lock = threading.Lock()
+        self._tls: ssl.SSLContext | None = None
+        self.closed = False
+
+    def send(
+        self,
+        request: WireRequest,
+        *,
+        deadline: Deadline,
+        read_timeout: float,
+        cancellation: Cancellation | None = None,
+    ) -> WireReply:
+        """Begin the conversation *request* holds and return it; a service that declines has an HTTP reply for it.
+
+        Raises `BulkheadFull`, `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded` or
+        `ClientClosed`.
+        """
+        if self.closed:
+            raise ClientClosed("the transport is closed")
+        if request.dialogue is None:
+            raise TypeError("a request without a dialogue cannot be sent over a WebSocket")
+        left = deadline.remaining
+        if not left:
+            raise DeadlineExceeded("the deadline passed before the request was sent")
+        steps = {"connect": self._connect, "read": read_timeout, "write": read_timeout, "pool": left}
+        spans = Spans(self._clock, steps, deadline)
+        cancellation = cancellation or Cancellation()
+        socket = self._borrow(request, spans)
+        try:
+            cancellation.on_cancel(socket.sever)
+            if socket.is_closed:
+                self._open(socket, request, spans, deadline)
+            dialogue = request.dialogue()
+            reply = Conversation(self, socket, dialogue, cancellation, deadline)
+        except Refused as refused:
+            self.release(socket, cancellation, reusable=False)
+            response = refused.response
+            return Refusal(response.status_code, list(response.headers.raw_items()), bytes(response.body))
+        except BaseException:
+            self.release(socket, cancellation, reusable=False)
+            raise
+        try:
+            reply.put(dialogue.open)
+            reply.flush()
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+    def stats(self) -> PoolStats:
+        """Return a snapshot of the sockets."""
+        return self._places.stats()
+
+    def close(self) -> None:
+        """Close every socket; whoever waits for one, or listens to one, gets `ClientClosed`."""
+        self.closed = True
+        idle, lent = self._places.shut()
+        for connection in (*idle, *self._places.orphans):
+            connection.close()
+        for connection in lent:
+            connection.sever()
+
+    def _borrow(self, request: WireRequest, spans: Spans) -> WebSocket:
+        """Take a place: with an open socket fit for *request*, or with one still to be opened."""
+        try:
+            place = self._places.get(timeout=spans.left(spans.pool))
+        except (queue.Empty, TimeoutError) as error:
+            if self.closed:
+                raise ClientClosed("the transport was closed meanwhile") from error
+            raise BulkheadFull("no socket came free in time") from error
+        socket = cast("WebSocket | None", place)
+        try:
+            uri, purpose = self._target(request)
+            if socket is not None:
+                worn = socket.worn(self._clock.now(), self._idle_limit)
+                if worn or socket.purpose != purpose or not socket.is_idle():
+                    socket.close()
+            if socket is None or socket.is_closed:
+                opened = 0 if socket is None else socket.opened
+                socket = WebSocket(parse_uri(uri), tls=self._context(uri), clock=self._clock, max_bytes=self.max_bytes)
+                socket.opened, socket.purpose = opened, purpose
+            socket.spans = spans
+            self._places.lend(cast("Connection", socket))
+        except Severed as error:
+            self._give_back(socket, reusable=False)
+            raise ClientClosed("the transport was closed meanwhile") from error
+        except BaseException:
+            self._give_back(socket, reusable=False)
+            raise
+        return socket
+
+    def _open(self, socket: WebSocket, request: WireRequest, spans: Spans, deadline: Deadline) -> None:
+        try:
+            socket.open([*self._headers, *request.headers], spans)
+        except CosyError:
+            raise
+        except TimeoutError as error:
+            raise self.translated(httpx.ConnectTimeout(f"no connection in time: {error}"), deadline) from error
+        except (OSError, UnicodeError) as error:
+            shown = httpx.ConnectError(str(error)[:200] or type(error).__name__)
+            shown.__cause__ = error
+            raise self.translated(shown, deadline) from error
+        socket.worn_at = self._clock.now() + self._lifetime()
+
+    def translated(self, error: Exception, deadline: Deadline) -> CosyError:
+        """Return what the wire's *error* means to a caller whose call ends at *deadline*."""
+        if self.closed:
+            return ClientClosed("the transport was closed meanwhile")
+        translated = ours(error, deadline)
+        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+            translated.args = (f"{self._base_url}: {translated}",)
+        return translated
+
+    def release(self, socket: WebSocket, cancellation: Cancellation, *, reusable: bool) -> None:
+        """Take *socket* back from a conversation: open if it is *reusable*, closed otherwise."""
+        cancellation.on_cancel(None)
+        self._give_back(socket, reusable=reusable)
+
+    def forget(self, socket: WebSocket) -> None:
+        """Take *socket* back from a finalizer, which must not wait for a lock."""
+        self._places.orphans.append(cast("Connection", socket))
+
+    def _give_back(self, socket: WebSocket | None, *, reusable: bool) -> None:
+        try:
+            if socket is not None:
+                socket.idle_since = self._clock.now()
+                if not reusable or socket.severed:
+                    socket.close()
+        finally:
+            self._places.put(cast("Connection | None", socket))
+
+    def _target(self, request: WireRequest) -> tuple[str, object]:
+        path = request.path.lstrip("/")
+        # Services print their whole address, path included, where others name the host.
+        told = urlsplit(self._base_url).path.strip("/")
+        uri = self._base_url if told and (told == path or told.endswith("/" + path)) else f"{self._base_url}/{path}"
+        return uri, (uri, request.headers)
+
+    def _context(self, uri: str) -> ssl.SSLContext | None:
+        if not uri.startswith("wss:"):
+            return None
+        with self._tls_lock:
+            if self._tls is None:
+                self._tls = tls_context(self._verify)
+            return self._tls
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        state = "closed" if self.closed else f"{stats.in_use} in use, {stats.idle} idle of {stats.limit}"
+        return f"<WebSocketTransport {self._base_url} {state}, {stats.opened} opened>"

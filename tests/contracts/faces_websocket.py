@@ -1,0 +1,71 @@
+"""The protocols over WebSocket at the emulator: Model Studio, vLLM-Omni and LightTTS."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from cosyclient import BadRequest, ServiceFault
+from tests.contracts.served import Served
+from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DIGEST = hashlib.sha256(recording()).hexdigest()
+_BROKEN: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("cut", {"share": 0.5}),
+    ("cut", {"share": 0.0}),
+    ("reset", {"at": 0}),
+    ("reset", {}),
+    ("empty", {}),
+    ("garbage", {}),
+    ("truncated_audio", {}),
+)
+
+ROWS = [
+    Served(
+        protocol="model-studio",
+        scheme="ws",
+        options={"voice": "longanyang", "model": "cosyvoice-v3-flash", "speed": 0.8},
+        sample_rate=22050,
+        heard={
+            "face": "model-studio",
+            "voice": "longanyang",
+            "model": "cosyvoice-v3-flash",
+            "sample_rate": 22050,
+            "speed": 0.8,
+        },
+        bad={"voice": CLONE, "model": None},
+        broken=_BROKEN,
+    ),
+    Served(
+        protocol="model-studio",
+        form="address",
+        scheme="ws",
+        path="/api-ws/v1/inference",
+        options={"voice": "longxiaochun_v2", "model": "cosyvoice-v2"},
+        heard={"voice": "longxiaochun_v2", "model": "cosyvoice-v2", "format": "wav"},
+        bad={"voice": None},
+        broken=_BROKEN,
+    ),
+    Served(
+        protocol="vllm-omni-ws",
+        scheme="ws",
+        options={"voice": CLONE},
+        heard={"face": "vllm-omni-ws", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT, "sample_rate": 24000},
+        bad={"voice": CROSS, "instruct": "softly"},
+        # It has no codes: what it says before the first sound is about the request, later ones are its own faults.
+        refusals={400: BadRequest, 429: ServiceFault, 500: ServiceFault, 503: ServiceFault},
+        broken=_BROKEN,
+    ),
+    Served(
+        protocol="lighttts-ws",
+        scheme="ws",
+        options={"voice": CLONE},
+        heard={"face": "lighttts-ws", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT},
+        bad={"voice": "somebody", "speed": 1.5, "sample_rate": 16000, "format": "mp3"},
+        refusals={400: ServiceFault, 429: ServiceFault, 500: ServiceFault, 503: ServiceFault},
+        broken=_BROKEN,
+    ),
+]
