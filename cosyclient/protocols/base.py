@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
@@ -9,7 +10,7 @@ from cosyclient.errors import BadUtterance
 from cosyclient.models import SAMPLE_RATES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cosyclient.errors import CosyError
     from cosyclient.models import Speech, Utterance, VoiceSettings
@@ -57,6 +58,8 @@ class Capabilities:
     speeds: tuple[float, float] | None = None
     formats: tuple[str, ...] = ("wav", "pcm", "mp3", "opus")
     sample_rates: tuple[int, ...] = ANY_RATE
+    rates_by_format: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    """The rates of the formats that have fewer than ``sample_rates``."""
     max_characters: int = 4096
     max_seconds: float | None = None
     """Seconds of audio that one text may become, where the service would cut off the rest."""
@@ -85,9 +88,11 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
         raise BadUtterance(f"voice: protocol {name} knows no voices by name; leave it out, or clone one")
     if settings.format not in can.formats:
         raise BadUtterance(f"format: protocol {name} serves {_listed(can.formats)}, not {settings.format}")
-    if settings.sample_rate not in can.sample_rates:
-        rates = _listed(tuple(map(str, can.sample_rates)))
-        raise BadUtterance(f"sample_rate: protocol {name} serves {rates} Hz, not {settings.sample_rate}")
+    own = can.rates_by_format.get(settings.format)
+    if settings.sample_rate not in (own or can.sample_rates):
+        rates = _listed(tuple(map(str, own or can.sample_rates)))
+        what = f"{settings.format} at " if own else ""
+        raise BadUtterance(f"sample_rate: protocol {name} serves {what}{rates} Hz, not {settings.sample_rate}")
     low, high = can.speeds or (1.0, 1.0)
     if not low <= settings.speed <= high:
         rule = f"from {low:g} to {high:g}" if can.speeds else "1.0 only"

@@ -12,29 +12,27 @@ from functools import lru_cache
 from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Any, Final
 
-from cosyclient.errors import BadUtterance, CosyError, DecodeError
+from cosyclient.errors import BadUtterance, DecodeError
 from cosyclient.protocols import frames
 from cosyclient.protocols.base import Capabilities
-from cosyclient.protocols.coding import unbase64
 from cosyclient.protocols.frames import FrameDecoder
 from cosyclient.protocols.headers import media_type, quota
-from cosyclient.protocols.refusals import item_error, refusal, refusal_of
-from cosyclient.protocols.results import ResultReader
-from cosyclient.protocols.speeches import Positions, speech_of
+from cosyclient.protocols.outcomes import from_json, outcome_of
+from cosyclient.protocols.refusals import refusal
+from cosyclient.protocols.speeches import Positions
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cosyclient.config import WireConfig
-    from cosyclient.models import Speech, Utterance, VoiceSettings
+    from cosyclient.models import Utterance, VoiceSettings
     from cosyclient.protocols.base import Item, Quota
     from cosyclient.wire import WireReply
 
 _JSON: Final = "application/json"
 _MAX_PAYLOAD_BYTES: Final = 64 << 20
 _OPENING: Final = b'{"texts":['
-_SPOKEN: Final = {"status": "success"}
 _OPTIONS: Final = ("model", "voice", "format", "sample_rate", "speed", "instruct", "seed")
 
 
@@ -93,7 +91,7 @@ class BatchProtocol:
         if kind == frames.MEDIA_TYPE:
             yield from self._from_frames(reply, utterances)
         elif kind.endswith(("/json", "+json")):
-            yield from _from_json(reply, utterances, wall)
+            yield from from_json(reply, utterances, wall=wall)
         else:
             seen = _kind_of(next((chunk for chunk in reply.chunks() if chunk), b""))
             raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} ({seen}) is no batch", retryable=True)
@@ -113,7 +111,9 @@ class BatchProtocol:
                     fields = frame.header
                     if frame.kind == "item":
                         index = positions.take(fields.get("index"))
-                        items.append((index, _outcome(fields, frame.payload, shared, utterances, index, reply.status)))
+                        items.append(
+                            (index, outcome_of(fields, frame.payload, shared, utterances, index, reply.status))
+                        )
                     elif frame.kind == "batch":
                         shared = fields
                         positions.expect(shared.get("total"))
@@ -134,82 +134,6 @@ def _members(settings: VoiceSettings) -> bytes:
     # What is set is said, defaults included, so that a service's own defaults cannot surprise.
     said = {name: value for name in _OPTIONS if (value := getattr(settings, name)) is not None}
     return ("]," + json.dumps(said, ensure_ascii=False, separators=(",", ":"))[1:]).encode()
-
-
-def _from_json(reply: WireReply, utterances: Sequence[Utterance], wall: float) -> Iterator[list[Item]]:
-    reader = ResultReader(reply.chunks(), most=len(utterances))
-    positions = Positions(len(utterances))
-    shared = reader.members
-    # What has to wait for the end of the reply: audio that goes by its place, which only the right number of them
-    # makes sure, and audio that comes before the members that tell how many there are and what they are.
-    held: list[tuple[int, Any]] = []
-    place = 0
-    for results in reader.results():
-        items: list[Item] = []
-        early = "total" in shared
-        if early:
-            positions.expect(shared["total"])
-        try:
-            for element in results:
-                named = element.get("index") if isinstance(element, dict) else None
-                index = positions.take(place if named is None and reader.bare else named)
-                place += 1
-                if early:
-                    items.append((index, _outcome_of(element, shared, utterances, index, reply.status)))
-                else:
-                    held.append((index, element))
-        except DecodeError:
-            # What was whole before the fault stands.
-            if items:
-                yield items
-            raise
-        if items:
-            yield items
-    if not reader.listed:
-        if shared.get("results") is None and (shared.get("error") or shared.get("code")):
-            raise refusal_of(reply, shared, utterances, wall=wall)
-        raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
-    positions.expect(shared.get("total", len(utterances)))
-    positions.close()
-    if held:
-        yield [(index, _outcome_of(element, shared, utterances, index, reply.status)) for index, element in held]
-
-
-def _outcome_of(
-    element: Any, shared: dict[str, Any], utterances: Sequence[Utterance], index: int, status: int
-) -> Speech | CosyError:
-    """Return what one element of a JSON reply stands for: an object, audio alone, or null for a text that failed."""
-    if isinstance(element, dict):
-        return _outcome(element, element.pop("audio_data", None), shared, utterances, index, status)
-    return _outcome({} if element is None else _SPOKEN, element, shared, utterances, index, status)
-
-
-def _outcome(
-    fields: dict[str, Any],
-    audio: Any,
-    shared: dict[str, Any],
-    utterances: Sequence[Utterance],
-    index: int,
-    status: int,
-) -> Speech | CosyError:
-    """Return the speech, or the error, that one item stands for; *audio* is bytes, or base64 in JSON."""
-    if fields.get("status") != "success":
-        return item_error(fields.get("error"), utterances, status=status)
-    try:
-        if not isinstance(audio, bytes):
-            audio = _unbase64(audio)
-        return speech_of(utterances[index], audio, {**shared, **fields})
-    except CosyError as error:
-        return error
-
-
-def _unbase64(coded: Any) -> bytes:
-    if not isinstance(coded, str):
-        raise DecodeError("audio: a successful item without audio", retryable=True)
-    try:
-        return unbase64(coded)
-    except ValueError:
-        raise DecodeError(f"audio: {len(coded)} characters that are not base64", retryable=True) from None
 
 
 def _kind_of(first: bytes) -> str:

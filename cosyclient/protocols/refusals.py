@@ -90,7 +90,17 @@ _BY_CODE: Final = {
     "loading": ServiceFault,
     "draining": ServiceFault,
     "upstream_timeout": ServiceFault,
+    # What vLLM and SGLang call theirs.
+    "BadRequestError": BadRequest,
+    "invalid_request_error": BadRequest,
+    "NotFoundError": NotFound,
+    "model_not_found": NotFound,
 }
+
+# Throttled in name only: no wait helps, somebody has to pay.
+_SPENT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+# Where a refusal dressed as a success says its status: problem details, vLLM, Vox-Box.
+_STATUSES: Final = ("status", "code", "status_code")
 
 
 def refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
@@ -104,12 +114,15 @@ def refusal_of(reply: WireReply, body: object, utterances: Sequence[Utterance], 
     status = reply.status
     code = _code(problem)
     if status < 300:
-        # A refusal dressed as a success is what its body says: a status of its own (vLLM calls it code), or a code.
-        status = next((problem[name] for name in ("status", "code") if isinstance(problem.get(name), int)), status)
-    verdict = _BY_STATUS.get(status) or _BY_HUNDRED.get(status // 100)
-    if verdict is None:
-        verdict = Verdict(_BY_CODE.get(code or "", ServiceFault))
+        # A refusal dressed as a success is what its body says: a status of its own, or a code.
+        status = _told_status(problem) or status
+    verdict = _verdict(status) or Verdict(_BY_CODE.get(code or "", ServiceFault))
     retryable = problem.get("retryable")
+    if not isinstance(retryable, bool):
+        # OpenAI's word to its own clients, which they obey before all rules.
+        retryable = {"true": True, "false": False}.get(reply.headers.get("x-should-retry") or "")
+    if code in _SPENT:
+        retryable = False
     wait = retry_after(reply.headers, problem.get("retry_after_ms"), wall=wall)
     lead = f"HTTP {reply.status}"
     if 300 <= status < 400:
@@ -121,28 +134,37 @@ def refusal_of(reply: WireReply, body: object, utterances: Sequence[Utterance], 
         status=reply.status,
         code=code,
         request_id=_bounded(reply.headers.get("x-request-id"), 128) or None,
-        retryable=retryable if isinstance(retryable, bool) else verdict.retryable,
+        retryable=verdict.retryable if retryable is None else retryable,
         endpoint_fault=verdict.endpoint_fault,
         retry_after=verdict.wait if wait is None else wait,
     )
 
 
-def item_error(error: object, utterances: Sequence[Utterance], *, status: int) -> ServiceError:
+def item_error(
+    error: object,
+    utterances: Sequence[Utterance],
+    *,
+    status: int,
+    lead: str = "item failed",
+    endpoint_fault: bool | None = False,
+) -> ServiceError:
     """Return the error one failed item stands for: *error* as our object, as vLLM-Omni's string, or absent.
 
-    A cause this code does not know counts as transient unless the service says otherwise.
+    A cause this code does not know counts as transient unless the service says otherwise. *lead* begins its message;
+    *endpoint_fault* ``None`` leaves it to the cause whether the endpoint is to blame.
     """
     problem = _problem(error)
     code = _code(problem)
     said = problem.get("retryable")
-    retryable = said if isinstance(said, bool) else None
-    kind = _BY_CODE.get(code or "") or (BadRequest if retryable is False else ServiceFault)
-    return kind(
-        _message("item failed", code, problem, _texts(utterances)),
+    verdict = _verdict(_told_status(problem) or 0) or Verdict(
+        _BY_CODE.get(code or "") or (BadRequest if said is False else ServiceFault)
+    )
+    return verdict.kind(
+        _message(lead, code, problem, _texts(utterances)),
         status=status,
         code=code,
-        retryable=retryable,
-        endpoint_fault=False,
+        retryable=said if isinstance(said, bool) else verdict.retryable,
+        endpoint_fault=endpoint_fault,
         retry_after=retry_after({}, problem.get("retry_after_ms"), wall=0.0),
     )
 
@@ -162,6 +184,16 @@ def discreet(utterances: Sequence[Utterance]) -> Iterator[None]:
 def described(lead: str, code: str | None, detail: object, texts: Iterable[str]) -> str:
     """Return a message for an error that came in another way than as a reply; it is bounded and quotes no text."""
     return _message(lead, code, {"detail": detail}, texts)
+
+
+def _verdict(status: int) -> Verdict | None:
+    return _BY_STATUS.get(status) or _BY_HUNDRED.get(status // 100)
+
+
+def _told_status(problem: dict[str, Any]) -> int | None:
+    return next(
+        (value for name in _STATUSES if isinstance(value := problem.get(name), int) and 300 <= value < 600), None
+    )
 
 
 def said_by(reply: WireReply) -> object:

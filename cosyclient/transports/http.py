@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireRequest
 
 _KNOWN: Final = 64
+_VERSION: Final = "/v1/"
 _DRAINED: Final = httpx.ByteStream(b"")
 
 
@@ -270,6 +271,9 @@ class _Front(httpx.Client):
 
 
 def _join(base_url: str, path: str) -> httpx.URL:
+    # OpenAI-like services are named with their version or without.
+    if path.startswith(_VERSION) and f"{base_url}/".endswith(_VERSION):
+        path = path.removeprefix(_VERSION)
     return httpx.URL(f"{base_url}/{path.lstrip('/')}")
 
 

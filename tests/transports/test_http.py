@@ -47,6 +47,19 @@ def test_a_mock_transport_works_as_transport() -> None:
     assert transport.stats() == PoolStats()
 
 
+def test_a_base_url_may_name_the_version_or_not() -> None:
+    """OpenAI-like services are given either way, and it is in the path once."""
+    for base_url, path in (
+        ("http://cosy.test", "/v1/speech"),
+        ("http://cosy.test/v1", "/v1/speech"),
+        ("http://cosy.test/v1/", "/v1/speech"),
+        ("http://cosy.test/proxy/v1", "/proxy/v1/speech"),
+        ("http://cosy.test/dev1", "/dev1/v1/speech"),
+    ):
+        transport = made(base_url, httpx.MockTransport(lambda asked: httpx.Response(200, text=asked.url.path)))
+        assert ask(transport, request(b"")) == (200, path.encode())
+
+
 def test_a_respx_router_works_as_transport() -> None:
     """Through httpx.MockTransport; respx's own patching would not reach a transport without httpcore."""
     router = respx.MockRouter(assert_all_called=True)

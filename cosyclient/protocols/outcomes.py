@@ -1,0 +1,105 @@
+"""Batches answered in JSON: one object or one base64 string per text, decoded while they arrive.
+
+The shape that this project's batch protocol, vLLM-Omni and SGLang-Omni have in common, and a bare array of audio.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import CosyError, DecodeError
+from cosyclient.protocols.coding import unbase64
+from cosyclient.protocols.refusals import item_error, refusal_of
+from cosyclient.protocols.results import ResultReader
+from cosyclient.protocols.speeches import Positions, speech_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cosyclient.models import Speech, Utterance
+    from cosyclient.protocols.base import Item
+    from cosyclient.wire import WireReply
+
+# What an error says of itself that no batch does.
+_REFUSING: Final = ("error", "code", "status_code")
+_SPOKEN: Final = {"status": "success"}
+
+
+def from_json(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+    """Yield the texts' speeches and errors of a JSON reply as soon as they arrive, every position exactly once.
+
+    Raises the `ServiceError` that a refusal dressed as a success stands for, or `DecodeError`.
+    """
+    reader = ResultReader(reply.chunks(), most=len(utterances))
+    positions = Positions(len(utterances))
+    shared = reader.members
+    # What has to wait for the end of the reply: audio that goes by its place, which only the right number of them
+    # makes sure, and audio that comes before the members that tell how many there are and what they are.
+    held: list[tuple[int, Any]] = []
+    place = 0
+    for results in reader.results():
+        items: list[Item] = []
+        early = "total" in shared
+        if early:
+            positions.expect(shared["total"])
+        try:
+            for element in results:
+                named = element.get("index") if isinstance(element, dict) else None
+                index = positions.take(place if named is None and reader.bare else named)
+                place += 1
+                if early:
+                    items.append((index, _element(element, shared, utterances, index, reply.status)))
+                else:
+                    held.append((index, element))
+        except DecodeError:
+            # What was whole before the fault stands.
+            if items:
+                yield items
+            raise
+        if items:
+            yield items
+    if not reader.listed:
+        if shared.get("results") is None and any(map(shared.get, _REFUSING)):
+            raise refusal_of(reply, shared, utterances, wall=wall)
+        raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
+    positions.expect(shared.get("total", len(utterances)))
+    positions.close()
+    if held:
+        yield [(index, _element(element, shared, utterances, index, reply.status)) for index, element in held]
+
+
+def _element(
+    element: Any, shared: dict[str, Any], utterances: Sequence[Utterance], index: int, status: int
+) -> Speech | CosyError:
+    """Return what one element of a JSON reply stands for: an object, audio alone, or null for a text that failed."""
+    if isinstance(element, dict):
+        return outcome_of(element, element.pop("audio_data", None), shared, utterances, index, status)
+    return outcome_of({} if element is None else _SPOKEN, element, shared, utterances, index, status)
+
+
+def outcome_of(
+    fields: dict[str, Any],
+    audio: Any,
+    shared: dict[str, Any],
+    utterances: Sequence[Utterance],
+    index: int,
+    status: int,
+) -> Speech | CosyError:
+    """Return the speech, or the error, that one item stands for; *audio* is bytes, or base64 in JSON."""
+    if fields.get("status") != "success":
+        return item_error(fields.get("error"), utterances, status=status)
+    try:
+        if not isinstance(audio, bytes):
+            audio = _unbase64(audio)
+        return speech_of(utterances[index], audio, {**shared, **fields})
+    except CosyError as error:
+        return error
+
+
+def _unbase64(coded: Any) -> bytes:
+    if not isinstance(coded, str):
+        raise DecodeError("audio: a successful item without audio", retryable=True)
+    try:
+        return unbase64(coded)
+    except ValueError:
+        raise DecodeError(f"audio: {len(coded)} characters that are not base64", retryable=True) from None
