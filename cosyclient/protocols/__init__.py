@@ -23,6 +23,7 @@ PROTOCOLS: Final[Mapping[str, str]] = {
     "lighttts-ws": "lighttts_ws:LightTtsSocketProtocol",
     "model-studio": "model_studio:ModelStudioProtocol",
     "model-studio-http": "model_studio_http:ModelStudioHttpProtocol",
+    "openai": "openai_speech:OpenAISpeechProtocol",
     "pai-eas": "pai_eas:PaiEasProtocol",
     "runtime": "runtime_http:RuntimeProtocol",
     "triton": "triton:TritonProtocol",
@@ -33,7 +34,7 @@ PROTOCOLS: Final[Mapping[str, str]] = {
 
 # Hosts and schemes that can mean only one thing. A path cannot: servers are mounted anywhere.
 _HOSTS: Final = {
-    "api.openai.com": "openai",
+    "api.openai.com": "openai:openai",
     "api.siliconflow.cn": "openai:siliconflow",
     "api.siliconflow.com": "openai:siliconflow",
     "dashscope.aliyuncs.com": "model-studio",

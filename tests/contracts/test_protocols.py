@@ -37,7 +37,7 @@ __all__ = ["base64_by"]
 
 
 faces = pytest.mark.parametrize("face", FACES, ids=str)
-names = pytest.mark.parametrize("name", sorted(PROTOCOLS))
+names = pytest.mark.parametrize("name", sorted({face.protocol for face in FACES}))
 
 
 def texts_for(face: Face, count: int) -> list[Utterance]:
@@ -79,7 +79,7 @@ def assert_own_audio(face: Face, found: dict[int, Any], utterances: Sequence[Utt
 
 def test_every_protocol_has_a_face_here() -> None:
     """A protocol in the registry is held to this contract."""
-    assert {face.protocol for face in FACES} == set(PROTOCOLS)
+    assert {face.protocol.partition(":")[0] for face in FACES} == set(PROTOCOLS)
     assert all(protocol_for(name, WireConfig()).name == name for name in PROTOCOLS)
 
 
@@ -163,6 +163,8 @@ def test_a_reply_for_another_number_of_texts_is_refused(face: Face) -> None:
     for sent, answered in ((2, 1), (2, 3), (1, 0)):
         if max(sent, answered) > face.most or not (answered or face.framed):
             continue
+        if face.whole(answered) == face.whole(sent):
+            continue  # a file is the audio of one text, whatever is asked for
         utterances = texts_for(face, sent)
         found, error = take(face.protocol, face.reply(face.whole(answered)), utterances)
         assert_own_audio(face, found, utterances)
