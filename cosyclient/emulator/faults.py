@@ -71,6 +71,8 @@ FAULTS: Mapping[str, Mapping[str, tuple[Any, Rule]]] = {
     "model_error": {"after": (1, _COUNT)},
     "too_large": {},
     "error_event": {"after": (1, _COUNT), "code": ("InternalError", _TEXT)},
+    "short_audio": {"share": (0.02, _SHARE)},
+    "odd_pieces": {"bytes": (1001, _POSITIVE)},
     "not_audio": {"indices": (None, _INDICES)},
     "truncated_audio": {"indices": (None, _INDICES)},
     "reject_handshake": {"status": (401, _STATUS)},

@@ -10,6 +10,11 @@ from typing import Any, Literal
 
 from cosyclient.emulator.faults import FAULTS
 
+_DIALECTS = (
+    *("any", "openai", "vllm-omni", "sglang-omni", "xinference"),
+    *("vox-box", "triton-bridge", "async-cosyvoice", "siliconflow"),
+)
+
 
 def _switch(
     default: Any,
@@ -102,6 +107,29 @@ class Settings:
         750, "Speech tokens, 25 a second, after which Triton's models stop, whatever is left of the text.", least=1
     )
     sse_lines: bool = _switch(False, "Spread each event of an SSE reply over several data lines.")
+    dialect: Literal[
+        "any",
+        "openai",
+        "vllm-omni",
+        "sglang-omni",
+        "xinference",
+        "vox-box",
+        "triton-bridge",
+        "async-cosyvoice",
+        "siliconflow",
+    ] = _switch(
+        "any",
+        "OpenAI-compatible server that the paths below /v1/audio imitate; any takes what any of them takes.",
+        choices=_DIALECTS,
+    )
+    dialect_old: bool = _switch(
+        False, "Answer stream as vLLM-Omni and SGLang-Omni did before: bare audio the one, events the other."
+    )
+    dialect_rate: int = _switch(24000, "Sample rate of the model behind those paths.", least=8000, most=48000)
+    dialect_label: int = _switch(
+        0, "Sample rate that WAV and L16 from those paths claim, whatever they have; 0 tells the truth.", least=0
+    )
+    aligner: bool = _switch(True, "Offer word timestamps, as vLLM-Omni does with --forced-aligner.")
     max_body_bytes: int = _switch(1 << 20, "Largest request body accepted, before and after gzip.", least=1)
     gzip: bool = _switch(False, "Compress JSON replies and error bodies for clients that accept gzip.")
     quota_headers: bool = _switch(True, "Announce the rate in RateLimit headers.")

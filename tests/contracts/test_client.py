@@ -71,7 +71,10 @@ ENDLESS = {"hang", "hang_body", "drip_headers"}
 """Nothing but the deadline ends these."""
 WHOLE = {"drip"}
 """A drip is slow but whole: given time it is a speech."""
-ELSEWHERE = {"error_event", "reject_handshake", "task_failed"}
+ELSEWHERE = {
+    *("error_event", "odd_pieces", "short_audio", "reject_handshake", "task_failed"),
+    *("model_error", "too_large"),
+}
 """What only other ways of serving can do wrong; their own contract has them."""
 PARAMS: dict[str, dict[str, Any]] = {"drip": {"bytes": 64, "interval": 0.001}, "failed_items": {"indices": [0]}}
 

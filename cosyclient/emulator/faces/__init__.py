@@ -9,6 +9,7 @@ from cosyclient.emulator.faces.lighttts import LightTtsFace
 from cosyclient.emulator.faces.lighttts_ws import LightTtsSocketFace
 from cosyclient.emulator.faces.model_studio_http import ModelStudioHttpFace
 from cosyclient.emulator.faces.model_studio_ws import ModelStudioFace
+from cosyclient.emulator.faces.openai_speech import OpenAIFace
 from cosyclient.emulator.faces.pai_eas import PaiEasFace
 from cosyclient.emulator.faces.runtime import RuntimeFace
 from cosyclient.emulator.faces.triton_http import TritonHttpFace
@@ -26,6 +27,7 @@ _FACES: Final = (
     LightTtsFace,
     ModelStudioFace,
     ModelStudioHttpFace,
+    OpenAIFace,
     PaiEasFace,
     RuntimeFace,
     TritonHttpFace,

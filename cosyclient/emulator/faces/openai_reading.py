@@ -1,0 +1,271 @@
+"""Read a speech request as one of the OpenAI-compatible servers would, down to what each ignores and refuses."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from cosyclient.emulator.faces.base import Wish
+from cosyclient.emulator.faces.forms import Invalid, fault
+from cosyclient.emulator.problems import Problem
+from cosyclient.emulator.reading import SAMPLE_RATES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cosyclient.emulator.faces.openai_servers import Server
+
+MARK: Final = "<|endofprompt|>"
+_REAL_FORMATS: Final = ("wav", "pcm", "mp3", "opus", "flac", "aac")
+_SHORTEST, _LONGEST = 1.0, 30.0
+Way = Literal["", "raw", "events", "chunks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """Hold what was asked for: the wish, and the way its audio shall come back; no way is whole.
+
+    What streams is made as samples; ``wav`` says that they shall come behind a WAV header.
+    """
+
+    wish: Wish
+    way: Way = ""
+    wav: bool = False
+    words: bool = False
+
+
+class Bad(Problem):
+    """Refuse what breaks a rule of the server's own, naming the field."""
+
+    def __init__(self, param: str, detail: str, *, status: int = 400, code: str = "validation_failed") -> None:
+        super().__init__(code, detail, status=status)
+        self.param = param
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Read the requests of one *server*; *old* is before it changed what ``stream`` means, *rate* its model's."""
+
+    server: Server
+    rate: int
+    old: bool
+    aligner: bool
+    uploaded: Mapping[str, Any]
+
+    def read(self, document: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> Ask:
+        """Return what *document* asks for; raises the Problem this server would have with it."""
+        server = self.server
+        if server.strict and (unknown := sorted(document.keys() - server.takes)):
+            raise Bad(unknown[0], f"Unknown parameter: '{unknown[0]}'.")
+        said = {name: value for name, value in document.items() if name in server.takes and value is not None}
+        self._demand(said)
+        model = self._model(said)
+        text = self._text(said)
+        instruct = said.get("instructions", "")
+        if server.marks and MARK in text:
+            instruct, _, text = text.partition(MARK)
+        extras = self._extras(said)
+        prompt, prompt_text = self._recording(said, files or {}, extras)
+        voice = self._voice(said, prompt)
+        instruct = extras.get("instruct_text", instruct)
+        format = self._format(said)
+        speed = self._number(said, "speed", *server.speeds, default=1.0)
+        way, streamed = self._way(said, format, speed)
+        return Ask(
+            wish=Wish(
+                face="openai",
+                mode=_mode(prompt, prompt_text, instruct),
+                text=text,
+                voice=voice,
+                prompt=prompt,
+                prompt_text=prompt_text,
+                instruct=instruct,
+                model=model,
+                format=streamed,
+                sample_rate=self._rate(said, format),
+                speed=speed if server.obeys_speed else 1.0,
+                seed=extras.get("seed", self._seed(said)),
+                stream=bool(way),
+            ),
+            way=way,
+            wav=bool(way) and format == "wav",
+            words=self._words(said, way),
+        )
+
+    def _demand(self, said: Mapping[str, Any]) -> None:
+        also = {"voice": "speaker"}
+        missing = [name for name in self.server.needs if name not in said and also.get(name) not in said]
+        if self.server.envelope in ("fastapi", "vox-box"):
+            if missing:
+                raise Invalid([fault("missing", name, "Field required") for name in missing])
+            if not isinstance(said["input"], str):
+                raise Invalid([fault("string_type", "input", "Input should be a valid string", said["input"])])
+        for name in missing:
+            raise Bad(name, f"{name} is required")
+
+    def _text(self, said: Mapping[str, Any]) -> str:
+        text = said["input"]
+        if not isinstance(text, str) or not text.strip():
+            raise Bad("input", "input must be a non-empty string")
+        if len(text) > self.server.longest:
+            raise Bad("input", f"input must be at most {self.server.longest} characters")
+        return text
+
+    def _extras(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what Xinference takes as a JSON string."""
+        try:
+            extras = json.loads(said.get("kwargs", "{}"))
+        except (TypeError, ValueError) as error:
+            raise Problem("internal", f"kwargs is not JSON: {error}") from error
+        return extras if isinstance(extras, dict) else {}
+
+    def _model(self, said: Mapping[str, Any]) -> str:
+        model = said.get("model", "")
+        if model and self.server.models is not None and model not in self.server.models:
+            raise Bad("model", f"The model `{model}` does not exist.", status=404, code="unknown_model")
+        return str(model)
+
+    def _voice(self, said: Mapping[str, Any], prompt: bytes | None) -> str:
+        server = self.server
+        voice = said.get("voice", said.get("speaker", ""))
+        if isinstance(voice, dict):
+            voice = voice.get("id", "")
+        if not isinstance(voice, str):
+            raise Bad("voice", "voice must be a string")
+        known = server.uploads and voice.lower() in self.uploaded
+        if server.reference and prompt is None and not known:
+            if voice and voice.lower() != "default":
+                status = 404 if server.envelope == "sglang" else 400
+                raise Bad("voice", f"Unknown voice '{voice}'. Upload a voice first.", status=status, code="not_found")
+            raise Bad("ref_audio", "this model has no voices of its own: give ref_audio, or an uploaded voice")
+        preset = server.voices is None or voice in server.voices or not voice or prompt is not None
+        if not (known or preset or server.reference):
+            raise Bad("voice", f"Voice '{voice}' not found.")
+        if not voice and prompt is None and "voice" not in server.needs and server.voices:
+            raise Bad("voice", "voice or references is required")
+        return voice
+
+    def _recording(
+        self, said: Mapping[str, Any], files: Mapping[str, bytes], extras: Mapping[str, Any]
+    ) -> tuple[bytes | None, str]:
+        """Return the recording that came with the request, and what is said in it."""
+        if "prompt_speech" in files and "prompt_speech" in self.server.takes:
+            return files["prompt_speech"], extras.get("prompt_text", "")
+        source, text = said.get("ref_audio"), said.get("ref_text", "")
+        listed = said.get("references")
+        if source is None and isinstance(listed, list) and listed and isinstance(listed[0], dict):
+            source = listed[0].get("audio", listed[0].get("audio_path"))
+            text = listed[0].get("text", "")
+        if source is None:
+            return None, ""
+        if self.server.transcript and not text:
+            raise Bad("ref_text", "a recording needs its transcript")
+        if self.server.envelope == "sglang" and text and said.get("instructions"):
+            raise Bad("instructions", "a reference transcript and instructions exclude each other")
+        return _decoded(source), text
+
+    def _format(self, said: Mapping[str, Any]) -> str:
+        format = said.get("response_format", self.server.default_format)
+        if format not in self.server.formats:
+            shown = ", ".join(self.server.formats)
+            extra = " (the emulator encodes no more)" if format in _REAL_FORMATS else ""
+            raise Bad("response_format", f"response_format must be one of: {shown}{extra}")
+        return str(format)
+
+    def _rate(self, said: Mapping[str, Any], format: str) -> int:
+        server = self.server
+        native = server.default_rates.get(format, self.rate)
+        rate = said.get("sample_rate", native)
+        if server.envelope == "fastapi":
+            return native  # it is read and not obeyed
+        if rate not in server.rates.get(format, SAMPLE_RATES):
+            raise Bad("sample_rate", f"sample_rate {rate!r} is not supported for {format}")
+        return int(rate)
+
+    def _number(self, said: Mapping[str, Any], name: str, low: float, high: float, *, default: float) -> float:
+        value = said.get(name, default)
+        if isinstance(value, str) and self.server.envelope == "fastapi":
+            # A form's fields are strings, and pydantic reads numbers from them.
+            try:
+                value = float(value)
+            except ValueError:
+                message = "Input should be a valid number, unable to parse string as a number"
+                raise Invalid([fault("float_parsing", name, message, value)]) from None
+        fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not fine or not low <= value <= high:
+            raise Bad(name, f"{name} must be between {low:g} and {high:g}")
+        return float(value)
+
+    def _seed(self, said: Mapping[str, Any]) -> int | None:
+        seed = said.get("seed")
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+            raise Bad("seed", "seed must be an integer")
+        return seed
+
+    def _way(self, said: Mapping[str, Any], format: str, speed: float) -> tuple[Way, str]:
+        """Return how the audio shall come back, and in which format it is made."""
+        stream = said.get("stream", self.server.always_streams) in (True, "true", "True")
+        wanted, kind = said.get("stream_format"), self.server.stream
+        if wanted not in (None, "audio", "sse"):
+            raise Bad("stream_format", "stream_format must be 'audio' or 'sse'")
+        way: Way = ""
+        if kind == "vllm":
+            if self.old:
+                way = "raw" if stream else ""
+            else:
+                way = "raw" if wanted == "audio" else "events" if stream or wanted == "sse" else ""
+            if way and format not in ("pcm", "wav"):
+                raise Bad("response_format", f"Streaming requires response_format='pcm' or 'wav'. Got '{format}'.")
+            if way and speed != 1.0:
+                raise Bad("speed", "Streaming is not supported with speed adjustment.")
+        elif kind == "sglang" and stream:
+            if format != "pcm":
+                raise Bad("response_format", "stream=true requires response_format='pcm'")
+            way = "chunks" if self.old else "raw"
+        elif kind == "openai" and wanted is not None:
+            way = "events" if wanted == "sse" else "raw"
+        elif (kind == "raw" and stream) or (kind == "sentences" and format == "pcm"):
+            way = "raw"
+        if way and format not in ("pcm", "wav"):
+            # Compressed audio is cut where it can be: it comes as it is, in one piece.
+            way = "events" if way == "events" else ""
+            return way, format
+        return way, "pcm" if way else format
+
+    def _words(self, said: Mapping[str, Any], way: Way) -> bool:
+        wanted = bool(said.get("word_timestamps", False))
+        if wanted and not self.aligner:
+            raise Bad("word_timestamps", "word_timestamps requires the server to be launched with --forced-aligner")
+        if wanted and way:
+            raise Bad("word_timestamps", "word_timestamps is not supported with streaming")
+        return wanted
+
+
+def _mode(prompt: bytes | None, prompt_text: str, instruct: str) -> str:
+    """Return what CosyVoice calls it; a transcript goes before an instruction, as in Xinference."""
+    if prompt is None:
+        return "instruct" if instruct else "sft"
+    return "zero_shot" if prompt_text else "instruct2" if instruct else "cross_lingual"
+
+
+def _decoded(source: object) -> bytes:
+    """Return the recording that a ``data:`` URL, or bare base64, is; what lies elsewhere is not fetched."""
+    if not isinstance(source, str):
+        raise Bad("ref_audio", "ref_audio must be a string")
+    if source.startswith(("http://", "https://", "file://", "/")):
+        raise Bad("ref_audio", "the emulator fetches nothing: give a data: URL")
+    coded = source.partition(";base64,")[2] if source.startswith("data:") else source
+    try:
+        data = base64.b64decode(coded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Bad("ref_audio", "ref_audio is not base64") from error
+    if data[:4] != b"RIFF" or len(data) < 44:
+        raise Bad("ref_audio", "ref_audio is no WAV file")
+    seconds = (len(data) - 44) / max(1, int.from_bytes(data[28:32], "little"))
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise Bad("ref_audio", f"ref_audio lasts {seconds:.1f} s; 1 to 30 s are needed")
+    return data

@@ -1,0 +1,250 @@
+"""The servers called OpenAI-compatible, as a client's socket sees them: each with its own rules, words and defects."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient.emulator import echo_text
+from cosyclient.protocols.sse import events
+from tests.contracts.faces_openai import at
+from tests.emulator.wire import Answer, call
+from tests.protocols.wire_runtime import TRANSCRIPT, recording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cosyclient.emulator import Emulator
+
+    Start = Callable[..., Emulator]
+
+SPEECH = "/v1/audio/speech"
+PROMPT = "data:audio/wav;base64," + base64.b64encode(recording()).decode()
+CLONE = {"ref_audio": PROMPT, "ref_text": TRANSCRIPT}
+MODEL = "cosyvoice2"
+
+
+def say(emulator: Emulator, text: str = "hi", path: str = SPEECH, **fields: Any) -> Answer:
+    """Ask for a text."""
+    body = json.dumps({"input": text, **fields}).encode()
+    return call(emulator.url, "POST", path, body, {"Content-Type": "application/json"})
+
+
+def form(emulator: Emulator, path: str, fields: dict[str, str], file: str) -> Answer:
+    """Send a form with the recording in it."""
+    parts = [f'--x\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}'.encode() for k, v in fields.items()]
+    head = f'--x\r\nContent-Disposition: form-data; name="{file}"; filename="a.wav"\r\n\r\n'
+    body = b"\r\n".join([*parts, head.encode() + recording(), b"--x--\r\n"])
+    return call(emulator.url, "POST", path, body, {"Content-Type": "multipart/form-data; boundary=x"})
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path", "fields", "status", "document"),
+    [
+        ("openai", SPEECH, {"model": "tts-1", "voice": "alloy", "seed": 1}, 400,
+         {"error": {"message": "Unknown parameter: 'seed'.", "type": "invalid_request_error", "param": "seed",
+                    "code": None}}),
+        ("openai", SPEECH, {"model": "gpt-9", "voice": "alloy"}, 404,
+         {"error": {"message": "The model `gpt-9` does not exist.", "type": "invalid_request_error", "param": "model",
+                    "code": "model_not_found"}}),
+        ("vllm-omni", SPEECH, {"voice": "nobody"}, 400,
+         {"error": {"message": "Unknown voice 'nobody'. Upload a voice first.", "type": "BadRequestError",
+                    "param": "voice", "code": 400}}),
+        ("vllm-omni", SPEECH, {"ref_audio": PROMPT}, 400,
+         {"error": {"message": "a recording needs its transcript", "type": "BadRequestError", "param": "ref_text",
+                    "code": 400}}),
+        ("sglang-omni", SPEECH, {"voice": "default"}, 400,
+         {"error": {"message": "model is required", "type": "BadRequestError", "param": "model", "code": 400}}),
+        ("sglang-omni", SPEECH, {"voice": "nobody", "model": MODEL}, 404,
+         {"error": {"message": "Unknown voice 'nobody'. Upload a voice first.", "type": "BadRequestError",
+                    "param": "voice", "code": 404}}),
+        ("sglang-omni", SPEECH, {"voice": "default", "model": MODEL, "instructions": "softly", **CLONE}, 400, None),
+        ("xinference", SPEECH, {"model": MODEL}, 422,
+         {"detail": [{"type": "missing", "loc": ["body", "voice"], "msg": "Field required", "input": None}]}),
+        ("xinference", SPEECH, {"model": "x", "voice": ""}, 404, {"detail": "The model `x` does not exist."}),
+        ("vox-box", SPEECH, {"model": MODEL, "voice": "nobody"}, 200,
+         {"status_code": 400, "detail": "Voice 'nobody' not found.", "headers": None}),
+        ("vox-box", SPEECH, {"model": MODEL}, 422, None),
+        ("triton-bridge", "/audio/speech", {"model": MODEL, "voice": "nobody"}, 400,
+         {"detail": "Voice 'nobody' not found."}),
+        ("siliconflow", SPEECH, {"model": "FunAudioLLM/CosyVoice2-0.5B", "response_format": "mp3", "sample_rate": 24000,
+                                 "voice": "FunAudioLLM/CosyVoice2-0.5B:alex"}, 400, None),
+        ("siliconflow", SPEECH, {"model": "FunAudioLLM/CosyVoice2-0.5B"}, 400,
+         {"code": 20012, "message": "voice or references is required", "data": None}),
+    ],
+)  # fmt: skip
+def test_each_server_refuses_in_its_own_words(
+    start: Start, dialect: str, path: str, fields: dict[str, Any], status: int, document: Any
+) -> None:
+    """Envelope, status and what it finds wrong."""
+    answer = say(at(start, dialect), path=path, **fields)
+    assert (answer.status, answer.media_type) == (status, "application/json")
+    assert document is None or answer.json() == document
+
+
+def test_a_dialect_has_no_path_that_its_server_has_not(start: Start) -> None:
+    """A wrong address is noticed here and not in production."""
+    assert say(at(start, "triton-bridge"), model=MODEL, voice="default").status == 404
+    assert say(at(start, "openai"), path=f"{SPEECH}/batch").status == 404
+    assert call(at(start, "xinference").url, "GET", "/v1/audio/voices").status == 404
+    assert call(at(start, "vllm-omni").url, "GET", SPEECH).status == 405
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields", "media_type"),
+    [
+        ("any", {"response_format": "pcm"}, "audio/pcm"),
+        ("openai", {"response_format": "pcm", "model": "tts-1", "voice": "nova"}, "application/octet-stream"),
+        ("openai", {"model": "tts-1", "voice": "nova"}, "audio/mpeg"),
+        ("xinference", {"model": MODEL, "voice": ""}, "audio/mp3"),
+        ("vox-box", {"model": MODEL, "voice": "Korean Female", "response_format": "opus"}, "audio/ogg;codec=opus"),
+        ("vox-box", {"model": MODEL, "voice": "Korean Female"}, "audio/mpeg"),
+        ("async-cosyvoice", {"voice": "中文女", "response_format": "pcm"}, "audio/L16;rate=24000;channels=1"),
+    ],
+)
+def test_labels_and_defaults_differ(start: Start, dialect: str, fields: dict[str, Any], media_type: str) -> None:
+    """What a file is called, and what comes unasked."""
+    answer = say(start(dialect=dialect), **fields)
+    assert (answer.status, answer.headers["content-type"]) == (200, media_type)
+
+
+def test_defects_are_switches(start: Start) -> None:
+    """Sizes nobody knew, and a rate from a command line."""
+    unsized = say(at(start, "openai"), model="tts-1", voice="nova", response_format="wav").body
+    assert (unsized[4:8], unsized[40:44]) == (b"\xff" * 4, b"\xff" * 4)
+    bridge = at(start, "triton-bridge", dialect_label=16000)
+    pcm = say(bridge, path="/audio/speech", model=MODEL, voice="default")
+    assert pcm.headers["content-type"] == "audio/L16;rate=16000;channels=1"
+    file = say(bridge, path="/audio/speech", model=MODEL, voice="default", response_format="wav").body
+    assert struct.unpack_from("<II", file, 24) == (16000, 32000)
+    assert file[44:] == pcm.body
+
+
+def test_xinference_ignores_the_speed_and_packs_its_extras(start: Start) -> None:
+    """A JSON string in JSON, or in a form with the recording."""
+    emulator = at(start, "xinference")
+    say(emulator, model=MODEL, voice="", response_format="wav", speed=2.0, kwargs='{"instruct_text":"softly","seed":9}')
+    fields = {"input": "hi", "model": MODEL, "voice": "", "response_format": "wav", "speed": "2.0"}
+    answer = form(emulator, SPEECH, {**fields, "kwargs": json.dumps({"prompt_text": "t"})}, "prompt_speech")
+    assert echo_text(answer.body) == "hi"
+    plain, cloned = emulator.heard()
+    assert (plain["mode"], plain["instruct"], plain["seed"], plain["speed"]) == ("instruct", "softly", 9, 1.0)
+    assert (cloned["mode"], cloned["prompt_text"], cloned["prompt_bytes"]) == ("zero_shot", "t", len(recording()))
+    assert say(emulator, model=MODEL, voice="", kwargs="{").status == 500
+
+
+@pytest.mark.parametrize(
+    ("old", "fields", "media_type"),
+    [
+        (False, {"stream": True}, "text/event-stream"),
+        (False, {"stream_format": "sse"}, "text/event-stream"),
+        (False, {"stream": True, "stream_format": "audio"}, "audio/wav"),
+        (False, {"stream_format": "audio", "response_format": "pcm"}, "audio/pcm"),
+        (True, {"stream": True, "response_format": "pcm"}, "audio/pcm"),
+        (True, {"stream_format": "sse"}, "audio/wav"),
+    ],
+)
+def test_what_stream_means_depends_on_the_revision(
+    start: Start, old: bool, fields: dict[str, Any], media_type: str
+) -> None:
+    """vLLM-Omni's, before and after."""
+    emulator = at(start, "vllm-omni", dialect_old=old)
+    answer = say(emulator, **CLONE, **fields)
+    assert (answer.status, answer.media_type) == (200, media_type)
+    if media_type != "text/event-stream":
+        assert echo_text(answer.body) == "hi"
+        return
+    found = list(events([answer.body]))
+    assert {event.name for event in found[:-1]} == {"speech.audio.delta"}
+    assert all(json.loads(event.data)["type"] == event.name for event in found)
+    assert echo_text(b"".join(base64.b64decode(json.loads(event.data)["audio"]) for event in found[:-1])) == "hi"
+    assert set(json.loads(found[-1].data)["usage"]) == {"input_tokens", "output_tokens", "total_tokens"}
+
+
+def test_streams_have_conditions(start: Start) -> None:
+    """vLLM-Omni's own speed and formats; SGLang-Omni streams samples only."""
+    for fields in ({"response_format": "mp3"}, {"speed": 1.5}, {"word_timestamps": True}):
+        assert say(at(start, "vllm-omni"), stream=True, **CLONE, **fields).status == 400
+    sglang = at(start, "sglang-omni")
+    assert say(sglang, model=MODEL, voice="default", stream=True, **CLONE).status == 400
+    answer = say(sglang, model=MODEL, voice="default", stream=True, response_format="pcm", speed=1.5, **CLONE)
+    assert answer.media_type == "audio/pcm"
+    assert {name: answer.headers[name] for name in ("x-sample-rate", "x-channels", "x-bit-depth")} == {
+        "x-sample-rate": "24000", "x-channels": "1", "x-bit-depth": "16",
+    }  # fmt: skip
+
+
+def test_sglangs_older_events_end_with_a_word(start: Start) -> None:
+    """Chunks of their own kind."""
+    emulator = at(start, "sglang-omni", dialect_old=True)
+    answer = say(emulator, model=MODEL, voice="default", stream=True, response_format="pcm", **CLONE)
+    *chunks, last, done = list(events([answer.body]))
+    assert done.data == "[DONE]"
+    assert json.loads(last.data)["finish_reason"] == "stop"
+    found = [json.loads(each.data) for each in chunks]
+    assert [each["index"] for each in found] == list(range(len(found)))
+    assert len(found) > 1
+    assert echo_text(b"".join(base64.b64decode(each["audio"]["data"]) for each in found)) == "hi"
+
+
+@pytest.mark.parametrize(
+    ("switches", "fields", "last"),
+    [
+        ({"dialect": "vllm-omni"}, {"stream": True}, "speech.audio.error"),
+        ({"dialect": "sglang-omni", "dialect_old": True}, {"stream": True, "response_format": "pcm"}, "message"),
+    ],
+)
+def test_a_fault_amid_a_stream_is_an_event(
+    start: Start, switches: dict[str, Any], fields: dict[str, Any], last: str
+) -> None:
+    """After 200, and instead of the end."""
+    emulator = at(start, **switches)
+    emulator.inject("error_event", after=1)
+    answer = say(emulator, model=MODEL, voice="default", **CLONE, **fields)
+    found = list(events([answer.body]))
+    assert (answer.status, found[-1].name) == (200, last)
+    assert "error" in json.loads(found[-1].data)
+    # vLLM-Omni's first piece is the header of its WAV.
+    assert len(found) == 2 + (last == "speech.audio.error")
+
+
+def test_words_are_in_a_header_unless_they_are_too_many(start: Start) -> None:
+    """Or there is no aligner."""
+    emulator = at(start, "vllm-omni")
+    answer = say(emulator, "hello 你好", word_timestamps=True, **CLONE)
+    words = json.loads(answer.headers["x-word-timestamps"])
+    assert [word["word"] for word in words] == ["hello", "你", "好"]
+    assert words[0]["start_ms"] == 0
+    assert [word["end_ms"] for word in words[:-1]] == [word["start_ms"] for word in words[1:]]
+    many = say(emulator, "字" * 200, word_timestamps=True, **CLONE)
+    assert "x-word-timestamps" not in many.headers
+    assert "x-word-timestamps-omitted" in many.headers
+    assert say(at(start, "vllm-omni", aligner=False), word_timestamps=True, **CLONE).status == 400
+
+
+def test_limits_speak_each_servers_words(start: Start) -> None:
+    """Xinference names no time for its 429, Vox-Box has none to begin with."""
+    for dialect, fields, named in (
+        ("openai", {"model": "tts-1", "voice": "nova"}, "1"),
+        ("xinference", {"model": MODEL, "voice": ""}, None),
+        ("vox-box", {"model": MODEL, "voice": "Korean Female"}, "1"),
+    ):
+        emulator = at(start, dialect)
+        emulator.inject("throttle")
+        answer = say(emulator, **fields)
+        assert (answer.status, answer.headers.get("retry-after")) == (429, named), dialect
+    keyed = at(start, "vllm-omni", api_key="k")
+    assert say(keyed, **CLONE).json() == {"error": "Unauthorized"}
+
+
+def test_recordings_are_looked_at(start: Start) -> None:
+    """Nothing is fetched, and 1 to 30 s are asked for."""
+    emulator = at(start, "vllm-omni")
+    short = "data:audio/wav;base64," + base64.b64encode(recording(0.5)).decode()
+    for source in ("https://example.com/a.wav", "file:///etc/passwd", "data:audio/wav;base64,####", short, 7):
+        answer = say(emulator, ref_audio=source, ref_text="t")
+        assert (answer.status, answer.json()["error"]["param"]) == (400, "ref_audio"), source
