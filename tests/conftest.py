@@ -1,6 +1,10 @@
-"""One profile for all property tests: a busy machine is no failure."""
+"""What all tests share: a profile for property tests (a busy machine is no failure), and emulators by switches."""
 
 from hypothesis import settings
+
+from tests.emulator.conftest import start
+
+__all__ = ["start"]
 
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")

@@ -39,6 +39,8 @@ class Served:
     sample_rate: int = 24000
     streams: bool = True
     switches: Mapping[str, Any] = field(default_factory=dict)
+    thorough: bool = True
+    """Whether deadlines, retries and early leaving are tried too: one row for each way to answer is enough of them."""
     refusals: Mapping[int, type[Exception]] = field(
         default_factory=lambda: {400: BadRequest, 429: Throttled, 500: ServiceFault, 503: ServiceFault}
     )

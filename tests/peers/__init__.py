@@ -1,0 +1,1 @@
+"""Other people's clients against the emulator: what they understand is what the real services say."""

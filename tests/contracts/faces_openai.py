@@ -1,0 +1,182 @@
+"""The servers called OpenAI-compatible at the emulator, each with its own rules in force."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from tests.contracts.served import Served
+from tests.emulator.wire import call
+from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cosyclient.emulator import Emulator
+
+PACED = {"chunk_seconds": 0.05}
+"""Little enough for several pieces of an echo; the same for all, so that they share their emulators."""
+_DIGEST = hashlib.sha256(recording()).hexdigest()
+_MODEL = "FunAudioLLM/Fun-CosyVoice3-0.5B-2512"
+_CLONED = {"prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT}
+
+# Half of a WAV file that does not know its size is a WAV file.
+_UNSIZED = tuple(fault for fault in Served(protocol="").broken if fault[0] != "truncated_audio")
+
+
+def _form(fields: dict[str, str], file: str) -> tuple[bytes, dict[str, str]]:
+    parts = [
+        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode()
+        for name, value in fields.items()
+    ]
+    parts.append(
+        f'--x\r\nContent-Disposition: form-data; name="{file}"; filename="a.wav"\r\n\r\n'.encode() + recording()
+    )
+    return b"\r\n".join([*parts, b"--x--\r\n"]), {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+def at(start: Callable[..., Emulator], dialect: str, **switches: Any) -> Emulator:
+    """Start the server of a dialect, whose audio tells its text."""
+    return start(engine="echo", **PACED, dialect=dialect, **switches)
+
+
+def uploaded(emulator: Emulator) -> dict[str, Any]:
+    """Upload the recording to vLLM-Omni or SGLang-Omni under a name."""
+    body, headers = _form({"name": "Mine", "consent": "yes", "ref_text": TRANSCRIPT}, "audio_sample")
+    answer = call(emulator.url, "POST", "/v1/audio/voices", body, headers)
+    assert answer.status == 200, answer
+    return {"voice": "mine"}
+
+
+def registered(emulator: Emulator) -> dict[str, Any]:
+    """Upload the recording to SiliconFlow or async_cosyvoice, which give it a name."""
+    body, headers = _form({"customName": "mine", "text": TRANSCRIPT, "model": _MODEL}, "file")
+    answer = call(emulator.url, "POST", "/v1/uploads/audio/voice", body, headers)
+    assert answer.status == 200, answer
+    return {"voice": answer.json()["uri"]}
+
+
+def served(dialect: str, form: str = "", **more: Any) -> Served:
+    """Return a row of a dialect in front of its own server."""
+    return Served(
+        protocol=f"openai:{dialect}",
+        form=form,
+        switches={**PACED, "dialect": dialect, **more.pop("switches", {})},
+        **{"thorough": False, **more},
+    )
+
+
+ROWS = [
+    Served(
+        protocol="openai",
+        form="any",
+        options={"voice": "中文女", "model": "cosyvoice2", "speed": 1.25},
+        heard={"face": "openai", "voice": "中文女", "model": "cosyvoice2", "speed": 1.25, "mode": "sft"},
+        bad={"voice": CLONE, "model": None, "seed": 3, "words": True, "sample_rate": 16000},
+        streams=False,
+    ),
+    served(
+        "openai",
+        path="/v1",
+        options={"voice": "alloy", "model": "gpt-4o-mini-tts"},
+        heard={"voice": "alloy", "model": "gpt-4o-mini-tts", "speed": 1.0, "instruct": ""},
+        bad={"sample_rate": 22050, "voice": CLONE},
+        broken=_UNSIZED,
+    ),
+    served(
+        "vllm-omni",
+        "clone",
+        thorough=True,
+        options={"voice": CLONE, "model": _MODEL},
+        heard={**_CLONED, "mode": "zero_shot", "model": _MODEL},
+        bad={"voice": CROSS, "instruct": "softly"},
+    ),
+    served(
+        "vllm-omni",
+        "uploaded",
+        options={"sample_rate": 16000},
+        sample_rate=16000,
+        prepare=uploaded,
+        heard={"voice": "mine", "sample_rate": 16000},
+        bad={"voice": CROSS},
+    ),
+    served(
+        "vllm-omni",
+        "old",
+        options={"voice": CLONE},
+        heard=_CLONED,
+        switches={"dialect_old": True},
+        bad={"instruct": "softly"},
+    ),
+    served(
+        "sglang-omni",
+        "clone",
+        options={"voice": CLONE, "model": _MODEL, "speed": 1.5},
+        heard={**_CLONED, "voice": "default", "speed": 1.5},
+        bad={"sample_rate": 16000, "model": None},
+    ),
+    served(
+        "sglang-omni",
+        "old",
+        thorough=True,
+        options={"voice": CROSS, "model": _MODEL},
+        heard={"mode": "cross_lingual", "prompt_sha256": _DIGEST},
+        switches={"dialect_old": True, "sse_lines": True},
+        bad={"words": True},
+    ),
+    served(
+        "xinference",
+        "named",
+        options={"voice": "英文女", "model": "cosyvoice-300m"},
+        heard={"voice": "英文女", "mode": "sft"},
+        bad={"speed": 1.5, "model": None},
+    ),
+    served(
+        "xinference",
+        "clone",
+        thorough=True,
+        options={"voice": CLONE, "model": "cosyvoice2"},
+        heard={**_CLONED, "mode": "zero_shot", "seed": None},
+        switches={"dialect_rate": 22050},
+        sample_rate=22050,
+        bad={"sample_rate": 44100},
+    ),
+    served(
+        "vox-box",
+        options={"voice": "Chinese Female", "model": "cosyvoice-300m"},
+        heard={"voice": "Chinese Female"},
+        bad={"voice": CLONE, "speed": 1.5},
+        streams=False,
+    ),
+    served(
+        "triton-bridge",
+        options={"voice": "中文女", "model": "cosyvoice2"},
+        heard={"voice": "中文女"},
+        bad={"format": "mp3", "instruct": "softly"},
+    ),
+    served(
+        "triton-bridge",
+        "mislabelled",
+        options={"voice": "中文女", "model": "cosyvoice2"},
+        switches={"dialect_label": 16000},
+        bad={"sample_rate": 16000},
+    ),
+    served(
+        "async-cosyvoice",
+        options={"speed": 1.5},
+        prepare=registered,
+        heard={"speed": 1.5, "mode": "sft"},
+        bad={"format": "opus", "voice": CLONE},
+        streams=False,
+    ),
+    served("async-cosyvoice", "streamed", options={"voice": "中文男"}, heard={"voice": "中文男"}),
+    served(
+        "siliconflow",
+        "preset",
+        options={"voice": "alex", "sample_rate": 16000},
+        sample_rate=16000,
+        heard={"voice": "FunAudioLLM/CosyVoice2-0.5B:alex", "sample_rate": 16000},
+        bad={"seed": 1, "words": True},
+    ),
+    served("siliconflow", "clone", options={"voice": CLONE}, heard=_CLONED, bad={"voice": CROSS}),
+]
