@@ -9,22 +9,12 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.errors import (
-    BadRequest,
-    DecodeError,
-    Forbidden,
-    NotFound,
-    ServiceError,
-    ServiceFault,
-    Throttled,
-    TooLarge,
-    TransportError,
-    Unauthorized,
-)
+from cosyclient.errors import BadRequest, DecodeError, ServiceError, ServiceFault, TransportError
 from cosyclient.protocols.headers import media_type, retry_after
+from cosyclient.protocols.verdicts import BY_CODE, SPENT, Verdict, told_status, verdict_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,73 +24,6 @@ if TYPE_CHECKING:
 
 MAX_ERROR_BODY_BYTES: Final = 65536
 MAX_MESSAGE: Final = 300
-
-
-class Verdict(NamedTuple):
-    """Say what a refusal becomes; ``None`` keeps what the error class says."""
-
-    kind: type[ServiceError]
-    retryable: bool | None = None
-    endpoint_fault: bool | None = None
-    wait: float | None = None
-    """Seconds to wait where the service names none."""
-
-
-# One row per status that differs from its hundred.
-_BY_STATUS: Final = {
-    401: Verdict(Unauthorized),
-    402: Verdict(Forbidden),
-    403: Verdict(Forbidden),
-    404: Verdict(NotFound),
-    # A slow upload is as likely our fault as theirs: worth another try, no reason to open the breaker.
-    408: Verdict(ServiceError, retryable=True),
-    # The first try with this key is still running there; it finishes at the pace of synthesis, not of a back-off.
-    409: Verdict(ServiceError, retryable=True, wait=1.0),
-    410: Verdict(NotFound),
-    413: Verdict(TooLarge),
-    414: Verdict(TooLarge),
-    425: Verdict(ServiceError, retryable=True),
-    429: Verdict(Throttled),
-    431: Verdict(TooLarge),
-    501: Verdict(ServiceFault, retryable=False),
-    505: Verdict(ServiceFault, retryable=False),
-}
-_BY_HUNDRED: Final = {3: Verdict(ServiceError), 4: Verdict(BadRequest), 5: Verdict(ServiceFault)}
-
-# What one item of an accepted batch can say. The endpoint has answered, so none of these is held against it.
-_BY_CODE: Final = {
-    "malformed_json": BadRequest,
-    "validation_failed": BadRequest,
-    "text_too_long": BadRequest,
-    "text_blank": BadRequest,
-    "too_many_texts": BadRequest,
-    "not_acceptable": BadRequest,
-    "unsupported_media_type": BadRequest,
-    "unauthorized": Unauthorized,
-    "forbidden": Forbidden,
-    "not_found": NotFound,
-    "unknown_model": NotFound,
-    "unknown_voice": NotFound,
-    "body_too_large": TooLarge,
-    "rate_limited": Throttled,
-    "too_many_connections": Throttled,
-    "internal": ServiceFault,
-    "bad_upstream": ServiceFault,
-    "overloaded": ServiceFault,
-    "loading": ServiceFault,
-    "draining": ServiceFault,
-    "upstream_timeout": ServiceFault,
-    # What vLLM and SGLang call theirs.
-    "BadRequestError": BadRequest,
-    "invalid_request_error": BadRequest,
-    "NotFoundError": NotFound,
-    "model_not_found": NotFound,
-}
-
-# Throttled in name only: no wait helps, somebody has to pay.
-_SPENT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-# Where a refusal dressed as a success says its status: problem details, vLLM, Vox-Box.
-_STATUSES: Final = ("status", "code", "status_code")
 
 
 def refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
@@ -115,13 +38,13 @@ def refusal_of(reply: WireReply, body: object, utterances: Sequence[Utterance], 
     code = _code(problem)
     if status < 300:
         # A refusal dressed as a success is what its body says: a status of its own, or a code.
-        status = _told_status(problem) or status
-    verdict = _verdict(status) or Verdict(_BY_CODE.get(code or "", ServiceFault))
+        status = told_status(problem) or status
+    verdict = verdict_on(status) or Verdict(BY_CODE.get(code or "", ServiceFault))
     retryable = problem.get("retryable")
     if not isinstance(retryable, bool):
         # OpenAI's word to its own clients, which they obey before all rules.
         retryable = {"true": True, "false": False}.get(reply.headers.get("x-should-retry") or "")
-    if code in _SPENT:
+    if code in SPENT:
         retryable = False
     wait = retry_after(reply.headers, problem.get("retry_after_ms"), wall=wall)
     lead = f"HTTP {reply.status}"
@@ -156,8 +79,8 @@ def item_error(
     problem = _problem(error)
     code = _code(problem)
     said = problem.get("retryable")
-    verdict = _verdict(_told_status(problem) or 0) or Verdict(
-        _BY_CODE.get(code or "") or (BadRequest if said is False else ServiceFault)
+    verdict = verdict_on(told_status(problem) or 0) or Verdict(
+        BY_CODE.get(code or "") or (BadRequest if said is False else ServiceFault)
     )
     return verdict.kind(
         _message(lead, code, problem, _texts(utterances)),
@@ -184,16 +107,6 @@ def discreet(utterances: Sequence[Utterance]) -> Iterator[None]:
 def described(lead: str, code: str | None, detail: object, texts: Iterable[str]) -> str:
     """Return a message for an error that came in another way than as a reply; it is bounded and quotes no text."""
     return _message(lead, code, {"detail": detail}, texts)
-
-
-def _verdict(status: int) -> Verdict | None:
-    return _BY_STATUS.get(status) or _BY_HUNDRED.get(status // 100)
-
-
-def _told_status(problem: dict[str, Any]) -> int | None:
-    return next(
-        (value for name in _STATUSES if isinstance(value := problem.get(name), int) and 300 <= value < 600), None
-    )
 
 
 def said_by(reply: WireReply) -> object:

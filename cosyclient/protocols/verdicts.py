@@ -1,0 +1,98 @@
+"""What statuses and codes mean, as tables: which error, and where its own answers to who may do what do not hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from cosyclient.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    ServiceError,
+    ServiceFault,
+    Throttled,
+    TooLarge,
+    Unauthorized,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Verdict(NamedTuple):
+    """Say what a refusal becomes; ``None`` keeps what the error class says."""
+
+    kind: type[ServiceError]
+    retryable: bool | None = None
+    endpoint_fault: bool | None = None
+    wait: float | None = None
+    """Seconds to wait where the service names none."""
+
+
+# One row per status that differs from its hundred.
+_BY_STATUS: Final = {
+    401: Verdict(Unauthorized),
+    402: Verdict(Forbidden),
+    403: Verdict(Forbidden),
+    404: Verdict(NotFound),
+    # A slow upload is as likely our fault as theirs: worth another try, no reason to open the breaker.
+    408: Verdict(ServiceError, retryable=True),
+    # The first try with this key is still running there; it finishes at the pace of synthesis, not of a back-off.
+    409: Verdict(ServiceError, retryable=True, wait=1.0),
+    410: Verdict(NotFound),
+    413: Verdict(TooLarge),
+    414: Verdict(TooLarge),
+    425: Verdict(ServiceError, retryable=True),
+    429: Verdict(Throttled),
+    431: Verdict(TooLarge),
+    501: Verdict(ServiceFault, retryable=False),
+    505: Verdict(ServiceFault, retryable=False),
+}
+_BY_HUNDRED: Final = {3: Verdict(ServiceError), 4: Verdict(BadRequest), 5: Verdict(ServiceFault)}
+
+# What one item of an accepted batch can say. The endpoint has answered, so none of these is held against it.
+BY_CODE: Final = {
+    "malformed_json": BadRequest,
+    "validation_failed": BadRequest,
+    "text_too_long": BadRequest,
+    "text_blank": BadRequest,
+    "too_many_texts": BadRequest,
+    "not_acceptable": BadRequest,
+    "unsupported_media_type": BadRequest,
+    "unauthorized": Unauthorized,
+    "forbidden": Forbidden,
+    "not_found": NotFound,
+    "unknown_model": NotFound,
+    "unknown_voice": NotFound,
+    "body_too_large": TooLarge,
+    "rate_limited": Throttled,
+    "too_many_connections": Throttled,
+    "internal": ServiceFault,
+    "bad_upstream": ServiceFault,
+    "overloaded": ServiceFault,
+    "loading": ServiceFault,
+    "draining": ServiceFault,
+    "upstream_timeout": ServiceFault,
+    # What vLLM and SGLang call theirs.
+    "BadRequestError": BadRequest,
+    "invalid_request_error": BadRequest,
+    "NotFoundError": NotFound,
+    "model_not_found": NotFound,
+}
+
+# Throttled in name only: no wait helps, somebody has to pay.
+SPENT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+# Where a refusal dressed as a success says its status: problem details, vLLM, Vox-Box.
+_STATUSES: Final = ("status", "code", "status_code")
+
+
+def verdict_on(status: int) -> Verdict | None:
+    """Return what a refusal with this status is, or ``None`` if it is no status of a refusal."""
+    return _BY_STATUS.get(status) or _BY_HUNDRED.get(status // 100)
+
+
+def told_status(problem: Mapping[str, Any]) -> int | None:
+    """Return the status that *problem* itself tells of, or ``None``."""
+    return next(
+        (value for name in _STATUSES if isinstance(value := problem.get(name), int) and 300 <= value < 600), None
+    )
