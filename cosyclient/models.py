@@ -61,9 +61,9 @@ def check_text(text: object) -> str:
 class VoiceSettings:
     """Say how texts are to be spoken; texts with equal settings may share a request.
 
-    ``voice`` is a name or a `Voice`, ``sample_rate`` is in Hz, ``speed`` a factor from 0.5 to 2.0, ``instruct`` at most
-    500 code points, ``seed`` from 0 to 65,535, ``words`` asks for the time of every word. ``None`` leaves the choice to
-    the service.
+    ``voice`` is a name or a `Voice`, ``sample_rate`` is in Hz, ``speed`` a factor from 0.25 to 4.0, ``instruct`` at
+    most 500 code points, ``seed`` from 0 to 65,535, ``words`` asks for the time of every word. ``None`` leaves the
+    choice to the service.
     """
 
     voice: str | Voice | None = None
@@ -80,8 +80,8 @@ class VoiceSettings:
             raise BadUtterance(f"format: {self.format!r} is not one of {', '.join(_audio.MEDIA_TYPES)}")
         if not isinstance(self.sample_rate, int) or self.sample_rate not in SAMPLE_RATES:
             raise BadUtterance(f"sample_rate: {self.sample_rate!r} is not one of {', '.join(map(str, SAMPLE_RATES))}")
-        if not isinstance(self.speed, (int, float)) or isinstance(self.speed, bool) or not 0.5 <= self.speed <= 2.0:
-            raise BadUtterance(f"speed: must be a number from 0.5 to 2.0, got {self.speed!r}")
+        if not isinstance(self.speed, (int, float)) or isinstance(self.speed, bool) or not 0.25 <= self.speed <= 4.0:
+            raise BadUtterance(f"speed: must be a number from 0.25 to 4.0, got {self.speed!r}")
         # 1 and 1.0 are one speed: one fingerprint, one batch.
         object.__setattr__(self, "speed", float(self.speed))
         if self.seed is not None and (

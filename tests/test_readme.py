@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cosyclient
+from cosyclient.cli.protocols import markdown
 from cosyclient.emulator import running
 from cosyclient.settings import resolve
 
@@ -67,6 +68,20 @@ def test_the_django_view_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         names["cosy"].close()
 
 
+def test_the_streaming_view_runs() -> None:
+    """Samples come out of a Django response as they came in."""
+    from django.conf import settings
+
+    if not settings.configured:
+        settings.configure(DEFAULT_CHARSET="utf-8")
+    with running(engine="tone") as emulator:
+        names = run(block("read_aloud").replace("http://127.0.0.1:8091", emulator.url))
+        reply = names["read_aloud"]("hello, world")
+        assert reply["content-type"] == "audio/pcm;rate=24000"
+        assert sum(map(len, reply.streaming_content)) > 24000
+        names["cosy"].close()
+
+
 def test_the_emulator_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """Faults on demand, counters at the end."""
     run(block("emulator.inject"))
@@ -75,7 +90,7 @@ def test_the_emulator_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_code_block_is_run_above() -> None:
     """A new block needs a test here."""
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
 
 
 def test_the_defaults_are_as_printed() -> None:
@@ -117,3 +132,10 @@ def test_ci_runs_the_printed_test_command() -> None:
     ]
     assert len(sentences) >= 100
     assert f"turns {len(sentences)} Chinese and English sentences" in README.replace("\n", " ")
+
+
+def test_the_table_of_protocols_is_that_of_the_data() -> None:
+    """Made by the command that the comment names."""
+    shown = re.search(r"<!-- protocols: .*? -->\n(.*?)\n<!-- /protocols -->", README, re.DOTALL)
+    assert shown is not None
+    assert shown[1] == markdown()

@@ -32,6 +32,10 @@ HEADS: Final = (
 )
 
 
+_VOICES: Final = {"named": "named", "clone": "clone", "cross_lingual": "cross-lingual"}
+_NAMELESS: Final = {**_VOICES, "named": "its own"}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``cosyclient protocols``."""
     form = parser.add_mutually_exclusive_group()
@@ -76,7 +80,7 @@ def _cells(can: Capabilities) -> tuple[str, ...]:
         str(can.batch),
         _yes(can.stream),
         _yes(can.text_in),
-        ", ".join(sorted(can.voices)).replace("cross_lingual", "cross-lingual"),
+        ", ".join(sorted(_VOICES[kind] if can.voice_names else _NAMELESS[kind] for kind in can.voices)),
         _yes(can.instruct),
         f"{low:g}–{high:g}" if can.speeds else "–",
         _yes(can.seed),

@@ -68,7 +68,9 @@ def add_voice(parser: argparse.ArgumentParser, *, formats: bool = True) -> None:
         metavar="HZ",
         help=f"{', '.join(map(str, SAMPLE_RATES))} (24000)",
     )
-    voice.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="0.5 to 2.0 (1)")
+    voice.add_argument(
+        "--speed", type=float, default=1.0, metavar="FACTOR", help="0.25 to 4.0, as the protocol goes (1)"
+    )
     voice.add_argument("--instruct", metavar="WORDS", help="how to speak, in words")
     voice.add_argument("--seed", type=int, metavar="N", help="0 to 65535: the same again (default: none)")
 
