@@ -47,6 +47,43 @@ def test_a_healthy_service_is_found_out(service: Emulator, capsys: pytest.Captur
     assert service.counters().texts == 3
 
 
+@pytest.mark.parametrize(
+    ("switches", "path", "options", "protocol"),
+    [
+        ({"serve": "runtime"}, "", ("--voice", "中文女"), "runtime"),
+        ({"serve": "lighttts"}, "/lighttts", (), "lighttts"),
+        ({"serve": "triton"}, "", ("--model", "cosyvoice2"), "triton"),
+        ({"serve": "pai-eas"}, "", (), "pai-eas"),
+        (
+            {"serve": "model-studio"},
+            "",
+            ("--voice", "longanyang", "--model", "cosyvoice-v3-flash"),
+            "model-studio-http",
+        ),
+        ({"serve": "openai", "dialect": "openai"}, "", ("--voice", "alloy", "--model", "tts-1"), "openai"),
+        ({"serve": "openai", "dialect": "vllm-omni"}, "", (), "openai:vllm-omni"),
+        ({"serve": "openai", "dialect": "sglang-omni"}, "", (), "openai:sglang-omni"),
+        ({"serve": "openai", "dialect": "xinference"}, "", (), "openai:xinference"),
+        ({"serve": "openai", "dialect": "vox-box"}, "", (), "openai:vox-box"),
+        ({"serve": "openai", "dialect": "triton-bridge"}, "", (), "openai:triton-bridge"),
+        ({"serve": "openai", "dialect": "siliconflow"}, "", (), "openai:siliconflow"),
+    ],
+    ids=str,
+)
+def test_every_server_is_told_from_the_others(
+    capsys: pytest.CaptureFixture[str], switches: dict[str, str], path: str, options: tuple[str, ...], protocol: str
+) -> None:
+    """By what costs nothing; those that a text and a voice will do for speak as well."""
+    with running(engine="tone", **switches) as emulator:
+        code, report = examine(capsys, "--url", emulator.url + path, *options)
+    assert report["protocol"] == protocol
+    assert (code == 0) == ("audio" in report) == ("error" not in report)
+    if options:
+        assert code == 0
+        assert report["audio"]["sample_rate"] in (22050, 24000)
+        assert protocol == "triton" or report["stream"]["pieces"] > 0
+
+
 def test_it_reads_as_a_table(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     """For people."""
     assert main(["doctor", "--url", service.url]) == 0

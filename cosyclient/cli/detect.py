@@ -67,14 +67,27 @@ def _by_routes(answer: Answer) -> str | None:
     return None
 
 
-def _by_models(answer: Answer) -> str | None:
+def _by_code(answer: Answer) -> str | None:
+    """Read a refusal as Model Studio words it."""
+    document = answer.document if isinstance(answer.document, dict) else {}
+    named = isinstance(document.get("code"), str) and "request_id" in document
+    return "model-studio-http" if answer.status >= 400 and named else None
+
+
+def _by_owner(answer: Answer) -> str | None:
+    """Read who a list of models says they belong to: some servers sign with their own name."""
     models = answer.document.get("data") if _has(answer, "data") else None
-    if not isinstance(models, list):
-        return None
-    owners = {str(each.get("owned_by", "")).lower() for each in models if isinstance(each, dict)}
-    return {"vllm": "openai:vllm-omni", "sglang": "openai:sglang-omni", "xinference": "openai:xinference"}.get(
-        next(iter(owners), ""), "openai"
-    )
+    first = models[0] if isinstance(models, list) and models else None
+    owner = str(first.get("owned_by", "")).lower() if isinstance(first, dict) else ""
+    return next((protocol for name, protocol in _OWNERS.items() if name in owner), None)
+
+
+_OWNERS: Final = {
+    "vllm": "openai:vllm-omni",
+    "sglang": "openai:sglang-omni",
+    "xinference": "openai:xinference",
+    "vox-box": "openai:vox-box",
+}
 
 
 # An empty batch is refused before anything is spoken, in words that only this protocol has.
@@ -84,12 +97,19 @@ _QUESTIONS: Final = (
         _by_problem,
         b'{"texts":[]}',
     ),
+    Question("/v1/models", _by_owner),
     Question("/v1/audio/voices", lambda answer: "openai:vllm-omni" if _has(answer, "uploaded_voices") else None),
     Question("/v1/voices", lambda answer: "openai:vox-box" if answer.status == 200 and answer.document else None),
     Question("/openapi.json", _by_routes),
     Question("/v2", lambda answer: "triton" if _has(answer, "name", "extensions") else None),
     Question("/v2/health/ready", lambda answer: "triton" if answer.status in (200, 503) else None),
-    Question("/v1/models", _by_models),
+    Question("/v1/models", lambda answer: "openai" if _has(answer, "data") else None),
+    Question("/audio/speech", lambda answer: "openai:triton-bridge" if answer.status in (400, 422) else None, b"{}"),
+    Question(
+        "/api/v1/audio/reference_audio",
+        lambda answer: "pai-eas" if answer.status == 200 and answer.document is not None else None,
+    ),
+    Question("/api/v1/services/audio/tts/SpeechSynthesizer", _by_code, b"{}"),
     Question("/v1/audio/voice/list", lambda answer: "openai:siliconflow" if _has(answer, "result") else None),
 )
 

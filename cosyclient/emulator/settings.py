@@ -50,6 +50,11 @@ class Settings:
         "Voice: audible speech, a tone of the right length, or samples that carry the text itself.",
         choices=("espeak", "tone", "echo"),
     )
+    serve: Literal["all", "batch", "lighttts", "model-studio", "openai", "pai-eas", "runtime", "triton"] = _switch(
+        "all",
+        "Ways of serving to offer: all at once, or one alone as a real server would.",
+        choices=("all", "batch", "lighttts", "model-studio", "openai", "pai-eas", "runtime", "triton"),
+    )
     rtt: float = _switch(0.0, "Seconds of network round trip added to every request.", least=0)
     jitter: float = _switch(
         0.0, "Spread of the round trip: it varies log-normally around rtt, by this standard deviation.", least=0, most=2

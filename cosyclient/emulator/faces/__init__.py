@@ -21,20 +21,18 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faces.base import Face
     from cosyclient.emulator.service import Service
 
-_FACES: Final = (
-    BatchFace,
-    LightTtsSocketFace,
-    LightTtsFace,
-    ModelStudioFace,
-    ModelStudioHttpFace,
-    OpenAIFace,
-    PaiEasFace,
-    RuntimeFace,
-    TritonHttpFace,
-    VllmSocketFace,
-)
+_FACES: Final = {
+    "batch": (BatchFace,),
+    "lighttts": (LightTtsSocketFace, LightTtsFace),
+    "model-studio": (ModelStudioFace, ModelStudioHttpFace),
+    "openai": (OpenAIFace, VllmSocketFace),
+    "pai-eas": (PaiEasFace,),
+    "runtime": (RuntimeFace,),
+    "triton": (TritonHttpFace,),
+}
 
 
 def faces(service: Service) -> Sequence[Face]:
-    """Return every face of *service* that speaks HTTP or WebSocket; their paths do not collide."""
-    return [face(service) for face in _FACES]
+    """Return the faces of *service* over HTTP and WebSocket, all or those asked for; their paths do not collide."""
+    wanted = service.settings.serve
+    return [face(service) for name, kinds in _FACES.items() if wanted in ("all", name) for face in kinds]
