@@ -37,7 +37,7 @@ def run(options: Options) -> None:
     """Measure, print two tables, and write ``bodies.json`` and ``bodies.svg``."""
     require_extra((*NEEDED, "httpx", "msgspec", "orjson", "pybase64", "requests"))
     about = machine.describe()
-    turns = (2 if options.quick else 6) * options.repeat
+    turns = (1 if options.quick else 6) * options.repeat
     print(f"bodies: from the wire to the caller's audio\n\n{_method(turns)}\n\n{machine.sentence(about)}\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
         files = _write(Path(name))

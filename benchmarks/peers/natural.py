@@ -65,7 +65,12 @@ class OpenAiSdk(Natural):
     def pieces(self, text: str) -> Iterator[bytes]:
         """Yield the samples of *text* as they arrive."""
         with self._client.audio.speech.with_streaming_response.create(
-            model=MODEL, voice="alloy", input=text, response_format="pcm"
+            model=MODEL,
+            voice="alloy",
+            input=text,
+            response_format="pcm",
+            stream_format="audio",
+            extra_body={"stream": True},
         ) as reply:
             yield from reply.iter_bytes()
 
