@@ -58,7 +58,7 @@ def run(options: Options) -> None:
     """Measure, print the table, and write ``memory.json`` and ``memory.svg``."""
     require_extra()
     about = machine.describe()
-    count = 25_000 if options.quick else 1_000_000
+    count = 12_000 if options.quick else 1_000_000
     print(
         f"memory: resident memory while {count:,} texts pass\n\n{_method()}\n\n{machine.sentence(about)}\n",
         flush=True,

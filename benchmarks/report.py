@@ -47,7 +47,7 @@ class Plan:
         return self.rate * _BATCH
 
 
-QUICK: Final = Plan(texts=19_200, seconds=3.0, warm_up=4.0)
+QUICK: Final = Plan(texts=12_800, seconds=2.0, warm_up=3.0)
 
 
 def run(options: Options) -> None:

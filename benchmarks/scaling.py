@@ -88,7 +88,7 @@ class Plan:
         return [peer for peer in PEERS if (not peer.needs or find_spec(peer.needs)) and (peer.quick or not self.quick)]
 
 
-QUICK: Final = Plan(steps=(128,), warm_up=0.6, seconds=0.6, repeat=1, quick=True)
+QUICK: Final = Plan(steps=(128,), warm_up=0.5, seconds=0.5, repeat=1, quick=True)
 
 
 @dataclass(frozen=True, kw_only=True)

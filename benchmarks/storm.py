@@ -46,7 +46,7 @@ class Plan:
     after: float = 45.0
 
 
-QUICK: Final = Plan(seconds=2.0, open_for=2.0, healthy=1.5, outage=4.0, after=3.5)
+QUICK: Final = Plan(seconds=1.5, open_for=2.0, healthy=1.5, outage=3.5, after=3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
