@@ -1,24 +1,33 @@
-"""Ask a service something that is no speech, within the same policies: which voices it has."""
+"""Ask a service for something that is no speech, within the same policies: which voices it has, to keep another."""
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cosyclient.errors import Attempt, CosyError
 from cosyclient.persisting import persist
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cosyclient.call import Caller
     from cosyclient.clock import Deadline
-    from cosyclient.protocols.base import ListingProtocol
+    from cosyclient.wire import WireReply, WireRequest
+
+T = TypeVar("T")
 
 
-def voices(caller: Caller, protocol: ListingProtocol, deadline: Deadline) -> list[str]:
-    """Return the names of the service's voices."""
-    clock, request = caller.clock, protocol.encode_voices()
+def ask(
+    caller: Caller, request: WireRequest, decode: Callable[[WireReply], T], deadline: Deadline, *, repeatable: bool
+) -> T:
+    """Return what *decode* makes of the reply to *request*.
+
+    Tried again as policy allows; one that is not *repeatable* only if the service has certainly not heard it.
+    """
+    clock = caller.clock
     attempts: list[Attempt] = []
-    found: list[str] = []
+    found: list[T] = []
 
     def attempt() -> CosyError | None:
         grant = caller.endpoint.grant(deadline, caller.closing)
@@ -30,7 +39,7 @@ def voices(caller: Caller, protocol: ListingProtocol, deadline: Deadline) -> lis
                 request, deadline=deadline, read_timeout=caller.timeouts.of_reads(0.0)
             )
             try:
-                found[:] = protocol.decode_voices(reply, wall=clock.wall())
+                found.append(decode(reply))
             finally:
                 reply.close()
         except CosyError as refused:
@@ -41,7 +50,9 @@ def voices(caller: Caller, protocol: ListingProtocol, deadline: Deadline) -> lis
         now = clock.now()
         grant.settle(error, now)
         attempts.append(Attempt(len(attempts) + 1, caller.endpoint.name, started, now - started, error))
+        if error is not None and error.sent and not (repeatable or error.throttled):
+            error.retryable = False
         return error
 
     persist(caller, attempt, attempts, deadline=deadline, name=uuid.uuid4().hex)
-    return found
+    return found[0]

@@ -13,8 +13,10 @@ from cosyclient.core import Core
 from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
 from cosyclient.events import Events, Listener
 from cosyclient.models import Outcome, Speech
+from cosyclient.protocols.base import Recording
 from cosyclient.reception import Terms
 from cosyclient.settings import resolve
+from cosyclient.voices import Voice
 from cosyclient.waiters import SpeechFuture
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from cosyclient.stats import ClientStats
     from cosyclient.streaming import SpeechStream
     from cosyclient.transports.base import Transport
-    from cosyclient.voices import Voice
     from cosyclient.waiters import Waiter
 
 
@@ -219,6 +220,16 @@ class CosyClient:
         house = self._core.house()
         house.desk.check_may_block()
         return house.voices()
+
+    def upload_voice(self, voice: Voice, name: str, *, consent: str | None = None) -> Voice:
+        """Have the service keep a recorded *voice* under *name*; return the voice to ask for from now on.
+
+        *consent* tells of the speaker's, where a service wants to know (vLLM-Omni). Sent once: nothing is tried again
+        that the service may have heard. Raises `BadUtterance` where the protocol keeps no voices.
+        """
+        house = self._core.house()
+        house.desk.check_may_block()
+        return Voice(house.upload(Recording(voice, name, consent)))
 
     @property
     def window(self) -> int:

@@ -6,10 +6,10 @@ import threading
 import uuid
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cosyclient.arrivals import Arrivals
-from cosyclient.asking import voices
+from cosyclient.asking import ask
 from cosyclient.batch import BatchLimits
 from cosyclient.batcher import Batcher
 from cosyclient.call import Caller
@@ -31,20 +31,23 @@ from cosyclient.policies.bulkhead import Bulkhead
 from cosyclient.policies.hedge import HedgePolicy
 from cosyclient.policies.ratelimit import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
-from cosyclient.protocols.base import ListingProtocol, StreamingProtocol, TextInProtocol
+from cosyclient.protocols.base import ListingProtocol, StreamingProtocol, TextInProtocol, UploadingProtocol
 from cosyclient.reception import Reception
 from cosyclient.sizing import littles_law
 from cosyclient.stats import ClientStats
 from cosyclient.streaming import SpeechStream
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
-    from cosyclient.protocols.base import WireProtocol
+    from cosyclient.protocols.base import Recording, WireProtocol
     from cosyclient.reception import Terms
     from cosyclient.settings import ResolvedConfig
     from cosyclient.transports.base import Transport
+    from cosyclient.wire import WireReply, WireRequest
 
 
 class House:
@@ -179,9 +182,27 @@ class House:
         protocol = self._protocol
         if not (protocol.capabilities.lists_voices and isinstance(protocol, ListingProtocol)):
             raise BadUtterance(f"voices: protocol {protocol.name} cannot list them; see what its service says")
+        return self._ask(
+            protocol.encode_voices(),
+            lambda reply: protocol.decode_voices(reply, wall=self._clock.wall()),
+            repeatable=True,
+        )
+
+    def upload(self, recording: Recording) -> str:
+        """Have the service keep *recording*; return the name it has there."""
+        protocol = self._protocol
+        if not (protocol.capabilities.keeps_voices and isinstance(protocol, UploadingProtocol)):
+            raise BadUtterance(f"upload_voice: protocol {protocol.name} keeps no recordings")
+        return self._ask(
+            protocol.encode_upload(recording),
+            lambda reply: protocol.decode_upload(reply, recording, wall=self._clock.wall()),
+            repeatable=False,
+        )
+
+    def _ask(self, request: WireRequest, decode: Callable[[WireReply], T], *, repeatable: bool) -> T:
         self.desk.check_open()
         span = self._settings.timeout or self._settings.rest.timeouts.base
-        return voices(self._caller, protocol, Deadline.after(self._clock, span))
+        return ask(self._caller, request, decode, Deadline.after(self._clock, span), repeatable=repeatable)
 
     # Seams between rooms
 

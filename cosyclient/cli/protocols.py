@@ -29,6 +29,7 @@ HEADS: Final = (
     "formats",
     "Hz",
     "lists voices",
+    "keeps recordings",
 )
 
 
@@ -88,6 +89,7 @@ def _cells(can: Capabilities) -> tuple[str, ...]:
         ", ".join(can.formats),
         rates,
         _yes(can.lists_voices),
+        _yes(can.keeps_voices),
     )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cosyclient.errors import CosyError
     from cosyclient.models import Speech, Utterance, VoiceSettings
+    from cosyclient.voices import Voice
     from cosyclient.wire import WireReply, WireRequest
 
 Item: TypeAlias = "tuple[int, Speech | CosyError]"
@@ -54,6 +55,8 @@ class Capabilities:
     seed: bool = False
     words: bool = False
     lists_voices: bool = False
+    keeps_voices: bool = False
+    """Whether a recording can be uploaded once and asked for by a name."""
     model: bool = True
     speeds: tuple[float, float] | None = None
     formats: tuple[str, ...] = ("wav", "pcm", "mp3", "opus")
@@ -180,6 +183,26 @@ class TextInProtocol(StreamingProtocol, Protocol):
 
     def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
         """Return the request that opens a conversation; its texts follow through the reply's ``say``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Hold a recorded voice that a service shall keep under a *name*; *consent* is the speaker's, where it is asked."""
+
+    voice: Voice
+    name: str
+    consent: str | None = None
+
+
+@runtime_checkable
+class UploadingProtocol(WireProtocol, Protocol):
+    """Speak a way of serving that keeps recorded voices."""
+
+    def encode_upload(self, recording: Recording) -> WireRequest:
+        """Return the request that hands *recording* over."""
+
+    def decode_upload(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
+        """Return the name that the voice has from now on; raises like `decode`."""
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.uploads import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +55,8 @@ class Dialect:
     path: str = "/v1/audio/speech"
     batch_path: str = ""
     voices_path: str = ""
+    upload: Upload | None = None
+    """How it takes a recording that it shall keep."""
     preset: str = ""
     """How the name of a voice without a colon is written out."""
     true_rate: int | None = None
@@ -63,6 +66,7 @@ class Dialect:
 
 
 _OMNI_VOICES: Final = "/v1/audio/voices"
+_UPLOADS: Final = "/v1/uploads/audio/voice"
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     # What any of them takes: the fields of the standard and no other, for OpenAI itself refuses those.
@@ -94,6 +98,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             seed=True,
             words=True,
             lists_voices=True,
+            keeps_voices=True,
             speeds=(0.25, 4.0),
             required=("voice",),
             advice="it needs the transcript of its recording: Voice.clone",
@@ -112,6 +117,12 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         alone=("seed", "words"),
         batch_path="/v1/audio/speech/batch",
         voices_path=_OMNI_VOICES,
+        upload=Upload(
+            path=_OMNI_VOICES,
+            file="audio_sample",
+            fields={"name": "name", "consent": "consent", "transcript": "ref_text"},
+            needs=("name", "consent"),
+        ),
     ),
     "sglang-omni": Dialect(
         can=Capabilities(
@@ -176,9 +187,17 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             formats=("wav", "pcm", "mp3"),
             sample_rates=(24000,),
             required=("voice",),
-            advice="upload its recording first and name what comes back (speech:…)",
+            advice="upload its recording first, with upload_voice, and ask for what comes back",
+            keeps_voices=True,
         ),
         fields=_PLAIN,
+        upload=Upload(
+            path=_UPLOADS,
+            file="file",
+            fields={"name": "customName", "transcript": "text"},
+            needs=("name", "transcript"),
+            answer="uri",
+        ),
         streaming={"stream": True},
         marks=True,
         stream_speed=False,
@@ -189,6 +208,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             voices=frozenset({"named", "clone"}),
             instruct=True,
             lists_voices=True,
+            keeps_voices=True,
             speeds=(0.25, 4.0),
             sample_rates=(8000, 16000, 24000, 44100),
             rates_by_format={"mp3": (44100,), "opus": (48000,)},
@@ -204,6 +224,13 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         marks=True,
         preset="{model}:{voice}",
         voices_path="/v1/audio/voice/list",
+        upload=Upload(
+            path=_UPLOADS,
+            file="file",
+            fields={"name": "customName", "transcript": "text", "model": "model"},
+            needs=("name", "transcript"),
+            answer="uri",
+        ),
     ),
 }
 """Every dialect by its name; the nameless one is what any of them takes."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config import WireConfig
     from cosyclient.models import VoiceSettings
-    from cosyclient.protocols.base import Item, Quota
+    from cosyclient.protocols.base import Item, Quota, Recording
     from cosyclient.wire import WireReply
 
 _JSON: Final = "application/json"
@@ -91,6 +91,17 @@ class OpenAISpeechProtocol:
     def encode_voices(self) -> WireRequest:
         """Return the request for the list of voices."""
         return WireRequest(method="GET", path=self._dialect.voices_path, headers=(("Accept", _JSON),), body=b"")
+
+    def encode_upload(self, recording: Recording) -> WireRequest:
+        """Return the request that hands *recording* over."""
+        if self._dialect.upload is None:
+            raise BadUtterance(f"voice: protocol {self.name} keeps no recordings")
+        return self._dialect.upload.encode(self.name, recording, model=self._dialect.defaults.get("model"))
+
+    def decode_upload(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
+        """Return the name that the voice has from now on; raises like `decode`."""
+        assert self._dialect.upload is not None  # noqa: S101 - it made the request
+        return self._dialect.upload.decode(reply, recording, wall=wall)
 
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the texts' speeches and errors as soon as they arrive, every position exactly once."""

@@ -15,6 +15,7 @@ from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.pieces import any_json, audio_in, member, parsed, read_json
 from cosyclient.protocols.refusals import refusal, refusal_of, retold
 from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
+from cosyclient.protocols.uploads import Upload
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config import WireConfig
     from cosyclient.models import Utterance
-    from cosyclient.protocols.base import Item, Quota
+    from cosyclient.protocols.base import Item, Quota, Recording
     from cosyclient.wire import WireReply
 
 _JSON: Final = "application/json"
@@ -32,6 +33,11 @@ _MODEL: Final = "CosyVoice2-0.5B"
 _MODES: Final = {"": "fast_replication", "cross_lingual": "cross_lingual_replication"}
 _TOLD: Final = "natural_language_replication"
 _ENDS: Final = ("stop", "length")
+
+
+_UPLOAD: Final = Upload(
+    path=_RECORDINGS, file="file", fields={"transcript": "text"}, needs=("transcript",), answer="id"
+)
 
 
 class PaiEasProtocol:
@@ -48,11 +54,9 @@ class PaiEasProtocol:
         speeds=(0.5, 2.0),
         formats=("wav", "pcm", "mp3"),
         required=("voice",),
-        advice=(
-            f"upload the recording once, as a form of file and text by POST to {_RECORDINGS}, and pass the id that "
-            "comes back as the voice"
-        ),
+        advice="upload the recording once, with upload_voice, and ask for the voice that comes back",
         lists_voices=True,
+        keeps_voices=True,
     )
 
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - every protocol is made with it
@@ -121,6 +125,14 @@ class PaiEasProtocol:
             raise DecodeError("reply: no list of recordings", retryable=True)
         found = [each.get("id") for each in listed if isinstance(each, dict)]
         return [id for id in found if isinstance(id, str)]
+
+    def encode_upload(self, recording: Recording) -> WireRequest:
+        """Return the request that hands *recording* over."""
+        return _UPLOAD.encode(self.name, recording)
+
+    def decode_upload(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
+        """Return the id of the recording; raises like `decode`."""
+        return _UPLOAD.decode(reply, recording, wall=wall)
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""
