@@ -43,7 +43,7 @@ class Plan:
     interrupts: int = 5
 
 
-QUICK: Final = Plan(cap=2.0, rounds=1, interrupts=2)
+QUICK: Final = Plan(cap=1.5, rounds=1, interrupts=1)
 
 
 def run(options: Options) -> None:

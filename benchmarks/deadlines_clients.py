@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -258,6 +259,8 @@ def _requests(order: Order) -> Iterator[Made]:
 def interrupted(order: Order) -> None:
     """Block in one call for a minute; print the instant (monotonic) at which Ctrl-C came through."""
     make: Any = {"ours": _ours, "httpx": _httpx, "urllib3": _urllib3, "requests": _requests}[order.client]
+    # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with make(order) as (call, _):
             sys.stdout.write("ready\n")

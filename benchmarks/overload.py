@@ -62,7 +62,7 @@ class Plan:
         return self.capacity / MEAN_SECONDS
 
 
-QUICK: Final = Plan(loads=(2.0, 5.0), warm_up=4.0, seconds=6.0, repeat=1, phases=(4, 2, 4), phase=6.0, at_once=True)
+QUICK: Final = Plan(loads=(2.0, 5.0), warm_up=3.0, seconds=5.0, repeat=1, phases=(4, 2, 4), phase=5.0, at_once=True)
 
 
 @dataclass(frozen=True, kw_only=True)

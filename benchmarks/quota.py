@@ -114,7 +114,7 @@ class GatewayRow(Row):
 def run(options: Options) -> None:
     """Measure, print the table, and write ``quota.json`` and ``quota.svg``."""
     require_extra((*NEEDED, "envoy"))
-    span = 3.0 if options.quick else 60.0
+    span = 2.0 if options.quick else 60.0
     contests = QUICK if options.quick else CONTESTS
     about = machine.describe()
     print(f"quota: {introduction(span, contests, options)}\n\n{machine.sentence(about)}\n", flush=True)

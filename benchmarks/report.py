@@ -47,7 +47,7 @@ class Plan:
         return self.rate * _BATCH
 
 
-QUICK: Final = Plan(texts=12_800, seconds=2.0, warm_up=3.0)
+QUICK: Final = Plan(texts=9_600, seconds=1.5, warm_up=2.5)
 
 
 def run(options: Options) -> None:

@@ -46,7 +46,7 @@ class Plan:
     after: float = 45.0
 
 
-QUICK: Final = Plan(seconds=1.5, open_for=2.0, healthy=1.5, outage=3.5, after=3.0)
+QUICK: Final = Plan(seconds=1.2, open_for=1.5, healthy=1.5, outage=3.0, after=2.5)
 
 
 @dataclass(frozen=True, kw_only=True)

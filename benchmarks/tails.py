@@ -45,7 +45,7 @@ class Plan:
     beside_seconds: float = 15.0
 
 
-QUICK: Final = Plan(seconds=4.5, warm_up=0.8, beside_seconds=1.5)
+QUICK: Final = Plan(seconds=4.0, warm_up=0.8, beside_seconds=1.2)
 
 
 @dataclass(frozen=True, kw_only=True)
