@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.cli.service import add_limits, add_service, add_voice, connected
-from cosyclient.errors import ConfigurationError, CosyError
+from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
 
 if TYPE_CHECKING:
     import argparse
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError("--play: give either --play or --output")
     if not (arguments.play or arguments.output) and sys.stdout.isatty():
         raise ConfigurationError("output: samples do not belong on a terminal; redirect them, or use -o FILE or --play")
+    # Before anything is spoken that nobody would hear.
+    player = _player() if arguments.play else None
     text = sys.stdin.read().strip() if arguments.text == "-" else arguments.text
     options: dict[str, Any] = {} if arguments.instruct is None else {"instruct": arguments.instruct}
     if arguments.seed is not None:
@@ -55,38 +58,38 @@ def run(arguments: argparse.Namespace) -> int:
     with connected(arguments) as (_, client):
         try:
             with client.stream(text, **options) as stream:
-                return _deliver(stream, arguments)
+                return _deliver(stream, arguments, player)
+        except ConfigurationError:
+            raise
         except CosyError as error:
-            if isinstance(error, ConfigurationError):
-                raise
             print(f"cosyclient stream: {type(error).__name__}: {error}", file=sys.stderr)
             if arguments.output and error.partial is not None:
                 print(f"what came by then is in {error.partial.save(arguments.output)}", file=sys.stderr)
-            return 1
+            return 2 if isinstance(error, BadUtterance) else 1
 
 
-def _deliver(stream: SpeechStream, arguments: argparse.Namespace) -> int:
+def _deliver(stream: SpeechStream, arguments: argparse.Namespace, player: str | None) -> int:
     if arguments.output:
         path = stream.save(arguments.output)
         print(f"{path}: {stream.sample_rate} Hz, {stream.channels} channel(s)", file=sys.stderr)
         return 0
-    if not arguments.play:
+    if player is None:
         print(f"s16le, {stream.sample_rate} Hz, {stream.channels} channel(s)", file=sys.stderr)
         for chunk in stream:
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
         return 0
-    command = _player(stream)
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as player:  # noqa: S603 - one of the players named above
-        assert player.stdin is not None  # noqa: S101 - we asked for it
+    command = [player, *_PLAYERS[Path(player).name](str(stream.sample_rate), str(stream.channels))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as playing:  # noqa: S603 - one of the players named above
+        assert playing.stdin is not None  # noqa: S101 - we asked for it
         for chunk in stream:
-            player.stdin.write(chunk)
-            player.stdin.flush()
-    return int(player.returncode != 0)
+            playing.stdin.write(chunk)
+            playing.stdin.flush()
+    return int(playing.returncode != 0)
 
 
-def _player(stream: SpeechStream) -> list[str]:
-    for name, arguments_of in _PLAYERS.items():
+def _player() -> str:
+    for name in _PLAYERS:
         if path := shutil.which(name):
-            return [path, *arguments_of(str(stream.sample_rate), str(stream.channels))]
+            return path
     raise ConfigurationError(f"--play: none of {', '.join(_PLAYERS)} is on the PATH; install one, or use -o FILE")
