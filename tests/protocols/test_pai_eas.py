@@ -61,7 +61,7 @@ def test_a_voice_is_the_id_of_a_recording(dialect: str, settings: dict[str, Any]
 
 def test_a_recording_is_told_how_to_become_one() -> None:
     """It has to be uploaded first."""
-    with pytest.raises(BadUtterance, match=r"takes named voices, not clone; upload .* /api/v1/audio/reference_audio"):
+    with pytest.raises(BadUtterance, match="takes named voices, not clone; upload .* upload_voice"):
         check_settings("pai-eas", PaiEasProtocol.capabilities, asked(voice=CLONE).settings)
 
 
