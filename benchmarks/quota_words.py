@@ -120,7 +120,8 @@ def conclusions(contests: Sequence[Contest], rows: Sequence[GatewayRow]) -> str:
     lines += [
         f"Texts lost by kind: {'; '.join(errors) or 'none'}.",
         "Latency: of callers the whole call, of the open load from when a call was due, of submit from submit to",
-        f"callback with {contests[1].callers:,} outstanding, of asyncio from when a free sender takes the batch.",
+        f"callback with {contests[1].callers:,} outstanding, handed over 64 at a time, of asyncio from when a",
+        "free sender takes the batch.",
     ]
     busy = [row.label for row in rows if max(row.median.service_cpu or 0.0, row.median.gateway_cpu or 0.0) > _BUSY]
     full = [row.label for row in rows if _together(row.median) > _BUSY * machine.cores()]

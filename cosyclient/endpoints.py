@@ -80,14 +80,14 @@ class Ledger:
 class Grant:
     """Hold the right to send one request; exactly one of `settle` and `cancel` gives it back."""
 
-    __slots__ = ("_admission", "_reservation", "_settled", "_started", "_ticket", "endpoint", "patience")
+    __slots__ = ("_admission", "_left", "_reservation", "_settled", "_started", "_ticket", "endpoint", "patience")
 
     def __init__(self, endpoint: Endpoint, reservation: Reservation, admission: Admission) -> None:
         self.endpoint = endpoint
         self._reservation = reservation
         self._admission = admission
         self._settled = False
-        self._started = 0.0
+        self._started, self._left = 0.0, False
         self._ticket: Ticket | None = None
         self.patience = 0.0
         """Seconds that every read of the reply should be given at least."""
@@ -95,7 +95,7 @@ class Grant:
     def start(self, now: float, *, retry: bool, seconds: float) -> None:
         """Note that a request for so many *seconds* of audio leaves now."""
         endpoint = self.endpoint
-        self._started = now
+        self._started, self._left = now, True
         endpoint.ledger.sent(now, retry=retry)
         self.patience = endpoint.adaptation.prospect(now).patience
         self._ticket = endpoint.adaptation.start(seconds, now)
@@ -126,8 +126,10 @@ class Grant:
             endpoint.bulkhead.release()
 
     def cancel(self) -> None:
-        """Give the right back unused."""
-        if not self._settled:
+        """Give the right back: unused, or as an attempt that was broken off if something has left with it."""
+        if self._left:
+            self.settle(Rejected("broken off", sent=True), self.endpoint.now())
+        elif not self._settled:
             self._settled = True
             self.endpoint.limiter.cancel(self._reservation)
             self._admission.ignore()
@@ -206,6 +208,10 @@ class Endpoint:
             if isinstance(error, Rejected):
                 return None
             raise
+
+    def now(self) -> float:
+        """Return the monotonic seconds that grants go by."""
+        return self._clock.now()
 
     def prospect(self) -> Prospect:
         """Return what an attempt that leaves now may expect."""

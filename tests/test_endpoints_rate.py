@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class World:
     """Hold an endpoint of 100 requests/s, its clock, and what was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, adaptive: AdaptiveConfig | None = None) -> None:
         self.clock = FakeClock()
         self.listener = RecordingListener()
         self.endpoint = Endpoint(
@@ -34,7 +34,7 @@ class World:
             limiter=RateLimiter(rate=100.0, burst=10),
             bulkhead=Bulkhead(40, self.clock, name="in flight", full=BulkheadFull),
             breaker=Breaker(BreakerConfig(), name="tts-1"),
-            adaptive=AdaptiveConfig(enabled=False),
+            adaptive=adaptive or AdaptiveConfig(enabled=False),
             calm=0.4,
             clock=self.clock,
             events=Events([self.listener]),
@@ -93,6 +93,22 @@ def test_recovery_is_told_when_only_lone_calls_are_made() -> None:
     assert grant is not None
     grant.cancel()
     assert list(world.told()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
+
+
+def test_a_right_given_back_after_something_left_is_an_attempt() -> None:
+    """Ctrl-C amid a reply: the quota was used, nobody is to blame, and nothing counts as in flight for ever."""
+    world = World(AdaptiveConfig())
+    limit = world.endpoint.adaptation._limit
+    assert limit is not None
+    for number in range(1, 6):
+        world.grant().cancel()
+        assert (world.endpoint.bulkhead.in_use, limit._in_flight) == (0, 0)
+        assert world.endpoint.ledger.executions == number
+    assert world.endpoint.breaker.state == "closed"
+    unused = world.endpoint.grant(Deadline.after(world.clock, 100.0), threading.Event())
+    unused.cancel()
+    unused.cancel()
+    assert (world.endpoint.bulkhead.in_use, world.endpoint.ledger.executions) == (0, 5)
 
 
 def test_a_pause_that_was_asked_for_is_told_with_the_rate() -> None:

@@ -67,6 +67,16 @@ def _by_routes(answer: Answer) -> str | None:
     return None
 
 
+def _names_fields(answer: Answer) -> bool:
+    """Return whether a request was refused as FastAPI does it, field by field."""
+    document = answer.document if isinstance(answer.document, dict) else {}
+    return answer.status == 422 and isinstance(document.get("detail"), list)
+
+
+def _lists(answer: Answer) -> bool:
+    return answer.status == 200 and (isinstance(answer.document, list) or _has(answer, "data"))
+
+
 def _by_code(answer: Answer) -> str | None:
     """Read a refusal as Model Studio words it."""
     document = answer.document if isinstance(answer.document, dict) else {}
@@ -99,16 +109,12 @@ _QUESTIONS: Final = (
     ),
     Question("/v1/models", _by_owner),
     Question("/v1/audio/voices", lambda answer: "openai:vllm-omni" if _has(answer, "uploaded_voices") else None),
-    Question("/v1/voices", lambda answer: "openai:vox-box" if answer.status == 200 and answer.document else None),
+    Question("/v1/voices", lambda answer: "openai:vox-box" if _has(answer, "voices") else None),
     Question("/openapi.json", _by_routes),
     Question("/v2", lambda answer: "triton" if _has(answer, "name", "extensions") else None),
-    Question("/v2/health/ready", lambda answer: "triton" if answer.status in (200, 503) else None),
     Question("/v1/models", lambda answer: "openai" if _has(answer, "data") else None),
-    Question("/audio/speech", lambda answer: "openai:triton-bridge" if answer.status in (400, 422) else None, b"{}"),
-    Question(
-        "/api/v1/audio/reference_audio",
-        lambda answer: "pai-eas" if answer.status == 200 and answer.document is not None else None,
-    ),
+    Question("/audio/speech", lambda answer: "openai:triton-bridge" if _names_fields(answer) else None, b"{}"),
+    Question("/api/v1/audio/reference_audio", lambda answer: "pai-eas" if _lists(answer) else None),
     Question("/api/v1/services/audio/tts/SpeechSynthesizer", _by_code, b"{}"),
     Question("/v1/audio/voice/list", lambda answer: "openai:siliconflow" if _has(answer, "result") else None),
 )
