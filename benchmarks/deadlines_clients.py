@@ -192,7 +192,7 @@ def _connections(order: Order) -> int:
 
 @contextmanager
 def _ours(order: Order) -> Iterator[Made]:
-    config = ClientConfig(breaker=BreakerConfig(minimum_calls=1_000_000_000), pacing=PacingConfig(burst=100))
+    config = ClientConfig(breaker=BreakerConfig(minimum_failures=1_000_000_000), pacing=PacingConfig(burst=100))
     numbers = iter(range(1_000_000))
     with CosyClient(order.url, max_batch=1, concurrency=_connections(order), config=config) as client:
 

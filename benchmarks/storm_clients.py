@@ -104,7 +104,7 @@ def _of_ours(order: Weather) -> Log:
         elif isinstance(event, BreakerChanged):
             log.changes.append((time.monotonic(), event.new))
 
-    minimum = {} if order.client == "ours" else {"minimum_calls": _NEVER}
+    minimum = {} if order.client == "ours" else {"minimum_failures": _NEVER}
     # One text a request, like the others; a quota that this load never meets.
     config = ClientConfig(
         breaker=BreakerConfig(open_for=order.open_for, **minimum),

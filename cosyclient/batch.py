@@ -83,22 +83,19 @@ class BatchLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prospect:
-    """Say what an attempt may expect of its endpoint now, in seconds.
+class Estimate:
+    """Say what an attempt that leaves now should know of its endpoint, in seconds.
 
-    Its audio should not exceed ``audio``. A text with less than ``least`` left cannot make its deadline, one with less
-    than ``ample`` perhaps not. ``patience`` is the least any read should be given. With ``newest_first`` nothing comes
-    back in time, so whoever has most time left goes first.
+    Its audio should not exceed ``audio``. Texts with less than ``needed`` left will probably come back too late: others
+    go first. Each read should be given ``read_timeout`` at least.
     """
 
     audio: float = math.inf
-    least: float = 0.0
-    ample: float = 0.0
-    patience: float = 0.0
-    newest_first: bool = False
+    needed: float = 0.0
+    read_timeout: float = 0.0
 
 
-NOTHING_KNOWN: Final = Prospect()
+NO_ESTIMATE: Final = Estimate()
 
 
 class Batch:
@@ -107,14 +104,12 @@ class Batch:
     Legal: open → sealed. Illegal: anything back; a sealed batch is never added to.
     """
 
-    __slots__ = ("_limits", "_most_seconds", "body_bytes", "doomed", "flights", "seconds", "settings")
+    __slots__ = ("_limits", "_most_seconds", "body_bytes", "flights", "seconds", "settings")
 
-    def __init__(self, settings: VoiceSettings, limits: BatchLimits, prospect: Prospect = NOTHING_KNOWN) -> None:
+    def __init__(self, settings: VoiceSettings, limits: BatchLimits, estimate: Estimate = NO_ESTIMATE) -> None:
         self.settings = settings
         self.flights: list[Flight] = []
-        # Taken out of the queue with the others, but not to be sent: they would come back too late.
-        self.doomed: list[Flight] = []
-        self._most_seconds = min(limits.seconds, prospect.audio)
+        self._most_seconds = min(limits.seconds, estimate.audio)
         self.body_bytes = 0
         self.seconds = 0.0
         self._limits = limits

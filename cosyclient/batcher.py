@@ -11,12 +11,12 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
-from cosyclient.batch import BULK, INTERACTIVE, NOTHING_KNOWN, Batch
+from cosyclient.batch import BULK, INTERACTIVE, NO_ESTIMATE, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cosyclient.batch import BatchLimits, Flight, Prospect
+    from cosyclient.batch import BatchLimits, Estimate, Flight
     from cosyclient.clock import Clock
     from cosyclient.models import VoiceSettings
 
@@ -109,10 +109,10 @@ class Batcher:
                 return None
             return next(iter(next(iter(self._first_locked().values())))).until
 
-    def seal(self, prospect: Prospect = NOTHING_KNOWN) -> tuple[Batch | None, int]:
+    def seal(self, estimate: Estimate = NO_ESTIMATE) -> tuple[Batch | None, int]:
         """Take the next batch and say how many more workers to start; None dismisses the seeking worker.
 
-        Those that by *prospect* would be too late become the batch's ``doomed``, possibly all.
+        Those that by *estimate* would come back too late let the others go first, and stay if there is no room.
         """
         with self._lock:
             if self._linger:
@@ -122,11 +122,11 @@ class Batcher:
                 return None, 0
             queues = self._first_locked()
             settings = next(iter(queues))
-            batch = Batch(settings, self._limits, prospect)
-            self._fill_locked(batch, queues, prospect)
+            batch = Batch(settings, self._limits, estimate)
+            self._fill_locked(batch, queues, estimate)
             if queues is self._lanes[INTERACTIVE] and settings not in queues:
-                self._fill_locked(batch, self._lanes[BULK], prospect)
-            for flight in (*batch.flights, *batch.doomed):
+                self._fill_locked(batch, self._lanes[BULK], estimate)
+            for flight in batch.flights:
                 flight.queued = False
                 self._queued -= 1
             self._seeking -= 1
@@ -252,29 +252,29 @@ class Batcher:
         if not queue:
             del queues[settings]
 
-    def _fill_locked(self, batch: Batch, queues: _Queues, prospect: Prospect) -> None:
+    def _fill_locked(self, batch: Batch, queues: _Queues, estimate: Estimate) -> None:
         """Move what fits from the queue of the batch's settings, which goes to the end of the round if texts stay.
 
-        Texts short of time come along only where there is room left: they would take the place of one that makes it.
+        Texts short of time come along where the others leave room, whoever has most of it left first.
         """
         queue = queues.pop(batch.settings, None)
         if queue is None:
             return
-        before = self._batches(len(queue))
-        now = self._clock.now() if prospect.ample else 0.0
+        before, sealed = self._batches(len(queue)), len(batch.flights)
+        latest = self._clock.now() + estimate.needed if estimate.needed else -math.inf
         short: list[Flight] = []
-        ends = reversed if prospect.newest_first else iter
-        while queue:
-            flight = next(ends(queue))
-            # One that travels once more is under way already; this is its chance, not its judgement.
-            left = flight.until - now if prospect.ample and not flight.hedged else math.inf
-            if left < prospect.ample:
-                (batch.doomed if left < prospect.least else short).append(flight)
+        for flight in queue:
+            # One that travels once more is under way already; this is its chance.
+            if flight.until < latest and not flight.hedged:
+                short.append(flight)
             elif not batch.add(flight):
                 break
+        else:
+            for flight in sorted(short, key=lambda each: each.until, reverse=True):
+                if not batch.add(flight):
+                    break
+        for flight in batch.flights[sealed:]:
             del queue[flight]
-        # Whoever is passed over has even less time at the next turn.
-        batch.doomed += short if queue else [flight for flight in short if not batch.add(flight)]
         self._needed += self._batches(len(queue)) - before
         if queue:
             queues[batch.settings] = queue

@@ -182,14 +182,15 @@ class Call:
             self._request = caller.protocol.encode(utterances, key=self._key)
         this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
         expected = math.fsum(flight.seconds for flight in flights)
-        grant.start(this.started, retry=this.number > 1, seconds=expected)
+        span = min(flight.until - flight.queued_at for flight in flights)
+        grant.start(this.started, retry=this.number > 1, audio=expected, span=span)
         hedger, watch = caller.hedger, None
         if hedger is not None:
             watch = hedger.watch(self, len(self.unanswered()))
         try:
             self._exchange(this, grant, self._request, utterances, expected, deadline)
         except CosyError as error:
-            this.error = self._explained(error, clock.now() - this.started, deadline)
+            this.error = self._explained(error, this, clock.now(), deadline)
         finally:
             if hedger is not None:
                 # One broken off because its hedge had won tells as much as one that came through.
@@ -216,7 +217,7 @@ class Call:
         reply = grant.endpoint.transport.send(
             request,
             deadline=deadline,
-            read_timeout=max(caller.timeouts.of_reads(expected), grant.patience),
+            read_timeout=max(caller.timeouts.of_reads(expected), grant.read_timeout),
             cancellation=self._cancellation,
         )
         try:
@@ -247,7 +248,7 @@ class Call:
                 self._caller.land([(flight, item)], [*self._attempts, attempt], self)
         self._caller.land(spoken, self._attempts, self)
 
-    def _explained(self, error: CosyError, latency: float, deadline: Deadline) -> CosyError:
+    def _explained(self, error: CosyError, this: _Try, now: float, deadline: Deadline) -> CosyError:
         """Return *error* with what only the call knows about it."""
         if self._cancellation.cancelled:
             # Broken off by us, because the callers changed their minds or because their deadline passed.
@@ -258,8 +259,11 @@ class Call:
         if isinstance(error, DecodeError):
             self._rename()
         elif isinstance(error, DeadlineExceeded):
-            # Only a service that was given a fair time is to blame for letting it pass.
-            error.endpoint_fault = latency >= self._caller.timeouts.first_byte
+            # To blame for letting it pass is only a service that was given a fair time and answered nothing meanwhile,
+            # to nobody: one that is slow, or has much to do, works.
+            fair = now - this.started >= self._caller.timeouts.first_byte
+            silent = len(this.unanswered) == this.texts and self._caller.endpoint.silent_since(this.started)
+            error.endpoint_fault = fair and silent
         return error
 
     def _record(self, this: _Try) -> None:
@@ -314,7 +318,7 @@ class Call:
         if not cost:
             self._land_all({flight: budget_spent(each) for flight, each in left.items()})
             return {}
-        self._spent = cost
+        self._spent += cost
         wakes = clock.now() + wait
         self._land_all({flight: each for flight, each in left.items() if flight.until <= wakes})
         patient = {flight: each for flight, each in left.items() if flight.until > wakes}

@@ -44,10 +44,11 @@ class CosyClient:
     value; an explicit argument wins. *protocol* is how the service is spoken to (``batch``, ``openai``, ``runtime``, …;
     ``openai:xinference`` names a dialect), by default what *base_url* can only mean, else ``batch``.
     *requests_per_second* and *max_connections* are the service's documented quota for one address; *concurrency* is the
-    number of requests in flight, by default what Little's Law makes of rate and expected
-    latency; *timeout* is in seconds for one call, by default 30 s and one more per 20 code points. *config* holds
-    every other knob. *transport* is an httpx transport of your own (such as ``httpx.MockTransport``) or a
-    `cosyclient.transports.base.Transport`. Each of *listeners* is called with every event, see `cosyclient.events`.
+    number of requests in flight, by default what Little's Law makes of rate and expected latency; *timeout* is in
+    seconds for one text, by default 30 s and one more per 20 code points, in bulk calls 10 minutes and one more per
+    second of audio that the call has under way. *config* holds every other knob. *transport* is an httpx transport of
+    your own (such as ``httpx.MockTransport``) or a `cosyclient.transports.base.Transport`. Each of *listeners* is
+    called with every event, see `cosyclient.events`.
 
     Raises `ConfigurationError` naming the argument and the rule it breaks.
     """
@@ -286,7 +287,7 @@ class CosyClient:
             while True:
                 while not desk.refusing and window.open and (texts := next(feed, None)):
                     window.take(texts)
-                    waiting.extend(zip(texts, desk.admit_many(texts, terms), strict=True))
+                    waiting.extend(zip(texts, desk.admit_many(texts, terms, audio=window.audio), strict=True))
                 if not waiting:
                     break
                 text, waiter = waiting[0]
@@ -308,7 +309,7 @@ class CosyClient:
             while True:
                 while not desk.refusing and window.open and (texts := next(feed, None)):
                     window.take(texts)
-                    admitted = desk.admit_many(texts, terms, notify=finished.put)
+                    admitted = desk.admit_many(texts, terms, audio=window.audio, notify=finished.put)
                     for text, waiter in zip(texts, admitted, strict=True):
                         waiting[waiter] = (index, text)
                         index += 1

@@ -36,24 +36,31 @@ class TimeoutConfig:
     """Set how long a call and its steps may take, in seconds."""
 
     base: float = 30.0
-    """What every call is given."""
+    """What every call for one text is given."""
     code_points_per_second: float = 20.0
     """Each so many code points of the text add a second."""
+    job: float = 600.0
+    """What each text of a bulk call is given, before ``allowance`` for all audio that the call has under way is added:
+    it waits for its siblings and for interactive calls, and nobody waits for it alone."""
     connect: float = 5.0
     """What making a connection, TLS included, is given."""
     first_byte: float = 5.0
     """What the first byte and every gap between reads are given, before the audio asked for is added."""
     allowance: float = 1.0
-    """Seconds added to ``first_byte`` per expected second of audio in the batch."""
+    """Seconds added per expected second of audio: to ``first_byte`` for a batch, to ``job`` for a bulk call."""
 
     def __post_init__(self) -> None:
-        for name in ("base", "code_points_per_second", "connect", "first_byte"):
+        for name in ("base", "code_points_per_second", "job", "connect", "first_byte"):
             check_number(f"timeouts.{name}", getattr(self, name), low=0, above=True)
         check_number("timeouts.allowance", self.allowance, low=0)
 
     def of_call(self, code_points: int) -> float:
         """Return the seconds a call is given whose longest text has *code_points*."""
         return self.base + code_points / self.code_points_per_second
+
+    def of_job(self, audio: float) -> float:
+        """Return the seconds a text of a bulk call is given while so many seconds of *audio* of that are under way."""
+        return self.job + audio * self.allowance
 
     def of_reads(self, expected_seconds: float) -> float:
         """Return the seconds granted to the first byte, and to each later gap, of a batch of so much audio."""
@@ -92,8 +99,9 @@ class BreakerConfig:
 
     failure_rate: float = 0.5
     """Share of failures in the window at which it opens."""
-    minimum_calls: int = 20
-    """Fewer calls in the window than this decide nothing."""
+    minimum_failures: int = 20
+    """Fewer failures in the window than this decide nothing. Failures, not calls: of a service that fails one call in
+    five, ten of some twenty will fail by chance every few hundred; twenty of forty will not."""
     window: float = 30.0
     """Seconds the window reaches back."""
     open_for: float = 30.0
@@ -105,7 +113,7 @@ class BreakerConfig:
 
     def __post_init__(self) -> None:
         check_number("breaker.failure_rate", self.failure_rate, low=0, high=1, above=True)
-        check_count("breaker.minimum_calls", self.minimum_calls)
+        check_count("breaker.minimum_failures", self.minimum_failures)
         check_number("breaker.window", self.window, low=0, above=True)
         check_number("breaker.open_for", self.open_for, low=0, above=True)
         check_number("breaker.jitter", self.jitter, low=0, high=1)
@@ -216,44 +224,27 @@ class WireConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveConfig:
-    """Set how the number of attempts in flight follows what the service can take."""
+    """Set how the number of attempts in flight follows what the service can take.
+
+    It starts at the pool's size and shrinks on evidence only: latency that has grown with what is in flight and is
+    beyond ``tolerance``, time-outs without an answer to anybody, throttling.
+    """
 
     enabled: bool = True
     """Whether the limit moves; otherwise the pool's size is all that bounds it."""
-    initial: int = 2
-    """The limit before anything is known; it doubles per window until something waits."""
-    step: float = 0.1
-    """Share by which the limit grows in a window that filled it, at least 1."""
+    tolerance: float = 2.0
+    """Seconds an attempt may take however much its latency has grown, or a quarter of its texts' time if less."""
     backoff: float = 0.9
-    """Factor on throttling, overload or time-out, once per event."""
-    shrink: float = 0.7
-    """The most a limit falls at once because attempts wait."""
-    queue: float = 0.4
-    """Attempts that may wait at the service before the limit stops growing; twice as many and it shrinks."""
-    queue_share: float = 0.05
-    """The same as a share of the limit; both are added."""
-    window: int = 5
-    """Attempts a window needs at least; half the limit if that is more."""
-    recheck: float = 15.0
-    """Seconds without an idle service after which a smaller limit is tried, to see whether it is us who wait."""
-    batch_time: float = 2.0
-    """A batch is sealed before its audio would keep the service busy for more than about so many seconds."""
-    margin: float = 2.0
-    """Deviations beyond the usual latency that a text must have left when others could go in its stead."""
+    """Factor on throttling, once per event."""
+    step: float = 0.1
+    """Share by which the limit grows again, per round of attempts that filled it; at least 1."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.enabled, bool):
             raise ConfigurationError(f"adaptive.enabled: must be True or False, got {self.enabled!r}")
-        check_count("adaptive.initial", self.initial)
-        check_number("adaptive.step", self.step, low=0, high=1, above=True)
+        check_number("adaptive.tolerance", self.tolerance, low=0, above=True)
         check_number("adaptive.backoff", self.backoff, low=0.1, high=0.99)
-        check_number("adaptive.shrink", self.shrink, low=0.1, high=0.8)
-        check_number("adaptive.queue", self.queue, low=0, above=True)
-        check_number("adaptive.queue_share", self.queue_share, low=0, high=1)
-        check_count("adaptive.window", self.window, low=2)
-        check_number("adaptive.recheck", self.recheck, low=0, above=True)
-        check_number("adaptive.batch_time", self.batch_time, low=0, above=True)
-        check_number("adaptive.margin", self.margin, low=0)
+        check_number("adaptive.step", self.step, low=0, high=1, above=True)
 
 
 @dataclass(frozen=True, kw_only=True)

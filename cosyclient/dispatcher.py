@@ -8,13 +8,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from cosyclient.clock import Deadline
-from cosyclient.errors import CircuitOpen, ClientClosed, CosyError, DeadlineExceeded
+from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
-    from cosyclient.batch import Batch, Flight, Prospect
+    from cosyclient.batch import Flight
     from cosyclient.batcher import Batcher
     from cosyclient.call import Caller
     from cosyclient.clock import Clock
@@ -155,20 +155,15 @@ class Dispatcher:
             if not keep:
                 self._batcher.dismiss()
             return keep
-        prospect = self._endpoint.prospect()
-        batch, workers = self._batcher.seal(prospect)
+        batch, workers = self._batcher.seal(self._endpoint.estimate())
         if batch is None:
             grant.cancel()
             return False
-        if batch.doomed:
-            self._refuse_doomed(batch, prospect)
         try:
             self._start(workers)
         finally:
             hedger = self._caller.hedger
-            if not batch.flights:
-                grant.cancel()
-            elif hedger is None or batch.news or hedger.policy.afford_request():
+            if hedger is None or batch.news or hedger.policy.afford_request():
                 self._caller.fly(batch, grant)
             else:
                 # Late texts alone, and no request to spare: they stay with the call they are under way with.
@@ -190,19 +185,6 @@ class Dispatcher:
             fault = CosyError(f"unexpected {type(error).__name__} before sending; please report it")
             fault.__cause__ = error
             self._refuse(head, fault)
-
-    def _refuse_doomed(self, batch: Batch, prospect: Prospect) -> None:
-        now = self._clock.now()
-        needed = f"not sent: an attempt takes {prospect.least:.2f} to {prospect.ample:.2f} s now"
-        self._land(
-            [
-                (
-                    flight,
-                    DeadlineExceeded(f"{needed}, and the deadline is in {flight.until - now:.2f} s", sent=False),
-                )
-                for flight in batch.doomed
-            ]
-        )
 
     def _refuse(self, before: float, error: CosyError) -> None:
         self._land([(flight, error) for flight in self._batcher.take_due(before)])

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.adaptation import Adaptation
+from cosyclient.concurrency import ConcurrencyController
 from cosyclient.errors import ClientClosed, CosyError, DeadlineExceeded, Rejected
 from cosyclient.events import Events, RateChanged
 from cosyclient.policies.breaker import CLOSED
 
 if TYPE_CHECKING:
-    from cosyclient.adaptation import Ticket
-    from cosyclient.batch import Prospect
+    from cosyclient.batch import Estimate
     from cosyclient.clock import Clock, Deadline
     from cosyclient.config import AdaptiveConfig
+    from cosyclient.policies.adaptive import Sample
     from cosyclient.policies.breaker import Admission, Breaker
     from cosyclient.policies.bulkhead import Bulkhead
     from cosyclient.policies.ratelimit import RateLimiter, Reservation
@@ -41,6 +42,7 @@ class Ledger:
         self.throttled = 0
         self.latency = 0.0
         self.since: float | None = None
+        self.answered_at = -math.inf
 
     def sent(self, now: float, *, retry: bool) -> None:
         """Note that a request leaves."""
@@ -51,11 +53,13 @@ class Ledger:
             self._sent.append(now)
             self._forget_locked(now)
 
-    def answered(self, latency: float, error: CosyError | None) -> None:
+    def answered(self, latency: float, error: CosyError | None, now: float) -> None:
         """Note how it came back after *latency* seconds."""
         with self._lock:
             self.latency += (latency - self.latency) * (_SMOOTHING if self.latency else 1.0)
-            if error is not None:
+            if error is None:
+                self.answered_at = now
+            else:
                 self.failures += 1
                 self.throttled += error.throttled
 
@@ -80,7 +84,7 @@ class Ledger:
 class Grant:
     """Hold the right to send one request; exactly one of `settle` and `cancel` gives it back."""
 
-    __slots__ = ("_admission", "_left", "_reservation", "_settled", "_started", "_ticket", "endpoint", "patience")
+    __slots__ = ("_admission", "_left", "_reservation", "_sample", "_settled", "_started", "endpoint", "read_timeout")
 
     def __init__(self, endpoint: Endpoint, reservation: Reservation, admission: Admission) -> None:
         self.endpoint = endpoint
@@ -88,17 +92,17 @@ class Grant:
         self._admission = admission
         self._settled = False
         self._started, self._left = 0.0, False
-        self._ticket: Ticket | None = None
-        self.patience = 0.0
+        self._sample: Sample | None = None
+        self.read_timeout = 0.0
         """Seconds that every read of the reply should be given at least."""
 
-    def start(self, now: float, *, retry: bool, seconds: float) -> None:
-        """Note that a request for so many *seconds* of audio leaves now."""
+    def start(self, now: float, *, retry: bool, audio: float, span: float) -> None:
+        """Note that a request for *audio* seconds leaves now, whose most impatient text was given *span* seconds."""
         endpoint = self.endpoint
         self._started, self._left = now, True
         endpoint.ledger.sent(now, retry=retry)
-        self.patience = endpoint.adaptation.prospect(now).patience
-        self._ticket = endpoint.adaptation.start(seconds, now)
+        self.read_timeout = endpoint.concurrency.estimate(now).read_timeout
+        self._sample = endpoint.concurrency.start(audio, now, span)
 
     def settle(self, error: CosyError | None, now: float, *, returned: float = 0.0, idle: float = 0.0) -> None:
         """Report how the attempt ended: the policies and the ledger each take what concerns them.
@@ -111,9 +115,9 @@ class Grant:
         self._settled = True
         endpoint = self.endpoint
         try:
-            endpoint.ledger.answered(now - idle - self._started, error)
-            if self._ticket is not None:
-                endpoint.adaptation.settle(self._ticket, error, now - idle, returned=returned)
+            endpoint.ledger.answered(now - idle - self._started, error, now)
+            if self._sample is not None:
+                endpoint.concurrency.finish(self._sample, error, now - idle, returned=returned)
             if error is None:
                 self._admission.success(now)
             elif error.endpoint_fault:
@@ -153,7 +157,7 @@ class Endpoint:
         bulkhead: Bulkhead,
         breaker: Breaker,
         adaptive: AdaptiveConfig,
-        calm: float,
+        latency_floor: float,
         clock: Clock,
         events: Events,
         max_hold: float,
@@ -163,7 +167,7 @@ class Endpoint:
         self.limiter = limiter
         self.bulkhead = bulkhead
         self.breaker = breaker
-        self.adaptation = Adaptation(adaptive, bulkhead, calm=calm, endpoint=name, events=events)
+        self.concurrency = ConcurrencyController(adaptive, bulkhead, floor=latency_floor, endpoint=name, events=events)
         self.ledger = Ledger()
         self._clock = clock
         self._events = events
@@ -213,9 +217,13 @@ class Endpoint:
         """Return the monotonic seconds that grants go by."""
         return self._clock.now()
 
-    def prospect(self) -> Prospect:
-        """Return what an attempt that leaves now may expect."""
-        return self.adaptation.prospect(self._clock.now())
+    def estimate(self) -> Estimate:
+        """Return what an attempt that leaves now should know."""
+        return self.concurrency.estimate(self._clock.now())
+
+    def silent_since(self, instant: float) -> bool:
+        """Return whether no attempt at all has been answered in full since *instant*."""
+        return self.ledger.answered_at <= instant
 
     def throttle(self, error: CosyError, now: float, place: Reservation) -> None:
         """Slow down after the refusal of what was sent at *place*, and pause if the service asked for it."""

@@ -78,7 +78,7 @@ class House:
             bulkhead=Bulkhead(sizing.permits, clock, name="in flight", full=BulkheadFull),
             adaptive=rest.adaptive,
             # What the pool was sized for is no sign of congestion.
-            calm=rest.pool.expected_latency * rest.pool.headroom,
+            latency_floor=rest.pool.expected_latency * rest.pool.headroom,
             breaker=Breaker(
                 rest.breaker,
                 name=settings.base_url,
@@ -221,7 +221,7 @@ class House:
     def useful(self) -> tuple[float, float]:
         """Return the texts, and their seconds of audio, that fill twice what may be in flight now."""
         fillings = 2.0 * self._endpoint.bulkhead.limit
-        return fillings * self._settings.max_batch, fillings * self._endpoint.prospect().audio
+        return fillings * self._settings.max_batch, fillings * self._endpoint.estimate().audio
 
     def stats(self) -> ClientStats:
         """Return a snapshot."""

@@ -33,9 +33,10 @@ def persist(
         wait = schedule.next_wait(error, remaining=deadline.remaining)
         if wait is None:
             raise error.for_caller(attempts)
-        spent = caller.budget.withdraw(throttled=error.throttled)
-        if not spent:
+        cost = caller.budget.withdraw(throttled=error.throttled)
+        if not cost:
             raise budget_spent(error).for_caller(attempts)
+        spent += cost
         caller.events.emit(
             RetryScheduled(
                 endpoint=caller.endpoint.name,

@@ -98,14 +98,17 @@ class Reception:
         return waiter
 
     def admit_many(
-        self, texts: Sequence[str], terms: Terms, notify: Callable[[Waiter], None] | None = None
+        self, texts: Sequence[str], terms: Terms, *, audio: float, notify: Callable[[Waiter], None] | None = None
     ) -> list[Waiter]:
-        """Accept *texts* together, so that they leave in full batches; a refused one's waiter holds the error."""
+        """Accept *texts* together, so that they leave in full batches; a refused one's waiter holds the error.
+
+        *audio* is how many seconds of it their job has under way by now: each may have to wait for all of that.
+        """
         waiters: list[Waiter] = []
         flights: list[Flight] = []
         for text in texts:
             try:
-                waiter, flight = self._accept(text, terms, flights, notify=notify)
+                waiter, flight = self._accept(text, terms, flights, job=audio, notify=notify)
             except CosyError as error:
                 self._arrivals.count(error, accepted=False)
                 waiter, flight = Waiter(Deadline(0.0, self._clock), notify=notify), None
@@ -164,11 +167,14 @@ class Reception:
         terms: Terms,
         held: list[Flight],
         *,
+        job: float | None = None,
         future: SpeechFuture | None = None,
         notify: Callable[[Waiter], None] | None = None,
     ) -> tuple[Waiter, Flight | None]:
         utterance = self.utterance(text, terms.settings)
-        span = terms.timeout or self._settings.timeout or self._settings.rest.timeouts.of_call(len(text))
+        timeouts = self._settings.rest.timeouts
+        span = terms.timeout or self._settings.timeout
+        span = span or (timeouts.of_call(len(text)) if job is None else timeouts.of_job(job))
         waiter = Waiter(Deadline.after(self._clock, span), future=future, notify=notify)
         self.check_open()
         joined = self._coalescer.follow(utterance, waiter)

@@ -59,6 +59,11 @@ class Window:
             self._audio_bytes, seconds * self._per_second
         )
 
+    @property
+    def audio(self) -> float:
+        """Return the seconds of audio under way or not yet read."""
+        return self._expected_bytes / self._per_second
+
     def take(self, texts: Sequence[object]) -> None:
         """Count *texts* as under way."""
         self._count += len(texts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyclient.batch import Batch, BatchLimits, Flight, Prospect
+from cosyclient.batch import Batch, BatchLimits, Estimate, Flight
 from cosyclient.batcher import Batcher
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.coalescer import Coalescer
@@ -140,7 +141,7 @@ class TestLanes:
         assert lane_of(batcher.seal()[0]) == [0, 1]
 
 
-class TestProspect:
+class TestEstimate:
     """What is known of the service decides who travels."""
 
     def test_a_batch_holds_no_more_audio_than_the_service_should_get_at_once(self) -> None:
@@ -148,59 +149,51 @@ class TestProspect:
         seconds = flight().seconds
         batcher = make(9, seconds=10 * seconds)
         batcher.put([flight("hello"), flight("hallo"), flight("salut")])
-        batch, more = batcher.seal(Prospect(audio=2.5 * seconds))
+        batch, more = batcher.seal(Estimate(audio=2.5 * seconds))
         assert batch is not None
         assert [len(batch.flights), batcher.queued, more] == [2, 1, 1]
 
-    def test_texts_that_cannot_make_it_are_doomed(self) -> None:
-        """The clock says 1000: one has 3 s left, which is less than any attempt takes; all may be."""
-        batcher = make()
-        late, fine = flight("late", until=1003.0), flight("fine", until=1030.0)
-        batcher.put([late, fine])
-        batch, _ = batcher.seal(Prospect(least=4.0, ample=6.0))
-        assert batch is not None
-        assert (batch.flights, batch.doomed, late.queued, batcher.queued) == ([fine], [late], False, 0)
-        batcher.put([late])
-        batcher.enlist()
-        batch, _ = batcher.seal(Prospect(least=4.0, ample=6.0))
-        assert batch is not None
-        assert (batch.flights, batch.doomed, batcher.queued) == ([], [late], 0)
-
     def test_texts_short_of_time_travel_where_there_is_room(self) -> None:
-        """Nobody loses his place to them, and nobody is refused what costs nothing."""
+        """Nobody loses his place to them, whoever has more time left goes first, and nobody is refused."""
         batcher = make(3)
-        short, fine = flight("short", until=1005.0), flight("fine", until=1030.0)
-        batcher.put([short, fine])
-        batch, _ = batcher.seal(Prospect(least=4.0, ample=6.0))
+        short, shorter, fine = (flight(f"until {until}", until=until) for until in (1005.0, 1003.0, 1030.0))
+        batcher.put([shorter, short, fine])
+        batch, _ = batcher.seal(Estimate(needed=6.0))
         assert batch is not None
-        assert (batch.flights, batch.doomed) == ([fine, short], [])
+        assert batch.flights == [fine, short, shorter]
 
-    def test_texts_short_of_time_give_way_to_those_that_make_it(self) -> None:
-        """Passed over is refused: at the next turn there is even less time."""
+    def test_texts_short_of_time_let_those_go_first_that_make_it(self) -> None:
+        """Passed over is not refused: they keep their places, and go as soon as nobody else would."""
         batcher = make(2)
         short = [flight(f"short {n}", until=1005.0) for n in range(2)]
         fine = [flight(f"fine {n}", until=1030.0) for n in range(3)]
         batcher.put([*short, *fine])
-        batch, _ = batcher.seal(Prospect(least=4.0, ample=6.0))
-        assert batch is not None
-        assert (batch.flights, batch.doomed, batcher.queued) == (fine[:2], short, 1)
+        sealed = []
+        for _ in range(3):
+            batcher.enlist()
+            batch, _ = batcher.seal(Estimate(needed=6.0))
+            assert batch is not None
+            sealed.append(batch.flights)
+        assert sealed == [fine[:2], [fine[2], short[0]], [short[1]]]
+        assert batcher.queued == 0
 
-    def test_a_text_that_travels_once_more_is_not_doomed(self) -> None:
+    def test_a_text_that_travels_once_more_is_passed_over_by_nobody(self) -> None:
         """It is under way already, and may be answered there."""
-        batcher = make()
-        again = flight("again", until=1003.0)
+        batcher = make(1)
+        again, fine = flight("again", until=1003.0), flight("fine", until=1030.0)
+        batcher.put([fine])
         batcher.put_again([again])
         batcher.enlist()
-        batch, _ = batcher.seal(Prospect(least=4.0, ample=6.0))
+        batch, _ = batcher.seal(Estimate(needed=6.0))
         assert batch is not None
-        assert (batch.flights, batch.doomed) == ([again], [])
+        assert batch.flights == [again]
 
     def test_where_nothing_comes_back_in_time_the_newest_goes_first(self) -> None:
         """It has most time left; the others keep their places."""
         batcher = make(2)
-        waiting = flights(5)
+        waiting = [flight(f"text {n}", until=1010.0 + n) for n in range(5)]
         batcher.put(waiting)
-        batch, _ = batcher.seal(Prospect(newest_first=True))
+        batch, _ = batcher.seal(Estimate(needed=math.inf))
         assert batch is not None
         assert batch.flights == [waiting[4], waiting[3]]
         batch, _ = batcher.seal()

@@ -127,16 +127,9 @@ def test_an_unknown_protocol_is_named_when_the_client_is_made() -> None:
         (WireConfig, "max_reply_bytes", 0),
         (WireConfig, "max_batch_seconds", 0),
         (AdaptiveConfig, "enabled", 1),
-        (AdaptiveConfig, "initial", 0),
         (AdaptiveConfig, "step", 0),
         (AdaptiveConfig, "backoff", 1.0),
-        (AdaptiveConfig, "shrink", 0.9),
-        (AdaptiveConfig, "queue", 0),
-        (AdaptiveConfig, "queue_share", -0.1),
-        (AdaptiveConfig, "window", 1),
-        (AdaptiveConfig, "recheck", 0),
-        (AdaptiveConfig, "batch_time", 0),
-        (AdaptiveConfig, "margin", -1),
+        (AdaptiveConfig, "tolerance", 0),
     ],
 )
 def test_each_knob_is_checked_when_its_record_is_made(record: type[Any], field: str, value: Any) -> None:

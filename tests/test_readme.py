@@ -103,12 +103,15 @@ def test_the_defaults_are_as_printed() -> None:
     printed = [
         f"{found.max_pending:,} texts; full",
         f"{rest.retry.budget} tokens per client, {rest.retry.transient_cost} a transient",
-        f"{rest.retry.throttle_cost} a throttle:",
+        f"{rest.retry.throttle_cost} a throttle,",
         f"an outage costs {rest.retry.budget // rest.retry.transient_cost} extra",
         f"{found.sizing.permits} in flight",
         f"burst {rest.pacing.burst};",
-        f"≥ {rest.breaker.failure_rate * 100:.0f} % failures among ≥ {rest.breaker.minimum_calls} calls",
-        f"in {rest.breaker.window:.0f} s, for {rest.breaker.open_for:.0f} s",
+        f"in a bulk call {rest.timeouts.job / 60:.0f} min and 1 s",
+        f"longer than {rest.adaptive.tolerance:.0f} s, or",
+        f"≥ {rest.breaker.minimum_failures} failures in {rest.breaker.window:.0f} s that are "
+        f"≥ {rest.breaker.failure_rate * 100:.0f} % of the calls",
+        f"for {rest.breaker.open_for:.0f} s ± ",
         f"exactly {rest.breaker.probes} probes",
         f"not reused after {rest.pool.idle_limit:.0f} s",
     ]

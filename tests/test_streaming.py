@@ -161,7 +161,7 @@ def test_what_cannot_help_is_not_tried_again() -> None:
 
 def test_failures_open_the_breaker_and_it_refuses() -> None:
     """Streams pass the same policies as everything else."""
-    config = ClientConfig(breaker=BreakerConfig(minimum_calls=5))
+    config = ClientConfig(breaker=BreakerConfig(minimum_failures=5))
     client, transport = streaming(lambda _: ScriptedReply(500), config=config, max_retries=0)
     for _ in range(5):
         with pytest.raises(ServiceFault):

@@ -85,7 +85,10 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     limits.add_argument("--concurrency", type=int, metavar="N", help="requests in flight (default: by Little's Law)")
     limits.add_argument("--max-batch", type=int, default=64, metavar="N", help="texts per request (64)")
     limits.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="per text (default: 30 and 1 per 20 characters)"
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="per text (default: 30 and 1 per 20 characters; in a job 600 and as long as its audio)",
     )
     limits.add_argument("--retries", type=int, default=3, metavar="N", help="tries after the first (3)")
 

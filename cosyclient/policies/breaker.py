@@ -64,10 +64,11 @@ class Admission:
 class Breaker:
     """Keep calls away from an endpoint that mostly fails, and probe whether it is back; safe to share between threads.
 
-    Opens when at least ``failure_rate`` of at least ``minimum_calls`` within ``window`` failed, for ``open_for``
-    ± ``jitter``, or as long as the endpoint asked for; then hands out ``probes`` permits and decides by their results.
-    A result counts only for the state that admitted it. *on_change* hears the old and the new state's name, as do
-    listeners added to `breaker`; one that raises is logged.
+    Opens when ``minimum_failures`` or more of the calls within ``window`` failed, and ``failure_rate`` of them; those
+    still under way count as calls, for failures may come back sooner than what succeeds. It stays open for
+    ``open_for`` ± ``jitter``, or as long as the endpoint asked for, then hands out ``probes`` permits and decides by
+    their results. A result counts only for the state that admitted it. *on_change* hears the old and the new state's
+    name, as do listeners added to `breaker`; one that raises is logged.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Breaker:
         self._state = CLOSED
         self._generation = 0  # numbers the states, so that a result finds the one that admitted it
         self._window = SlidingWindow(config.window)
+        self._under_way = 0  # closed: calls admitted and not yet reported
         self._until = 0.0  # open: when probing begins; half-open: when probes that do not report are given up
         self._asked = 0.0  # the instant before which the endpoint asked to be left alone
         self._permits = self._good = self._bad = 0  # half-open: probes left to hand out, and their results
@@ -118,6 +120,8 @@ class Breaker:
             if self._state != CLOSED:
                 self._reject_locked(now)
                 self._take_permit_locked(now)
+            else:
+                self._under_way += 1
             admission = Admission(self, self._generation)
         if self._untold:
             try:
@@ -159,9 +163,11 @@ class Breaker:
             if failed and retry_after is not None and retry_after > 0.0:
                 self._asked = max(self._asked, now + min(retry_after, _LONGEST_OPEN))
             if self._state == CLOSED:
+                self._under_way -= 1
                 self._window.record(now, failed=failed)
-                calls, failures = self._window.calls, self._window.failures
-                if calls >= self._config.minimum_calls and failures / calls >= self._config.failure_rate:
+                calls, failures = self._window.calls + self._under_way, self._window.failures
+                enough = failures >= self._config.minimum_failures
+                if failed and enough and failures / calls >= self._config.failure_rate:
                     self._open_locked(now)
             else:
                 self._good += not failed
@@ -178,8 +184,12 @@ class Breaker:
     def _ignore(self, admission: Admission) -> None:
         with self._lock:
             generation, admission._generation = admission._generation, -1
-            if generation == self._generation and self._state == HALF_OPEN:
+            if generation != self._generation:
+                return
+            if self._state == HALF_OPEN:
                 self._permits += 1
+            elif self._state == CLOSED:
+                self._under_way -= 1
 
     def _open_locked(self, now: float) -> None:
         span = self._config.open_for * self._uniform(1.0 - self._config.jitter, 1.0 + self._config.jitter)
@@ -190,6 +200,7 @@ class Breaker:
         self._untold.append((self._state, state))
         self._state = state
         self._generation += 1
+        self._under_way = 0
         self._window.clear()
 
     def _tell(self) -> None:

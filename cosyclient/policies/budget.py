@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 class RetryBudget:
     """Grant retries while the service mostly works, and stop them when it does not; safe to share between threads.
 
-    Charge it before the back-off sleep: retries that are asleep are load already. Costs nothing noticeable below 10 %
-    failures and limits an outage to ``budget / transient_cost`` extra attempts per process (figures: botocore 2026).
+    Charge it before the back-off sleep: retries that are asleep are load already. A call that succeeds in the end gets
+    all back, so only those that fail for good use it up: a service that fails one request in five costs nothing, an
+    outage is spared all but ``budget / transient_cost`` extra attempts per process (figures: botocore 2026, which
+    returns the last retry's cost alone and runs dry at that share).
     """
 
     def __init__(self, config: RetryConfig) -> None:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient import audio as _audio
 from cosyclient.errors import DecodeError
-from cosyclient.models import Speech
+from cosyclient.models import Speech, Utterance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from cosyclient.models import Utterance
 
 # Names in use for the media types of ours; the registered one is in `audio.MEDIA_TYPES`.
 _ALSO_CALLED: Final = {
@@ -75,7 +73,9 @@ def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Spee
     announced = _seconds(fields.get("duration_ms"))
     if info.duration is not None and announced is not None and announced > 1.1 * info.duration + 0.1:
         # Raw samples and streaming headers do not tell that their end is missing; the reply's own figure does.
-        raise DecodeError(f"audio: {announced:.2f} s announced, {info.duration:.2f} s there", retryable=True)
+        raise DecodeError(
+            f"audio: {announced:.2f} s announced, {info.duration:.2f} s there", retryable=True, endpoint_fault=False
+        )
     return Speech(
         audio=data,
         format=asked.format,
@@ -97,12 +97,23 @@ def plausible(utterance: Utterance, speech: Speech) -> Speech:
 
 
 def check_seconds(utterance: Utterance, seconds: float) -> None:
-    """Raise the `DecodeError` of *seconds* of audio that *utterance* cannot have."""
+    """Raise the `DecodeError` of *seconds* of audio that *utterance* cannot have.
+
+    It is tried again, for it may be whole then, but the endpoint is not blamed: what is expected is an estimate.
+    """
     expected = utterance.expected_seconds
-    if expected > 1.0 and seconds < _LEAST * expected:
-        raise DecodeError(f"audio: {seconds:.2f} s, about {expected:.1f} s were expected", retryable=True)
     if seconds > _MOST * expected + _LEEWAY:
-        raise DecodeError(f"audio: {seconds:.0f} s, about {expected:.1f} s were expected", retryable=True)
+        raise DecodeError(
+            f"audio: {seconds:.0f} s, about {expected:.1f} s were expected", retryable=True, endpoint_fault=False
+        )
+    if seconds < _LEAST * expected:
+        # Rows of dashes and the like are not spoken.
+        letters = "".join(filter(str.isalnum, utterance.text))
+        expected = Utterance(letters, utterance.settings).expected_seconds if letters else 0.0
+        if expected > 1.0 and seconds < _LEAST * expected:
+            raise DecodeError(
+                f"audio: {seconds:.2f} s, about {expected:.1f} s were expected", retryable=True, endpoint_fault=False
+            )
 
 
 # A service has a name or two for each format, and says it with every item.

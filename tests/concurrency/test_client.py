@@ -244,7 +244,7 @@ def test_nothing_is_lost_in_ten_thousand_calls_with_random_faults() -> None:
 
     config = ClientConfig(
         retry=RetryConfig(initial=0.0005, cap=0.001),
-        breaker=BreakerConfig(open_for=0.01, window=1.0, minimum_calls=10),
+        breaker=BreakerConfig(open_for=0.01, window=1.0, minimum_failures=10),
         pacing=PacingConfig(burst=1000),
         queue=QueueConfig(max_pending=300),
     )

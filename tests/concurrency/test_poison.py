@@ -77,7 +77,7 @@ class Service:
 def client(url: str, **wire: object) -> Iterator[CosyClient]:
     """Make a client of `PLACES` places, one text a request, whose breaker never opens."""
     config = ClientConfig(
-        breaker=BreakerConfig(minimum_calls=1_000_000_000),
+        breaker=BreakerConfig(minimum_failures=1_000_000_000),
         pacing=PacingConfig(burst=100_000),
         queue=QueueConfig(max_pending=1000),
         wire=WireConfig(frames=False, gzip_above_bytes=None, **wire),  # type: ignore[arg-type]

@@ -319,6 +319,9 @@ def test_ignored_probes_go_round_until_somebody_reports() -> None:
 def test_stale_successes_do_not_close_it_and_stale_failures_do_not_move_its_time() -> None:
     breaker = breaker_of()
     stragglers = [breaker.admit(0.0) for _ in range(100)]
+    # Calls under way count: as many again must fail.
+    for _ in range(80):
+        breaker.admit(0.0).failure(0.0)
     open_at(breaker, 0.0)
 
     def late(number: int) -> None:
@@ -334,7 +337,7 @@ def test_stale_successes_do_not_close_it_and_stale_failures_do_not_move_its_time
 
 
 def test_one_admission_reported_by_many_counts_once() -> None:
-    breaker = breaker_of(minimum_calls=1000)
+    breaker = breaker_of(minimum_failures=1000)
     for _ in range(20):
         admission = breaker.admit(0.0)
         Crew(8, lambda number, admission=admission: _report(admission, number)).finish()  # type: ignore[misc]
@@ -348,7 +351,7 @@ def _report(admission: Admission, number: int) -> None:
 def test_changes_are_told_in_order_among_threads() -> None:
     told: list[tuple[str, str]] = []
     breaker = Breaker(
-        BreakerConfig(minimum_calls=3, open_for=0.001, probes=2),
+        BreakerConfig(minimum_failures=3, open_for=0.001, probes=2),
         name="tts-1",
         on_change=lambda old, new: told.append((old, new)),
     )

@@ -96,7 +96,7 @@ class ProbeIssuer:
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.policy = Breaker(
-            BreakerConfig(minimum_calls=1, probes=FREE, open_for=100.0), name="tts-1", uniform=lambda low, _: low
+            BreakerConfig(minimum_failures=1, probes=FREE, open_for=100.0), name="tts-1", uniform=lambda low, _: low
         )
         self.policy.admit(clock.now() - 90.0).failure(clock.now() - 90.0)
         self.policy.admit(clock.now()).ignore()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireReply, WireRequest
 
 GAP = 0.02
-NO_BREAKER = BreakerConfig(minimum_calls=1_000_000_000)
+NO_BREAKER = BreakerConfig(minimum_failures=1_000_000_000)
 NO_BUDGET = RetryConfig(budget=1_000_000_000)
 
 
@@ -98,10 +98,10 @@ def chance(share: float) -> Callable[[float], bool]:
 
 @pytest.mark.parametrize(
     ("share", "most", "least_speech"),
-    [(0.01, 1.02, 1.0), (0.10, 1.13, 0.999), (0.25, 1.30, 0.85), (0.50, 1.1, 0.0), (0.90, 1.1, 0.0), (1.00, 1.1, 0.0)],
+    [(0.01, 1.02, 1.0), (0.10, 1.13, 0.999), (0.25, 1.36, 0.99), (0.50, 1.1, 0.0), (0.90, 1.1, 0.0), (1.00, 1.1, 0.0)],
 )
 def test_amplification_stays_low_at_every_share_of_failures(share: float, most: float, least_speech: float) -> None:
-    """Where most succeeds, retries are free and make nearly all succeed; where half fails, they are not made."""
+    """Where most succeeds, retries are free and make nearly all succeed; where half fails, few are made."""
     storm = Storm(chance(share))
     storm.calls(2000)
     assert storm.amplification <= most
@@ -109,7 +109,7 @@ def test_amplification_stays_low_at_every_share_of_failures(share: float, most: 
     assert storm.ends.total() == 2000
 
 
-@pytest.mark.parametrize(("share", "most"), [(0.50, 1.1), (0.90, 1.05), (1.00, 1.02)])
+@pytest.mark.parametrize(("share", "most"), [(0.50, 1.15), (0.90, 1.05), (1.00, 1.02)])
 def test_the_budget_alone_keeps_the_storm_away(share: float, most: float) -> None:
     """Without the breaker every call is tried once; that is all, but for the 35 retries of a full budget."""
     storm = Storm(chance(share), ClientConfig(breaker=NO_BREAKER))

@@ -1,231 +1,259 @@
-"""The adaptive limit: seeded worlds in fake time where it must find the capacity, or must not meddle."""
+"""The adaptive limit, one decision at a time: what is evidence, what is none, and what follows."""
 
 from __future__ import annotations
 
-import random
+import math
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosyclient.batch import NO_ESTIMATE
 from cosyclient.config import AdaptiveConfig
 from cosyclient.policies.adaptive import AdaptiveLimit
-from tests.policies.worlds import Network, Slots, batches, exponential, run
 
-SEEDS = range(6)
+if TYPE_CHECKING:
+    from cosyclient.policies.adaptive import Sample
 
-
-def close_to(slots: int) -> float:
-    """Return how far the mean limit may be from the true capacity: 20 %, and about one at small ones."""
-    return max(1.25, 0.2 * slots)
+SPAN = 10.0
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("slots", [2, 8, 20])
-def test_the_limit_finds_the_capacity_of_a_queue(slots: int, seed: int) -> None:
-    """M/M/C, for 170 s after 30 s of learning; the service is hardly ever idle meanwhile."""
-    dice = random.Random(seed)
-    course = run(Slots(slots), exponential(dice), 200.0)
-    assert course.mean(30.0) == pytest.approx(slots, abs=close_to(slots))
-    assert course.audio(30.0, 200.0) * 0.25 >= 0.92 * slots * 170.0
+class Queue:
+    """Serve 64 s of audio a second, first come, first served, beside a limit, with attempts at 16 s each."""
+
+    def __init__(self, limit: AdaptiveLimit, *, rate: float = 64.0, span: float = SPAN) -> None:
+        self.limit = limit
+        self.rate = rate
+        self.span = span
+        self.now = 100.0
+        self._free_at = 0.0
+        self._under_way: list[tuple[float, Sample]] = []
+
+    def fill(self, most: int = 40) -> None:
+        """Send as many as may be in flight."""
+        while len(self._under_way) < min(most, self.limit.limit):
+            self._free_at = max(self._free_at, self.now) + 16.0 / self.rate
+            self._under_way.append((self._free_at, self.limit.start(16.0, self.now, self.span)))
+
+    def turn(self, count: int, most: int = 40) -> None:
+        """Keep it filled while *count* attempts are answered."""
+        for _ in range(count):
+            self.fill(most)
+            self.now, sample = self._under_way.pop(0)
+            self.limit.on_success(sample, self.now)
+
+    def drain(self) -> None:
+        """Have the rest answered."""
+        while self._under_way:
+            self.now, sample = self._under_way.pop(0)
+            self.limit.on_success(sample, self.now)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("slots", [4, 8, 20])
-def test_the_limit_follows_a_capacity_that_halves_and_doubles(slots: int, seed: int) -> None:
-    """Within 30 s each: down to half, then up to four times that."""
-    dice, service = random.Random(seed), Slots(slots)
-    course = run(
-        service,
-        exponential(dice),
-        180.0,
-        most=60,
-        events=[
-            (60.0, lambda now: service.resize(slots // 2, now)),
-            (120.0, lambda now: service.resize(2 * slots, now)),
-        ],
-    )
-    assert course.mean(90.0, 120.0) == pytest.approx(slots / 2, abs=close_to(slots // 2))
-    assert min(course.limits(60.0, 90.0)) <= slots / 2 + close_to(slots // 2)
-    assert max(course.limits(120.0, 150.0)) >= 0.8 * 2 * slots
+def overloaded() -> Queue:
+    """Return a queue that has been filled for long."""
+    queue = Queue(AdaptiveLimit(AdaptiveConfig(), most=40))
+    queue.turn(200)
+    return queue
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("demand", [20, 50])
-def test_a_network_is_not_strangled(demand: int, seed: int) -> None:
-    """200 ms ± 10 % whatever is asked: what Little's Law needs stays allowed, whether a batch is of 1 text or of 64."""
-    dice = random.Random(seed)
-    course = run(Network(lambda: 0.2 * dice.lognormvariate(0.0, 0.1)), batches(dice), 60.0, most=50, demand=demand)
-    allowed = [min(limit, demand) for limit in course.limits(3.0)]
-    assert sum(allowed) >= 0.98 * demand * len(allowed)
-    # 100 requests a second need 20; at the pool's own size a trial of less may cost a moment.
-    assert min(allowed) >= 20
+def turn(limit: AdaptiveLimit, now: float, ending: str = "on_success", *, span: float = 0.2, count: int = 0) -> float:
+    """Let as many attempts as are allowed end in *span* seconds, and return the instant."""
+    samples = [limit.start(4.0, now, SPAN) for _ in range(count or limit.limit)]
+    for sample in samples:
+        getattr(limit, ending)(sample, now + span)
+    return now + span
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_stragglers_do_not_look_like_a_queue(seed: int) -> None:
-    """3 % of the attempts take ten times as long."""
-    dice = random.Random(seed)
-
-    def latency() -> float:
-        return 0.2 * dice.lognormvariate(0.0, 0.05) * (10.0 if dice.random() < 0.03 else 1.0)
-
-    course = run(Network(latency), batches(dice), 60.0, most=50)
-    assert course.mean(5.0) >= 0.98 * 50
+def test_what_was_told_is_trusted_from_the_first_attempt() -> None:
+    """All permits, no cap, nothing to know."""
+    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
+    assert limit.limit == 40
+    assert limit.estimate(5.0) is NO_ESTIMATE
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_service_that_became_slower_for_everybody_is_not_starved(seed: int) -> None:
-    """From 0.2 s to 0.4 s and no queue at all: the limit is back within 10 s."""
-    dice = random.Random(seed)
-    service = Network(lambda: 0.2 * dice.lognormvariate(0.0, 0.05))
-    later = [(60.0, lambda _now: setattr(service, "latency", lambda: 0.4 * dice.lognormvariate(0.0, 0.05)))]
-    course = run(service, batches(dice), 90.0, most=50, events=later)
-    assert course.mean(70.0) >= 0.95 * 50
+def test_latency_that_grows_with_what_is_in_flight_is_evidence() -> None:
+    """Ten seconds with forty in flight, of which a quarter of one is its own: as many stay as two seconds are worth."""
+    queue = overloaded()
+    assert queue.limit.overloaded
+    assert 6 <= queue.limit.limit <= 9
+    estimate = queue.limit.estimate(queue.now)
+    assert estimate.audio == pytest.approx(16.0, rel=0.1)
+    assert 2.0 <= estimate.needed <= 3.5
+    assert estimate.read_timeout == pytest.approx(8.0, rel=0.2)
 
 
-def test_the_limit_never_grows_while_the_client_is_the_limit() -> None:
-    """Three in flight, never more: the limit doubles to four and stays."""
-    course = run(Network(lambda: 0.2), batches(random.Random(1)), 60.0, demand=3)
-    assert course.limits(1.0) == [4] * len(course.limits(1.0))
+def test_latency_that_texts_can_afford_is_none_however_much_it_has_grown() -> None:
+    """Six in flight wait for each other for 1.5 s: nobody has to care."""
+    queue = Queue(AdaptiveLimit(AdaptiveConfig(), most=6))
+    queue.turn(200)
+    assert (queue.limit.limit, queue.limit.overloaded) == (6, False)
 
 
-def test_long_texts_are_not_a_slow_server() -> None:
-    """Ten minutes of one size, then sixteen times that: the service has a slot for each, and keeps them."""
-    sizes = iter([4.0] * 400 + [64.0] * 10**6)
-    course = run(Slots(40, 0.01), lambda: next(sizes), 60.0)
-    assert course.mean(20.0) >= 0.95 * 40
+def test_what_the_pool_was_sized_for_is_none_either() -> None:
+    """A client short of processor time is slow all by itself: texts of half a second do not change that."""
+    for floor, limited in ((0.4, False), (0.0, True)):
+        queue = Queue(AdaptiveLimit(AdaptiveConfig(), most=10, floor=floor), rate=640.0, span=0.5)
+        queue.turn(100)
+        assert queue.limit.overloaded is limited
 
 
-# One decision at a time
+@pytest.mark.parametrize("latency", [0.2, 3.0, 9.0])
+def test_latency_alone_is_none(latency: float) -> None:
+    """Nine seconds of ten, for one attempt as for forty: that is how long it takes."""
+    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    for count in [*range(1, 41), *range(40, 0, -1)]:
+        now = turn(limit, now, span=latency, count=count)
+    assert limit.limit == 40
+    assert limit.estimate(now).audio == math.inf
 
 
-def grown(limit: AdaptiveLimit, to: int) -> float:
-    """Let *limit* grow to *to* on answers of 0.2 s, and return the instant it has."""
-    now = 100.0
-    while limit.limit < to:
-        passages = [limit.leave(4.0, now) for _ in range(limit.limit)]
-        now += 0.2
-        for passage in passages:
-            limit.arrive(passage, now)
-    return now
+def test_failures_that_come_back_at_once_are_none() -> None:
+    """Whatever their share."""
+    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    for _ in range(50):
+        now = turn(limit, now)
+        now = turn(limit, now, "on_failure", span=0.002)
+    assert limit.limit == 40
 
 
-def test_one_congestion_event_counts_once() -> None:
+def test_callers_who_change_their_minds_are_none() -> None:
+    """Nor is the time they waited; what was asked for counts as work until it must be done."""
+    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    now = turn(limit, now)
+    for _ in range(50):
+        now = turn(limit, now, "on_cancelled", span=3.0)
+    assert limit.limit == 40
+    assert " 0 s of audio in flight" not in repr(limit)
+    turn(limit, now)
+    assert " 0 s of audio in flight" in repr(limit)
+
+
+def test_a_lighter_load_lifts_the_limit() -> None:
+    """As soon as it has held nobody back for two seconds."""
+    queue = overloaded()
+    queue.drain()
+    for _ in range(20):
+        queue.turn(1, most=1)
+        queue.now += 0.5
+    assert (queue.limit.limit, queue.limit.overloaded) == (40, False)
+    assert queue.limit.estimate(queue.now).audio == math.inf
+
+
+def test_a_faster_service_is_given_more_at_once() -> None:
+    """Eight times as fast: what may be in flight doubles with every latency, until nothing has to be held back."""
+    queue = overloaded()
+    queue.rate *= 8
+    before = queue.now
+    while queue.limit.limit < 40:
+        queue.turn(1)
+    assert queue.now - before < 4.0
+
+
+def test_half_the_speed_is_followed() -> None:
+    """The same two seconds are worth half the attempts."""
+    queue = overloaded()
+    queue.rate /= 2
+    queue.turn(60)
+    assert queue.limit.estimate(queue.now).audio <= 10.0
+
+
+def test_one_throttling_event_counts_once() -> None:
     """Forty refusals of what left before we slowed down cost a tenth; one that left since costs another."""
     limit = AdaptiveLimit(AdaptiveConfig(), most=40)
-    now = grown(limit, 40)
-    for passage in [limit.leave(4.0, now) for _ in range(40)]:
-        limit.congest(passage, now + 0.1)
+    now = turn(limit, turn(limit, 100.0), "on_throttled", span=0.1)
     assert limit.limit == 36
-    limit.congest(limit.leave(4.0, now + 0.2), now + 0.3)
+    assert limit.estimate(now).needed == pytest.approx(0.2)
+    now = turn(limit, now + 0.1, "on_throttled", span=0.1)
     assert limit.limit == 32
-
-
-def test_congestion_ends_the_doubling() -> None:
-    """Afterwards a window adds one, or a tenth."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
-    now = grown(limit, 8)
-    limit.congest(limit.leave(4.0, now), now + 0.1)
-    assert limit.limit == 7
-    for passage in [limit.leave(4.0, now + 0.2) for _ in range(7)]:
-        limit.arrive(passage, now + 0.4)
-    assert limit.limit == 8
-
-
-def test_what_the_pool_was_sized_for_is_no_congestion() -> None:
-    """Latency that grows with the limit, as a busy client's own does, holds nothing back as long as it is small."""
-    limits = {calm: AdaptiveLimit(AdaptiveConfig(), most=40, calm=calm) for calm in (0.0, 0.4)}
-    for limit in limits.values():
-        now = 100.0
-        for _ in range(200):
-            passages = [limit.leave(4.0, now) for _ in range(limit.limit)]
-            now += 0.15 + 0.006 * len(passages)
-            for passage in passages:
-                limit.arrive(passage, now)
-    assert limits[0.4].limit == 40
-    assert limits[0.0].limit < 40
-
-
-def test_refusals_count_in_the_calm_too() -> None:
-    """A quick service that refuses has had enough; the way back is by steps."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40, calm=0.4)
-    now = grown(limit, 40)
-    limit.congest(limit.leave(4.0, now), now + 0.1)
-    assert limit.limit == 36
-    for passage in [limit.leave(4.0, now + 0.2) for _ in range(36)]:
-        limit.arrive(passage, now + 0.4)
-    assert limit.limit == 39
-
-
-def test_an_attempt_broken_off_early_tells_nothing() -> None:
-    """Callers who change their minds do not move the limit; it is the permits that count."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
-    now = grown(limit, 16)
-    for _ in range(100):
-        limit.lose(limit.leave(4.0, now), now + 0.01)
-    assert limit.limit == 16
-    assert repr(limit).startswith("<AdaptiveLimit 0 of 16 ")
-
-
-def test_an_attempt_our_deadline_cut_off_took_that_long_at_least() -> None:
-    """Nothing but time-outs of ours, five times the usual: the limit shrinks although nobody refused."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
-    now = grown(limit, 32)
-    for passage in [limit.leave(4.0, now) for _ in range(32)]:
-        limit.lose(passage, now + 1.0)
-    assert limit.limit == 27
+    # And returns by a tenth per round that filled it.
+    now = turn(limit, now + 0.1)
+    assert limit.limit == 35
+    for _ in range(3):
+        now = turn(limit, now + 0.1, count=20)
+    assert limit.limit == 35
 
 
 def test_a_service_that_answers_nobody_is_tried_one_at_a_time() -> None:
-    """And found again by doubling, as at the start."""
+    """Half as long as what failed, whoever has most time left first; the first answer ends it."""
     limit = AdaptiveLimit(AdaptiveConfig(), most=40)
-    now = grown(limit, 32)
-    assert limit.collapse(limit.leave(4.0, now), now + 10.0) == (32, 1)
+    now = turn(limit, turn(limit, 100.0), "on_timeout", span=10.0)
     assert limit.limit == 1
-    assert grown(limit, 32) > now
+    estimate = limit.estimate(now)
+    assert (estimate.audio, estimate.needed) == (2.0, math.inf)
+    now = turn(limit, now, "on_timeout", span=10.0)
+    assert limit.estimate(now).audio == 1.0
+    now = turn(limit, now, span=0.5)
+    assert limit.estimate(now).needed < 10.0
+    for _ in range(12):
+        now = turn(limit, now)
+    assert limit.limit >= 30
+
+
+def test_time_outs_while_others_are_answered_are_none() -> None:
+    """A node that hangs behind a balancer, a straggler: the service works."""
+    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    for _ in range(30):
+        hanging = [limit.start(4.0, now, SPAN) for _ in range(4)]
+        for _ in range(30):
+            now = turn(limit, now, count=20)
+        for sample in hanging:
+            limit.on_timeout(sample, now)
+    assert limit.limit == 40
+
+
+def test_part_of_an_answer_is_one() -> None:
+    """As is a caller with less than a second: nobody is known to be stuck."""
+    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    for _ in range(5):
+        for sample in [limit.start(64.0, now, SPAN) for _ in range(10)]:
+            limit.on_timeout(sample, now + 10.0, 1.0)
+        now = turn(limit, now + 10.0, "on_timeout", span=0.5)
+    assert limit.limit == 40
 
 
 def test_only_noticeable_moves_are_told() -> None:
     """By half or more since the last word of it."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=20)
+    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
     now, told = 100.0, []
-    for _ in range(40):
-        passages = [limit.leave(4.0, now) for _ in range(limit.limit)]
-        now += 0.2
-        told += [news for passage in passages if (news := limit.arrive(passage, now)) is not None]
-    assert told == [(2, 4), (4, 8), (8, 16)]
+    for _ in range(30):
+        now = turn(limit, now + 0.1, "on_throttled", span=0.1)
+        told += [news] if (news := limit.news()) is not None else []
+    assert [old for old, _ in told] == [40, *(new for _, new in told[:-1])]
+    assert all(3 * new <= 2 * old for old, new in told)
+    assert told[-1][1] <= 3
 
 
 def test_a_clock_that_stands_still_breaks_nothing() -> None:
     """Answers in no time at all, as a test's clock may have it."""
     limit = AdaptiveLimit(AdaptiveConfig(), most=8)
     for _ in range(50):
-        limit.arrive(limit.leave(4.0, 0.0), 0.0)
-    assert limit.limit == 2
+        turn(limit, 0.0, span=0.0)
+    assert limit.limit == 8
+
+
+ENDINGS = ["on_success", "on_throttled", "on_timeout", "on_cancelled", "on_failure"]
 
 
 @settings(deadline=None)
 @given(
     st.integers(1, 50),
-    st.lists(
-        st.tuples(
-            st.sampled_from(["arrive", "congest", "lose", "collapse"]), st.floats(0.0, 60.0), st.floats(0.1, 500)
-        ),
-        max_size=120,
-    ),
+    st.lists(st.tuples(st.sampled_from(ENDINGS), st.floats(0.0, 60.0), st.floats(0.0, 500)), max_size=120),
 )
 def test_whatever_happens_the_limit_stays_within_its_bounds(most: int, script: list[tuple[str, float, float]]) -> None:
-    """Between 1 and the pool's size, and the same script makes the same limits."""
+    """Between 1 and the pool's size, with estimates that make sense; and the same script makes the same limits."""
 
     def play() -> list[int]:
         limit, now, seen = AdaptiveLimit(AdaptiveConfig(), most=most), 0.0, []
-        for ending, span, seconds in script:
-            passages = [limit.leave(seconds, now) for _ in range(limit.limit)]
+        for ending, span, audio in script:
+            samples = [limit.start(audio, now, SPAN) for _ in range(limit.limit)]
             now += span
-            for passage in passages:
-                getattr(limit, ending)(passage, now)
+            for sample in samples:
+                getattr(limit, ending)(sample, now)
+            estimate = limit.estimate(now)
+            assert estimate.audio >= 0.0
+            assert estimate.needed >= 0.0
             seen.append(limit.limit)
         return seen
 
@@ -239,9 +267,9 @@ def test_threads_may_share_it() -> None:
     limit = AdaptiveLimit(AdaptiveConfig(), most=40)
 
     def work(number: int) -> None:
-        for turn in range(500):
-            ending = (limit.arrive, limit.congest, limit.lose)[(number + turn) % 3]
-            ending(limit.leave(4.0, float(turn)), turn + 0.2)
+        for turns in range(500):
+            ending = ENDINGS[(number + turns) % len(ENDINGS)]
+            getattr(limit, ending)(limit.start(4.0, float(turns)), turns + 0.2)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -252,9 +280,10 @@ def test_threads_may_share_it() -> None:
 
 
 def test_it_reads_like_a_status_line() -> None:
-    """In flight, limit, bounds, and what an attempt takes alone."""
+    """In flight, limit, bounds, state, and what is known of the service."""
     limit = AdaptiveLimit(AdaptiveConfig(), most=40)
-    assert repr(limit) == "<AdaptiveLimit 0 of 2 (1 to 40), <Baseline 0.000 s + 0.0000 s per second of audio>>"
-    now = grown(limit, 4)
-    limit.leave(4.0, now)
-    assert repr(limit) == "<AdaptiveLimit 1 of 4 (1 to 40), <Baseline 0.200 s + 0.0000 s per second of audio>>"
+    limit.start(4.0, 100.0)
+    assert repr(limit) == (
+        "<AdaptiveLimit 1 of 40 (1 to 40), free, <Throughput 4 s of audio in flight, 0 a second>, "
+        "<LatencyModel 0.000 s + 0.0000 s per second of audio + 0.0000 s per second beside>>"
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
+import random
 from typing import TYPE_CHECKING, Any
 
 import pybreaker
@@ -63,12 +65,41 @@ def rejection(breaker: Breaker, now: float) -> float:
 # Closed
 
 
-def test_opens_at_half_of_twenty() -> None:
+def test_opens_at_twenty_failures_that_are_half() -> None:
     breaker = make()
-    feed(breaker, NOW, good=10, bad=9)
+    feed(breaker, NOW, good=20, bad=19)
     assert breaker.state == "closed"
     feed(breaker, NOW, bad=1)
     assert breaker.state == "open"
+
+
+def test_calls_under_way_may_succeed_yet() -> None:
+    """Failures come back at once, what succeeds takes a second: nineteen of twenty answers say nothing so far."""
+    breaker = make()
+    slow = [breaker.admit(NOW) for _ in range(30)]
+    feed(breaker, NOW, bad=25)
+    assert breaker.state == "closed"
+    for admission in slow[:5]:
+        admission.ignore()
+    assert breaker.state == "closed"
+    slow[5].failure(NOW)
+    assert breaker.state == "open"
+
+
+@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.3])
+def test_chance_does_not_open_it(share: float, seed: int) -> None:
+    """A service that fails three calls in ten at once and takes its time for the others, forty at a time."""
+    dice, breaker, now = random.Random(seed), make(), NOW
+    under_way: list[tuple[float, int, bool, Admission]] = []
+    for number in range(2000):
+        while len(under_way) < 40:
+            failed = dice.random() < share
+            until = now + (0.001 if failed else 1.0)
+            heapq.heappush(under_way, (until, 40 * number + len(under_way), failed, breaker.admit(now)))
+        now, _, failed, admission = heapq.heappop(under_way)
+        admission.failure(now) if failed else admission.success(now)
+        assert breaker.state == "closed"
 
 
 def test_stays_closed_just_below_the_rate() -> None:
@@ -85,16 +116,16 @@ def test_too_few_calls_decide_nothing() -> None:
     assert breaker.state == "closed"
 
 
-def test_success_that_makes_the_calls_enough_opens_too() -> None:
+def test_success_cannot_open_it() -> None:
     breaker = make()
     feed(breaker, NOW, bad=19)
     feed(breaker, NOW, good=1)
-    assert breaker.state == "open"
+    assert breaker.state == "closed"
 
 
 def test_counts_failures_not_runs_of_them() -> None:
     breaker = make()
-    for _ in range(4):
+    for _ in range(5):
         feed(breaker, NOW, bad=4, good=1)  # pybreaker's own counter would stay closed for ever
     assert breaker.state == "open"
 
@@ -162,7 +193,7 @@ def test_open_time_varies_by_the_jitter(draw: Callable[[float, float], float], s
 
 
 def test_default_jitter_stays_within_its_share() -> None:
-    config = BreakerConfig(minimum_calls=1)
+    config = BreakerConfig(minimum_failures=1)
     spans = set()
     for _ in range(200):
         breaker = Breaker(config, name="tts-1")
@@ -185,13 +216,13 @@ def test_default_jitter_stays_within_its_share() -> None:
     ],
 )
 def test_retry_after_lengthens_the_open_time(retry_after: float | None, span: float) -> None:
-    breaker = make(minimum_calls=1)
+    breaker = make(minimum_failures=1)
     breaker.admit(NOW).failure(NOW, retry_after)
     assert rejection(breaker, NOW) == span
 
 
 def test_retry_after_of_an_earlier_failure_still_counts() -> None:
-    breaker = make(minimum_calls=2)
+    breaker = make(minimum_failures=2)
     breaker.admit(NOW).failure(NOW, 90.0)
     breaker.admit(NOW).failure(NOW + 10.0)
     assert rejection(breaker, NOW + 10.0) == 80.0
@@ -214,7 +245,7 @@ def test_stale_failure_does_not_prolong_the_outage() -> None:
 @pytest.mark.parametrize("report", ["success", "failure"])
 def test_stale_result_decides_nothing_half_open(report: str) -> None:
     breaker = make()
-    stragglers = [breaker.admit(NOW) for _ in range(50)]
+    stragglers = [breaker.admit(NOW) for _ in range(20)]
     feed(breaker, NOW, bad=20)
     breaker.admit(NOW + 30.0)
     for straggler in stragglers:
@@ -224,7 +255,7 @@ def test_stale_result_decides_nothing_half_open(report: str) -> None:
 
 def test_stale_failures_do_not_open_a_closed_one_again() -> None:
     breaker = make()
-    stragglers = [breaker.admit(NOW) for _ in range(50)]
+    stragglers = [breaker.admit(NOW) for _ in range(20)]
     feed(breaker, NOW, bad=20)
     feed(breaker, NOW + 30.0, good=5)
     assert breaker.state == "closed"
@@ -315,7 +346,7 @@ def test_closing_starts_with_an_empty_window() -> None:
 
 
 def test_closing_settles_what_a_probe_was_asked() -> None:
-    breaker = make(minimum_calls=1)
+    breaker = make(minimum_failures=1)
     feed(breaker, NOW, bad=1)
     breaker.admit(NOW + 30.0).failure(NOW + 30.0, 500.0)
     feed(breaker, NOW + 30.0, good=3)
@@ -489,7 +520,7 @@ def test_wall_clock_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     st.sampled_from([0.1, 0.3, 0.5, 1.0]),
 )
 def test_opens_exactly_when_the_model_says_so(script: list[tuple[float, bool]], minimum: int, rate: float) -> None:
-    breaker = make(minimum_calls=minimum, failure_rate=rate)
+    breaker = make(minimum_failures=minimum, failure_rate=rate)
     now = NOW
     seen: list[tuple[float, bool]] = []
     for gap, failed in script:
@@ -501,7 +532,8 @@ def test_opens_exactly_when_the_model_says_so(script: list[tuple[float, bool]], 
             admission.success(now)
         seen.append((now, failed))
         kept = [bad for at, bad in seen if at // 1.0 > now // 1.0 - 30]
-        if len(kept) >= minimum and sum(kept) / len(kept) >= rate:
+        # A success cannot open it: it does so at the failure that is one too many.
+        if failed and sum(kept) >= minimum and sum(kept) / len(kept) >= rate:
             assert breaker.state == "open"
             return
         assert breaker.state == "closed"
@@ -511,7 +543,7 @@ def test_repr_reads_like_a_status_line() -> None:
     breaker = make()
     feed(breaker, NOW, good=1, bad=1)
     assert repr(breaker) == "<Breaker tts-1: closed, 1 of 2 failed>"
-    feed(breaker, NOW, bad=18)
+    feed(breaker, NOW, bad=19)
     assert repr(breaker) == "<Breaker tts-1: open until 1030.000>"
     probe = breaker.admit(NOW + 30.0)
     assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 permits left, 0 failed>"

@@ -1,0 +1,88 @@
+"""How long attempts take, by their own audio and by the audio in flight beside them: a regression that forgets."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+_MEMORY: Final = 64
+"""Attempts after which an older one counts a third (1/e) of a new one."""
+_FEWEST: Final = 6
+"""Attempts below which nothing is said of a slope."""
+_DOUBT: Final = 5.0
+"""Standard errors by which a slope must differ from none. Jitter alone gets there about never; a queue does at once."""
+
+
+class LatencyModel:
+    """Fit ``latency = fixed + own × audio + beside × audio in flight beside it``; guarded by its owner's lock.
+
+    A service that keeps up has a ``beside`` of zero, however slow, jittery or proportional to the text it is; where
+    attempts wait for each other it is one over the seconds of audio rendered a second, whatever queues inside. What
+    both could explain is put down to the attempt's own audio.
+    """
+
+    def __init__(self) -> None:
+        self._weight = 0.0
+        self._mean_audio = self._mean_beside = self._mean_latency = 0.0
+        # Weighted means of the products of deviations: a audio, b beside, y latency.
+        self._aa = self._bb = self._yy = self._ab = self._ay = self._by = 0.0
+        self._fixed = self._own = self._slope = 0.0
+        self._grown = False
+
+    @property
+    def own(self) -> float:
+        """Return the seconds that each second of its own audio adds to an attempt."""
+        return self._own
+
+    @property
+    def grown(self) -> bool:
+        """Return whether, beyond doubt, at least half of the latency was spent waiting for what was beside."""
+        return self._grown
+
+    def unloaded(self, audio: float) -> float:
+        """Return the seconds that an attempt at *audio* seconds takes with nothing in flight beside it."""
+        return self._fixed + self._own * audio
+
+    def expect(self, audio: float, beside: float) -> float:
+        """Return the seconds that an attempt at *audio* seconds takes with *beside* seconds in flight beside it."""
+        return self.unloaded(audio) + self._slope * beside
+
+    def learn(self, audio: float, beside: float, latency: float) -> None:
+        """Take one attempt into account."""
+        self._weight = self._weight * (1.0 - 1.0 / _MEMORY) + 1.0
+        share = 1.0 / self._weight
+        a, b, y = audio - self._mean_audio, beside - self._mean_beside, latency - self._mean_latency
+        self._mean_audio += share * a
+        self._mean_beside += share * b
+        self._mean_latency += share * y
+        kept = 1.0 - share
+        self._aa = kept * (self._aa + share * a * a)
+        self._bb = kept * (self._bb + share * b * b)
+        self._yy = kept * (self._yy + share * y * y)
+        self._ab = kept * (self._ab + share * a * b)
+        self._ay = kept * (self._ay + share * a * y)
+        self._by = kept * (self._by + share * b * y)
+        self._fit()
+
+    def _fit(self) -> None:
+        slope = certain = 0.0
+        aa = self._aa
+        per_audio, explained = (self._ab / aa, self._ay / aa) if aa > 0 else (0.0, 0.0)
+        # What varies in `beside` and in the latency that the attempt's own audio does not explain.
+        spread = self._bb - per_audio * self._ab
+        if self._weight > _FEWEST and spread > 1e-9 * self._bb:
+            together = self._by - per_audio * self._ay
+            slope = max(0.0, together / spread)
+            unexplained = max(0.0, self._yy - explained * self._ay - slope * together)
+            error = math.sqrt(unexplained / (self._weight - 3.0) / spread)
+            certain = max(0.0, slope - _DOUBT * error)
+        self._slope = slope
+        self._grown = 2.0 * certain * self._mean_beside > self._mean_latency > 0.0
+        self._own = max(0.0, explained - slope * per_audio)
+        self._fixed = max(0.0, self._mean_latency - self._own * self._mean_audio - slope * self._mean_beside)
+
+    def __repr__(self) -> str:
+        return (
+            f"<LatencyModel {self._fixed:.3f} s + {self._own:.4f} s per second of audio"
+            f" + {self._slope:.4f} s per second beside>"
+        )

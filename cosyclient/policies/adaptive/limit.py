@@ -1,0 +1,262 @@
+"""How many attempts may be in flight: as many as configured, until there is evidence that the service has too much.
+
+Evidence is latency that has grown with what was in flight (`LatencyModel.grown`) and is more than texts can afford,
+time-outs with no answer to anybody, and throttling. Latency alone, failures that come back at once, and what an idle or
+cold service left unmeasured are none; without evidence this limits nothing.
+
+On evidence, the audio in flight is kept at ``throughput × target latency`` (Little's Law), in attempts of an eighth of
+that. It cannot starve a service that keeps up: as long as attempts come back within the target, more is allowed than is
+in flight, so a limit set by mistake doubles with every latency until it is gone. Throttling is answered by AIMD, as
+TCP and Netflix's concurrency-limits do.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.batch import NO_ESTIMATE, Estimate
+from cosyclient.policies.adaptive.latency_model import LatencyModel
+from cosyclient.policies.adaptive.throughput import Throughput
+
+if TYPE_CHECKING:
+    from cosyclient.config import AdaptiveConfig
+
+_SHARE: Final = 0.25
+"""Share of the time its texts were given that an attempt may take without being too slow for them."""
+_ATTEMPTS: Final = 8
+"""Attempts into which what may be in flight is divided under overload: a service may serve each on one processor."""
+_NEWEST: Final = 0.25
+"""Weight of the newest attempt in what is smoothed."""
+_FRUITLESS: Final = 2
+"""Attempts in a row without any answer after which the service counts as stuck."""
+_SHORTEST_TRY: Final = 1.0
+"""Seconds below which an attempt without an answer tells of its caller only."""
+_RELEASED: Final = 2.0
+"""Seconds after which a limit that held nobody back is lifted."""
+_MARGIN: Final = 1.25
+"""How many times what an attempt will take a text should have left, to go before others."""
+_READS: Final = 4.0
+"""Latencies that a read is given at least: a long queue is no reason to ask again."""
+_INSTANT: Final = 1e-6
+"""Seconds that an attempt takes at least: a clock that stood still would make all others infinitely slow."""
+
+
+class Sample:
+    """Note under what circumstances an attempt left; given back to the limit when it has ended."""
+
+    __slots__ = ("audio", "beside", "span", "started")
+
+    def __init__(self, audio: float, beside: float, started: float, span: float) -> None:
+        self.audio = audio
+        self.beside = beside
+        self.started = started
+        self.span = span
+
+
+class AdaptiveLimit:
+    """Move the limit between 1 and *most*; safe to share between threads, a pure function of what it is told when.
+
+    Latencies up to *floor* seconds are never too slow: the pool was sized for them, and a client short of processor
+    time, whose own threads wait for each other, would take itself for a slow service.
+    """
+
+    def __init__(self, config: AdaptiveConfig, *, most: int, floor: float = 0.0) -> None:
+        self._config = config
+        self._most = most
+        self._floor = floor
+        self._lock = threading.Lock()
+        # Guarded by _lock, like all below.
+        self._model = LatencyModel()
+        self._throughput = Throughput()
+        self._latency = 0.0
+        self._answered_at = -math.inf
+        self._fruitless = 0
+        self._overloaded = False
+        self._stuck_at = -math.inf
+        # Under overload: the latency aimed at, how many times that attempts take, and what one may carry.
+        self._target: float | None = None
+        self._slowness = 0.0
+        self._own_cap = self._halved_cap = math.inf
+        # The limit that throttling left, and when it last did.
+        self._unthrottled = float(most)
+        self._throttled_at = -math.inf
+        self._limit = most
+        # Whether the limit is reached, and when it last was.
+        self._full = False
+        self._full_at = -math.inf
+        self._told = most
+
+    @property
+    def limit(self) -> int:
+        """Return how many attempts may be in flight."""
+        return self._limit
+
+    @property
+    def overloaded(self) -> bool:
+        """Return whether there is evidence that the service has more to do than it can."""
+        return self._overloaded
+
+    def start(self, audio: float, now: float, span: float = math.inf) -> Sample:
+        """Note that an attempt at *audio* seconds leaves, whose most impatient text was given *span* seconds in all.
+
+        Exactly one of the five below ends it.
+        """
+        with self._lock:
+            self._observe_locked(now)
+            sample = Sample(audio, self._throughput.audio, now, span)
+            self._throughput.start(audio)
+            self._settle_locked(now)
+            return sample
+
+    def on_success(self, sample: Sample, now: float) -> None:
+        """Learn from an attempt that was answered in full."""
+        with self._lock:
+            latency = self._end_locked(sample, now, sample.audio)
+            if self._fruitless >= _FRUITLESS:
+                # It is back; nothing known from before says how fast it is.
+                self._throughput.restart(sample.audio, latency)
+                self._latency = latency
+            self._throughput.answered(sample.started)
+            self._fruitless = 0
+            self._answered_at = now
+            if sample.audio > self._halved_cap / 2:
+                self._halved_cap *= 2
+            if self._unthrottled < self._most and self._full_at >= sample.started:
+                step = max(1.0, self._config.step * self._unthrottled)
+                self._unthrottled = min(float(self._most), self._unthrottled + step / self._unthrottled)
+            self._learn_locked(sample, latency)
+            self._settle_locked(now)
+
+    def on_throttled(self, sample: Sample, now: float) -> None:
+        """Back off from a service that asked for less; once for all that left before it did."""
+        with self._lock:
+            self._end_locked(sample, now, 0.0)
+            if sample.started > self._throttled_at:
+                self._throttled_at = now
+                self._unthrottled = max(1.0, self._config.backoff * min(self._limit, self._unthrottled))
+            self._settle_locked(now)
+
+    def on_timeout(self, sample: Sample, now: float, returned: float = 0.0) -> None:
+        """Learn from an attempt cut off by its deadline or a time-out, with *returned* seconds of its audio there.
+
+        If nobody at all was answered meanwhile, twice in a row, the service is stuck: one attempt at a time then, half
+        as long as those that failed, until one succeeds.
+        """
+        with self._lock:
+            latency = self._end_locked(sample, now, returned)
+            self._throughput.abandon(sample.audio - returned, sample.started)
+            if returned:
+                self._fruitless = 0
+            elif latency > _SHORTEST_TRY and self._answered_at <= sample.started:
+                self._fruitless += 1
+                # Those that were in flight when it got stuck tell of the same event.
+                if self._fruitless >= _FRUITLESS and sample.started >= self._stuck_at:
+                    self._stuck_at = now
+                    self._overloaded = True
+                    self._halved_cap = min(self._halved_cap, sample.audio) / 2
+            self._learn_at_least_locked(sample, latency)
+            self._settle_locked(now)
+
+    def on_cancelled(self, sample: Sample, now: float, returned: float = 0.0) -> None:
+        """End an attempt that nobody wanted any more: it tells nothing, but the rest of it is work for the service."""
+        with self._lock:
+            self._end_locked(sample, now, returned)
+            self._throughput.abandon(sample.audio - returned, sample.started)
+            self._settle_locked(now)
+
+    def on_failure(self, sample: Sample, now: float) -> None:
+        """End an attempt that failed otherwise: at once, that says nothing of the load; late, it shows slowness."""
+        with self._lock:
+            self._learn_at_least_locked(sample, self._end_locked(sample, now, 0.0))
+            self._settle_locked(now)
+
+    def estimate(self, now: float) -> Estimate:
+        """Return what an attempt that leaves now should know."""
+        with self._lock:
+            if not self._latency and not self._fruitless:
+                return NO_ESTIMATE
+            self._throughput.observe(now, self._latency)
+            audio, needed = math.inf, 0.0
+            if self._fruitless >= _FRUITLESS:
+                # Nobody makes it as it is, so whoever has most time left goes first.
+                audio, needed = self._halved_cap, math.inf
+            elif self._overloaded and (rate := self._throughput.rate):
+                audio = self._cap_locked()
+                needed = _MARGIN * (self._throughput.audio + audio) / rate
+            elif self._unthrottled < self._most:
+                needed = self._latency
+            return Estimate(audio=audio, needed=needed, read_timeout=_READS * self._latency)
+
+    def news(self) -> tuple[int, int] | None:
+        """Return the old and the new limit if it has moved by half or more since that was last asked and told."""
+        with self._lock:
+            old, new = self._told, self._limit
+            if new * 2 < old * 3 and new * 3 > old * 2:
+                return None
+            self._told = new
+            return old, new
+
+    def _observe_locked(self, now: float) -> None:
+        self._throughput.observe(now, self._latency)
+        if self._full:
+            self._full_at = now
+
+    def _end_locked(self, sample: Sample, now: float, returned: float) -> float:
+        """Note that an attempt has ended, and return the seconds that it took."""
+        self._observe_locked(now)
+        self._throughput.end(sample.audio, returned)
+        return max(now - sample.started, _INSTANT)
+
+    def _learn_at_least_locked(self, sample: Sample, latency: float) -> None:
+        """Learn from an attempt that would have taken longer, if already that is more than was to be expected."""
+        if self._latency and latency > max(self._latency, self._model.expect(sample.audio, sample.beside)):
+            self._learn_locked(sample, latency)
+
+    def _learn_locked(self, sample: Sample, latency: float) -> None:
+        self._latency += (latency - self._latency) * (_NEWEST if self._latency else 1.0)
+        self._model.learn(sample.audio, sample.beside, latency)
+        affordable = max(self._floor, min(self._config.tolerance, _SHARE * sample.span))
+        own = self._model.own
+        self._own_cap = affordable / own if own else math.inf
+        # What it takes alone cannot be called a queue; yet what leaves no time to wait in ours is too slow.
+        target = max(affordable, min(2.0 * self._model.unloaded(sample.audio), sample.span / 2.0))
+        self._target = target if self._target is None else self._target + _NEWEST * (target - self._target)
+        self._slowness += _NEWEST * (latency / target - self._slowness)
+        if self._slowness > 1.0 and self._model.grown:
+            self._overloaded = True
+
+    def _settle_locked(self, now: float) -> None:
+        """Lift what holds nobody back, and set the limit."""
+        if self._overloaded and self._fruitless < _FRUITLESS:
+            idle = now - self._full_at > _RELEASED
+            if idle or (self._slowness < 0.5 and self._bound_locked() >= self._most):
+                self._overloaded = False
+                self._halved_cap = math.inf
+        bound = min(float(self._most), self._unthrottled)
+        if self._overloaded:
+            bound = min(bound, self._bound_locked())
+        self._limit = max(1, int(bound))
+        self._full = self._throughput.in_flight >= self._limit
+
+    def _bound_locked(self) -> float:
+        """Return how many attempts make up the audio that may be in flight: those that are, and what still fits."""
+        if self._fruitless >= _FRUITLESS or not self._target:
+            return 1.0
+        allowed = self._throughput.rate * self._target
+        if not allowed:
+            return 1.0
+        free = (allowed - self._throughput.audio) / (allowed / _ATTEMPTS)
+        return self._throughput.in_flight + math.floor(free)
+
+    def _cap_locked(self) -> float:
+        allowed = self._throughput.rate * (self._target or 0.0)
+        return min(self._own_cap, self._halved_cap, allowed / _ATTEMPTS)
+
+    def __repr__(self) -> str:
+        state = "stuck" if self._fruitless >= _FRUITLESS else "overloaded" if self._overloaded else "free"
+        return (
+            f"<AdaptiveLimit {self._throughput.in_flight} of {self._limit} (1 to {self._most}), {state},"
+            f" {self._throughput!r}, {self._model!r}>"
+        )

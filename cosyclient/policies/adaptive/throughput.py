@@ -1,0 +1,80 @@
+"""How much audio is in flight, and how much of it comes back a second."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+_SHORTEST: Final = 1.0
+_LONGEST: Final = 10.0
+"""Seconds between which the span lies over which the throughput is measured: about one latency."""
+
+
+class Throughput:
+    """Measure the seconds of audio that come back a second; pure in ``now``, guarded by its owner's lock.
+
+    While a service has more to do than it can this is its capacity; before, it is the load, which says nothing of what
+    the service could do. Work we gave up waiting for keeps a service busy all the same: it does not know.
+    """
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        """Attempts under way."""
+        self._audio = 0.0
+        self._abandoned = 0.0
+        self._abandoned_until = -math.inf
+        # Audio that came back, and the time anything was in flight, both fading with age.
+        self._returned = self._busy = 0.0
+        self._looked_at = 0.0
+        self._span = _SHORTEST
+
+    @property
+    def rate(self) -> float:
+        """Return the seconds of audio that come back a second while anything is in flight."""
+        return self._returned / self._busy if self._busy else 0.0
+
+    @property
+    def audio(self) -> float:
+        """Return the seconds of audio that the service has to render for us, abandoned ones included."""
+        return self._audio + self._abandoned
+
+    def observe(self, now: float, span: float) -> None:
+        """Let the time since the last look pass; measure over *span* seconds from now on."""
+        elapsed = now - self._looked_at if self.in_flight else 0.0
+        drained = min(self._abandoned, self.rate * (now - self._looked_at))
+        self._abandoned -= drained
+        fade = math.exp(-elapsed / self._span)
+        # What is rendered for nobody does not come back, but is no less work.
+        self._returned = self._returned * fade + (drained if elapsed else 0.0)
+        self._busy = self._busy * fade + elapsed
+        self._looked_at = now
+        self._span = min(_LONGEST, max(_SHORTEST, span))
+
+    def start(self, audio: float) -> None:
+        """Note that an attempt at *audio* seconds leaves."""
+        self.in_flight += 1
+        self._audio += audio
+
+    def end(self, audio: float, returned: float) -> None:
+        """Note that it has ended, with *returned* of them there."""
+        self.in_flight -= 1
+        self._audio = max(0.0, self._audio - audio) if self.in_flight else 0.0
+        self._returned += returned
+
+    def abandon(self, audio: float, started: float) -> None:
+        """Note that nobody waits any more for *audio* seconds of an attempt that *started* then."""
+        self._abandoned += audio
+        self._abandoned_until = max(self._abandoned_until, started)
+
+    def answered(self, started: float) -> None:
+        """Note an answer to an attempt that *started* then: first come, first served, so what was abandoned is done."""
+        if started >= self._abandoned_until:
+            self._returned += self._abandoned
+            self._abandoned = 0.0
+
+    def restart(self, audio: float, seconds: float) -> None:
+        """Forget the past of a service that had stopped, and begin with *audio* that took *seconds*."""
+        self._returned, self._busy = audio, seconds
+
+    def __repr__(self) -> str:
+        return f"<Throughput {self.audio:.0f} s of audio in flight, {self.rate:.0f} a second>"

@@ -1,0 +1,81 @@
+"""The latency model: what queues, what merely takes long, and how sure it is of the difference."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from cosyclient.policies.adaptive.latency_model import LatencyModel
+
+
+def fitted(latency: object, count: int = 64, *, seed: int = 1, beside: float = 400.0) -> LatencyModel:
+    """Return a model of *count* attempts at 4 to 80 s with up to *beside* seconds in flight beside them."""
+    dice, model = random.Random(seed), LatencyModel()
+    for _ in range(count):
+        audio, ahead = dice.uniform(4.0, 80.0), dice.uniform(0.0, beside)
+        model.learn(audio, ahead, latency(audio, ahead, dice))  # type: ignore[operator]
+    return model
+
+
+def test_a_queue_is_recognised_by_its_slope() -> None:
+    """67 s of audio a second, first come, first served: the slope is one over that, for the own audio as well."""
+    model = fitted(lambda audio, ahead, dice: 0.01 + (audio + ahead) / 67.0)
+    assert model.grown
+    assert model.own == pytest.approx(1 / 67.0, rel=0.01)
+    assert model.unloaded(40.0) == pytest.approx(0.01 + 40.0 / 67.0, rel=0.02)
+    assert model.expect(40.0, 200.0) == pytest.approx(0.01 + 240.0 / 67.0, rel=0.01)
+    assert repr(model) == "<LatencyModel 0.010 s + 0.0149 s per second of audio + 0.0149 s per second beside>"
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "latency",
+    [
+        lambda audio, ahead, dice: 5.0,
+        lambda audio, ahead, dice: 0.1 + 0.06 * audio,
+        lambda audio, ahead, dice: 2.0 * dice.lognormvariate(0.0, 0.8),
+        lambda audio, ahead, dice: 8.0 if dice.random() < 0.5 else 2.0,
+        lambda audio, ahead, dice: 20.0 if dice.random() < 0.03 else 2.0,
+    ],
+    ids=["slow", "in proportion", "jitter", "two speeds", "stragglers"],
+)
+def test_what_merely_takes_long_has_not_grown(latency: object, seed: int) -> None:
+    """However slow, jittery or proportional to the text: what is in flight beside it changes nothing."""
+    assert not fitted(latency, seed=seed).grown
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_queue_is_recognised_through_jitter(seed: int) -> None:
+    """Where the wait is most of the latency, a network that varies by its half does not hide it."""
+    assert fitted(
+        lambda audio, ahead, dice: (audio + ahead) / 67.0 + 0.5 * dice.lognormvariate(0.0, 0.5), seed=seed
+    ).grown
+
+
+def test_what_both_explain_is_put_down_to_the_own_audio() -> None:
+    """All attempts in flight alike, few of them or many: there is no telling, and in doubt it sends."""
+    dice, model = random.Random(1), LatencyModel()
+    for _ in range(64):
+        audio = dice.uniform(4.0, 80.0)
+        model.learn(audio, 7.0 * audio, 0.06 * audio)
+    assert not model.grown
+    assert model.own == pytest.approx(0.06)
+
+
+def test_few_attempts_say_nothing() -> None:
+    """Five could lie on a line by chance; nor do attempts that found nothing beside them."""
+    assert not fitted(lambda audio, ahead, dice: (audio + ahead) / 67.0, 5).grown
+    alone = fitted(lambda audio, ahead, dice: audio / 67.0, beside=0.0)
+    assert not alone.grown
+    assert alone.unloaded(67.0) == pytest.approx(1.0, rel=0.01)
+    assert LatencyModel().unloaded(4.0) == 0.0
+
+
+def test_it_forgets() -> None:
+    """Twice the GPUs: after some two hundred attempts it knows no other."""
+    dice, model = random.Random(1), fitted(lambda audio, ahead, dice: (audio + ahead) / 67.0)
+    for _ in range(250):
+        audio, ahead = dice.uniform(4.0, 80.0), dice.uniform(0.0, 400.0)
+        model.learn(audio, ahead, (audio + ahead) / 134.0)
+    assert model.expect(40.0, 200.0) == pytest.approx(240.0 / 134.0, rel=0.05)

@@ -1,0 +1,468 @@
+"""The client in fake time: its real queue, policies and bookkeeping, event by event, against a model service.
+
+What `Dispatcher` and `Call` do with threads that wait is done here with events, so that a minute of three hundred
+callers takes milliseconds and every run of a seed is the same.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections import Counter, deque
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+from cosyclient.batch import BatchLimits, Flight
+from cosyclient.batcher import Batcher
+from cosyclient.config import ClientConfig
+from cosyclient.endpoints import Endpoint, Grant
+from cosyclient.errors import (
+    BulkheadFull,
+    CircuitOpen,
+    CosyError,
+    DeadlineExceeded,
+    RateLimited,
+    RetryBudgetSpent,
+    ServiceFault,
+    Throttled,
+)
+from cosyclient.events import Events
+from cosyclient.models import Utterance, VoiceSettings
+from cosyclient.policies.breaker import Breaker
+from cosyclient.policies.budget import RetryBudget
+from cosyclient.policies.bulkhead import Bulkhead
+from cosyclient.policies.ratelimit import RateLimiter
+from cosyclient.policies.retry import RetryPolicy
+from cosyclient.testing import FakeClock
+from cosyclient.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cosyclient.batch import Batch
+    from cosyclient.events import Listener
+    from cosyclient.policies.retry import RetrySchedule
+    from cosyclient.transports.base import Transport
+
+VOICE = VoiceSettings(format="opus")
+
+
+class Failure(NamedTuple):
+    """Answer a request with *error*, *after* so many seconds."""
+
+    error: CosyError
+    after: float = 0.002
+
+
+Answer: TypeAlias = "Sequence[float] | Failure"
+"""The instant at which each text of a request is answered, or why none is."""
+
+
+class Service(Protocol):
+    """Answer requests."""
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        """Answer a request that leaves *now*, with texts of so many seconds of *audio* each."""
+
+
+class Network:
+    """Answer each request as a whole after ``latency(audio, dice)`` seconds, whatever else is under way."""
+
+    def __init__(self, latency: Callable[[Sequence[float], random.Random], float]) -> None:
+        self._latency = latency
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        return [now + self._latency(audio, dice)] * len(audio)
+
+
+class Flaky:
+    """Fail a *share* of requests at once, as one sick node behind a balancer does."""
+
+    def __init__(self, service: Service, share: float, *, throttled: bool = False) -> None:
+        self._service = service
+        self._share = share
+        self._throttled = throttled
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        if dice.random() < self._share:
+            kind = Throttled if self._throttled else ServiceFault
+            return Failure(kind("HTTP 503", status=503))
+        return self._service.answer(now, audio, dice)
+
+
+class Gpus:
+    """Render texts on *count* GPUs, first come, first served; they do not notice that a client leaves.
+
+    With *whole* requests, a GPU takes a request with all its texts, and answers them together. *stall* keeps them from
+    working for the first seconds; *noise* is the σ by which rendering times vary log-normally.
+    """
+
+    def __init__(
+        self,
+        count: int = 4,
+        *,
+        rtf: float = 0.06,
+        rtt: float = 0.01,
+        stall: float = 0.0,
+        noise: float = 0.0,
+        whole: bool = False,
+    ) -> None:
+        self._free_at = [stall] * count
+        self._rtf = rtf
+        self._rtt = rtt
+        self._noise = noise
+        self._whole = whole
+
+    @property
+    def capacity(self) -> float:
+        """Return the seconds of audio rendered a second."""
+        return len(self._free_at) / self._rtf
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        parts = [math.fsum(audio)] if self._whole else audio
+        answers = []
+        for seconds in parts:
+            work = seconds * self._rtf
+            if self._noise:
+                work *= dice.lognormvariate(-(self._noise**2) / 2, self._noise)
+            end = max(now + self._rtt / 2, self._free_at[0]) + work
+            heapq.heapreplace(self._free_at, end)
+            answers.append(end + self._rtt / 2)
+        return answers * len(audio) if self._whole else answers
+
+    def resize(self, count: int, now: float) -> None:
+        """Go on with another number of GPUs; what is queued is finished as promised."""
+        kept = heapq.nlargest(count, self._free_at)
+        self._free_at = kept + [now] * (count - len(kept))
+        heapq.heapify(self._free_at)
+
+
+class AtMost:
+    """Refuse requests beyond *count* at once with 429."""
+
+    def __init__(self, service: Service, count: int) -> None:
+        self._service = service
+        self._count = count
+        self._until: list[float] = []
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        self._until = [until for until in self._until if until > now]
+        if len(self._until) >= self._count:
+            return Failure(Throttled("HTTP 429", status=429))
+        answers = self._service.answer(now, audio, dice)
+        if not isinstance(answers, Failure):
+            self._until.append(max(answers))
+        return answers
+
+
+class Told(NamedTuple):
+    """Hold what became of one text: when, after how long, its audio, and the error if there was one."""
+
+    at: float
+    waited: float
+    audio: float
+    error: CosyError | None
+
+
+class _Call:
+    """Carry a batch through its attempts, as `cosyclient.call.Call` does."""
+
+    __slots__ = ("flights", "schedule", "spent", "tries")
+
+    def __init__(self, flights: list[Flight], schedule: RetrySchedule) -> None:
+        self.flights = flights
+        self.schedule = schedule
+        self.spent = 0
+        self.tries = 0
+
+
+class Simulation:
+    """Run a client against *service* in fake time; see the module's docstring.
+
+    *rate* is in requests a second. Texts are asked for with `ask`, bulk jobs with `job`, other events with `at`. What
+    becomes of them is in ``told``; ``requests`` counts what left, ``limits`` holds the limit ten times a second.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        seed: int = 0,
+        config: ClientConfig | None = None,
+        concurrency: int = 40,
+        rate: float = 1e6,
+        max_batch: int = 64,
+        max_retries: int = 3,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self.service = service
+        self.dice = random.Random(seed)
+        self.clock = FakeClock(0.0)
+        self.config = config = config or ClientConfig()
+        self.told: list[Told] = []
+        self.requests = 0
+        self.limits: list[tuple[float, int]] = []
+        self._max_batch = max_batch
+        self._threads = concurrency
+        events = Events(listeners)
+        transport: Transport = None  # type: ignore[assignment] # nothing is sent
+        self.endpoint = Endpoint(
+            "simulated",
+            transport,
+            limiter=RateLimiter(rate=rate, burst=config.pacing.burst),
+            bulkhead=Bulkhead(concurrency, self.clock, name="in flight", full=BulkheadFull),
+            breaker=Breaker(config.breaker, name="simulated", uniform=self.dice.uniform),
+            adaptive=config.adaptive,
+            latency_floor=config.pool.expected_latency * config.pool.headroom,
+            clock=self.clock,
+            events=events,
+            max_hold=config.retry.max_retry_after,
+        )
+        self.budget = RetryBudget(config.retry)
+        self._retry = RetryPolicy(
+            config.retry,
+            max_retries,
+            jitter=lambda ceiling: self.dice.uniform(0.0, ceiling),
+            uniform=self.dice.uniform,
+        )
+        limits = BatchLimits(texts=max_batch, body_bytes=1 << 20, seconds=math.inf)
+        # It calls no workers here: each batch brings its own.
+        self._batcher = Batcher(limits, workers=0, clock=self.clock)
+        self._waiting: deque[_Call] = deque()
+        self._paced_until = 0.0
+        self._accepted: dict[Flight, tuple[float, Callable[[Told], object] | None]] = {}
+        self._coming: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
+        self._number = itertools.count()
+
+    # What tests do with it
+
+    @property
+    def now(self) -> float:
+        """Return the fake time."""
+        return self.clock.now()
+
+    def at(self, instant: float, do: Callable[..., object], *arguments: object) -> None:
+        """Call *do* at *instant*."""
+        heapq.heappush(self._coming, (instant, next(self._number), do, arguments))
+
+    def ask(
+        self, text: str, timeout: float, then: Callable[[Told], object] | None = None, *, bulk: bool = False
+    ) -> Flight:
+        """Ask for *text*, which has *timeout* seconds; call *then* with what becomes of it."""
+        flight = Flight(Utterance(text, VOICE), 100, bulk=bulk)
+        flight.until = self.now + timeout
+        self._accepted[flight] = (self.now, then)
+        self._batcher.put([flight])
+        self.at(flight.until, self._expire, flight)
+        self._pump()
+        return flight
+
+    def job(self, texts: Sequence[str], timeout: float | None, done: Callable[[], object] | None = None) -> None:
+        """Ask for many texts as `batch_synth` does, and call *done* after the last."""
+        permits, left = self._threads, deque(texts)
+        window = Window(
+            VOICE,
+            texts=permits * self._max_batch,
+            least=self._max_batch,
+            audio_bytes=self.config.queue.max_audio_bytes,
+            useful=self._useful,
+        )
+        open_ = 0
+
+        def go_on() -> None:
+            nonlocal open_
+            while left and window.open:
+                texts = [left.popleft() for _ in range(min(self._max_batch, len(left)))]
+                window.take(texts)
+                span = timeout or self.config.timeouts.of_job(window.audio)
+                flights = []
+                for text in texts:
+                    flight = Flight(Utterance(text, VOICE), 100, bulk=True)
+                    flight.until = self.now + span
+                    self._accepted[flight] = (self.now, partial(read, text))
+                    self.at(flight.until, self._expire, flight)
+                    flights.append(flight)
+                open_ += len(flights)
+                self._batcher.put(flights)
+            self._pump()
+
+        def read(text: str, _: Told) -> None:
+            nonlocal open_
+            open_ -= 1
+            window.give_back(text)
+            # The job's thread gets to read them all before it asks for more.
+            if left:
+                self.at(self.now, go_on)
+            elif not open_ and done is not None:
+                done()
+
+        go_on()
+
+    def run(self, until: float = math.inf) -> None:
+        """Let events happen, until none is left or the time has come."""
+        look = 0.0
+        while self._coming and self._coming[0][0] < until:
+            instant, _, do, arguments = heapq.heappop(self._coming)
+            while look < instant and math.isfinite(until):
+                self.limits.append((look, self.endpoint.bulkhead.limit))
+                look += 0.1
+            self.clock.advance(max(0.0, instant - self.now))
+            do(*arguments)
+        if math.isfinite(until):
+            self.clock.advance(max(0.0, until - self.now))
+
+    @property
+    def spoken(self) -> list[Told]:
+        """Return what became speech."""
+        return [told for told in self.told if told.error is None]
+
+    def lost(self) -> Counter[str]:
+        """Return how many texts did not, by error, with ``unsent`` where nothing was sent for them."""
+        return Counter(
+            type(told.error).__name__ + ("" if told.error.sent else " unsent")
+            for told in self.told
+            if told.error is not None
+        )
+
+    def goodput(self, since: float, until: float) -> float:
+        """Return the seconds of audio a second that were there in time between two instants."""
+        return math.fsum(told.audio for told in self.spoken if since <= told.at < until) / (until - since)
+
+    @property
+    def done_at(self) -> float:
+        """Return when the last text was answered or lost."""
+        return max((told.at for told in self.told), default=0.0)
+
+    # What a client does
+
+    def _useful(self) -> tuple[float, float]:
+        fillings = 2.0 * self.endpoint.bulkhead.limit
+        return fillings * self._max_batch, fillings * self.endpoint.estimate().audio
+
+    def _end(self, flight: Flight, error: CosyError | None) -> None:
+        if flight.landed:
+            return
+        flight.landed = True
+        began, then = self._accepted.pop(flight)
+        self._batcher.discard(flight)
+        told = Told(self.now, self.now - began, flight.seconds, error)
+        self.told.append(told)
+        if then is not None:
+            # As an event of its own: who is refused at once asks again at once.
+            self.at(self.now, then, told)
+
+    def _expire(self, flight: Flight) -> None:
+        self._end(flight, DeadlineExceeded("no speech before the deadline", sent=not flight.queued))
+
+    def _pump(self) -> None:
+        """Let workers obtain the right to send, as long as there is work for them and they need not wait."""
+        while self._waiting or (self._batcher.queued and self._batcher.workers < self._threads):
+            try:
+                grant = self._grant()
+            except CircuitOpen as error:
+                for flight in self._batcher.take_due(math.inf):
+                    self._end(flight, error)
+                for call in self._waiting:
+                    self._finish(call, error)
+                self._waiting.clear()
+                return
+            if grant is None:
+                return
+            if self._waiting:
+                self._attempt(self._waiting.popleft(), grant)
+                continue
+            self._batcher.enlist()
+            batch, _ = self._batcher.seal(self.endpoint.estimate())
+            assert batch is not None
+            self._attempt(_Call(self._flights(batch), self._retry.schedule()), grant)
+
+    def _flights(self, batch: Batch) -> list[Flight]:
+        assert batch.flights, "a batch of nothing"
+        return batch.flights
+
+    def _grant(self) -> Grant | None:
+        """Return the right to send, as `Endpoint.grant` gives it, or None where that would wait."""
+        endpoint, now = self.endpoint, self.now
+        endpoint.breaker.check(now)
+        if not endpoint.bulkhead.try_acquire():
+            return None
+        try:
+            reservation = endpoint.limiter.reserve(now, max_wait=0.0)
+        except RateLimited as error:
+            endpoint.bulkhead.release()
+            if self._paced_until <= now:
+                self._paced_until = now + (error.retry_after or 0.0)
+                self.at(self._paced_until, self._pump)
+            return None
+        try:
+            return Grant(endpoint, reservation, endpoint.breaker.admit(now))
+        except CircuitOpen:
+            endpoint.limiter.cancel(reservation)
+            endpoint.bulkhead.release()
+            raise
+
+    def _attempt(self, call: _Call, grant: Grant) -> None:
+        flights = [flight for flight in call.flights if not flight.landed]
+        if not flights:
+            grant.cancel()
+            self._batcher.leave()
+            return
+        call.flights, now = flights, self.now
+        until = max(flight.until for flight in flights)
+        audio = math.fsum(flight.seconds for flight in flights)
+        span = min(flight.until - flight.queued_at for flight in flights)
+        grant.start(now, retry=call.tries > 0, audio=audio, span=span)
+        call.tries += 1
+        self.requests += 1
+        answer = self.service.answer(now, [flight.seconds for flight in flights], self.dice)
+        if isinstance(answer, Failure):
+            end = now + answer.after
+            self.at(min(end, until), self._over, call, grant, now, answer.error if end <= until else None, 0.0)
+            return
+        returned = 0.0
+        for flight, instant in zip(flights, answer, strict=True):
+            if instant <= until:
+                returned += flight.seconds
+                self.at(instant, self._end, flight, None)
+        self.at(min(max(answer), until), self._over, call, grant, now, None, returned)
+
+    def _over(self, call: _Call, grant: Grant, started: float, error: CosyError | None, returned: float) -> None:
+        late = [flight for flight in call.flights if not flight.landed]
+        audio = math.fsum(flight.seconds for flight in call.flights)
+        if error is None and returned < audio - 1e-6:
+            silent = not returned and self.endpoint.silent_since(started)
+            fair = self.now - started >= self.config.timeouts.first_byte
+            error = DeadlineExceeded("the deadline passed", sent=True, endpoint_fault=fair and silent)
+        grant.settle(error, self.now, returned=returned)
+        if error is None:
+            self.budget.deposit(call.spent)
+            self._batcher.leave()
+        else:
+            self._again(call, late, error)
+        self._pump()
+
+    def _again(self, call: _Call, left: list[Flight], error: CosyError) -> None:
+        wait = None
+        if left:
+            latest = max(flight.until for flight in left)
+            wait = call.schedule.next_wait(error, remaining=latest - self.now)
+        if wait is None:
+            self._finish(call, error)
+            return
+        cost = self.budget.withdraw(throttled=error.throttled)
+        if not cost:
+            self._finish(call, RetryBudgetSpent("not tried again, the retry budget is spent", sent=error.sent))
+            return
+        call.spent += cost
+        self.at(self.now + wait, self._ready, call)
+
+    def _ready(self, call: _Call) -> None:
+        self._waiting.append(call)
+        self._pump()
+
+    def _finish(self, call: _Call, error: CosyError) -> None:
+        self._batcher.leave()
+        for flight in call.flights:
+            self._end(flight, error)
