@@ -1,4 +1,4 @@
-"""Measure goodput where a GPU is the limit: at one, two and five times its capacity, and when that changes."""
+"""Measure what adapting to a service does: nothing where it keeps up, and goodput where a GPU is the limit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks import machine
 from benchmarks.extra import require_extra
 from benchmarks.overload_clients import CLIENTS, MEAN_SECONDS, Load, Story, drive
+from benchmarks.overload_worlds import WORLDS, Finish, Job, words, work
 from benchmarks.results import write_json
 
 if TYPE_CHECKING:
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
 GOAL: Final = 0.95
 """The target of goodput as a share of capacity."""
-SOON: Final = 30.0
-"""The target of seconds within which another capacity is used."""
+LESS: Final = 15.0
+MORE: Final = 2.0
+"""The targets of seconds within which less, or more, capacity is used."""
+HARMLESS: Final = 1.3
+"""The target of time a job takes where the service keeps up, over that without adaptation."""
 _STEADY: Final = 5.0
 """Seconds over which goodput is averaged to say from when on another capacity is used."""
 _HELD: Final = 0.85
@@ -42,7 +46,8 @@ class Plan:
     loads: tuple[float, ...] = (1.0, 2.0, 5.0)
     warm_up: float = 20.0
     seconds: float = 40.0
-    repeat: int = 3
+    repeat: int = 1
+    worlds: tuple[str, ...] = tuple(WORLDS)
     changing: float = 2.0
     """Load while the capacity changes, in terms of the first one."""
     phases: tuple[int, ...] = (4, 2, 4, 8)
@@ -62,7 +67,37 @@ class Plan:
         return self.capacity / MEAN_SECONDS
 
 
-QUICK: Final = Plan(loads=(2.0, 5.0), warm_up=3.0, seconds=5.0, repeat=1, phases=(4, 2, 4), phase=5.0, at_once=True)
+QUICK: Final = Plan(
+    loads=(2.0, 5.0),
+    warm_up=3.0,
+    seconds=5.0,
+    repeat=1,
+    phases=(4, 2, 4),
+    phase=5.0,
+    at_once=True,
+    worlds=("idle, then submits", "cold, single calls", "cold, one batch", "flaky, 20 %"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Harm:
+    """Hold how one client does the job of one world in which the service keeps up."""
+
+    client: str
+    world: str
+    seconds: float
+    """Median of the runs."""
+    fastest: float
+    slowest: float
+    lost: int
+    """Texts without audio, of all runs together."""
+    unlucky: int
+    """Those of them that every request had failed for."""
+    texts: int
+    """Texts asked for in all runs together."""
+    requests: int
+    """Requests of the median run."""
+    errors: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,19 +139,24 @@ class Change:
 def run(options: Options) -> None:
     """Measure, print the tables, and write ``overload.json`` and ``overload.svg``."""
     require_extra()
-    from benchmarks.overload_words import conclusions, draw, introduction, tabulate, tabulate_changes
+    from benchmarks.overload_words import conclusions, draw, introduction, tabulate, tabulate_changes, tabulate_harm
 
-    plan = QUICK if options.quick else Plan(repeat=max(Plan.repeat, options.repeat))
+    plan = QUICK if options.quick else Plan(repeat=options.repeat)
     about = machine.describe()
     print(f"overload: {introduction(plan)}\n\n{machine.sentence(about)}\n", flush=True)
     spawn = multiprocessing.get_context("spawn")
-    processes = ProcessPoolExecutor(len(CLIENTS) * (len(plan.loads) + 1), mp_context=spawn)
+    # One after the other: what is measured there is time.
+    with ProcessPoolExecutor(1, mp_context=spawn) as process:
+        harm = harmless(plan, options.audio, process)
+    print(f"{tabulate_harm(harm)}\n", flush=True)
+    processes = ProcessPoolExecutor(2 * len(CLIENTS), mp_context=spawn)
     with processes, ThreadPoolExecutor(1) as beside:
         later = beside.submit(change, plan, options.audio, processes) if plan.at_once else None
-        rows = medians([row for turn in range(plan.repeat) for row in sweep(plan, options.audio, processes, turn)])
+        turns = [(load, turn) for load in plan.loads for turn in range(plan.repeat)]
+        rows = medians([row for load, turn in turns for row in sweep(plan, options.audio, processes, load, turn)])
         print(f"{tabulate(rows)}\n", flush=True)
         changes = later.result() if later else change(plan, options.audio, processes)
-    print(f"{tabulate_changes(changes, plan)}\n\n{conclusions(rows, changes, plan)}")
+    print(f"{tabulate_changes(changes, plan)}\n\n{conclusions(harm, rows, changes, plan)}")
     write_json(
         options.output / "overload.json",
         {
@@ -124,20 +164,68 @@ def run(options: Options) -> None:
             "quick": options.quick,
             "machine": about,
             "parameters": {**asdict(plan), "clients": CLIENTS, "capacity": plan.capacity, "calls_a_second": plan.rate},
-            "targets": {"goodput": GOAL, "seconds_to_follow": SOON},
+            "targets": {"harmless": HARMLESS, "goodput": GOAL, "seconds_to_less": LESS, "seconds_to_more": MORE},
+            "harm": [asdict(each) for each in harm],
             "rows": [asdict(row) for row in rows],
             "changes": [asdict(each) for each in changes],
         },
     )
-    draw(options.output / "overload.svg", rows, changes, plan, about)
+    draw(options.output / "overload.svg", harm, rows, changes, plan, about)
     print(f"\nwritten: {options.output / 'overload.json'}, {options.output / 'overload.svg'}")
 
 
-def sweep(plan: Plan, audio: str, processes: Executor, turn: int) -> list[Row]:
-    """Return a row per client and load; all run at once, each against a service of its own."""
-    pairs = [(client, load) for load in plan.loads for client in CLIENTS]
+def harmless(plan: Plan, audio: str, process: Executor) -> list[Harm]:
+    """Return how each client does the job of each world, one after the other, each with a service of its own."""
+    from cosyclient.emulator import running
+
+    found = []
+    for name in plan.worlds:
+        world = WORLDS[name]
+        lengths = sorted({len(each) for each in words(world)})
+        runs: dict[str, list[Finish]] = {client: [] for client in CLIENTS}
+        for turn in range(plan.repeat):
+            for client in CLIENTS:
+                with running(engine="tone", seed=turn, **world.service) as service:
+                    warm(service, audio, lengths)
+                    finish = process.submit(work, Job(client=client, world=name, url=service.url, audio=audio)).result()
+                    finish.requests = service.counters().requests
+                runs[client].append(finish)
+        found += [_harm(client, name, each) for client, each in runs.items()]
+    return found
+
+
+def _harm(client: str, world: str, runs: Sequence[Finish]) -> Harm:
+    ranked = sorted(runs, key=lambda run: run.seconds)
+    middle = ranked[len(ranked) // 2]
+    errors = sum((run.errors for run in runs), middle.errors.__class__())
+    return Harm(
+        client=client,
+        world=world,
+        seconds=middle.seconds,
+        fastest=ranked[0].seconds,
+        slowest=ranked[-1].seconds,
+        lost=errors.total(),
+        unlucky=errors["ServiceFault"],
+        texts=WORLDS[world].texts * len(runs),
+        requests=middle.requests,
+        errors=dict(errors),
+    )
+
+
+def warm(service: Emulator, audio: str, lengths: Sequence[int]) -> None:
+    """Have *service* render every length of text once: that is not what is measured."""
+    from cosyclient import CosyClient
+
+    with CosyClient(service.url, format=audio) as client:
+        for _ in client.synthesize_many(["暖" * length for length in lengths]):
+            pass
+    service.reset()
+
+
+def sweep(plan: Plan, audio: str, processes: Executor, load: float, turn: int) -> list[Row]:
+    """Return a row per client under one *load*; all run at once, each against a service of its own."""
     with ExitStack() as stack:
-        services = _services(stack, plan, audio, len(pairs))
+        services = _services(stack, plan, audio, len(CLIENTS))
         running = [
             processes.submit(
                 drive,
@@ -151,11 +239,11 @@ def sweep(plan: Plan, audio: str, processes: Executor, turn: int) -> list[Row]:
                     seed=turn,
                 ),
             )
-            for (client, load), service in zip(pairs, services, strict=True)
+            for client, service in zip(CLIENTS, services, strict=True)
         ]
         return [
             _row(plan, client, load, each.result(), service)
-            for (client, load), each, service in zip(pairs, running, services, strict=True)
+            for client, each, service in zip(CLIENTS, running, services, strict=True)
         ]
 
 
@@ -183,17 +271,14 @@ def change(plan: Plan, audio: str, processes: Executor) -> list[Change]:
 
 
 def _services(stack: ExitStack, plan: Plan, audio: str, count: int) -> list[Emulator]:
-    """Start services that have rendered every length of text once: that is not what is measured."""
+    """Start services that have rendered every length of text once."""
     from benchmarks.texts import CHARACTERS
-    from cosyclient import CosyClient
     from cosyclient.emulator import Emulator, Settings
 
     def start(settings: Settings) -> Emulator:
         service = Emulator(settings)
         service.set_gpus(rtf=0.0)
-        with CosyClient(service.url, format=audio) as client:
-            client.batch_synth("暖" * length for length in range(CHARACTERS, 2 * CHARACTERS + 1))
-        service.reset()
+        warm(service, audio, range(CHARACTERS, 2 * CHARACTERS + 1))
         return service
 
     with ThreadPoolExecutor(2) as starters:

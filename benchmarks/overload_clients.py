@@ -12,7 +12,7 @@ import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.texts import CHARACTERS, DIFFERENT, text
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CLIENTS: Final = {
     "ours": "CosyClient as it comes, a thread a call",
     "fixed": "the same with adaptive.enabled=False: 40 in flight, batches of 64",
+    "gradient": "the same with Netflix's Gradient2 limit on raw round-trip times",
+    "aimd": "the same with Netflix's AIMD limit: 0.9 on a failure or over 5 s",
     "report": "the field report's client: aiohttp, 200 at once, 5 s time-out, 3 tries, one text a request here",
 }
 SECONDS_A_CHARACTER: Final = 0.2
@@ -68,6 +70,18 @@ def words(number: int, chance: random.Random) -> str:
 MEAN_SECONDS: Final = (CHARACTERS + MOST_MORE / 2) * SECONDS_A_CHARACTER
 
 
+def client_of(name: str, url: str, audio: str, **terms: Any) -> CosyClient:
+    """Return the client *name*, new."""
+    from benchmarks.peers.limits import LIMITS, install
+    from cosyclient import AdaptiveConfig, ClientConfig, CosyClient
+
+    config = ClientConfig(adaptive=AdaptiveConfig(enabled=name == "ours"))
+    client = CosyClient(url, format=audio, config=config, **terms)
+    if name in LIMITS:
+        install(client, name)
+    return client
+
+
 def drive(load: Load) -> Story:
     """Call at the load's rate, whatever became of the calls before, and return what the callers saw."""
     return asyncio.run(_report(load)) if load.client == "report" else _ours(load)
@@ -85,13 +99,10 @@ def _arrivals(load: Load) -> Iterator[tuple[float, str]]:
 
 
 def _ours(load: Load) -> Story:
-    from cosyclient import AdaptiveConfig, ClientConfig, CosyClient
-
     story, over = Story(), threading.Event()
-    config = ClientConfig(adaptive=AdaptiveConfig(enabled=load.client == "ours"))
     # As many threads as calls can wait at once, so that no call waits for a thread.
     threads = math.ceil(load.rate * load.deadline * 1.5) + 20
-    with CosyClient(load.url, format=load.audio, config=config) as client, ThreadPoolExecutor(threads) as callers:
+    with client_of(load.client, load.url, load.audio) as client, ThreadPoolExecutor(threads) as callers:
         began = time.monotonic()
         looker = threading.Thread(target=_look, args=(client, story, began, over))
         looker.start()

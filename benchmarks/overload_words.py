@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.overload import GOAL, SOON
+from benchmarks.overload import GOAL, HARMLESS, LESS, MORE
 from benchmarks.overload_clients import CLIENTS, MEAN_SECONDS
+from benchmarks.overload_worlds import WORLDS
 from benchmarks.pictures import INK, OTHERS, OURS, QUIET, canvas, made_by, tidy
 from benchmarks.tables import number, seconds, share, table
 
@@ -13,29 +14,51 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from benchmarks.overload import Change, Plan, Row
+    from benchmarks.overload import Change, Harm, Plan, Row
 
+_WITHOUT: Final = "fixed"
+"""The client that does not adapt."""
 _COLOURS: Final = dict(zip(CLIENTS, (OURS, *OTHERS), strict=False))
 
 
 def introduction(plan: Plan) -> str:
     """Return what is measured and how, before the figures."""
     phases = ", ".join(map(str, plan.phases))
-    return (
-        "goodput where a GPU is the limit\n\n"
-        f"Service: the emulator's GPU model, {plan.gpus} GPUs that render one text each, first come, first served, a "
-        f"second of audio in {plan.rtf:g} s;\nit queues for ever and refuses nobody, and goes on rendering for clients "
-        f"that have left. Capacity {plan.capacity:.1f} s of audio a second, {plan.rate:.1f} texts\nof "
-        f"{MEAN_SECONDS:g} s (4 to 8 s each, no two alike); {plan.rtt * 1000:g} ms round trip. Each length of text is "
-        "rendered once before the load.\n"
-        f"Load: calls at random intervals (Poisson, the same for every client), whatever became of those before; each "
-        f"waits {plan.deadline:g} s at most.\nGoodput: audio that was back within the deadline, over the capacity. "
-        "Each client in a process of its own against a service of its own,\n"
-        f"all at once. {plan.warm_up:g} s of warm-up, {plan.seconds:g} s measured, "
-        f"{'one run' if plan.repeat == 1 else f'medians of {plan.repeat} runs'}; changes: one run at "
-        f"{plan.changing:g} times the first capacity with {phases} GPUs,\n{plan.phase:g} s each.\n\n"
-        + "\n".join(f"  {name:8} {sentence}" for name, sentence in CLIENTS.items())
-    )
+    worlds = "\n".join(f"  {name:20} {WORLDS[name].sentence or 'the same'}" for name in plan.worlds)
+    runs = "one run" if plan.repeat == 1 else f"medians of {plan.repeat} runs"
+    return f"""what adapting to a service does
+
+Where it keeps up (the emulator, no limit): the time a job takes, {runs}, a client at a time, each in a process
+of its own against a service of its own.
+{worlds}
+
+Where a GPU is the limit: the emulator's GPU model, {plan.gpus} GPUs that render one text each, first come, first
+served, a second of audio in {plan.rtf:g} s; it queues for ever and refuses nobody, and goes on rendering for clients
+that have left. Capacity {plan.capacity:.1f} s of audio a second, {plan.rate:.1f} texts of {MEAN_SECONDS:g} s (4 to 8 s
+each, no two alike); {plan.rtt * 1000:g} ms round trip. Calls at random intervals (Poisson, the same for every client),
+whatever became of those before; each waits {plan.deadline:g} s at most. Goodput: audio that was back by then, over the
+capacity. {plan.warm_up:g} s of warm-up, {plan.seconds:g} s measured, {runs}, all clients at once; changes: one run at
+{plan.changing:g} times the first capacity with {phases} GPUs, {plan.phase:g} s each. Each length of text is rendered
+once before.
+
+""" + "\n".join(f"  {name:8} {sentence}" for name, sentence in CLIENTS.items())
+
+
+def tabulate_harm(harm: Sequence[Harm]) -> str:
+    """Return the table of the worlds in which the service keeps up."""
+    heads = ["where the service keeps up"]
+    for client in CLIENTS:
+        heads += [f"{client}:\ntime", f"over\n{_WITHOUT}", "\nlost"]
+    found = {(each.world, each.client): each for each in harm}
+    rows = []
+    for world in dict.fromkeys(each.world for each in harm):
+        row = [world]
+        for client in CLIENTS:
+            each = found[world, client]
+            ratio = each.seconds / found[world, _WITHOUT].seconds
+            row += [seconds(each.seconds), f"{ratio:.2f}", number(each.lost)]
+        rows.append(row)
+    return table(heads, rows)
 
 
 def tabulate(rows: Sequence[Row]) -> str:
@@ -79,27 +102,37 @@ def tabulate_changes(changes: Sequence[Change], plan: Plan) -> str:
     return table(heads, rows)
 
 
-def conclusions(rows: Sequence[Row], changes: Sequence[Change], plan: Plan) -> str:
+def conclusions(harm: Sequence[Harm], rows: Sequence[Row], changes: Sequence[Change], plan: Plan) -> str:
     """Return which targets are met."""
+    usual = {each.world: each.seconds for each in harm if each.client == _WITHOUT}
+    ours = [each for each in harm if each.client == "ours"]
+    worst = max(ours, key=lambda each: each.seconds / usual[each.world])
+    ratio, lost = worst.seconds / usual[worst.world], sum(each.lost - each.unlucky for each in ours)
     lines = [
+        f"Where the service keeps up, at most {HARMLESS:g} times as long as without adaptation: "
+        f"{_met(ratio <= HARMLESS)} ({ratio:.2f}, {worst.world}).",
+        f"There, no text lost but to four failed requests in a row: {_met(not lost)} ({lost} of "
+        f"{sum(each.texts for each in ours):,}; to those {sum(each.unlucky for each in ours)}).",
+    ]
+    lines += [
         f"Goodput at {row.load:g} times the capacity at least {share(GOAL)} of it: {_met(row.goodput >= GOAL)} "
         f"({share(row.goodput)})."
         for row in rows
         if row.client == "ours" and row.load >= 2
     ]
-    (ours,) = (each for each in changes if each.client == "ours")
-    spans = ", ".join(_span(span, plan) for span in ours.followed)
-    verdict = _met(all(span is not None and span <= SOON for span in ours.followed))
-    if plan.phase < SOON:
-        verdict = "not judged, the phases of a quick run are too short"
+    (change,) = (each for each in changes if each.client == "ours")
+    for span, before, after in zip(change.followed, plan.phases, plan.phases[1:], strict=False):
+        soon = LESS if after < before else MORE
+        verdict = _met(span is not None and span <= soon)
+        if plan.phase < LESS:
+            verdict = "not judged, the phases of a quick run are too short"
+        lines.append(f"From {before} to {after} GPUs, used within {soon:g} s: {verdict} ({_span(span, plan)}).")
     lines += [
-        f"Another capacity used within {SOON:g} s: {verdict} ({spans}).",
-        f"Followed: from when on goodput is {share(GOAL)} of what is possible until the phase's end, and no five "
-        "seconds are below 85 %; the goodput",
-        "beside it is that of the phase's second half, over the capacity of the day or the load, whichever is less.",
+        f"Used: from when on goodput is {share(GOAL)} of what is possible until the phase's end, and no five seconds",
+        "are below 85 %; the goodput beside it is that of the phase's second half, over the capacity of the day or the",
+        "load, whichever is less.",
         "Calls beyond the capacity fail whatever a client does; what differs is whether the work goes to calls that "
         "can still be answered.",
-        "Ours sends few requests at a time, each about two seconds' work, and refuses unsent what would come too late.",
     ]
     return "\n".join(lines)
 
@@ -114,18 +147,55 @@ def _met(met: bool) -> str:
     return "met" if met else "MISSED"
 
 
-def draw(path: Path, rows: Sequence[Row], changes: Sequence[Change], plan: Plan, about: dict[str, Any]) -> None:
-    """Draw goodput over the offered load, and over time as the capacity changes."""
+def draw(
+    path: Path,
+    harm: Sequence[Harm],
+    rows: Sequence[Row],
+    changes: Sequence[Change],
+    plan: Plan,
+    about: dict[str, Any],
+) -> None:
+    """Draw what it costs where nothing is wrong, goodput over the offered load, and over time as capacity changes."""
     caption = (
-        f"cosyclient's emulator with {plan.gpus} GPUs: {plan.capacity:.1f} s of audio a second. Each call waits "
-        f"{plan.deadline:g} s at most; goodput is audio that was back by then.\n"
-        f"Right: calls worth {plan.changing:g} times the first capacity, running means of 5 s; the thin line is ours' "
-        f"limit on requests in flight. {made_by('overload', about)}"
+        "Left: the same jobs at a service that keeps up, over the time without adaptation; a cross is texts lost.\n"
+        f"Middle and right: cosyclient's emulator with {plan.gpus} GPUs: {plan.capacity:.1f} s of audio a second. Each "
+        f"call waits {plan.deadline:g} s at most; goodput is audio that was back by then. Right: calls worth\n"
+        f"{plan.changing:g} times the first capacity, running means of 5 s; the thin line is ours' limit. "
+        f"{made_by('overload', about)}"
     )
-    title = "A GPU is not a CDN: goodput under overload, and when the capacity changes"
-    with canvas(path, title=title, caption=caption, size=(12.5, 4.8), columns=2, width_ratios=(4, 7)) as axes:
-        _over_load(axes[0], rows)
-        _over_time(axes[1], changes, plan)
+    title = "Do no harm, and hold the overload: what adapting to a service does"
+    with canvas(path, title=title, caption=caption, size=(16.5, 5.6), columns=3, width_ratios=(5, 4, 7)) as axes:
+        _harmless(axes[0], harm)
+        _over_load(axes[1], rows)
+        _over_time(axes[2], changes, plan)
+
+
+def _harmless(axis: Any, harm: Sequence[Harm]) -> None:
+    tidy(axis, "time over that without adaptation, where the service keeps up", grid="x")
+    worlds = list(dict.fromkeys(each.world for each in harm))
+    usual = {each.world: each.seconds for each in harm if each.client == _WITHOUT}
+    drawn = [client for client in CLIENTS if client != _WITHOUT]
+    for each in harm:
+        if each.client == _WITHOUT:
+            continue
+        level = worlds.index(each.world) + 0.16 * (drawn.index(each.client) - (len(drawn) - 1) / 2)
+        ratio, colour = each.seconds / usual[each.world], _COLOURS[each.client]
+        axis.plot([1, ratio], [level, level], color=colour, linewidth=1)
+        axis.plot([ratio], [level], marker="x" if each.lost else "o", markersize=5, color=colour, zorder=4)
+        if each.lost:
+            axis.annotate(
+                f"{each.lost} lost", (ratio, level), xytext=(6, 0),
+                textcoords="offset points", va="center", fontsize=7.5, color=colour,
+            )  # fmt: skip
+    axis.axvline(1.0, color=INK, linewidth=1)
+    axis.axvline(HARMLESS, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axis.set_xscale("log")
+    axis.set_xticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
+    axis.minorticks_off()
+    axis.set_xlim(0.4, max(3.0, 2.5 * max(each.seconds / usual[each.world] for each in harm)))
+    axis.set_yticks(range(len(worlds)), worlds)
+    axis.set_ylim(len(worlds) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
 
 
 def _over_load(axis: Any, rows: Sequence[Row]) -> None:

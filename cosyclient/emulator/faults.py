@@ -48,6 +48,7 @@ FAULTS: Mapping[str, Mapping[str, tuple[Any, Rule]]] = {
         "after": (0.0, _SECONDS),
         "retry_after": (None, _MAYBE_SECONDS),
     },
+    "unavailable": {},
     "reset": {"at": (None, _MAYBE_COUNT)},
     "cut": {"share": (0.5, _SHARE), "chunked": (False, _BOOL)},
     "drip": {"bytes": (1, _POSITIVE), "interval": (0.05, _SECONDS)},

@@ -45,6 +45,9 @@ async def instead(exchange: Exchange, fault: Fault, chance: random.Random) -> bo
             if fault["after"] and await exchange.gone(fault["after"]):
                 return True
             raise _error(fault)
+        case "unavailable":
+            # At once and without a Retry-After, as a balancer answers for a node that is down.
+            raise Problem("unavailable", "no node is ready", status=503)
         case "hang":
             return await exchange.gone(fault["seconds"])
         case "reset" if fault["at"] is None:

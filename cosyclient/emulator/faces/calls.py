@@ -79,6 +79,8 @@ class Calls:
                 assert fault is not None  # noqa: S101 - it has a name
                 await asyncio.sleep(fault["after"])
                 raise Problem("internal", "a fault was asked for", status=fault["status"])
+            case "unavailable":
+                raise Problem("unavailable", "no node is ready", status=503)
             case "hang":
                 await _hang(fault)
             case "reset":

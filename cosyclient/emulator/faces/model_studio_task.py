@@ -65,7 +65,7 @@ class Task:
         self.running = True
         self.moved = time.monotonic()
         match fault.name if fault else "":
-            case "throttle" | "throttle_bare" | "error":
+            case "throttle" | "throttle_bare" | "error" | "unavailable":
                 await self.fail(*failure_of(fault))
                 return
             case "task_failed" if fault and not fault["after"]:

@@ -100,6 +100,8 @@ def read_order(name: str, payload: Any) -> Order:
 
 def failure_of(fault: Fault | None) -> tuple[str, str]:
     """Return code and message of the failure that *fault* asks for."""
+    if fault is not None and fault.name == "unavailable":
+        return "InternalError", "no node is ready"
     if fault is None or fault.name != "error" or fault["status"] == 429:
         return CODES["rate_limited"]
     code = "InternalError" if fault["status"] >= 500 else "InvalidParameter"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faces.base import Wish
     from cosyclient.emulator.faults import Fault
 
-_FAILING = ("throttle", "throttle_bare", "error", "task_failed")
+_FAILING = ("throttle", "throttle_bare", "error", "unavailable", "task_failed")
 
 
 class Talk:

@@ -1,0 +1,115 @@
+"""Limit what is in flight as Netflix's concurrency-limits 0.5.4 does, under the same client: Gradient2 and AIMD.
+
+Formulas and defaults are those of ``Gradient2Limit.java`` and ``AIMDLimit.java``, but for the bounds: both may go down
+to 1 and up to the pool's size, and begin there, as ours does. The round-trip time is what the library takes: raw.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cosyclient.batch import NO_ESTIMATE
+from cosyclient.errors import CosyError, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cosyclient import CosyClient
+    from cosyclient.batch import Estimate
+    from cosyclient.policies.adaptive import Sample
+    from cosyclient.policies.bulkhead import Bulkhead
+
+
+class Limit(Protocol):
+    """Move a limit by what attempts meet."""
+
+    value: float
+
+    def update(self, rtt: float, in_flight: int, *, dropped: bool) -> None:
+        """Take one attempt into account: its seconds, how many were in flight as it left, whether it failed."""
+
+
+class Aimd:
+    """Multiply by 0.9 when an attempt is dropped or takes over 5 s, else add 1 where at least half is in use."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.value = float(most)
+
+    def update(self, rtt: float, in_flight: int, *, dropped: bool) -> None:
+        if dropped or rtt > 5.0:
+            self.value = max(1.0, 0.9 * self.value)
+        elif 2 * in_flight >= self.value:
+            self.value = min(float(self._most), self.value + 1.0)
+
+
+class Gradient2:
+    """Follow the ratio of the long-term to the newest round-trip time, smoothed, with a queue of four allowed."""
+
+    _TOLERANCE: Final = 1.5
+    _QUEUE: Final = 4.0
+    _SMOOTHING: Final = 0.2
+    _WINDOW: Final = 600
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.value = float(most)
+        self._long = 0.0
+        self._count = 0
+
+    def update(self, rtt: float, in_flight: int, *, dropped: bool) -> None:  # noqa: ARG002 - it heeds time alone
+        # Ten plain means first, as ExpAvgMeasurement warms up.
+        self._count += 1
+        weight = 1.0 / self._count if self._count <= 10 else 2.0 / (self._WINDOW + 1)
+        self._long += weight * (rtt - self._long)
+        if self._long / rtt > 2.0:
+            self._long *= 0.95
+        if in_flight < self.value / 2:
+            return
+        gradient = max(0.5, min(1.0, self._TOLERANCE * self._long / rtt))
+        wanted = self.value * gradient + self._QUEUE
+        self.value = max(1.0, min(float(self._most), (1 - self._SMOOTHING) * self.value + self._SMOOTHING * wanted))
+
+
+LIMITS: Final[Mapping[str, Callable[[int], Limit]]] = {"gradient": Gradient2, "aimd": Aimd}
+"""By name, each made with the most that may be in flight."""
+
+
+class Controller:
+    """Stand where the client has its own controller, and resize the bulkhead by another limit."""
+
+    def __init__(self, limit: Limit, bulkhead: Bulkhead) -> None:
+        self._limit = limit
+        self._bulkhead = bulkhead
+        self._lock = threading.Lock()
+        self._in_flight = 0  # guarded by _lock, as the limit is
+
+    def estimate(self, _: float) -> Estimate:
+        """Know nothing: these limits say how many, not how long."""
+        return NO_ESTIMATE
+
+    def start(self, audio: float, now: float, span: float) -> Sample:
+        """Note that an attempt leaves."""
+        from cosyclient.policies.adaptive import Sample
+
+        with self._lock:
+            self._in_flight += 1
+            return Sample(audio, float(self._in_flight), now, span)
+
+    def finish(self, sample: Sample, error: CosyError | None, now: float, **_: float) -> None:
+        """Take its end into account; what callers broke off is ignored, as the library's ``onIgnore`` is for."""
+        with self._lock:
+            self._in_flight -= 1
+            if not isinstance(error, Rejected):
+                rtt = max(1e-6, now - sample.started)
+                self._limit.update(rtt, int(sample.beside), dropped=error is not None)
+            limit = max(1, int(self._limit.value))
+        if limit != self._bulkhead.limit:
+            self._bulkhead.resize(limit)
+
+
+def install(client: CosyClient, name: str) -> None:
+    """Have *client* limited by *name* from now on; it must not have been used before."""
+    endpoint = client._core.house()._endpoint
+    endpoint.concurrency = Controller(LIMITS[name](endpoint.bulkhead.limit), endpoint.bulkhead)  # type: ignore[assignment]
