@@ -29,6 +29,11 @@ class ConcurrencyController:
         self._events = events
         self._limit = AdaptiveLimit(config, most=bulkhead.limit, floor=floor) if config.enabled else None
 
+    @property
+    def overloaded(self) -> bool:
+        """Return whether there is evidence that the service has more to do than it can."""
+        return self._limit is not None and self._limit.overloaded
+
     def estimate(self, now: float) -> Estimate:
         """Return what an attempt that leaves now should know."""
         return NO_ESTIMATE if self._limit is None else self._limit.estimate(now)
@@ -41,12 +46,27 @@ class ConcurrencyController:
         self._follow(self._limit)
         return sample
 
-    def finish(self, sample: Sample, error: CosyError | None, now: float, *, returned: float) -> None:
-        """Learn from how it ended, with *returned* seconds of its audio there."""
+    def finish(
+        self,
+        sample: Sample,
+        error: CosyError | None,
+        now: float,
+        *,
+        returned: float,
+        idle: float = 0.0,
+        by_chance: bool = False,
+    ) -> None:
+        """Learn from how it ended: *returned* seconds of audio were there, *idle* seconds were not the service's.
+
+        A refusal *by_chance* was not for asking too much.
+        """
         limit = self._limit
         assert limit is not None  # noqa: S101 - it issued the sample
+        sample.idle = idle
         if error is None:
             limit.on_success(sample, now)
+        elif error.throttled and by_chance:
+            limit.on_failure(sample, now)
         elif error.throttled or (error.retry_after is not None and not isinstance(error, Rejected)):
             limit.on_throttled(sample, now)
         elif isinstance(error, (DeadlineExceeded, AttemptTimeout)):

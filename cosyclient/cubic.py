@@ -47,6 +47,7 @@ class Cubic:
         self._patience = _SHORTEST_PLATEAU / 2.0  # how long it was when last confirmed
         self._confirmed = ceiling
         self._base = (-math.inf, 0)  # an instant at which the bucket was empty, and the sends accepted until then
+        self._refused = 0  # refusals since then
 
     def rate(self, now: float) -> float:
         """Return the sends a second to make at *now*."""
@@ -70,13 +71,14 @@ class Cubic:
         probing = now - self._since - self._return > self._plateau
         began, before = self._base
         span, count = now - began, accepted - before
+        self._refused += 1
         measured = span >= _SPAN and count >= _COUNT
         if began == -math.inf:
             target = rate
         elif not (probing or measured):
             # Too soon to tell anything new. Where most were accepted, once more from the bottom: a service that refuses
             # a few sends whatever their rate must not bring us to a standstill, 0.7 upon 0.7.
-            target = self.target if count >= _COUNT else rate
+            target = self.target if count >= self._refused else rate
         elif not paced:
             # Fewer came than were allowed: what was accepted may be far less than the quota.
             target = max(_BETA * self.target, (count / span + rate) / 2.0)
@@ -87,7 +89,7 @@ class Cubic:
             lower = count / span
             target = min(rate, lower if rate > _FAR * lower else (lower + rate) / 2.0)
         if began == -math.inf or probing or measured:
-            self._base = (now, accepted)
+            self._base, self._refused = (now, accepted), 0
         self._stay(target, tentative=probing)
         self.target = max(_FLOOR, target)
         self._return = math.cbrt(self.target * (1.0 - _BETA) / _SCALE)
@@ -97,6 +99,11 @@ class Cubic:
         """Note one more refusal of a send made before it slowed down: it was not accepted then."""
         began, accepted = self._base
         self._base = (began, accepted - 1)
+        self._refused += 1
+
+    def explore(self, now: float) -> None:
+        """Look for more from the target on, without staying there: what was refused was not for the rate."""
+        self._since, self._plateau = now - self._return, 0.0
 
     def pause(self, until: float) -> None:
         """Begin the way back at *until*, and measure from then on: nothing is sent before."""

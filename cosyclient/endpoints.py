@@ -116,16 +116,21 @@ class Grant:
         endpoint = self.endpoint
         try:
             endpoint.ledger.answered(now - idle - self._started, error, now)
+            overdone = False
+            if error is None or not error.throttled:
+                endpoint.limiter.accepted(self._reservation)
+            else:
+                overdone = endpoint.throttle(error, now, self._reservation)
             if self._sample is not None:
-                endpoint.concurrency.finish(self._sample, error, now - idle, returned=returned)
+                endpoint.concurrency.finish(
+                    self._sample, error, now, returned=returned, idle=idle, by_chance=not overdone
+                )
             if error is None:
                 self._admission.success(now)
             elif error.endpoint_fault:
                 self._admission.failure(now, error.retry_after)
             else:
                 self._admission.ignore()
-            if error is not None and error.throttled:
-                endpoint.throttle(error, now, self._reservation)
         finally:
             endpoint.bulkhead.release()
 
@@ -225,8 +230,11 @@ class Endpoint:
         """Return whether no attempt at all has been answered in full since *instant*."""
         return self.ledger.answered_at <= instant
 
-    def throttle(self, error: CosyError, now: float, place: Reservation) -> None:
-        """Slow down after the refusal of what was sent at *place*, and pause if the service asked for it."""
+    def throttle(self, error: CosyError, now: float, place: Reservation) -> bool:
+        """Slow down after the refusal of what was sent at *place*, and pause if the service asked for it.
+
+        Return whether too much was asked for, as far as the limiter can tell: by chance, others are refused as well.
+        """
         old = self.limiter.rate
         news = self.limiter.throttled(now, place, accepted=self.ledger.accepted)
         hold = 0.0
@@ -238,6 +246,7 @@ class Endpoint:
             with self._lock:
                 self._told = new if self.limiter.slowed else None
             self._events.emit(RateChanged(endpoint=self.name, old=old, new=new, hold=hold))
+        return news is not None
 
     def heed(self, quota: Quota) -> None:
         """Take the service's word for its own limit, where it is lower than what we were told."""

@@ -211,9 +211,10 @@ class House:
         self._dispatcher.call_workers()
 
     def _may_hedge(self) -> bool:
-        """Return whether the service works and retries are few: an ailing one needs less load, not more."""
+        """Return whether the service works, keeps up, and retries are few: an ailing one needs less load, not more."""
         half_full = 2 * self._budget.available > self._settings.rest.retry.budget
-        return half_full and self._endpoint.breaker.state == CLOSED
+        well = self._endpoint.breaker.state == CLOSED and not self._endpoint.concurrency.overloaded
+        return half_full and well
 
     # Looking and closing
 

@@ -41,8 +41,8 @@ from cosyclient.window import Window
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cosyclient.batch import Batch
     from cosyclient.events import Listener
+    from cosyclient.policies.ratelimit import Reservation
     from cosyclient.policies.retry import RetrySchedule
     from cosyclient.transports.base import Transport
 
@@ -139,6 +139,24 @@ class Gpus:
         heapq.heapify(self._free_at)
 
 
+class Quota:
+    """Refuse requests beyond *rate* a second with 429, by a bucket of *burst*."""
+
+    def __init__(self, service: Service, rate: float, burst: float) -> None:
+        self._service = service
+        self._rate = rate
+        self._burst = self._left = burst
+        self._looked_at = 0.0
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        self._left = min(self._burst, self._left + self._rate * (now - self._looked_at))
+        self._looked_at = now
+        if self._left < 1.0:
+            return Failure(Throttled("HTTP 429", status=429))
+        self._left -= 1.0
+        return self._service.answer(now, audio, dice)
+
+
 class AtMost:
     """Refuse requests beyond *count* at once with 429."""
 
@@ -231,7 +249,6 @@ class Simulation:
         # It calls no workers here: each batch brings its own.
         self._batcher = Batcher(limits, workers=0, clock=self.clock)
         self._waiting: deque[_Call] = deque()
-        self._paced_until = 0.0
         self._accepted: dict[Flight, tuple[float, Callable[[Told], object] | None]] = {}
         self._coming: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
         self._number = itertools.count()
@@ -357,51 +374,77 @@ class Simulation:
         self._end(flight, DeadlineExceeded("no speech before the deadline", sent=not flight.queued))
 
     def _pump(self) -> None:
-        """Let workers obtain the right to send, as long as there is work for them and they need not wait."""
+        """Let workers come for the right to send, as long as there is work for them and a permit."""
         while self._waiting or (self._batcher.queued and self._batcher.workers < self._threads):
             try:
-                grant = self._grant()
+                self.endpoint.breaker.check(self.now)
             except CircuitOpen as error:
-                for flight in self._batcher.take_due(math.inf):
-                    self._end(flight, error)
-                for call in self._waiting:
-                    self._finish(call, error)
-                self._waiting.clear()
+                self._refuse_all(error)
                 return
-            if grant is None:
+            if not self.endpoint.bulkhead.try_acquire():
                 return
             if self._waiting:
-                self._attempt(self._waiting.popleft(), grant)
+                call = self._waiting.popleft()
+                latest = max(flight.until for flight in call.flights)
+            else:
+                call = None
+                self._batcher.enlist()
+                head = self._batcher.head()
+                assert head is not None
+                latest = head
+            try:
+                place = self.endpoint.limiter.reserve(self.now, max_wait=latest - self.now)
+            except RateLimited as error:
+                self._refuse(call, latest, error)
                 continue
-            self._batcher.enlist()
+            self._paced(call, latest, place)
+
+    def _paced(self, call: _Call | None, latest: float, place: Reservation) -> None:
+        """Go on once pacing allows it: a call that tries again, or else whoever waits by then."""
+        if (wait := place.wait(self.now)) > 0:
+            self.at(self.now + wait, self._recheck, call, latest, place)
+            return
+        try:
+            admission = self.endpoint.breaker.admit(self.now)
+        except CircuitOpen as error:
+            self.endpoint.limiter.cancel(place)
+            self._refuse(call, latest, error)
+            self._refuse_all(error)
+            return
+        grant = Grant(self.endpoint, place, admission)
+        if call is None:
             batch, _ = self._batcher.seal(self.endpoint.estimate())
-            assert batch is not None
-            self._attempt(_Call(self._flights(batch), self._retry.schedule()), grant)
+            if batch is None:
+                grant.cancel()
+                return
+            assert batch.flights, "a batch of nothing"
+            call = _Call(batch.flights, self._retry.schedule())
+        self._attempt(call, grant)
 
-    def _flights(self, batch: Batch) -> list[Flight]:
-        assert batch.flights, "a batch of nothing"
-        return batch.flights
-
-    def _grant(self) -> Grant | None:
-        """Return the right to send, as `Endpoint.grant` gives it, or None where that would wait."""
-        endpoint, now = self.endpoint, self.now
-        endpoint.breaker.check(now)
-        if not endpoint.bulkhead.try_acquire():
-            return None
+    def _recheck(self, call: _Call | None, latest: float, place: Reservation) -> None:
         try:
-            reservation = endpoint.limiter.reserve(now, max_wait=0.0)
+            place = self.endpoint.limiter.recheck(place, self.now, max_wait=latest - self.now)
         except RateLimited as error:
-            endpoint.bulkhead.release()
-            if self._paced_until <= now:
-                self._paced_until = now + (error.retry_after or 0.0)
-                self.at(self._paced_until, self._pump)
-            return None
-        try:
-            return Grant(endpoint, reservation, endpoint.breaker.admit(now))
-        except CircuitOpen:
-            endpoint.limiter.cancel(reservation)
-            endpoint.bulkhead.release()
-            raise
+            self._refuse(call, latest, error)
+            self._pump()
+            return
+        self._paced(call, latest, place)
+
+    def _refuse(self, call: _Call | None, before: float, error: CosyError) -> None:
+        """Give the permit back and refuse the call, or all that wait and are due *before*."""
+        self.endpoint.bulkhead.release()
+        if call is not None:
+            self._finish(call, error)
+            return
+        self._batcher.dismiss()
+        for flight in self._batcher.take_due(before):
+            self._end(flight, error)
+
+    def _refuse_all(self, error: CosyError) -> None:
+        for flight in self._batcher.take_due(math.inf):
+            self._end(flight, error)
+        while self._waiting:
+            self._finish(self._waiting.popleft(), error)
 
     def _attempt(self, call: _Call, grant: Grant) -> None:
         flights = [flight for flight in call.flights if not flight.landed]

@@ -75,10 +75,27 @@ def test_time_outs_without_any_answer_leave_one_permit(error: CosyError) -> None
     world.turn()
     world.turn(error, span=10.0)
     assert world.bulkhead.limit == 1
+    assert world.controller.overloaded
     assert [(event.endpoint, event.old, event.new) for event in world.listener.of(LimitChanged)] == [("tts-1", 40, 1)]
     for _ in range(12):
         world.turn()
     assert world.bulkhead.limit >= 30
+    for _ in range(10):
+        world.turn()
+    assert not world.controller.overloaded
+
+
+def test_a_listener_who_takes_his_time_is_no_slow_service() -> None:
+    """Streams of an hour, of which the service needed a second, many at once or alone."""
+    world = World()
+    for count in [*range(1, 41), *range(40, 0, -1)]:
+        samples = [world.controller.start(4.0, world.now, 7200.0) for _ in range(count)]
+        world.now += 3600.0 + count
+        for sample in samples:
+            assert sample is not None
+            world.controller.finish(sample, None, world.now, returned=4.0, idle=3599.0 + count)
+    assert world.bulkhead.limit == 40
+    assert world.controller.estimate(world.now).read_timeout == pytest.approx(4.0)
 
 
 def test_switched_off_it_does_nothing() -> None:

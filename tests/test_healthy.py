@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from cosyclient.config import AdaptiveConfig, ClientConfig
-from tests.simulation import Flaky, Network, Service, Simulation
+from tests.simulation import Flaky, Network, Quota, Service, Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,3 +157,67 @@ def test_a_service_that_keeps_up_sees_no_difference(chunk: int) -> None:
         if ours.done_at:
             without = world.run(OFF)
             assert ours.done_at <= 1.3 * without.done_at, (world, ours.done_at, without.done_at)
+
+
+# Refusals that have nothing to do with how much is asked for: a sick node, another client's share of a quota
+
+
+def job_of_calls(service: Service, seed: int, *, calls: int = 4000, rate: float = 100.0) -> Simulation:
+    """Return forty callers' run of single texts at *rate* requests a second."""
+    world = Simulation(service, seed=seed, max_batch=1, rate=rate)
+    left = [calls]
+
+    def go_on(_: object = None) -> None:
+        if left[0]:
+            left[0] -= 1
+            world.ask("字" * 20, 60.0, go_on)
+
+    for _ in range(40):
+        go_on()
+    world.run()
+    return world
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("share", "most"), [(0.002, 1.35), (0.01, 1.35), (0.05, 1.5), (0.2, 2.6)])
+def test_refusals_by_chance_are_no_quota(share: float, most: float, seed: int) -> None:
+    """429 for some requests whatever is asked: it is tried whether less helps, and left again as it does not."""
+    world = job_of_calls(Flaky(Network(lambda audio, dice: 0.05), share, throttled=True), seed)
+    assert world.done_at <= most * 40.0 / (1.0 - share)
+    lost = world.lost()
+    assert set(lost) <= {"Throttled"}
+    assert lost.total() <= 4 + 4000 * 2 * share**4
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("burst", [6.0, 60.0])
+@pytest.mark.parametrize("share", [0.0, 0.01])
+def test_a_stricter_quota_is_still_found_among_them(share: float, burst: float, seed: int) -> None:
+    """60 a second though told 100, with or without refusals by chance beside."""
+    service: Service = Quota(Network(lambda audio, dice: 0.05), 60.0, burst)
+    world = job_of_calls(Flaky(service, share, throttled=True) if share else service, seed)
+    assert world.lost().total() <= (6 if share else 0)
+    assert world.done_at <= 4000 / 60.0 * (1.3 if share else 1.2)
+    assert world.requests <= 4000 * (1.16 if share else 1.02)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_quota_that_is_cut_in_half_is_followed(seed: int) -> None:
+    """What was proved to be accepted is accepted no longer: it is forgotten soon."""
+    service = Quota(Network(lambda audio, dice: 0.05), 60.0, 10.0)
+    world = Simulation(service, seed=seed, max_batch=1, rate=100.0)
+
+    def arrive() -> None:
+        if world.now < 120.0:
+            world.ask("字" * 20, 300.0)
+            world.at(world.now + 1 / 90.0, arrive)
+
+    world.at(0.0, arrive)
+    world.at(60.0, lambda: setattr(service, "_rate", 30.0))
+    before = []
+    world.at(60.0, lambda: before.append(world.requests))
+    world.at(120.0, lambda: before.append(world.requests))
+    world.run()
+    assert world.lost().total() <= 2
+    # A thousand and eight hundred were accepted in that minute; few more were asked.
+    assert before[1] - before[0] <= 1.06 * 1800

@@ -85,6 +85,9 @@ class Controller:
         self._lock = threading.Lock()
         self._in_flight = 0  # guarded by _lock, as the limit is
 
+    overloaded = False
+    """They do not say; nothing is hedged here."""
+
     def estimate(self, _: float) -> Estimate:
         """Know nothing: these limits say how many, not how long."""
         return NO_ESTIMATE
@@ -97,7 +100,7 @@ class Controller:
             self._in_flight += 1
             return Sample(audio, float(self._in_flight), now, span)
 
-    def finish(self, sample: Sample, error: CosyError | None, now: float, **_: float) -> None:
+    def finish(self, sample: Sample, error: CosyError | None, now: float, **_: object) -> None:
         """Take its end into account; what callers broke off is ignored, as the library's ``onIgnore`` is for."""
         with self._lock:
             self._in_flight -= 1

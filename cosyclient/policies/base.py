@@ -1,10 +1,27 @@
-"""What several policies stand on: counting outcomes over a window of time that slides."""
+"""What several policies stand on: counting outcomes over time, and telling a limit from chance."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 _BUCKETS = 30
+_MEMORY: Final = 800
+"""Sends of one kind after which half of what was counted is forgotten."""
+_FEWEST: Final = 50
+"""Sends of each kind below which nothing is said."""
+_REFUSED: Final = 4
+"""Refusals of what was asked for when it was less, below which nothing is put down to chance."""
+_MOST: Final = 0.25
+"""A larger share of refusals never is."""
+_ALIKE: Final = 1.5
+_LEEWAY: Final = 0.003
+"""Factor and addition within which two shares count as alike."""
+_NEWEST: Final = 1 / 16
+_MANY: Final = 0.4
+"""Weight of the newest answer in the smoothed share of refusals, and the share that is more than chance brings."""
+_SUDDEN: Final = 0.15
+"""How far that share may be above twice the long one without something having changed."""
 
 
 class SlidingWindow:
@@ -48,3 +65,56 @@ class SlidingWindow:
 
     def __repr__(self) -> str:
         return f"<SlidingWindow {self.failures} of {self.calls} failed>"
+
+
+class Refusals:
+    """Tell whether refusals come by chance, or because too much was asked; guarded by its owner's lock.
+
+    A quota, and a limit on what is under way, refuse what exceeds them and nothing that is well below. A service that
+    refuses some requests for other reasons (a sick node, a quota that others use up) refuses the same share of either,
+    and asking for less only makes the caller slow.
+    """
+
+    def __init__(self) -> None:
+        # By kind: what was sent when much was asked for, and what was sent when less was.
+        self._sent = [0, 0]
+        self._refused = [0, 0]
+        self._recent = 0.0
+
+    def sent(self, *, less: bool) -> None:
+        """Count a send, made when *less* was asked for than a limit could refuse, or not."""
+        self._sent[less] += 1
+        if self._sent[less] > _MEMORY:
+            self._sent[less] //= 2
+            self._refused[less] //= 2
+
+    def refused(self, *, less: bool) -> None:
+        """Count the refusal of such a send."""
+        self._refused[less] += 1
+        if less:
+            self._recent += _NEWEST * (1.0 - self._recent)
+
+    def accepted(self, *, less: bool) -> None:
+        """Note that such a send was accepted."""
+        if less:
+            self._recent -= _NEWEST * self._recent
+
+    @property
+    def many_of_less(self) -> bool:
+        """Return whether many are refused of late though less was asked for: what was well below no longer is."""
+        return self._recent > _MANY
+
+    @property
+    def by_chance(self) -> bool:
+        """Return whether about the same share is refused whether much is asked for or less, and not a large one."""
+        (sent, sent_less), (refused, refused_less) = self._sent, self._refused
+        if sent < _FEWEST or sent_less < _FEWEST or refused_less < _REFUSED:
+            return False
+        share, share_less = refused / sent, refused_less / sent_less
+        steady = self._recent <= 2.0 * share_less + _SUDDEN
+        return steady and share <= min(_MOST, _ALIKE * share_less + _LEEWAY)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Refusals {self._refused[0]} of {self._sent[0]}, asking for less {self._refused[1]} of {self._sent[1]}>"
+        )

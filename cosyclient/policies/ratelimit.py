@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from cosyclient.cubic import Cubic
 from cosyclient.errors import RateLimited
+from cosyclient.policies.base import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,9 @@ _LONGEST_INTERVAL = 86400.0
 # Up to this share of places that need no waiting, the sender counts as being as fast as it may.
 _UNPACED = 0.1
 _INSTANT = 1e-9
+# Seconds and answers from which on an accepted rate is more than noise.
+_SPAN = 1.0
+_COUNT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Reservation:
     _weights: tuple[float, ...]  # what it took from each limit
     _leaves: bool = field(compare=False)  # whether it has been let go, see `_leave_locked`
     _before: tuple[int, tuple[float, ...], float]  # what `cancel` puts back: newest serial, tats, share of `_gone`
+    _less: bool | None = field(compare=False)  # how it counts, see `Refusals`; None if it had not to wait for the rate
 
     def wait(self, now: float) -> float:
         """Return the seconds until it may be sent, 0 when it may be sent now."""
@@ -83,6 +88,12 @@ class RateLimiter:
         self._unpaced = 0  # places since then that needed no waiting
         self._gone = -math.inf  # the theoretical arrival time of what really left
         self._late = float(burst)  # how many late ones may leave at once
+        self._refusals = Refusals()
+        self._chance = False  # whether they come by chance
+        # A bucket that refuses is empty: what is accepted from then on is what refills it, never more than the quota.
+        self._proven = 0.0  # the highest such rate so far
+        self._empty_at = math.inf  # when it was last empty, with the serial of then, and what was accepted since
+        self._empty_serial = self._accepted = 0
 
     @property
     def rate(self) -> float:
@@ -129,7 +140,11 @@ class RateLimiter:
                 self._serial += 1
                 self._unpaced += at <= now
                 self._newest = self._serial
-                return Reservation(at, slot, self._lag, self._serial, weights, at <= now, before)
+                # Who need not wait does not ask as fast as is allowed: it is not the rate that this tells of.
+                less = self.rate <= self._proven if at > now else None
+                if less is not None:
+                    self._refusals.sent(less=less)
+                return Reservation(at, slot, self._lag, self._serial, weights, at <= now, before, less)
         raise _too_late(at - now, max_wait)
 
     def cancel(self, reservation: Reservation) -> None:
@@ -193,17 +208,44 @@ class RateLimiter:
         with self._lock:
             self._empty_locked(self._own_locked(now), left=0.0)
 
-    def throttled(self, now: float, place: Reservation, *, accepted: int) -> bool:
+    def accepted(self, place: Reservation) -> None:
+        """Note that the send made with *place* came back, and not because it was refused."""
+        # Without the lock where there is nothing to count: a client that is never refused comes through here.
+        if self._empty_at < math.inf:
+            with self._lock:
+                self._accepted += place._serial > self._empty_serial
+                if place._less is not None:
+                    self._refusals.accepted(less=place._less)
+
+    def throttled(self, now: float, place: Reservation, *, accepted: int) -> bool | None:
         """Slow down because the service refused the send made with *place*; return whether that is news.
 
         The refusals of all that left before it slowed down are one piece of news. *accepted* counts all sends so far
         that were not refused. The rate falls to 0.7 of what the service seems to allow and returns to that, and later
-        beyond it, by CUBIC; until it is the old one again, there are no bursts.
+        beyond it, by CUBIC; until it is the old one again, there are no bursts. A refusal at a rate that the service
+        has proved to accept says nothing of the rate, and where refusals come by chance none does: it looks for more
+        then, heedless of them. None is returned.
         """
         with self._lock:
+            if place._less is not None:
+                self._refusals.refused(less=place._less)
+            chance, self._chance = self._chance, self._refusals.by_chance
+            if self._chance:
+                if not chance:
+                    self._cubic.explore(now)
+                return None
+            if place._less:
+                if not self._refusals.many_of_less:
+                    return None
+                # The quota is another one now.
+                self._proven, self._refusals = 0.0, Refusals()
             if place._serial <= self._void:
                 self._cubic.refused_late()
                 return False
+            span = now - self._empty_at
+            if span >= _SPAN and self._accepted >= _COUNT:
+                self._proven = max(self._proven, self._accepted / span)
+            self._empty_at, self._empty_serial, self._accepted = now, self._serial, 0
             given = self._serial - self._void
             self._cubic.refused(now, accepted, paced=self._unpaced <= _UNPACED * given)
             own = self._own_locked(now)

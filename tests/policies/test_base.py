@@ -1,11 +1,12 @@
-"""The sliding window against a list that remembers everything."""
+"""The sliding window against a list that remembers everything; refusals by chance and by a limit."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyclient.policies.base import SlidingWindow
+from cosyclient.policies.base import Refusals, SlidingWindow
 
 outcomes = st.lists(
     st.tuples(
@@ -64,3 +65,72 @@ def test_repr_reads_like_a_status_line() -> None:
     window.record(1.0, failed=True)
     window.record(1.0, failed=False)
     assert repr(window) == "<SlidingWindow 1 of 2 failed>"
+
+
+# A limit or chance
+
+
+def counted(*, sent: int, refused: int, sent_less: int, refused_less: int) -> Refusals:
+    """Return what was counted."""
+    refusals = Refusals()
+    for less, all_of_them, bad in ((False, sent, refused), (True, sent_less, refused_less)):
+        for number in range(all_of_them):
+            refusals.sent(less=less)
+            # Spread evenly.
+            if number * bad // all_of_them != (number + 1) * bad // all_of_them:
+                refusals.refused(less=less)
+            else:
+                refusals.accepted(less=less)
+    return refusals
+
+
+@pytest.mark.parametrize(
+    ("sent", "refused", "sent_less", "refused_less", "chance"),
+    [
+        (200, 10, 200, 10, True),
+        (400, 4, 400, 4, True),
+        (200, 40, 100, 20, True),
+        (200, 10, 200, 0, False),
+        (200, 40, 200, 4, False),
+        (200, 80, 200, 80, False),
+        (49, 5, 200, 20, False),
+        (200, 10, 49, 5, False),
+        (200, 4, 200, 3, False),
+    ],
+)
+def test_chance_refuses_the_same_share_whatever_is_asked(
+    sent: int, refused: int, sent_less: int, refused_less: int, chance: bool
+) -> None:
+    """A limit refuses less of less; too few, or too many, say nothing."""
+    refusals = counted(sent=sent, refused=refused, sent_less=sent_less, refused_less=refused_less)
+    assert refusals.by_chance is chance
+
+
+def test_sudden_refusals_are_no_chance() -> None:
+    """As many as there would be by chance, but all of them at once: something has changed."""
+    refusals = counted(sent=200, refused=10, sent_less=190, refused_less=2)
+    for _ in range(8):
+        refusals.sent(less=True)
+        refusals.refused(less=True)
+    assert not refusals.by_chance
+
+
+def test_many_refusals_of_less_are_no_chance() -> None:
+    """Then what was well below a limit no longer is."""
+    refusals = Refusals()
+    for turn in range(400):
+        refusals.refused(less=True) if turn % 5 == 0 else refusals.accepted(less=True)
+        assert not refusals.many_of_less
+    for turn in range(40):
+        refusals.refused(less=True) if turn % 2 else refusals.accepted(less=True)
+    assert refusals.many_of_less
+    assert repr(Refusals()) == "<Refusals 0 of 0, asking for less 0 of 0>"
+
+
+def test_old_refusals_fade() -> None:
+    """After some thousand sends that were accepted, chance is not what it was."""
+    refusals = counted(sent=400, refused=40, sent_less=400, refused_less=40)
+    assert refusals.by_chance
+    for _ in range(8000):
+        refusals.sent(less=True)
+    assert not refusals.by_chance

@@ -40,6 +40,14 @@ def test_nothing_is_known_at_first() -> None:
     assert (throughput.rate, throughput.audio, throughput.in_flight) == (0.0, 0.0, 0)
 
 
+def test_a_clock_read_too_early_changes_nothing() -> None:
+    """By a thread that was overtaken, or by an hour."""
+    throughput, now = busy()
+    before = throughput.rate
+    throughput.observe(now - 3600.0, 2.0)
+    assert (throughput.rate, throughput.audio) == (before, 128.0)
+
+
 def test_it_follows_another_pace_within_a_latency_or_two() -> None:
     """Half as fast: after three latencies, nearly all that is remembered is of now."""
     throughput, now = busy()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from cosyclient.batch import NO_ESTIMATE, Estimate
 from cosyclient.policies.adaptive.latency_model import LatencyModel
 from cosyclient.policies.adaptive.throughput import Throughput
+from cosyclient.policies.base import Refusals
 
 if TYPE_CHECKING:
     from cosyclient.config import AdaptiveConfig
@@ -39,20 +40,28 @@ _MARGIN: Final = 1.25
 """How many times what an attempt will take a text should have left, to go before others."""
 _READS: Final = 4.0
 """Latencies that a read is given at least: a long queue is no reason to ask again."""
+_LESS: Final = 0.8
+"""Share of the pool's size at which a limit on what is under way would refuse far less than at all of it."""
 _INSTANT: Final = 1e-6
 """Seconds that an attempt takes at least: a clock that stood still would make all others infinitely slow."""
 
 
 class Sample:
-    """Note under what circumstances an attempt left; given back to the limit when it has ended."""
+    """Note under what circumstances an attempt left; given back to the limit when it has ended.
 
-    __slots__ = ("audio", "beside", "span", "started")
+    ``idle`` seconds of it were somebody else's, such as the listener's of a stream; set it before.
+    """
+
+    __slots__ = ("audio", "beside", "idle", "less", "span", "started")
 
     def __init__(self, audio: float, beside: float, started: float, span: float) -> None:
         self.audio = audio
         self.beside = beside
         self.started = started
         self.span = span
+        self.idle = 0.0
+        self.less: bool | None = None
+        """How it counts, see `Refusals`; None if it did not fill the limit."""
 
 
 class AdaptiveLimit:
@@ -82,6 +91,7 @@ class AdaptiveLimit:
         # The limit that throttling left, and when it last did.
         self._unthrottled = float(most)
         self._throttled_at = -math.inf
+        self._refusals = Refusals()
         self._limit = most
         # Whether the limit is reached, and when it last was.
         self._full = False
@@ -108,6 +118,9 @@ class AdaptiveLimit:
             sample = Sample(audio, self._throughput.audio, now, span)
             self._throughput.start(audio)
             self._settle_locked(now)
+            if self._full:
+                sample.less = self._limit <= _LESS * self._most
+                self._refusals.sent(less=sample.less)
             return sample
 
     def on_success(self, sample: Sample, now: float) -> None:
@@ -130,10 +143,17 @@ class AdaptiveLimit:
             self._settle_locked(now)
 
     def on_throttled(self, sample: Sample, now: float) -> None:
-        """Back off from a service that asked for less; once for all that left before it did."""
+        """Back off from a service that asked for less; once for all that left before it did.
+
+        Not where it refuses by chance: as many whether more is in flight or less.
+        """
         with self._lock:
             self._end_locked(sample, now, 0.0)
-            if sample.started > self._throttled_at:
+            if sample.less is not None:
+                self._refusals.refused(less=sample.less)
+            if self._refusals.by_chance:
+                self._unthrottled = float(self._most)
+            elif sample.started > self._throttled_at:
                 self._throttled_at = now
                 self._unthrottled = max(1.0, self._config.backoff * min(self._limit, self._unthrottled))
             self._settle_locked(now)
@@ -207,7 +227,7 @@ class AdaptiveLimit:
         """Note that an attempt has ended, and return the seconds that it took."""
         self._observe_locked(now)
         self._throughput.end(sample.audio, returned)
-        return max(now - sample.started, _INSTANT)
+        return max(now - sample.started - sample.idle, _INSTANT)
 
     def _learn_at_least_locked(self, sample: Sample, latency: float) -> None:
         """Learn from an attempt that would have taken longer, if already that is more than was to be expected."""
@@ -221,7 +241,7 @@ class AdaptiveLimit:
         own = self._model.own
         self._own_cap = affordable / own if own else math.inf
         # What it takes alone cannot be called a queue; yet what leaves no time to wait in ours is too slow.
-        target = max(affordable, min(2.0 * self._model.unloaded(sample.audio), sample.span / 2.0))
+        target = max(affordable, min(2.0 * self._model.unloaded(sample.audio), sample.span / 2.0), _INSTANT)
         self._target = target if self._target is None else self._target + _NEWEST * (target - self._target)
         self._slowness += _NEWEST * (latency / target - self._slowness)
         if self._slowness > 1.0 and self._model.grown:

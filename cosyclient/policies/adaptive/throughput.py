@@ -40,14 +40,16 @@ class Throughput:
 
     def observe(self, now: float, span: float) -> None:
         """Let the time since the last look pass; measure over *span* seconds from now on."""
-        elapsed = now - self._looked_at if self.in_flight else 0.0
-        drained = min(self._abandoned, self.rate * (now - self._looked_at))
+        # Threads read the clock before they get here: a slightly older instant is the newest one.
+        passed = max(0.0, now - self._looked_at)
+        elapsed = passed if self.in_flight else 0.0
+        drained = min(self._abandoned, self.rate * passed)
         self._abandoned -= drained
         fade = math.exp(-elapsed / self._span)
         # What is rendered for nobody does not come back, but is no less work.
         self._returned = self._returned * fade + (drained if elapsed else 0.0)
         self._busy = self._busy * fade + elapsed
-        self._looked_at = now
+        self._looked_at += passed
         self._span = min(_LONGEST, max(_SHORTEST, span))
 
     def start(self, audio: float) -> None:
