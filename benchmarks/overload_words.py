@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from benchmarks.overload import Change, Harm, Plan, Row
 
+_FEW: Final = 4
+"""Lost texts that a picture has no room to tell of."""
 _WITHOUT: Final = "fixed"
 """The client that does not adapt."""
 _COLOURS: Final = dict(zip(CLIENTS, (OURS, *OTHERS), strict=False))
@@ -157,7 +159,7 @@ def draw(
 ) -> None:
     """Draw what it costs where nothing is wrong, goodput over the offered load, and over time as capacity changes."""
     caption = (
-        "Left: the same jobs at a service that keeps up, over the time without adaptation; a cross is texts lost.\n"
+        "Left: the same jobs at a service that keeps up, over the time without adaptation; a cross: some texts lost.\n"
         f"Middle and right: cosyclient's emulator with {plan.gpus} GPUs: {plan.capacity:.1f} s of audio a second. Each "
         f"call waits {plan.deadline:g} s at most; goodput is audio that was back by then. Right: calls worth\n"
         f"{plan.changing:g} times the first capacity, running means of 5 s; the thin line is ours' limit. "
@@ -182,7 +184,7 @@ def _harmless(axis: Any, harm: Sequence[Harm]) -> None:
         ratio, colour = each.seconds / usual[each.world], _COLOURS[each.client]
         axis.plot([1, ratio], [level, level], color=colour, linewidth=1)
         axis.plot([ratio], [level], marker="x" if each.lost else "o", markersize=5, color=colour, zorder=4)
-        if each.lost:
+        if each.lost > _FEW:
             axis.annotate(
                 f"{each.lost} lost", (ratio, level), xytext=(6, 0),
                 textcoords="offset points", va="center", fontsize=7.5, color=colour,
@@ -201,13 +203,18 @@ def _harmless(axis: Any, harm: Sequence[Harm]) -> None:
 def _over_load(axis: Any, rows: Sequence[Row]) -> None:
     tidy(axis, "goodput over the load, both in terms of capacity")
     loads = sorted({row.load for row in rows})
-    for client in CLIENTS:
+    ends: dict[str, list[str]] = {}
+    for client in reversed(list(CLIENTS)):
         found = {row.load: row.goodput for row in rows if row.client == client}
         values = [found[load] for load in loads]
         axis.plot(range(len(loads)), values, marker="o", markersize=5, linewidth=2, color=_COLOURS[client], zorder=4)
+        ends.setdefault(f"{values[-1]:.0%}".replace("%", " %"), []).insert(0, client)
+    for end, clients in ends.items():
+        names = ",\n".join(clients)
         axis.annotate(
-            f"{client} {values[-1]:.0%}".replace("%", " %"), (len(loads) - 1, values[-1]), xytext=(9, 0),
-            textcoords="offset points", va="center", fontsize=9, color=_COLOURS[client],
+            f"{names} {end}", (len(loads) - 1, float(end[:-2]) / 100), xytext=(9, -4),
+            textcoords="offset points", va="bottom", fontsize=9,
+            color=_COLOURS[clients[0]] if len(clients) == 1 else QUIET,
         )  # fmt: skip
     axis.plot([-0.2, len(loads) - 1], [1, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axis.annotate("capacity", (0, 1.0), xytext=(0, 4), textcoords="offset points", fontsize=8.5)

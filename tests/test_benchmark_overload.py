@@ -144,9 +144,11 @@ def test_the_tables_and_the_verdicts_name_what_is_missed() -> None:
 def test_the_picture_shows_every_client(tmp_path: Path) -> None:
     """By name and figure."""
     path = tmp_path / "overload.svg"
-    overload_words.draw(path, harm(), rows(), changes(lambda at: 1.0 if at < 40 else 0.5), PLAN, machine.describe())
+    overload_words.draw(
+        path, harm(lost=9), rows(), changes(lambda at: 1.0 if at < 40 else 0.5), PLAN, machine.describe()
+    )
     drawn = " ".join(ElementTree.parse(path).getroot().itertext())
-    for each in ("ours 97 %", "fixed 60 %", "report 10 %", "capacity", "5×", "cold, one batch", "3 lost"):
+    for each in ("ours 97 %", "fixed 60 %", "report 10 %", "capacity", "5×", "cold, one batch", "9 lost"):
         assert each in drawn
 
 

@@ -479,13 +479,18 @@ class TestBreaker:
             one(client, f"text {number}")
         assert len(transport.requests) == 40
 
-    @pytest.mark.parametrize(("spent", "state"), [(0.01, "closed"), (6.0, "open")])
-    def test_a_deadline_of_the_callers_own_making_does_not_count(self, spent: float, state: str) -> None:
-        """A service given no fair time is not to blame; one that had it is."""
+    @pytest.mark.parametrize(
+        ("spent", "others", "state"), [(0.01, False, "closed"), (6.0, False, "open"), (6.0, True, "closed")]
+    )
+    def test_a_deadline_of_the_callers_own_making_does_not_count(self, spent: float, others: bool, state: str) -> None:
+        """A service given no fair time is not to blame, nor one that is slow and answers others meanwhile."""
         clock = FakeClock()
 
         def slow(_: WireRequest) -> Exception:
-            clock.advance(spent)
+            clock.advance(spent / 2)
+            if others:
+                client._core.house()._endpoint.ledger.answered(1.0, None, clock.now())
+            clock.advance(spent / 2)
             return DeadlineExceeded("too late")
 
         config = ClientConfig(breaker=BreakerConfig(window=1000.0))

@@ -68,11 +68,21 @@ def test_the_accepted_rate_is_taken_for_the_quota() -> None:
 
 
 def test_what_cannot_be_measured_is_not_taken() -> None:
-    """Too few were accepted to tell their rate: then the refused one is the target."""
+    """Too few were accepted to tell their rate, and most were refused: then the refused one is the target."""
     cubic = slowed()
+    for _ in range(9):
+        cubic.refused_late()
     refused = cubic.rate(START + 3.0)
     cubic.refused(START + 3.0, 9, paced=True)
     assert cubic.target == pytest.approx(refused)
+
+
+def test_a_few_refusals_of_what_was_mostly_accepted_do_not_add_up() -> None:
+    """0.7 upon 0.7 within a second would be a standstill, for a few refusals by chance."""
+    cubic = slowed()
+    for step, accepted in enumerate((3, 6, 9), start=1):
+        cubic.refused(START + 0.1 * step, accepted, paced=True)
+        assert cubic.target == 100.0
 
 
 def test_a_refusal_soon_after_many_were_accepted_is_no_news() -> None:
