@@ -17,7 +17,7 @@ BENCHMARKS: Final = {
     "bodies": "processor time and memory from the wire to the caller's audio: frames and JSON, decoders and clients",
     "memory": "resident memory while a million texts pass, to disk and through futures",
     "deadlines": "six hostile services: how far calls go beyond their deadline, what they leave behind, Ctrl-C",
-    "overload": "a GPU service at two and five times its capacity, and when that halves and doubles: goodput",
+    "overload": "what adapting costs at services that keep up, and what it is worth where a GPU is the limit: goodput",
     "protocols": "every way of serving: ours beside the SDK or stub its users have, texts a second and first audio",
     "storm": "what a failing service hears of each client: load amplification, probes, the way back after an outage",
 }

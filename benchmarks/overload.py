@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -197,7 +198,7 @@ def harmless(plan: Plan, audio: str, process: Executor) -> list[Harm]:
 def _harm(client: str, world: str, runs: Sequence[Finish]) -> Harm:
     ranked = sorted(runs, key=lambda run: run.seconds)
     middle = ranked[len(ranked) // 2]
-    errors = sum((run.errors for run in runs), middle.errors.__class__())
+    errors = sum((run.errors for run in runs), Counter[str]())
     return Harm(
         client=client,
         world=world,

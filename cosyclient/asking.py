@@ -34,7 +34,7 @@ def ask(
         error: CosyError | None = None
         started = clock.now()
         try:
-            grant.start(started, retry=bool(attempts), audio=0.0, span=deadline.remaining)
+            grant.start(started, retry=bool(attempts), audio=0.0, given=deadline.remaining)
             reply = grant.endpoint.transport.send(
                 request, deadline=deadline, read_timeout=caller.timeouts.of_reads(0.0)
             )

@@ -87,12 +87,11 @@ class Estimate:
     """Say what an attempt that leaves now should know of its endpoint, in seconds.
 
     Its audio should not exceed ``audio``. Texts with less than ``needed`` left will probably come back too late: others
-    go first. Each read should be given ``read_timeout`` at least.
+    go first.
     """
 
     audio: float = math.inf
     needed: float = 0.0
-    read_timeout: float = 0.0
 
 
 NO_ESTIMATE: Final = Estimate()

@@ -261,11 +261,11 @@ class Batcher:
         if queue is None:
             return
         before, sealed = self._batches(len(queue)), len(batch.flights)
-        latest = self._clock.now() + estimate.needed if estimate.needed else -math.inf
+        soonest = self._clock.now() + estimate.needed if estimate.needed else -math.inf
         short: list[Flight] = []
         for flight in queue:
             # One that travels once more is under way already; this is its chance.
-            if flight.until < latest and not flight.hedged:
+            if flight.until < soonest and not flight.hedged:
                 short.append(flight)
             elif not batch.add(flight):
                 break

@@ -75,7 +75,7 @@ class Caller:
 class _Try:
     """Keep what one try has to show so far."""
 
-    __slots__ = ("_endpoint", "again", "error", "failed", "number", "started", "texts", "unanswered")
+    __slots__ = ("_endpoint", "again", "audio", "error", "failed", "number", "started", "texts", "unanswered")
 
     def __init__(self, flights: Sequence[Flight], *, number: int, endpoint: str, started: float) -> None:
         self.number = number
@@ -84,6 +84,8 @@ class _Try:
         self.unanswered = dict(enumerate(flights))
         self.again: dict[Flight, CosyError] = {}
         self.failed = 0
+        self.audio = 0.0
+        """Seconds expected of the texts that were spoken."""
         self.error: CosyError | None = None
         self._endpoint = endpoint
 
@@ -182,22 +184,21 @@ class Call:
             self._request = caller.protocol.encode(utterances, key=self._key)
         this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
         expected = math.fsum(flight.seconds for flight in flights)
-        span = min(flight.until - flight.queued_at for flight in flights)
-        grant.start(this.started, retry=this.number > 1, audio=expected, span=span)
+        given = min(flight.until - flight.queued_at for flight in flights)
+        grant.start(this.started, retry=this.number > 1, audio=expected, given=given)
         hedger, watch = caller.hedger, None
         if hedger is not None:
             watch = hedger.watch(self, len(self.unanswered()))
         try:
             self._exchange(this, grant, self._request, utterances, expected, deadline)
         except CosyError as error:
-            this.error = self._explained(error, this, clock.now(), deadline)
+            this.error = self._explained(error, this, grant, clock.now(), deadline)
         finally:
             if hedger is not None:
                 # One broken off because its hedge had won tells as much as one that came through.
                 told = this.error is None or self._cancellation.cancelled
                 hedger.unwatch(watch, clock.now() - this.started if told else None)
-        missing = math.fsum(flight.seconds for flight in this.unanswered.values())
-        grant.settle(this.error, clock.now(), returned=expected - missing)
+        grant.settle(this.error, clock.now(), returned=this.audio)
         self._grant = None
         self._record(this)
         self._sort_out(this, deadline)
@@ -217,7 +218,8 @@ class Call:
         reply = grant.endpoint.transport.send(
             request,
             deadline=deadline,
-            read_timeout=max(caller.timeouts.of_reads(expected), grant.read_timeout),
+            # A time-out is a guess: each try is given twice the time of the one before.
+            read_timeout=max(caller.timeouts.of_reads(expected) * 2.0 ** (this.number - 1), grant.read_timeout),
             cancellation=self._cancellation,
         )
         try:
@@ -239,6 +241,7 @@ class Call:
             flight = this.unanswered.pop(position)
             if isinstance(item, Speech):
                 spoken.append((flight, item))
+                this.audio += flight.seconds
                 continue
             this.failed += 1
             if item.retryable:
@@ -248,7 +251,7 @@ class Call:
                 self._caller.land([(flight, item)], [*self._attempts, attempt], self)
         self._caller.land(spoken, self._attempts, self)
 
-    def _explained(self, error: CosyError, this: _Try, now: float, deadline: Deadline) -> CosyError:
+    def _explained(self, error: CosyError, this: _Try, grant: Grant, now: float, deadline: Deadline) -> CosyError:
         """Return *error* with what only the call knows about it."""
         if self._cancellation.cancelled:
             # Broken off by us, because the callers changed their minds or because their deadline passed.
@@ -260,9 +263,9 @@ class Call:
             self._rename()
         elif isinstance(error, DeadlineExceeded):
             # To blame for letting it pass is only a service that was given a fair time and answered nothing meanwhile,
-            # to nobody: one that is slow, or has much to do, works.
-            fair = now - this.started >= self._caller.timeouts.first_byte
-            silent = len(this.unanswered) == this.texts and self._caller.endpoint.silent_since(this.started)
+            # to nobody: one that is slow, or that we gave too much to do, works.
+            fair = now - this.started >= max(self._caller.timeouts.first_byte, grant.expected)
+            silent = not this.audio and grant.endpoint.silent_since(this.started)
             error.endpoint_fault = fair and silent
         return error
 

@@ -38,11 +38,11 @@ class ConcurrencyController:
         """Return what an attempt that leaves now should know."""
         return NO_ESTIMATE if self._limit is None else self._limit.estimate(now)
 
-    def start(self, audio: float, now: float, span: float) -> Sample | None:
-        """Note that an attempt at *audio* seconds leaves, whose most impatient text was given *span* seconds in all."""
+    def start(self, audio: float, now: float, given: float) -> Sample | None:
+        """Note that an attempt at *audio* seconds leaves, whose most impatient text was *given* so many in all."""
         if self._limit is None:
             return None
-        sample = self._limit.start(audio, now, span)
+        sample = self._limit.start(audio, now, given)
         self._follow(self._limit)
         return sample
 
@@ -64,17 +64,17 @@ class ConcurrencyController:
         assert limit is not None  # noqa: S101 - it issued the sample
         sample.idle = idle
         if error is None:
-            limit.on_success(sample, now)
+            limit.on_success(sample, now, returned)
         elif error.throttled and by_chance:
-            limit.on_failure(sample, now)
+            limit.on_failure(sample, now, returned)
         elif error.throttled or (error.retry_after is not None and not isinstance(error, Rejected)):
-            limit.on_throttled(sample, now)
+            limit.on_throttled(sample, now, returned)
         elif isinstance(error, (DeadlineExceeded, AttemptTimeout)):
             limit.on_timeout(sample, now, returned)
         elif isinstance(error, Rejected):
             limit.on_cancelled(sample, now, returned)
         else:
-            limit.on_failure(sample, now)
+            limit.on_failure(sample, now, returned)
         self._follow(limit)
 
     def _follow(self, limit: AdaptiveLimit) -> None:

@@ -55,7 +55,7 @@ class TimeoutConfig:
         check_number("timeouts.allowance", self.allowance, low=0)
 
     def of_call(self, code_points: int) -> float:
-        """Return the seconds a call is given whose longest text has *code_points*."""
+        """Return the seconds a call is given whose text has *code_points*."""
         return self.base + code_points / self.code_points_per_second
 
     def of_job(self, audio: float) -> float:
@@ -101,7 +101,7 @@ class BreakerConfig:
     """Share of failures in the window at which it opens."""
     minimum_failures: int = 20
     """Fewer failures in the window than this decide nothing. Failures, not calls: of a service that fails one call in
-    five, ten of some twenty will fail by chance every few hundred; twenty of forty will not."""
+    five, ten of some twenty will fail by chance every few hundred; twenty of forty hardly ever."""
     window: float = 30.0
     """Seconds the window reaches back."""
     open_for: float = 30.0

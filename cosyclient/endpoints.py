@@ -53,13 +53,13 @@ class Ledger:
             self._sent.append(now)
             self._forget_locked(now)
 
-    def answered(self, latency: float, error: CosyError | None, now: float) -> None:
-        """Note how it came back after *latency* seconds."""
+    def finished(self, latency: float, error: CosyError | None, now: float, *, answered: bool) -> None:
+        """Note how it came back after *latency* seconds, and whether anything of it was *answered*."""
         with self._lock:
             self.latency += (latency - self.latency) * (_SMOOTHING if self.latency else 1.0)
-            if error is None:
+            if answered:
                 self.answered_at = now
-            else:
+            if error is not None:
                 self.failures += 1
                 self.throttled += error.throttled
 
@@ -84,7 +84,17 @@ class Ledger:
 class Grant:
     """Hold the right to send one request; exactly one of `settle` and `cancel` gives it back."""
 
-    __slots__ = ("_admission", "_left", "_reservation", "_sample", "_settled", "_started", "endpoint", "read_timeout")
+    __slots__ = (
+        "_admission",
+        "_left",
+        "_reservation",
+        "_sample",
+        "_settled",
+        "_started",
+        "endpoint",
+        "expected",
+        "read_timeout",
+    )
 
     def __init__(self, endpoint: Endpoint, reservation: Reservation, admission: Admission) -> None:
         self.endpoint = endpoint
@@ -93,16 +103,19 @@ class Grant:
         self._settled = False
         self._started, self._left = 0.0, False
         self._sample: Sample | None = None
+        self.expected = 0.0
+        """Seconds that the audio in flight should take, itself included, as far as is known."""
         self.read_timeout = 0.0
         """Seconds that every read of the reply should be given at least."""
 
-    def start(self, now: float, *, retry: bool, audio: float, span: float) -> None:
-        """Note that a request for *audio* seconds leaves now, whose most impatient text was given *span* seconds."""
+    def start(self, now: float, *, retry: bool, audio: float, given: float) -> None:
+        """Note that a request for *audio* seconds leaves now, whose most impatient text was *given* so many in all."""
         endpoint = self.endpoint
         self._started, self._left = now, True
         endpoint.ledger.sent(now, retry=retry)
-        self.read_timeout = endpoint.concurrency.estimate(now).read_timeout
-        self._sample = endpoint.concurrency.start(audio, now, span)
+        # What brings no audio is no work, and tells nothing of it.
+        if audio and (sample := endpoint.concurrency.start(audio, now, given)) is not None:
+            self._sample, self.expected, self.read_timeout = sample, sample.expected, sample.read_timeout
 
     def settle(self, error: CosyError | None, now: float, *, returned: float = 0.0, idle: float = 0.0) -> None:
         """Report how the attempt ended: the policies and the ledger each take what concerns them.
@@ -115,16 +128,14 @@ class Grant:
         self._settled = True
         endpoint = self.endpoint
         try:
-            endpoint.ledger.answered(now - idle - self._started, error, now)
-            overdone = False
-            if error is None or not error.throttled:
+            endpoint.ledger.finished(now - idle - self._started, error, now, answered=error is None or returned > 0)
+            by_chance = False
+            if error is None:
                 endpoint.limiter.accepted(self._reservation)
-            else:
-                overdone = endpoint.throttle(error, now, self._reservation)
+            elif error.throttled:
+                by_chance = endpoint.throttle(error, now, self._reservation)
             if self._sample is not None:
-                endpoint.concurrency.finish(
-                    self._sample, error, now, returned=returned, idle=idle, by_chance=not overdone
-                )
+                endpoint.concurrency.finish(self._sample, error, now, returned=returned, idle=idle, by_chance=by_chance)
             if error is None:
                 self._admission.success(now)
             elif error.endpoint_fault:
@@ -227,26 +238,29 @@ class Endpoint:
         return self.concurrency.estimate(self._clock.now())
 
     def silent_since(self, instant: float) -> bool:
-        """Return whether no attempt at all has been answered in full since *instant*."""
+        """Return whether no attempt has brought anything at all since *instant*."""
         return self.ledger.answered_at <= instant
 
     def throttle(self, error: CosyError, now: float, place: Reservation) -> bool:
         """Slow down after the refusal of what was sent at *place*, and pause if the service asked for it.
 
-        Return whether too much was asked for, as far as the limiter can tell: by chance, others are refused as well.
+        Return whether it was refused by chance, as far as the limiter can tell: then neither is done, and only those
+        refused wait.
         """
         old = self.limiter.rate
-        news = self.limiter.throttled(now, place, accepted=self.ledger.accepted)
+        verdict = self.limiter.throttled(now, place, accepted=self.ledger.accepted)
+        if verdict == "chance":
+            return True
         hold = 0.0
         if error.retry_after is not None:
             hold = min(error.retry_after, self._max_hold)
             self.limiter.hold(now, hold)
-        if news or hold:
-            new = self.limiter.rate
+        new = self.limiter.rate
+        if new != old or hold:
             with self._lock:
                 self._told = new if self.limiter.slowed else None
             self._events.emit(RateChanged(endpoint=self.name, old=old, new=new, hold=hold))
-        return news is not None
+        return False
 
     def heed(self, quota: Quota) -> None:
         """Take the service's word for its own limit, where it is lower than what we were told."""

@@ -86,7 +86,7 @@ class RateChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitChanged(Event):
-    """Tell that the number of attempts that may be in flight has moved by half or more since it was last told."""
+    """Tell that the number of attempts that may be in flight has moved by 3, and a factor of 1.5, or more."""
 
     old: int
     new: int

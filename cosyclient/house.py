@@ -77,7 +77,7 @@ class House:
             limiter=RateLimiter(rate=settings.requests_per_second, burst=rest.pacing.burst),
             bulkhead=Bulkhead(sizing.permits, clock, name="in flight", full=BulkheadFull),
             adaptive=rest.adaptive,
-            # What the pool was sized for is no sign of congestion.
+            # What the pool was sized for is no sign of overload.
             latency_floor=rest.pool.expected_latency * rest.pool.headroom,
             breaker=Breaker(
                 rest.breaker,

@@ -82,11 +82,11 @@ class SpeechStream:
             with self._lock:
                 self._grant = grant
             self._started, self._listened, self._rest = clock.now(), 0.0, b""
-            grant.start(self._started, retry=bool(self._attempts), audio=expected, span=self._deadline.remaining)
+            grant.start(self._started, retry=bool(self._attempts), audio=expected, given=self._deadline.remaining)
             self._reply = reply = grant.endpoint.transport.send(
                 self._request,
                 deadline=self._deadline,
-                read_timeout=max(caller.timeouts.of_reads(expected), grant.read_timeout),
+                read_timeout=max(caller.timeouts.of_reads(expected) * 2.0 ** len(self._attempts), grant.read_timeout),
                 cancellation=self._cancellation,
             )
             if (quota := caller.protocol.quota(reply)) is not None:

@@ -19,6 +19,7 @@ from cosyclient.batcher import Batcher
 from cosyclient.config import ClientConfig
 from cosyclient.endpoints import Endpoint, Grant
 from cosyclient.errors import (
+    AttemptTimeout,
     BulkheadFull,
     CircuitOpen,
     CosyError,
@@ -80,15 +81,19 @@ class Network:
 class Flaky:
     """Fail a *share* of requests at once, as one sick node behind a balancer does."""
 
-    def __init__(self, service: Service, share: float, *, throttled: bool = False) -> None:
+    def __init__(
+        self, service: Service, share: float, *, throttled: bool = False, retry_after: float | None = None
+    ) -> None:
         self._service = service
         self._share = share
         self._throttled = throttled
+        self._retry_after = retry_after
 
     def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
         if dice.random() < self._share:
-            kind = Throttled if self._throttled else ServiceFault
-            return Failure(kind("HTTP 503", status=503))
+            if self._throttled:
+                return Failure(Throttled("HTTP 429", status=429, retry_after=self._retry_after))
+            return Failure(ServiceFault("HTTP 503", status=503))
         return self._service.answer(now, audio, dice)
 
 
@@ -455,8 +460,8 @@ class Simulation:
         call.flights, now = flights, self.now
         until = max(flight.until for flight in flights)
         audio = math.fsum(flight.seconds for flight in flights)
-        span = min(flight.until - flight.queued_at for flight in flights)
-        grant.start(now, retry=call.tries > 0, audio=audio, span=span)
+        given = min(flight.until - flight.queued_at for flight in flights)
+        grant.start(now, retry=call.tries > 0, audio=audio, given=given)
         call.tries += 1
         self.requests += 1
         answer = self.service.answer(now, [flight.seconds for flight in flights], self.dice)
@@ -464,19 +469,23 @@ class Simulation:
             end = now + answer.after
             self.at(min(end, until), self._over, call, grant, now, answer.error if end <= until else None, 0.0)
             return
-        returned = 0.0
-        for flight, instant in zip(flights, answer, strict=True):
-            if instant <= until:
-                returned += flight.seconds
-                self.at(instant, self._end, flight, None)
-        self.at(min(max(answer), until), self._over, call, grant, now, None, returned)
+        read_timeout = max(self.config.timeouts.of_reads(audio) * 2.0 ** (call.tries - 1), grant.read_timeout)
+        returned, heard, error = 0.0, now, None
+        for instant, flight in sorted(zip(answer, flights, strict=True), key=lambda pair: pair[0]):
+            if instant > min(until, heard + read_timeout):
+                until = min(until, heard + read_timeout)
+                error = AttemptTimeout("nothing came in time") if until == heard + read_timeout else None
+                break
+            heard, returned = instant, returned + flight.seconds
+            self.at(instant, self._end, flight, None)
+        self.at(min(max(answer), until), self._over, call, grant, now, error, returned)
 
     def _over(self, call: _Call, grant: Grant, started: float, error: CosyError | None, returned: float) -> None:
         late = [flight for flight in call.flights if not flight.landed]
         audio = math.fsum(flight.seconds for flight in call.flights)
         if error is None and returned < audio - 1e-6:
             silent = not returned and self.endpoint.silent_since(started)
-            fair = self.now - started >= self.config.timeouts.first_byte
+            fair = self.now - started >= max(self.config.timeouts.first_byte, grant.expected)
             error = DeadlineExceeded("the deadline passed", sent=True, endpoint_fault=fair and silent)
         grant.settle(error, self.now, returned=returned)
         if error is None:

@@ -182,7 +182,7 @@ def test_jobs_have_texts_of_their_own() -> None:
 
 
 def test_the_peers_limits_follow_their_formulas() -> None:
-    """A failure costs AIMD a tenth; twice the usual time costs Gradient2 a quarter, less its queue, smoothed."""
+    """A failure costs AIMD a tenth; three times the usual time costs Gradient2 a half, less its queue, smoothed."""
     aimd, gradient = Aimd(40), Gradient2(40)
     aimd.update(0.2, 40, dropped=True)
     assert aimd.value == 36.0

@@ -38,6 +38,7 @@ from cosyclient import (
 )
 from cosyclient.batch import Estimate
 from cosyclient.events import AttemptFinished, BatchSealed, BreakerChanged, RetryScheduled, UtteranceFinished
+from cosyclient.policies.adaptive import Sample
 from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
 from tests.protocols.wire import FRAMES_TYPE, frame, opening
 from tests.protocols.wire import item as framed
@@ -489,7 +490,7 @@ class TestBreaker:
         def slow(_: WireRequest) -> Exception:
             clock.advance(spent / 2)
             if others:
-                client._core.house()._endpoint.ledger.answered(1.0, None, clock.now())
+                client._core.house()._endpoint.ledger.answered_at = clock.now()
             clock.advance(spent / 2)
             return DeadlineExceeded("too late")
 
@@ -524,7 +525,8 @@ class TestOverload:
         endpoint = client._core.house()._endpoint
         endpoint.transport = Timed(answer)
         client.synthesize("字" * 20)
-        monkeypatch.setattr(endpoint.concurrency, "estimate", lambda _now: Estimate(read_timeout=60.0))
+        sample = Sample(4.0, 0.0, 0.0, 30.0, read_timeout=60.0)
+        monkeypatch.setattr(endpoint.concurrency, "start", lambda *_: sample)
         client.synthesize("文" * 20)
         assert given == [pytest.approx(9.0), 60.0]
 

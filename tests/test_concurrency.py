@@ -95,7 +95,9 @@ def test_a_listener_who_takes_his_time_is_no_slow_service() -> None:
             assert sample is not None
             world.controller.finish(sample, None, world.now, returned=4.0, idle=3599.0 + count)
     assert world.bulkhead.limit == 40
-    assert world.controller.estimate(world.now).read_timeout == pytest.approx(4.0)
+    sample = world.controller.start(4.0, world.now, 7200.0)
+    assert sample is not None
+    assert sample.read_timeout == pytest.approx(4.0)
 
 
 def test_switched_off_it_does_nothing() -> None:

@@ -73,7 +73,7 @@ def test_what_cannot_be_measured_is_not_taken() -> None:
     for _ in range(9):
         cubic.refused_late()
     refused = cubic.rate(START + 3.0)
-    cubic.refused(START + 3.0, 9, paced=True)
+    cubic.refused(START + 3.0, 0, paced=True)
     assert cubic.target == pytest.approx(refused)
 
 

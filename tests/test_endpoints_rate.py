@@ -43,7 +43,7 @@ class World:
 
     def grant(self) -> Grant:
         grant = self.endpoint.grant(Deadline.after(self.clock, 100.0), threading.Event())
-        grant.start(self.clock.now(), retry=False, audio=4.0, span=30.0)
+        grant.start(self.clock.now(), retry=False, audio=4.0, given=30.0)
         return grant
 
     def refuse(self, *grants: Grant, retry_after: float | None = None) -> None:
@@ -86,7 +86,7 @@ def test_recovery_is_told_when_only_lone_calls_are_made() -> None:
     while world.endpoint.limiter.slowed:
         world.clock.advance(0.1)
         if (grant := world.endpoint.try_grant()) is not None:
-            grant.start(world.clock.now(), retry=False, audio=4.0, span=30.0)
+            grant.start(world.clock.now(), retry=False, audio=4.0, given=30.0)
             grant.settle(None, world.clock.now())
     world.clock.advance(0.1)
     grant = world.endpoint.try_grant()

@@ -11,8 +11,8 @@ _MEMORY: Final = 800
 _FEWEST: Final = 50
 """Sends of each kind below which nothing is said."""
 _REFUSED: Final = 4
-"""Refusals of what was asked for when it was less, below which nothing is put down to chance."""
-_MOST: Final = 0.25
+"""Refusals of sends below, with fewer of which nothing is put down to chance."""
+_LARGEST: Final = 0.25
 """A larger share of refusals never is."""
 _ALIKE: Final = 1.5
 _LEEWAY: Final = 0.003
@@ -70,51 +70,42 @@ class SlidingWindow:
 class Refusals:
     """Tell whether refusals come by chance, or because too much was asked; guarded by its owner's lock.
 
-    A quota, and a limit on what is under way, refuse what exceeds them and nothing that is well below. A service that
-    refuses some requests for other reasons (a sick node, a quota that others use up) refuses the same share of either,
-    and asking for less only makes the caller slow.
+    A quota refuses what exceeds it and nothing that is below. A service that refuses some requests for other reasons (a
+    sick node, a quota that others use up) refuses the same share of either, and asking for less only makes the caller
+    slow.
     """
 
     def __init__(self) -> None:
-        # By kind: what was sent when much was asked for, and what was sent when less was.
-        self._sent = [0, 0]
-        self._refused = [0, 0]
+        # By whether the send was below what had been accepted before.
+        self._sent = [0.0, 0.0]
+        self._refused = [0.0, 0.0]
         self._recent = 0.0
 
-    def sent(self, *, less: bool) -> None:
-        """Count a send, made when *less* was asked for than a limit could refuse, or not."""
-        self._sent[less] += 1
-        if self._sent[less] > _MEMORY:
-            self._sent[less] //= 2
-            self._refused[less] //= 2
-
-    def refused(self, *, less: bool) -> None:
-        """Count the refusal of such a send."""
-        self._refused[less] += 1
-        if less:
-            self._recent += _NEWEST * (1.0 - self._recent)
-
-    def accepted(self, *, less: bool) -> None:
-        """Note that such a send was accepted."""
-        if less:
-            self._recent -= _NEWEST * self._recent
+    def record(self, *, below: bool, refused: bool) -> None:
+        """Count what became of a send that asked for what had been accepted *below* any doubt, or for more."""
+        self._sent[below] += 1.0
+        self._refused[below] += refused
+        if self._sent[below] > _MEMORY:
+            self._sent[below] /= 2.0
+            self._refused[below] /= 2.0
+        if below:
+            self._recent += _NEWEST * (refused - self._recent)
 
     @property
-    def many_of_less(self) -> bool:
-        """Return whether many are refused of late though less was asked for: what was well below no longer is."""
+    def many_below(self) -> bool:
+        """Return whether many are refused of late although they were below: what had been accepted no longer is."""
         return self._recent > _MANY
 
     @property
     def by_chance(self) -> bool:
-        """Return whether about the same share is refused whether much is asked for or less, and not a large one."""
-        (sent, sent_less), (refused, refused_less) = self._sent, self._refused
-        if sent < _FEWEST or sent_less < _FEWEST or refused_less < _REFUSED:
+        """Return whether about the same share is refused below and above, not a large one, and not of a sudden."""
+        (sent, sent_below), (refused, refused_below) = self._sent, self._refused
+        if sent < _FEWEST or sent_below < _FEWEST or refused_below < _REFUSED:
             return False
-        share, share_less = refused / sent, refused_less / sent_less
-        steady = self._recent <= 2.0 * share_less + _SUDDEN
-        return steady and share <= min(_MOST, _ALIKE * share_less + _LEEWAY)
+        share, share_below = refused / sent, refused_below / sent_below
+        steady = self._recent <= 2.0 * share_below + _SUDDEN
+        return steady and share <= min(_LARGEST, _ALIKE * share_below + _LEEWAY)
 
     def __repr__(self) -> str:
-        return (
-            f"<Refusals {self._refused[0]} of {self._sent[0]}, asking for less {self._refused[1]} of {self._sent[1]}>"
-        )
+        (sent, sent_below), (refused, refused_below) = self._sent, self._refused
+        return f"<Refusals {refused:.0f} of {sent:.0f}, below {refused_below:.0f} of {sent_below:.0f}>"

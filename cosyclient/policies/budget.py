@@ -14,7 +14,7 @@ class RetryBudget:
 
     Charge it before the back-off sleep: retries that are asleep are load already. A call that succeeds in the end gets
     all back, so only those that fail for good use it up: a service that fails one request in five costs nothing, an
-    outage is spared all but ``budget / transient_cost`` extra attempts per process (figures: botocore 2026, which
+    outage is spared all but ``budget / transient_cost`` extra attempts per client (figures: botocore 2026, which
     returns the last retry's cost alone and runs dry at that share).
     """
 

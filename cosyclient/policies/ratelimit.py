@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from cosyclient.cubic import Cubic
 from cosyclient.errors import RateLimited
@@ -49,7 +49,7 @@ class Reservation:
     _weights: tuple[float, ...]  # what it took from each limit
     _leaves: bool = field(compare=False)  # whether it has been let go, see `_leave_locked`
     _before: tuple[int, tuple[float, ...], float]  # what `cancel` puts back: newest serial, tats, share of `_gone`
-    _less: bool | None = field(compare=False)  # how it counts, see `Refusals`; None if it had not to wait for the rate
+    _below: bool | None = field(compare=False)  # how it counts, see `Refusals`; None if it had not to wait for the rate
 
     def wait(self, now: float) -> float:
         """Return the seconds until it may be sent, 0 when it may be sent now."""
@@ -141,10 +141,8 @@ class RateLimiter:
                 self._unpaced += at <= now
                 self._newest = self._serial
                 # Who need not wait does not ask as fast as is allowed: it is not the rate that this tells of.
-                less = self.rate <= self._proven if at > now else None
-                if less is not None:
-                    self._refusals.sent(less=less)
-                return Reservation(at, slot, self._lag, self._serial, weights, at <= now, before, less)
+                below = self.rate <= self._proven if at > now else None
+                return Reservation(at, slot, self._lag, self._serial, weights, at <= now, before, below)
         raise _too_late(at - now, max_wait)
 
     def cancel(self, reservation: Reservation) -> None:
@@ -209,39 +207,40 @@ class RateLimiter:
             self._empty_locked(self._own_locked(now), left=0.0)
 
     def accepted(self, place: Reservation) -> None:
-        """Note that the send made with *place* came back, and not because it was refused."""
+        """Note that the send made with *place* was answered in full."""
         # Without the lock where there is nothing to count: a client that is never refused comes through here.
         if self._empty_at < math.inf:
             with self._lock:
                 self._accepted += place._serial > self._empty_serial
-                if place._less is not None:
-                    self._refusals.accepted(less=place._less)
+                if place._below is not None:
+                    self._refusals.record(below=place._below, refused=False)
 
-    def throttled(self, now: float, place: Reservation, *, accepted: int) -> bool | None:
-        """Slow down because the service refused the send made with *place*; return whether that is news.
+    def throttled(self, now: float, place: Reservation, *, accepted: int) -> Literal["slowed", "known", "chance"]:
+        """Slow down because the service refused the send made with *place*; return whether that is so.
 
-        The refusals of all that left before it slowed down are one piece of news. *accepted* counts all sends so far
-        that were not refused. The rate falls to 0.7 of what the service seems to allow and returns to that, and later
-        beyond it, by CUBIC; until it is the old one again, there are no bursts. A refusal at a rate that the service
-        has proved to accept says nothing of the rate, and where refusals come by chance none does: it looks for more
-        then, heedless of them. None is returned.
+        The refusals of all that left before it slowed down are one piece of news, ``known`` from the first on.
+        *accepted* counts all sends so far that were not refused. The rate falls to 0.7 of what the service seems to
+        allow and returns to that, and later beyond it, by CUBIC; until it is the old one again, there are no bursts.
+
+        A refusal at a rate that the service has proved to accept is ``chance``; where refusals come by chance, all are,
+        and it looks for more, heedless of them.
         """
         with self._lock:
-            if place._less is not None:
-                self._refusals.refused(less=place._less)
+            if place._below is not None:
+                self._refusals.record(below=place._below, refused=True)
             chance, self._chance = self._chance, self._refusals.by_chance
             if self._chance:
                 if not chance:
                     self._cubic.explore(now)
-                return None
-            if place._less:
-                if not self._refusals.many_of_less:
-                    return None
+                return "chance"
+            if place._below:
+                if not self._refusals.many_below:
+                    return "chance"
                 # The quota is another one now.
                 self._proven, self._refusals = 0.0, Refusals()
             if place._serial <= self._void:
                 self._cubic.refused_late()
-                return False
+                return "known"
             span = now - self._empty_at
             if span >= _SPAN and self._accepted >= _COUNT:
                 self._proven = max(self._proven, self._accepted / span)
@@ -254,7 +253,7 @@ class RateLimiter:
             # Whoever sleeps on a place from before asks again on waking: the order begins anew.
             self._tats[0] = self._latest = own
             self._empty_locked(own, left=0.0)
-            return True
+            return "slowed"
 
     def announce(self, limit: float | None, window: float | None) -> bool:
         """Heed the quota the service announced, *limit* sends per *window* seconds; return whether the rate changed.

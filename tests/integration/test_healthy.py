@@ -14,12 +14,13 @@ from cosyclient.config import ClientConfig
 from cosyclient.emulator import running
 from cosyclient.events import BreakerChanged, LimitChanged
 from cosyclient.testing import RecordingListener
+from tests.integration.waiting import eventually
 
 UNPACED: dict[str, Any] = {"requests_per_second": 1e5, "config": ClientConfig(pacing=PacingConfig(burst=1000))}
 
 
 class Kept:
-    """Hold a client at a service with these *switches*, and what its listeners heard."""
+    """Hold a client, and what its listeners heard."""
 
     def __init__(self, url: str, **terms: Any) -> None:
         self.heard = RecordingListener()
@@ -37,8 +38,9 @@ class Kept:
         """Neither limit nor breaker has moved, so nothing was held back, and all permits are back."""
         assert not self.heard.of(LimitChanged)
         assert not self.heard.of(BreakerChanged)
-        stats = self.cosy.stats()
-        assert (stats.in_flight, stats.pending, stats.rejected) == (0, 0, 0)
+        # A worker whose texts have all landed may hold its permit a moment longer.
+        eventually(lambda: not (self.cosy.stats().in_flight or self.cosy.stats().pending), "everything came back")
+        assert self.cosy.stats().rejected == 0
 
 
 def test_submits_after_a_light_load_are_all_spoken() -> None:
@@ -75,7 +77,7 @@ def test_a_cold_client_uses_what_it_was_told() -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
 def test_a_flaky_service_is_not_slowed_down(share: float) -> None:
-    """503 at once, for one request in five: what is lost had failed four times."""
+    """503 at once, for one request in twenty or in five: what is lost had failed four times."""
     with running(engine="tone", rtt=0.02, seed=1, fault={"unavailable": share}) as service:
         kept = Kept(service.url, max_batch=1, concurrency=32, **UNPACED)
         with kept.cosy, ThreadPoolExecutor(32) as threads:

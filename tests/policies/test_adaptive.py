@@ -42,13 +42,13 @@ class Queue:
         for _ in range(count):
             self.fill(most)
             self.now, sample = self._under_way.pop(0)
-            self.limit.on_success(sample, self.now)
+            self.limit.on_success(sample, self.now, 16.0)
 
     def drain(self) -> None:
         """Have the rest answered."""
         while self._under_way:
             self.now, sample = self._under_way.pop(0)
-            self.limit.on_success(sample, self.now)
+            self.limit.on_success(sample, self.now, 16.0)
 
 
 def overloaded() -> Queue:
@@ -62,8 +62,13 @@ def turn(limit: AdaptiveLimit, now: float, ending: str = "on_success", *, span: 
     """Let as many attempts as are allowed end in *span* seconds, and return the instant."""
     samples = [limit.start(4.0, now, SPAN) for _ in range(count or limit.limit)]
     for sample in samples:
-        getattr(limit, ending)(sample, now + span)
+        end(limit, ending, sample, now + span)
     return now + span
+
+
+def end(limit: AdaptiveLimit, ending: str, sample: Sample, now: float) -> None:
+    """End an attempt, with all its audio there or none."""
+    getattr(limit, ending)(sample, now, sample.audio if ending == "on_success" else 0.0)
 
 
 def test_what_was_told_is_trusted_from_the_first_attempt() -> None:
@@ -81,7 +86,7 @@ def test_latency_that_grows_with_what_is_in_flight_is_evidence() -> None:
     estimate = queue.limit.estimate(queue.now)
     assert estimate.audio == pytest.approx(16.0, rel=0.1)
     assert 2.0 <= estimate.needed <= 3.5
-    assert estimate.read_timeout == pytest.approx(8.0, rel=0.2)
+    assert queue.limit.start(16.0, queue.now).read_timeout == pytest.approx(8.0, rel=0.2)
 
 
 def test_latency_that_texts_can_afford_is_none_however_much_it_has_grown() -> None:
@@ -95,7 +100,7 @@ def test_what_the_pool_was_sized_for_is_none_either() -> None:
     """A client short of processor time is slow all by itself: texts of half a second do not change that."""
     for floor, limited in ((0.4, False), (0.0, True)):
         queue = Queue(AdaptiveLimit(AdaptiveConfig(), most=10, floor=floor), rate=640.0, span=0.5)
-        queue.turn(100)
+        queue.turn(200)
         assert queue.limit.overloaded is limited
 
 
@@ -156,7 +161,7 @@ def test_half_the_speed_is_followed() -> None:
     queue = overloaded()
     queue.rate /= 2
     queue.turn(60)
-    assert queue.limit.estimate(queue.now).audio <= 10.0
+    assert queue.limit.estimate(queue.now).audio <= 11.0
 
 
 def test_one_throttling_event_counts_once() -> None:
@@ -250,7 +255,7 @@ def test_whatever_happens_the_limit_stays_within_its_bounds(most: int, script: l
             samples = [limit.start(audio, now, SPAN) for _ in range(limit.limit)]
             now += span
             for sample in samples:
-                getattr(limit, ending)(sample, now)
+                end(limit, ending, sample, now)
             estimate = limit.estimate(now)
             assert estimate.audio >= 0.0
             assert estimate.needed >= 0.0
@@ -269,7 +274,7 @@ def test_threads_may_share_it() -> None:
     def work(number: int) -> None:
         for turns in range(500):
             ending = ENDINGS[(number + turns) % len(ENDINGS)]
-            getattr(limit, ending)(limit.start(4.0, float(turns)), turns + 0.2)
+            end(limit, ending, limit.start(4.0, float(turns)), turns + 0.2)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:

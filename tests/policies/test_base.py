@@ -70,22 +70,17 @@ def test_repr_reads_like_a_status_line() -> None:
 # A limit or chance
 
 
-def counted(*, sent: int, refused: int, sent_less: int, refused_less: int) -> Refusals:
-    """Return what was counted."""
+def counted(*, sent: int, refused: int, sent_below: int, refused_below: int) -> Refusals:
+    """Return what was counted, spread evenly."""
     refusals = Refusals()
-    for less, all_of_them, bad in ((False, sent, refused), (True, sent_less, refused_less)):
-        for number in range(all_of_them):
-            refusals.sent(less=less)
-            # Spread evenly.
-            if number * bad // all_of_them != (number + 1) * bad // all_of_them:
-                refusals.refused(less=less)
-            else:
-                refusals.accepted(less=less)
+    for below, count, bad in ((False, sent, refused), (True, sent_below, refused_below)):
+        for number in range(count):
+            refusals.record(below=below, refused=number * bad // count != (number + 1) * bad // count)
     return refusals
 
 
 @pytest.mark.parametrize(
-    ("sent", "refused", "sent_less", "refused_less", "chance"),
+    ("sent", "refused", "sent_below", "refused_below", "chance"),
     [
         (200, 10, 200, 10, True),
         (400, 4, 400, 4, True),
@@ -99,38 +94,37 @@ def counted(*, sent: int, refused: int, sent_less: int, refused_less: int) -> Re
     ],
 )
 def test_chance_refuses_the_same_share_whatever_is_asked(
-    sent: int, refused: int, sent_less: int, refused_less: int, chance: bool
+    sent: int, refused: int, sent_below: int, refused_below: int, chance: bool
 ) -> None:
-    """A limit refuses less of less; too few, or too many, say nothing."""
-    refusals = counted(sent=sent, refused=refused, sent_less=sent_less, refused_less=refused_less)
+    """A quota refuses less of what is below; too few, or too many, say nothing."""
+    refusals = counted(sent=sent, refused=refused, sent_below=sent_below, refused_below=refused_below)
     assert refusals.by_chance is chance
 
 
 def test_sudden_refusals_are_no_chance() -> None:
     """As many as there would be by chance, but all of them at once: something has changed."""
-    refusals = counted(sent=200, refused=10, sent_less=190, refused_less=2)
+    refusals = counted(sent=200, refused=10, sent_below=190, refused_below=2)
     for _ in range(8):
-        refusals.sent(less=True)
-        refusals.refused(less=True)
+        refusals.record(below=True, refused=True)
     assert not refusals.by_chance
 
 
-def test_many_refusals_of_less_are_no_chance() -> None:
-    """Then what was well below a limit no longer is."""
+def test_many_refusals_below_are_no_chance() -> None:
+    """Then what had been accepted no longer is; one in five is not many."""
     refusals = Refusals()
     for turn in range(400):
-        refusals.refused(less=True) if turn % 5 == 0 else refusals.accepted(less=True)
-        assert not refusals.many_of_less
+        refusals.record(below=True, refused=turn % 5 == 0)
+        assert not refusals.many_below
     for turn in range(40):
-        refusals.refused(less=True) if turn % 2 else refusals.accepted(less=True)
-    assert refusals.many_of_less
-    assert repr(Refusals()) == "<Refusals 0 of 0, asking for less 0 of 0>"
+        refusals.record(below=True, refused=bool(turn % 2))
+    assert refusals.many_below
+    assert repr(Refusals()) == "<Refusals 0 of 0, below 0 of 0>"
 
 
 def test_old_refusals_fade() -> None:
     """After some thousand sends that were accepted, chance is not what it was."""
-    refusals = counted(sent=400, refused=40, sent_less=400, refused_less=40)
+    refusals = counted(sent=400, refused=40, sent_below=400, refused_below=40)
     assert refusals.by_chance
     for _ in range(8000):
-        refusals.sent(less=True)
+        refusals.record(below=True, refused=False)
     assert not refusals.by_chance

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import TypeAlias
 
 import pytest
 
 from cosyclient.policies.adaptive.latency_model import LatencyModel
 
+Latency: TypeAlias = Callable[[float, float, random.Random], float]
+"""Seconds an attempt takes, by its audio, the audio in flight beside it, and chance."""
 
-def fitted(latency: object, count: int = 64, *, seed: int = 1, beside: float = 400.0) -> LatencyModel:
+
+def fitted(latency: Latency, count: int = 64, *, seed: int = 1, beside: float = 400.0) -> LatencyModel:
     """Return a model of *count* attempts at 4 to 80 s with up to *beside* seconds in flight beside them."""
     dice, model = random.Random(seed), LatencyModel()
     for _ in range(count):
         audio, ahead = dice.uniform(4.0, 80.0), dice.uniform(0.0, beside)
-        model.learn(audio, ahead, latency(audio, ahead, dice))  # type: ignore[operator]
+        model.learn(audio, ahead, latency(audio, ahead, dice))
     return model
 
 
@@ -40,7 +45,7 @@ def test_a_queue_is_recognised_by_its_slope() -> None:
     ],
     ids=["slow", "in proportion", "jitter", "two speeds", "stragglers"],
 )
-def test_what_merely_takes_long_has_not_grown(latency: object, seed: int) -> None:
+def test_what_merely_takes_long_has_not_grown(latency: Latency, seed: int) -> None:
     """However slow, jittery or proportional to the text: what is in flight beside it changes nothing."""
     assert not fitted(latency, seed=seed).grown
 

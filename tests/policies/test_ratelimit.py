@@ -166,7 +166,7 @@ def test_being_throttled_slows_down_and_ends_bursts() -> None:
     """Three tenths less at once, one send at a time, and nothing for one interval."""
     limiter = make()
     place = limiter.reserve(100.0)
-    assert limiter.throttled(100.0, place, accepted=0)
+    assert limiter.throttled(100.0, place, accepted=0) == "slowed"
     assert (round(limiter.rate, 6), limiter.slowed) == (7.0, True)
     assert [round(limiter.reserve(100.0).at - 100.0, 2) for _ in range(3)] == [0.14, 0.29, 0.43]
 
@@ -175,10 +175,10 @@ def test_refusals_of_what_left_before_are_one_piece_of_news() -> None:
     """A round trip of refusals stands for one mistake; the next one is sent at the lower rate."""
     limiter = make(rate=100.0, burst=10)
     places = [limiter.reserve(100.0) for _ in range(10)]
-    assert [limiter.throttled(100.2, place, accepted=0) for place in places] == [True] + [False] * 9
+    assert [limiter.throttled(100.2, place, accepted=0) for place in places] == ["slowed"] + ["known"] * 9
     assert round(limiter.rate) == 70
     late = limiter.reserve(100.2)
-    assert limiter.throttled(100.5, late, accepted=1)
+    assert limiter.throttled(100.5, late, accepted=1) == "slowed"
     assert round(limiter.rate) == 70
 
 

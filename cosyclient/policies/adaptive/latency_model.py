@@ -9,6 +9,8 @@ _MEMORY: Final = 64
 """Attempts after which an older one counts a third (1/e) of a new one."""
 _FEWEST: Final = 6
 """Attempts below which nothing is said of a slope."""
+_VARIED: Final = 0.15
+"""Share of the audio beside attempts, on average, by which it must differ between them to tell anything."""
 _DOUBT: Final = 5.0
 """Standard errors by which a slope must differ from none. Jitter alone gets there about never; a queue does at once."""
 
@@ -22,6 +24,8 @@ class LatencyModel:
     """
 
     def __init__(self) -> None:
+        self.count = 0
+        """Attempts taken into account so far."""
         self._weight = 0.0
         self._mean_audio = self._mean_beside = self._mean_latency = 0.0
         # Weighted means of the products of deviations: a audio, b beside, y latency.
@@ -39,6 +43,16 @@ class LatencyModel:
         """Return whether, beyond doubt, at least half of the latency was spent waiting for what was beside."""
         return self._grown
 
+    @property
+    def waiting(self) -> float:
+        """Return the share of the latency that was, by all appearances, spent waiting for what was beside."""
+        return self._slope * self._mean_beside / self._mean_latency if self._mean_latency else 0.0
+
+    @property
+    def varied(self) -> bool:
+        """Return whether attempts found more or less in flight beside them, so that its effect can be told."""
+        return self._bb > (_VARIED * self._mean_beside) ** 2
+
     def unloaded(self, audio: float) -> float:
         """Return the seconds that an attempt at *audio* seconds takes with nothing in flight beside it."""
         return self._fixed + self._own * audio
@@ -49,6 +63,7 @@ class LatencyModel:
 
     def learn(self, audio: float, beside: float, latency: float) -> None:
         """Take one attempt into account."""
+        self.count += 1
         self._weight = self._weight * (1.0 - 1.0 / _MEMORY) + 1.0
         share = 1.0 / self._weight
         a, b, y = audio - self._mean_audio, beside - self._mean_beside, latency - self._mean_latency
@@ -67,7 +82,7 @@ class LatencyModel:
     def _fit(self) -> None:
         slope = certain = 0.0
         aa = self._aa
-        per_audio, explained = (self._ab / aa, self._ay / aa) if aa > 0 else (0.0, 0.0)
+        per_audio, explained = (self._ab / aa, self._ay / aa) if aa > 1e-6 * self._mean_audio**2 else (0.0, 0.0)
         # What varies in `beside` and in the latency that the attempt's own audio does not explain.
         spread = self._bb - per_audio * self._ab
         if self._weight > _FEWEST and spread > 1e-9 * self._bb:

@@ -5,9 +5,10 @@ time-outs with no answer to anybody, and throttling. Latency alone, failures tha
 cold service left unmeasured are none; without evidence this limits nothing.
 
 On evidence, the audio in flight is kept at ``throughput × target latency`` (Little's Law), in attempts of an eighth of
-that. It cannot starve a service that keeps up: as long as attempts come back within the target, more is allowed than is
-in flight, so a limit set by mistake doubles with every latency until it is gone. Throttling is answered by AIMD, as
-TCP and Netflix's concurrency-limits do.
+that. As long as attempts come back within the target, more is allowed than is in flight. A service that became slower
+by itself has more in flight for that, which looks like a queue where both are seen together: so the growth must show
+once more, among the next attempts alone; if all of those found as much in flight, half of it is taken away to see.
+Throttling is answered by AIMD, as TCP and Netflix's concurrency-limits do.
 """
 
 from __future__ import annotations
@@ -19,29 +20,37 @@ from typing import TYPE_CHECKING, Final
 from cosyclient.batch import NO_ESTIMATE, Estimate
 from cosyclient.policies.adaptive.latency_model import LatencyModel
 from cosyclient.policies.adaptive.throughput import Throughput
-from cosyclient.policies.base import Refusals
 
 if TYPE_CHECKING:
     from cosyclient.config import AdaptiveConfig
 
-_SHARE: Final = 0.25
+_AFFORDABLE: Final = 0.25
 """Share of the time its texts were given that an attempt may take without being too slow for them."""
-_ATTEMPTS: Final = 8
+_PARTS: Final = 8
 """Attempts into which what may be in flight is divided under overload: a service may serve each on one processor."""
 _NEWEST: Final = 0.25
 """Weight of the newest attempt in what is smoothed."""
 _FRUITLESS: Final = 2
 """Attempts in a row without any answer after which the service counts as stuck."""
+_CUT_OFF: Final = 3
+"""Attempts in a row that were cut off, as was to be expected, after which it is overload."""
 _SHORTEST_TRY: Final = 1.0
 """Seconds below which an attempt without an answer tells of its caller only."""
 _RELEASED: Final = 2.0
 """Seconds after which a limit that held nobody back is lifted."""
+_EARLY: Final = 0.5
+_SECOND: Final = 16
+"""Share of the target latency from which on growth is looked for, and the attempts among which it must show again."""
+_TRIED: Final = 0.5
+"""Share of what was in flight that is left to see whether that makes attempts quicker."""
+_EASY: Final = 0.6
+"""Share of the target latency up to which attempts do not need a limit that no longer binds."""
 _MARGIN: Final = 1.25
 """How many times what an attempt will take a text should have left, to go before others."""
-_READS: Final = 4.0
+_READ_LATENCIES: Final = 4.0
 """Latencies that a read is given at least: a long queue is no reason to ask again."""
-_LESS: Final = 0.8
-"""Share of the pool's size at which a limit on what is under way would refuse far less than at all of it."""
+_NOTICEABLE: Final = 3
+"""Permits by which a limit must have moved to be told: small ones move by one or two all the time."""
 _INSTANT: Final = 1e-6
 """Seconds that an attempt takes at least: a clock that stood still would make all others infinitely slow."""
 
@@ -49,19 +58,31 @@ _INSTANT: Final = 1e-6
 class Sample:
     """Note under what circumstances an attempt left; given back to the limit when it has ended.
 
-    ``idle`` seconds of it were somebody else's, such as the listener's of a stream; set it before.
+    ``beside`` are the seconds of audio in flight beside it, ``given`` those that its most impatient text was given in
+    all, ``expected`` those that all audio in flight takes at the pace measured so far, 0 if none was, ``read_timeout``
+    those that each read should be given at least. ``idle`` seconds of it were somebody else's, such as the listener's
+    of a stream; set it before.
     """
 
-    __slots__ = ("audio", "beside", "idle", "less", "span", "started")
+    __slots__ = ("audio", "beside", "expected", "given", "idle", "read_timeout", "started")
 
-    def __init__(self, audio: float, beside: float, started: float, span: float) -> None:
+    def __init__(
+        self,
+        audio: float,
+        beside: float,
+        started: float,
+        given: float,
+        *,
+        expected: float = 0.0,
+        read_timeout: float = 0.0,
+    ) -> None:
         self.audio = audio
         self.beside = beside
         self.started = started
-        self.span = span
+        self.given = given
+        self.expected = expected
+        self.read_timeout = read_timeout
         self.idle = 0.0
-        self.less: bool | None = None
-        """How it counts, see `Refusals`; None if it did not fill the limit."""
 
 
 class AdaptiveLimit:
@@ -81,17 +102,20 @@ class AdaptiveLimit:
         self._throughput = Throughput()
         self._latency = 0.0
         self._answered_at = -math.inf
-        self._fruitless = 0
+        self._fruitless = self._cut_off = 0
         self._overloaded = False
         self._stuck_at = -math.inf
+        # What is learned since growth was first seen, to see whether it is seen again.
+        self._second: LatencyModel | None = None
+        # The seconds of audio that may be in flight while that is tried with less.
+        self._trial: float | None = None
         # Under overload: the latency aimed at, how many times that attempts take, and what one may carry.
         self._target: float | None = None
         self._slowness = 0.0
         self._own_cap = self._halved_cap = math.inf
         # The limit that throttling left, and when it last did.
-        self._unthrottled = float(most)
+        self._throttled_limit = float(most)
         self._throttled_at = -math.inf
-        self._refusals = Refusals()
         self._limit = most
         # Whether the limit is reached, and when it last was.
         self._full = False
@@ -108,67 +132,66 @@ class AdaptiveLimit:
         """Return whether there is evidence that the service has more to do than it can."""
         return self._overloaded
 
-    def start(self, audio: float, now: float, span: float = math.inf) -> Sample:
-        """Note that an attempt at *audio* seconds leaves, whose most impatient text was given *span* seconds in all.
+    def start(self, audio: float, now: float, given: float = math.inf) -> Sample:
+        """Note that an attempt at *audio* seconds leaves, whose most impatient text was *given* so many in all.
 
-        Exactly one of the five below ends it.
+        Exactly one of the five below ends it, with the seconds of audio that were *returned*.
         """
         with self._lock:
             self._observe_locked(now)
-            sample = Sample(audio, self._throughput.audio, now, span)
+            beside, rate = self._throughput.audio, self._throughput.rate
+            in_flight = audio + beside
+            expected = in_flight / rate if rate else 0.0
+            # As long as nothing was measured, a service may render as slowly as it is spoken.
+            queue = min(in_flight, _READ_LATENCIES * expected) if rate else in_flight
+            read_timeout = max(queue, _READ_LATENCIES * self._latency)
+            sample = Sample(audio, beside, now, given, expected=expected, read_timeout=read_timeout)
             self._throughput.start(audio)
             self._settle_locked(now)
-            if self._full:
-                sample.less = self._limit <= _LESS * self._most
-                self._refusals.sent(less=sample.less)
             return sample
 
-    def on_success(self, sample: Sample, now: float) -> None:
+    def on_success(self, sample: Sample, now: float, returned: float) -> None:
         """Learn from an attempt that was answered in full."""
         with self._lock:
-            latency = self._end_locked(sample, now, sample.audio)
+            latency = self._end_locked(sample, now, returned)
+            self._throughput.answered(sample.started)
             if self._fruitless >= _FRUITLESS:
                 # It is back; nothing known from before says how fast it is.
-                self._throughput.restart(sample.audio, latency)
+                self._throughput.restart(returned, latency)
                 self._latency = latency
-            self._throughput.answered(sample.started)
-            self._fruitless = 0
+            self._fruitless = self._cut_off = 0
             self._answered_at = now
             if sample.audio > self._halved_cap / 2:
                 self._halved_cap *= 2
-            if self._unthrottled < self._most and self._full_at >= sample.started:
-                step = max(1.0, self._config.step * self._unthrottled)
-                self._unthrottled = min(float(self._most), self._unthrottled + step / self._unthrottled)
+            limit = self._throttled_limit
+            if limit < self._most and self._full_at >= sample.started:
+                self._throttled_limit = min(float(self._most), limit + max(1.0, self._config.step * limit) / limit)
             self._learn_locked(sample, latency)
             self._settle_locked(now)
 
-    def on_throttled(self, sample: Sample, now: float) -> None:
-        """Back off from a service that asked for less; once for all that left before it did.
-
-        Not where it refuses by chance: as many whether more is in flight or less.
-        """
+    def on_throttled(self, sample: Sample, now: float, returned: float = 0.0) -> None:
+        """Back off from a service that asked for less; once for all that left before it did."""
         with self._lock:
-            self._end_locked(sample, now, 0.0)
-            if sample.less is not None:
-                self._refusals.refused(less=sample.less)
-            if self._refusals.by_chance:
-                self._unthrottled = float(self._most)
-            elif sample.started > self._throttled_at:
+            self._end_locked(sample, now, returned)
+            if sample.started > self._throttled_at:
                 self._throttled_at = now
-                self._unthrottled = max(1.0, self._config.backoff * min(self._limit, self._unthrottled))
+                self._throttled_limit = max(1.0, self._config.backoff * min(self._limit, self._throttled_limit))
             self._settle_locked(now)
 
     def on_timeout(self, sample: Sample, now: float, returned: float = 0.0) -> None:
-        """Learn from an attempt cut off by its deadline or a time-out, with *returned* seconds of its audio there.
+        """Learn from an attempt cut off by its deadline or a time-out.
 
-        If nobody at all was answered meanwhile, twice in a row, the service is stuck: one attempt at a time then, half
-        as long as those that failed, until one succeeds.
+        Some in a row that could not be there in time, at the pace at which audio comes back, show overload. If nobody
+        at all was answered meanwhile, the service is stuck: one attempt at a time then, half as long as those that
+        failed, until one succeeds.
         """
         with self._lock:
             latency = self._end_locked(sample, now, returned)
             self._throughput.abandon(sample.audio - returned, sample.started)
             if returned:
-                self._fruitless = 0
+                self._fruitless, self._answered_at = 0, now
+                if not self._latency:
+                    self._learn_locked(sample, latency)
             elif latency > _SHORTEST_TRY and self._answered_at <= sample.started:
                 self._fruitless += 1
                 # Those that were in flight when it got stuck tell of the same event.
@@ -176,6 +199,9 @@ class AdaptiveLimit:
                     self._stuck_at = now
                     self._overloaded = True
                     self._halved_cap = min(self._halved_cap, sample.audio) / 2
+            if sample.expected > latency > _SHORTEST_TRY and self._target is not None:
+                self._cut_off += 1
+                self._overloaded |= self._cut_off >= _CUT_OFF
             self._learn_at_least_locked(sample, latency)
             self._settle_locked(now)
 
@@ -186,10 +212,10 @@ class AdaptiveLimit:
             self._throughput.abandon(sample.audio - returned, sample.started)
             self._settle_locked(now)
 
-    def on_failure(self, sample: Sample, now: float) -> None:
+    def on_failure(self, sample: Sample, now: float, returned: float = 0.0) -> None:
         """End an attempt that failed otherwise: at once, that says nothing of the load; late, it shows slowness."""
         with self._lock:
-            self._learn_at_least_locked(sample, self._end_locked(sample, now, 0.0))
+            self._learn_at_least_locked(sample, self._end_locked(sample, now, returned))
             self._settle_locked(now)
 
     def estimate(self, now: float) -> Estimate:
@@ -198,22 +224,20 @@ class AdaptiveLimit:
             if not self._latency and not self._fruitless:
                 return NO_ESTIMATE
             self._throughput.observe(now, self._latency)
-            audio, needed = math.inf, 0.0
+            audio, needed = math.inf, self._latency
             if self._fruitless >= _FRUITLESS:
                 # Nobody makes it as it is, so whoever has most time left goes first.
                 audio, needed = self._halved_cap, math.inf
             elif self._overloaded and (rate := self._throughput.rate):
                 audio = self._cap_locked()
                 needed = _MARGIN * (self._throughput.audio + audio) / rate
-            elif self._unthrottled < self._most:
-                needed = self._latency
-            return Estimate(audio=audio, needed=needed, read_timeout=_READS * self._latency)
+            return Estimate(audio=audio, needed=needed)
 
     def news(self) -> tuple[int, int] | None:
-        """Return the old and the new limit if it has moved by half or more since that was last asked and told."""
+        """Return the old and the new limit if it has moved by 3, and a factor of 1.5, or more since the last news."""
         with self._lock:
             old, new = self._told, self._limit
-            if new * 2 < old * 3 and new * 3 > old * 2:
+            if abs(new - old) < _NOTICEABLE or (new * 2 < old * 3 and new * 3 > old * 2):
                 return None
             self._told = new
             return old, new
@@ -237,25 +261,50 @@ class AdaptiveLimit:
     def _learn_locked(self, sample: Sample, latency: float) -> None:
         self._latency += (latency - self._latency) * (_NEWEST if self._latency else 1.0)
         self._model.learn(sample.audio, sample.beside, latency)
-        affordable = max(self._floor, min(self._config.tolerance, _SHARE * sample.span))
+        affordable = max(self._floor, min(self._config.tolerance, _AFFORDABLE * sample.given))
         own = self._model.own
         self._own_cap = affordable / own if own else math.inf
         # What it takes alone cannot be called a queue; yet what leaves no time to wait in ours is too slow.
-        target = max(affordable, min(2.0 * self._model.unloaded(sample.audio), sample.span / 2.0), _INSTANT)
+        target = max(affordable, min(2.0 * self._model.unloaded(sample.audio), sample.given / 2.0), _INSTANT)
         self._target = target if self._target is None else self._target + _NEWEST * (target - self._target)
         self._slowness += _NEWEST * (latency / target - self._slowness)
-        if self._slowness > 1.0 and self._model.grown:
-            self._overloaded = True
+        if not self._overloaded:
+            self._suspect_locked(sample, latency)
+
+    def _suspect_locked(self, sample: Sample, latency: float) -> None:
+        """Find out whether there is overload."""
+        second = self._second
+        if second is None:
+            # Looked for early, so that it is found by the time it matters.
+            if self._slowness > _EARLY and self._model.grown:
+                self._second = LatencyModel()
+            return
+        second.learn(sample.audio, sample.beside, latency)
+        if second.count < _SECOND:
+            return
+        if second.waiting > 0.5 and self._slowness > 1.0:
+            self._overloaded, self._second, self._trial = True, None, None
+        elif second.waiting <= 0.5 and second.varied:
+            # It is slower for all alike: what was learned before is no longer so.
+            self._model, self._second, self._trial = second, None, None
+        elif self._slowness < _EARLY:
+            self._second = self._trial = None
+        elif self._slowness > 1.0 and self._trial is None:
+            self._trial = _TRIED * self._throughput.audio
 
     def _settle_locked(self, now: float) -> None:
         """Lift what holds nobody back, and set the limit."""
-        if self._overloaded and self._fruitless < _FRUITLESS:
-            idle = now - self._full_at > _RELEASED
-            if idle or (self._slowness < 0.5 and self._bound_locked() >= self._most):
-                self._overloaded = False
-                self._halved_cap = math.inf
-        bound = min(float(self._most), self._unthrottled)
-        if self._overloaded:
+        idle = now - self._full_at > _RELEASED
+        if idle and now - self._throttled_at > _RELEASED:
+            self._throttled_limit = float(self._most)
+        needless = idle or (self._slowness < _EASY and self._bound_locked() >= self._most)
+        if self._overloaded and self._fruitless < _FRUITLESS and needless:
+            self._overloaded = False
+            self._halved_cap = math.inf
+        if idle:
+            self._trial = None
+        bound = min(float(self._most), self._throttled_limit)
+        if self._overloaded or self._trial is not None:
             bound = min(bound, self._bound_locked())
         self._limit = max(1, int(bound))
         self._full = self._throughput.in_flight >= self._limit
@@ -264,15 +313,15 @@ class AdaptiveLimit:
         """Return how many attempts make up the audio that may be in flight: those that are, and what still fits."""
         if self._fruitless >= _FRUITLESS or not self._target:
             return 1.0
-        allowed = self._throughput.rate * self._target
-        if not allowed:
+        allowed = self._throughput.rate * self._target if self._trial is None else self._trial
+        if not 0.0 < allowed < math.inf:
             return 1.0
-        free = (allowed - self._throughput.audio) / (allowed / _ATTEMPTS)
-        return self._throughput.in_flight + math.floor(free)
+        free = (allowed - self._throughput.audio) * _PARTS / allowed
+        return self._throughput.in_flight + math.floor(max(-self._most, min(self._most, free)))
 
     def _cap_locked(self) -> float:
         allowed = self._throughput.rate * (self._target or 0.0)
-        return min(self._own_cap, self._halved_cap, allowed / _ATTEMPTS)
+        return min(self._own_cap, self._halved_cap, allowed / _PARTS)
 
     def __repr__(self) -> str:
         state = "stuck" if self._fruitless >= _FRUITLESS else "overloaded" if self._overloaded else "free"

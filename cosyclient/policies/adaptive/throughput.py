@@ -7,7 +7,7 @@ from typing import Final
 
 _SHORTEST: Final = 1.0
 _LONGEST: Final = 10.0
-"""Seconds between which the span lies over which the throughput is measured: about one latency."""
+"""Seconds between which the window lies over which the throughput is measured: about one latency."""
 
 
 class Throughput:
@@ -26,7 +26,7 @@ class Throughput:
         # Audio that came back, and the time anything was in flight, both fading with age.
         self._returned = self._busy = 0.0
         self._looked_at = 0.0
-        self._span = _SHORTEST
+        self._window = _SHORTEST
 
     @property
     def rate(self) -> float:
@@ -38,19 +38,19 @@ class Throughput:
         """Return the seconds of audio that the service has to render for us, abandoned ones included."""
         return self._audio + self._abandoned
 
-    def observe(self, now: float, span: float) -> None:
-        """Let the time since the last look pass; measure over *span* seconds from now on."""
+    def observe(self, now: float, window: float) -> None:
+        """Let the time since the last look pass; measure over a *window* of so many seconds from now on."""
         # Threads read the clock before they get here: a slightly older instant is the newest one.
         passed = max(0.0, now - self._looked_at)
         elapsed = passed if self.in_flight else 0.0
         drained = min(self._abandoned, self.rate * passed)
         self._abandoned -= drained
-        fade = math.exp(-elapsed / self._span)
+        fade = math.exp(-elapsed / self._window)
         # What is rendered for nobody does not come back, but is no less work.
         self._returned = self._returned * fade + (drained if elapsed else 0.0)
         self._busy = self._busy * fade + elapsed
         self._looked_at += passed
-        self._span = min(_LONGEST, max(_SHORTEST, span))
+        self._window = min(_LONGEST, max(_SHORTEST, window))
 
     def start(self, audio: float) -> None:
         """Note that an attempt at *audio* seconds leaves."""
@@ -65,7 +65,8 @@ class Throughput:
 
     def abandon(self, audio: float, started: float) -> None:
         """Note that nobody waits any more for *audio* seconds of an attempt that *started* then."""
-        self._abandoned += audio
+        # A stream may have brought more than was expected of it.
+        self._abandoned += max(0.0, audio)
         self._abandoned_until = max(self._abandoned_until, started)
 
     def answered(self, started: float) -> None:
