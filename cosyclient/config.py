@@ -45,8 +45,8 @@ class TimeoutConfig:
     connect: float = 5.0
     """What making a connection, TLS included, is given."""
     first_byte: float = 5.0
-    """What the first byte and every gap between reads are given, before the audio asked for is added; twice as much with
-    each retry, and more while much is in flight."""
+    """What the first byte and every gap between reads are given, before the audio asked for is added; twice as much
+    with each retry, and more while much is in flight."""
     allowance: float = 1.0
     """Seconds added per expected second of audio: to ``first_byte`` for a batch, to ``job`` for a bulk call."""
 
