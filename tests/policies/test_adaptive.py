@@ -114,6 +114,54 @@ def test_latency_alone_is_none(latency: float) -> None:
     assert limit.estimate(now).audio == math.inf
 
 
+def test_a_service_that_becomes_slower_for_all_alike_is_none() -> None:
+    """More is in flight then, for what comes does not wait; beside what was before, that looks like a queue."""
+    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    for _ in range(60):
+        now = turn(limit, now, count=2)
+    for count in [*range(2, 41, 2), *[40] * 4]:
+        now = turn(limit, now, span=4.0, count=count)
+        assert limit.limit == 40
+    assert not limit.overloaded
+
+
+def test_where_all_find_as_much_in_flight_less_of_it_is_tried() -> None:
+    """A crowd that waits for itself from the beginning: half of it is enough to see what made it slow."""
+    queue = Queue(AdaptiveLimit(AdaptiveConfig(), most=40))
+    queue.fill()
+    least = 40
+    for _ in range(200):
+        queue.turn(1)
+        least = min(least, queue.limit.limit)
+    assert queue.limit.overloaded
+    assert least <= 20
+    assert queue.limit.estimate(queue.now).needed <= 3.5
+
+
+def test_what_could_not_be_there_in_time_shows_overload() -> None:
+    """Three in a row, cut off before what was in flight could be rendered; not where others were answered between."""
+    for answered in (False, True):
+        limit, now = AdaptiveLimit(AdaptiveConfig(), most=4), 100.0
+        now = turn(limit, now, span=1.0, count=10)
+        samples = [limit.start(400.0, now, SPAN) for _ in range(4)]
+        for number, sample in enumerate(samples):
+            if answered and number:
+                end(limit, "on_success", limit.start(4.0, now), now + 9.0)
+            limit.on_timeout(sample, now + 10.0, 1.0)
+        assert limit.overloaded is not answered
+
+
+def test_reads_are_given_what_is_in_flight() -> None:
+    """Before anything was measured, as long as it is spoken; then four times what it takes at the pace measured."""
+    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
+    assert [limit.start(6.0, 100.0).read_timeout for _ in range(3)] == [6.0, 12.0, 18.0]
+    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
+    now = turn(limit, 100.0, span=0.5, count=20)
+    sample = limit.start(16.0, now)
+    assert sample.expected == pytest.approx(0.1)
+    assert sample.read_timeout == pytest.approx(2.0)
+
+
 def test_failures_that_come_back_at_once_are_none() -> None:
     """Whatever their share."""
     limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0

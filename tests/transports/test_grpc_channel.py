@@ -63,7 +63,7 @@ def test_messages_go_and_come_with_their_metadata(transport: GrpcTransport, scri
     metadata = script.metadata[-1]
     assert (metadata["authorization"], metadata["x_request_id"]) == ("Bearer s3cret-key", "key-1")
     assert metadata["user-agent"].startswith("cosyclient/")
-    assert 30.0 < (script.timeouts[-1] or 0.0) <= 60.0
+    assert 30.0 < (script.timeouts[-1] or 0.0) <= 61.0  # gRPC rounds up what it sends
     assert "s3cret" not in repr(transport)
 
 
