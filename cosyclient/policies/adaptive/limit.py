@@ -35,7 +35,8 @@ _FRUITLESS: Final = 2
 _CUT_OFF: Final = 3
 """Attempts in a row that were cut off, as was to be expected, after which it is overload."""
 _SHORTEST_TRY: Final = 1.0
-"""Seconds below which an attempt without an answer tells of its caller only."""
+_LONGER: Final = 2.0
+"""Seconds, and usual latencies, below which an attempt without an answer tells of its caller only."""
 _RELEASED: Final = 2.0
 """Seconds after which a limit that held nobody back is lifted."""
 _EARLY: Final = 0.5
@@ -192,13 +193,13 @@ class AdaptiveLimit:
                 self._fruitless, self._answered_at = 0, now
                 if not self._latency:
                     self._learn_locked(sample, latency)
-            elif latency > _SHORTEST_TRY and self._answered_at <= sample.started:
+            elif latency > max(_SHORTEST_TRY, _LONGER * self._latency) and self._answered_at <= sample.started:
                 self._fruitless += 1
                 # Those that were in flight when it got stuck tell of the same event.
                 if self._fruitless >= _FRUITLESS and sample.started >= self._stuck_at:
                     self._stuck_at = now
                     self._overloaded = True
-                    self._halved_cap = min(self._halved_cap, sample.audio) / 2
+                    self._halved_cap = max(1.0, min(self._halved_cap, sample.audio) / 2)
             if sample.expected > latency > _SHORTEST_TRY and self._target is not None:
                 self._cut_off += 1
                 self._overloaded |= self._cut_off >= _CUT_OFF
@@ -256,7 +257,10 @@ class AdaptiveLimit:
     def _learn_at_least_locked(self, sample: Sample, latency: float) -> None:
         """Learn from an attempt that would have taken longer, if already that is more than was to be expected."""
         if self._latency and latency > max(self._latency, self._model.expect(sample.audio, sample.beside)):
+            # Not of what is usual: reads would be given longer for one that hangs.
+            usual = self._latency
             self._learn_locked(sample, latency)
+            self._latency = usual
 
     def _learn_locked(self, sample: Sample, latency: float) -> None:
         self._latency += (latency - self._latency) * (_NEWEST if self._latency else 1.0)
@@ -265,7 +269,8 @@ class AdaptiveLimit:
         own = self._model.own
         self._own_cap = affordable / own if own else math.inf
         # What it takes alone cannot be called a queue; yet what leaves no time to wait in ours is too slow.
-        target = max(affordable, min(2.0 * self._model.unloaded(sample.audio), sample.given / 2.0), _INSTANT)
+        alone = self._model.unloaded(sample.audio)
+        target = max(affordable, min(2.0 * alone, max(sample.given / 2.0, _MARGIN * alone)), _INSTANT)
         self._target = target if self._target is None else self._target + _NEWEST * (target - self._target)
         self._slowness += _NEWEST * (latency / target - self._slowness)
         if not self._overloaded:
@@ -317,7 +322,8 @@ class AdaptiveLimit:
         if not 0.0 < allowed < math.inf:
             return 1.0
         free = (allowed - self._throughput.audio) * _PARTS / allowed
-        return self._throughput.in_flight + math.floor(max(-self._most, min(self._most, free)))
+        # One that is long, or hangs, must not keep all others waiting.
+        return max(2.0, self._throughput.in_flight + math.floor(max(-self._most, min(self._most, free))))
 
     def _cap_locked(self) -> float:
         allowed = self._throughput.rate * (self._target or 0.0)
