@@ -78,8 +78,8 @@ class RetryConfig:
     """No wait's ceiling exceeds this many seconds."""
     max_retry_after: float = 120.0
     """A Retry-After beyond this many seconds is not waited for; the error carries it instead."""
-    budget: int = 500
-    """Tokens in the full budget."""
+    budget: int | None = None
+    """Tokens in the full budget; None: as many as a retry of everything that may be in flight costs, at least 500."""
     transient_cost: int = 14
     """Tokens a retry after a transient failure costs (botocore's 2026 figures)."""
     throttle_cost: int = 5
@@ -89,9 +89,14 @@ class RetryConfig:
         check_number("retry.initial", self.initial, low=0, above=True)
         check_number("retry.cap", self.cap, low=self.initial)
         check_number("retry.max_retry_after", self.max_retry_after, low=0)
-        check_count("retry.budget", self.budget)
-        check_count("retry.transient_cost", self.transient_cost, high=self.budget)
-        check_count("retry.throttle_cost", self.throttle_cost, high=self.budget)
+        if self.budget is not None:
+            check_count("retry.budget", self.budget)
+        check_count("retry.transient_cost", self.transient_cost, high=self.full_budget(0))
+        check_count("retry.throttle_cost", self.throttle_cost, high=self.full_budget(0))
+
+    def full_budget(self, in_flight: int) -> int:
+        """Return the tokens in the full budget of a client with so many attempts *in_flight* at most."""
+        return self.budget or max(500, in_flight * self.transient_cost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +106,9 @@ class BreakerConfig:
     failure_rate: float = 0.5
     """Share of failures in the window at which it opens."""
     minimum_failures: int = 20
-    """Fewer failures in the window than this decide nothing. Failures, not calls: of a service that fails one call in
-    five, ten of some twenty will fail by chance every few hundred; twenty of forty hardly ever."""
+    """Fewer failures in the window than this decide nothing; all of what was under way at the first one count as one.
+    Failures, not calls: of a service that fails one call in five, ten of some twenty will fail by chance every few
+    hundred; twenty of forty hardly ever."""
     window: float = 30.0
     """Seconds the window reaches back."""
     open_for: float = 30.0

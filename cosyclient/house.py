@@ -70,7 +70,7 @@ class House:
         self._closing = threading.Event()
 
         self._protocol = protocol
-        self._budget = RetryBudget(rest.retry)
+        self._budget = RetryBudget(rest.retry, in_flight=sizing.permits)
         self._endpoint = Endpoint(
             settings.base_url,
             make_transport(settings, clock),
@@ -212,7 +212,7 @@ class House:
 
     def _may_hedge(self) -> bool:
         """Return whether the service works, keeps up, and retries are few: an ailing one needs less load, not more."""
-        half_full = 2 * self._budget.available > self._settings.rest.retry.budget
+        half_full = 2 * self._budget.available > self._budget.full
         well = self._endpoint.breaker.state == CLOSED and not self._endpoint.concurrency.overloaded
         return half_full and well
 

@@ -243,7 +243,7 @@ class Simulation:
             events=events,
             max_hold=config.retry.max_retry_after,
         )
-        self.budget = RetryBudget(config.retry)
+        self.budget = RetryBudget(config.retry, in_flight=concurrency)
         self._retry = RetryPolicy(
             config.retry,
             max_retries,

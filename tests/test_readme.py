@@ -100,11 +100,13 @@ def test_the_defaults_are_as_printed() -> None:
         concurrency=None, max_batch=64, timeout=None, max_retries=3, config=None, environ={},
     )  # fmt: skip
     rest = found.rest
+    budget = rest.retry.full_budget(found.sizing.permits)
     printed = [
         f"{found.max_pending:,} texts; full",
-        f"{rest.retry.budget} tokens per client, {rest.retry.transient_cost} a transient",
+        f"{budget} tokens per client (a retry of all {found.sizing.permits} in flight; more",
+        f"may be), {rest.retry.transient_cost} a transient",
         f"{rest.retry.throttle_cost} a throttle,",
-        f"an outage costs {rest.retry.budget // rest.retry.transient_cost} extra",
+        f"an outage costs {budget // rest.retry.transient_cost} extra",
         f"{found.sizing.permits} in flight",
         f"burst {rest.pacing.burst};",
         f"in a bulk call {rest.timeouts.job / 60:.0f} min and 1 s",

@@ -39,11 +39,12 @@ _LONGEST_OPEN = 3600.0
 class Admission:
     """Carry one call's right to be tried and its one report; report in a ``finally``, later reports change nothing."""
 
-    __slots__ = ("_breaker", "_generation")
+    __slots__ = ("_breaker", "_generation", "_number")
 
-    def __init__(self, breaker: Breaker, generation: int) -> None:
+    def __init__(self, breaker: Breaker, generation: int, number: int) -> None:
         self._breaker = breaker
         self._generation = generation  # of the state that admitted it; -1 once reported
+        self._number = number
 
     def success(self, now: float) -> None:
         """Report that the endpoint did its work."""
@@ -65,10 +66,11 @@ class Breaker:
     """Keep calls away from an endpoint that mostly fails, and probe whether it is back; safe to share between threads.
 
     Opens when ``minimum_failures`` or more of the calls within ``window`` failed, and ``failure_rate`` of them; those
-    still under way count as calls, for failures may come back sooner than what succeeds. It stays open for
-    ``open_for`` ± ``jitter``, or as long as the endpoint asked for, then hands out ``probes`` permits and decides by
-    their results. A result counts only for the state that admitted it. *on_change* hears the old and the new state's
-    name, as do listeners added to `breaker`; one that raises is logged.
+    still under way count as calls, for failures may come back sooner than what succeeds. What was under way at the
+    first failure and fails as well counts no more: a restart that resets all connections is one event. It stays open
+    for ``open_for`` ± ``jitter``, or as long as the endpoint asked for, then hands out ``probes`` permits and decides
+    by their results. A result counts only for the state that admitted it. *on_change* hears the old and the new
+    state's name, as do listeners added to `breaker`; one that raises is logged.
     """
 
     def __init__(
@@ -91,6 +93,8 @@ class Breaker:
         self._generation = 0  # numbers the states, so that a result finds the one that admitted it
         self._window = SlidingWindow(config.window)
         self._under_way = 0  # closed: calls admitted and not yet reported
+        self._admitted = 0  # calls admitted so far
+        self._first_failed = 0  # how many had been admitted at the first failure in the window
         self._until = 0.0  # open: when probing begins; half-open: when probes that do not report are given up
         self._asked = 0.0  # the instant before which the endpoint asked to be left alone
         self._permits = self._good = self._bad = 0  # half-open: probes left to hand out, and their results
@@ -122,7 +126,8 @@ class Breaker:
                 self._take_permit_locked(now)
             else:
                 self._under_way += 1
-            admission = Admission(self, self._generation)
+            self._admitted += 1
+            admission = Admission(self, self._generation, self._admitted)
         if self._untold:
             try:
                 self._tell()
@@ -164,7 +169,12 @@ class Breaker:
                 self._asked = max(self._asked, now + min(retry_after, _LONGEST_OPEN))
             if self._state == CLOSED:
                 self._under_way -= 1
-                self._window.record(now, failed=failed)
+                self._window.forget(now)
+                first = failed and not self._window.failures
+                if first:
+                    self._first_failed = self._admitted
+                if not failed or first or admission._number > self._first_failed:
+                    self._window.record(now, failed=failed)
                 calls, failures = self._window.calls + self._under_way, self._window.failures
                 enough = failures >= self._config.minimum_failures
                 if failed and enough and failures / calls >= self._config.failure_rate:

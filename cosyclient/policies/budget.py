@@ -15,13 +15,15 @@ class RetryBudget:
     Charge it before the back-off sleep: retries that are asleep are load already. A call that succeeds in the end gets
     all back, so only those that fail for good use it up: a service that fails one request in five costs nothing, an
     outage is spared all but ``budget / transient_cost`` extra attempts per client (figures: botocore 2026, which
-    returns the last retry's cost alone and runs dry at that share).
+    returns the last retry's cost alone and runs dry at that share). By default all that may be *in_flight* can be tried
+    again once: a restart that resets every connection costs no text.
     """
 
-    def __init__(self, config: RetryConfig) -> None:
+    def __init__(self, config: RetryConfig, *, in_flight: int = 0) -> None:
         self._config = config
         self._lock = threading.Lock()  # guards _available
-        self._available = config.budget
+        self.full = self._available = config.full_budget(in_flight)
+        """Tokens when none is spent."""
 
     @property
     def available(self) -> int:
@@ -41,7 +43,7 @@ class RetryBudget:
         """Give back what a successful call's retries cost (*returned*), or one token when it needed none."""
         tokens = returned if returned > 0 else 1
         with self._lock:
-            self._available = min(self._config.budget, self._available + tokens)
+            self._available = min(self.full, self._available + tokens)
 
     def __repr__(self) -> str:
-        return f"<RetryBudget {self._available} of {self._config.budget} tokens>"
+        return f"<RetryBudget {self._available} of {self.full} tokens>"

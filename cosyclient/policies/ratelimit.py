@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from cosyclient.cubic import Cubic
 from cosyclient.errors import RateLimited
-from cosyclient.policies.base import Refusals
+from cosyclient.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from cosyclient import CosyClient, CosyError, PacingConfig, PartialFailure, ServiceFault
@@ -131,3 +134,30 @@ def test_any_traffic_at_a_service_that_keeps_up(switches: dict[str, Any], seed: 
 
 def _spoken(cosy: CosyClient, texts: list[str]) -> int:
     return sum(outcome.unwrap().duration > 0 for outcome in cosy.synthesize_many(texts, ordered=False))
+
+
+class Restarting(httpx.BaseTransport):
+    """Let all forty requests that may be in flight leave, fail them together, and work from then on."""
+
+    def __init__(self) -> None:
+        self.inner = httpx.HTTPTransport()
+        self.number = itertools.count()
+        self.all_out = threading.Barrier(40)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if next(self.number) < 40:
+            self.all_out.wait(10.0)
+            raise httpx.ReadError("connection reset by peer", request=request)
+        return self.inner.handle_request(request)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def test_a_restart_that_resets_all_in_flight_loses_nothing() -> None:
+    """Forty failures at a job's start are one event: the breaker stays closed, and the budget affords their retries."""
+    with running(engine="tone") as service, Restarting() as transport:
+        kept = Kept(service.url, transport=transport, **UNPACED, concurrency=40)
+        with kept.cosy:
+            assert kept.lost(*(f"第{number}句话。" for number in range(5120))) == {}
+            kept.assert_left_alone()

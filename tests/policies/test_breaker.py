@@ -76,14 +76,36 @@ def test_opens_at_twenty_failures_that_are_half() -> None:
 def test_calls_under_way_may_succeed_yet() -> None:
     """Failures come back at once, what succeeds takes a second: nineteen of twenty answers say nothing so far."""
     breaker = make()
+    feed(breaker, NOW, bad=1)
     slow = [breaker.admit(NOW) for _ in range(30)]
-    feed(breaker, NOW, bad=25)
+    feed(breaker, NOW, bad=24)
     assert breaker.state == "closed"
     for admission in slow[:5]:
         admission.ignore()
     assert breaker.state == "closed"
     slow[5].failure(NOW)
     assert breaker.state == "open"
+
+
+def test_a_restart_that_resets_all_is_one_failure() -> None:
+    """All that was under way at the first failure fails with it; what was sent after that counts one by one."""
+    breaker = make()
+    for admission in [breaker.admit(NOW) for _ in range(200)]:
+        admission.failure(NOW + 0.1)
+    assert repr(breaker) == "<Breaker tts-1: closed, 1 of 1 failed>"
+    feed(breaker, NOW + 0.2, bad=18)
+    assert breaker.state == "closed"
+    feed(breaker, NOW + 0.2, bad=1)
+    assert breaker.state == "open"
+
+
+def test_the_next_restart_is_one_failure_again() -> None:
+    """Once the window has left the first one behind."""
+    breaker = make()
+    for now in (NOW, NOW + 40.0, NOW + 80.0):
+        for admission in [breaker.admit(now) for _ in range(200)]:
+            admission.failure(now)
+        assert breaker.state == "closed"
 
 
 @pytest.mark.parametrize("seed", range(50))

@@ -41,6 +41,16 @@ def test_outage_is_limited_to_35_retries() -> None:
     assert sum(budget.withdraw(throttled=False) > 0 for _ in range(1000)) == 35
 
 
+@pytest.mark.parametrize(("in_flight", "retries"), [(4, 35), (40, 40), (400, 400)])
+def test_all_that_may_be_in_flight_can_be_retried(in_flight: int, retries: int) -> None:
+    budget = RetryBudget(RetryConfig(), in_flight=in_flight)
+    assert sum(budget.withdraw(throttled=False) > 0 for _ in range(1000)) == retries
+
+
+def test_a_budget_that_was_told_is_kept() -> None:
+    assert RetryBudget(RetryConfig(budget=20), in_flight=400).available == 20
+
+
 @pytest.mark.parametrize(("returned", "gain"), [(0, 1), (1, 1), (14, 14), (42, 42), (-3, 1), (10_000, 98)])
 def test_success_returns_what_it_cost_else_one(returned: int, gain: int) -> None:
     budget = RetryBudget(RetryConfig())
