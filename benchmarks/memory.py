@@ -161,14 +161,13 @@ def main(job: str, count: str, url: str) -> None:
 
 
 def _client(job: Job, url: str) -> CosyClient:
-    from cosyclient import ClientConfig, CosyClient, PacingConfig, WireConfig
+    from cosyclient import ClientConfig, CosyClient, PacingConfig
 
-    wire = WireConfig() if job.socket else WireConfig(gzip_above_bytes=None)
     return CosyClient(
         url,
         requests_per_second=1e6,
         concurrency=40,
-        config=ClientConfig(pacing=PacingConfig(burst=1_000_000), wire=wire),
+        config=ClientConfig(pacing=PacingConfig(burst=1_000_000)),
         transport=None if job.socket else CountingTransport(Replies("frames", job.audio_bytes)),
     )
 

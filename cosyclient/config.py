@@ -209,8 +209,12 @@ class WireConfig:
 
     frames: bool = True
     """Whether audio is asked for as length-prefixed frames, with JSON as the alternative."""
+    gzip_requests: bool | None = None
+    """Whether JSON requests travel gzipped; ``None`` from the moment on that the service says ``Accept-Encoding: gzip``
+    in a reply (RFC 9110, 12.5.3). What a service refuses for being gzipped is sent again plain at once, and so is all
+    that follows."""
     gzip_above_bytes: int | None = 1024
-    """Request bodies larger than this travel gzipped; ``None`` never."""
+    """Request bodies up to this are never gzipped; ``None``: none is."""
     max_request_bytes: int = 1 << 20
     """A batch is sealed before its body would exceed this (the service's limit is 1 MiB)."""
     max_batch_seconds: float = math.inf
@@ -221,6 +225,8 @@ class WireConfig:
     """TLS verification: on, off (say so explicitly), a CA file's path, or a context of your own."""
 
     def __post_init__(self) -> None:
+        if self.gzip_requests not in (None, True, False):
+            raise ConfigurationError(f"wire.gzip_requests: must be True, False or None, got {self.gzip_requests!r}")
         if self.gzip_above_bytes is not None:
             check_count("wire.gzip_above_bytes", self.gzip_above_bytes, low=0)
         check_count("wire.max_request_bytes", self.max_request_bytes, low=1024)

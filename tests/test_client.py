@@ -399,7 +399,7 @@ class TestBatch:
 
     def test_large_texts_make_smaller_batches(self) -> None:
         """The body stays below the service's limit."""
-        config = ClientConfig(wire=WireConfig(max_request_bytes=20_000, gzip_above_bytes=None))
+        config = ClientConfig(wire=WireConfig(max_request_bytes=20_000))
         client, transport = scripted_client(answer, config=config)
         client.batch_synth([f"{number:04d}" * 1000 for number in range(12)])
         assert len(transport.requests) == 3

@@ -6,7 +6,6 @@ length-prefixed frames, all decoded while they arrive. A reply is what its media
 
 from __future__ import annotations
 
-import gzip
 import json
 from functools import lru_cache
 from json.encoder import encode_basestring as _quote
@@ -43,7 +42,6 @@ class BatchProtocol:
     capabilities = Capabilities(batch=64, instruct=True, seed=True, speeds=(0.5, 2.0))
 
     def __init__(self, wire: WireConfig) -> None:
-        self._gzip_above_bytes = wire.gzip_above_bytes
         self._max_payload_bytes = min(_MAX_PAYLOAD_BYTES, wire.max_reply_bytes)
         accept = f"{frames.MEDIA_TYPE};v=1, {_JSON};q=0.9" if wire.frames else _JSON
         self._headers = (
@@ -70,11 +68,7 @@ class BatchProtocol:
             raise BadUtterance("utterances: those of one batch must share their settings")
         texts = ",".join([_quote(utterance.text) for utterance in utterances])
         body = b"".join((_OPENING, texts.encode(), self._members(settings)))
-        headers: tuple[tuple[str, str], ...] = (*self._headers, ("Idempotency-Key", f'"{key}"'), ("X-Request-Id", key))
-        if self._gzip_above_bytes is not None and len(body) > self._gzip_above_bytes:
-            packed = gzip.compress(body, 1, mtime=0)
-            if len(packed) < len(body):
-                headers, body = (*headers, ("Content-Encoding", "gzip")), packed
+        headers = (*self._headers, ("Idempotency-Key", f'"{key}"'), ("X-Request-Id", key))
         return WireRequest(method="POST", path="/batch", headers=headers, body=body)
 
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:

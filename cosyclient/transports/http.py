@@ -14,6 +14,7 @@ from cosyclient.transports.base import PoolStats
 from cosyclient.transports.decoding import ContentDecoder
 from cosyclient.transports.faults import FOREIGN, ours
 from cosyclient.transports.head import Outgoing, lines, start
+from cosyclient.transports.packing import Packing
 from cosyclient.transports.urllib3_pool import Urllib3Transport, origin_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class HttpTransport:
         self._origin = origin_of(httpx.URL(self._base_url))
         self._connect = settings.rest.timeouts.connect
         self._max_reply_bytes = wire.max_reply_bytes
+        self._packing = Packing(wire)
         self._headers: list[tuple[bytes, bytes]] = [
             (b"User-Agent", f"cosyclient/{version()}".encode()),
             (b"Accept-Encoding", b"gzip"),
@@ -77,8 +79,19 @@ class HttpTransport:
         """Send *request* and return its reply as soon as status and headers are there.
 
         Raises `BulkheadFull`, `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded` or
-        `ClientClosed`. A refusal of the service, redirects included, is a reply.
+        `ClientClosed`. A refusal of the service, redirects included, is a reply; but for one of a gzipped body, which
+        is sent again plain.
         """
+        packed = self._packing.packed(request)
+        reply = self._send(packed, deadline, read_timeout, cancellation)
+        if self._packing.refused(reply.status, reply.headers, packed=packed is not request):
+            reply.close()
+            reply = self._send(request, deadline, read_timeout, cancellation)
+        return reply
+
+    def _send(
+        self, request: WireRequest, deadline: Deadline, read_timeout: float, cancellation: Cancellation | None
+    ) -> HttpReply:
         if self._closed:
             raise ClientClosed("the transport is closed")
         left = deadline.remaining

@@ -80,7 +80,7 @@ def client(url: str, **wire: object) -> Iterator[CosyClient]:
         breaker=BreakerConfig(minimum_failures=1_000_000_000),
         pacing=PacingConfig(burst=100_000),
         queue=QueueConfig(max_pending=1000),
-        wire=WireConfig(frames=False, gzip_above_bytes=None, **wire),  # type: ignore[arg-type]
+        wire=WireConfig(frames=False, **wire),  # type: ignore[arg-type]
         # All places are wanted at once, however badly the service fared before.
         adaptive=AdaptiveConfig(enabled=False),
     )

@@ -37,7 +37,7 @@ FRAMES = "Content-Type: application/vnd.cosyvoice.batch-frames;v=1"
 CONFIG = ClientConfig(
     breaker=BreakerConfig(minimum_failures=1_000_000_000),
     pacing=PacingConfig(burst=100_000),
-    wire=WireConfig(gzip_above_bytes=None, max_reply_bytes=32 << 20),
+    wire=WireConfig(max_reply_bytes=32 << 20),
 )
 
 

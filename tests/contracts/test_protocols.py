@@ -101,7 +101,7 @@ def test_encoding_is_repeatable_and_carries_its_key(name: str) -> None:
 @names
 def test_weights_bound_the_body(name: str) -> None:
     """A batch sealed by weight never exceeds what the service takes."""
-    protocol = protocol_for(name, WireConfig(gzip_above_bytes=None))
+    protocol = protocol_for(name, WireConfig())
     face = row_of(name)
     can = protocol.capabilities
     settings = face.settings.replace({"voice": "晓晓", "instruct": '"' * 500 if can.instruct else None})

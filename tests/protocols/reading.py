@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireReply
 
 
-PLAIN = BatchProtocol(WireConfig(gzip_above_bytes=None))
+PLAIN = BatchProtocol(WireConfig())
 
 
 @pytest.fixture(scope="module", params=["binascii", "pybase64"], autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from typing import TYPE_CHECKING
 
@@ -67,23 +66,6 @@ def test_without_frames_json_is_all_that_is_asked_for() -> None:
     request = protocol.encode(wire.texts(1), key="k")
     assert header(request, "Accept") == "application/json, application/problem+json"
     assert (repr(protocol), repr(PLAIN)) == ("<BatchProtocol JSON>", "<BatchProtocol frames or JSON>")
-
-
-def test_a_large_body_is_gzipped_and_stays_the_same() -> None:
-    """The same texts and key are the same bytes, packed or not."""
-    protocol, utterances = BatchProtocol(WireConfig(gzip_above_bytes=1024)), wire.texts(64)
-    request = protocol.encode(utterances, key="k")
-    assert header(request, "Content-Encoding") == "gzip"
-    assert gzip.decompress(request.body) == PLAIN.encode(utterances, key="k").body
-    assert request == protocol.encode(utterances, key="k")
-    assert header(protocol.encode(wire.texts(1), key="k"), "Content-Encoding") is None
-
-
-def test_a_body_that_would_grow_is_not_gzipped() -> None:
-    """A gzip header costs more than a short body has to give."""
-    request = BatchProtocol(WireConfig(gzip_above_bytes=0)).encode([Utterance("a", VoiceSettings())], key="k")
-    assert header(request, "Content-Encoding") is None
-    assert json.loads(request.body)["texts"] == ["a"]
 
 
 SPEAKABLE = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=50).filter(str.strip)
