@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import select
 import socket
 import ssl
 import threading
 from typing import TYPE_CHECKING, Any, Final
+
+from urllib3.util import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,8 +81,6 @@ class GuardedSocket:
         self._lock = threading.Lock()
         self._sock: socket.socket | None = sock
         self._armed: float | None = None
-        self._arrivals = select.poll()
-        self._arrivals.register(sock, select.POLLIN)
 
     def adopt(self, sock: socket.socket) -> None:
         """Use *sock* instead of the one before, which it has taken over."""
@@ -142,7 +141,7 @@ class GuardedSocket:
             self._armed = span
 
     def _look(self, sock: socket.socket, buffer: Any) -> int | None:
-        if not self._arrivals.poll(0) and not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+        if not wait.wait_for_read(sock, 0) and not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             return None
         # With TLS it may be something that concerns the connection alone, such as a ticket.
         sock.settimeout(0.0)

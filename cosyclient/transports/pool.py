@@ -54,6 +54,8 @@ class Places(queue.LifoQueue[Any]):
         """
         if self._owner != os.getpid():
             return self._of_parent(block)
+        if not block:
+            return self._to_close()
         with contextlib.suppress(IndexError):
             while self.orphans:
                 orphan = self.orphans.popleft()
@@ -69,7 +71,7 @@ class Places(queue.LifoQueue[Any]):
                     return None
                 now = self._clock.now()
                 end = now + (timeout or 0.0) if end is None else end
-                if not block or now >= end:
+                if now >= end:
                     break
                 self._clock.wait(self._changed, end - now)
             raise queue.Empty
@@ -125,6 +127,17 @@ class Places(queue.LifoQueue[Any]):
                 opened=self._opened + sum(connection.opened for connection in held),
                 limit=self.maxsize,
             )
+
+    def _to_close(self) -> Connection:
+        # urllib3's finalizer, which alone does not wait, closes what it gets. It runs at the interpreter's exit too,
+        # when other exit handlers may still call: so it gets the connections that idle, and no place.
+        with self._changed:
+            if not self._idle:
+                raise queue.Empty
+            connection = self._idle.pop()
+            self._free += 1
+            self._opened += connection.opened
+            return connection
 
     def _of_parent(self, block: bool) -> Connection:
         # A forked child. The lock may be held by a thread that does not exist here, so it is left alone. urllib3's

@@ -7,12 +7,13 @@ of its user; its core is the same protocol without either.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
-import select
 import ssl
 import threading
 from typing import TYPE_CHECKING, Final
 
+from urllib3.util import wait
 from websockets.client import ClientProtocol
 from websockets.exceptions import PayloadTooBig, WebSocketException
 from websockets.frames import Frame, Opcode
@@ -35,6 +36,10 @@ _SLICE: Final = 0.5
 _NORMAL: Final = 1000
 _SWITCHING: Final = 101
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+# At DEBUG the package's own logger writes down every header and frame: the key, and the texts.
+_SILENT: Final = logging.Logger("cosyclient.websocket")
+_SILENT.disabled = True
 
 
 class WebSocket:
@@ -81,7 +86,7 @@ class WebSocket:
         self.spans = spans
         left = spans.until(spans.connect)
         # No compression is offered: audio is compressed already, and texts are short.
-        core = ClientProtocol(self.uri, max_size=self._max_bytes)
+        core = ClientProtocol(self.uri, max_size=self._max_bytes, logger=_SILENT)
         try:
             guard = dial(self.uri.host, self.uri.port, spans, tls=self._tls, opened=self._watch)
             guard._live().settimeout(0.0)
@@ -138,7 +143,7 @@ class WebSocket:
             with self._lock:
                 if not self._send_locked():
                     return
-            self._await(left, select.POLLOUT)
+            self._await(left, heard=False)
 
     def hear(self, patience: Callable[[], float]) -> str | bytes:
         """Return the next message, sending what is in line meanwhile; raises `Closed` when none will come.
@@ -257,15 +262,12 @@ class WebSocket:
             elif isinstance(event, Frame) and event.opcode in _DATA:
                 self._inbox.take(event)
 
-    def _await(self, left: Callable[[], float], wanted: int = 0) -> None:
-        """Wait until the socket can do something for us, as long as *left* says."""
-        poll = select.poll()
-        if not wanted:
-            wanted = select.POLLIN | (select.POLLOUT if self._outbox else 0)
-        # Whoever severs the socket after this wakes the poll.
-        poll.register(self._guarded()._live(), wanted)
+    def _await(self, left: Callable[[], float], *, heard: bool = True) -> None:
+        """Wait, as long as *left* says, until the socket can take something or, if it is *heard*, has something."""
+        # Whoever severs the socket after this wakes the wait.
+        sock = self._guarded()._live()
         # What is left can become less when another thread says that this was all; so it is looked at again.
-        poll.poll(math.ceil(1000 * min(left(), _SLICE)))
+        wait.wait_for_socket(sock, heard, bool(self._outbox) or not heard, min(left(), _SLICE))
 
     def _guarded(self) -> GuardedSocket:
         if self.guard is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from importlib import import_module
 from pathlib import Path
@@ -192,3 +193,21 @@ def test_a_stream_that_breaks_off_is_an_error(row: Served, emulator: Emulator) -
             error = stream_fault(row, emulator, fault, **params)
             assert isinstance(error, (DecodeError, TransportError)), (fault, error)
     assert type(stream_fault(row, emulator, "error", status=503)) is row.refusals[503]
+
+
+@rows
+def test_no_log_holds_the_key_or_a_text(
+    row: Served, emulator: Emulator, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where everything logs everything: neither we nor any library below us writes down what is secret."""
+    key, secrets = "sk-5ecret-0f-the-user", ["private words, said once", "private words, said twice"]
+    with caplog.at_level(logging.DEBUG), row.client(emulator, api_key=key) as client:
+        assert [echo_text(client.synthesize(text).audio) for text in secrets] == secrets
+        assert [echo_text(audio) for audio in client.batch_synth(secrets)] == secrets
+        if row.streams:
+            with client.stream(secrets[0]) as stream:
+                b"".join(stream)
+    said = " ".join(f"{record.getMessage()} {vars(record)!r}" for record in caplog.records) + "".join(
+        capfd.readouterr()
+    )
+    assert [leaked for leaked in (key, *secrets) if leaked in said] == []

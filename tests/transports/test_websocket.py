@@ -617,7 +617,7 @@ def test_many_failures_leave_every_place_free() -> None:
             list(threads.map(one, range(200)))
         assert transport.stats().in_use == 0
         assert transport.stats().idle == 0
-        held = [transport._places.get(block=False) for _ in range(4)]
+        held = [transport._places.get(timeout=0) for _ in range(4)]
         assert held == [None] * 4
 
 

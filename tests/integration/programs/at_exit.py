@@ -1,0 +1,25 @@
+"""Speak as the last thing of all, in an exit handler that was registered before anything else."""
+
+import atexit
+import sys
+from collections.abc import Callable
+
+last: list[Callable[[], None]] = []
+atexit.register(lambda: [each() for each in last])
+
+from cosyclient import CosyClient  # noqa: E402 - handlers run in the reverse order of their registration
+from cosyclient.emulator import echo_text  # noqa: E402
+
+client = CosyClient(timeout=20)
+
+
+def goodbye() -> None:
+    """Say it, twice, with a connection that idles and one that does not."""
+    for text in ("goodbye", "and thanks"):
+        sys.stdout.write(echo_text(client.synthesize(text).audio) + "\n")
+    client.close()
+
+
+if __name__ == "__main__":
+    last.append(goodbye)
+    sys.stdout.write(echo_text(client.synthesize("hello").audio) + "\n")

@@ -1,0 +1,28 @@
+"""Where it is not quite a plain interpreter: at the very end of one, and where it was patched for greenlets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.integration.waiting import finish, start
+
+if TYPE_CHECKING:
+    from cosyclient.emulator import Emulator
+
+
+def test_an_exit_handler_may_still_speak(echo: Emulator) -> None:
+    """Whatever other exit handlers have closed by then."""
+    code, output, errors = finish(start("at_exit", COSYCLIENT_BASE_URL=echo.url))
+    assert (code, output.splitlines(), errors) == (0, ["hello", "goodbye", "and thanks"], "")
+
+
+def test_a_platform_without_poll_will_do(echo: Emulator) -> None:
+    """Connections are found fit to be used again, and waited for, as elsewhere."""
+    code, output, errors = finish(start("without_poll", echo.url))
+    assert (code, output.splitlines(), errors) == (0, 2 * ["['one', 'two'] over 1"], "")
+
+
+def test_greenlets_are_served(echo: Emulator) -> None:
+    """Under gunicorn's gevent worker a client is shared by greenlets instead of threads."""
+    code, output, errors = finish(start("green", echo.url))
+    assert (code, output) == (0, "the end\n"), errors
