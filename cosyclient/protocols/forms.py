@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
+
+from cosyclient.errors import BadUtterance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +41,13 @@ def form(fields: Mapping[str, str], file: tuple[str, Prompt] | None = None) -> t
         parts += (_FIELD.format(boundary=boundary, name=each).encode(), value.encode(), b"\r\n")
     parts += (_FILE.format(boundary=boundary, name=name).encode(), prompt.wav, f"\r\n--{boundary}--\r\n".encode())
     return f"multipart/form-data; boundary={boundary}", b"".join(parts)
+
+
+def path_segment(field: str, name: str) -> str:
+    """Return *name* as one segment of a path, whatever is in it; `BadUtterance` for the two that would be a step."""
+    if name in (".", ".."):
+        raise BadUtterance(f"{field}: {name!r} cannot be part of a path")
+    return quote(name, safe="")
 
 
 def form_weight(fields: Mapping[str, str], file: tuple[str, Prompt] | None = None) -> int:

@@ -35,10 +35,14 @@ def media_type(headers: Mapping[str, str]) -> str:
 
 
 def retry_after(headers: Mapping[str, str], body_ms: object, *, wall: float) -> float | None:
-    """Return the seconds the service asks to wait: the largest that headers and body (*body_ms*) name, or ``None``."""
+    """Return the seconds the service asks to wait: the largest that headers and body (*body_ms*) name, or ``None``.
+
+    A date is as far away as the reply's own Date says, whose clock is the same; *wall* is for replies without one.
+    """
     named = [_milliseconds(body_ms)]
     named += [_milliseconds(headers.get(name)) for name in _MILLISECOND_FIELDS]
-    named.append(parse_retry_after(headers.get("retry-after"), wall=wall))
+    now = _date(headers.get("date") or "")
+    named.append(parse_retry_after(headers.get("retry-after"), wall=wall if now is None else now))
     return max((seconds for seconds in named if seconds is not None), default=None)
 
 

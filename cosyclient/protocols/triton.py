@@ -14,6 +14,7 @@ from cosyclient.audio import wav_bytes
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, NotFound, ServiceError, ServiceFault, Throttled
 from cosyclient.protocols import tensors
 from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.forms import path_segment
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.refusals import discreet, refusal, refusal_of
 from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
@@ -106,12 +107,13 @@ class TritonProtocol(_Triton):
         """Return the request for the one utterance; *key* is its id."""
         model, given = self._asked(utterances)
         body, size = tensors.http_body(given, key=key)
+        path = f"/v2/models/{path_segment('model', model)}/infer"
         headers = (
             ("Content-Type", _BINARY),
             ("Inference-Header-Content-Length", str(size)),
             ("X-Request-Id", key),
         )
-        return WireRequest(method="POST", path=f"/v2/models/{model}/infer", headers=headers, body=body)
+        return WireRequest(method="POST", path=path, headers=headers, body=body)
 
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the one text's speech; raises the `ServiceError` a refusal stands for, or `DecodeError`."""

@@ -52,8 +52,12 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("DEADLINE_EXCEEDED", "", AttemptTimeout),
     # grpcio's server beyond maximum_concurrent_rpcs: an overload, and nothing was done.
     Row("RESOURCE_EXHAUSTED", "Concurrent RPC limit", Throttled, 429),
-    # A reply beyond our own limit; without those first words it is the service's, and the request.
+    # A reply beyond our own limit, wire.max_reply_bytes. Without these words it is the service's, and the request: ours
+    # are never compressed, so what was too large when decompressed is a reply.
     Row("RESOURCE_EXHAUSTED", "CLIENT: Received message larger than max", DecodeError),
+    Row("RESOURCE_EXHAUSTED", "Decompressed message larger than max", DecodeError),
+    # A reply beyond the service's limit: the same text gives the same again, and says nothing of its health.
+    Row("RESOURCE_EXHAUSTED", "Sent message larger than max", ServiceFault, 500, retryable=False, endpoint_fault=False),
     Row("RESOURCE_EXHAUSTED", "larger than max", TooLarge, 413),
     Row("RESOURCE_EXHAUSTED", "", Throttled, 429),
     # A connection that could not be made; the others broke, or a proxy says that it found nobody.

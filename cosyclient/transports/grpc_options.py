@@ -38,8 +38,8 @@ def options(wire: WireConfig, *, connect: float, agent: str) -> list[tuple[str, 
         ("grpc.max_send_message_length", -1),
         # Otherwise channels to one address share its connection, even with those a forked child inherits.
         ("grpc.use_local_subchannel_pool", 1),
-        # Retries are a policy here, and a service's own idea of them would multiply ours.
-        ("grpc.enable_retries", 0),
+        # Retries are a policy here, and a service's own idea of them would multiply ours. Without that there is nothing
+        # to retry by; turning grpcio's retries off as well has let busy connections outlast the deadline.
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.enable_http_proxy", 0),
         # A service that has come back is found within seconds, not within the default's two minutes.

@@ -11,6 +11,7 @@ from cosyclient.errors import (
     AttemptTimeout,
     ClientClosed,
     CosyError,
+    DeadlineExceeded,
     DecodeError,
     ServiceError,
     TransportError,
@@ -87,9 +88,12 @@ class GrpcReply:
                 message = self._within(lambda: next(self._call, None))
                 if message is None:
                     return
+                if self._until.expired:
+                    # Messages that are there already are handed out without a look at the time.
+                    raise DeadlineExceeded("the deadline passed while the reply was read", sent=True)
                 size += len(message)
                 if size > self._home.max_reply_bytes:
-                    raise DecodeError(f"reply: more than {self._home.max_reply_bytes} bytes")
+                    raise DecodeError(f"reply larger than {self._home.max_reply_bytes} bytes (wire.max_reply_bytes)")
                 yield message
         except grpc.RpcError as error:
             raise (self._failure() or TransportError("gRPC: broken off")) from error

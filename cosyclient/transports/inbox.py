@@ -36,18 +36,21 @@ class Inbox:
 
     def __init__(self) -> None:
         self.messages: deque[str | bytes] = deque()
-        self._parts: list[bytes] = []
-        self._text = False
+        # One buffer, so that a million empty frames of one message take no room.
+        self._parts = bytearray()
+        self._text = self._open = False
 
     def take(self, frame: Frame) -> None:
         """Add *frame*; the last of a message makes it whole."""
         if frame.opcode is not Opcode.CONT:
             self._text = frame.opcode is Opcode.TEXT
-        self._parts.append(bytes(frame.data))
+        self._open = not frame.fin
+        if self._open or self._parts:
+            self._parts += frame.data
         if frame.fin:
-            data = b"".join(self._parts)
+            data = bytes(self._parts or frame.data)
             self._parts.clear()
             self.messages.append(data.decode("utf-8", "replace") if self._text else data)
 
     def __bool__(self) -> bool:
-        return bool(self.messages or self._parts)
+        return bool(self.messages) or self._open

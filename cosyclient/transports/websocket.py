@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from cosyclient.transports.guard import Spans
 
 _PIECE_BYTES: Final = 64 << 10
+_TURN_BYTES: Final = 1 << 20
+"""What is sent before the clock is looked at again."""
+_MOST_ANSWERS_BYTES: Final = 64 << 10
+"""What may be in line before pings go unanswered: who reads nothing needs no pongs (RFC 6455, 5.5.3)."""
 _SLICE: Final = 0.5
 _NORMAL: Final = 1000
 _SWITCHING: Final = 101
@@ -110,6 +114,7 @@ class WebSocket:
 
     def _shake_hands(self, core: ClientProtocol, left: Callable[[], float]) -> Response:
         while True:
+            left()
             with self._lock:
                 more = self._pump_locked(core)
                 response, error = self._response, core.handshake_exc
@@ -140,6 +145,7 @@ class WebSocket:
         """Send what is in line within the write step and the deadline."""
         left = self.spans.until(self.spans.write)
         while True:
+            left()
             with self._lock:
                 if not self._send_locked():
                     return
@@ -148,10 +154,12 @@ class WebSocket:
     def hear(self, patience: Callable[[], float]) -> str | bytes:
         """Return the next message, sending what is in line meanwhile; raises `Closed` when none will come.
 
-        Waits the read step, or *patience* if that is longer, counted from what was said or heard last.
+        Waits the read step, or *patience* if that is longer, counted from what was said or heard last. The deadline
+        holds whether there is anything to wait for or not: pings and empty frames keep nobody here.
         """
         began = self._clock.now()
         while True:
+            self.spans.left(math.inf)
             with self._lock:
                 more = False
                 if not self._inbox.messages and self._end is None:
@@ -161,7 +169,9 @@ class WebSocket:
                     return self._inbox.messages.popleft()
                 if self._end is not None:
                     raise self._end
-            if not more:
+            if more:
+                self._left(began, patience())
+            else:
                 self._await(lambda: self._left(began, patience()))
 
     def _left(self, began: float, patience: float) -> float:
@@ -220,7 +230,9 @@ class WebSocket:
             else:
                 core.receive_eof()
             # Answers to pings and to a close.
-            self._outbox += b"".join(core.data_to_send())
+            answers = b"".join(core.data_to_send())
+            if len(self._outbox) < _MOST_ANSWERS_BYTES:
+                self._outbox += answers
             self._sort_locked(core, core.events_received())
             if isinstance(core.parser_exc, PayloadTooBig):
                 self._end = DecodeError(f"reply larger than {self._max_bytes} bytes (wire.max_reply_bytes)")
@@ -244,13 +256,17 @@ class WebSocket:
         return data
 
     def _send_locked(self) -> bool:
-        """Send what goes at once; return whether something is still in line."""
+        """Send what goes at once, up to a turn's worth; return whether something is still in line."""
+        turn = _TURN_BYTES
         while self._outbox:
+            if turn <= 0:
+                return True
             try:
                 sent = self._guarded()._live().send(bytes(self._outbox[:_PIECE_BYTES]))
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 return True
             del self._outbox[:sent]
+            turn -= sent
         return False
 
     def _sort_locked(self, core: ClientProtocol, events: Sequence[object]) -> None:

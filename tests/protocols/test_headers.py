@@ -60,6 +60,17 @@ def test_retry_after_forms(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, wall=WALL) == seconds
 
 
+@pytest.mark.parametrize("skew", [-600, 0, 600])
+def test_a_date_is_measured_by_the_clock_that_wrote_it(skew: int) -> None:
+    """Not by ours, which may be minutes off: the reply's own Date tells how far away it is."""
+    headers = {
+        "date": formatdate(WALL + skew, usegmt=True),
+        "retry-after": formatdate(WALL + skew + 2, usegmt=True),
+    }
+    assert retry_after(headers, None, wall=WALL) == 2.0
+    assert retry_after(headers | {"date": "some day"}, None, wall=WALL + skew) == 2.0
+
+
 @given(st.text(max_size=60))
 def test_no_retry_after_raises(value: str) -> None:
     """Whatever a service writes there, the call goes on."""

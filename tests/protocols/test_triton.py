@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import struct
 from typing import Any
+from urllib.parse import unquote
 
+import httpx
 import pytest
 from tritonclient.grpc import service_pb2
 
@@ -102,6 +104,23 @@ def test_voices_that_say_the_same_are_kept_apart() -> None:
         protocol_for("triton-grpc:cosyvoice2_dit", WireConfig()).encode([asked(voice=CLONE)], key="k").body
     )
     assert request.raw_input_contents[2][4:].decode() == first
+
+
+@pytest.mark.parametrize("model", ["a/../../b", "m?x=1#y", "模 型", "%2e%2e"])
+def test_a_model_is_one_segment_of_the_path(model: str) -> None:
+    """Whatever is in its name asks for that model, and for nothing else."""
+    path, _ = sent("triton", asked(model=model, voice=CLONE))
+    assert httpx.URL(f"http://triton{path}").raw_path == path.encode()
+    assert unquote(path.removeprefix("/v2/models/").removesuffix("/infer")) == model
+    assert path.count("/") == 4
+    assert not set(path) & set("?# ")
+
+
+@pytest.mark.parametrize("model", [".", ".."])
+def test_a_model_is_no_step_in_the_path(model: str) -> None:
+    """Quoting does not help these two."""
+    with pytest.raises(BadUtterance, match="model"):
+        sent("triton", asked(model=model, voice=CLONE))
 
 
 def test_long_texts_are_refused_before_the_service_cuts_them_off() -> None:

@@ -67,6 +67,12 @@ class Script(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _hang(self, request: bytes, context: Any) -> Iterator[bytes]:
         yield from self._until_gone(context)
 
+    def _endless(self, request: bytes, context: Any) -> Iterator[bytes]:
+        """Send empty messages until the client has left."""
+        context.add_callback(self.left.release)
+        while context.is_active():
+            yield b""
+
     def _part(self, request: bytes, context: Any) -> Iterator[bytes]:
         # Watched before the message goes: a call that is off by then is never asked for another.
         gone = self._until_gone(context)

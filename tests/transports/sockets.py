@@ -105,7 +105,7 @@ def speaks(*audio: bytes) -> Behaviour:
 
 
 class Plain:
-    """Open with texts, take bytes for audio, "done" for the end, "fail" for an error, "say …" for something to say."""
+    """Open with texts, take bytes for audio, "done" for the end, "fail" for an error, "say …", "nothing …"."""
 
     def __init__(self, *texts: str, reusable: bool = True, keeps: float = 60.0, silence: float = 0.0) -> None:
         self._texts = texts
@@ -124,6 +124,8 @@ class Plain:
             raise ServiceFault("failed")
         if message.startswith("say "):
             return Turn(send=[message[4:]])
+        if message.startswith("nothing"):
+            return Turn()
         self.reusable = self._may
         return Turn(done=True)
 

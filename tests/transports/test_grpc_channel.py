@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,12 +25,14 @@ from cosyclient.errors import (
 )
 from cosyclient.transports import grpc_channel
 from cosyclient.transports.base import PoolStats
+from tests.hostile import hostile
 from tests.transports.grpc_wire import PATIENCE, Script, ask, made, sent, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cosyclient.transports.grpc_channel import GrpcTransport
+    from tests.hostile import Visit
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,34 @@ def test_a_deadline_ends_a_call_and_the_service_hears_of_it(transport: GrpcTrans
     assert script.left.acquire(timeout=PATIENCE)
     with pytest.raises(DeadlineExceeded):
         sent(transport, "Echo", seconds=0.0)
+
+
+@pytest.mark.parametrize("kind", [4, 6], ids=["SETTINGS", "PING"])
+def test_frames_of_no_use_keep_nobody_beyond_the_deadline(kind: int) -> None:
+    """However many the service sends, and whatever grpcio has to answer."""
+    frame = bytes([0, 0, 8 if kind == 6 else 0, kind, 0, 0, 0, 0, 0]) + bytes(8 if kind == 6 else 0)
+
+    def behave(visit: Visit) -> None:
+        visit.send(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        threading.Thread(target=visit.until_closed, daemon=True).start()
+        end = time.monotonic() + 20.0
+        while time.monotonic() < end:
+            visit.send(frame * 4096)
+
+    with hostile(behave) as flooding:
+        transport = made(flooding.url.replace("http", "grpc", 1))
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            ask(transport, "Echo", seconds=0.5)
+        assert time.monotonic() - began < 10.0
+        transport.close()
+
+
+def test_messages_come_to_an_end_with_the_deadline(transport: GrpcTransport, script: Script) -> None:
+    """Empty ones too, which no limit of bytes ends and which are there before anybody waits for them."""
+    with pytest.raises(DeadlineExceeded):
+        ask(transport, "Endless", seconds=0.5)
+    assert script.left.acquire(timeout=PATIENCE)
 
 
 def test_a_gap_ends_a_call_long_before_its_deadline(transport: GrpcTransport, script: Script) -> None:

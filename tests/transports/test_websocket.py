@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import socket
 import ssl
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
+from websockets.frames import Frame, Opcode
 
 from cosyclient.clock import Cancellation
 from cosyclient.config import ClientConfig, PoolConfig, TimeoutConfig, WireConfig
@@ -27,15 +30,18 @@ from cosyclient.errors import (
     TransportError,
 )
 from cosyclient.transports import transport_for
+from cosyclient.transports.conversation import Conversation
+from cosyclient.transports.inbox import Inbox
 from cosyclient.transports.websocket_pool import WebSocketTransport
-from cosyclient.wire import ConversationReply, WireReply
+from cosyclient.wire import ConversationReply, WireReply, WireRequest
 from tests.hostile import answers, drips_head, hangs_after, hostile, never_answers, never_reads, reply
-from tests.transports.sockets import MADE, Peer, begun, conversation, made, speaks, spoken, upgraded
+from tests.transports.sockets import MADE, Peer, Plain, begun, conversation, made, speaks, spoken, upgraded
 from tests.transports.wire import CLOCK, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cosyclient.transports.websocket import WebSocket
     from tests.hostile import Visit
 
 QUICK = ClientConfig(timeouts=TimeoutConfig(connect=0.05))
@@ -453,6 +459,88 @@ def test_pings_do_not_keep_a_call_alive_beyond_its_deadline() -> None:
 
     with hostile(upgraded(behave)) as service, pytest.raises(DeadlineExceeded):
         spoken(made(service), deadline=0.2)
+
+
+FLOODS = {
+    "pings": [Frame(Opcode.PING, b"")],
+    "pongs": [Frame(Opcode.PONG, b"")],
+    "empty messages": [Frame(Opcode.BINARY, b"")],
+    "messages of no interest": [Frame(Opcode.TEXT, b"nothing")],
+    "empty fragments": [Frame(Opcode.CONT, b"", fin=False)],
+}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+def test_a_busy_service_keeps_nobody_beyond_the_deadline(what: str) -> None:
+    """The clock is looked at while there is work, too; a service that keeps on for longer does not decide how long."""
+    begins = [Frame(Opcode.BINARY, b"x", fin=False)] if what == "empty fragments" else []
+
+    def behave(visit: Visit) -> None:
+        peer = Peer(visit)
+        if peer.accept():
+            peer.visit.send(b"".join(frame.serialize(mask=False) for frame in begins))
+            flood(peer)
+
+    def flood(peer: Peer) -> None:
+        frames = b"".join(frame.serialize(mask=False) for frame in FLOODS[what]) * 8192
+        end = CLOCK.now() + 8.0
+        while CLOCK.now() < end:
+            peer.visit.send(frames)
+
+    with hostile(behave) as service, pytest.raises(DeadlineExceeded):
+        spoken(made(service), deadline=0.3)
+
+
+def test_pings_of_a_service_that_reads_nothing_take_no_room() -> None:
+    """What nobody takes is not kept: a pong is owed for the latest ping only."""
+    longest = [0]
+
+    class Watching(Plain):
+        socket: WebSocket | None = None
+
+        @property
+        def patience(self) -> float:
+            longest[0] = max(longest[0], len(self.socket._outbox) if self.socket is not None else 0)
+            return 0.0
+
+        @patience.setter
+        def patience(self, _: float) -> None:
+            pass
+
+    def behave(peer: Peer) -> None:
+        peer.visit.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        pings = Frame(Opcode.PING, b"p" * 125).serialize(mask=False) * 512
+        end = CLOCK.now() + 8.0
+        while CLOCK.now() < end:
+            peer.visit.send(pings)
+
+    with hostile(upgraded(behave)) as service:
+        wanted = WireRequest(method="GET", path="/talk", headers=(), body=b"", dialogue=Watching)
+        answer = begun(made(service), wanted, deadline=2.0)
+        assert isinstance(answer, Conversation)
+        assert isinstance(answer.dialogue, Watching)
+        answer.dialogue.socket = answer._held
+        with pytest.raises(DeadlineExceeded):
+            b"".join(answer.chunks())
+    assert 1 << 10 < longest[0] < 1 << 20
+
+
+def test_fragments_take_the_room_of_their_bytes() -> None:
+    """However many of them are empty."""
+    inbox = Inbox()
+    inbox.take(Frame(Opcode.TEXT, b"a", fin=False))
+    tracemalloc.start()
+    try:
+        for _ in range(100_000):
+            inbox.take(Frame(Opcode.CONT, b"", fin=False))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 16
+    finally:
+        tracemalloc.stop()
+    assert inbox
+    inbox.take(Frame(Opcode.CONT, b"b"))
+    assert list(inbox.messages) == ["ab"]
+    inbox.messages.clear()
+    assert not inbox
 
 
 def test_pings_are_no_answer() -> None:
