@@ -46,9 +46,11 @@ class CosyClient:
     *requests_per_second* and *max_connections* are the service's documented quota for one address; *concurrency* is the
     number of requests in flight, by default what Little's Law makes of rate and expected latency; *timeout* is in
     seconds for one text, by default 30 s and one more per 20 code points, in bulk calls 10 minutes and one more per
-    second of audio that the call has under way. *config* holds every other knob. *transport* is an httpx transport of
-    your own (such as ``httpx.MockTransport``) or a `cosyclient.transports.base.Transport`. Each of *listeners* is
-    called with every event, see `cosyclient.events`.
+    second of audio that the call has under way. *on_silent* says what becomes of a text of punctuation or emoji only,
+    of which the service makes no audio: an ``"error"`` (a `DecodeError` that is not tried again), or a short
+    ``"silence"`` in its place. *config* holds every other knob. *transport* is an httpx transport of your own (such as
+    ``httpx.MockTransport``) or a `cosyclient.transports.base.Transport`. Each of *listeners* is called with every
+    event, see `cosyclient.events`.
 
     Raises `ConfigurationError` naming the argument and the rule it breaks.
     """
@@ -68,6 +70,7 @@ class CosyClient:
         format: str = "wav",
         sample_rate: int = 24000,
         speed: float = 1.0,
+        on_silent: str = "error",
         requests_per_second: float = 100.0,
         max_connections: int = 50,
         concurrency: int | None = None,
@@ -82,7 +85,14 @@ class CosyClient:
             base_url=base_url,
             api_key=api_key,
             protocol=protocol,
-            voice={"model": model, "voice": voice, "format": format, "sample_rate": sample_rate, "speed": speed},
+            voice={
+                "model": model,
+                "voice": voice,
+                "format": format,
+                "sample_rate": sample_rate,
+                "speed": speed,
+                "on_silent": on_silent,
+            },
             requests_per_second=requests_per_second,
             max_connections=max_connections,
             concurrency=concurrency,
@@ -99,9 +109,10 @@ class CosyClient:
     def synthesize(self, text: str, **options: Any) -> Speech:
         """Return the speech of *text*, sharing requests with whatever other threads ask for meanwhile.
 
-        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed, timeout
-        (seconds) and priority: ``"interactive"`` goes first, ``"bulk"`` takes what that leaves. `synthesize` and
-        `submit` are interactive unless told otherwise, `synthesize_many` and `batch_synth` bulk. Raises `BadUtterance`
+        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed, on_silent
+        (see `CosyClient`), timeout (seconds) and priority: ``"interactive"`` goes first, ``"bulk"`` takes what that
+        leaves. `synthesize` and `submit` are interactive unless told otherwise, `synthesize_many` and `batch_synth`
+        bulk. Raises `BadUtterance`
         before anything is sent, `DeadlineExceeded`, a `Rejected` when the client itself says no, and what the service
         or the wire did otherwise; see `cosyclient.errors`.
         """

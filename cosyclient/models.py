@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import unicodedata
 from dataclasses import dataclass, fields
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_CODE_POINTS: Final = 4096
 MAX_INSTRUCT_CODE_POINTS: Final = 500
+MAX_GAP: Final = 3600.0
+"""Seconds of silence between two joined speeches, at most."""
 SAMPLE_RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 
 # Tab, line feed and carriage return are layout; every other C0 or C1 control has no sound and breaks some front ends.
@@ -57,13 +58,23 @@ def check_text(text: object) -> str:
     return text
 
 
+def has_speech(text: str) -> bool:
+    """Return whether there is anything in *text* to be spoken: a letter or a digit.
+
+    CosyVoice drops sentences of punctuation and symbols, emoji among them, and says nothing of it.
+    """
+    # Marks such as the Japanese prolonged sound count as letters, but have no sound of their own.
+    return any(character.isalnum() and unicodedata.category(character) != "Lm" for character in text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class VoiceSettings:
     """Say how texts are to be spoken; texts with equal settings may share a request.
 
     ``voice`` is a name or a `Voice`, ``sample_rate`` is in Hz, ``speed`` a factor from 0.25 to 4.0, ``instruct`` at
     most 500 code points, ``seed`` from 0 to 65,535, ``words`` asks for the time of every word. ``None`` leaves the
-    choice to the service.
+    choice to the service. ``on_silent`` says what a text becomes that has nothing to be spoken (see `has_speech`) where
+    the service makes no audio of it: an ``"error"``, or a short ``"silence"``.
     """
 
     voice: str | Voice | None = None
@@ -74,6 +85,7 @@ class VoiceSettings:
     instruct: str | None = None
     seed: int | None = None
     words: bool = False
+    on_silent: str = "error"
 
     def __post_init__(self) -> None:
         if not isinstance(self.format, str) or self.format not in _audio.MEDIA_TYPES:
@@ -90,6 +102,8 @@ class VoiceSettings:
             raise BadUtterance(f"seed: must be an integer from 0 to 65535, got {self.seed!r}")
         if not isinstance(self.words, bool):
             raise BadUtterance(f"words: must be True or False, got {self.words!r}")
+        if self.on_silent not in ("error", "silence"):
+            raise BadUtterance(f"on_silent: must be 'error' or 'silence', got {self.on_silent!r}")
         if isinstance(self.voice, Voice) and self.voice.prompt is None:
             # One name, one fingerprint, however it is given.
             object.__setattr__(self, "voice", self.voice.name)
@@ -135,6 +149,8 @@ class VoiceSettings:
         values = {**self._values, "voice": self.voice.key if isinstance(self.voice, Voice) else self.voice}
         if not self.words:
             del values["words"]
+        # It changes nothing about how a text is spoken.
+        del values["on_silent"]
         return sorted(values.items())
 
     @cached_property
@@ -153,7 +169,7 @@ class VoiceSettings:
     @cached_property
     def key(self) -> str:
         """Return what stands for these settings where many texts are looked up: a str remembers its hash."""
-        return repr(self._canonical)
+        return f"{self._canonical!r} {self.on_silent}"
 
 
 _OPTION_NAMES: Final = frozenset(field.name for field in fields(VoiceSettings))
@@ -240,7 +256,11 @@ class Speech:
         raise ConfigurationError(f"format: {self.format} holds no plain samples; ask the service for 'wav' or 'pcm'")
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write ``audio`` to *path* atomically and return it; an interrupted save leaves no half file."""
+        """Write ``audio`` to *path* atomically and return it; an interrupted save leaves no half file.
+
+        A link is followed, the mode of a file that is replaced is kept, and a device or a pipe is written to. Raises
+        `OSError` naming *path*.
+        """
         return write_atomically(Path(path), self.audio)
 
     def __repr__(self) -> str:
@@ -274,12 +294,12 @@ def join(speeches: list[Speech] | tuple[Speech, ...], gap: float = 0.0) -> Speec
     """Return one WAV speech made of *speeches* in order, with *gap* seconds of silence between them.
 
     Sample-exact: every sample of every part is in it once. Raises `ConfigurationError` for an empty list, mixed
-    sample rates or channels, compressed formats and a negative gap.
+    sample rates or channels, compressed formats and a gap that is negative or longer than an hour.
     """
     if not speeches:
         raise ConfigurationError("speeches: nothing to join")
-    if not math.isfinite(gap) or gap < 0:
-        raise ConfigurationError(f"gap: must be zero or more seconds, got {gap!r}")
+    if not 0 <= gap <= MAX_GAP:
+        raise ConfigurationError(f"gap: must be from 0 to {MAX_GAP:g} seconds, got {gap!r}")
     first = speeches[0]
     for position, speech in enumerate(speeches):
         if (speech.sample_rate, speech.channels) != (first.sample_rate, first.channels):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.errors import BadUtterance, ConfigurationError, DecodeError, ServiceFault
-from cosyclient.models import Outcome, Speech, Utterance, VoiceSettings, check_text, join
+from cosyclient.models import Outcome, Speech, Utterance, VoiceSettings, check_text, has_speech, join
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -163,6 +163,29 @@ def test_equal_settings_are_one_key() -> None:
     assert len({Utterance("a", one), Utterance("a", other), Utterance("b", one)}) == 2
 
 
+def test_what_a_silent_text_becomes_makes_keys_differ_but_not_fingerprints() -> None:
+    """Two callers who disagree must not share a speech; what was spoken stays known to those who resume."""
+    silent = PLAIN.replace({"on_silent": "silence"})
+    assert Utterance("…", silent).key != Utterance("…", PLAIN).key
+    assert Utterance("…", silent).fingerprint == Utterance("…", PLAIN).fingerprint
+    with pytest.raises(BadUtterance, match="on_silent: must be 'error' or 'silence', got 'skip'"):
+        PLAIN.replace({"on_silent": "skip"})
+
+
+@pytest.mark.parametrize("text", ["a", "7", "你", "...!ok", "½", "1️⃣", "हि", "“é”", "々人"])
+def test_letters_and_digits_are_speech(text: str) -> None:
+    """One of them anywhere is enough."""
+    assert has_speech(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["…", "。！？", "* * *", "——", "😀", "❤️ 👨‍👩‍👧", "🇩🇪", "\u3000", "ーーー", "", "🅰", "<>"]
+)
+def test_punctuation_and_symbols_are_none(text: str) -> None:
+    """CosyVoice says nothing of them."""
+    assert not has_speech(text)
+
+
 def test_expected_seconds_follow_script_and_speed() -> None:
     """Twenty Chinese characters are about four seconds; twice the speed is half of that."""
     assert Utterance("字" * 20, PLAIN).expected_seconds == pytest.approx(4.0)
@@ -275,9 +298,10 @@ def test_join_sums_up_what_it_was_made_of() -> None:
     ("speeches", "gap", "rule"),
     [
         ([], 0.0, "speeches: nothing to join"),
-        ([speech(b"\1\0")], -0.1, "gap: must be zero or more seconds, got -0.1"),
+        ([speech(b"\1\0")], -0.1, "gap: must be from 0 to 3600 seconds, got -0.1"),
         ([speech(b"\1\0")], float("nan"), "gap"),
         ([speech(b"\1\0")], float("inf"), "gap"),
+        ([speech(b"\1\0")], 1e9, "gap: must be from 0 to 3600 seconds"),
         (
             [speech(b"\1\0"), speech(b"\1\0", rate=8000)],
             0.0,
