@@ -15,7 +15,7 @@ from cosyclient.events import Events, Listener
 from cosyclient.models import Outcome, Speech
 from cosyclient.protocols.base import Recording
 from cosyclient.reception import Terms
-from cosyclient.settings import resolve
+from cosyclient.settings import DOCUMENTED_RATE, resolve
 from cosyclient.voices import Voice
 from cosyclient.waiters import SpeechFuture
 
@@ -39,18 +39,20 @@ class CosyClient:
     Make one per program and share it between threads: equal settings share requests. Making one starts no thread and
     opens no socket, and one made before ``fork()`` works in every child. Use it as a context manager or `close` it.
 
-    ``None`` reads the environment (``COSYCLIENT_BASE_URL``, ``COSYCLIENT_API_KEY``, ``COSYCLIENT_MODEL``,
-    ``COSYCLIENT_VOICE``, ``COSYCLIENT_PROTOCOL``, ``COSYCLIENT_CONCURRENCY``, ``COSYCLIENT_TIMEOUT``) or derives the
-    value; an explicit argument wins. *protocol* is how the service is spoken to (``batch``, ``openai``, ``runtime``, …;
-    ``openai:xinference`` names a dialect), by default what *base_url* can only mean, else ``batch``.
-    *requests_per_second* and *max_connections* are the service's documented quota for one address; *concurrency* is the
-    number of requests in flight, by default what Little's Law makes of rate and expected latency; *timeout* is in
-    seconds for one text, by default 30 s and one more per 20 code points, in bulk calls 10 minutes and one more per
-    second of audio that the call has under way. *on_silent* says what becomes of a text of punctuation or emoji only,
-    of which the service makes no audio: an ``"error"`` (a `DecodeError` that is not tried again), or a short
-    ``"silence"`` in its place. *config* holds every other knob. *transport* is an httpx transport of your own (such as
-    ``httpx.MockTransport``) or a `cosyclient.transports.base.Transport`. Each of *listeners* is called with every
-    event, see `cosyclient.events`.
+    What is left out is read from the environment (``COSYCLIENT_BASE_URL``, ``COSYCLIENT_API_KEY`` and so on, one
+    variable an argument), or has its default; an explicit argument wins. *protocol* is how the service is spoken to
+    (``batch``, ``openai``, ``runtime``, …; ``openai:xinference`` names a dialect), by default what *base_url* can only
+    mean, else ``batch``. *format* (``wav``), *sample_rate* (24,000 Hz) and *speed* (1.0) are defaults of every call.
+    *requests_per_second* (100) and *max_connections* (50) are the service's documented quota for one address;
+    ``requests_per_second=None`` is no quota, as a server of your own has none: nothing is paced then. *concurrency* is
+    the number of requests in flight, by default what Little's Law makes of rate and expected latency, without a quota
+    *max_connections*; *max_batch* (64) the most texts of one request; *max_retries* (3) the tries after the first;
+    *timeout* is in seconds for one text, by default 30 s and one more per 20 code points, in bulk calls 10 minutes and
+    one more per second of audio that the call has under way. *on_silent* says what becomes of a text of punctuation or
+    emoji only, of which the service makes no audio: an ``"error"`` (a `DecodeError` that is not tried again), or a
+    short ``"silence"`` in its place. *config* holds every other knob. *transport* is an httpx transport of your own
+    (such as ``httpx.MockTransport``) or a `cosyclient.transports.base.Transport`. Each of *listeners* is called with
+    every event, see `cosyclient.events`.
 
     Raises `ConfigurationError` naming the argument and the rule it breaks.
     """
@@ -67,16 +69,16 @@ class CosyClient:
         protocol: str | None = None,
         model: str | None = None,
         voice: str | Voice | None = None,
-        format: str = "wav",
-        sample_rate: int = 24000,
-        speed: float = 1.0,
-        on_silent: str = "error",
-        requests_per_second: float = 100.0,
-        max_connections: int = 50,
+        format: str | None = None,
+        sample_rate: int | None = None,
+        speed: float | None = None,
+        on_silent: str | None = None,
+        requests_per_second: float | None = DOCUMENTED_RATE,
+        max_connections: int | None = None,
         concurrency: int | None = None,
-        max_batch: int = 64,
+        max_batch: int | None = None,
         timeout: float | None = None,
-        max_retries: int = 3,
+        max_retries: int | None = None,
         config: ClientConfig | None = None,
         transport: httpx.BaseTransport | Transport | None = None,
         listeners: Sequence[Listener] = (),

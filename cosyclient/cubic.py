@@ -56,18 +56,20 @@ class Cubic:
             rate = self.target + _SCALE * away**3
         else:
             beyond = max(0.0, away - self._plateau)
-            # Where t³ has long passed the ceiling, 2**t need not be asked for.
-            doubling = math.inf if beyond > 64 * _DOUBLING else self.target * (2.0 ** (beyond / _DOUBLING) - 1.0)
-            rate = self.target + min(_SCALE * beyond**3, doubling)
+            # Where t³ has long passed every ceiling, 2**t need not be asked for.
+            endless = beyond > 64 * _DOUBLING
+            doubling = math.inf if endless else self.target * (2.0 ** (beyond / _DOUBLING) - 1.0)
+            rate = self.target + (math.inf if endless else min(_SCALE * beyond**3, doubling))
         return min(self.ceiling, max(_FLOOR, rate))
 
-    def refused(self, now: float, accepted: int, *, paced: bool) -> None:
-        """Slow down: a send made at the present rate was refused.
+    def refused(self, now: float, accepted: int, *, paced: bool, sent: float = math.inf) -> None:
+        """Slow down: a send made at the present rate was refused, or at *sent* a second where that is infinite.
 
         *accepted* counts all sends so far that were not; *paced* says whether they came as fast as was allowed, for
         otherwise their number tells nothing of the quota.
         """
         rate = self.rate(now)
+        rate = rate if math.isfinite(rate) else max(_FLOOR, sent)
         probing = now - self._since - self._return > self._plateau
         began, before = self._base
         span, count = now - began, accepted - before

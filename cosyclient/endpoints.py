@@ -248,7 +248,7 @@ class Endpoint:
         refused wait.
         """
         old = self.limiter.rate
-        verdict = self.limiter.throttled(now, place, accepted=self.ledger.accepted)
+        verdict = self.limiter.throttled(now, place, accepted=self.ledger.accepted, sent=self.ledger.rate(now))
         if verdict == "chance":
             return True
         hold = 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient import audio as _audio
-from cosyclient.errors import BadUtterance, ConfigurationError
+from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.files import write_atomically
 from cosyclient.voices import Voice
 
@@ -124,9 +124,11 @@ class VoiceSettings:
 
     def replace(self, options: Mapping[str, Any]) -> VoiceSettings:
         """Return these settings with *options* laid over them; an unknown option is a `ConfigurationError`."""
-        if unknown := options.keys() - _OPTION_NAMES:
-            known = ", ".join([*sorted(_OPTION_NAMES), "priority", "timeout"])
-            raise ConfigurationError(f"unknown option {', '.join(sorted(unknown))}; known are {known}")
+        for unknown in sorted(options.keys() - _OPTION_NAMES):
+            known = (*sorted(_OPTION_NAMES), "priority", "timeout")
+            raise ConfigurationError(
+                f"unknown option {unknown}{did_you_mean(unknown, known)}; known are {', '.join(known)}"
+            )
         return VoiceSettings(**{**self._values, **options})
 
     @property

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+import re
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cosyclient.config import ClientConfig, check_count, check_number
-from cosyclient.errors import BadUtterance, ConfigurationError
+from cosyclient.environment import PREFIX, given
+from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.models import VoiceSettings
 from cosyclient.sizing import Sizing, field_report, littles_law
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_SCHEMES: Final = ("http", "https", "grpc", "grpcs", "ws", "wss")
+_MOST_OF_A_URL: Final = 4096
+_MOST_OF_A_KEY: Final = 8192
+# Blanks, controls and what an address has to quote; hosts of any script are httpx's to judge.
+_UNFIT: Final = re.compile(r"""[\x00-\x20\x7f-\xa0"'<>\\^`{|}\ud800-\udfff]""")
+_BEARER: Final = re.compile(r"bearer\s+", re.IGNORECASE)
+_VOICE_NAMES: Final = tuple(field.name for field in fields(VoiceSettings))
 
 
 class Secret:
@@ -41,6 +52,7 @@ class ResolvedConfig:
     protocol: str | None
     voice: VoiceSettings
     requests_per_second: float
+    """Infinite where there is no quota."""
     max_connections: int
     max_batch: int
     timeout: float | None
@@ -52,80 +64,91 @@ class ResolvedConfig:
     rest: ClientConfig
 
 
+class _Documented(float):
+    """Be the quota of the service's documentation: a number like any other, yet told from one that was given."""
+
+
+DOCUMENTED_RATE: Final = _Documented(100.0)
+"""Requests per second that are heeded where no quota is named, ``None`` included."""
+_DEFAULTS: Final = {"requests_per_second": DOCUMENTED_RATE, "max_connections": 50, "max_batch": 64, "max_retries": 3}
+
+
+class _Sources:
+    """Find each setting, and what to call it: the argument, else its variable, else the default."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._given = given(environ)
+
+    def find(self, name: str, argument: Any) -> tuple[str, Any]:
+        if argument is not None:
+            return name, argument
+        if name in self._given:
+            return PREFIX + name.upper(), self._given[name]
+        return name, _DEFAULTS.get(name)
+
+
 def resolve(
     *,
-    base_url: str | None,
-    api_key: str | None,
-    protocol: str | None,
-    voice: Mapping[str, Any],
-    requests_per_second: float,
-    max_connections: int,
-    concurrency: int | None,
-    max_batch: int,
-    timeout: float | None,
-    max_retries: int,
-    config: ClientConfig | None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    protocol: str | None = None,
+    voice: Mapping[str, Any] | None = None,
+    requests_per_second: float | None = DOCUMENTED_RATE,
+    max_connections: int | None = None,
+    concurrency: int | None = None,
+    max_batch: int | None = None,
+    timeout: float | None = None,
+    max_retries: int | None = None,
+    config: ClientConfig | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ResolvedConfig:
     """Combine arguments, environment and defaults; an explicit argument wins.
 
-    ``None`` reads ``COSYCLIENT_BASE_URL``, ``_API_KEY``, ``_MODEL``, ``_VOICE``, ``_PROTOCOL``, ``_CONCURRENCY`` and
-    ``_TIMEOUT``.
-    Raises `ConfigurationError` naming the field and the rule.
+    ``None`` reads the argument's ``COSYCLIENT_…`` variable (`environment.VARIABLES`), but for *requests_per_second*,
+    which reads it where it is left out: ``None`` is no quota there.
+    Raises `ConfigurationError` naming the argument, or the variable, and the rule.
     """
-    env = os.environ if environ is None else environ
+    sources = _Sources(os.environ if environ is None else environ)
     rest = ClientConfig() if config is None else config
     if not isinstance(rest, ClientConfig):
         raise ConfigurationError(f"config: must be a ClientConfig, got {type(rest).__name__}")
-    check_number("requests_per_second", requests_per_second, low=0, above=True)
-    check_count("max_connections", max_connections)
-    check_count("max_batch", max_batch)
-    check_count("max_retries", max_retries, low=0)
-    if timeout is None:
-        timeout = _from_env(env, "COSYCLIENT_TIMEOUT", float)
-    if timeout is not None:
-        check_number("timeout", timeout, low=0, above=True)
-    if concurrency is None:
-        concurrency = _from_env(env, "COSYCLIENT_CONCURRENCY", int)
-    if concurrency is not None:
-        check_count("concurrency", concurrency)
+    quota = math.inf if requests_per_second is None else requests_per_second
+    name, rate = sources.find("requests_per_second", None if quota is DOCUMENTED_RATE else quota)
+    if rate != math.inf:
+        check_number(name, rate, low=0, above=True)
+    most = _count(*sources.find("max_connections", max_connections))
+    batch = _count(*sources.find("max_batch", max_batch))
+    retries = _count(*sources.find("max_retries", max_retries), low=0)
+    name, span = sources.find("timeout", timeout)
+    if span is not None:
+        check_number(name, span, low=0, above=True)
+    name, permits = sources.find("concurrency", concurrency)
+    if permits is not None:
+        check_count(name, permits)
     if rest.pool.per_route is not None:
-        concurrency = field_report(
-            cores=os.cpu_count() or 1, concurrency=concurrency or max_connections, per_route=rest.pool.per_route
-        )
+        permits = field_report(cores=os.cpu_count() or 1, concurrency=permits or most, per_route=rest.pool.per_route)
     sizing = littles_law(
-        rate=requests_per_second,
+        rate=rate,
         latency=rest.pool.expected_latency,
         headroom=rest.pool.headroom,
-        connection_limit=min(max_connections, rest.pool.total or max_connections),
-        max_batch=max_batch,
-        permits=concurrency,
+        connection_limit=min(most, rest.pool.total or most),
+        max_batch=batch,
+        permits=permits,
     )
     if rest.queue.overflow == "caller_runs":
         # Callers that carry a batch themselves do so beyond the workers, within what the service allows.
-        sizing = replace(sizing, permits=max_connections, connections=max_connections)
-    settings = dict(voice)
-    for name in ("model", "voice"):
-        if settings.get(name) is None:
-            settings[name] = env.get(f"COSYCLIENT_{name.upper()}") or None
-    try:
-        defaults = VoiceSettings(**settings)
-    except BadUtterance as error:
-        raise ConfigurationError(str(error)) from None
-    key = api_key if api_key is not None else env.get("COSYCLIENT_API_KEY")
-    if key is not None and (not key.isascii() or not key.isprintable() or key != key.strip()):
-        raise ConfigurationError("api_key: must be printable ASCII without blanks around it (value not shown)")
+        sizing = replace(sizing, permits=most, connections=most)
     max_pending = rest.queue.max_pending or sizing.queue
     return ResolvedConfig(
-        base_url=_checked_url(base_url if base_url is not None else env.get("COSYCLIENT_BASE_URL")),
-        api_key=Secret(key) if key else None,
-        protocol=protocol if protocol is not None else env.get("COSYCLIENT_PROTOCOL") or None,
-        voice=defaults,
-        requests_per_second=float(requests_per_second),
-        max_connections=max_connections,
-        max_batch=max_batch,
-        timeout=timeout,
-        max_retries=max_retries,
+        base_url=_checked_url(*sources.find("base_url", base_url)),
+        api_key=_checked_key(*sources.find("api_key", api_key)),
+        protocol=_checked_protocol(*sources.find("protocol", protocol)),
+        voice=_voice(sources, voice or {}),
+        requests_per_second=float(rate),
+        max_connections=most,
+        max_batch=batch,
+        timeout=span,
+        max_retries=retries,
         sizing=sizing,
         max_pending=max_pending,
         bulk_pending=max(1, round(max_pending * rest.queue.bulk_share)),
@@ -133,32 +156,74 @@ def resolve(
     )
 
 
-def _from_env(env: Mapping[str, str], name: str, kind: type[int] | type[float]) -> Any:
-    raw = env.get(name)
-    if not raw:
-        return None
+def _count(name: str, value: Any, *, low: int = 1) -> int:
+    check_count(name, value, low=low)
+    found: int = value
+    return found
+
+
+def _voice(sources: _Sources, voice: Mapping[str, Any]) -> VoiceSettings:
+    named = {name: sources.find(name, voice.get(name)) for name in _VOICE_NAMES}
     try:
-        return kind(raw)
-    except ValueError:
-        raise ConfigurationError(
-            f"{name}: must be {'a whole number' if kind is int else 'a number'}, got {raw!r}"
-        ) from None
+        return VoiceSettings(**{name: value for name, (_, value) in named.items() if value is not None})
+    except BadUtterance as error:
+        name, colon, rule = str(error).partition(":")
+        raise ConfigurationError(f"{named[name][0] if name in named else name}{colon}{rule}") from None
 
 
-def _checked_url(url: str | None) -> str:
+def _checked_protocol(name: str, protocol: Any) -> str | None:
+    if protocol is not None and not isinstance(protocol, str):
+        raise ConfigurationError(f"{name}: must be a name such as 'openai', got {type(protocol).__name__}")
+    return (protocol or "").strip() or None
+
+
+def _stripped(name: str, value: Any, *, most: int) -> str:
+    """Return *value* without the blanks, line ends and quotes that a file or a shell may have left around it."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name}: must be a str, got {type(value).__name__}")
+    if len(value) > most:
+        raise ConfigurationError(f"{name}: {len(value)} characters, at most {most} are accepted")
+    bare = value.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'":
+        bare = bare[1:-1].strip()
+    return bare
+
+
+def _checked_key(name: str, key: Any) -> Secret | None:
+    found = _BEARER.sub("", _stripped(name, key, most=_MOST_OF_A_KEY))
+    if not found.isascii() or not found.isprintable() or " " in found:
+        raise ConfigurationError(f"{name}: must be printable ASCII without blanks in it (value not shown)")
+    return Secret(found) if found else None
+
+
+def _checked_url(name: str, given: Any) -> str:
+    url = _stripped(name, given, most=_MOST_OF_A_URL)
     if not url:
         raise ConfigurationError(
             "base_url: no service given; pass base_url='https://…' or set the environment variable COSYCLIENT_BASE_URL"
         )
+    if (match := _UNFIT.search(url)) is not None:
+        raise ConfigurationError(f"{name}: holds {match[0]!r}, which no address does; quote it, or take it out")
+    scheme, mark, _ = url.partition("://")
+    if not mark:
+        shown = "" if "@" in url else f", such as http://{url} or https://{url}"
+        raise ConfigurationError(f"{name}: must begin with a scheme{shown}")
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise ConfigurationError(f"base_url: cannot be read: {error}") from None
-    if parts.scheme not in ("http", "https", "grpc", "grpcs", "ws", "wss") or not parts.hostname:
-        raise ConfigurationError(f"base_url: must look like https://host[:port][/path], got {parts.scheme}://…")
-    if parts.username or parts.password:
-        raise ConfigurationError("base_url: must not carry credentials; pass api_key instead")
+        raise ConfigurationError(f"{name}: cannot be read: {error}") from None
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            f"{name}: must not carry credentials; pass api_key, or an Authorization header, instead"
+        )
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise ConfigurationError(
+            f"{name}: must look like https://host[:port][/path], got {scheme[:20]}://…"
+            f"{did_you_mean(parts.scheme, _SCHEMES)}"
+        )
     if parts.query or parts.fragment:
-        raise ConfigurationError("base_url: must not carry a query or fragment")
+        raise ConfigurationError(f"{name}: must not carry a query or fragment")
     return url.rstrip("/")

@@ -37,17 +37,21 @@ def littles_law(
     """Return the sizes for *rate* requests/s of *latency* seconds each.
 
     Little's Law says rate × latency requests are in flight; *headroom* covers what is slower than the average, and
-    the service's *connection_limit* caps the result. *permits* overrides the law's figure, under the same cap. The
-    queue holds two fillings of everything in flight: one to seal from, one to arrive meanwhile.
+    the service's *connection_limit* caps the result, and is the result where the *rate* is infinite. *permits*
+    overrides the law's figure, under the same cap. The queue holds two fillings of everything in flight: one to seal
+    from, one to arrive meanwhile.
     Raises `ConfigurationError` for a number that is not positive and finite.
     """
     for name, value in (("rate", rate), ("latency", latency), ("headroom", headroom)):
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+        if not (isinstance(value, (int, float)) and value > 0 and (math.isfinite(value) or name == "rate")):
             raise ConfigurationError(f"{name}: must be a positive number, got {value!r}")
     for name, count in (("connection_limit", connection_limit), ("max_batch", max_batch), ("permits", permits)):
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
             raise ConfigurationError(f"{name}: must be a whole number of at least 1, got {count!r}")
-    wanted = permits if permits is not None else math.ceil(round(rate * latency * headroom, 6))
+    if permits is not None:
+        wanted = permits
+    else:
+        wanted = connection_limit if math.isinf(rate) else math.ceil(round(rate * latency * headroom, 6))
     granted = max(1, min(wanted, connection_limit))
     return Sizing(
         permits=granted,

@@ -423,7 +423,10 @@ def test_a_file_that_cannot_be_written_fails_its_text_alone(echo: Emulator, run:
         (["in.txt", "-o", "out", "--seed", "70000"], "--seed: must be an integer from 0 to 65535, got 70000"),
         (["in.txt", "-o", "out", "--instruct", " "], "--instruct: must be a non-blank str or None, got ' '"),
         (["in.txt", "-o", "out", "--url", "ftp://x"], "--url: must look like https://host[:port][/path], got ftp://…"),
-        (["in.txt", "-o", "out", "--url", "http://u:p@x"], "--url: must not carry credentials; pass api_key instead"),
+        (
+            ["in.txt", "-o", "out", "--url", "http://u:p@x"],
+            "--url: must not carry credentials; pass api_key, or an Authorization header, instead",
+        ),
     ],
 )
 def test_usage_errors_name_the_option_and_the_rule(

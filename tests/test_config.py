@@ -76,7 +76,26 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> No
         ({"base_url": "http://user:pw@x"}, "credentials"),
         ({"base_url": "http://x/?a=1"}, "query"),
         ({"base_url": "http://x:99999"}, "base_url"),
+        ({"base_url": "127.0.0.1:8190"}, r"base_url: .* such as http://127.0.0.1:8190 or https://127.0.0.1:8190"),
+        ({"base_url": "localhost:8190/v1"}, "such as http://localhost:8190/v1"),
+        ({"base_url": "user:secret@host"}, "base_url: must begin with a scheme$"),
+        ({"base_url": "htps://x"}, "did you mean https?"),
+        ({"base_url": "http://a b/"}, r"base_url: holds ' '"),
+        ({"base_url": "http://a\r\nHost: b/"}, r"base_url: holds '\\r'"),
+        ({"base_url": "http://a/\0"}, r"base_url: holds '\\x00'"),
+        ({"base_url": "http://a/\ud800"}, "base_url: holds"),
+        ({"base_url": "http://x/" + "a" * 100_000}, "base_url: 100009 characters, at most 4096"),
+        ({"base_url": b"http://x"}, "base_url: must be a str, got bytes"),
+        ({"base_url": 8190}, "base_url: must be a str, got int"),
+        ({"base_url": "http://user@x"}, "credentials"),
+        ({"base_url": " \t\n"}, "base_url: no service given"),
         ({"api_key": "two\nlines"}, "api_key"),
+        ({"api_key": "two words"}, "api_key"),
+        ({"api_key": b"key"}, "api_key: must be a str, got bytes"),
+        ({"api_key": "k\0"}, "api_key"),
+        ({"api_key": "ké"}, "api_key"),
+        ({"api_key": "k" * 100_000}, "api_key: 100000 characters"),
+        ({"protocol": 3}, "protocol: must be a name"),
         ({"requests_per_second": -1}, "requests_per_second"),
         ({"requests_per_second": float("nan")}, "requests_per_second"),
         ({"requests_per_second": True}, "requests_per_second"),
@@ -98,6 +117,27 @@ def test_what_cannot_be_used_is_named(changes: dict[str, Any], named: str) -> No
         resolved(**changes)
     assert isinstance(caught.value, ValueError)
     assert "two" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://tts.test", " http://tts.test ", "http://tts.test\r\n", '"http://tts.test"', "'http://tts.test/' ", "\thttp://tts.test//"],
+)  # fmt: skip
+def test_what_a_file_or_a_shell_leaves_around_an_address_is_taken_off(url: str) -> None:
+    """A line end of Windows, blanks, quotes of an .env file."""
+    assert resolved(base_url=url).base_url == "http://tts.test"
+    assert resolved(base_url=None, environ={"COSYCLIENT_BASE_URL": url}).base_url == "http://tts.test"
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-1", " sk-1\r\n", '"sk-1"', "'sk-1'", "Bearer sk-1", "bearer  sk-1", '"Bearer sk-1"', "\tsk-1"]
+)
+def test_what_people_copy_along_with_a_key_is_taken_off(key: str) -> None:
+    """It is sent once, as it is."""
+    found = resolved(api_key=key).api_key
+    assert found is not None
+    assert found.reveal() == "sk-1"
+    assert resolved(api_key=" ").api_key is None
 
 
 def test_an_unknown_protocol_is_named_when_the_client_is_made() -> None:

@@ -14,7 +14,19 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 LEVELS = {
     0: {"errors", "clock", "models", "audio", "files", "voices", "wire"},
-    1: {"config", "settings", "sizing", "events", "batch", "waiters", "window", "cubic", "refusals", "expiry"},
+    1: {
+        "config",
+        "environment",
+        "settings",
+        "sizing",
+        "events",
+        "batch",
+        "waiters",
+        "window",
+        "cubic",
+        "refusals",
+        "expiry",
+    },
     2: {"policies", "protocols", "transports"},
     3: {
         "arrivals",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cosyclient
+from cosyclient import environment
 from cosyclient.cli.protocols import markdown
 from cosyclient.emulator import running
 from cosyclient.settings import resolve
@@ -137,6 +138,13 @@ def test_ci_runs_the_printed_test_command() -> None:
     ]
     assert len(sentences) >= 100
     assert f"turns {len(sentences)} Chinese and English sentences" in README.replace("\n", " ")
+
+
+def test_the_table_of_the_environment_is_that_of_the_code() -> None:
+    """Every variable, and no other."""
+    shown = re.search(r"<!-- environment: .*? -->\n(.*?)\n<!-- /environment -->", README, re.DOTALL)
+    assert shown is not None
+    assert shown[1] == environment.markdown()
 
 
 def test_the_table_of_protocols_is_that_of_the_data() -> None:

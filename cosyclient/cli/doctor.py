@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import ssl
@@ -140,7 +141,7 @@ def _speak(
     finally:
         transport.close()
     report["announced"] = None if quota is None else {k: v for k, v in asdict(quota).items() if v is not None}
-    report["advice"] = _advise(arguments, quota, report["phases"]["whole"], can.batch)
+    report["advice"] = _advise(settings, quota, report["phases"]["whole"], can.batch)
 
 
 def _round(protocol: WireProtocol, transport: Transport, utterance: Utterance) -> dict[str, Any]:
@@ -190,20 +191,21 @@ def _stream(protocol: StreamingProtocol, transport: Transport, utterance: Uttera
     return {"first_audio": first, "pieces": len(sizes), "sample_rate": rate}
 
 
-def _advise(arguments: argparse.Namespace, quota: Quota | None, latency: float, batch: int) -> dict[str, Any]:
+def _advise(settings: ResolvedConfig, quota: Quota | None, latency: float, batch: int) -> dict[str, Any]:
     """Return what Little's Law makes of the measured latency and the quota, announced or given."""
-    rate = arguments.rate
+    rate = settings.requests_per_second
     if quota is not None and quota.limit:
         rate = min(rate, quota.limit / (quota.window or 1.0))
-    most = min(arguments.max_batch, batch)
+    most = min(settings.max_batch, batch)
     sizing = littles_law(
         rate=rate,
         latency=max(latency, 1e-3),
         headroom=2.0,
-        connection_limit=arguments.connections,
+        connection_limit=settings.max_connections,
         max_batch=most,
     )
-    return {"requests_per_second": rate, "max_batch": most, **asdict(sizing)}
+    # JSON has no infinity: none is no quota, as in the client.
+    return {"requests_per_second": rate if math.isfinite(rate) else None, "max_batch": most, **asdict(sizing)}
 
 
 def _print(report: dict[str, Any], arguments: argparse.Namespace) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.audio import MEDIA_TYPES
 from cosyclient.client import CosyClient
 from cosyclient.config import ClientConfig, QueueConfig
-from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
-from cosyclient.models import SAMPLE_RATES, VoiceSettings
+from cosyclient.errors import ConfigurationError
+from cosyclient.models import SAMPLE_RATES
 from cosyclient.settings import resolve
 from cosyclient.voices import Voice
 
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from cosyclient.models import VoiceSettings
     from cosyclient.settings import ResolvedConfig
 
+# A service to check options against; nothing is sent to it.
+_NOWHERE: Final = "http://127.0.0.1"
 # The library's names of what is called otherwise on the command line.
 _OPTIONS: Final = {
     "base_url": "--url",
@@ -59,54 +62,56 @@ def add_voice(parser: argparse.ArgumentParser, *, formats: bool = True) -> None:
     voice.add_argument("--transcript", metavar="TEXT", help="what is said in the recording of --clone")
     voice.add_argument("--model", metavar="NAME", help="default: COSYCLIENT_MODEL, else the service's choice")
     if formats:
-        voice.add_argument("--format", default="wav", choices=tuple(MEDIA_TYPES), help="of the audio files (wav)")
+        voice.add_argument("--format", choices=tuple(MEDIA_TYPES), help="of the audio files (wav)")
     voice.add_argument(
         "--sample-rate",
         type=int,
-        default=24000,
         choices=SAMPLE_RATES,
         metavar="HZ",
         help=f"{', '.join(map(str, SAMPLE_RATES))} (24000)",
     )
-    voice.add_argument(
-        "--speed", type=float, default=1.0, metavar="FACTOR", help="0.25 to 4.0, as the protocol goes (1)"
-    )
+    voice.add_argument("--speed", type=float, metavar="FACTOR", help="0.25 to 4.0, as the protocol goes (1)")
     voice.add_argument("--instruct", metavar="WORDS", help="how to speak, in words")
     voice.add_argument("--seed", type=int, metavar="N", help="0 to 65535: the same again (default: none)")
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Add what the service grants and what is granted to it."""
-    limits = parser.add_argument_group("limits (the API key is read from COSYCLIENT_API_KEY)")
-    limits.add_argument(
-        "--rate", type=float, default=100.0, metavar="N", help="the service's quota in requests per second (100)"
+    limits = parser.add_argument_group(
+        "limits",
+        "Each has its variable, which the README lists, as COSYCLIENT_REQUESTS_PER_SECOND; the API key has no option, "
+        "for others could read it: COSYCLIENT_API_KEY.",
     )
-    limits.add_argument("--connections", type=int, default=50, metavar="N", help="the service's connection limit (50)")
+    quota = limits.add_mutually_exclusive_group()
+    quota.add_argument("--rate", type=float, metavar="N", help="the service's quota in requests per second (100)")
+    quota.add_argument("--no-quota", action="store_true", help="it has none, as a server of your own: pace nothing")
+    limits.add_argument("--connections", type=int, metavar="N", help="the service's connection limit (50)")
     limits.add_argument("--concurrency", type=int, metavar="N", help="requests in flight (default: by Little's Law)")
-    limits.add_argument("--max-batch", type=int, default=64, metavar="N", help="texts per request (64)")
+    limits.add_argument("--max-batch", type=int, metavar="N", help="texts per request (64)")
     limits.add_argument(
         "--timeout",
         type=float,
         metavar="SECONDS",
         help="per text (default: 30 and 1 per 20 characters; in a job 600 and as long as its audio)",
     )
-    limits.add_argument("--retries", type=int, default=3, metavar="N", help="tries after the first (3)")
+    limits.add_argument("--retries", type=int, metavar="N", help="tries after the first (3)")
 
 
 def voice_of(arguments: argparse.Namespace) -> VoiceSettings:
     """Return the voice settings asked for; `ConfigurationError` names the option that breaks a rule."""
-    try:
-        return VoiceSettings(
-            voice=_speaker(arguments),
-            model=arguments.model if arguments.model is not None else os.environ.get("COSYCLIENT_MODEL") or None,
-            format=getattr(arguments, "format", "pcm"),
-            sample_rate=arguments.sample_rate,
-            speed=arguments.speed,
-            instruct=arguments.instruct,
-            seed=arguments.seed,
-        )
-    except BadUtterance as error:
-        raise _in_our_words(error) from None
+    told = {**_voice(arguments), "instruct": arguments.instruct, "seed": arguments.seed}
+    with in_our_words():
+        return resolve(base_url=_NOWHERE, voice=told).voice
+
+
+def _voice(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "voice": _speaker(arguments),
+        "model": arguments.model,
+        "format": getattr(arguments, "format", None),
+        "sample_rate": arguments.sample_rate,
+        "speed": arguments.speed,
+    }
 
 
 def _speaker(arguments: argparse.Namespace) -> Voice | str | None:
@@ -114,7 +119,7 @@ def _speaker(arguments: argparse.Namespace) -> Voice | str | None:
         raise ConfigurationError("--transcript: belongs to a recording; give --clone as well")
     if arguments.clone is None:
         named: str | None = arguments.voice
-        return named if named is not None else os.environ.get("COSYCLIENT_VOICE") or None
+        return named
     if arguments.voice is not None:
         raise ConfigurationError("--clone: is a voice of its own; leave --voice out")
     if arguments.transcript is None:
@@ -129,41 +134,32 @@ def connected(arguments: argparse.Namespace) -> Iterator[tuple[str, CosyClient]]
         url = arguments.url or os.environ.get("COSYCLIENT_BASE_URL")
         if not url:
             # Say what is wrong with the options before a service is started for them.
-            client_of(arguments, "http://127.0.0.1").close()
+            client_of(arguments, _NOWHERE).close()
             url = stack.enter_context(_embedded())
         yield url, stack.enter_context(client_of(arguments, url))
 
 
 def client_of(arguments: argparse.Namespace, url: str) -> CosyClient:
     """Return a client of *url* as the options say; `ConfigurationError` names the option that breaks a rule."""
-    try:
-        return CosyClient(
-            url,
-            voice=_speaker(arguments),
-            model=arguments.model,
-            format=getattr(arguments, "format", "wav"),
-            sample_rate=arguments.sample_rate,
-            speed=arguments.speed,
-            # A file is read faster than a lone text is sent: a moment's wait fills the first batches.
-            config=ClientConfig(queue=QueueConfig(linger=0.01)),
-            **_limits(arguments),
-        )
-    except ConfigurationError as error:
-        raise _in_our_words(error) from None
+    # A file is read faster than a lone text is sent: a moment's wait fills the first batches.
+    config = ClientConfig(queue=QueueConfig(linger=0.01))
+    with in_our_words():
+        return CosyClient(url, config=config, **_voice(arguments), **_limits(arguments))
 
 
 def settings_of(arguments: argparse.Namespace, url: str) -> ResolvedConfig:
     """Return what a client of *url* would run on; `ConfigurationError` names the option that breaks a rule."""
-    try:
-        return resolve(base_url=url, api_key=None, voice={}, config=None, **_limits(arguments))
-    except ConfigurationError as error:
-        raise _in_our_words(error) from None
+    with in_our_words():
+        return resolve(base_url=url, voice=_voice(arguments), **_limits(arguments))
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
+    quota = {"requests_per_second": None} if arguments.no_quota else {}
+    if arguments.rate is not None:
+        quota = {"requests_per_second": arguments.rate}
     return {
+        **quota,
         "protocol": arguments.protocol,
-        "requests_per_second": arguments.rate,
         "max_connections": arguments.connections,
         "concurrency": arguments.concurrency,
         "max_batch": arguments.max_batch,
@@ -188,7 +184,11 @@ def _embedded() -> Iterator[str]:
         emulator.__exit__(None, None, None)
 
 
-def _in_our_words(error: CosyError) -> ConfigurationError:
+@contextlib.contextmanager
+def in_our_words() -> Iterator[None]:
     """Name the option where the library names its argument."""
-    name, colon, rule = str(error).partition(": ")
-    return ConfigurationError(f"{_OPTIONS.get(name, name)}{colon}{rule}")
+    try:
+        yield
+    except ConfigurationError as error:
+        name, colon, rule = str(error).partition(": ")
+        raise ConfigurationError(f"{_OPTIONS.get(name, name)}{colon}{rule}") from None

@@ -49,20 +49,20 @@ def run(arguments: argparse.Namespace) -> int:
         if source is not sys.stdin.buffer:
             stack.enter_context(source)
         _make_directory("--output", directory)
-        _check_join(arguments)
+        _check_join(arguments, voice.format)
         url, client = stack.enter_context(connected(arguments))
         manifest = stack.enter_context(Manifest(directory, resume=arguments.resume))
         job = Job(arguments, client, voice, directory, manifest)
         return job.run(read_lines(source, jsonl=jsonl or arguments.jsonl), url)
 
 
-def _check_join(arguments: argparse.Namespace) -> None:
+def _check_join(arguments: argparse.Namespace, format: str) -> None:
     if not math.isfinite(arguments.gap) or arguments.gap < 0:
         raise ConfigurationError(f"--gap: must be zero or more seconds, got {arguments.gap:g}")
     if not arguments.join:
         return
-    if arguments.format not in ("wav", "pcm"):
-        raise ConfigurationError(f"--join: needs --format wav or pcm, not {arguments.format}")
+    if format not in ("wav", "pcm"):
+        raise ConfigurationError(f"--join: needs --format wav or pcm, not {format}")
     if Path(arguments.join).is_dir():
         raise ConfigurationError(f"--join: {arguments.join}: Is a directory")
     _make_directory("--join", Path(arguments.join).parent)

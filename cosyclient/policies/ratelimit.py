@@ -28,13 +28,13 @@ _COUNT = 10
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Allow *rate* units a second, of which *burst* may come at once after a pause."""
+    """Allow *rate* units a second, of which *burst* may come at once after a pause; an infinite rate allows all."""
 
     rate: float
     burst: float
 
     def __post_init__(self) -> None:
-        if not (0 < self.rate < math.inf and 1 <= self.burst < math.inf):
+        if not (self.rate > 0 and 1 <= self.burst < math.inf):
             raise ValueError(f"rate must be above 0 and burst at least 1, got {self.rate!r} and {self.burst!r}")
 
 
@@ -65,7 +65,8 @@ class RateLimiter:
     GCRA (ITU-T I.371) with one theoretical arrival time per limit: ``tat = max(at, tat) + cost / rate`` and
     ``at = max(now, tat - burst / rate)``, so no window of W seconds holds more than ``rate × W + burst``. *also*
     names further limits that every send must meet, such as requests a minute or characters a second. It waits
-    nowhere: sleep until ``at``, `recheck`, send.
+    nowhere: sleep until ``at``, `recheck`, send. An infinite *rate* makes nobody wait until the service announces a
+    limit or refuses.
     """
 
     def __init__(self, *, rate: float, burst: int, also: Sequence[Limit] = ()) -> None:
@@ -215,11 +216,14 @@ class RateLimiter:
                 if place._below is not None:
                     self._refusals.record(below=place._below, refused=False)
 
-    def throttled(self, now: float, place: Reservation, *, accepted: int) -> Literal["slowed", "known", "chance"]:
+    def throttled(
+        self, now: float, place: Reservation, *, accepted: int, sent: float = math.inf
+    ) -> Literal["slowed", "known", "chance"]:
         """Slow down because the service refused the send made with *place*; return whether that is so.
 
         The refusals of all that left before it slowed down are one piece of news, ``known`` from the first on.
-        *accepted* counts all sends so far that were not refused. The rate falls to 0.7 of what the service seems to
+        *accepted* counts all sends so far that were not refused, *sent* is how many a second there were of late, which
+        is what was refused where no rate was known. The rate falls to 0.7 of what the service seems to
         allow and returns to that, and later beyond it, by CUBIC; until it is the old one again, there are no bursts.
 
         A refusal at a rate that the service has proved to accept is ``chance``; where refusals come by chance, all are,
@@ -246,7 +250,7 @@ class RateLimiter:
                 self._proven = max(self._proven, self._accepted / span)
             self._empty_at, self._empty_serial, self._accepted = now, self._serial, 0
             given = self._serial - self._void
-            self._cubic.refused(now, accepted, paced=self._unpaced <= _UNPACED * given)
+            self._cubic.refused(now, accepted, paced=self._unpaced <= _UNPACED * given, sent=sent)
             own = self._own_locked(now)
             self._slowed, self._void, self._unpaced = True, self._serial, 0
             self._limits[0] = Limit(self._cubic.rate(now), 1.0)
@@ -310,7 +314,8 @@ class RateLimiter:
         old, self._limits[0] = self._limits[0], limit
         if self._latest > -math.inf:
             # Nobody gains tokens by a change: what was left at the latest instant promised is left still.
-            left = old.burst - max(0.0, (self._tats[0] - self._latest) * old.rate)
+            owed = max(0.0, self._tats[0] - self._latest)
+            left = old.burst - (owed * old.rate if owed else 0.0)
             self._tats[0] = self._latest + (limit.burst - min(left, limit.burst)) / limit.rate
         self._newest = 0
 

@@ -93,7 +93,7 @@ def test_one_cost_goes_for_all_limits() -> None:
     assert reserve(limiter, 0.0, 4) == [0.0, 0.0, 1.0, 2.0]
 
 
-@pytest.mark.parametrize(("rate", "burst"), [(0.0, 1), (-1.0, 1), (math.nan, 1), (math.inf, 1), (1.0, 0)])
+@pytest.mark.parametrize(("rate", "burst"), [(0.0, 1), (-1.0, 1), (math.nan, 1), (-math.inf, 1), (1.0, 0)])
 def test_senseless_limits_are_refused(rate: float, burst: int) -> None:
     with pytest.raises(ValueError, match="rate must be above 0 and burst at least 1"):
         RateLimiter(rate=rate, burst=burst)
@@ -584,3 +584,69 @@ def test_what_really_leaves_keeps_the_promise_however_late_it_is(script: list[tu
         asleep = [place for place in places if place.at > now]
     assert len(world.sent) == sum(newcomers for newcomers, _ in script)
     world.check(10.0, 3.0)
+
+
+# No quota
+
+
+def test_without_a_quota_nobody_waits() -> None:
+    """However many at one instant; a place given back and a recheck change nothing."""
+    limiter = make(rate=math.inf, burst=1)
+    assert reserve(limiter, 5.0, 1000) == [5.0] * 1000
+    place = limiter.reserve(6.0)
+    assert limiter.recheck(place, 6.0).at == 6.0
+    limiter.cancel(place)
+    assert reserve(limiter, 6.0, 3) == [6.0] * 3
+    assert repr(limiter) == "<RateLimiter inf/s of inf/s, burst 1>"
+
+
+def test_without_a_quota_a_pause_is_kept() -> None:
+    """A Retry-After holds everybody, and then nobody."""
+    limiter = make(rate=math.inf, burst=1)
+    limiter.reserve(5.0)
+    limiter.hold(5.0, 2.0)
+    assert reserve(limiter, 6.0, 3) == [7.0] * 3
+    assert reserve(limiter, 8.0, 3) == [8.0] * 3
+
+
+def test_without_a_quota_an_announced_one_counts() -> None:
+    """And goes again with the announcement."""
+    limiter = make(rate=math.inf, burst=2)
+    reserve(limiter, 5.0, 10)
+    assert limiter.announce(10.0, 1.0)
+    assert limiter.rate == 10.0
+    assert reserve(limiter, 6.0, 4) == [6.0, 6.0, 6.1, 6.2]
+
+
+def test_without_a_quota_a_refusal_slows_down_from_what_was_sent() -> None:
+    """To 0.7 of that, and back to no limit in the end."""
+    limiter = make(rate=math.inf, burst=1)
+    place = [limiter.reserve(5.0) for _ in range(50)][-1]
+    assert limiter.throttled(5.2, place, accepted=10, sent=50.0) == "slowed"
+    assert round(limiter.rate, 6) == 35.0
+    limiter.reserve(3000.0)
+    assert (limiter.rate, limiter.slowed) == (math.inf, False)
+
+
+@given(st.lists(st.tuples(st.sampled_from("rhtadc"), st.floats(0.0, 5.0)), max_size=60), st.integers(1, 5))
+@settings(deadline=None)
+def test_without_a_quota_no_instant_is_nonsense(steps: list[tuple[str, float]], burst: int) -> None:
+    """Whatever happens in whatever order, each place is a number, and near."""
+    limiter, now, sent = make(rate=math.inf, burst=burst), 0.0, 0
+    place = limiter.reserve(now)
+    for step, span in steps:
+        now += span
+        if step == "r":
+            place, sent = limiter.reserve(now), sent + 1
+        elif step == "h":
+            limiter.hold(now, span)
+        elif step == "t":
+            limiter.throttled(now, place, accepted=sent, sent=1.0 + span)
+        elif step == "a":
+            limiter.announce(1.0 + span, 1.0 if span > 1.0 else None)
+        elif step == "d":
+            limiter.drain(now)
+        else:
+            limiter.cancel(place)
+        assert limiter.rate > 0.0
+        assert 0.0 <= limiter.recheck(place, now).wait(now) < 1000.0

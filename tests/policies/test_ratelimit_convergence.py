@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from dataclasses import dataclass, field
 from itertools import count
@@ -59,6 +60,7 @@ def play(
     stall: float = 0.0,
     tells: bool = False,
     seed: int = 1,
+    told: float = TOLD,
 ) -> RateLimiter:
     """Let workers send as fast as the limiter lets them, each one request at a time; a refusal takes *refusal* seconds.
 
@@ -66,7 +68,7 @@ def play(
     Once a second the whole process stands still, at most for *stall* seconds. A gateway that *tells* names the size of
     its bucket as the limit, as Envoy does.
     """
-    limiter, dice, order = RateLimiter(rate=TOLD, burst=10), random.Random(seed), count()
+    limiter, dice, order = RateLimiter(rate=told, burst=10), random.Random(seed), count()
     if tells:
         limiter.announce(gateway.bucket, None)
     agenda: list[tuple[float, int, str, Reservation | None]] = [(0.0, next(order), "free", None)] * WORKERS
@@ -99,7 +101,8 @@ def play(
             later(now + (ROUND_TRIP if admitted else refusal), "free" if admitted else "refused", place)
         else:
             refused += 1
-            limiter.throttled(now, place, accepted=sent - refused)
+            lately = sum(at > now - 1.0 for at, _ in gateway.replies[-200:])
+            limiter.throttled(now, place, accepted=sent - refused, sent=lately)
             if retry_after is not None:
                 limiter.hold(now, retry_after)
             later(now, "free")
@@ -173,3 +176,24 @@ def test_a_quota_as_told_is_never_overrun() -> None:
     assert gateway.between(0.0, 30.0)[0] == 0.0
     assert gateway.between(1.0, 30.0)[1] >= 0.99
     assert not limiter.slowed
+
+
+@pytest.mark.parametrize("refusal", [ROUND_TRIP, AT_ONCE])
+@pytest.mark.parametrize("bucket", [6, 60])
+@pytest.mark.parametrize("quota", [20, 60, 150])
+def test_a_quota_nobody_told_of_is_found_out(quota: int, bucket: int, refusal: float) -> None:
+    """Told that there is none, the client finds it from its refusals: few of them, for it begins with what was sent."""
+    gateway = Gateway(lambda _: quota, bucket)
+    play(gateway, seconds=90.0, refusal=refusal, told=math.inf)
+    assert sum(not admitted for _, admitted in gateway.replies) < 150
+    refused, used = gateway.between(20.0, 90.0)
+    assert refused <= 0.01
+    assert used >= 0.6
+
+
+def test_where_there_is_none_nobody_waits() -> None:
+    """As many as the workers can carry, from the first second to the last."""
+    gateway = Gateway(lambda _: 1e9, 1e9)
+    limiter = play(gateway, seconds=10.0, told=math.inf)
+    assert len(gateway.replies) >= 0.95 * WORKERS * 10.0 / (ROUND_TRIP + LATENESS)
+    assert (limiter.rate, limiter.slowed) == (math.inf, False)

@@ -1,0 +1,113 @@
+"""The environment: which variables there are, how each is read, and what to say of one that is not among them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import ConfigurationError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+PREFIX: Final = "COSYCLIENT_"
+_YES: Final = frozenset({"1", "true", "yes", "on"})
+_NO: Final = frozenset({"0", "false", "no", "off"})
+_SHOWN: Final = 80
+# What Kubernetes sets in every container for a service that happens to be called "cosyclient".
+_FOREIGN: Final = re.compile(PREFIX + r"(?:SERVICE_(?:HOST|PORT)(?:_\w+)?|PORT(?:_\d+_\w+)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """Name the argument of `CosyClient` that a variable stands for, how its value is read, and what it looks like."""
+
+    argument: str
+    read: Callable[[str], Any]
+    form: str
+    secret: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the variable's name."""
+        return PREFIX + self.argument.upper()
+
+
+def _rate(raw: str) -> float:
+    return math.inf if raw.lower() == "none" else float(raw)
+
+
+def _flag(raw: str) -> bool:
+    if raw.lower() not in _YES | _NO:
+        raise ValueError(raw)
+    return raw.lower() in _YES
+
+
+def _object(raw: str) -> dict[str, Any]:
+    found = json.loads(raw)
+    if not isinstance(found, dict):
+        raise ValueError(raw)
+    return found
+
+
+_WORD: Final = "a word"
+_COUNT: Final = "a whole number"
+_NUMBER: Final = "a number"
+
+VARIABLES: Final = (
+    Variable("base_url", str, "an address"),
+    Variable("api_key", str, "a key", secret=True),
+    Variable("protocol", str, _WORD),
+    Variable("model", str, _WORD),
+    Variable("voice", str, _WORD),
+    Variable("format", str, _WORD),
+    Variable("sample_rate", int, _COUNT),
+    Variable("speed", float, _NUMBER),
+    Variable("on_silent", str, "error or silence"),
+    Variable("requests_per_second", _rate, "a number, or none for no quota"),
+    Variable("max_connections", int, _COUNT),
+    Variable("concurrency", int, _COUNT),
+    Variable("max_batch", int, _COUNT),
+    Variable("timeout", float, "a number of seconds"),
+    Variable("max_retries", int, _COUNT),
+)
+"""Every variable; what has no argument of its own (`ClientConfig`, transports, listeners) has none."""
+_NAMES: Final = frozenset(variable.name for variable in VARIABLES)
+
+
+def given(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what *environ* says, by argument; an empty variable says nothing.
+
+    Raises `ConfigurationError` for a value that cannot be read, and for a ``COSYCLIENT_…`` variable that does not
+    exist: a mistyped address would otherwise be no address.
+    """
+    check_names(environ)
+    found: dict[str, Any] = {}
+    for variable in VARIABLES:
+        raw = environ.get(variable.name, "").strip()
+        if not raw:
+            continue
+        try:
+            found[variable.argument] = variable.read(raw)
+        except (ValueError, RecursionError):
+            shown = "(value not shown)" if variable.secret else f"got {raw[:_SHOWN]!r}"
+            raise ConfigurationError(f"{variable.name}: must be {variable.form}, {shown}") from None
+    return found
+
+
+def check_names(environ: Iterable[str]) -> None:
+    """Raise the `ConfigurationError` of a ``COSYCLIENT_…`` variable that does not exist, with the nearest that does."""
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in _NAMES and not _FOREIGN.fullmatch(name):
+            raise ConfigurationError(
+                f"{name[:_SHOWN]}: no such variable{did_you_mean(name, _NAMES)}; the README lists all of them"
+            )
+
+
+def markdown() -> str:
+    """Return the table of all variables that the README shows."""
+    rows = [f"| `{variable.name}` | `{variable.argument}=` | {variable.form} |" for variable in VARIABLES]
+    return "\n".join(("| variable | stands for | holds |", "| --- | --- | --- |", *rows))
