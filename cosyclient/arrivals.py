@@ -71,9 +71,9 @@ class Arrivals:
         blocked: list[Waiter] = []
         interrupt: BaseException | None = None
         for flight, result in ended:
-            tries = len(attempts) + isinstance(result, Speech)
+            tries = flight.tried + len(attempts) + isinstance(result, Speech)
             if isinstance(result, Speech):
-                if attempts:
+                if tries > 1:
                     result = replace(result, attempts=tries)
             else:
                 self.count(result, accepted=True)
@@ -95,6 +95,20 @@ class Arrivals:
             self._relay.start(blocked)
         if interrupt is not None:
             raise interrupt
+
+    def dismiss(self, waiters: Iterable[Waiter], error: CosyError, attempts: Sequence[Attempt]) -> None:
+        """Resolve *waiters* with *error*, but not those who share their flight."""
+        blocked = []
+        for waiter in waiters:
+            pending, ended = self._coalescer.leave(waiter)
+            if ended is not None:
+                self._ended((ended,))
+            if pending:
+                self._expiry.forget(waiter)
+                if waiter.resolve(error.for_caller(attempts)):
+                    blocked.append(waiter)
+        if blocked:
+            self._relay.start(blocked)
 
     def count(self, error: CosyError, *, accepted: bool) -> None:
         """Count a text that ended in *error*, *accepted* before or not."""

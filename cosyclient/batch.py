@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cosyclient.errors import Attempt
+    from cosyclient.errors import Attempt, CosyError
     from cosyclient.models import Utterance, VoiceSettings
     from cosyclient.waiters import Waiter
 
@@ -33,7 +33,8 @@ class Flight:
     ``waiters``, ``landed`` and ``calls`` are guarded by the coalescer's lock, ``queued``, ``lane`` and ``hedged`` by
     the batcher's. ``bulk`` says in which lane it began. ``until`` is the latest deadline (monotonic seconds) among the
     waiters. ``calls`` carry it now: one, or a second if it was ``hedged``; ``attempts`` are those of the first call so
-    far, oldest first.
+    far, oldest first. ``held`` is why it waits for a service that is down, until ``not_before`` at least; it was sent
+    ``in_vain`` so many times and ``tried`` so often before the first call.
     """
 
     __slots__ = (
@@ -41,12 +42,16 @@ class Flight:
         "bulk",
         "calls",
         "hedged",
+        "held",
+        "in_vain",
         "key",
         "landed",
         "lane",
+        "not_before",
         "queued",
         "queued_at",
         "seconds",
+        "tried",
         "until",
         "utterance",
         "waiters",
@@ -68,6 +73,10 @@ class Flight:
         self.calls: tuple[Carrier, ...] = ()
         self.hedged = False
         self.landed = False
+        self.held: CosyError | None = None
+        self.not_before = 0.0
+        self.in_vain = 0
+        self.tried = 0
 
     def __repr__(self) -> str:
         return f"<Flight {self.utterance!r}, {len(self.waiters)} waiting>"

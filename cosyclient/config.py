@@ -84,6 +84,9 @@ class RetryConfig:
     """Tokens a retry after a transient failure costs (botocore's 2026 figures)."""
     throttle_cost: int = 5
     """Tokens a retry after throttling costs."""
+    wait_for_service: float | None = None
+    """Seconds that texts of bulk calls wait while the service is down before they fail, from the first failure; 0 not
+    at all. ``None``: until each text's deadline, but 30 s if the service has never answered."""
 
     def __post_init__(self) -> None:
         check_number("retry.initial", self.initial, low=0, above=True)
@@ -93,6 +96,8 @@ class RetryConfig:
             check_count("retry.budget", self.budget)
         check_count("retry.transient_cost", self.transient_cost, high=self.full_budget(0))
         check_count("retry.throttle_cost", self.throttle_cost, high=self.full_budget(0))
+        if self.wait_for_service is not None:
+            check_number("retry.wait_for_service", self.wait_for_service, low=0)
 
     def full_budget(self, in_flight: int) -> int:
         """Return the tokens in the full budget of a client with so many attempts *in_flight* at most."""

@@ -76,6 +76,20 @@ class BreakerChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDown(Event):
+    """Tell that the service is down because of ``error``, and that texts of bulk calls wait for it from now on."""
+
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceUp(Event):
+    """Tell that the service answers again, ``seconds`` after the first text began to wait for it."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RateChanged(Event):
     """Tell that the service's word moved our pacing, in requests a second; ``hold`` is a pause in seconds."""
 
@@ -96,6 +110,8 @@ Listener: TypeAlias = Callable[[Event], None]
 
 _LEVELS: dict[type[Event], int] = {
     BreakerChanged: logging.WARNING,
+    ServiceDown: logging.WARNING,
+    ServiceUp: logging.WARNING,
     RateChanged: logging.INFO,
     LimitChanged: logging.INFO,
     RetryScheduled: logging.INFO,

@@ -25,6 +25,7 @@ from cosyclient.errors import (
 )
 from cosyclient.events import BreakerChanged, Events
 from cosyclient.hedger import Hedger
+from cosyclient.outage import Outage
 from cosyclient.policies.breaker import CLOSED, Breaker
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
@@ -40,9 +41,10 @@ from cosyclient.streaming import SpeechStream
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
+    from cosyclient.batch import Flight
     from cosyclient.protocols.base import Recording, WireProtocol
     from cosyclient.reception import Terms
     from cosyclient.settings import ResolvedConfig
@@ -98,6 +100,15 @@ class House:
             clock=clock,
             ended=desk.places.give_back,
         )
+        self._outage = Outage(
+            rest.retry.wait_for_service,
+            endpoint=self._endpoint,
+            coalescer=self._coalescer,
+            arrivals=self._arrivals,
+            dispatch=self._dispatch,
+            clock=clock,
+            events=events,
+        )
         self._batcher = Batcher(
             BatchLimits(
                 texts=settings.max_batch, body_bytes=rest.wire.max_request_bytes, seconds=rest.wire.max_batch_seconds
@@ -126,7 +137,7 @@ class House:
             events=events,
             coalescer=self._coalescer,
             hedger=self._hedger,
-            land=self._arrivals.land,
+            land=self._outage.land,
         )
         self._dispatcher = Dispatcher(
             batcher=self._batcher,
@@ -135,9 +146,9 @@ class House:
             executor=executor or ThreadPoolExecutor(sizing.threads, thread_name_prefix="cosyclient"),
             clock=clock,
             closing=self._closing,
-            land=self._arrivals.land,
+            land=self._outage.land,
         )
-        desk.open(self._arrivals, self._batcher, self._dispatcher)
+        desk.open(self._arrivals, self._batcher, self._dispatcher, self._outage)
         self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
 
     # Streams and questions
@@ -206,6 +217,10 @@ class House:
 
     # Seams between rooms
 
+    def _dispatch(self, flights: Sequence[Flight]) -> None:
+        # The outage is made before the dispatcher, whose refusals it hears of.
+        self._dispatcher.dispatch(flights)
+
     def _call_workers(self) -> None:
         # The hedger is made before the dispatcher, whose calls it watches.
         self._dispatcher.call_workers()
@@ -265,6 +280,8 @@ class House:
         """Refuse what is new, finish (or fail) what is under way, then let go of threads and connections."""
         self.desk.refusing = True
         self.desk.places.close()
+        # Nobody who closes wants to wait for a service that is down.
+        self._outage.close()
         try:
             if drain and not self._dispatcher.on_worker:
                 latest = max((flight.until for flight in self._coalescer.aloft()), default=0.0)

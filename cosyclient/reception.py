@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cosyclient.coalescer import Coalescer
     from cosyclient.dispatcher import Dispatcher
     from cosyclient.models import VoiceSettings
+    from cosyclient.outage import Outage
     from cosyclient.protocols.base import WireProtocol
     from cosyclient.settings import ResolvedConfig
     from cosyclient.waiters import SpeechFuture
@@ -47,6 +48,7 @@ class Reception:
     _arrivals: Arrivals
     _batcher: Batcher
     _dispatcher: Dispatcher
+    _outage: Outage
 
     def __init__(self, settings: ResolvedConfig, protocol: WireProtocol, coalescer: Coalescer, clock: Clock) -> None:
         self._settings = settings
@@ -59,9 +61,9 @@ class Reception:
         # The last settings found fit for the protocol: most calls share them.
         self._fit: VoiceSettings | None = None
 
-    def open(self, arrivals: Arrivals, batcher: Batcher, dispatcher: Dispatcher) -> None:
+    def open(self, arrivals: Arrivals, batcher: Batcher, dispatcher: Dispatcher, outage: Outage) -> None:
         """Begin to accept."""
-        self._arrivals, self._batcher, self._dispatcher = arrivals, batcher, dispatcher
+        self._arrivals, self._batcher, self._dispatcher, self._outage = arrivals, batcher, dispatcher, outage
 
     def speak(self, text: str, terms: Terms) -> Speech | CosyError:
         """Return what becomes of *text*, on a thread that waits for it anyway and so may carry it itself."""
@@ -132,7 +134,7 @@ class Reception:
 
     def on_own_thread(self) -> bool:
         """Return whether the calling thread is one of ours, which must not wait for the others."""
-        return self._dispatcher.on_worker or self.expiry.on_timer
+        return self._dispatcher.on_worker or self.expiry.on_timer or self._outage.on_timer
 
     def watch(self, waiter: Waiter) -> None:
         """Make sure *waiter* resolves at its deadline though no thread waits for it."""
@@ -175,7 +177,7 @@ class Reception:
         timeouts = self._settings.rest.timeouts
         span = terms.timeout or self._settings.timeout
         span = span or (timeouts.of_call(len(text)) if job is None else timeouts.of_job(job))
-        waiter = Waiter(Deadline.after(self._clock, span), future=future, notify=notify)
+        waiter = Waiter(Deadline.after(self._clock, span), bulk=terms.bulk, future=future, notify=notify)
         self.check_open()
         joined = self._coalescer.follow(utterance, waiter)
         if joined is None:
@@ -185,8 +187,11 @@ class Reception:
             if joined is flight:
                 return waiter, flight
             self.places.give_back((flight,))
-        if joined.lane == BULK and not terms.bulk:
-            self._batcher.promote(joined)
+        if not terms.bulk:
+            if joined.lane == BULK:
+                self._batcher.promote(joined)
+            if joined.held is not None:
+                self._outage.release(joined)
         return waiter, None
 
     def utterance(self, text: str, settings: VoiceSettings) -> Utterance:
@@ -225,9 +230,13 @@ class Reception:
         flight = waiter.flight
         queued = flight is not None and flight.queued and not flight.hedged
         attempts = () if flight is None else tuple(flight.attempts)
+        held = None if flight is None else flight.held
         where = "waiting to be sent" if queued else f"under way, {len(attempts)} attempts had failed before"
-        error = DeadlineExceeded(f"no speech before the deadline; the text was {where}", sent=not queued)
-        error.__cause__ = attempts[-1].error if attempts else None
+        if held is not None:
+            where = f"waiting for the service to recover: {held}"
+        sent = not queued if held is None else held.sent
+        error = DeadlineExceeded(f"no speech before the deadline; the text was {where}", sent=sent)
+        error.__cause__ = held or (attempts[-1].error if attempts else None)
         return error.for_caller(attempts)
 
     def __repr__(self) -> str:

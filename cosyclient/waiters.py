@@ -94,19 +94,22 @@ class Waiter:
     whoever took the waiter off its flight. *notify* is called then. ``watched`` says whether a timer looks after
     the deadline. A lock made only by who really has to wait: a `Future` with its condition costs several times as
     much, and most speeches of a bulk call are there before anybody asks for them. ``relay`` is set when the result
-    is there and this one is to be woken in its turn.
+    is there and this one is to be woken in its turn. *bulk* is whether it belongs to a bulk call, which waits for a
+    service that is down.
     """
 
-    __slots__ = ("_gate", "_left", "deadline", "flight", "future", "notify", "relay", "result", "watched")
+    __slots__ = ("_gate", "_left", "bulk", "deadline", "flight", "future", "notify", "relay", "result", "watched")
 
     def __init__(
         self,
         deadline: Deadline,
         *,
+        bulk: bool = False,
         future: SpeechFuture | None = None,
         notify: Callable[[Waiter], None] | None = None,
     ) -> None:
         self.deadline = deadline
+        self.bulk = bulk
         self.flight: Flight | None = None
         self.future = future
         self.notify = notify

@@ -37,6 +37,7 @@ LEVELS = {
         "concurrency",
         "conversing",
         "hedger",
+        "outage",
         "persisting",
         "asking",
         "places",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.audio import MEDIA_TYPES
 from cosyclient.client import CosyClient
-from cosyclient.config import ClientConfig, QueueConfig
+from cosyclient.config import ClientConfig, QueueConfig, RetryConfig
 from cosyclient.errors import ConfigurationError
 from cosyclient.models import SAMPLE_RATES
 from cosyclient.settings import resolve
@@ -142,7 +142,10 @@ def connected(arguments: argparse.Namespace) -> Iterator[tuple[str, CosyClient]]
 def client_of(arguments: argparse.Namespace, url: str) -> CosyClient:
     """Return a client of *url* as the options say; `ConfigurationError` names the option that breaks a rule."""
     # A file is read faster than a lone text is sent: a moment's wait fills the first batches.
-    config = ClientConfig(queue=QueueConfig(linger=0.01))
+    config = ClientConfig(
+        queue=QueueConfig(linger=0.01),
+        retry=RetryConfig(wait_for_service=getattr(arguments, "wait_for_service", 0.0)),
+    )
     with in_our_words():
         return CosyClient(url, config=config, **_voice(arguments), **_limits(arguments))
 

@@ -136,6 +136,12 @@ class Breaker:
                 raise
         return admission
 
+    def hasten(self, now: float) -> None:
+        """Let probing begin at *now* if it is open, unless the endpoint asked to be left alone for longer."""
+        with self._lock:
+            if self._state == OPEN:
+                self._until = min(self._until, max(now, self._asked))
+
     def _reject_locked(self, now: float) -> None:
         free = self._state == CLOSED or (self._state == HALF_OPEN and self._permits > 0)
         if not free and now < self._until:
