@@ -71,13 +71,14 @@ PACKAGES: dict[str, str | tuple[str, ...]] = {
     "pytest": "emulator/pytest_plugin.py",
 }
 # The language and the platform; everything else must be named above.
-THREADS = {"house.py", "expiry.py", "conversing.py", "emulator/"}
+THREADS = {"house.py", "expiry.py", "conversing.py", "transports/resolving.py", "emulator/"}
 WAITS = {
     "batcher.py",
     "expiry.py",
     "waiters.py",
     "policies/bulkhead.py",
     "transports/pool.py",
+    "transports/resolving.py",
     "clock.py",
     "testing.py",
     "emulator/",
@@ -187,6 +188,7 @@ def _calls(name: str) -> set[str]:
 def test_threads_start_only_where_they_are_counted(name: str) -> None:
     """Whoever may start a thread also closes it."""
     starters = {"threading.Thread", "Thread", "ThreadPoolExecutor", "threading.Timer", "Timer"}
+    starters |= {"_thread.start_new_thread"}
     if not any(name.startswith(place) for place in THREADS):
         assert not _calls(name) & starters, name
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 from urllib3.connection import HTTPConnection
 
-from cosyclient.transports.guard import GuardedSocket, Severed, Spans, dial
+from cosyclient.transports.guard import GuardedSocket, Severed, Spans
 from cosyclient.transports.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cosyclient.clock import Clock
+    from cosyclient.transports.dialing import Dialer
     from cosyclient.transports.head import Outgoing
 
 _BUFFER_BYTES: Final = 16 << 10
@@ -53,21 +54,19 @@ class _Inbox(io.BufferedReader):
 
 
 class Connection(HTTPConnection):
-    """Connect through `dial`, keep to the spans of the request at hand, and know one's own age.
+    """Connect through a `Dialer`, keep to the spans of the request at hand, and know one's own age.
 
     Reading is http.client's work; urllib3's own request and response, and http.client's writing, would double its cost.
     """
 
-    def __init__(
-        self, *args: Any, tls: ssl.SSLContext | None, clock: Clock, lifetime: Callable[[], float], **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, dialer: Dialer, clock: Clock, lifetime: Callable[[], float], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.spans: Spans
         self.guard: GuardedSocket | None = None
         self.severed = False
         self.opened = 0
         self.idle_since = 0.0
-        self._tls = tls
+        self._dialer = dialer
         self._clock = clock
         self._lifetime = lifetime
         self._worn_at = 0.0
@@ -76,7 +75,7 @@ class Connection(HTTPConnection):
     def connect(self) -> None:
         """Open a guarded socket, TLS handshake included."""
         self.opened += 1
-        guard = dial(self._dns_host, self.port, self.spans, tls=self._tls, opened=self._watch)
+        guard = self._dialer.dial(self.spans, opened=self._watch, severed=lambda: self.severed)
         self._worn_at = self._clock.now() + self._lifetime()
         self._inbox = _Inbox(_Inlet(guard), _BUFFER_BYTES)
         self.sock = guard

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 # A step that nobody bounded ends after this many seconds: no wait in this library is unbounded.
 LONGEST: Final = 600.0
 
-_OPTIONS: Final = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-)
-
 
 class Spans:
     """Hold the seconds one request grants to each of its steps, and the deadline that cuts them all short."""
@@ -182,55 +177,3 @@ class GuardedSocket:
     def __repr__(self) -> str:
         state = "severed" if self.severed else "closed" if self._sock is None else "open"
         return f"<GuardedSocket {state}, {self.received} bytes received>"
-
-
-def dial(
-    host: str,
-    port: int,
-    spans: Spans,
-    *,
-    tls: ssl.SSLContext | None,
-    opened: Callable[[GuardedSocket], None],
-) -> GuardedSocket:
-    """Connect to *host*, TLS handshake included, within the connect step and the deadline; *opened* gets each try.
-
-    Every address of the name gets its share of the time left, so that one that never answers leaves some for the
-    next. Looking the name up is the one wait without a bound of ours: ``getaddrinfo`` knows no timeout (urllib3 and
-    httpx share this; ``options timeout:1 attempts:2`` in resolv.conf bounds it).
-    """
-    left = spans.until(spans.connect)
-    failure: OSError = OSError("the name has no address")
-    addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-    for untried, (family, kind, proto, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
-        sock = socket.socket(family, kind, proto)
-        guarded = GuardedSocket(sock, spans)
-        try:
-            opened(guarded)
-            for option in _OPTIONS:
-                sock.setsockopt(*option)
-            sock.settimeout(left() / untried)
-            guarded._live()
-            sock.connect(address)
-            break
-        except OSError as error:
-            guarded.close()
-            failure = error
-            if guarded.severed:
-                raise
-        except BaseException:
-            guarded.close()
-            raise
-    else:
-        raise failure
-    if tls is not None:
-        try:
-            secured = tls.wrap_socket(
-                sock, server_hostname=host, do_handshake_on_connect=False, suppress_ragged_eofs=False
-            )
-            guarded.adopt(secured)
-            secured.settimeout(left())
-            secured.do_handshake()
-        except BaseException:
-            guarded.close()
-            raise
-    return guarded

@@ -16,10 +16,10 @@ from cosyclient.transports.connection import Connection
 from cosyclient.transports.guard import Severed
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from cosyclient.clock import Clock
+    from cosyclient.transports.dialing import Dialer
     from cosyclient.transports.guard import Spans
 
 
@@ -158,18 +158,18 @@ class Pool(urllib3.HTTPConnectionPool):
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        dialer: Dialer,
         *,
         connections: int,
-        tls: ssl.SSLContext | None,
         idle_limit: float,
         lifetime: Callable[[], float],
         clock: Clock,
     ) -> None:
         self._clock = clock
         self._idle_limit = idle_limit
-        super().__init__(host, port, maxsize=connections, block=True, tls=tls, clock=clock, lifetime=lifetime)
+        super().__init__(
+            dialer.host, dialer.port, maxsize=connections, block=True, dialer=dialer, clock=clock, lifetime=lifetime
+        )
 
     def _new_pool_queue(self, maxsize: int) -> Places:
         return Places(maxsize, self._clock, self._idle_limit)

@@ -13,10 +13,12 @@ import httpx
 from cosyclient.clock import Cancellation, SystemClock
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.connection import Connection, tls_context
+from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.guard import Spans
 from cosyclient.transports.head import Outgoing, outgoing
 from cosyclient.transports.pool import Pool
 from cosyclient.transports.reply import BROKEN, Reply
+from cosyclient.transports.resolving import Resolver
 
 if TYPE_CHECKING:
     import ssl
@@ -61,6 +63,7 @@ class Urllib3Transport(httpx.BaseTransport):
     ) -> None:
         self._clock = clock or SystemClock()
         self._connections = connections
+        self._resolver = Resolver(self._clock)
         self._verify = verify
         self._idle_limit = idle_limit
         self._lifetime = lambda: max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
@@ -148,10 +151,13 @@ class Urllib3Transport(httpx.BaseTransport):
             if scheme not in _DEFAULT_PORTS:
                 raise httpx.UnsupportedProtocol(f"the URL must start with http:// or https://, not {scheme!r}")
             fresh = Pool(
-                host.decode("ascii"),
-                port or _DEFAULT_PORTS[scheme],
+                Dialer(
+                    host.decode("ascii"),
+                    port or _DEFAULT_PORTS[scheme],
+                    tls=self._context() if scheme == "https" else None,
+                    resolver=self._resolver,
+                ),
                 connections=self._connections,
-                tls=self._context() if scheme == "https" else None,
                 idle_limit=self._idle_limit,
                 lifetime=self._lifetime,
                 clock=self._clock,

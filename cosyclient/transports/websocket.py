@@ -20,7 +20,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 
 from cosyclient.errors import DecodeError
-from cosyclient.transports.guard import GuardedSocket, Severed, dial
+from cosyclient.transports.guard import GuardedSocket, Severed
 from cosyclient.transports.inbox import WORDLESS, Closed, Inbox, Refused
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
 
     from cosyclient.clock import Clock
+    from cosyclient.transports.dialing import Dialer
     from cosyclient.transports.guard import Spans
 
 _PIECE_BYTES: Final = 64 << 10
@@ -53,7 +54,7 @@ class WebSocket:
     a reader is never held up by a full send buffer, which would be a deadlock with a service that waits for it to read.
     """
 
-    def __init__(self, uri: WebSocketURI, *, tls: ssl.SSLContext | None, clock: Clock, max_bytes: int) -> None:
+    def __init__(self, uri: WebSocketURI, *, dialer: Dialer, clock: Clock, max_bytes: int) -> None:
         self.uri = uri
         self.purpose: object = None
         """What it was opened for; it may be used again for the same only."""
@@ -64,7 +65,7 @@ class WebSocket:
         self.worn_at = math.inf
         self.spans: Spans
         self.guard: GuardedSocket | None = None
-        self._tls = tls
+        self._dialer = dialer
         self._clock = clock
         self._max_bytes = max_bytes
         # Guards all below, and every operation on the socket: none of them waits, and TLS cannot do two at once.
@@ -92,7 +93,7 @@ class WebSocket:
         # No compression is offered: audio is compressed already, and texts are short.
         core = ClientProtocol(self.uri, max_size=self._max_bytes, logger=_SILENT)
         try:
-            guard = dial(self.uri.host, self.uri.port, spans, tls=self._tls, opened=self._watch)
+            guard = self._dialer.dial(spans, opened=self._watch, severed=lambda: self.severed)
             guard._live().settimeout(0.0)
             request = core.connect()
             for name, value in headers:

@@ -19,10 +19,12 @@ from cosyclient.errors import (
     DeadlineExceeded,
 )
 from cosyclient.transports.connection import tls_context
+from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.faults import ours
 from cosyclient.transports.guard import Severed, Spans
 from cosyclient.transports.http import version
 from cosyclient.transports.pool import Places
+from cosyclient.transports.resolving import Resolver
 
 try:
     from websockets.uri import parse_uri
@@ -69,6 +71,7 @@ class WebSocketTransport:
         self.max_bytes = wire.max_reply_bytes
         self._verify = wire.verify
         self._clock = clock
+        self._resolver = Resolver(clock)
         self._idle_limit = pool.idle_limit
         self._lifetime: Callable[[], float] = lambda: pool.max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
         self._headers: list[tuple[str, str]] = [("User-Agent", f"cosyclient/{version()}")]
@@ -158,7 +161,7 @@ class WebSocketTransport:
                     socket.close()
             if socket is None or socket.is_closed:
                 opened = 0 if socket is None else socket.opened
-                socket = WebSocket(parse_uri(uri), tls=self._context(uri), clock=self._clock, max_bytes=self.max_bytes)
+                socket = self._make(uri)
                 socket.opened, socket.purpose = opened, purpose
             socket.spans = spans
             self._places.lend(cast("Connection", socket))
@@ -216,6 +219,11 @@ class WebSocketTransport:
         told = urlsplit(self._base_url).path.strip("/")
         uri = self._base_url if told and (told == path or told.endswith("/" + path)) else f"{self._base_url}/{path}"
         return uri, (uri, request.headers)
+
+    def _make(self, uri: str) -> WebSocket:
+        parsed = parse_uri(uri)
+        dialer = Dialer(parsed.host, parsed.port, tls=self._context(uri), resolver=self._resolver)
+        return WebSocket(parsed, dialer=dialer, clock=self._clock, max_bytes=self.max_bytes)
 
     def _context(self, uri: str) -> ssl.SSLContext | None:
         if not uri.startswith("wss:"):

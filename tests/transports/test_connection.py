@@ -9,12 +9,16 @@ import pytest
 
 from cosyclient.testing import FakeClock
 from cosyclient.transports.connection import Connection
+from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.head import outgoing
+from cosyclient.transports.resolving import Resolver
 from cosyclient.transports.urllib3_pool import Urllib3Transport
 from tests.hostile import answers, hostile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+DIALER = Dialer("x.test", 80, tls=None, resolver=Resolver(FakeClock()))
 
 
 class Sink:
@@ -28,7 +32,7 @@ class Sink:
 
 
 def sent(request: httpx.Request) -> list[bytes]:
-    connection = Connection("x.test", 80, tls=None, clock=FakeClock(), lifetime=lambda: 1.0)
+    connection = Connection("x.test", 80, dialer=DIALER, clock=FakeClock(), lifetime=lambda: 1.0)
     sink: Any = Sink()
     connection.guard = sink
     connection.dispatch(outgoing(request))
