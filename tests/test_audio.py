@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyclient import audio
-from cosyclient.audio import AudioInfo, check, duration, parse_wav, wav_bytes
+from cosyclient.audio import AudioInfo, check, duration, inspect, parse_wav, pcm, wav_bytes
+from cosyclient.audio.mp3 import frame_at
 from cosyclient.errors import ConfigurationError, DecodeError
 
 
@@ -173,19 +174,119 @@ def test_every_cut_of_a_wav_is_noticed(file: bytes) -> None:
         assert caught.value.retryable
 
 
-@pytest.mark.parametrize(
-    ("subtype", "message"),
-    [("PCM_24", "24-bit PCM"), ("PCM_U8", "8-bit PCM"), ("FLOAT", "32-bit float"), ("ULAW", "8-bit format 0x0007")],
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"])
+@pytest.mark.parametrize("container", ["WAV", "WAVEX", "RF64"])
+@pytest.mark.parametrize("numpy", [True, False])
+def test_every_kind_of_samples_that_is_taken_for_speech_can_be_had_as_16_bit_ones(
+    container: str, subtype: str, channels: int, numpy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever `check` lets through, `parse_wav` gives, as soundfile does but for the rounding of the last bit."""
+    file = encoded(container, channels=channels, subtype=subtype)
+    assert check("wav", file, 0) == AudioInfo(24000, channels, 32880 / 24000)
+    if not numpy:
+        monkeypatch.setattr(pcm, "optional", lambda name: None)
+    found = np.frombuffer(parse_wav(file).samples, "<i2").reshape(-1, channels)
+    theirs = soundfile.read(io.BytesIO(file), dtype="float64", always_2d=True)[0] * 32768
+    assert np.abs(found - theirs).max() < 1
+    assert np.abs(found).max() > 5000
+
+
+def test_the_ends_of_every_kind_are_the_ends_of_16_bits() -> None:
+    """Too loud is as loud as can be; what is no number is no speech."""
+    for tag, bits, low, high in (
+        (1, 8, b"\0", b"\xff"),
+        (1, 24, b"\0\0\x80", b"\xff\xff\x7f"),
+        (1, 32, b"\0\0\0\x80", b"\xff\xff\xff\x7f"),
+        (3, 32, struct.pack("<f", -7.0), struct.pack("<f", 3.4e38)),
+        (3, 64, struct.pack("<d", -1.0), struct.pack("<d", 1e300)),
+    ):
+        file = riff(fmt(tag, bits=bits), chunk(b"data", low + high))
+        assert struct.unpack("<2h", parse_wav(file).samples) == (-32768, 32767 if bits > 8 else 32512)
+    with pytest.raises(DecodeError, match="a sample that is no number") as caught:
+        parse_wav(riff(fmt(3, bits=32), chunk(b"data", struct.pack("<f", float("inf")))))
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(("tag", "bits"), [(0x0002, 4), (0x0055, 8), (3, 16), (1, 40), (7, 16)])
+def test_what_cannot_be_had_as_samples_is_not_taken_for_speech_either(tag: int, bits: int) -> None:
+    """Better told at once than when it is to be used; asking again would bring the same."""
+    for read in (parse_wav, lambda data: check("wav", data, 24000)):
+        with pytest.raises(DecodeError, match="PCM, float and G.711 are supported") as caught:
+            read(riff(fmt(tag, bits=bits), chunk(b"data", bytes(120))))
+        assert not caught.value.retryable
+        assert not caught.value.endpoint_fault
+
+
+# What writers that do not know their sizes yet leave: sox, ffmpeg, Python's wave, and what was met in replies.
+PLACEHOLDERS = (
+    0xFFFFFFFF,
+    0xFFFFFFFF - 36,
+    0xFFFFFFFF - 44,
+    0x7FFFFFFF,
+    0x7FFFFFFF - 36,
+    0x7FFFF000,
+    0x80000000,
+    2_000_000_000,
 )
-@pytest.mark.parametrize("container", ["WAV", "WAVEX"])
-def test_other_widths_are_audio_but_not_samples(container: str, subtype: str, message: str) -> None:
-    """Such a file is whole and has a length; only its samples cannot be had from it."""
-    file = encoded(container, subtype=subtype)
-    info = check("wav", file, 0)
-    assert (info.sample_rate, info.channels) == (24000, 1)
-    assert info.duration == pytest.approx(1.37)
-    with pytest.raises(DecodeError, match=message):
-        parse_wav(file)
+
+
+@pytest.mark.parametrize("size", [*PLACEHOLDERS, 0])
+@pytest.mark.parametrize("outer", [*PLACEHOLDERS, 0, 36])
+def test_a_size_that_nobody_can_have_known_is_none(size: int, outer: int) -> None:
+    """The samples are what is there, and the file is given a header that is true."""
+    samples = SAMPLES * 100
+    for shape in (fmt(), EXTENSIBLE):
+        file = riff(shape, chunk(b"data", samples, size), size=outer)
+        found = inspect("wav", file, 0)
+        assert found.info == AudioInfo(24000, 1, 500 / 24000)
+        assert not found.told
+        assert parse_wav(file).samples == samples
+        assert soundfile.info(io.BytesIO(found.data)).frames == 500
+        assert found.data == riff(shape, chunk(b"data", samples))
+        assert inspect("wav", found.data, 0) == (found.info, found.data, True, False)
+
+
+def test_a_file_whose_header_is_true_is_left_as_it_is() -> None:
+    """Its other chunks too; only an outer size that is wrong is mended."""
+    file = riff(chunk(b"LIST", b"INFOodd"), EXTENSIBLE, chunk(b"data", SAMPLES), chunk(b"cue ", bytes(4)))
+    assert inspect("wav", file, 0).data is file
+    assert inspect("wav", file + b"trailing", 0).data == file + b"trailing"
+    short = riff(fmt(), chunk(b"data", SAMPLES), size=7)
+    assert inspect("wav", short, 0).data == riff(fmt(), chunk(b"data", SAMPLES))
+
+
+@pytest.mark.parametrize("between", [b"", b"\0", chunk(b"LIST", b"INFOx"), b"\r\n"])
+@pytest.mark.parametrize("size", [None, 0xFFFFFFFF, 0, 0x7FFFF000])
+@pytest.mark.parametrize("kind", [(1, 16), (1, 24), (3, 32)])
+def test_files_one_after_the_other_are_joined(between: bytes, size: int | None, kind: tuple[int, int]) -> None:
+    """As services send them that make a file of every sentence: not a sample is lost, none is added."""
+    tag, bits = kind
+    rng = np.random.default_rng(7)
+    parts = [bytes(rng.integers(0, 64, 24 * count, np.uint8)) for count in (400, 1, 399)]
+    if size is not None:
+        between = b""
+    file = between.join(riff(fmt(tag, bits=bits), chunk(b"data", each, size), size=size) for each in parts)
+    found = inspect("wav", file, 0)
+    assert found.info.duration == pytest.approx(8 * 24 * 800 / bits / 24000)
+    assert found.told is (size is None)
+    whole = riff(fmt(tag, bits=bits), chunk(b"data", b"".join(parts)))
+    assert found.data == whole
+    assert parse_wav(file) == parse_wav(whole)
+
+
+def test_files_that_do_not_agree_are_not_joined() -> None:
+    """One rate would be wrong for the other; the service will send them so again."""
+    for other in (fmt(rate=16000), fmt(channels=2), fmt(tag=3, bits=32)):
+        file = riff(fmt(), chunk(b"data", SAMPLES)) + riff(other, chunk(b"data", bytes(40)))
+        with pytest.raises(DecodeError, match="WAV files in one that differ, 24000 Hz with 1 channel") as caught:
+            check("wav", file, 0)
+        assert (caught.value.retryable, caught.value.endpoint_fault) == (False, False)
+    cut = riff(fmt(), chunk(b"data", SAMPLES)) * 2
+    with pytest.raises(DecodeError, match="truncated wav"):
+        check("wav", cut[:-2], 0)
+    with pytest.raises(DecodeError, match="truncated wav"):
+        check("wav", cut[:80], 0)
 
 
 def test_a_wav_is_not_made_of_half_samples_or_of_four_gigabytes() -> None:
@@ -199,6 +300,9 @@ def test_a_wav_is_not_made_of_half_samples_or_of_four_gigabytes() -> None:
         wav_bytes(b"abc", 24000)
     with pytest.raises(ConfigurationError, match="at most 4 GiB"):
         wav_bytes(Endless(), 24000)
+    for rate, channels in ((24000, 0), (0, 1), (1 << 32, 1), (24000, 1 << 15)):
+        with pytest.raises(ConfigurationError, match=f"at {rate} Hz with {channels} channel"):
+            wav_bytes(b"", rate, channels)
 
 
 def test_the_repr_shows_no_samples() -> None:
@@ -230,6 +334,33 @@ def test_what_is_wrong_with_pcm_is_said(data: bytes, match: str, retryable: bool
     with pytest.raises(DecodeError, match=match) as caught:
         check("pcm", data, 24000)
     assert caught.value.retryable is retryable
+
+
+@pytest.fixture(params=["numpy", "plain"])
+def _with_and_without(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "plain":
+        monkeypatch.setattr(pcm, "optional", lambda name: None)
+
+
+@pytest.mark.usefixtures("_with_and_without")
+def test_every_sample_survives_both_ways() -> None:
+    """All 65,536 of them."""
+    every = struct.pack("<65536h", *range(-32768, 32768))
+    assert pcm.s16_of_f32(pcm.f32_of_s16(every)) == every
+
+
+@pytest.mark.usefixtures("_with_and_without")
+def test_what_is_too_loud_is_clipped_and_what_is_no_number_refused() -> None:
+    """A wrapped sample is a crack; a NaN is a model gone wrong."""
+    assert pcm.s16_of_f32(struct.pack("<5f", 1.0, 1.5, -1.0, -7.0, 0.0)) == struct.pack(
+        "<5h", 32767, 32767, -32768, -32768, 0
+    )
+    for wrong in (float("nan"), float("inf"), float("-inf")):
+        with pytest.raises(DecodeError, match="no number"):
+            pcm.s16_of_f32(struct.pack("<2f", 0.0, wrong))
+    with pytest.raises(DecodeError, match="inside a sample"):
+        pcm.s16_of_f32(bytes(6))
+    assert pcm.s16_of_f32(b"") == b""
 
 
 # --- Opus and MP3 ---
@@ -265,12 +396,16 @@ def test_mp3_length(rate: int, channels: int) -> None:
     assert info.duration == pytest.approx(1.37, abs=0.001)
 
 
-def bare_mp3(rate: int = 24000) -> bytes:
+def without_info(file: bytes) -> bytes:
     """Return an MP3 without its Xing frame, as a streaming encoder writes it."""
-    file = encoded("MP3", rate)
-    first = audio._frame(file, 0)
+    first = frame_at(file, 0)
     assert first is not None
     return file[first.size :]
+
+
+def bare_mp3(rate: int = 24000) -> bytes:
+    """Return a tone as a streaming encoder writes it."""
+    return without_info(encoded("MP3", rate))
 
 
 @pytest.mark.parametrize(
@@ -301,6 +436,20 @@ def test_mp3_frames_count_whether_their_headers_are_alike_or_not(odd: int | None
     assert duration("mp3", file, 0) == pytest.approx(0.24)
     with pytest.raises(DecodeError, match="truncated mp3, a frame ends at byte 1200, 1199 there"):
         check("mp3", b"".join(frames)[:-1], 0)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("between", [b"", b"ID3\x04\0\0\0\0\x01\x00" + bytes(128), b"TAG" + bytes(125)])
+@pytest.mark.parametrize("after", [b"", b"ID3\x03\0\0\0\0\0\x0a" + bytes(10), b"TAG" + bytes(125)])
+def test_mp3_files_one_after_the_other_are_added_up(announced: bool, between: bytes, after: bytes) -> None:
+    """Tagged or not, each with a frame that announces its own length or without: all are heard, so all count."""
+    parts = [encoded("MP3", seconds=seconds) for seconds in (1.37, 0.5, 2.0)]
+    parts = parts if announced else [without_info(each) for each in parts]
+    each = [duration("mp3", part, 0) or 0.0 for part in parts]
+    info = check("mp3", between + between.join(parts) + after, 0)
+    assert info.duration == pytest.approx(sum(each))
+    with pytest.raises(DecodeError, match="truncated mp3"):
+        check("mp3", between.join(parts)[:-1], 0)
 
 
 def test_free_format_mp3_has_no_known_length() -> None:
@@ -342,6 +491,12 @@ HEAD = b"OpusHead" + struct.pack("<BBHIhB", 1, 1, 312, 24000, 0, 0)
         ("mp3", bytes(5000), "got unknown bytes", True),
         ("mp3", b"ID3\x04\0\0\0\0\x7f\x7f" + bytes(50), "its ID3 tag takes 16393 bytes, 60 there", True),
         ("mp3", wav_bytes(SAMPLES, 24000), "asked for mp3, got wav", False),
+        ("mp3", wav_bytes(SAMPLES * 9000, 24000), "asked for mp3, got wav", False),
+        ("opus", wav_bytes(SAMPLES, 24000), "asked for opus, got wav", False),
+        ("mp3", opus(), "asked for mp3, got ogg", False),
+        ("wav", b"\0\0\0\x20ftypM4A " + bytes(50), "asked for wav, got mp4", False),
+        ("wav", bare_mp3(), "asked for wav, got mp3", False),
+        ("opus", page(2, 0, HEAD) + page(4, 1 << 55, b"x"), r"claims 7.51e\+11 s", True),
         ("flac", b"fLaC", "format 'flac' is not one of wav, pcm, mp3, opus", False),
     ],
 )

@@ -62,7 +62,7 @@ PACKAGES: dict[str, str | tuple[str, ...]] = {
     "tqdm": "cli/",
     "starlette": "emulator/",
     "uvicorn": "emulator/",
-    "numpy": ("emulator/", "protocols/waveforms.py"),
+    "numpy": ("emulator/", "audio/pcm.py", "protocols/waveforms.py"),
     "soundfile": "emulator/",
     "soxr": ("emulator/", "protocols/waveforms.py"),
     "grpc": ("emulator/", "transports/"),

@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.audio import wav_bytes
+from cosyclient.audio.pcm import s16_of_f32
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, NotFound, ServiceError, ServiceFault, Throttled
 from cosyclient.protocols import tensors
 from cosyclient.protocols.base import Capabilities, StreamHead
@@ -18,7 +19,7 @@ from cosyclient.protocols.forms import path_segment
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.refusals import discreet, refusal, refusal_of
 from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
-from cosyclient.protocols.waveforms import heard_f32, heard_samples, s16_of_f32
+from cosyclient.protocols.waveforms import heard_f32, heard_samples
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:

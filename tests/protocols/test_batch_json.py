@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosyclient.audio import wav_bytes
 from cosyclient.errors import (
     DecodeError,
     ServiceError,
@@ -169,8 +170,7 @@ def test_ten_megabytes_of_noise_are_no_json() -> None:
 
 def test_memory_while_decoding_is_bounded() -> None:
     """Frames and JSON hold an item at a time, and what arrives with it."""
-    count, samples = 16, bytes([1, 2]) * 95_000
-    audio = wire.tagged_wav(0)[:40] + len(samples).to_bytes(4, "little") + samples
+    count, audio = 16, wav_bytes(bytes(range(1, 251)) * 760, 24000)
     length = {"duration_ms": 3958}
     parts = [
         wire.frame(wire.opening(count)),

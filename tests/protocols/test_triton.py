@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tritonclient.grpc import service_pb2
 
+from cosyclient.audio.pcm import f32_of_s16
 from cosyclient.config import WireConfig
 from cosyclient.errors import (
     BadRequest,
@@ -25,7 +26,6 @@ from cosyclient.errors import (
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols import protocol_for
 from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_length, check_settings
-from cosyclient.protocols.waveforms import f32_of_s16
 from cosyclient.testing import ScriptedReply
 from cosyclient.voices import Voice
 from tests.protocols import wire

@@ -1,0 +1,88 @@
+"""PCM, WAV, Ogg Opus and MP3 framing as byte arithmetic: how long audio is, and whether it is whole. No decoding."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cosyclient.audio import wav
+from cosyclient.audio.base import MEDIA_TYPES, AudioInfo, empty, sniff, wrong
+from cosyclient.audio.mp3 import walk_mp3
+from cosyclient.audio.ogg import walk_opus
+from cosyclient.audio.pcm import alike
+from cosyclient.audio.wav import WavInfo, parse_wav, wav_bytes
+from cosyclient.errors import DecodeError
+
+__all__ = [
+    "MEDIA_TYPES",
+    "AudioInfo",
+    "Found",
+    "WavInfo",
+    "check",
+    "duration",
+    "inspect",
+    "parse_wav",
+    "sniff",
+    "wav_bytes",
+]
+
+
+class Found(NamedTuple):
+    """Hold whole audio and what it is."""
+
+    info: AudioInfo
+    """Its duration is 0 where there is not a sample in it."""
+    data: bytes
+    """The audio; a WAV file whose header was not true has been written anew."""
+    told: bool
+    """Whether it says by itself how long it is, so that nothing of it can be missing."""
+    still: bool
+    """Whether all its samples are alike: it is silence."""
+
+
+def inspect(format: str, data: bytes, sample_rate: int, channels: int = 1) -> Found:
+    """Return *data* and what it is if it is whole audio of that *format*, empty or not.
+
+    *sample_rate* and *channels* fill gaps. Raises `DecodeError`, retryable where another try may bring what this one
+    lacked (cut off, noise) and not where the service plainly sent another format.
+    """
+    if format == "pcm":
+        if other := sniff(data):
+            raise wrong("pcm", other)
+        block = 2 * channels
+        if len(data) % block:
+            raise DecodeError(f"audio: pcm of {len(data)} bytes ends inside a frame of {block}", retryable=True)
+        info = AudioInfo(sample_rate, channels, len(data) / (block * sample_rate))
+        return Found(info, data, False, alike(data, 0, len(data), block))
+    if format not in MEDIA_TYPES:
+        raise DecodeError(f"audio: format {format!r} is not one of {', '.join(MEDIA_TYPES)}")
+    if not data:
+        return Found(AudioInfo(sample_rate, channels, 0.0), data, True, False)
+    if format == "wav":
+        layout = wav.walk(data)
+        kind = layout.kind
+        seconds = layout.size / (kind.block_bytes * kind.sample_rate)
+        still = all(alike(data, start, end, kind.block_bytes) for start, end in layout.parts)
+        return Found(
+            AudioInfo(kind.sample_rate, kind.channels, seconds), wav.settled(data, layout), layout.sized, still
+        )
+    other = sniff(data)
+    if other not in (None, {"opus": "ogg"}.get(format, format)):
+        raise wrong(format, other)
+    info = walk_opus(data, sample_rate) if format == "opus" else walk_mp3(data)
+    return Found(info, data, True, False)
+
+
+def check(format: str, data: bytes, sample_rate: int, channels: int = 1) -> AudioInfo:
+    """Return what *data* says of itself if it is whole audio of that *format*; raises as `inspect`, and if empty."""
+    info = inspect(format, data, sample_rate, channels).info
+    if info.duration == 0:
+        raise empty(format)
+    return info
+
+
+def duration(format: str, data: bytes, sample_rate: int, channels: int = 1) -> float | None:
+    """Return the seconds of sound in *data*, or ``None`` where its bytes do not tell."""
+    try:
+        return check(format, data, sample_rate, channels).duration
+    except DecodeError:
+        return None

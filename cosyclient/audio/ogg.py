@@ -1,0 +1,51 @@
+"""Opus in Ogg, without decoding it: pages from RFC 3533, Opus in them from RFC 7845."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from cosyclient.audio.base import AudioInfo, cut, wrong
+from cosyclient.audio.mp3 import named
+from cosyclient.errors import DecodeError
+
+_OGG_PAGE: Final = struct.Struct("<5xBq12xB")
+_MOST_SECONDS_A_BYTE: Final = 0.12
+"""A packet has a byte at least and 120 ms at most."""
+
+
+def walk_opus(data: bytes, sample_rate: int) -> AudioInfo:
+    """Walk the pages; granule positions count 48 kHz samples, the first ``pre-skip`` of which are not played."""
+    if not data.startswith(b"OggS"):
+        raise wrong("opus", named(data))
+    end = len(data)
+    channels, pre_skip, granule, ticks, position, last_flags = 0, 0, 0, 0, 0, 0
+    while position < end:
+        if data[position : position + 4] != b"OggS":
+            raise DecodeError(f"audio: no Ogg page at byte {position} of {end}", retryable=True)
+        if position + 27 > end:
+            raise cut("opus", f"{end} bytes end inside a page header")
+        last_flags, stamp, segments = _OGG_PAGE.unpack_from(data, position)
+        table = position + 27
+        body = table + segments
+        position = body + sum(data[table:body])
+        if position > end:
+            raise cut("opus", f"a page ends at byte {position}, {end} there")
+        if last_flags & 0x02:  # beginning of a logical stream; files may be chained
+            if data[body : body + 8] != b"OpusHead" or position - body < 19:
+                raise DecodeError("audio: asked for opus, got another codec in Ogg")
+            ticks += max(0, granule - pre_skip)
+            channels, pre_skip, input_rate = struct.unpack_from("<BHI", data, body + 9)
+            sample_rate = input_rate or sample_rate  # playback is at 48 kHz; this is what was encoded
+            granule = 0
+        elif stamp > 0:
+            granule = stamp
+    # RFC 7845 lets players cope with streams that lack the end-of-stream mark. Here a finished file is owed, and a
+    # file cut between two pages shows itself in nothing else.
+    if not last_flags & 0x04:
+        raise cut("opus", "the last page is not marked as the end of the stream")
+    ticks += max(0, granule - pre_skip)
+    seconds = ticks / 48000 if channels else 0.0
+    if seconds > _MOST_SECONDS_A_BYTE * end:
+        raise DecodeError(f"audio: opus of {end} bytes that claims {seconds:.3g} s", retryable=True)
+    return AudioInfo(sample_rate, channels, seconds)
