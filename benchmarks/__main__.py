@@ -19,7 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name:10}{sentence}")
         return 0
     names = {"all": list(BENCHMARKS), "run": getattr(given, "names", [])}.get(given.command, [given.command])
-    options = Options(quick=given.quick, repeat=given.repeat, output=given.output, audio=given.format)
+    options = Options(
+        quick=given.quick,
+        repeat=given.repeat,
+        output=given.output,
+        audio=given.format,
+        seconds=getattr(given, "seconds", None),
+        seed=getattr(given, "seed", None),
+    )
     try:
         for name in dict.fromkeys(names):
             run(name, options)
@@ -59,7 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     some.add_argument("names", nargs="+", choices=list(BENCHMARKS), metavar="NAME")
     commands.add_parser("all", parents=[shared], help="run all of them")
     for name, sentence in BENCHMARKS.items():
-        commands.add_parser(name, parents=[shared], help=sentence)
+        one = commands.add_parser(name, parents=[shared], help=sentence)
+        if name == "chaos":
+            one.add_argument("--seconds", type=_count, metavar="N", help="how long it goes on [default: 200]")
+            one.add_argument("--seed", type=int, metavar="N", help="draw the phases of an earlier run again")
     return parser
 
 

@@ -20,6 +20,7 @@ BENCHMARKS: Final = {
     "overload": "what adapting costs at services that keep up, and what it is worth where a GPU is the limit: goodput",
     "protocols": "every way of serving: ours beside the SDK or stub its users have, texts a second and first audio",
     "storm": "what a failing service hears of each client: load amplification, probes, the way back after an outage",
+    "chaos": "faults, restarts, interrupts, forks, cancels, closes over every protocol: each text accounted for",
 }
 
 

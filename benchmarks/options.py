@@ -18,3 +18,7 @@ class Options:
     repeat: int = 1
     output: Path = DEFAULT_OUTPUT
     audio: str = FORMATS[0]
+    seconds: float | None = None
+    """How long ``chaos`` goes on; None leaves it to the benchmark."""
+    seed: int | None = None
+    """What ``chaos`` draws its phases from; None draws that, too."""
