@@ -50,6 +50,8 @@ class Service:
         self._started = time.monotonic()
         self.heard: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
         """What the last requests were understood as, oldest first."""
+        self.uploads: dict[str, Any] = {}
+        """Voices that were uploaded, by the names they are asked for with, in lower case."""
         self.forgetters: list[Callable[[], object]] = []
         """What else has to be done to start over."""
 

@@ -1,8 +1,9 @@
 """How the servers that are called OpenAI-compatible differ, as data: each takes other fields, or the same otherwise.
 
-Sources, as of mid 2026: OpenAI's ``openapi.yaml``; vLLM-Omni ``protocol/audio.py`` and ``serving_speech.py``;
-SGLang-Omni ``serve/speech_service.py``; Xinference ``api/restful_api.py``; Vox-Box ``server/routers.py``;
-Triton-OpenAI-Speech ``tts_server.py``; async_cosyvoice ``runtime/fastapi/server.py``; SiliconFlow's documentation.
+Sources, as of late 2026: OpenAI's ``openapi.yaml``; vLLM-Omni 0.30 ``protocol/audio.py`` and ``serving_speech.py``;
+SGLang-Omni 0.1.9 ``serve/speech_service.py``; Xinference 4.1 ``api/restful_api.py``; Vox-Box 0.0.21
+``server/routers.py``; Triton-OpenAI-Speech ``tts_server.py``; async_cosyvoice ``runtime/fastapi/server.py``;
+SiliconFlow's documentation.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.protocols.base import Capabilities
 from cosyclient.protocols.uploads import Upload
+from cosyclient.protocols.verdicts import VLLM_OMNI, VOX_BOX, XINFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cosyclient.protocols.verdicts import Sayings
 
 MARK: Final = "<|endofprompt|>"
 """What separates an instruction from the text where both travel in one field."""
@@ -55,6 +59,8 @@ class Dialect:
     path: str = "/v1/audio/speech"
     batch_path: str = ""
     voices_path: str = ""
+    no_voice: str = ""
+    """A name among those it lists that stands for none."""
     upload: Upload | None = None
     """How it takes a recording that it shall keep."""
     preset: str = ""
@@ -63,6 +69,10 @@ class Dialect:
     """The rate its samples have whatever they are labelled."""
     stream_speed: bool = True
     """Whether a speed other than 1.0 may be asked for while streaming."""
+    sayings: Sayings = ()
+    """What its errors mean, where its statuses do not say."""
+    breaks: str = ""
+    """Why its reply may break off after its head, where that need not be its fault."""
 
 
 _OMNI_VOICES: Final = "/v1/audio/voices"
@@ -89,7 +99,8 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         fields=_STANDARD,
         streaming={"stream_format": "audio"},
     ),
-    # Fun-CosyVoice3, which has no voices of its own and does not read instructions there.
+    # Fun-CosyVoice3, which has no voices of its own, makes 24,000 Hz and does not read instructions there. The field
+    # ``sample_rate`` is for other models: since 0.30 it is refused, before it was ignored.
     "vllm-omni": Dialect(
         can=Capabilities(
             batch=32,
@@ -100,12 +111,12 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             lists_voices=True,
             keeps_voices=True,
             speeds=(0.25, 4.0),
+            sample_rates=(24000,),
             required=("voice",),
             advice="it needs the transcript of its recording: Voice.clone",
         ),
         fields={
             **_PLAIN,
-            "sample_rate": "sample_rate",
             "seed": "seed",
             "words": "word_timestamps",
             "recording": "ref_audio",
@@ -117,6 +128,8 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         alone=("seed", "words"),
         batch_path="/v1/audio/speech/batch",
         voices_path=_OMNI_VOICES,
+        no_voice="default",
+        sayings=VLLM_OMNI,
         upload=Upload(
             path=_OMNI_VOICES,
             file="audio_sample",
@@ -124,47 +137,50 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             needs=("name", "consent"),
         ),
     ),
+    # Fun-CosyVoice3, too: it demands a recording, and the voices that the server lists are for its other models.
     "sglang-omni": Dialect(
         can=Capabilities(
             batch=32,
             stream=True,
-            voices=frozenset({"named", "clone", "cross_lingual"}),
+            voices=frozenset({"clone", "cross_lingual"}),
             instruct=True,
             seed=True,
-            lists_voices=True,
             speeds=(0.25, 4.0),
             sample_rates=(24000,),
-            required=("model", "voice"),
+            required=("voice",),
+            advice="make one with Voice.clone or Voice.cross_lingual",
         ),
         fields={**_STANDARD, "seed": "seed", "recording": "ref_audio", "transcript": "ref_text"},
-        defaults={"voice": "default"},
         streaming={"stream": True, "stream_format": "audio"},
         instruct_or_transcript=True,
         batch_path="/v1/audio/speech/batch",
-        voices_path=_OMNI_VOICES,
     ),
-    # It ignores the speed for CosyVoice, and takes an empty voice for its first.
+    # It takes an empty voice for its first. While streaming it ignores the speed, as versions before 4 always do.
     "xinference": Dialect(
         can=Capabilities(
             stream=True,
             voices=frozenset({"named", "clone", "cross_lingual"}),
             instruct=True,
             seed=True,
+            speeds=(0.25, 4.0),
             sample_rates=_MODEL_RATES,
             required=("model",),
         ),
-        fields={"model": "model", "voice": "voice", "format": "response_format"},
+        fields=_PLAIN,
         packed={"transcript": "prompt_text", "instruct": "instruct_text", "seed": "seed"},
         file="prompt_speech",
         defaults={"voice": ""},
         streaming={"stream": True},
+        stream_speed=False,
         instruct_or_transcript=True,
+        sayings=XINFERENCE,
     ),
     # It applies the speed twice, so none is asked for. Its WAV says 22,050 Hz whatever the model.
     "vox-box": Dialect(
         can=Capabilities(lists_voices=True, sample_rates=_MODEL_RATES, required=("model", "voice")),
         fields={"model": "model", "voice": "voice", "format": "response_format"},
         voices_path="/v1/voices",
+        sayings=VOX_BOX,
     ),
     # Triton makes 24,000 Hz; the label is a number from the bridge's command line.
     "triton-bridge": Dialect(
@@ -201,6 +217,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         streaming={"stream": True},
         marks=True,
         stream_speed=False,
+        breaks="the server ends so where it does not know the voice",
     ),
     "siliconflow": Dialect(
         can=Capabilities(

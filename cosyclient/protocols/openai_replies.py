@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cosyclient.errors import CosyError
     from cosyclient.models import Utterance
+    from cosyclient.protocols.verdicts import Sayings
     from cosyclient.wire import WireReply
 
 EVENTS: Final = MEDIA_TYPE
@@ -37,14 +38,14 @@ _LISTS: Final = ("voices", "uploaded_voices", "result", "results", "data")
 _NAMES: Final = ("uri", "name", "voice_id", "id")
 
 
-def kind_of(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> str:
+def kind_of(reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()) -> str:
     """Return the media type of a reply that is a finished success by its head; raises what it stands for otherwise.
 
     JSON may be either: a batch, or the error that Vox-Box says with 200.
     """
     kind = media_type(reply.headers)
     if reply.status >= 300 or kind == "application/problem+json":
-        raise refusal(reply, utterances, wall=wall)
+        raise refusal(reply, utterances, wall=wall, sayings=sayings)
     # 203 is a 200 that a proxy has touched; 202, 204, 206 and the like are not the finished whole.
     if reply.status not in (200, 201, 203):
         raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
@@ -60,11 +61,11 @@ def is_json(kind: str) -> bool:
     return kind.endswith(("/json", "+json"))
 
 
-def refusal_in(reply: WireReply, utterance: Utterance, *, wall: float) -> CosyError:
+def refusal_in(reply: WireReply, utterance: Utterance, *, wall: float, sayings: Sayings = ()) -> CosyError:
     """Return the error that JSON in place of audio stands for, the status being that of a success."""
     body = said_by(reply)
     if isinstance(body, dict) and any(map(body.get, ("error", "code", "status_code", "detail"))):
-        return refusal_of(reply, body, [utterance], wall=wall)
+        return refusal_of(reply, body, [utterance], wall=wall, sayings=sayings)
     return DecodeError(f"HTTP {reply.status}: JSON instead of audio", retryable=True)
 
 
@@ -87,7 +88,9 @@ def head_of(label: Mapping[str, Any], rate: int) -> StreamHead:
     return StreamHead(label.get("sample_rate", rate), label.get("channels", 1))
 
 
-def audio_events(reply: WireReply, utterance: Utterance) -> Iterator[tuple[bytes, int | None]]:
+def audio_events(
+    reply: WireReply, utterance: Utterance, *, sayings: Sayings = ()
+) -> Iterator[tuple[bytes, int | None]]:
     """Yield the audio of each event, and its rate if it names one; returns only when the service said that is all.
 
     OpenAI's and vLLM-Omni's ``speech.audio.…`` events and SGLang-Omni's chunks that end with ``[DONE]``. Raises the
@@ -110,6 +113,7 @@ def audio_events(reply: WireReply, utterance: Utterance) -> Iterator[tuple[bytes
                 status=reply.status,
                 lead="the stream failed",
                 endpoint_fault=None,
+                sayings=sayings,
             )
         if name == "speech.audio.done":
             return
@@ -125,10 +129,12 @@ def audio_events(reply: WireReply, utterance: Utterance) -> Iterator[tuple[bytes
     raise DecodeError("reply: the events end without saying that they are all", retryable=True)
 
 
-def event_samples(reply: WireReply, utterance: Utterance, said: StreamHead) -> Iterator[StreamHead | bytes]:
+def event_samples(
+    reply: WireReply, utterance: Utterance, said: StreamHead, *, sayings: Sayings = ()
+) -> Iterator[StreamHead | bytes]:
     """Yield the head and the samples of events; each may be a WAV of its own, the first alone, or none."""
     head: StreamHead | None = None
-    for audio, rate in audio_events(reply, utterance):
+    for audio, rate in audio_events(reply, utterance, sayings=sayings):
         this = StreamHead(rate, said.channels) if rate else head or said
         if is_wav(audio):
             opening = wav_opening(audio)

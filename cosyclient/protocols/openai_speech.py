@@ -22,6 +22,7 @@ from cosyclient.protocols.dialects import DIALECTS, MARK
 from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import quota
 from cosyclient.protocols.outcomes import from_json
+from cosyclient.protocols.raw import excused
 from cosyclient.protocols.samples import plain
 from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
 from cosyclient.voices import Voice
@@ -105,16 +106,17 @@ class OpenAISpeechProtocol:
 
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the texts' speeches and errors as soon as they arrive, every position exactly once."""
-        kind = replies.kind_of(reply, utterances, wall=wall)
+        sayings = self._dialect.sayings
+        kind = replies.kind_of(reply, utterances, wall=wall, sayings=sayings)
         sent = [self._as_sent(utterance) for utterance in utterances]
         if replies.is_json(kind):
-            for items in from_json(reply, sent, wall=wall):
+            for items in from_json(reply, sent, wall=wall, sayings=sayings):
                 yield [(position, _settled(outcome, utterances[position])) for position, outcome in items]
             return
         if kind == replies.EVENTS:
-            data = b"".join(audio for audio, _ in replies.audio_events(reply, utterances[0]))
+            data = b"".join(audio for audio, _ in replies.audio_events(reply, utterances[0], sayings=sayings))
         else:
-            data = b"".join(reply.chunks())
+            data = b"".join(self._chunks(reply))
         speech = self._speech(sent[0], data, replies.label_of(reply))
         if utterances[0].settings.words:
             speech = replace(speech, words=replies.words_of(reply.headers))
@@ -122,14 +124,15 @@ class OpenAISpeechProtocol:
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive, whichever way the service streams them."""
-        kind = replies.kind_of(reply, [utterance], wall=wall)
+        sayings = self._dialect.sayings
+        kind = replies.kind_of(reply, [utterance], wall=wall, sayings=sayings)
         if replies.is_json(kind):
-            raise replies.refusal_in(reply, utterance, wall=wall)
+            raise replies.refusal_in(reply, utterance, wall=wall, sayings=sayings)
         head = replies.head_of(replies.label_of(reply), utterance.settings.sample_rate)
         if kind == replies.EVENTS:
-            pieces = replies.event_samples(reply, utterance, head)
+            pieces = replies.event_samples(reply, utterance, head, sayings=sayings)
         else:
-            pieces = plain(reply.chunks(), head)
+            pieces = plain(self._chunks(reply), head)
         count = 0
         for piece in pieces:
             if isinstance(piece, StreamHead):
@@ -142,7 +145,11 @@ class OpenAISpeechProtocol:
 
     def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
         """Return the names of the voices; raises like `decode`."""
-        return replies.voices_of(reply, wall=wall)
+        names = replies.voices_of(reply, wall=wall)
+        if not self._dialect.no_voice:
+            return names
+        # It lists an uploaded voice in lower case as well, and does not mind how it is asked for.
+        return list({name.lower(): name for name in names if name != self._dialect.no_voice}.values())
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""
@@ -202,10 +209,13 @@ class OpenAISpeechProtocol:
 
     # Replies
 
+    def _chunks(self, reply: WireReply) -> Iterator[bytes]:
+        return excused(reply.chunks(), self._dialect.breaks) if self._dialect.breaks else reply.chunks()
+
     def _format(self, settings: VoiceSettings) -> str:
         """Return the format to ask for: samples at another rate than the model's come as WAV, which says their rate.
 
-        A revision that does not know ``sample_rate`` yet would not resample, and bare samples would not show it.
+        A service that did not resample would not be noticed: bare samples do not show it.
         """
         resampled = "sample_rate" in self._dialect.fields and settings.sample_rate != _NATIVE_RATE
         return "wav" if settings.format == "pcm" and resampled else settings.format

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cosyclient.models import Speech, Utterance
     from cosyclient.protocols.base import Item
+    from cosyclient.protocols.verdicts import Sayings
     from cosyclient.wire import WireReply
 
 # What an error says of itself that no batch does.
@@ -25,10 +26,13 @@ _REFUSING: Final = ("error", "code", "status_code")
 _SPOKEN: Final = {"status": "success"}
 
 
-def from_json(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+def from_json(
+    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()
+) -> Iterator[list[Item]]:
     """Yield the texts' speeches and errors of a JSON reply as soon as they arrive, every position exactly once.
 
-    Raises the `ServiceError` that a refusal dressed as a success stands for, or `DecodeError`.
+    Its server's *sayings* tell what its errors mean before all else. Raises the `ServiceError` that a refusal dressed
+    as a success stands for, or `DecodeError`.
     """
     reader = ResultReader(reply.chunks(), most=len(utterances))
     positions = Positions(len(utterances))
@@ -48,7 +52,7 @@ def from_json(reply: WireReply, utterances: Sequence[Utterance], *, wall: float)
                 index = positions.take(place if named is None and reader.bare else named)
                 place += 1
                 if early:
-                    items.append((index, _element(element, shared, utterances, index, reply.status)))
+                    items.append((index, _element(element, shared, utterances, index, reply.status, sayings)))
                 else:
                     held.append((index, element))
         except DecodeError:
@@ -60,21 +64,26 @@ def from_json(reply: WireReply, utterances: Sequence[Utterance], *, wall: float)
             yield items
     if not reader.listed:
         if shared.get("results") is None and any(map(shared.get, _REFUSING)):
-            raise refusal_of(reply, shared, utterances, wall=wall)
+            raise refusal_of(reply, shared, utterances, wall=wall, sayings=sayings)
         raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
     positions.expect(shared.get("total", len(utterances)))
     positions.close()
     if held:
-        yield [(index, _element(element, shared, utterances, index, reply.status)) for index, element in held]
+        yield [(index, _element(element, shared, utterances, index, reply.status, sayings)) for index, element in held]
 
 
 def _element(
-    element: Any, shared: dict[str, Any], utterances: Sequence[Utterance], index: int, status: int
+    element: Any,
+    shared: dict[str, Any],
+    utterances: Sequence[Utterance],
+    index: int,
+    status: int,
+    sayings: Sayings,
 ) -> Speech | CosyError:
     """Return what one element of a JSON reply stands for: an object, audio alone, or null for a text that failed."""
     if isinstance(element, dict):
-        return outcome_of(element, element.pop("audio_data", None), shared, utterances, index, status)
-    return outcome_of({} if element is None else _SPOKEN, element, shared, utterances, index, status)
+        return outcome_of(element, element.pop("audio_data", None), shared, utterances, index, status, sayings)
+    return outcome_of({} if element is None else _SPOKEN, element, shared, utterances, index, status, sayings)
 
 
 def outcome_of(
@@ -84,10 +93,11 @@ def outcome_of(
     utterances: Sequence[Utterance],
     index: int,
     status: int,
+    sayings: Sayings = (),
 ) -> Speech | CosyError:
     """Return the speech, or the error, that one item stands for; *audio* is bytes, or base64 in JSON."""
     if fields.get("status") != "success":
-        return item_error(fields.get("error"), utterances, status=status)
+        return item_error(fields.get("error"), utterances, status=status, sayings=sayings)
     try:
         if not isinstance(audio, bytes):
             audio = _unbase64(audio)

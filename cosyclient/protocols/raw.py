@@ -11,7 +11,7 @@ from cosyclient.protocols.refusals import refusal
 from cosyclient.protocols.speeches import check_seconds, speech_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cosyclient.errors import ServiceError
     from cosyclient.models import Speech, Utterance
@@ -45,24 +45,37 @@ def samples(
     if (kind := media_type(reply.headers)) not in _LABELS:
         raise DecodeError(f"HTTP {reply.status}: {kind} is not samples", retryable=True)
     count, opening = 0, b""
-    try:
-        for chunk in reply.chunks():
-            count += len(chunk)
-            if count - len(chunk) < _TELLING_BYTES:
-                opening += chunk
-                if count < _TELLING_BYTES:
-                    continue
-                chunk, opening = _not_text(opening), b""
-            yield chunk
-    except TransportError as error:
-        if not count and hint and type(error) is TransportError:
-            error.args = (f"{error}; {hint}",)
-        raise
+    for chunk in excused(reply.chunks(), hint) if hint else reply.chunks():
+        count += len(chunk)
+        if count - len(chunk) < _TELLING_BYTES:
+            opening += chunk
+            if count < _TELLING_BYTES:
+                continue
+            chunk, opening = _not_text(opening), b""
+        yield chunk
     if opening:
         yield _not_text(opening)
     if not count:
         raise silent(utterance)
     check_seconds(utterance, count / (_SAMPLE_BYTES * utterance.settings.sample_rate))
+
+
+def excused(chunks: Iterable[bytes], hint: str) -> Iterator[bytes]:
+    """Yield *chunks*; an end before the first, behind a head that promised them, is not held against the endpoint.
+
+    Servers that send their heads before they look at the request end so for whatever is wrong with it, and say
+    nothing: *hint* says what it may be.
+    """
+    begun = False
+    try:
+        for chunk in chunks:
+            begun = begun or bool(chunk)
+            yield chunk
+    except TransportError as error:
+        if not begun and type(error) is TransportError:
+            error.args = (f"{error}; {hint}",)
+            error.endpoint_fault = False
+        raise
 
 
 def speech_of_samples(utterance: Utterance, data: bytes) -> Speech:

@@ -14,24 +14,27 @@ from urllib.parse import urlsplit
 
 from cosyclient.errors import BadRequest, DecodeError, ServiceError, ServiceFault, TransportError
 from cosyclient.protocols.headers import media_type, retry_after
-from cosyclient.protocols.verdicts import BY_CODE, SPENT, Verdict, told_status, verdict_on
+from cosyclient.protocols.verdicts import BY_CODE, SPENT, Verdict, said_verdict, told_status, verdict_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cosyclient.models import Utterance
+    from cosyclient.protocols.verdicts import Sayings
     from cosyclient.wire import WireReply
 
 MAX_ERROR_BODY_BYTES: Final = 65536
 MAX_MESSAGE: Final = 300
 
 
-def refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
-    """Return the error that *reply* stands for, reading at most 64 KiB of it."""
-    return refusal_of(reply, said_by(reply), utterances, wall=wall)
+def refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()) -> ServiceError:
+    """Return the error that *reply* stands for, reading at most 64 KiB of it; its server's *sayings* go first."""
+    return refusal_of(reply, said_by(reply), utterances, wall=wall, sayings=sayings)
 
 
-def refusal_of(reply: WireReply, body: object, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
+def refusal_of(
+    reply: WireReply, body: object, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()
+) -> ServiceError:
     """Return the error that *reply* stands for, whose *body* has been read: parsed JSON, or text."""
     problem = _problem(body)
     status = reply.status
@@ -39,7 +42,11 @@ def refusal_of(reply: WireReply, body: object, utterances: Sequence[Utterance], 
     if status < 300:
         # A refusal dressed as a success is what its body says: a status of its own, or a code.
         status = told_status(problem) or status
-    verdict = verdict_on(status) or Verdict(BY_CODE.get(code or "", ServiceFault))
+    verdict = (
+        said_verdict(problem.get("detail"), sayings)
+        or verdict_on(status)
+        or Verdict(BY_CODE.get(code or "", ServiceFault))
+    )
     retryable = problem.get("retryable")
     if not isinstance(retryable, bool):
         # OpenAI's word to its own clients, which they obey before all rules.
@@ -70,17 +77,20 @@ def item_error(
     status: int,
     lead: str = "item failed",
     endpoint_fault: bool | None = False,
+    sayings: Sayings = (),
 ) -> ServiceError:
     """Return the error one failed item stands for: *error* as our object, as vLLM-Omni's string, or absent.
 
     A cause this code does not know counts as transient unless the service says otherwise. *lead* begins its message;
-    *endpoint_fault* ``None`` leaves it to the cause whether the endpoint is to blame.
+    *endpoint_fault* ``None`` leaves it to the cause whether the endpoint is to blame; a server's *sayings* go first.
     """
     problem = _problem(error)
     code = _code(problem)
     said = problem.get("retryable")
-    verdict = verdict_on(told_status(problem) or 0) or Verdict(
-        BY_CODE.get(code or "") or (BadRequest if said is False else ServiceFault)
+    verdict = (
+        said_verdict(problem.get("detail"), sayings)
+        or verdict_on(told_status(problem) or 0)
+        or Verdict(BY_CODE.get(code or "") or (BadRequest if said is False else ServiceFault))
     )
     return verdict.kind(
         _message(lead, code, problem, _texts(utterances)),

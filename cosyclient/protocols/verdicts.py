@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from cosyclient.errors import (
     BadRequest,
@@ -96,3 +97,69 @@ def told_status(problem: Mapping[str, Any]) -> int | None:
     return next(
         (value for name in _STATUSES if isinstance(value := problem.get(name), int) and 300 <= value < 600), None
     )
+
+
+Sayings: TypeAlias = tuple[tuple["re.Pattern[str]", Verdict], ...]
+"""What one server says, from its first word on, where its status misleads or there is none; the first decides."""
+
+
+def said_verdict(detail: object, sayings: Sayings) -> Verdict | None:
+    """Return what a server that has these *sayings* means by *detail*, or ``None``."""
+    if not isinstance(detail, str):
+        return None
+    return next((verdict for saying, verdict in sayings if saying.match(detail)), None)
+
+
+def _sayings(lead: str, **verdicts: tuple[type[ServiceError], tuple[str, ...]]) -> Sayings:
+    """Return the sayings of a server that may begin with *lead*, as a pattern; those of each group mean its error."""
+    return tuple(
+        (re.compile(f"(?:{lead})?(?:{'|'.join(words)})", re.DOTALL), Verdict(kind)) for kind, words in verdicts.values()
+    )
+
+
+VLLM_OMNI: Final = _sayings(
+    r"Speech generation failed: |Generation failed for utterance \d+, sentence \d+: ",
+    callers=(
+        BadRequest,
+        (
+            *("Unknown voice '", "Invalid voice '", "Uploaded voice '", "Audio file for uploaded voice '"),
+            *("CosyVoice3 requires '", "Input text cannot be empty", "ref_audio must be ", "Reference audio too "),
+            *(r"Error opening .*Format not recogni", "max_new_tokens ", "sample_rate(=\\d+)? is not supported"),
+            *(
+                "word_timestamps=true requires ",
+                "word_timestamps=true but ",
+                r".* longer than the maximum model length",
+            ),
+        ),
+    ),
+    models=(NotFound, (r".*The model `[^`]*` does not exist",)),
+    # Before 0.30 these came with 400.
+    faults=(ServiceFault, ("Speech generation failed: ", "Internal error: ")),
+)
+"""vLLM-Omni, whose items of a batch and errors over WebSocket have no codes."""
+
+XINFERENCE: Final = _sayings(
+    r"\[address=[^\]]*\] |Internal Server Error: ",
+    callers=(
+        BadRequest,
+        (
+            r"Invalid voice .*, CosyVoice available speakers",
+            r"CosyVoice (SFT |Instruct )?model (does not support|expect)",
+            r"\d+ validation errors? for SpeechRequest",
+            "wav sample rate ",
+            "do not support extract speech token for audio longer than 30s",
+            # Of a text that has nothing to be spoken there is nothing to be joined.
+            r"torch\.cat\(\): expected a non-empty list",
+        ),
+    ),
+)
+"""Xinference, which says 500 of whatever a model raises."""
+
+VOX_BOX: Final = _sayings("Failed to generate speech, ", callers=(BadRequest, (r"Voice .* not supported$",)))
+"""Vox-Box, which says 500 inside a 200 of whatever a model raises."""
+
+LIGHT_TTS: Final = _sayings(
+    "Server error: ",
+    callers=(BadRequest, ("The input is too long and the resulting audio will be incomplete",)),
+)
+"""LightTTS, which says 417 of whatever goes wrong inside, or nothing but words over its WebSocket."""

@@ -1,6 +1,7 @@
 """vLLM-Omni's speech over WebSocket, for Fun-CosyVoice3: a configuration, texts, and sentences that come back.
 
-From vllm-omni, docs/serving/speech_api.md and vllm_omni/entrypoints/openai/serving_speech_stream.py.
+From vllm-omni 0.30, vllm_omni/entrypoints/openai/serving_speech_stream.py. The session has no rate: the audio has the
+model's, 24,000 Hz. Words come with samples only, behind those of each sentence and counted from its beginning.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient.audio import wav_bytes
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, ServiceError, ServiceFault
 from cosyclient.models import Word
 from cosyclient.protocols.base import Capabilities
 from cosyclient.protocols.coding import unbase64
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame
 from cosyclient.protocols.refusals import described
+from cosyclient.protocols.verdicts import VLLM_OMNI, said_verdict
 from cosyclient.voices import Voice
 from cosyclient.wire import Turn, WireRequest
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from cosyclient.models import Utterance, VoiceSettings
 
 PATH: Final = "/v1/audio/speech/stream"
+SAMPLE_RATE: Final = 24000
 _PIECE_CHARACTERS: Final = 32 << 10
 """At most four bytes each, so that a message stays within the service's 128 KiB."""
 
@@ -39,14 +43,19 @@ class VllmOmniSocketProtocol(MessageProtocol):
         seed=True,
         words=True,
         required=("voice",),
-        speeds=(0.5, 2.0),
+        speeds=(0.25, 4.0),
+        sample_rates=(SAMPLE_RATE,),
     )
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the conversation that has one text spoken as one file."""
         del key
         (utterance,) = utterances
-        return _request(_Order(utterance.settings, utterance.text, stream=False))
+        asked = utterance.settings
+        if asked.words and (asked.format not in ("wav", "pcm") or asked.speed != 1.0):
+            raise BadUtterance("words: protocol vllm-omni-ws times those of wav and pcm at the speed 1.0 only")
+        # Words come with a stream of samples and with nothing else.
+        return _request(_Order(asked, utterance.text, stream=asked.words))
 
     def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
         """Return the conversation that has one text spoken in samples as they are made."""
@@ -57,6 +66,12 @@ class VllmOmniSocketProtocol(MessageProtocol):
         """Return a conversation whose text is still to be said; each sentence is spoken when it is whole."""
         del key
         return _request(_Order(_plain(settings), None, stream=True))
+
+    def file(self, utterance: Utterance, data: bytes) -> tuple[bytes, dict[str, Any]]:
+        """Return what the caller asked for, made of the *data* that came, and what is known of it."""
+        if utterance.settings.words and utterance.settings.format == "wav":
+            return wav_bytes(data, SAMPLE_RATE), {}
+        return super().file(utterance, data)
 
 
 def _plain(settings: VoiceSettings) -> VoiceSettings:
@@ -94,8 +109,9 @@ class Session(Talk):
         self._settings = settings
         self._text = text
         self._stream = stream
+        self._format = "pcm" if stream else settings.format
         self._began = False
-        self._got_bytes = 0
+        self._got_bytes = self._before_bytes = 0
         self._rate: int | None = None
 
     def open(self) -> Sequence[str | bytes]:
@@ -104,8 +120,7 @@ class Session(Talk):
         # What is left out would be what the conversation before had, so everything is said.
         config: dict[str, Any] = {
             "type": "session.config",
-            "response_format": asked.format,
-            "sample_rate": asked.sample_rate,
+            "response_format": self._format,
             "speed": asked.speed,
             "seed": asked.seed,
             "stream_audio": self._stream,
@@ -160,12 +175,13 @@ class Session(Talk):
 
     def _start(self, document: dict[str, Any]) -> None:
         named, rate = document.get("format"), document.get("sample_rate")
-        if isinstance(named, str) and named != self._settings.format:
-            raise DecodeError(f"audio: asked for {self._settings.format}, the reply calls it {named[:16]}")
+        if isinstance(named, str) and named != self._format:
+            raise DecodeError(f"audio: asked for {self._format}, the reply calls it {named[:16]}")
         if isinstance(rate, int) and not isinstance(rate, bool) and 1000 <= rate <= 768000:
             if self._began and self._stream and rate != self._rate:
                 raise DecodeError("audio: the rate changes in the middle")
             self.sample_rate = self._rate = rate
+        self._before_bytes += self._got_bytes
         self._began, self._got_bytes = True, 0
 
     def _audio(self, data: bytes) -> Turn:
@@ -187,11 +203,12 @@ class Session(Talk):
     def _words(self, found: object) -> None:
         if not isinstance(found, list):
             return
+        start_of_sentence = self._before_bytes / (2 * (self._rate or SAMPLE_RATE))
         for each in found:
             word = each if isinstance(each, dict) else {}
             text, start, end = word.get("word"), word.get("start_ms"), word.get("end_ms")
             if isinstance(text, str) and isinstance(start, (int, float)) and isinstance(end, (int, float)):
-                self.words += (Word(text, start / 1000, end / 1000),)
+                self.words += (Word(text, start_of_sentence + start / 1000, start_of_sentence + end / 1000),)
 
     def _check_sentence(self, document: dict[str, Any]) -> None:
         if document.get("error") is True:
@@ -201,9 +218,17 @@ class Session(Talk):
             raise DecodeError(f"audio: {total} bytes announced, {self._got_bytes} there", retryable=True)
 
     def _failure(self, document: dict[str, Any]) -> ServiceError:
-        # Before the first sound it is the request that is found wrong; the service has no codes to tell it by.
-        message = described("the service says", None, document.get("message"), self.said)
-        failed = self._began or document.get("partial_audio") is True
+        # The service has no codes to tell by. Before the first sentence has begun it is the configuration that is
+        # found wrong; after that anything, the caller's mistakes among it.
+        said = document.get("message")
+        message = described("the service says", None, said, self.said)
+        verdict = said_verdict(said, VLLM_OMNI)
+        if verdict is not None:
+            return verdict.kind(message)
         if "timeout" in message.casefold() or "timed out" in message.casefold():
             return ServiceError(message, retryable=True)
-        return ServiceFault(message) if failed else BadRequest(message)
+        if self._began or document.get("partial_audio") is True:
+            return ServiceFault(message)
+        if "split_granularity" in message:
+            message = f"{message}; its version cannot leave a text whole (0.22 is one): use protocol='openai:vllm-omni'"
+        return BadRequest(message)

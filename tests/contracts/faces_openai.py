@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from cosyclient import TransportError, Voice
 from tests.contracts.served import Served
 from tests.emulator.wire import call
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
@@ -18,6 +19,7 @@ PACED = {"chunk_seconds": 0.05}
 """Little enough for several pieces of an echo; the same for all, so that they share their emulators."""
 _DIGEST = hashlib.sha256(recording()).hexdigest()
 _MODEL = "FunAudioLLM/Fun-CosyVoice3-0.5B-2512"
+_SHORT = Voice.clone(recording(0.2), "Too short.")
 _CLONED = {"prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT}
 
 # Half of a WAV file that does not know its size is a WAV file.
@@ -88,16 +90,15 @@ ROWS = [
         "clone",
         thorough=True,
         options={"voice": CLONE, "model": _MODEL},
-        heard={**_CLONED, "mode": "zero_shot", "model": _MODEL},
-        bad={"voice": CROSS, "instruct": "softly"},
+        heard={**_CLONED, "mode": "zero_shot", "model": _MODEL, "sample_rate": 24000},
+        bad={"voice": CROSS, "instruct": "softly", "sample_rate": 16000},
+        mistakes=({"voice": "nobody"}, {"voice": "default"}, {"voice": _SHORT}),
     ),
     served(
         "vllm-omni",
         "uploaded",
-        options={"sample_rate": 16000},
-        sample_rate=16000,
         prepare=uploaded,
-        heard={"voice": "mine", "sample_rate": 16000},
+        heard={"voice": "mine", "sample_rate": 24000},
         bad={"voice": CROSS},
     ),
     served(
@@ -111,9 +112,10 @@ ROWS = [
     served(
         "sglang-omni",
         "clone",
-        options={"voice": CLONE, "model": _MODEL, "speed": 1.5},
-        heard={**_CLONED, "voice": "default", "speed": 1.5},
-        bad={"sample_rate": 16000, "model": None},
+        options={"voice": CLONE, "speed": 1.5},
+        heard={**_CLONED, "model": "", "speed": 1.5},
+        bad={"sample_rate": 16000, "voice": "mine"},
+        mistakes=({"voice": _SHORT},),
     ),
     served(
         "sglang-omni",
@@ -127,9 +129,23 @@ ROWS = [
     served(
         "xinference",
         "named",
+        options={"voice": "英文女", "model": "CosyVoice2-0.5B", "speed": 1.5},
+        heard={"voice": "英文女", "mode": "sft", "speed": 1.5},
+        bad={"model": None},
+        mistakes=(
+            {"voice": "nobody"},
+            {"text": "……！"},
+            {"model": "CosyVoice-300M-SFT", "instruct": "softly"},
+            {"model": "CosyVoice-300M-SFT", "voice": CLONE},
+        ),
+        streams=False,
+    ),
+    served(
+        "xinference",
+        "streamed",
         options={"voice": "英文女", "model": "cosyvoice-300m"},
         heard={"voice": "英文女", "mode": "sft"},
-        bad={"speed": 1.5, "model": None},
+        bad={"model": None},
     ),
     served(
         "xinference",
@@ -146,6 +162,7 @@ ROWS = [
         options={"voice": "Chinese Female", "model": "cosyvoice-300m"},
         heard={"voice": "Chinese Female"},
         bad={"voice": CLONE, "speed": 1.5},
+        mistakes=({"voice": "nobody"},),
         streams=False,
     ),
     served(
@@ -169,7 +186,15 @@ ROWS = [
         bad={"format": "opus", "voice": CLONE},
         streams=False,
     ),
-    served("async-cosyvoice", "streamed", options={"voice": "中文男"}, heard={"voice": "中文男"}),
+    served(
+        "async-cosyvoice",
+        "streamed",
+        options={"voice": "中文男"},
+        heard={"voice": "中文男"},
+        # Its reply breaks off, which may be anything; but nobody is blamed.
+        mistakes=({"voice": "nobody"},),
+        mistaken=TransportError,
+    ),
     served(
         "siliconflow",
         "preset",

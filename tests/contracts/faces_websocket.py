@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from cosyclient import BadRequest, ServiceFault
+from cosyclient import BadRequest, ServiceFault, Voice
 from tests.contracts.served import Served
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 
@@ -54,7 +54,8 @@ ROWS = [
         scheme="ws",
         options={"voice": CLONE},
         heard={"face": "vllm-omni-ws", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT, "sample_rate": 24000},
-        bad={"voice": CROSS, "instruct": "softly"},
+        bad={"voice": CROSS, "instruct": "softly", "sample_rate": 16000},
+        mistakes=({"voice": "nobody"}, {"voice": "default"}, {"voice": Voice.clone(recording(0.2), "Too short.")}),
         # It has no codes: what it says before the first sound is about the request, later ones are its own faults.
         refusals={400: BadRequest, 429: ServiceFault, 500: ServiceFault, 503: ServiceFault},
         broken=_BROKEN,

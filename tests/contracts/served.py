@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cosyclient import BadRequest, CosyClient, ServiceFault, Throttled
+from cosyclient import BadRequest, CosyClient, CosyError, ServiceFault, Throttled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,10 @@ class Served:
     prepare: Callable[[Emulator], dict[str, Any]] = nothing
     heard: Mapping[str, Any] = field(default_factory=dict)
     bad: Mapping[str, Any] = field(default_factory=lambda: {"format": "opus"})
+    mistakes: tuple[Mapping[str, Any], ...] = ()
+    """What the client lets pass and the service refuses: options, and the ``text`` if it is that."""
+    mistaken: type[CosyError] = BadRequest
+    """What such a mistake becomes."""
     sample_rate: int = 24000
     streams: bool = True
     switches: Mapping[str, Any] = field(default_factory=dict)

@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cosyclient import BadUtterance, CosyError, DeadlineExceeded, DecodeError, TransportError
+from cosyclient import (
+    BadRequest,
+    BadUtterance,
+    CosyError,
+    DeadlineExceeded,
+    DecodeError,
+    PartialFailure,
+    TransportError,
+    Voice,
+)
 from cosyclient.emulator.echo import echo_text
+from tests.protocols.wire_runtime import recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +112,40 @@ def test_refusals_are_classified(row: Served, emulator: Emulator) -> None:
             with pytest.raises(CosyError) as caught:
                 client.synthesize("hello")
             assert type(caught.value) is kind, params
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.mistakes], ids=str)
+def test_a_callers_mistake_is_the_callers(row: Served, emulator: Emulator) -> None:
+    """It is told once, in the service's words, however often it is made; the endpoint goes on serving others."""
+    with row.client(emulator, max_retries=3) as client:
+        for mistake in row.mistakes:
+            options = dict(mistake)
+            text = options.pop("text", "hello")
+            for _ in range(4):
+                before = emulator.counters().requests
+                with pytest.raises(CosyError) as caught:
+                    client.synthesize(text, **options)
+                error = caught.value
+                assert (type(error), error.endpoint_fault) == (row.mistaken, False), (mistake, error)
+                if not error.retryable:
+                    assert emulator.counters().requests == before + 1, mistake
+        assert echo_text(client.synthesize("hello").audio) == "hello"
+
+
+def test_a_mistake_in_a_batch_is_told_once_for_each_text(start: Callable[..., Emulator]) -> None:
+    """Its items have no codes, only words."""
+    row = next(row for row in ROWS if str(row) == "openai:vllm-omni-clone")
+    emulator = start(engine="echo", **row.switches)
+    with row.client(emulator, max_retries=3) as client:
+        for voice in ("nobody", Voice.clone(recording(0.2), "short")):
+            before = emulator.counters().requests
+            with pytest.raises(PartialFailure) as caught:
+                client.batch_synth(TEXTS, voice=voice)
+            errors = caught.value.errors.values()
+            assert [type(error) for error in errors] == [BadRequest] * len(TEXTS)
+            assert not any(error.retryable or error.endpoint_fault for error in errors)
+            assert emulator.counters().requests - before <= len(TEXTS)
+            assert emulator.counters().batch_sizes.keys() - {1}, "nothing travelled as a batch"
 
 
 @thorough

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from http.client import IncompleteRead
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,22 +53,35 @@ def form(emulator: Emulator, path: str, fields: dict[str, str], file: str) -> An
          {"error": {"message": "The model `gpt-9` does not exist.", "type": "invalid_request_error", "param": "model",
                     "code": "model_not_found"}}),
         ("vllm-omni", SPEECH, {"voice": "nobody"}, 400,
-         {"error": {"message": "Unknown voice 'nobody'. Upload a voice first.", "type": "BadRequestError",
-                    "param": "voice", "code": 400}}),
+         {"error": {"message": "Unknown voice 'nobody'. CosyVoice3 has no built-in speakers. Upload a voice first via "
+                               "POST /v1/audio/voices, or use ref_audio + ref_text.",
+                    "type": "BadRequestError", "param": None, "code": 400}}),
+        ("vllm-omni", SPEECH, {"voice": "default"}, 400,
+         {"error": {"message": "CosyVoice3 requires 'ref_audio' (reference audio for voice cloning)",
+                    "type": "BadRequestError", "param": None, "code": 400}}),
         ("vllm-omni", SPEECH, {"ref_audio": PROMPT}, 400,
-         {"error": {"message": "a recording needs its transcript", "type": "BadRequestError", "param": "ref_text",
-                    "code": 400}}),
-        ("sglang-omni", SPEECH, {"voice": "default"}, 400,
-         {"error": {"message": "model is required", "type": "BadRequestError", "param": "model", "code": 400}}),
-        ("sglang-omni", SPEECH, {"voice": "nobody", "model": MODEL}, 404,
-         {"error": {"message": "Unknown voice 'nobody'. Upload a voice first.", "type": "BadRequestError",
-                    "param": "voice", "code": 404}}),
+         {"error": {"message": "CosyVoice3 requires 'ref_text' (transcript of the reference audio)",
+                    "type": "BadRequestError", "param": None, "code": 400}}),
+        ("vllm-omni", SPEECH, {"ref_audio": PROMPT, "ref_text": "t", "sample_rate": 24000}, 400,
+         {"error": {"message": "sample_rate is not supported by the current TTS model",
+                    "type": "BadRequestError", "param": None, "code": 400}}),
+        ("vllm-omni", SPEECH, {"model": "x"}, 404,
+         {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "param": "model",
+                    "code": 404}}),
+        ("sglang-omni", SPEECH, {"voice": "nobody", "model": "any at all"}, 400,
+         {"error": {"message": "exactly one speech reference is required", "type": "BadRequestError",
+                    "param": "ref_audio", "code": 400}}),
+        ("sglang-omni", SPEECH, {"seed": -1, **CLONE}, 400, None),
         ("sglang-omni", SPEECH, {"voice": "default", "model": MODEL, "instructions": "softly", **CLONE}, 400, None),
-        ("xinference", SPEECH, {"model": MODEL}, 422,
-         {"detail": [{"type": "missing", "loc": ["body", "voice"], "msg": "Field required", "input": None}]}),
-        ("xinference", SPEECH, {"model": "x", "voice": ""}, 404, {"detail": "The model `x` does not exist."}),
-        ("vox-box", SPEECH, {"model": MODEL, "voice": "nobody"}, 200,
-         {"status_code": 400, "detail": "Voice 'nobody' not found.", "headers": None}),
+        ("xinference", SPEECH, {"model": "x"}, 404, {"detail": "Model not found in the model list, uid: x"}),
+        ("xinference", SPEECH, {"model": MODEL, "voice": "nobody"}, 500, None),
+        ("xinference", SPEECH, {"model": "CosyVoice-300M-SFT", "kwargs": '{"instruct_text":"softly"}'}, 500,
+         {"detail": "[address=127.0.0.1:41817, pid=4711] CosyVoice SFT model does not support instruct_text"}),
+        ("vox-box", SPEECH, {"model": "any at all", "voice": "nobody"}, 200,
+         {"status_code": 500, "detail": "Failed to generate speech, Voice nobody not supported", "headers": None}),
+        ("vox-box", SPEECH, {"model": MODEL, "voice": "Korean Female", "response_format": "midi"}, 200,
+         {"status_code": 400, "detail": "Unsupported audio format: midi", "headers": None}),
+        ("async-cosyvoice", SPEECH, {"voice": "中文女", "speed": 9.0}, 422, None),
         ("vox-box", SPEECH, {"model": MODEL}, 422, None),
         ("triton-bridge", "/audio/speech", {"model": MODEL, "voice": "nobody"}, 400,
          {"detail": "Voice 'nobody' not found."}),
@@ -100,7 +114,8 @@ def test_a_dialect_has_no_path_that_its_server_has_not(start: Start) -> None:
         ("any", {"response_format": "pcm"}, "audio/pcm"),
         ("openai", {"response_format": "pcm", "model": "tts-1", "voice": "nova"}, "application/octet-stream"),
         ("openai", {"model": "tts-1", "voice": "nova"}, "audio/mpeg"),
-        ("xinference", {"model": MODEL, "voice": ""}, "audio/mp3"),
+        ("xinference", {"model": "CosyVoice2-0.5B"}, "audio/mpeg"),
+        ("sglang-omni", {**CLONE, "response_format": "opus"}, "audio/opus"),
         ("vox-box", {"model": MODEL, "voice": "Korean Female", "response_format": "opus"}, "audio/ogg;codec=opus"),
         ("vox-box", {"model": MODEL, "voice": "Korean Female"}, "audio/mpeg"),
         ("async-cosyvoice", {"voice": "中文女", "response_format": "pcm"}, "audio/L16;rate=24000;channels=1"),
@@ -124,17 +139,30 @@ def test_defects_are_switches(start: Start) -> None:
     assert file[44:] == pcm.body
 
 
-def test_xinference_ignores_the_speed_and_packs_its_extras(start: Start) -> None:
-    """A JSON string in JSON, or in a form with the recording."""
+def test_xinference_streams_at_its_own_speed_and_packs_its_extras(start: Start) -> None:
+    """A JSON string in JSON, or in a form with the recording; before its version 4 it ignored the speed always."""
     emulator = at(start, "xinference")
     say(emulator, model=MODEL, voice="", response_format="wav", speed=2.0, kwargs='{"instruct_text":"softly","seed":9}')
     fields = {"input": "hi", "model": MODEL, "voice": "", "response_format": "wav", "speed": "2.0"}
     answer = form(emulator, SPEECH, {**fields, "kwargs": json.dumps({"prompt_text": "t"})}, "prompt_speech")
     assert echo_text(answer.body) == "hi"
     plain, cloned = emulator.heard()
-    assert (plain["mode"], plain["instruct"], plain["seed"], plain["speed"]) == ("instruct", "softly", 9, 1.0)
+    assert (plain["mode"], plain["instruct"], plain["seed"], plain["speed"]) == ("instruct", "softly", 9, 2.0)
+    for server, streamed in ((emulator, True), (at(start, "xinference", dialect_old=True), False)):
+        say(server, model=MODEL, response_format="wav", speed=2.0, stream=streamed)
+        assert server.heard()[-1]["speed"] == 1.0
     assert (cloned["mode"], cloned["prompt_text"], cloned["prompt_bytes"]) == ("zero_shot", "t", len(recording()))
     assert say(emulator, model=MODEL, voice="", kwargs="{").status == 500
+    assert say(emulator, "。。。", model=MODEL).status == 500
+    unread = say(emulator)
+    assert (unread.status, unread.media_type) == (500, "text/plain")
+    assert b"validation error for SpeechRequest" in unread.body
+
+
+def test_async_cosyvoice_breaks_off_where_it_does_not_know_the_voice(start: Start) -> None:
+    """Its head has left by then."""
+    with pytest.raises(IncompleteRead):
+        say(at(start, "async-cosyvoice"), voice="nobody")
 
 
 @pytest.mark.parametrize(
@@ -245,6 +273,28 @@ def test_recordings_are_looked_at(start: Start) -> None:
     """Nothing is fetched, and 1 to 30 s are asked for."""
     emulator = at(start, "vllm-omni")
     short = "data:audio/wav;base64," + base64.b64encode(recording(0.5)).decode()
-    for source in ("https://example.com/a.wav", "file:///etc/passwd", "data:audio/wav;base64,####", short, 7):
+    bare = PROMPT.partition(",")[2]
+    for source in ("https://example.com/a.wav", "file:///etc/passwd", "data:audio/wav;base64,####", short, 7, bare):
         answer = say(emulator, ref_audio=source, ref_text="t")
-        assert (answer.status, answer.json()["error"]["param"]) == (400, "ref_audio"), source
+        assert (answer.status, answer.json()["error"]["type"]) == (400, "BadRequestError"), source
+    two = [{"audio_path": PROMPT, "text": "t"}] * 2
+    assert [say(emulator, references=two[:count]).status for count in (1, 2)] == [200, 400]
+
+
+def test_tokens_are_counted_in_headers(start: Start) -> None:
+    """As vLLM-Omni does for whole files."""
+    headers = say(at(start, "vllm-omni"), "hello", **CLONE).headers
+    assert headers["x-vllm-omni-input-tokens"] == headers["x-vllm-omni-input-text-tokens"] == "5"
+    assert int(headers["x-vllm-omni-total-tokens"]) == 5 + int(headers["x-vllm-omni-output-tokens"])
+
+
+def test_before_0_30_vllm_blames_the_request_for_its_own_faults(start: Start) -> None:
+    """And ignores the rate and the words that it is asked for."""
+    emulator = at(start, "vllm-omni", dialect_old=True)
+    emulator.inject("error", status=500)
+    answer = say(emulator, **CLONE)
+    assert answer.status == 400
+    assert answer.json()["error"]["message"] == "Speech generation failed: a fault was asked for"
+    ignored = say(emulator, sample_rate=16000, word_timestamps=True, **CLONE)
+    assert (ignored.status, int.from_bytes(ignored.body[24:28], "little")) == (200, 24000)
+    assert not any("word" in name for name in ignored.headers)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cosyclient.emulator import echo_text
 from tests.contracts.faces_openai import at
 from tests.emulator.test_openai import CLONE, MODEL, SPEECH, form, say
-from tests.emulator.wire import call
+from tests.emulator.wire import Answer, call
 
 if TYPE_CHECKING:
     from tests.emulator.test_openai import Start
@@ -22,7 +22,7 @@ def test_a_batch_answers_each_of_its_items(start: Start, dialect: str, error: ty
     """In their order, the bad ones with what is wrong with them."""
     emulator = at(start, dialect)
     items = [{"input": "a"}, {"input": " "}, {"input": "c", "response_format": "pcm"}]
-    document = {"items": items, "model": MODEL, "voice": "default", **CLONE}
+    document = {"items": items, "model": MODEL, **CLONE}
     answer = call(emulator.url, "POST", f"{SPEECH}/batch", json.dumps(document).encode())
     body = answer.json()
     assert (body["total"], body["succeeded"], body["failed"]) == (3, 2, 1)
@@ -36,6 +36,27 @@ def test_a_batch_answers_each_of_its_items(start: Start, dialect: str, error: ty
     assert emulator.counters().batch_sizes == {3: 1}
     for wrong in ([], [{"input": "a"}] * 33, "a"):
         assert call(emulator.url, "POST", f"{SPEECH}/batch", json.dumps({"items": wrong}).encode()).status == 400
+
+
+def test_the_form_of_a_batch_is_checked_as_a_whole(start: Start) -> None:
+    """By vLLM-Omni; what each asks for is told item by item. SGLang-Omni tells both so."""
+    items = [{"input": "a"}, {"input": "b", "voice": "default"}, {"input": "c", "sample_rate": 24000}]
+    for dialect, formless in (("vllm-omni", 400), ("sglang-omni", 200)):
+        emulator = at(start, dialect)
+
+        def ask(url: str, *more: Any, **shared: object) -> Answer:
+            return call(url, "POST", f"{SPEECH}/batch", json.dumps({"items": [*items, *more], **shared}).encode())
+
+        for wrong in ({}, {"input": 7}, {"input": "d", "speed": 9}, {"input": "d", "response_format": "midi"}):
+            assert ask(emulator.url, wrong, **CLONE).status == formless, wrong
+        results = ask(emulator.url).json()["results"]
+        if dialect == "vllm-omni":
+            assert "requires 'ref_audio'" in results[0]["error"]
+            assert "Unknown voice 'default'" in results[1]["error"]
+            assert results[2]["error"] == "sample_rate is not supported by the current TTS model"
+        else:
+            assert results[0]["error"]["param"] == "items.0.ref_audio"
+            assert ask(emulator.url, stream=True, **CLONE).status == 400
 
 
 def test_items_of_a_batch_meet_faults(start: Start) -> None:
@@ -57,7 +78,7 @@ def test_voices_are_uploaded_listed_and_forgotten(start: Start) -> None:
     added = form(emulator, "/v1/audio/voices", {"name": "Mine", "consent": "y", "ref_text": "t"}, "audio_sample")
     assert added.json()["success"] is True
     listed = call(emulator.url, "GET", "/v1/audio/voices").json()
-    assert listed["voices"] == ["Mine"]
+    assert listed["voices"] == ["default", "mine"]
     assert (listed["uploaded_voices"][0]["name"], listed["uploaded_voices"][0]["ref_text"]) == ("Mine", "t")
     assert say(emulator, voice="mine").status == 200
     assert call(emulator.url, "DELETE", "/v1/audio/voices/mine").json()["success"] is True

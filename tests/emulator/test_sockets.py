@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from cosyclient.emulator.echo import echo_text
+from tests.contracts.faces_openai import uploaded
 from tests.emulator.wire import call
+from tests.protocols.wire_runtime import recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 STUDIO = "/api-ws/v1/inference"
 VLLM = "/v1/audio/speech/stream"
 LIGHT = "/inference_zero_shot_bistream"
+PROMPT = "data:audio/wav;base64," + base64.b64encode(recording()).decode()
 RUN = {"task_group": "audio", "task": "tts", "function": "SpeechSynthesizer", "model": "cosyvoice-v3-flash"}
 PLAIN = {"voice": "longanyang", "format": "pcm", "sample_rate": 16000}
 
@@ -208,6 +212,9 @@ def test_a_writer_that_falls_silent_fails(start: Callable[..., Emulator]) -> Non
 def test_an_idle_connection_is_closed(start: Callable[..., Emulator]) -> None:
     """After the seconds that are 60 at the service, before its first task too."""
     emulator = start(engine="echo", socket_idle=0.2)
+    with socket(emulator, VLLM) as opened:
+        configured(opened)
+        assert "Idle timeout" in json.loads(opened.recv(10))["message"]
     for first in (False, True):
         with socket(emulator) as opened:
             tasks = Tasks(opened)
@@ -294,30 +301,42 @@ def test_plain_http_is_told_what_the_path_speaks(echo: Emulator, path: str) -> N
 # --- vLLM-Omni ---
 
 
+def utterance(opened: ClientConnection, text: str) -> list[Any]:
+    """Return what comes for *text*: documents, and audio."""
+    opened.send(json.dumps({"type": "input.text", "text": text}))
+    opened.send(json.dumps({"type": "input.done"}))
+    heard: list[Any] = []
+    while not heard or heard[-1].get("type") != "session.done":
+        message = opened.recv(10)
+        heard.append({"type": "audio", "audio": message} if isinstance(message, bytes) else json.loads(message))
+    return heard
+
+
+def configured(opened: ClientConnection, **config: Any) -> None:
+    """Send a configuration, of a clone unless it says otherwise."""
+    opened.send(json.dumps({"type": "session.config", "ref_audio": PROMPT, "ref_text": "said", **config}))
+
+
+def kinds(heard: list[Any]) -> str:
+    """Return the kinds of messages, shortened."""
+    return " ".join(each["type"].removeprefix("audio.").removeprefix("session.") for each in heard)
+
+
 def test_vllm_says_what_is_wrong_and_closes_only_before_its_configuration(echo: Emulator) -> None:
     """Later errors leave the connection open."""
     with socket(echo, VLLM) as opened:
-        opened.send(json.dumps({"type": "session.config", "voice": "x", "speed": 9}))
+        configured(opened, speed=9)
         assert "speed" in json.loads(opened.recv(10))["message"]
         with pytest.raises(ConnectionClosed):
             opened.recv(10)
     with socket(echo, VLLM) as opened:
-        opened.send(json.dumps({"type": "session.config", "voice": "x", "response_format": "pcm"}))
+        configured(opened, response_format="pcm", split_granularity="sentence")
         for message in ("nonsense", '{"type":"x"}', '{"type":"input.text"}'):
             opened.send(message)
             assert json.loads(opened.recv(10))["type"] == "error"
-        opened.send(json.dumps({"type": "input.text", "text": "One. Two"}))
-        opened.send(json.dumps({"type": "input.done"}))
-        kinds: list[str] = []
-        audio = b""
-        while "session.done" not in kinds:
-            heard = opened.recv(10)
-            if isinstance(heard, bytes):
-                audio += heard
-            else:
-                kinds.append(json.loads(heard)["type"])
-        assert kinds == ["audio.start", "audio.done"] * 2 + ["session.done"]
-        assert echo_text(audio) == "One. Two"
+        heard = utterance(opened, "One. Two")
+        assert kinds(heard).replace("audio ", "") == "start done start done done"
+        assert echo_text(b"".join(each["audio"] for each in heard if "audio" in each)) == "One.Two"
         opened.send(json.dumps({"type": "session.close"}))
         with pytest.raises(ConnectionClosed):
             opened.recv(10)
@@ -326,21 +345,120 @@ def test_vllm_says_what_is_wrong_and_closes_only_before_its_configuration(echo: 
 @pytest.mark.parametrize(
     "config",
     [
-        {},
-        {"ref_audio": "data:audio/wav;base64,AAAA"},
-        {"voice": "x", "response_format": "aac"},
-        {"voice": "x", "split_granularity": "word"},
-        {"voice": "x", "stream_audio": True},
-        {"voice": "x", "word_timestamps": True},
-        {"ref_audio": "https://example.com/a.wav", "ref_text": "a"},
-        {"ref_audio": "data:audio/wav;base64,!", "ref_text": "a"},
+        {"response_format": "aac"},
+        {"split_granularity": "word"},
+        {"stream_audio": True},
+        {"stream_audio": True, "response_format": "pcm", "speed": 1.5},
+        {"model": 7},
     ],
 )
 def test_a_configuration_that_breaks_a_rule_is_refused(echo: Emulator, config: dict[str, Any]) -> None:
     """As the server's own checks do."""
     with socket(echo, VLLM) as opened:
-        opened.send(json.dumps({"type": "session.config", **config}))
-        assert json.loads(opened.recv(10))["type"] == "error"
+        configured(opened, **config)
+        assert json.loads(opened.recv(10))["message"].startswith("Invalid session config: ")
+
+
+def test_a_model_it_does_not_serve_is_refused_with_the_configuration(start: Callable[..., Emulator]) -> None:
+    """By what vLLM says of it everywhere."""
+    with socket(start(engine="echo", dialect="vllm-omni"), VLLM) as opened:
+        configured(opened, model="x")
+        assert "The model `x` does not exist." in json.loads(opened.recv(10))["message"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"voice": "nobody", "ref_audio": None}, "Unknown voice 'nobody'."),
+        ({"voice": "default", "ref_audio": None}, "Unknown voice 'default'."),
+        ({"ref_audio": None}, "CosyVoice3 requires 'ref_audio'"),
+        ({"ref_text": None}, "CosyVoice3 requires 'ref_text'"),
+        ({"ref_audio": "AAAA"}, "ref_audio must be a URL"),
+        ({"ref_audio": "https://example.com/a.wav"}, "Error opening"),
+        ({"ref_audio": "data:audio/wav;base64,!"}, "Error opening"),
+    ],
+)
+def test_what_vllm_cannot_speak_fails_sentence_by_sentence(echo: Emulator, config: Any, message: str) -> None:
+    """After its beginning, and the connection goes on."""
+    with socket(echo, VLLM) as opened:
+        configured(opened, **config)
+        heard = utterance(opened, "Hi")
+        assert kinds(heard) == "start error done done"
+        assert heard[1]["message"].startswith(f"Generation failed for utterance 0, sentence 0: {message}")
+        assert (heard[2]["error"], heard[2]["total_bytes"]) == (True, 0)
+        configured(opened)
+        assert kinds(utterance(opened, "Hi")) == "start audio done done"
+
+
+def test_vllm_names_a_rate_only_while_it_streams(echo: Emulator) -> None:
+    """And obeys none that it is asked for."""
+    with socket(echo, VLLM) as opened:
+        configured(opened, sample_rate=8000)
+        first, audio, *_ = utterance(opened, "Hi")
+        assert set(first) == {"type", "utterance_index", "sentence_index", "sentence_text", "format"}
+        assert int.from_bytes(audio["audio"][24:28], "little") == 24000
+        configured(opened, stream_audio=True, response_format="pcm", sample_rate=8000)
+        first, *_ = utterance(opened, "Hi")
+        assert first["sample_rate"] == 24000
+        assert "channels" not in first
+
+
+def test_vllm_tells_words_behind_the_samples(start: Callable[..., Emulator]) -> None:
+    """In documents, and only where there is an aligner and a stream."""
+    with socket(start(engine="echo", aligner=True), VLLM) as opened:
+        configured(opened, stream_audio=True, response_format="pcm", word_timestamps=True)
+        begin, *chunks, last, end, _ = utterance(opened, "hello 你好")
+        assert begin["word_timestamps"] is True
+        audio = b"".join(base64.b64decode(each["audio_b64"]) for each in chunks)
+        assert echo_text(audio) == "hello 你好"
+        assert [each["chunk_id"] for each in [*chunks, last]] == list(range(len(chunks) + 1))
+        assert end["total_bytes"] == len(audio)
+        assert all(each["timestamps"] is None for each in chunks)
+        assert [word["word"] for word in last["timestamps"]] == ["hello", "你", "好"]
+        configured(opened, word_timestamps=True)
+        assert kinds(utterance(opened, "hello")) == "error done"
+    with socket(start(engine="echo", aligner=False), VLLM) as opened:
+        configured(opened, stream_audio=True, response_format="pcm", word_timestamps=True)
+        heard = utterance(opened, "hello")
+        assert kinds(heard) == "error done"
+        assert "--forced-aligner" in heard[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("split", "text", "pieces"),
+    [
+        ("none", "One. Two！Three", ["One. Two！Three"]),
+        ("sentence", "3.14 is pi. Wait... no！Yes, sir. end", ["3.14 is pi.", "Wait...", "no！", "Yes, sir.", "end"]),
+        ("clause", "Yes, sir，1,000 times; end", ["Yes,", "sir，", "1,000 times;", "end"]),
+    ],
+)
+def test_vllm_cuts_where_it_is_told_to(echo: Emulator, split: str, text: str, pieces: list[str]) -> None:
+    """Nowhere, at sentences or at clauses; short ones stay apart."""
+    with socket(echo, VLLM) as opened:
+        configured(opened, split_granularity=split)
+        heard = utterance(opened, text)
+        assert [each["sentence_text"] for each in heard if each["type"] == "audio.start"] == pieces
+
+
+def test_an_uploaded_voice_speaks_over_either_way(start: Callable[..., Emulator]) -> None:
+    """They share them."""
+    emulator = start(engine="echo", dialect="vllm-omni")
+    uploaded(emulator)
+    with socket(emulator, VLLM) as opened:
+        configured(opened, voice="mine", ref_audio=None)
+        assert kinds(utterance(opened, "Hi")) == "start audio done done"
+
+
+def test_the_older_vllm_cannot_leave_a_text_whole(start: Callable[..., Emulator]) -> None:
+    """And knows neither a seed nor words."""
+    emulator = start(engine="echo", dialect_old=True)
+    with socket(emulator, VLLM) as opened:
+        configured(opened, split_granularity="none")
+        assert "split_granularity" in json.loads(opened.recv(10))["message"]
+    with socket(emulator, VLLM) as opened:
+        configured(opened, stream_audio=True, response_format="pcm", word_timestamps=True, seed=7)
+        assert kinds(utterance(opened, "Hi")).replace("audio ", "") == "start done done"
+        assert emulator.heard()[-1]["seed"] is None
 
 
 # --- LightTTS ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -308,7 +309,6 @@ def test_a_session_says_everything_it_wants() -> None:
         "voice": None,
         "ref_text": TRANSCRIPT,
         "response_format": "wav",
-        "sample_rate": 24000,
         "speed": 1.0,
         "seed": 7,
         "stream_audio": False,
@@ -373,10 +373,26 @@ def test_a_session_must_not_end_before_its_text() -> None:
         ([vllm("error", message="boom", partial_audio=True)], ServiceFault, True),
         ([vllm("audio.start"), vllm("audio.done", error=True)], ServiceFault, True),
         ([vllm("error")], BadRequest, False),
+        ([vllm("error", message="The model `x` does not exist.")], NotFound, False),
+        ([vllm("error", message="word_timestamps=true but the server was launched without")], BadRequest, False),
+        ([vllm("error", message="Internal error: boom")], ServiceFault, True),
+        *(
+            ([vllm("audio.start"), vllm("error", message=f"Generation failed for utterance 3, sentence 12: {said}")],
+             kind, kind is ServiceFault)
+            for said, kind in (
+                ("Unknown voice 'x'. CosyVoice3 has no built-in speakers.", BadRequest),
+                ("CosyVoice3 requires 'ref_text' (transcript of the reference audio)", BadRequest),
+                ("Reference audio too short (0.2s).", BadRequest),
+                ("Input text cannot be empty", BadRequest),
+                ("CUDA error: an illegal memory access was encountered", ServiceFault),
+                # What is quoted further inside is no saying of the server's.
+                ("the engine died at: Unknown voice '", ServiceFault),
+            )
+        ),
     ],
-)
+)  # fmt: skip
 def test_errors_of_a_session_are_classified(messages: list[str], kind: type[ServiceError], retryable: bool) -> None:
-    """There are no codes: before the first sound it is about the request."""
+    """There are no codes: before the first sound it is about the request, after it the words tell."""
     with pytest.raises(ServiceError) as caught:
         heard(session(), messages)
     assert (type(caught.value), caught.value.retryable) == (kind, retryable)
@@ -384,20 +400,40 @@ def test_errors_of_a_session_are_classified(messages: list[str], kind: type[Serv
 
 def test_audio_with_the_times_of_its_words() -> None:
     """In base64, the times with the last piece; null is a failed alignment, an empty list silence."""
-    made = session(words=True)
+    made = session(words=True, stream=True)
     times = [{"word": "你", "start_ms": 0, "end_ms": 100}, {"word": 3}, "x"]
+    second = base64.b64encode(b"\0\0" * 12000).decode()
     _, audio, done = heard(
         made,
         [
-            vllm("audio.start", format="wav"),
-            vllm("audio.chunk", audio_b64="YWJj"),
+            vllm("audio.start", format="pcm", sample_rate=24000),
+            vllm("audio.chunk", audio_b64=second),
             vllm("audio.chunk", audio_b64="", timestamps=times),
             vllm("audio.chunk", audio_b64="", timestamps=None),
+            vllm("audio.done", total_bytes=24000),
+            # Each sentence counts from its own beginning.
+            vllm("audio.start", format="pcm", sample_rate=24000),
+            vllm("audio.chunk", audio_b64="YWJj"),
+            vllm("audio.chunk", audio_b64="", timestamps=times),
             vllm("audio.done", total_bytes=3),
             vllm("session.done"),
         ],
     )
-    assert (audio, done, made.words) == (b"abc", True, (Word("你", 0.0, 0.1),))
+    assert (len(audio), done, made.words) == (24003, True, (Word("你", 0.0, 0.1), Word("你", 0.5, 0.6)))
+
+
+def test_words_are_asked_for_with_a_stream_of_samples() -> None:
+    """The service times nothing else; a file is made of them here."""
+    protocol = protocol_for("vllm-omni-ws", WireConfig())
+    for format in ("wav", "pcm"):
+        request = protocol.encode([Utterance("a", VoiceSettings(voice=CLONE, words=True, format=format))], key="k")
+        assert request.dialogue is not None
+        config, *_ = read(request.dialogue().open())
+        assert [config[name] for name in ("stream_audio", "response_format", "word_timestamps")] == [True, "pcm", True]
+    for options in ({"format": "mp3"}, {"speed": 1.5}):
+        settings = VoiceSettings(voice=CLONE, words=True).replace(options)
+        with pytest.raises(BadUtterance, match="words: "):
+            protocol.encode([Utterance("a", settings)], key="k")
 
 
 def test_long_text_stays_within_a_message_of_vllm() -> None:

@@ -72,7 +72,7 @@ def test_a_file_says_its_own_rate() -> None:
 def test_a_file_asked_for_in_place_of_samples_is_unpacked() -> None:
     """With the fingerprint of what the caller asked for, and the rate that really came."""
     utterance = Utterance(TEXT, VoiceSettings(format="pcm", sample_rate=16000))
-    found = speech(audio("audio/wav", wire_openai.wav(PCM, 24000)), "vllm-omni", format="pcm", sample_rate=16000)
+    found = speech(audio("audio/wav", wire_openai.wav(PCM, 24000)), "siliconflow", format="pcm", sample_rate=16000)
     assert (found.format, found.audio, found.sample_rate) == ("pcm", PCM, 24000)
     assert found.fingerprint == utterance.fingerprint
 

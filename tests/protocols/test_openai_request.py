@@ -44,6 +44,7 @@ def header(request: WireRequest, name: str) -> str | None:
 
 
 BASE = {"input": "hi", "model": "m", "voice": "v", "response_format": "wav"}
+VOICELESS = {name: value for name, value in BASE.items() if name != "voice"}
 
 
 @pytest.mark.parametrize(
@@ -51,14 +52,13 @@ BASE = {"input": "hi", "model": "m", "voice": "v", "response_format": "wav"}
     [
         ("", {"speed": 1.5, "instruct": "softly"}, {**BASE, "speed": 1.5, "instructions": "softly"}),
         ("openai", {"format": "opus"}, {**BASE, "response_format": "opus"}),
-        ("vllm-omni", {"seed": 7, "words": True}, {**BASE, "sample_rate": 24000, "seed": 7, "word_timestamps": True}),
+        ("vllm-omni", {"seed": 7, "words": True}, {**BASE, "seed": 7, "word_timestamps": True}),
         (
             "vllm-omni",
             {"voice": CLONE, "model": None},
             {
                 "input": "hi",
                 "response_format": "wav",
-                "sample_rate": 24000,
                 "ref_audio": URL,
                 "ref_text": TRANSCRIPT,
             },
@@ -66,10 +66,10 @@ BASE = {"input": "hi", "model": "m", "voice": "v", "response_format": "wav"}
         (
             "sglang-omni",
             {"voice": CLONE, "instruct": "softly", "seed": 7},
-            {**BASE, "voice": "default", "instructions": "softly", "seed": 7, "ref_audio": URL},
+            {**VOICELESS, "instructions": "softly", "seed": 7, "ref_audio": URL},
         ),
-        ("sglang-omni", {"voice": CROSS}, {**BASE, "voice": "default", "ref_audio": URL}),
-        ("xinference", {"voice": None}, {**BASE, "voice": ""}),
+        ("sglang-omni", {"voice": CROSS, "model": None}, {"input": "hi", "response_format": "wav", "ref_audio": URL}),
+        ("xinference", {"voice": None, "speed": 1.5}, {**BASE, "voice": "", "speed": 1.5}),
         ("vox-box", {"format": "mp3"}, {**BASE, "response_format": "mp3"}),
         ("triton-bridge", {}, BASE),
         ("async-cosyvoice", {"instruct": "softly"}, {**BASE, "input": "softly<|endofprompt|>hi"}),
@@ -114,8 +114,7 @@ def test_each_dialect_has_its_own_words(dialect: str, settings: dict[str, Any], 
     [
         ("", {"stream_format": "audio"}),
         ("openai", {"stream_format": "audio"}),
-        ("vllm-omni", {"stream": True, "stream_format": "audio", "sample_rate": 24000}),
-        ("sglang-omni", {"stream": True, "stream_format": "audio"}),
+        ("vllm-omni", {"stream": True, "stream_format": "audio"}),
         ("xinference", {"stream": True}),
         ("triton-bridge", {}),
         ("async-cosyvoice", {"stream": True}),
@@ -126,6 +125,14 @@ def test_each_dialect_asks_for_a_stream_its_own_way(dialect: str, more: dict[str
     """Both words where revisions differ in what they mean."""
     document = asked(dialect, stream=True, model="m", voice="v", format="pcm")
     assert document == {**BASE, "response_format": "pcm", **more}
+
+
+def test_sglang_streams_a_clone() -> None:
+    """Both words there, too; it has no voices by name."""
+    document = asked("sglang-omni", stream=True, model="m", voice=CROSS, format="pcm")
+    assert document == {
+        **VOICELESS, "response_format": "pcm", "ref_audio": URL, "stream": True, "stream_format": "audio",
+    }  # fmt: skip
 
 
 def test_xinference_takes_a_recording_as_a_form() -> None:
@@ -164,8 +171,9 @@ def test_xinference_takes_a_recording_as_a_form() -> None:
         ("vllm-omni", {"instruct": "softly"}, "instruct: "),
         ("vllm-omni", {"voice": CROSS}, "voice: .*transcript"),
         ("vllm-omni", {"voice": None}, "voice: .* needs one"),
-        ("sglang-omni", {"words": True}, "words: "),
-        ("xinference", {"speed": 1.5}, "speed: .* 1.0 only"),
+        ("vllm-omni", {"sample_rate": 16000}, "sample_rate: .* 24000 Hz"),
+        ("sglang-omni", {"voice": CLONE, "words": True}, "words: "),
+        ("sglang-omni", {"voice": "mine"}, "voice: .* clone and cross_lingual voices, not named"),
         ("vox-box", {"speed": 1.5}, "speed: "),
         ("triton-bridge", {"format": "mp3"}, "format: .* wav and pcm"),
         ("async-cosyvoice", {"format": "opus"}, "format: "),
@@ -184,7 +192,9 @@ def test_a_stream_cannot_have_what_only_a_file_has() -> None:
     for settings in ({"speed": 1.5}, {"words": True}):
         with pytest.raises(BadUtterance, match=next(iter(settings))):
             asked("vllm-omni", stream=True, voice="v", format="pcm", **settings)
-    assert asked("sglang-omni", stream=True, model="m", voice="v", format="pcm", speed=1.5)["speed"] == 1.5
+    with pytest.raises(BadUtterance, match=r"speed: .*1\.0 only"):
+        asked("xinference", stream=True, model="m", voice="v", format="pcm", speed=1.5)
+    assert asked("sglang-omni", stream=True, voice=CLONE, format="pcm", speed=1.5)["speed"] == 1.5
 
 
 @pytest.mark.parametrize("dialect", ["vllm-omni", "sglang-omni"])
@@ -222,10 +232,11 @@ def test_what_the_batch_route_would_drop_travels_alone() -> None:
 
 
 def test_samples_at_another_rate_are_asked_for_as_a_file() -> None:
-    """A revision that does not know the field would not resample, and bare samples would not show it."""
-    assert asked("vllm-omni", voice="v", format="pcm", sample_rate=16000)["response_format"] == "wav"
+    """Bare samples would not show that a service did not resample; a WAV file says its rate."""
+    assert asked("siliconflow", voice="v", format="pcm", sample_rate=16000)["response_format"] == "wav"
+    assert asked("siliconflow", voice="v", format="pcm")["response_format"] == "pcm"
+    assert asked("siliconflow", voice="v", format="pcm", sample_rate=16000, stream=True)["response_format"] == "wav"
     assert asked("vllm-omni", voice="v", format="pcm")["response_format"] == "pcm"
-    assert asked("vllm-omni", voice="v", format="pcm", sample_rate=16000, stream=True)["response_format"] == "wav"
     assert asked("", model="m", voice="v", format="pcm", sample_rate=22050)["response_format"] == "pcm"
 
 
@@ -246,7 +257,6 @@ def test_the_list_of_voices_is_asked_for_where_there_is_one() -> None:
     paths = {dialect: speaking(dialect).encode_voices().path for dialect in DIALECTS if DIALECTS[dialect].voices_path}
     assert paths == {
         "vllm-omni": "/v1/audio/voices",
-        "sglang-omni": "/v1/audio/voices",
         "vox-box": "/v1/voices",
         "siliconflow": "/v1/audio/voice/list",
     }

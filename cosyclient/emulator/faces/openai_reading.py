@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cosyclient.emulator.faces.base import Wish
+from cosyclient.emulator.faces.base import Wish, segments
 from cosyclient.emulator.faces.forms import Invalid, fault
+from cosyclient.emulator.faces.vllm_rules import NO_VOICE, wrong_with
 from cosyclient.emulator.problems import Problem
 from cosyclient.emulator.reading import SAMPLE_RATES
 
@@ -46,6 +47,21 @@ class Bad(Problem):
         self.param = param
 
 
+class Malformed(Bad):
+    """Refuse what breaks the form of a request: where the form of a batch is checked as one, all of it."""
+
+
+class BrokenOff(Bad):
+    """Fail after the head has left: nothing can be said any more."""
+
+
+class WorkersFault(Problem):
+    """Fail as Xinference does when its worker raises: a fault of the server's by its status, whosever it is."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("internal", f"[address=127.0.0.1:41817, pid=4711] {detail}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reader:
     """Read the requests of one *server*; *old* is before it changed what ``stream`` means, *rate* its model's."""
@@ -56,14 +72,16 @@ class Reader:
     aligner: bool
     uploaded: Mapping[str, Any]
 
-    def read(self, document: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> Ask:
-        """Return what *document* asks for; raises the Problem this server would have with it."""
+    def read(self, document: Mapping[str, Any], files: Mapping[str, bytes] | None = None, *, item: bool = False) -> Ask:
+        """Return what *document* asks for, as an *item* of a batch or alone; raises the Problem the server has."""
         server = self.server
         if server.strict and (unknown := sorted(document.keys() - server.takes)):
             raise Bad(unknown[0], f"Unknown parameter: '{unknown[0]}'.")
         said = {name: value for name, value in document.items() if name in server.takes and value is not None}
         self._demand(said)
         model = self._model(said)
+        if server.envelope == "vllm":
+            said = self._as_vllm(said, item=item)
         text = self._text(said)
         instruct = said.get("instructions", "")
         if server.marks and MARK in text:
@@ -75,6 +93,8 @@ class Reader:
         format = self._format(said)
         speed = self._number(said, "speed", *server.speeds, default=1.0)
         way, streamed = self._way(said, format, speed)
+        if server.envelope == "xinference" and not way and not segments(text):
+            raise WorkersFault("torch.cat(): expected a non-empty list of Tensors")
         return Ask(
             wish=Wish(
                 face="openai",
@@ -87,7 +107,7 @@ class Reader:
                 model=model,
                 format=streamed,
                 sample_rate=self._rate(said, format),
-                speed=speed if server.obeys_speed else 1.0,
+                speed=1.0 if server.envelope == "xinference" and (way or self.old) else speed,
                 seed=extras.get("seed", self._seed(said)),
                 stream=bool(way),
             ),
@@ -99,16 +119,44 @@ class Reader:
     def _demand(self, said: Mapping[str, Any]) -> None:
         also = {"voice": "speaker"}
         missing = [name for name in self.server.needs if name not in said and also.get(name) not in said]
-        if self.server.envelope in ("fastapi", "vox-box"):
+        if self.server.envelope in ("fastapi", "vox-box", "xinference"):
             if missing:
                 raise Invalid([fault("missing", name, "Field required") for name in missing])
             if not isinstance(said["input"], str):
                 raise Invalid([fault("string_type", "input", "Input should be a valid string", said["input"])])
         for name in missing:
-            raise Bad(name, f"{name} is required")
+            raise Malformed(name, f"{name} is required")
+
+    def _as_vllm(self, said: dict[str, Any], *, item: bool) -> dict[str, Any]:
+        """Return what vLLM-Omni's adapter of CosyVoice3 is left with; raises what it finds wrong."""
+        if not isinstance(said["input"], str):
+            raise Malformed("input", "Input should be a valid string")
+        self._format(said)
+        self._number(said, "speed", *self.server.speeds, default=1.0)
+        listed = said.pop("references", None)
+        if listed is not None:
+            if not isinstance(listed, list) or len(listed) != 1 or not isinstance(listed[0], dict):
+                raise Malformed("references", "'references' only supports a single reference")
+            said |= {"ref_audio": listed[0].get("audio_path"), "ref_text": listed[0].get("text")}
+        voice = said.get("voice", said.get("speaker", ""))
+        voice = voice.get("id") if isinstance(voice, dict) else voice
+        if not isinstance(voice, str):
+            raise Malformed("voice", "Input should be a valid string")
+        # Alone, the name that its list has stands for none; in a batch it is one that nobody knows.
+        if voice.lower() == NO_VOICE and not item:
+            voice = ""
+        if "sample_rate" in said and not self.old:
+            raise Bad("sample_rate", "sample_rate is not supported by the current TTS model")
+        said.pop("sample_rate", None)
+        if wrong := wrong_with(said["input"], voice, said.get("ref_audio"), said.get("ref_text"), self.uploaded):
+            raise Bad("", wrong)
+        return {**said, "voice": voice}
 
     def _text(self, said: Mapping[str, Any]) -> str:
         text = said["input"]
+        # These look at nothing: what there is to be spoken shows in the audio, or in its lack.
+        if self.server.envelope in ("vox-box", "xinference"):
+            return str(text)
         if not isinstance(text, str) or not text.strip():
             raise Bad("input", "input must be a non-empty string")
         if len(text) > self.server.longest:
@@ -120,12 +168,14 @@ class Reader:
         try:
             extras = json.loads(said.get("kwargs", "{}"))
         except (TypeError, ValueError) as error:
-            raise Problem("internal", f"kwargs is not JSON: {error}") from error
+            raise Problem("internal", str(error)) from error
         return extras if isinstance(extras, dict) else {}
 
     def _model(self, said: Mapping[str, Any]) -> str:
         model = said.get("model", "")
         if model and self.server.models is not None and model not in self.server.models:
+            if self.server.envelope == "xinference":
+                raise Problem("unknown_model", f"Model not found in the model list, uid: {model}")
             raise Bad("model", f"The model `{model}` does not exist.", status=404, code="unknown_model")
         return str(model)
 
@@ -138,23 +188,33 @@ class Reader:
             raise Bad("voice", "voice must be a string")
         known = server.uploads and voice.lower() in self.uploaded
         if server.reference and prompt is None and not known:
-            if voice and voice.lower() != "default":
-                status = 404 if server.envelope == "sglang" else 400
-                raise Bad("voice", f"Unknown voice '{voice}'. Upload a voice first.", status=status, code="not_found")
-            raise Bad("ref_audio", "this model has no voices of its own: give ref_audio, or an uploaded voice")
+            raise Bad("ref_audio", "exactly one speech reference is required")
         preset = server.voices is None or voice in server.voices or not voice or prompt is not None
         if not (known or preset or server.reference):
-            raise Bad("voice", f"Voice '{voice}' not found.")
-        if not voice and prompt is None and "voice" not in server.needs and server.voices:
+            raise self._unknown(voice)
+        if not voice and prompt is None and server.envelope == "siliconflow":
             raise Bad("voice", "voice or references is required")
         return voice
+
+    def _unknown(self, voice: str) -> Problem:
+        """Return how this server takes a *voice* that it has not."""
+        match self.server.envelope:
+            case "xinference":
+                known = [name for name in self.server.voices or () if name]
+                return WorkersFault(f"Invalid voice {voice}, CosyVoice available speakers: {known}")
+            case "vox-box":
+                return Problem("internal", f"Failed to generate speech, Voice {voice} not supported")
+        return (BrokenOff if self.server.breaks else Bad)("voice", f"Voice '{voice}' not found.")
 
     def _recording(
         self, said: Mapping[str, Any], files: Mapping[str, bytes], extras: Mapping[str, Any]
     ) -> tuple[bytes | None, str]:
         """Return the recording that came with the request, and what is said in it."""
-        if "prompt_speech" in files and "prompt_speech" in self.server.takes:
-            return files["prompt_speech"], extras.get("prompt_text", "")
+        if "prompt_speech" in self.server.takes:
+            prompt = files.get("prompt_speech")
+            self._check_mode(said.get("model", ""), prompt, extras)
+            if prompt is not None:
+                return prompt, extras.get("prompt_text", "")
         source, text = said.get("ref_audio"), said.get("ref_text", "")
         listed = said.get("references")
         if source is None and isinstance(listed, list) and listed and isinstance(listed[0], dict):
@@ -165,22 +225,36 @@ class Reader:
         if self.server.transcript and not text:
             raise Bad("ref_text", "a recording needs its transcript")
         if self.server.envelope == "sglang" and text and said.get("instructions"):
-            raise Bad("instructions", "a reference transcript and instructions exclude each other")
+            raise Bad("instructions", "instructions cannot be combined with a reference transcript")
         return _decoded(source), text
+
+    def _check_mode(self, model: str, prompt: bytes | None, extras: Mapping[str, Any]) -> None:
+        """Raise what one of Xinference's models says of a mode that it has not; it is told by its name."""
+        kind = next((kind for kind in ("SFT", "Instruct") if kind in model), "")
+        given = {"prompt_speech": prompt, "prompt_text": extras.get("prompt_text")}
+        if kind == "SFT":
+            given["instruct_text"] = extras.get("instruct_text")
+        for name, value in given.items():
+            if kind and value is not None:
+                raise WorkersFault(f"CosyVoice {kind} model does not support {name}")
+        if model == "CosyVoice-300M" and prompt is None:
+            raise WorkersFault("CosyVoice model expect a prompt_speech")
 
     def _format(self, said: Mapping[str, Any]) -> str:
         format = said.get("response_format", self.server.default_format)
         if format not in self.server.formats:
             shown = ", ".join(self.server.formats)
             extra = " (the emulator encodes no more)" if format in _REAL_FORMATS else ""
-            raise Bad("response_format", f"response_format must be one of: {shown}{extra}")
+            if self.server.envelope == "vox-box":
+                raise Bad("response_format", f"Unsupported audio format: {format}")
+            raise Malformed("response_format", f"response_format must be one of: {shown}{extra}")
         return str(format)
 
     def _rate(self, said: Mapping[str, Any], format: str) -> int:
         server = self.server
         native = server.default_rates.get(format, self.rate)
         rate = said.get("sample_rate", native)
-        if server.envelope == "fastapi":
+        if server.envelope in ("fastapi", "xinference"):
             return native  # it is read and not obeyed
         if rate not in server.rates.get(format, SAMPLE_RATES):
             raise Bad("sample_rate", f"sample_rate {rate!r} is not supported for {format}")
@@ -188,7 +262,7 @@ class Reader:
 
     def _number(self, said: Mapping[str, Any], name: str, low: float, high: float, *, default: float) -> float:
         value = said.get(name, default)
-        if isinstance(value, str) and self.server.envelope == "fastapi":
+        if isinstance(value, str) and self.server.envelope == "xinference":
             # A form's fields are strings, and pydantic reads numbers from them.
             try:
                 value = float(value)
@@ -197,13 +271,18 @@ class Reader:
                 raise Invalid([fault("float_parsing", name, message, value)]) from None
         fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not fine or not low <= value <= high:
-            raise Bad(name, f"{name} must be between {low:g} and {high:g}")
+            if self.server.owner == "async-cosyvoice":
+                message = f"Input should be greater than or equal to {low:g} and less than or equal to {high:g}"
+                raise Invalid([fault("range", name, message, value)])
+            raise Malformed(name, f"{name} must be between {low:g} and {high:g}")
         return float(value)
 
     def _seed(self, said: Mapping[str, Any]) -> int | None:
         seed = said.get("seed")
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-            raise Bad("seed", "seed must be an integer")
+            raise Malformed("seed", "seed must be an integer")
+        if seed is not None and seed < 0 and self.server.envelope == "sglang":
+            raise Bad("seed", "seed must be greater than or equal to 0")
         return seed
 
     def _way(self, said: Mapping[str, Any], format: str, speed: float) -> tuple[Way, str]:
@@ -237,7 +316,8 @@ class Reader:
         return way, "pcm" if way else format
 
     def _words(self, said: Mapping[str, Any], way: Way) -> bool:
-        wanted = bool(said.get("word_timestamps", False))
+        # The older revisions know nothing of it.
+        wanted = bool(said.get("word_timestamps", False)) and not self.old
         if wanted and not self.aligner:
             raise Bad("word_timestamps", "word_timestamps requires the server to be launched with --forced-aligner")
         if wanted and way:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosyclient.emulator.faces.forms import Invalid
 from cosyclient.emulator.faces.http import JSON, HttpFace, encoded
+from cosyclient.emulator.faces.openai_reading import Bad
 from cosyclient.emulator.faces.openai_servers import SERVERS
 
 if TYPE_CHECKING:
@@ -32,11 +33,18 @@ class OpenAIHttpFace(HttpFace):
 
     async def refuse(self, exchange: Exchange, problem: Problem) -> None:
         """Refuse the request in this server's words."""
-        status, document = _WORDS[self.server.envelope](problem)
+        envelope = self.server.envelope
+        status, document = _WORDS[envelope](problem)
         headers = problem.headers()
-        if self.server.envelope == "fastapi":
-            # Xinference limits requests, and says of a loading model alone when to come back.
+        if envelope == "xinference" and isinstance(document, str):
+            await exchange.reply(status, "text/plain; charset=utf-8", document.encode(), headers)
+            return
+        if envelope == "xinference":
+            # It limits requests, and says of a loading model alone when to come back.
             headers = [each for each in headers if each[0] != b"retry-after" or problem.status != 429]
+        if envelope == "vllm" and problem.code == "internal" and self.service.settings.dialect_old:
+            # Before 0.30 it blamed the request for its own faults.
+            status, document = _vllm(Bad("", f"Speech generation failed: {problem.detail}"))
         await exchange.reply(status, JSON, encoded(document), headers)
 
 
@@ -67,7 +75,8 @@ def _vllm(problem: Problem) -> Words:
     if status == 401:
         return status, {"error": "Unauthorized"}
     kind = _VLLM_TYPES.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
-    param = getattr(problem, "param", None)
+    # Of all that can be wrong it names the model alone.
+    param = "model" if problem.code == "unknown_model" else None
     return status, {"error": {"message": problem.detail, "type": kind, "param": param, "code": status}}
 
 
@@ -77,14 +86,20 @@ def _sglang(problem: Problem) -> Words:
     said: int | str | None = status
     if status >= 500:
         kind, said = "server_error", None
-    if problem.code == "unknown_model":
-        kind, said = "invalid_request_error", "model_not_found"
     param = getattr(problem, "param", None)
     return status, {"error": {"message": problem.detail, "type": kind, "param": param, "code": said}}
 
 
 def _fastapi(problem: Problem) -> Words:
     return problem.status, {"detail": problem.faults if isinstance(problem, Invalid) else problem.detail}
+
+
+def _xinference(problem: Problem) -> Words:
+    """Say what breaks a rule as a fault of its own, for it reads the request itself."""
+    if isinstance(problem, Invalid):
+        faults = "\n".join(f"{each['loc'][-1]}\n  field required" for each in problem.faults)
+        return 500, f"Internal Server Error: {len(problem.faults)} validation error for SpeechRequest\n{faults}"
+    return 500 if isinstance(problem, Bad) else problem.status, {"detail": problem.detail}
 
 
 def _vox_box(problem: Problem) -> Words:
@@ -107,6 +122,7 @@ _WORDS: Mapping[str, Callable[[Problem], Words]] = {
     "sglang": _sglang,
     "fastapi": _fastapi,
     "vox-box": _vox_box,
+    "xinference": _xinference,
     "siliconflow": _siliconflow,
 }
 

@@ -1,11 +1,12 @@
 """Say as data how the servers that are called OpenAI-compatible differ: what they take, demand and say.
 
 OpenAI's ``openapi.yaml``, vLLM-Omni (Fun-CosyVoice3), SGLang-Omni (Fun-CosyVoice3), Xinference, Vox-Box, the
-Triton-OpenAI bridge, async_cosyvoice and SiliconFlow, as of mid 2026.
+Triton-OpenAI bridge, async_cosyvoice and SiliconFlow, as of late 2026.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,7 @@ from cosyclient.emulator.voices import MODELS, VOICES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Envelope = Literal["openai", "vllm", "sglang", "fastapi", "vox-box", "siliconflow"]
+Envelope = Literal["openai", "vllm", "sglang", "fastapi", "vox-box", "xinference", "siliconflow"]
 Stream = Literal["", "vllm", "sglang", "openai", "raw", "sentences"]
 
 _BASIC = frozenset({"model", "input", "voice", "response_format", "speed"})
@@ -22,6 +23,7 @@ _OMNI = _BASIC | {"instructions", "ref_audio", "ref_text", "seed", "stream", "st
 _SPEAKERS = tuple(VOICES)
 _COSYVOICE3 = "FunAudioLLM/Fun-CosyVoice3-0.5B-2512"
 _COSYVOICE2 = "FunAudioLLM/CosyVoice2-0.5B"
+_XINFERENCE = ("CosyVoice2-0.5B", "CosyVoice-300M-SFT", "CosyVoice-300M-Instruct", "CosyVoice-300M")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,6 @@ class Server:
     """Those of its formats that the emulator can encode."""
     default_format: str = "wav"
     speeds: tuple[float, float] = (0.25, 4.0)
-    obeys_speed: bool = True
     rates: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """What ``sample_rate`` may be for a format; nothing said is any the emulator can make."""
     default_rates: Mapping[str, int] = field(default_factory=dict)
@@ -64,6 +65,8 @@ class Server:
     types: Mapping[str, str] = field(default_factory=dict)
     """Media types that are not the usual ones; ``{rate}`` stands for the rate it believes in."""
     owner: str = "emulator"
+    breaks: bool = False
+    """Whether the reply to a voice it has not breaks off after its head."""
 
 
 _PCM = {"wav": "audio/wav", "pcm": "audio/pcm", "mp3": "audio/mpeg", "opus": "audio/ogg"}
@@ -111,29 +114,26 @@ SERVERS: Mapping[str, Server] = {
     ),
     "sglang-omni": Server(
         takes=_OMNI | {"speaker", "references"},
-        needs=("model", "input", "voice"),
         longest=4096,
-        models=(_COSYVOICE3, *MODELS),
         voices=("default",),
-        uploads=True,
         reference=True,
         stream="sglang",
         batch=32,
         routes=frozenset({"models", "voices"}),
         envelope="sglang",
-        types=_PCM,
+        types={**_PCM, "opus": "audio/opus"},
         owner="sglang",
     ),
     "xinference": Server(
         takes=_BASIC | {"stream", "kwargs", "prompt_speech"},
-        needs=("model", "input", "voice"),
+        needs=("model", "input"),
         default_format="mp3",
-        obeys_speed=False,
-        models=MODELS,
+        speeds=(0.0, math.inf),
+        models=(*_XINFERENCE, *MODELS),
         voices=("", *_SPEAKERS),
         stream="raw",
-        envelope="fastapi",
-        types={**_PCM, "mp3": "audio/mp3", "opus": "audio/opus"},
+        envelope="xinference",
+        types=_PCM,
         owner="xinference",
     ),
     "vox-box": Server(
@@ -141,7 +141,6 @@ SERVERS: Mapping[str, Server] = {
         needs=("model", "input", "voice"),
         default_format="mp3",
         speeds=(0.25, 2.0),
-        models=MODELS,
         voices=(
             *("Chinese Female", "Chinese Male", "Japanese Male", "Cantonese Female"),
             *("English Female", "English Male", "Korean Female"),
@@ -177,6 +176,8 @@ SERVERS: Mapping[str, Server] = {
         routes=frozenset({"siliconflow-voices"}),
         envelope="fastapi",
         types=_L16,
+        owner="async-cosyvoice",
+        breaks=True,
     ),
     "siliconflow": Server(
         takes=_BASIC | {"references", "sample_rate", "gain", "stream", "max_tokens"},

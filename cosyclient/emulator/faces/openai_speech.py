@@ -16,7 +16,7 @@ from cosyclient.emulator.faces import openai_streams as streams
 from cosyclient.emulator.faces.base import speak
 from cosyclient.emulator.faces.forms import MOST_BYTES, read_form
 from cosyclient.emulator.faces.http import JSON, encoded, read_object
-from cosyclient.emulator.faces.openai_reading import Ask, Bad, Reader
+from cosyclient.emulator.faces.openai_reading import Ask, Bad, BrokenOff, Malformed, Reader
 from cosyclient.emulator.faces.openai_refusals import OpenAIHttpFace, told
 from cosyclient.emulator.faces.openai_voices import VoicesFace
 from cosyclient.emulator.faces.openai_words import words_header
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _OCTETS = "application/octet-stream"
 _NOT_IN_BATCHES = {"stream", "stream_format", "word_timestamps"}
 _UNKNOWN = struct.pack("<I", 0xFFFFFFFF)
+
+
+_TOKENS_PER_SECOND = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,12 @@ class OpenAIFace(OpenAIHttpFace):
             files = form.files
         else:
             document = read_object(body)
-        ask = self._reader.read(document, files)
+        try:
+            ask = self._reader.read(document, files)
+        except BrokenOff:
+            await exchange.start(200, [(b"content-type", _OCTETS.encode()), *exchange.headers])
+            await exchange.hang_up()
+            return
         answered, fault = await self.faulty(exchange)
         if answered:
             return
@@ -101,6 +109,8 @@ class OpenAIFace(OpenAIHttpFace):
             data = self._header(data)
         if ask.words:
             exchange.headers.append(words_header(ask.wish.text, audio.duration_ms))
+        if self.server.envelope == "vllm":
+            exchange.headers += _usage(ask, audio.duration_ms)
         if self.server.envelope == "sglang":
             exchange.headers += [
                 (b"content-disposition", f'attachment; filename="speech.{ask.wish.format}"'.encode()),
@@ -146,6 +156,8 @@ class OpenAIFace(OpenAIHttpFace):
         if len(items) > most:
             raise Bad("items", f"Batch contains {len(items)} items, exceeding the maximum of {most}.")
         shared = {name: value for name, value in document.items() if name != "items"}
+        if shared.get("stream") is True and self.server.envelope == "sglang":
+            raise Bad("stream", "stream is not supported for batch speech requests")
         asks = [self._item(shared, each) for each in items]
         answered, fault = await self.faulty(exchange)
         if answered:
@@ -159,13 +171,19 @@ class OpenAIFace(OpenAIHttpFace):
         await self.send_whole(exchange, fault, JSON, encoded(self._batch_document(reply)))
 
     def _item(self, shared: dict[str, Any], item: Any) -> Ask | Failure:
+        checked = self.server.envelope == "vllm"
         try:
             if not isinstance(item, dict):
-                raise Bad("items", "an item must be an object")
-            left_out = _NOT_IN_BATCHES | ({"seed"} if self.server.envelope == "vllm" else set())
+                raise Malformed("items", "Input should be a valid dictionary")
+            if item.get("stream") is True and not checked:
+                raise Bad("stream", "stream is not supported for batch speech requests")
+            left_out = _NOT_IN_BATCHES | ({"seed"} if checked else set())
             said = {name: value for name, value in {**shared, **item}.items() if name not in left_out}
-            return self._reader.read(said)
+            return self._reader.read(said, item=True)
         except Problem as problem:
+            # Its form is checked as a whole, what an item asks for item by item.
+            if checked and (isinstance(problem, Malformed) or problem.code == "unknown_model"):
+                raise
             return _Told(problem.code, problem.detail, problem.retryable, problem=problem)
 
     async def _speak_all(self, asks: Sequence[Ask]) -> Iterator[Audio | Failure]:
@@ -191,7 +209,16 @@ class OpenAIFace(OpenAIHttpFace):
                 results.append({"index": index, "status": "success", **audio})
                 continue
             problem = (item.problem if isinstance(item, _Told) else None) or Problem(item.code, item.detail)
+            if isinstance(problem, Bad) and problem.param and self.server.envelope == "sglang":
+                problem = Bad(f"items.{index}.{problem.param}", problem.detail)
             results.append({"index": index, "status": "error", "error": told(self.server.envelope, problem)})
         failed = reply.failed()
         total = len(reply.items)
         return {"id": reply.id, "results": results, "total": total, "succeeded": total - failed, "failed": failed}
+
+
+def _usage(ask: Ask, duration_ms: int) -> list[tuple[bytes, bytes]]:
+    """Return the headers in which vLLM-Omni counts tokens."""
+    text, audio = len(ask.wish.text), duration_ms * _TOKENS_PER_SECOND // 1000
+    counts = {"input": text, "output": audio, "total": text + audio, "input-text": text, "input-audio": 0}
+    return [(f"x-vllm-omni-{name}-tokens".encode(), str(count).encode()) for name, count in counts.items()]

@@ -13,6 +13,7 @@ from cosyclient.emulator.faces.forms import MOST_BYTES, demand, read_form
 from cosyclient.emulator.faces.http import JSON, encoded, read_object
 from cosyclient.emulator.faces.openai_reading import Bad
 from cosyclient.emulator.faces.openai_refusals import OpenAIHttpFace
+from cosyclient.emulator.faces.vllm_rules import NO_VOICE
 from cosyclient.emulator.voices import MODELS, VOICES
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ class VoicesFace(OpenAIHttpFace):
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
-        self.uploads: dict[str, Upload] = {}
-        """By the name they are asked for with, in lower case."""
+        self.uploads: dict[str, Upload] = service.uploads
 
     def routes(self) -> list[BaseRoute]:
         """Return the paths it answers."""
@@ -113,10 +113,10 @@ class VoicesFace(OpenAIHttpFace):
             }
             for each in self.uploads.values()
         ]
-        return {
-            "voices": [*self._presets(), *(each.name for each in self.uploads.values())],
-            "uploaded_voices": uploaded,
-        }
+        names = [*self._presets(), *(each.name for each in self.uploads.values())]
+        if self.server.envelope == "vllm":
+            names = sorted({NO_VOICE, *self.uploads})
+        return {"voices": names, "uploaded_voices": uploaded}
 
     async def _take(self, exchange: Exchange) -> dict[str, Any]:
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))

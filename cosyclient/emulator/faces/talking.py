@@ -22,7 +22,9 @@ class Talk:
     """Hold one text being spoken; its face says what goes around the audio.
 
     *begin* is awaited before a sentence with its number, text and rendering, *end* after it with what was sent and
-    whether it failed, *done* when all is said, *fail* with the message of what went wrong.
+    whether it failed, *done* when all is said, *fail* with the message of what went wrong. *piece* sends a piece of
+    audio where it is not sent as it is; *refuse* says what there is to say of a sentence that will not be spoken, and
+    returns whether it is one. *split* takes the whole sentences off a text, as `sentences` does.
     """
 
     def __init__(
@@ -35,11 +37,15 @@ class Talk:
         done: Callable[[int], Awaitable[None]],
         fail: Callable[[str, bool], Awaitable[None]],
         whole: bool = False,
+        piece: Callable[[bytes], Awaitable[None]] | None = None,
+        refuse: Callable[[int, str], Awaitable[bool]] | None = None,
+        split: Callable[..., tuple[list[str], str]] = sentences,
     ) -> None:
         self._visit, self._service = visit, visit.service
         self._wish = wish
         self._begin, self._end, self._done, self._fail = begin, end, done, fail
-        self._whole = whole
+        self._piece, self._refuse = piece or visit.say, refuse
+        self._whole, self._split = whole, split
         self._buffer = self.text = ""
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._fault: Fault | None = None
@@ -76,7 +82,7 @@ class Talk:
         self._leave()
 
     def _release(self, *, everything: bool) -> None:
-        found, self._buffer = sentences(self._buffer, everything=everything)
+        found, self._buffer = self._split(self._buffer, everything=everything)
         for sentence in found:
             self._queue.put_nowait(sentence)
 
@@ -113,6 +119,9 @@ class Talk:
 
     async def _speak(self, sentence: str, number: int) -> None:
         fault, service = self._fault, self._service
+        if self._refuse is not None and await self._refuse(number, sentence):
+            self.failed = True
+            return
         audio = await render(service, replace(self._wish, text=sentence))
         data = audio.data
         await self._begin(number, sentence, audio)
@@ -124,14 +133,14 @@ class Talk:
             if fails and count >= most:
                 break
             await spoil(self._visit, fault, sent / len(data))
-            await self._visit.say(piece)
+            await self._piece(piece)
             sent, count = sent + len(piece), count + 1
         await spoil(self._visit, fault, 1.0)
         if fails:
             await self._failed(
                 fault["message"] if fault and fault.name == "task_failed" else "the engine is busy", True
             )
-        await self._end(number, len(data), fails)
+        await self._end(number, sent if fails else len(data), fails)
 
     async def _failed(self, message: str, partial: bool) -> None:
         self.failed = True
