@@ -20,6 +20,8 @@ from cosyclient.voices import Voice
 from cosyclient.waiters import SpeechFuture
 
 if TYPE_CHECKING:
+    import os
+    import ssl
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Executor, Future
 
@@ -50,9 +52,11 @@ class CosyClient:
     *timeout* is in seconds for one text, by default 30 s and one more per 20 code points, in bulk calls 10 minutes and
     one more per second of audio that the call has under way. *on_silent* says what becomes of a text of punctuation or
     emoji only, of which the service makes no audio: an ``"error"`` (a `DecodeError` that is not tried again), or a
-    short ``"silence"`` in its place. *config* holds every other knob. *transport* is an httpx transport of your own
-    (such as ``httpx.MockTransport``) or a `cosyclient.transports.base.Transport`. Each of *listeners* is called with
-    every event, see `cosyclient.events`.
+    short ``"silence"`` in its place. *verify* is whom TLS is to trust: True, the path of a CA file or directory, an
+    ``ssl.SSLContext``, or False. Unless *trust_env* is False, the environment's SSL_CERT_FILE, SSL_CERT_DIR,
+    REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE say so where *verify* does not. *config* holds every other knob. *transport*
+    is an httpx transport of your own (such as ``httpx.MockTransport``) or a `cosyclient.transports.base.Transport`.
+    Each of *listeners* is called with every event, see `cosyclient.events`.
 
     Raises `ConfigurationError` naming the argument and the rule it breaks.
     """
@@ -79,6 +83,8 @@ class CosyClient:
         max_batch: int | None = None,
         timeout: float | None = None,
         max_retries: int | None = None,
+        verify: bool | str | os.PathLike[str] | ssl.SSLContext | None = None,
+        trust_env: bool | None = None,
         config: ClientConfig | None = None,
         transport: httpx.BaseTransport | Transport | None = None,
         listeners: Sequence[Listener] = (),
@@ -101,6 +107,8 @@ class CosyClient:
             max_batch=max_batch,
             timeout=timeout,
             max_retries=max_retries,
+            verify=verify,
+            trust_env=trust_env,
             config=config,
         )
         self._core = Core(settings, transport, Events(listeners), self._clock, self._executor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,23 @@ def check_count(name: str, value: Any, *, low: int = 1, high: int | None = None)
     if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
         upper = "" if high is None else f" and at most {high}"
         raise ConfigurationError(f"{name}: must be a whole number of at least {low}{upper}, got {value!r}")
+
+
+def check_verify(name: str, value: Any) -> None:
+    """Raise `ConfigurationError` naming the field and the rule unless *value* says whom TLS is to trust."""
+    if isinstance(value, bool):
+        return
+    import ssl
+
+    if isinstance(value, ssl.SSLContext):
+        if value.protocol == ssl.PROTOCOL_TLS_SERVER:
+            raise ConfigurationError(f"{name}: is a server's context; make a client's, as ssl.create_default_context()")
+    elif not isinstance(value, (str, os.PathLike)):
+        raise ConfigurationError(
+            f"{name}: must be True, False, the path of a CA file or directory, or an ssl.SSLContext, got {value!r:.80}"
+        )
+    elif not os.fspath(value) or not os.path.exists(value):
+        raise ConfigurationError(f"{name}: there is no CA file or directory {os.fspath(value)!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +244,8 @@ class WireConfig:
     """A batch is sealed before its expected audio would exceed so many seconds."""
     max_reply_bytes: int = 256 << 20
     """A reply is refused beyond this many bytes, counted after decompression."""
-    verify: bool | str | ssl.SSLContext = True
-    """TLS verification: on, off (say so explicitly), a CA file's path, or a context of your own."""
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext = True
+    """TLS verification: on, off (say so explicitly), the path of a CA file or directory, or a context of your own."""
 
     def __post_init__(self) -> None:
         if self.gzip_requests not in (None, True, False):
@@ -236,6 +254,7 @@ class WireConfig:
             check_count("wire.gzip_above_bytes", self.gzip_above_bytes, low=0)
         check_count("wire.max_request_bytes", self.max_request_bytes, low=1024)
         check_count("wire.max_reply_bytes", self.max_reply_bytes, low=1024)
+        check_verify("wire.verify", self.verify)
         if not self.max_batch_seconds > 0:
             raise ConfigurationError(f"wire.max_batch_seconds: must be above 0, got {self.max_batch_seconds!r}")
 

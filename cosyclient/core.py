@@ -7,13 +7,13 @@ import os
 import threading
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cosyclient.errors import ClientClosed
 from cosyclient.house import House
 from cosyclient.protocols import guess, protocol_for
 from cosyclient.stats import ClientStats
-from cosyclient.transports import check_url, transport_for
+from cosyclient.transports import prepare
 from cosyclient.window import Window
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class Core:
         # Made here, so that an unknown name is told now and not at the first call.
         name = settings.protocol or guess(settings.base_url)
         self._protocol = protocol = protocol_for(name, settings.rest.wire)
-        check_url(settings.base_url, protocol.capabilities.medium)
         can, pool = protocol.capabilities, settings.rest.pool
         self.settings = replace(
             settings,
@@ -52,7 +51,7 @@ class Core:
                 settings.rest, pool=replace(pool, idle_limit=min(pool.idle_limit, can.idle_limit or pool.idle_limit))
             ),
         )
-        self._transport: Any = transport
+        self._make_transport = prepare(self.settings, protocol.capabilities.medium, given=transport)
         self._events = events
         self._clock = clock
         self._executor = executor
@@ -121,13 +120,6 @@ class Core:
         house, self._house = self._house, None
         if house is not None:
             house.orphan()
-
-    def _make_transport(self, settings: ResolvedConfig, clock: Clock) -> Transport:
-        # A transport of ours is told by what no httpx transport has, so that this file need not import httpx.
-        if hasattr(self._transport, "stats"):
-            given: Transport = self._transport
-            return given
-        return transport_for(self._protocol.capabilities.medium, settings, clock=clock, given=self._transport)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "idle" if self._house is None else "open"

@@ -46,6 +46,10 @@ def _flag(raw: str) -> bool:
     return raw.lower() in _YES
 
 
+def _verify(raw: str) -> bool | str:
+    return raw.lower() in _YES if raw.lower() in _YES | _NO else raw
+
+
 def _object(raw: str) -> dict[str, Any]:
     found = json.loads(raw)
     if not isinstance(found, dict):
@@ -73,6 +77,8 @@ VARIABLES: Final = (
     Variable("max_batch", int, _COUNT),
     Variable("timeout", float, "a number of seconds"),
     Variable("max_retries", int, _COUNT),
+    Variable("verify", _verify, "true, false, or the path of a CA file or directory"),
+    Variable("trust_env", _flag, "true or false"),
 )
 """Every variable; what has no argument of its own (`ClientConfig`, transports, listeners) has none."""
 _NAMES: Final = frozenset(variable.name for variable in VARIABLES)

@@ -9,13 +9,14 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.config import ClientConfig, check_count, check_number
+from cosyclient.config import ClientConfig, check_count, check_number, check_verify
 from cosyclient.environment import PREFIX, given
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.models import VoiceSettings
 from cosyclient.sizing import Sizing, field_report, littles_law
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 _SCHEMES: Final = ("http", "https", "grpc", "grpcs", "ws", "wss")
@@ -61,6 +62,10 @@ class ResolvedConfig:
     max_pending: int
     bulk_pending: int
     """Of these, what bulk calls may take."""
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext
+    verify_name: str
+    """What said so, for errors."""
+    trust_env: bool
     rest: ClientConfig
 
 
@@ -70,7 +75,13 @@ class _Documented(float):
 
 DOCUMENTED_RATE: Final = _Documented(100.0)
 """Requests per second that are heeded where no quota is named, ``None`` included."""
-_DEFAULTS: Final = {"requests_per_second": DOCUMENTED_RATE, "max_connections": 50, "max_batch": 64, "max_retries": 3}
+_DEFAULTS: Final = {
+    "requests_per_second": DOCUMENTED_RATE,
+    "max_connections": 50,
+    "max_batch": 64,
+    "max_retries": 3,
+    "trust_env": True,
+}
 
 
 class _Sources:
@@ -99,6 +110,8 @@ def resolve(
     max_batch: int | None = None,
     timeout: float | None = None,
     max_retries: int | None = None,
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext | None = None,
+    trust_env: bool | None = None,
     config: ClientConfig | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ResolvedConfig:
@@ -122,6 +135,11 @@ def resolve(
     name, span = sources.find("timeout", timeout)
     if span is not None:
         check_number(name, span, low=0, above=True)
+    trusting = _flag(*sources.find("trust_env", trust_env))
+    verify_name, verify = sources.find("verify", verify)
+    if verify is None:
+        verify_name, verify = "wire.verify", rest.wire.verify
+    check_verify(verify_name, verify)
     name, permits = sources.find("concurrency", concurrency)
     if permits is not None:
         check_count(name, permits)
@@ -152,6 +170,9 @@ def resolve(
         sizing=sizing,
         max_pending=max_pending,
         bulk_pending=max(1, round(max_pending * rest.queue.bulk_share)),
+        verify=verify,
+        verify_name=verify_name,
+        trust_env=trusting,
         rest=rest,
     )
 
@@ -160,6 +181,12 @@ def _count(name: str, value: Any, *, low: int = 1) -> int:
     check_count(name, value, low=low)
     found: int = value
     return found
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: must be True or False, got {value!r:.80}")
+    return value
 
 
 def _voice(sources: _Sources, voice: Mapping[str, Any]) -> VoiceSettings:

@@ -34,6 +34,8 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "max_batch": ("8", 8),
     "timeout": ("9.5", 9.5),
     "max_retries": ("0", 0),
+    "verify": ("False", False),
+    "trust_env": ("off", False),
 }
 
 
@@ -55,7 +57,10 @@ def test_what_a_variable_says_is_what_the_client_runs_on(argument: str) -> None:
             name: getattr(found.voice, name)
             for name in ("model", "voice", "format", "sample_rate", "speed", "on_silent")
         },
-        **{name: getattr(found, name) for name in ("base_url", "protocol", "timeout", "max_batch", "max_retries")},
+        **{
+            name: getattr(found, name)
+            for name in ("base_url", "protocol", "timeout", "max_batch", "max_retries", "verify", "trust_env")
+        },
         "api_key": found.api_key.reveal() if found.api_key else None,
         "requests_per_second": found.requests_per_second,
         "max_connections": found.max_connections,

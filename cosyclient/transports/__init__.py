@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cosyclient.errors import ConfigurationError
+from cosyclient.transports.network import network_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cosyclient.clock import Clock
     from cosyclient.settings import ResolvedConfig
@@ -45,11 +46,47 @@ def check_url(url: str, medium: str) -> None:
         )
 
 
-def transport_for(medium: str, settings: ResolvedConfig, *, clock: Clock, given: Any = None) -> Transport:
-    """Return what carries *medium*; *given* is an httpx transport to carry HTTP."""
-    if given is not None and medium != "http":
-        raise ConfigurationError(f"transport: an httpx transport cannot carry {medium}")
+def prepare(
+    settings: ResolvedConfig, medium: str, *, given: Any = None
+) -> Callable[[ResolvedConfig, Clock], Transport]:
+    """Return what makes the transport for *medium*, once per process; *given* is one of the user's own.
+
+    Whatever can be wrong with the way to the service is told now: raises `ConfigurationError`.
+    """
+    check_url(settings.base_url, medium)
+    if given is not None and all(hasattr(given, name) for name in ("send", "stats", "close")):
+        own: Transport = given
+        return lambda *_: own
     module, _, kind = _MEDIA[medium].partition(":")
     make = getattr(import_module(f"cosyclient.transports.{module}"), kind)
-    made: Transport = make(settings, clock=clock) if given is None else make(settings, clock=clock, transport=given)
-    return made
+    if given is not None:
+        if medium != "http":
+            raise ConfigurationError(f"transport: an httpx transport cannot carry {medium}")
+        check_given(given)
+        return lambda settings, clock: make(settings, clock=clock, transport=given)
+    network = network_of(settings)
+    return lambda settings, clock: make(settings, clock=clock, network=network)
+
+
+def transport_for(medium: str, settings: ResolvedConfig, *, clock: Clock, given: Any = None) -> Transport:
+    """Return what carries *medium*; *given* is a transport of the user's own."""
+    return prepare(settings, medium, given=given)(settings, clock)
+
+
+def check_given(given: Any) -> None:
+    """Raise the `ConfigurationError` of a *given* transport that is none, and say what to pass instead."""
+    import httpx
+
+    if isinstance(given, httpx.BaseTransport) or (
+        not isinstance(given, type) and callable(getattr(given, "handle_request", None))
+    ):
+        return
+    kind = f"{type(given).__module__}.{type(given).__qualname__}" if not isinstance(given, type) else "a class"
+    hint = "an httpx.BaseTransport, such as httpx.MockTransport(handler), or a cosyclient transport"
+    if isinstance(given, (httpx.Client, httpx.AsyncClient)):
+        hint = "a transport, not a client: what its settings are for has arguments here (proxy=, verify=, …)"
+    elif isinstance(given, httpx.AsyncBaseTransport):
+        hint = "a synchronous transport, for its calls block: an httpx.BaseTransport"
+    elif callable(getattr(given, "handler", None)):
+        hint = "httpx.MockTransport(router.handler)"
+    raise ConfigurationError(f"transport: must be {hint}; got {kind}")

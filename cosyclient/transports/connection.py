@@ -1,14 +1,11 @@
-"""One connection of a pool, and the TLS context that connections share."""
+"""One connection of a pool."""
 
 from __future__ import annotations
 
 import io
-import ssl
 from http.client import RemoteDisconnected
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 from urllib3.connection import HTTPConnection
 
 from cosyclient.transports.guard import GuardedSocket, Severed, Spans
@@ -151,19 +148,3 @@ def _pieces(request: Outgoing) -> Iterator[bytes]:
             yield b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece
     if request.chunked:
         yield b"0\r\n\r\n"
-
-
-def tls_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
-    """Return the context that *verify* asks for: True, False, the path of a CA file or directory, or itself."""
-    if isinstance(verify, ssl.SSLContext):
-        return verify
-    if isinstance(verify, str):
-        directory = Path(verify).is_dir()
-        context = ssl.create_default_context(cafile=None if directory else verify, capath=verify if directory else None)
-    else:
-        context = httpx.create_ssl_context(verify=verify, trust_env=False)
-    context.set_alpn_protocols(["http/1.1"])
-    # Python tells OpenSSL to take a connection that was cut for one that was closed. Content without a length would
-    # then end wherever somebody cuts it (RFC 9112, 9.8).
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    return context

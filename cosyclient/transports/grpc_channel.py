@@ -19,8 +19,9 @@ from cosyclient.errors import (
 )
 from cosyclient.expiry import Expiry
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.grpc_options import STREAMS, options, roots_of, target_of
+from cosyclient.transports.grpc_options import STREAMS, options, target_of
 from cosyclient.transports.grpc_reply import GrpcReply
+from cosyclient.transports.network import Network, network_of
 
 if TYPE_CHECKING:
     from cosyclient.clock import Cancellation, Clock, Deadline
@@ -39,11 +40,12 @@ class GrpcTransport:
     own, and had better not be forked while calls are under way.
     """
 
-    def __init__(self, settings: ResolvedConfig, *, clock: Clock) -> None:
+    def __init__(self, settings: ResolvedConfig, *, clock: Clock, network: Network | None = None) -> None:
         wire, timeouts = settings.rest.wire, settings.rest.timeouts
+        network = network or network_of(settings)
         self.target, secure = target_of(settings.base_url)
         self._options = options(wire, connect=timeouts.connect, agent=f"cosyclient/{_version()}")
-        self._credentials = grpc.ssl_channel_credentials(roots_of(wire.verify)) if secure else None
+        self._credentials = grpc.ssl_channel_credentials(network.roots) if secure else None
         self._metadata: list[tuple[str, str]] = []
         if settings.api_key is not None:
             self._metadata.append(("authorization", f"Bearer {settings.api_key.reveal()}"))

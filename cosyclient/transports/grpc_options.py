@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -51,27 +48,3 @@ def options(wire: WireConfig, *, connect: float, agent: str) -> list[tuple[str, 
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 0),
     ]
-
-
-def roots_of(verify: bool | str | ssl.SSLContext) -> bytes | None:
-    """Return the authorities to trust, as PEM, or ``None`` for those grpcio brings; it never connects unverified."""
-    if isinstance(verify, ssl.SSLContext):
-        if verify.verify_mode == ssl.CERT_NONE:
-            raise _unverified()
-        return b"".join(map(_pem, verify.get_ca_certs(binary_form=True))) or None
-    if isinstance(verify, str):
-        if not Path(verify).is_file():
-            raise ConfigurationError(f"wire.verify: over gRPC it must name a CA file, and {verify!r} is none")
-        return Path(verify).read_bytes()
-    if not verify:
-        raise _unverified()
-    return None
-
-
-def _unverified() -> ConfigurationError:
-    return ConfigurationError("wire.verify: gRPC over TLS is always verified; name the service's CA file instead")
-
-
-def _pem(certificate: bytes) -> bytes:
-    lines = base64.encodebytes(certificate)
-    return b"-----BEGIN CERTIFICATE-----\n" + lines + b"-----END CERTIFICATE-----\n"

@@ -14,6 +14,7 @@ from cosyclient.transports.base import PoolStats
 from cosyclient.transports.decoding import ContentDecoder
 from cosyclient.transports.faults import FOREIGN, ours
 from cosyclient.transports.head import Outgoing, lines, start
+from cosyclient.transports.network import Network, network_of
 from cosyclient.transports.packing import Packing
 from cosyclient.transports.urllib3_pool import Urllib3Transport, origin_of
 
@@ -38,12 +39,20 @@ class HttpTransport:
     ours is driven by an ``httpx.Client``; ours is spoken to directly, which halves the cost of a request.
     """
 
-    def __init__(self, settings: ResolvedConfig, *, clock: Clock, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        settings: ResolvedConfig,
+        *,
+        clock: Clock,
+        network: Network | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         wire, pool = settings.rest.wire, settings.rest.pool
         if transport is None:
+            network = network or network_of(settings)
             transport = Urllib3Transport(
                 connections=settings.sizing.connections,
-                verify=wire.verify,
+                verify=network.tls or settings.verify,
                 idle_limit=pool.idle_limit,
                 max_age=pool.max_age,
                 clock=clock,

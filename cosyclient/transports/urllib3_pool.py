@@ -12,19 +12,20 @@ import httpx
 
 from cosyclient.clock import Cancellation, SystemClock
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.connection import Connection, tls_context
 from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.guard import Spans
 from cosyclient.transports.head import Outgoing, outgoing
 from cosyclient.transports.pool import Pool
 from cosyclient.transports.reply import BROKEN, Reply
 from cosyclient.transports.resolving import Resolver
+from cosyclient.transports.tls import Verify, tls_context
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Mapping
 
     from cosyclient.clock import Clock, Deadline
+    from cosyclient.transports.connection import Connection
 
 _AGE_SPREAD: Final = 0.2
 # A read takes what is there, up to this. Each one gives up the interpreter and has to win it back from every other
@@ -55,7 +56,7 @@ class Urllib3Transport(httpx.BaseTransport):
         self,
         *,
         connections: int = 50,
-        verify: bool | str | ssl.SSLContext = True,
+        verify: Verify = True,
         idle_limit: float = 4.0,
         max_age: float = 300.0,
         uniform: Callable[[float, float], float] = random.uniform,

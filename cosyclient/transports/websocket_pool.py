@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import random
-import threading
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
@@ -18,11 +17,11 @@ from cosyclient.errors import (
     CosyError,
     DeadlineExceeded,
 )
-from cosyclient.transports.connection import tls_context
 from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.faults import ours
 from cosyclient.transports.guard import Severed, Spans
 from cosyclient.transports.http import version
+from cosyclient.transports.network import Network, network_of
 from cosyclient.transports.pool import Places
 from cosyclient.transports.resolving import Resolver
 
@@ -38,7 +37,6 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from cosyclient.clock import Clock, Deadline
@@ -63,13 +61,14 @@ class WebSocketTransport:
         settings: ResolvedConfig,
         *,
         clock: Clock,
+        network: Network | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         wire, pool = settings.rest.wire, settings.rest.pool
         self._base_url = settings.base_url
         self._connect = settings.rest.timeouts.connect
         self.max_bytes = wire.max_reply_bytes
-        self._verify = wire.verify
+        self._network = network or network_of(settings)
         self._clock = clock
         self._resolver = Resolver(clock)
         self._idle_limit = pool.idle_limit
@@ -81,9 +80,6 @@ class WebSocketTransport:
         # A pool's places begin as rights to open a connection.
         for _ in range(settings.sizing.connections):
             self._places.put(None)
-        # Guards the making of the context, which reads the CA file once; nothing else waits for it.
-        self._tls_lock = threading.Lock()
-        self._tls: ssl.SSLContext | None = None
         self.closed = False
 
     def send(
@@ -222,16 +218,8 @@ class WebSocketTransport:
 
     def _make(self, uri: str) -> WebSocket:
         parsed = parse_uri(uri)
-        dialer = Dialer(parsed.host, parsed.port, tls=self._context(uri), resolver=self._resolver)
+        dialer = Dialer(parsed.host, parsed.port, tls=self._network.tls, resolver=self._resolver)
         return WebSocket(parsed, dialer=dialer, clock=self._clock, max_bytes=self.max_bytes)
-
-    def _context(self, uri: str) -> ssl.SSLContext | None:
-        if not uri.startswith("wss:"):
-            return None
-        with self._tls_lock:
-            if self._tls is None:
-                self._tls = tls_context(self._verify)
-            return self._tls
 
     def __repr__(self) -> str:
         stats = self.stats()

@@ -1,0 +1,148 @@
+"""Whom a client trusts: a TLS context, or the authorities as PEM, made when the client is."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import ssl
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import httpx
+
+from cosyclient.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Verify: TypeAlias = "bool | str | os.PathLike[str] | ssl.SSLContext"
+
+_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Where the environment names authorities: OpenSSL's variables in httpx's order, then those of requests and curl."""
+_HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+_PEM_NAMES: Final = (".pem", ".crt", ".cer")
+_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+
+# A context costs some 25 ms and may be shared, so clients that differ in nothing have one. It goes with the last of
+# them, and a file that has been written since is another one.
+_shared: Final[weakref.WeakValueDictionary[object, ssl.SSLContext]] = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """Name the file or directory of the authorities to trust, and what named it."""
+
+    name: str
+    path: Path
+
+    @property
+    def key(self) -> object:
+        """Return what changes when the file or directory does."""
+        stat = self.path.stat()
+        return str(self.path), stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def hashed(self) -> bool:
+        """Return whether it is a directory that OpenSSL can search, as ``openssl rehash`` makes them."""
+        return self.path.is_dir() and any(_HASHED.fullmatch(entry) for entry in os.listdir(self.path))
+
+    def files(self) -> list[Path]:
+        """Return the files that hold certificates."""
+        if not self.path.is_dir():
+            return [self.path]
+        entries = sorted(self.path.iterdir())
+        found = [entry for entry in entries if entry.suffix.lower() in _PEM_NAMES]
+        found = found or [entry for entry in entries if _HASHED.fullmatch(entry.name)]
+        if not found:
+            raise ConfigurationError(f"{self.name}: the directory {str(self.path)!r} holds no certificate")
+        return found
+
+    def unreadable(self, file: Path, error: OSError) -> ConfigurationError:
+        """Return the error of a *file* that *error* says cannot be read."""
+        if isinstance(error, ssl.SSLError):
+            return ConfigurationError(f"{self.name}: {str(file)!r} holds no certificate in PEM form")
+        return ConfigurationError(f"{self.name}: {str(file)!r} cannot be read: {error.strerror or error}")
+
+
+def authorities(verify: Verify, *, name: str, trust_env: bool, environ: Mapping[str, str]) -> Authorities | None:
+    """Return the authorities that *verify*, or where it leaves that open the environment, names; None is the default.
+
+    Raises `ConfigurationError` of a path that does not exist.
+    """
+    named = None
+    if isinstance(verify, (str, os.PathLike)):
+        named = Authorities(name, Path(verify))
+    elif verify is True and trust_env:
+        variable = next(filter(environ.get, _VARIABLES), None)
+        named = Authorities(variable, Path(environ[variable])) if variable else None
+    if named is not None and not named.path.exists():
+        raise ConfigurationError(f"{named.name}: there is no CA file or directory {str(named.path)!r}")
+    return named
+
+
+def tls_context(
+    verify: Verify, *, name: str = "verify", trust_env: bool = False, environ: Mapping[str, str] = os.environ
+) -> ssl.SSLContext:
+    """Return the context that *verify* asks for: True, False, the path of a CA file or directory, or itself.
+
+    Raises `ConfigurationError` that begins with *name*, or with the variable that says otherwise.
+    """
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    named = authorities(verify, name=name, trust_env=trust_env, environ=environ)
+    key = bool(verify) if named is None else named.key
+    context = _shared.get(key)
+    if context is None:
+        context = _shared[key] = _made(bool(verify), named)
+    return context
+
+
+def _made(verify: bool, named: Authorities | None) -> ssl.SSLContext:
+    if named is None:
+        context = httpx.create_ssl_context(verify=verify, trust_env=False)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if named.hashed():
+            context.load_verify_locations(capath=named.path)
+        else:
+            for file in named.files():
+                try:
+                    context.load_verify_locations(cafile=file)
+                except OSError as error:
+                    raise named.unreadable(file, error) from error
+    context.set_alpn_protocols(["http/1.1"])
+    # Python tells OpenSSL to take a connection that was cut for one that was closed. Content without a length would
+    # then end wherever somebody cuts it (RFC 9112, 9.8).
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context
+
+
+def roots(
+    verify: Verify, *, name: str = "verify", trust_env: bool = False, environ: Mapping[str, str] = os.environ
+) -> bytes | None:
+    """Return the authorities to trust as PEM, for gRPC; ``None`` is those grpcio brings. It never connects unverified.
+
+    Raises `ConfigurationError` like `tls_context`.
+    """
+    if verify is False or (isinstance(verify, ssl.SSLContext) and verify.verify_mode == ssl.CERT_NONE):
+        raise ConfigurationError(f"{name}: gRPC over TLS is always verified; name the service's CA file instead")
+    if isinstance(verify, ssl.SSLContext):
+        return b"".join(map(_pem, verify.get_ca_certs(binary_form=True))) or None
+    named = authorities(verify, name=name, trust_env=trust_env, environ=environ)
+    if named is None:
+        return None
+    found = []
+    for file in named.files():
+        try:
+            found.append(file.read_bytes())
+        except OSError as error:
+            raise named.unreadable(file, error) from error
+        if _BEGIN not in found[-1]:
+            raise named.unreadable(file, ssl.SSLError())
+    return b"\n".join(found)
+
+
+def _pem(certificate: bytes) -> bytes:
+    return _BEGIN + b"\n" + base64.encodebytes(certificate) + b"-----END CERTIFICATE-----\n"

@@ -1,0 +1,252 @@
+"""Whom a client trusts: what says so, and what is wrong with it, told when the client is made."""
+
+from __future__ import annotations
+
+import gc
+import os
+import ssl
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import httpx
+import pytest
+import respx
+import trustme
+
+from cosyclient import ClientConfig, ConfigurationError, ConnectFailed, CosyClient, CosyError, WireConfig
+from cosyclient.testing import ScriptedTransport
+from cosyclient.transports.tls import roots, tls_context
+from tests.hostile import answers, hostile
+from tests.transports.grpc_wire import ask as ask_grpc
+from tests.transports.grpc_wire import made as made_grpc
+from tests.transports.grpc_wire import serving
+from tests.transports.sockets import Peer, upgraded
+from tests.transports.wire import ask, made
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what this machine says."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def folder(authority: trustme.CA, tmp_path: Path) -> Path:
+    """Return a directory with the authority's file, and others beside it."""
+    there = tmp_path / "trusted"
+    there.mkdir()
+    authority.cert_pem.write_to_path(str(there / "ca.pem"))
+    (there / "README").write_text("none of these")
+    return there
+
+
+def hashed(folder: Path) -> Path:
+    """Return a directory as OpenSSL wants it."""
+    there = folder.parent / "hashed"
+    there.mkdir()
+    pem = (folder / "ca.pem").read_bytes()
+    digest = subprocess.run(["openssl", "x509", "-hash", "-noout"], input=pem, capture_output=True, check=True).stdout
+    (there / f"{digest.decode().strip()}.0").write_bytes(pem)
+    return there
+
+
+def context(folder: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=folder / "ca.pem")
+
+
+WAYS: dict[str, Callable[[Path], Any]] = {
+    "file": lambda folder: str(folder / "ca.pem"),
+    "path": lambda folder: folder / "ca.pem",
+    "directory": lambda folder: folder,
+    "hashed": hashed,
+    "context": context,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("where", ["client", "config"])
+def test_an_authority_of_ones_own_is_trusted(
+    way: str, where: str, folder: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by file, directory or context; it alone decides, whatever the environment says."""
+    verify = WAYS[way](folder)
+    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
+    options = {"verify": verify} if where == "client" else {"config": ClientConfig(wire=WireConfig(verify=verify))}
+    with hostile(answers(), tls=server_tls) as service, CosyClient(service.url, **options) as client:
+        transport = client._core.house()._endpoint.transport
+        assert ask(transport) == (200, b"ok")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", ["file", "directory", "hashed"])
+def test_grpc_trusts_the_same(way: str, folder: Path, authority: trustme.CA) -> None:
+    """As the PEM that grpcio wants."""
+    issued = authority.issue_cert("127.0.0.1")
+    chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
+    with serving(grpc.ssl_server_credentials([(issued.private_key_pem.bytes(), chain)])) as (url, _):
+        transport = made_grpc(url, config=ClientConfig(wire=WireConfig(verify=WAYS[way](folder))))
+        assert ask_grpc(transport, "Echo") == [b"hello"]
+        transport.close()
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_the_environment_names_authorities(
+    variable: str, folder: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the variables of OpenSSL, requests and curl, unless the client is not to look at it."""
+    monkeypatch.setenv(variable, str(hashed(folder) if variable.endswith("_DIR") else folder / "ca.pem"))
+    with hostile(answers(), tls=server_tls) as service:
+        transport = made(service.url)
+        assert ask(transport) == (200, b"ok")
+        transport.close()
+        with (
+            CosyClient(service.url, trust_env=False, max_retries=0) as blind,
+            pytest.raises(ConnectFailed, match="not accepted"),
+        ):
+            blind.synthesize("hello")
+    assert roots(True, trust_env=True) == (folder / "ca.pem").read_bytes()
+    assert roots(True, trust_env=False) is None
+
+
+def test_websockets_trust_the_same(folder: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service is reached, as far as it goes."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+
+    def behave(peer: Peer) -> None:
+        peer.hear()
+
+    with hostile(upgraded(behave), tls=server_tls) as service:
+        url = service.url.replace("https", "wss", 1)
+        with CosyClient(url, protocol="model-studio", voice="v", model="cosyvoice-v2", max_retries=0) as client:
+            with pytest.raises(CosyError):
+                client.synthesize("hello")
+            assert service.requests
+
+
+def broken(tmp_path: Path) -> Iterator[tuple[Any, str]]:
+    """Yield what nobody can be trusted by, and what is said of it."""
+    (tmp_path / "bad.pem").write_text("no certificate")
+    (tmp_path / "empty").mkdir()
+    yield tmp_path / "bad.pem", "PEM"
+    yield str(tmp_path / "empty"), "holds no certificate"
+    yield str(tmp_path / "nope.pem"), "no CA file"
+    yield "", "no CA file"
+    yield 0, "True, False"
+    yield b"/ca.pem", "True, False"
+    yield object(), "True, False"
+    yield ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"
+
+
+@pytest.mark.parametrize("url", ["https://tts.test", "wss://tts.test", "grpcs://tts.test"])
+@pytest.mark.parametrize("case", range(8))
+def test_what_cannot_be_trusted_is_told_when_the_client_is_made(url: str, case: int, tmp_path: Path) -> None:
+    """By its name and the rule, whichever way it was said."""
+    verify, rule = list(broken(tmp_path))[case]
+    protocol = {"wss": "model-studio", "grpcs": "grpc"}.get(url.partition(":")[0])
+    with pytest.raises(ConfigurationError, match=f"^verify: .*{rule}"):
+        CosyClient(url, protocol=protocol, verify=verify)
+    with pytest.raises(ConfigurationError, match=f"^wire.verify: .*{rule}"):
+        CosyClient(url, protocol=protocol, config=ClientConfig(wire=WireConfig(verify=verify)))
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize("case", range(3))
+def test_a_variable_that_names_nothing_is_told_by_its_name(
+    variable: str, case: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where TLS is spoken; elsewhere it concerns nobody."""
+    verify, rule = list(broken(tmp_path))[case]
+    monkeypatch.setenv(variable, str(verify))
+    with pytest.raises(ConfigurationError, match=f"^{variable}: .*{rule}"):
+        CosyClient("https://tts.test")
+    CosyClient("http://tts.test").close()
+
+
+def test_clients_that_differ_in_nothing_share_a_context(folder: Path) -> None:
+    """Ten thousand of them are made as fast as one, and a file written anew is read anew."""
+    assert tls_context(True) is tls_context(True)
+    assert tls_context(True) is not tls_context(False)
+    one = tls_context(folder / "ca.pem")
+    assert tls_context(str(folder / "ca.pem")) is one
+    trustme.CA().cert_pem.write_to_path(str(folder / "ca.pem"), append=True)
+    two = tls_context(folder / "ca.pem")
+    assert len(two.get_ca_certs()) == 2
+    own = ssl.create_default_context()
+    assert tls_context(own) is own
+
+
+def test_no_context_is_made_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is one kept when nobody uses it."""
+    gc.collect()
+    monkeypatch.setattr(ssl.SSLContext, "__new__", lambda *_, **__: pytest.fail("a context was made"))
+    with hostile(answers()) as service, CosyClient(service.url, timeout=5, max_retries=0) as client:
+        with pytest.raises(CosyError):
+            client.synthesize("hello")
+        assert service.requests
+
+
+# Transports that are none
+
+
+class Asynchronous(httpx.AsyncBaseTransport):
+    """Carry nothing."""
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (httpx.Client, "got a class"),
+        (httpx.MockTransport, "got a class"),
+        (respx.MockRouter(), r"httpx\.MockTransport\(router\.handler\)"),
+        (Asynchronous(), "synchronous"),
+        (object(), "httpx.BaseTransport"),
+        ("http://proxy.test", "got builtins.str"),
+        (httpx.Client(), "not a client"),
+        (httpx.AsyncClient(), "not a client"),
+    ],
+)
+def test_a_transport_that_is_none_is_told_when_the_client_is_made(given: Any, hint: str) -> None:
+    """With what to pass instead."""
+    with pytest.raises(ConfigurationError, match=f"^transport: .*{hint}"):
+        CosyClient("http://tts.test", transport=given)
+
+
+def test_what_can_carry_requests_is_taken() -> None:
+    """An httpx transport, what passes for one, and what passes for ours."""
+
+    class Passes:
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            return httpx.Response(404)
+
+        def close(self) -> None:
+            pass
+
+    router = respx.MockRouter()
+    router.post("http://tts.test/v1/speech").respond(404)
+    passes: Any = Passes()
+    for given in (httpx.MockTransport(router.handler), passes, ScriptedTransport([])):
+        CosyClient("http://tts.test", transport=given).close()
+    with (
+        CosyClient("http://tts.test", transport=passes, max_retries=0) as client,
+        pytest.raises(CosyError, match="404"),
+    ):
+        client.synthesize("hello")
