@@ -126,7 +126,7 @@ class CosyClient:
         before anything is sent, `DeadlineExceeded`, a `Rejected` when the client itself says no, and what the service
         or the wire did otherwise; see `cosyclient.errors`.
         """
-        terms = self._agree(options)
+        terms = self._begin(options)
         desk = self._core.house().desk
         desk.check_may_block()
         result = desk.speak(text, terms)
@@ -145,7 +145,7 @@ class CosyClient:
         it short, and of the client call only `submit` there. Blocks only while the client's queue is full. Raises like
         `synthesize` for what is refused at once.
         """
-        terms = self._agree(options)
+        terms = self._begin(options)
         desk = self._core.house().desk
         future = SpeechFuture(desk.abandon)
         if on_done is not None:
@@ -184,7 +184,7 @@ class CosyClient:
     def _plain(self, options: dict[str, Any]) -> Terms:
         if (asked := options.setdefault("format", "pcm")) != "pcm":
             raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {asked!r}; use synthesize for files")
-        return self._agree(options)
+        return self._begin(options)
 
     def synthesize_many(
         self, texts: Iterable[str], *, ordered: bool = True, **options: Any
@@ -282,6 +282,11 @@ class CosyClient:
 
     def __reduce__(self) -> str:
         raise TypeError("a CosyClient holds threads and sockets and cannot be pickled; make one in each worker process")
+
+    def _begin(self, options: dict[str, Any]) -> Terms:
+        """Return the terms of a call that begins now, whatever has to be set up before its text is looked at."""
+        began = self._clock.now()
+        return self._agree(options)._replace(began=began)
 
     def _agree(self, options: dict[str, Any], *, bulk: bool = False) -> Terms:
         """Return the terms of a call that is by nature *bulk* or not, and that says more in *options*."""

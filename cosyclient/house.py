@@ -168,7 +168,7 @@ class House:
             protocol,
             utterance,
             protocol.encode_stream(utterance, key=uuid.uuid4().hex),
-            Deadline.after(self._clock, span),
+            terms.deadline(self._clock, span),
         )
         self._streams.add(stream)
         return stream.open()
@@ -180,7 +180,7 @@ class House:
             raise BadUtterance(f"stream_text: protocol {protocol.name} takes whole texts only; use stream")
         self.desk.fit(terms.settings)
         self.desk.check_open()
-        deadline = Deadline.after(self._clock, terms.timeout or self._settings.timeout or LONGEST)
+        deadline = terms.deadline(self._clock, terms.timeout or self._settings.timeout or LONGEST)
         feeder = Feeder(texts, self._clock)
         utterance = feeder.begin(terms.settings)
         request = protocol.encode_conversation(terms.settings, key=uuid.uuid4().hex)

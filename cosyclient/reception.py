@@ -37,6 +37,12 @@ class Terms(NamedTuple):
     """Seconds until the call's deadline; ``None`` leaves them to the configuration."""
     bulk: bool
     """Whether it takes what interactive calls leave."""
+    began: float | None = None
+    """When the call was made (monotonic seconds), which its deadline counts from; ``None`` is now."""
+
+    def deadline(self, clock: Clock, span: float) -> Deadline:
+        """Return the deadline of a call that has *span* seconds."""
+        return Deadline((clock.now() if self.began is None else self.began) + span, clock)
 
 
 class Reception:
@@ -177,7 +183,7 @@ class Reception:
         timeouts = self._settings.rest.timeouts
         span = terms.timeout or self._settings.timeout
         span = span or (timeouts.of_call(len(text)) if job is None else timeouts.of_job(job))
-        waiter = Waiter(Deadline.after(self._clock, span), bulk=terms.bulk, future=future, notify=notify)
+        waiter = Waiter(terms.deadline(self._clock, span), bulk=terms.bulk, future=future, notify=notify)
         self.check_open()
         joined = self._coalescer.follow(utterance, waiter)
         if joined is None:

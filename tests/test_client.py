@@ -38,6 +38,7 @@ from cosyclient import (
 )
 from cosyclient.batch import Estimate
 from cosyclient.events import AttemptFinished, BatchSealed, BreakerChanged, RetryScheduled, UtteranceFinished
+from cosyclient.house import House
 from cosyclient.policies.adaptive import Sample
 from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
 from tests.protocols.wire import FRAMES_TYPE, frame, opening
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
+    from cosyclient.clock import Deadline
     from cosyclient.models import Outcome, Speech
     from cosyclient.wire import WireReply, WireRequest
 
@@ -699,3 +701,26 @@ class TestLife:
             client.synthesize("hello")
         assert not caught.value.sent
         assert len(caught.value.attempts) == 4
+
+
+@pytest.mark.parametrize("way", ["synthesize", "submit", "stream"])
+def test_the_timeout_counts_from_the_first_line_of_the_call(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client sets up on its first call is part of it."""
+    clock, made, ends = FakeClock(), House.__init__, []
+
+    def slow(self: House, *arguments: Any, **named: Any) -> None:
+        made(self, *arguments, **named)
+        clock.advance(1.0)
+
+    def send(self: ScriptedTransport, request: WireRequest, *, deadline: Deadline, **_: Any) -> WireReply:
+        ends.append(deadline.at)
+        raise BadRequest("that will do")
+
+    monkeypatch.setattr(House, "__init__", slow)
+    monkeypatch.setattr(ScriptedTransport, "send", send)
+    client, _ = scripted_client(answer, clock=clock, protocol="openai", model="m", voice="v")
+    began = clock.now()
+    call = getattr(client, way)
+    with client, pytest.raises(BadRequest):
+        call("hello", timeout=30).result(30)
+    assert ends == [began + 30]
