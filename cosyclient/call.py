@@ -181,7 +181,8 @@ class Call:
         utterances = [flight.utterance for flight in flights]
         if self._request is None:
             self._key = self._key or uuid.uuid4().hex
-            self._request = caller.protocol.encode(utterances, key=self._key)
+            request = caller.protocol.encode(utterances, key=self._key)
+            self._request = request.under(utterances[0].settings.sent_headers)
         this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
         expected = math.fsum(flight.seconds for flight in flights)
         given = min(flight.until - flight.queued_at for flight in flights)

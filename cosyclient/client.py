@@ -22,7 +22,7 @@ from cosyclient.waiters import SpeechFuture
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor, Future
 
     import httpx
@@ -42,21 +42,29 @@ class CosyClient:
     opens no socket, and one made before ``fork()`` works in every child. Use it as a context manager or `close` it.
 
     What is left out is read from the environment (``COSYCLIENT_BASE_URL``, ``COSYCLIENT_API_KEY`` and so on, one
-    variable an argument), or has its default; an explicit argument wins. *protocol* is how the service is spoken to
-    (``batch``, ``openai``, ``runtime``, …; ``openai:xinference`` names a dialect), by default what *base_url* can only
-    mean, else ``batch``. *format* (``wav``), *sample_rate* (24,000 Hz) and *speed* (1.0) are defaults of every call.
+    variable an argument), or has its default; an explicit argument wins.
+
+    *protocol* is how the service is spoken to (``batch``, ``openai``, ``runtime``, …; ``openai:xinference`` names a
+    dialect), by default what *base_url* can only mean, else ``batch``.
+
+    *format* (``wav``), *sample_rate* (24,000 Hz) and *speed* (1.0) are defaults of every call. *on_silent* says what
+    becomes of a text of punctuation or emoji only, of which the service makes no audio: an ``"error"`` (a `DecodeError`
+    that is not tried again), or a short ``"silence"`` in its place. *headers* are sent along with every request, and
+    *extra* holds members that the service knows and this library does not; those of a call are laid over them.
+
     *requests_per_second* (100) and *max_connections* (50) are the service's documented quota for one address;
     ``requests_per_second=None`` is no quota, as a server of your own has none: nothing is paced then. *concurrency* is
     the number of requests in flight, by default what Little's Law makes of rate and expected latency, without a quota
-    *max_connections*; *max_batch* (64) the most texts of one request; *max_retries* (3) the tries after the first;
+    *max_connections*. *max_batch* (64) is the most texts of one request, *max_retries* (3) the tries after the first.
     *timeout* is in seconds for one text, by default 30 s and one more per 20 code points, in bulk calls 10 minutes and
-    one more per second of audio that the call has under way. *on_silent* says what becomes of a text of punctuation or
-    emoji only, of which the service makes no audio: an ``"error"`` (a `DecodeError` that is not tried again), or a
-    short ``"silence"`` in its place. *verify* is whom TLS is to trust: True, the path of a CA file or directory, an
-    ``ssl.SSLContext``, or False. Unless *trust_env* is False, the environment's SSL_CERT_FILE, SSL_CERT_DIR,
-    REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE say so where *verify* does not. *config* holds every other knob. *transport*
-    is an httpx transport of your own (such as ``httpx.MockTransport``) or a `cosyclient.transports.base.Transport`.
-    Each of *listeners* is called with every event, see `cosyclient.events`.
+    one more per second of audio that the call has under way.
+
+    *verify* is whom TLS is to trust: True, the path of a CA file or directory, an ``ssl.SSLContext``, or False. Unless
+    *trust_env* is False, the environment's SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE say so
+    where *verify* does not.
+
+    *config* holds every other knob. *transport* is an httpx transport of your own (such as ``httpx.MockTransport``) or
+    a `cosyclient.transports.base.Transport`. Each of *listeners* is called with every event, see `cosyclient.events`.
 
     Raises `ConfigurationError` naming the argument and the rule it breaks.
     """
@@ -77,6 +85,8 @@ class CosyClient:
         sample_rate: int | None = None,
         speed: float | None = None,
         on_silent: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
         requests_per_second: float | None = DOCUMENTED_RATE,
         max_connections: int | None = None,
         concurrency: int | None = None,
@@ -100,6 +110,8 @@ class CosyClient:
                 "sample_rate": sample_rate,
                 "speed": speed,
                 "on_silent": on_silent,
+                "headers": headers,
+                "extra": extra,
             },
             requests_per_second=requests_per_second,
             max_connections=max_connections,
@@ -119,12 +131,11 @@ class CosyClient:
     def synthesize(self, text: str, **options: Any) -> Speech:
         """Return the speech of *text*, sharing requests with whatever other threads ask for meanwhile.
 
-        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed, on_silent
-        (see `CosyClient`), timeout (seconds) and priority: ``"interactive"`` goes first, ``"bulk"`` takes what that
-        leaves. `synthesize` and `submit` are interactive unless told otherwise, `synthesize_many` and `batch_synth`
-        bulk. Raises `BadUtterance`
-        before anything is sent, `DeadlineExceeded`, a `Rejected` when the client itself says no, and what the service
-        or the wire did otherwise; see `cosyclient.errors`.
+        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed, headers,
+        extra, on_silent (see `CosyClient`), timeout (seconds) and priority: ``"interactive"`` goes first, ``"bulk"``
+        takes what that leaves. `synthesize` and `submit` are interactive unless told otherwise, `synthesize_many` and
+        `batch_synth` bulk. Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a `Rejected` when the
+        client itself says no, and what the service or the wire did otherwise; see `cosyclient.errors`.
         """
         terms = self._begin(options)
         desk = self._core.house().desk
@@ -241,7 +252,7 @@ class CosyClient:
         """Return the names of the voices the service lists; raises `BadUtterance` where its protocol cannot ask."""
         house = self._core.house()
         house.desk.check_may_block()
-        return house.voices()
+        return house.voices(self._defaults.settings.sent_headers)
 
     def upload_voice(self, voice: Voice, name: str, *, consent: str | None = None) -> Voice:
         """Have the service keep a recorded *voice* under *name*; return the voice to ask for from now on.
@@ -251,7 +262,7 @@ class CosyClient:
         """
         house = self._core.house()
         house.desk.check_may_block()
-        return Voice(house.upload(Recording(voice, name, consent)))
+        return Voice(house.upload(Recording(voice, name, consent), self._defaults.settings.sent_headers))
 
     @property
     def window(self) -> int:

@@ -71,6 +71,8 @@ VARIABLES: Final = (
     Variable("sample_rate", int, _COUNT),
     Variable("speed", float, _NUMBER),
     Variable("on_silent", str, "error or silence"),
+    Variable("headers", _object, "a JSON object of names and values", secret=True),
+    Variable("extra", _object, "a JSON object"),
     Variable("requests_per_second", _rate, "a number, or none for no quota"),
     Variable("max_connections", int, _COUNT),
     Variable("concurrency", int, _COUNT),

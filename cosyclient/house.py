@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
+    from cosyclient.additions import Headers
     from cosyclient.batch import Flight
     from cosyclient.protocols.base import Recording, WireProtocol
     from cosyclient.reception import Terms
@@ -167,7 +168,7 @@ class House:
             self._caller,
             protocol,
             utterance,
-            protocol.encode_stream(utterance, key=uuid.uuid4().hex),
+            protocol.encode_stream(utterance, key=uuid.uuid4().hex).under(terms.settings.sent_headers),
             terms.deadline(self._clock, span),
         )
         self._streams.add(stream)
@@ -183,29 +184,29 @@ class House:
         deadline = terms.deadline(self._clock, terms.timeout or self._settings.timeout or LONGEST)
         feeder = Feeder(texts, self._clock)
         utterance = feeder.begin(terms.settings)
-        request = protocol.encode_conversation(terms.settings, key=uuid.uuid4().hex)
+        request = protocol.encode_conversation(terms.settings, key=uuid.uuid4().hex).under(terms.settings.sent_headers)
         stream = ConversationStream(self._caller, protocol, feeder, utterance, request, deadline)
         self._streams.add(stream)
         return stream.open()
 
-    def voices(self) -> list[str]:
-        """Return the names of the service's voices."""
+    def voices(self, headers: Headers | None) -> list[str]:
+        """Return the names of the service's voices, asked for under *headers*."""
         protocol = self._protocol
         if not (protocol.capabilities.lists_voices and isinstance(protocol, ListingProtocol)):
             raise BadUtterance(f"voices: protocol {protocol.name} cannot list them; see what its service says")
         return self._ask(
-            protocol.encode_voices(),
+            protocol.encode_voices().under(headers),
             lambda reply: protocol.decode_voices(reply, wall=self._clock.wall()),
             repeatable=True,
         )
 
-    def upload(self, recording: Recording) -> str:
-        """Have the service keep *recording*; return the name it has there."""
+    def upload(self, recording: Recording, headers: Headers | None) -> str:
+        """Have the service keep *recording*, sent under *headers*; return the name it has there."""
         protocol = self._protocol
         if not (protocol.capabilities.keeps_voices and isinstance(protocol, UploadingProtocol)):
             raise BadUtterance(f"upload_voice: protocol {protocol.name} keeps no recordings")
         return self._ask(
-            protocol.encode_upload(recording),
+            protocol.encode_upload(recording).under(headers),
             lambda reply: protocol.decode_upload(reply, recording, wall=self._clock.wall()),
             repeatable=False,
         )

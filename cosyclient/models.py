@@ -6,19 +6,20 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient import audio as _audio
+from cosyclient.additions import Extra, Headers
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.files import write_atomically
 from cosyclient.voices import Voice
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
     from cosyclient.errors import CosyError
 
@@ -74,7 +75,8 @@ class VoiceSettings:
     ``voice`` is a name or a `Voice`, ``sample_rate`` is in Hz, ``speed`` a factor from 0.25 to 4.0, ``instruct`` at
     most 500 code points, ``seed`` from 0 to 65,535, ``words`` asks for the time of every word. ``None`` leaves the
     choice to the service. ``on_silent`` says what a text becomes that has nothing to be spoken (see `has_speech`) where
-    the service makes no audio of it: an ``"error"``, or a short ``"silence"``.
+    the service makes no audio of it: an ``"error"``, or a short ``"silence"``. ``headers`` are sent along with each
+    request, ``extra`` holds members of it that the service knows and this library does not; see `cosyclient.additions`.
     """
 
     voice: str | Voice | None = None
@@ -86,6 +88,8 @@ class VoiceSettings:
     seed: int | None = None
     words: bool = False
     on_silent: str = "error"
+    headers: Mapping[str, str] | None = None
+    extra: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.format, str) or self.format not in _audio.MEDIA_TYPES:
@@ -104,6 +108,11 @@ class VoiceSettings:
             raise BadUtterance(f"words: must be True or False, got {self.words!r}")
         if self.on_silent not in ("error", "silence"):
             raise BadUtterance(f"on_silent: must be 'error' or 'silence', got {self.on_silent!r}")
+        for name, kind in (("headers", Headers), ("extra", Extra)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                # None and nothing are one.
+                object.__setattr__(self, name, kind(value) if value or not isinstance(value, Mapping) else None)
         if isinstance(self.voice, Voice) and self.voice.prompt is None:
             # One name, one fingerprint, however it is given.
             object.__setattr__(self, "voice", self.voice.name)
@@ -129,7 +138,22 @@ class VoiceSettings:
             raise ConfigurationError(
                 f"unknown option {unknown}{did_you_mean(unknown, known)}; known are {', '.join(known)}"
             )
-        return VoiceSettings(**{**self._values, **options})
+        values = {**self._values, **options}
+        for name, own in (("headers", self.headers), ("extra", self.extra)):
+            # Laid over, not in place of: a call adds to what its client says.
+            if isinstance(own, (Headers, Extra)) and isinstance(others := options.get(name), Mapping):
+                values[name] = own.merged(others)
+        return VoiceSettings(**values)
+
+    @property
+    def sent_headers(self) -> Headers | None:
+        """Return ``headers`` as what they have become."""
+        return self.headers if isinstance(self.headers, Headers) else None
+
+    @property
+    def sent_extra(self) -> Extra | None:
+        """Return ``extra`` as what it has become."""
+        return self.extra if isinstance(self.extra, Extra) else None
 
     @property
     def voice_name(self) -> str | None:
@@ -151,8 +175,11 @@ class VoiceSettings:
         values = {**self._values, "voice": self.voice.key if isinstance(self.voice, Voice) else self.voice}
         if not self.words:
             del values["words"]
-        # It changes nothing about how a text is spoken.
-        del values["on_silent"]
+        # These change nothing about how a text is spoken.
+        del values["on_silent"], values["headers"]
+        values["extra"] = self.extra.key if isinstance(self.extra, Extra) else None
+        if values["extra"] is None:
+            del values["extra"]
         return sorted(values.items())
 
     @cached_property
@@ -171,7 +198,8 @@ class VoiceSettings:
     @cached_property
     def key(self) -> str:
         """Return what stands for these settings where many texts are looked up: a str remembers its hash."""
-        return f"{self._canonical!r} {self.on_silent}"
+        headers = self.headers.key if isinstance(self.headers, Headers) else ""
+        return f"{self._canonical!r} {self.on_silent} {headers}"
 
 
 _OPTION_NAMES: Final = frozenset(field.name for field in fields(VoiceSettings))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from cosyclient.additions import Headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +22,18 @@ class WireRequest:
     dialogue: Callable[[], Dialogue] | None = None
     """What makes the other half of a conversation over messages; one is made per attempt."""
 
+    def under(self, headers: Headers | None) -> WireRequest:
+        """Return this request with *headers*, which replace what it says under the same names."""
+        return replace(self, headers=laid_over(self.headers, headers.fields())) if headers else self
+
     def __repr__(self) -> str:
         return f"<WireRequest {self.method} {self.path}, {len(self.body)} bytes>"
+
+
+def laid_over(fields: Sequence[tuple[str, str]], others: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return *others* and those of *fields* with other names, so that none is there twice."""
+    names = {name.lower() for name, _ in others}
+    return (*(field for field in fields if field[0].lower() not in names), *others)
 
 
 class Turn(NamedTuple):

@@ -28,6 +28,8 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "sample_rate": ("16000", 16000),
     "speed": ("1.5", 1.5),
     "on_silent": ("silence", "silence"),
+    "headers": ('{"X-Tenant": "a"}', {"X-Tenant": "a"}),
+    "extra": ('{"volume": 80}', {"volume": 80}),
     "requests_per_second": ("2.5", 2.5),
     "max_connections": ("7", 7),
     "concurrency": ("3", 3),
@@ -61,6 +63,7 @@ def test_what_a_variable_says_is_what_the_client_runs_on(argument: str) -> None:
             name: getattr(found, name)
             for name in ("base_url", "protocol", "timeout", "max_batch", "max_retries", "verify", "trust_env")
         },
+        **{name: dict(getattr(found.voice, name) or {}) for name in ("headers", "extra")},
         "api_key": found.api_key.reveal() if found.api_key else None,
         "requests_per_second": found.requests_per_second,
         "max_connections": found.max_connections,
@@ -108,6 +111,13 @@ def test_an_explicit_default_wins_too() -> None:
             "COSYCLIENT_REQUESTS_PER_SECOND: must be a number, or none for no quota, got 'all'",
         ),
         ("REQUESTS_PER_SECOND", "0", "COSYCLIENT_REQUESTS_PER_SECOND: must be a number above 0, got 0.0"),
+        (
+            "HEADERS",
+            "X-Tenant: two lines",
+            "COSYCLIENT_HEADERS: must be a JSON object of names and values, .value not sh",
+        ),
+        ("HEADERS", '{"Host": "x"}', "COSYCLIENT_HEADERS: Host says where"),
+        ("EXTRA", "[1]", r"COSYCLIENT_EXTRA: must be a JSON object, got '\[1\]'"),
         ("FORMAT", "flacc", "COSYCLIENT_FORMAT: 'flacc' is not one of"),
         ("SPEED", "9", "COSYCLIENT_SPEED: must be a number from 0.25 to 4.0, got 9.0"),
         ("SAMPLE_RATE", "1" * 5000, "COSYCLIENT_SAMPLE_RATE: must be a whole number, got '1111"),

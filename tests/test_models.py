@@ -121,7 +121,7 @@ def test_settings_at_their_bounds_are_accepted(options: dict[str, Any]) -> None:
 
 def test_an_unknown_option_names_the_known_ones() -> None:
     """A typo is a configuration error."""
-    with pytest.raises(ConfigurationError, match="unknown option pitch; known are format, instruct, .*timeout"):
+    with pytest.raises(ConfigurationError, match="unknown option pitch; known are extra, format, .*timeout"):
         PLAIN.replace({"volume": 1, "pitch": 2})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -33,9 +34,10 @@ _OPTIONS: Final = {
     "max_retries": "--retries",
     "sample_rate": "--sample-rate",
     "protocol": "--protocol",
+    "headers": "--header",
     **{
         name: f"--{name}"
-        for name in ("concurrency", "timeout", "voice", "model", "format", "speed", "instruct", "seed")
+        for name in ("concurrency", "timeout", "voice", "model", "format", "speed", "instruct", "seed", "extra")
     },
 }
 
@@ -49,6 +51,13 @@ def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> No
         metavar="NAME",
         help="how the service is spoken to, as batch, openai, openai:xinference, runtime, grpc, triton, model-studio "
         "(default: COSYCLIENT_PROTOCOL, else what the URL can only mean, else batch)",
+    )
+    parser.add_argument(
+        "--header",
+        action="append",
+        metavar="'NAME: VALUE'",
+        help="send this header field, or gRPC metadata, along; may be given several times (a secret one: "
+        "COSYCLIENT_HEADERS, for others could read it here)",
     )
 
 
@@ -72,6 +81,13 @@ def add_voice(parser: argparse.ArgumentParser, *, formats: bool = True) -> None:
     )
     voice.add_argument("--speed", type=float, metavar="FACTOR", help="0.25 to 4.0, as the protocol goes (1)")
     voice.add_argument("--instruct", metavar="WORDS", help="how to speak, in words")
+    voice.add_argument(
+        "--extra",
+        action="append",
+        metavar="NAME=VALUE",
+        help="a member of the request that the service knows and this command does not, as volume=80 or "
+        'language_hints=["zh"]: JSON, or else a word; may be given several times',
+    )
     voice.add_argument("--seed", type=int, metavar="N", help="0 to 65535: the same again (default: none)")
 
 
@@ -111,7 +127,32 @@ def _voice(arguments: argparse.Namespace) -> dict[str, Any]:
         "format": getattr(arguments, "format", None),
         "sample_rate": arguments.sample_rate,
         "speed": arguments.speed,
+        "headers": _headers(arguments.header),
+        "extra": _extra(arguments.extra),
     }
+
+
+def _headers(lines: list[str] | None) -> dict[str, str] | None:
+    found: dict[str, str] = {}
+    for line in lines or ():
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise ConfigurationError("--header: must look like 'Name: value' (value not shown)")
+        found[name.strip()] = value.strip()
+    return found or None
+
+
+def _extra(pairs: list[str] | None) -> dict[str, Any] | None:
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, equals, raw = pair.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--extra: must look like name=value, got {pair[:80]!r}")
+        try:
+            found[name.strip()] = json.loads(raw)
+        except (ValueError, RecursionError):
+            found[name.strip()] = raw
+    return found or None
 
 
 def _speaker(arguments: argparse.Namespace) -> Voice | str | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Item: TypeAlias = "tuple[int, Speech | CosyError]"
 """A position in the batch and what became of the text there."""
 
+_MOST_OF_A_NUMBER = (1 << 63) - 1
+
 ANY_RATE: tuple[int, ...] = SAMPLE_RATES
 
 
@@ -76,10 +78,21 @@ class Capabilities:
     """The kinds of voice that can be instructed, where ``instruct`` is taken."""
     voice_names: bool = True
     """Whether a voice can be asked for by its name; otherwise there is the service's own, and those cloned."""
+    own: Mapping[str, str] | None = None
+    """The members that the protocol sends itself, each with the option that says it, or none; ``extra`` is laid beside
+    them. ``None``: there is no place for any."""
+    plain_extra: bool = False
+    """Whether the service takes only words, whole numbers and truths there."""
+
+
+def members(*unsaid: str, **options: str) -> dict[str, str]:
+    """Return `Capabilities.own`: members by the option of ours that says each, and those that no option says."""
+    return {**dict.fromkeys(unsaid, ""), **options}
 
 
 def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> None:
     """Raise the `BadUtterance` of *settings* that the protocol called *name* cannot serve, naming what it can."""
+    _check_additions(name, can, settings)
     kind = settings.voice_kind
     if kind not in can.voices:
         advice = f"; {can.advice}" if can.advice else ""
@@ -112,6 +125,23 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
         raise BadUtterance(
             f"instruct: protocol {name} takes it with {_listed(sorted(can.instruct_voices))} voices only"
         )
+
+
+def _check_additions(name: str, can: Capabilities, settings: VoiceSettings) -> None:
+    extra, headers = settings.sent_extra, settings.sent_headers
+    if extra and can.own is None:
+        raise BadUtterance(f"extra: protocol {name} has no place for {_listed(tuple(extra))}: its messages are fixed")
+    for member in extra or ():
+        if (option := (can.own or {}).get(member)) is not None:
+            advice = f"pass {option}= instead" if option else "the client says it itself"
+            raise BadUtterance(f"extra: {member} is a member that protocol {name} sends already; {advice}")
+    if extra and can.plain_extra:
+        for member, value in extra.items():
+            if not isinstance(value, (str, int)) or abs(value if isinstance(value, int) else 0) > _MOST_OF_A_NUMBER:
+                raise BadUtterance(f"extra: {member} must be a str, a whole number or a bool with protocol {name}")
+    for field in headers if headers and can.medium == "grpc" else ():
+        if field.lower().endswith("-bin") or field.lower() == "user-agent":
+            raise BadUtterance(f"headers: {field} cannot be sent as metadata of gRPC")
 
 
 def check_length(name: str, can: Capabilities, utterance: Utterance) -> None:

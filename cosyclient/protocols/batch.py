@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import BadUtterance, DecodeError
 from cosyclient.protocols import frames
-from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.frames import FrameDecoder
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.outcomes import from_json, outcome_of
@@ -39,7 +39,13 @@ class BatchProtocol:
     """Speak the batch protocol, version 1."""
 
     name: str = "batch"
-    capabilities = Capabilities(batch=64, instruct=True, seed=True, speeds=(0.5, 2.0))
+    capabilities = Capabilities(
+        batch=64,
+        instruct=True,
+        seed=True,
+        speeds=(0.5, 2.0),
+        own=members("texts", **{name: name for name in _OPTIONS}),
+    )
 
     def __init__(self, wire: WireConfig) -> None:
         self._max_payload_bytes = min(_MAX_PAYLOAD_BYTES, wire.max_reply_bytes)
@@ -127,6 +133,7 @@ class BatchProtocol:
 def _members(settings: VoiceSettings) -> bytes:
     # What is set is said, defaults included, so that a service's own defaults cannot surprise.
     said = {name: value for name in _OPTIONS if (value := getattr(settings, name)) is not None}
+    said |= settings.extra or {}
     return ("]," + json.dumps(said, ensure_ascii=False, separators=(",", ":"))[1:]).encode()
 
 

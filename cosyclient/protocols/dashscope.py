@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient.additions import Headers
 from cosyclient.errors import (
     BadRequest,
     Forbidden,
@@ -17,10 +18,13 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.models import Word
+from cosyclient.protocols.base import members
 from cosyclient.protocols.refusals import retold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cosyclient.models import VoiceSettings
 
 # By the first word of a code, whatever follows its dot: "Throttling.RateQuota", "InvalidParameter.DataInspection".
 _CODES: Final[Mapping[str, type[ServiceError]]] = {
@@ -45,6 +49,31 @@ _CODES: Final[Mapping[str, type[ServiceError]]] = {
     "ModelServingError": ServiceFault,
     "ModelServiceFailed": ServiceFault,
 }
+
+
+OWN: Final = members(
+    "text",
+    "text_type",
+    model="model",
+    voice="voice",
+    format="format",
+    sample_rate="sample_rate",
+    rate="speed",
+    seed="seed",
+    instruction="instruct",
+    word_timestamp_enabled="words",
+)
+"""What is sent of the voice's settings, and the options that say it."""
+_WORKSPACE: Final = "workspace"
+
+
+def told(settings: VoiceSettings) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+    """Return the caller's extra parameters, and as a header the workspace to bill, which is called for among them."""
+    extra = dict(settings.extra or {})
+    workspace = extra.pop(_WORKSPACE, None)
+    if workspace is None:
+        return extra, ()
+    return extra, Headers({"X-DashScope-WorkSpace": workspace}).fields()
 
 
 def explained(error: ServiceError, *, request_id: object = None) -> ServiceError:

@@ -54,6 +54,8 @@ class Dialect:
     """Whether an instruction is written before the text and `MARK` between them."""
     instruct_or_transcript: bool = False
     """Whether a recorded voice obeys an instruction only without its transcript."""
+    batch_extra: frozenset[str] = frozenset()
+    """The members of ``extra`` that the route for batches knows; a text with others travels alone."""
     alone: tuple[str, ...] = ()
     """Settings the route for batches does not know: such texts travel one by one."""
     path: str = "/v1/audio/speech"
@@ -73,6 +75,17 @@ class Dialect:
     """What its errors mean, where its statuses do not say."""
     breaks: str = ""
     """Why its reply may break off after its head, where that need not be its fault."""
+
+    def own(self) -> dict[str, str]:
+        """Return the members it sends, each with the option of ours that says it, or none."""
+        said = {"recording": "voice", "transcript": "voice"}
+        named = (self.fields, self.packed, self.referenced)
+        return {
+            **dict.fromkeys(("input", "items", "stream", "stream_format", *self.always, *self.streaming), ""),
+            **({"references": "voice"} if self.referenced else {}),
+            **({self.file: "voice"} if self.file else {}),
+            **{theirs: said.get(ours, ours) for names in named for ours, theirs in names.items()},
+        }
 
 
 _OMNI_VOICES: Final = "/v1/audio/voices"
@@ -127,6 +140,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         stream_speed=False,
         alone=("seed", "words"),
         batch_path="/v1/audio/speech/batch",
+        batch_extra=frozenset({"language", "max_new_tokens", "task_type"}),
         voices_path=_OMNI_VOICES,
         no_voice="default",
         sayings=VLLM_OMNI,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import BadUtterance, ServiceError, ServiceFault
 from cosyclient.protocols import raw
-from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.base import Capabilities, StreamHead, members
 from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import quota
 from cosyclient.protocols.refusals import refusal, retold
@@ -40,6 +40,9 @@ class LightTtsProtocol:
         formats=("wav", "pcm"),
         sample_rates=(24000,),
         idle_limit=4.0,
+        own=members(
+            "tts_text", "stream", prompt_text="voice", prompt_wav="voice", tts_model_name="model", speed="speed"
+        ),
     )
 
     def __init__(self, wire: WireConfig) -> None:
@@ -100,6 +103,7 @@ def _form(utterance: Utterance, *, stream: bool) -> tuple[dict[str, str], tuple[
         "stream": "true" if stream else "false",
         "tts_model_name": settings.model or "default",
         "speed": f"{settings.speed:g}",
+        **(settings.sent_extra.texts() if settings.sent_extra else {}),
     }
     file = ("prompt_wav", voice.prompt) if isinstance(voice, Voice) and voice.prompt is not None else None
     return fields, file

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import ServiceFault
-from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame
 from cosyclient.protocols.raw import samples, speech_of_samples
 from cosyclient.protocols.refusals import described
@@ -39,6 +39,7 @@ class LightTtsSocketProtocol(MessageProtocol):
         voices=frozenset({"clone"}),
         formats=("wav", "pcm"),
         sample_rates=(SAMPLE_RATE,),
+        own=members("tts_text", "finish", prompt_text="voice", tts_model_name="model"),
     )
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
@@ -93,7 +94,11 @@ class Bistream(Talk):
         voice = self._settings.voice
         assert isinstance(voice, Voice)  # noqa: S101 - nothing else passes the capabilities
         assert voice.prompt is not None  # noqa: S101
-        head = {"prompt_text": voice.transcript, "tts_model_name": self._settings.model or "default"}
+        head = {
+            "prompt_text": voice.transcript,
+            "tts_model_name": self._settings.model or "default",
+            **(self._settings.extra or {}),
+        }
         messages: list[str | bytes] = [frame(head), voice.prompt.wav]
         if self._text is not None:
             messages += [*self.say(self._text), *self.finish()]

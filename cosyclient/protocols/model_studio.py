@@ -21,7 +21,7 @@ from cosyclient.errors import (
     Throttled,
 )
 from cosyclient.protocols.base import Capabilities
-from cosyclient.protocols.dashscope import Words, explained
+from cosyclient.protocols.dashscope import OWN, Words, explained, told
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame, inner
 from cosyclient.protocols.refusals import described, retold
 from cosyclient.wire import Turn, WireRequest
@@ -55,6 +55,7 @@ class ModelStudioProtocol(MessageProtocol):
         words=True,
         required=("model", "voice"),
         speeds=(0.5, 2.0),
+        own=OWN,
     )
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
@@ -74,7 +75,8 @@ class ModelStudioProtocol(MessageProtocol):
 
 
 def _request(settings: VoiceSettings, text: str | None) -> WireRequest:
-    return WireRequest(method="GET", path=PATH, headers=(), body=b"", dialogue=_Order(settings, text))
+    _, headers = told(settings)
+    return WireRequest(method="GET", path=PATH, headers=headers, body=b"", dialogue=_Order(settings, text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class Task(Talk):
             parameters["instruction"] = asked.instruct
         if asked.words:
             parameters["word_timestamp_enabled"] = True
+        parameters |= told(asked)[0]
         # The input must be there and must be empty.
         return [self._frame("run-task", {**_TASK, "model": asked.model, "parameters": parameters, "input": {}})]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.errors import DecodeError, ServiceError, TransportError
 from cosyclient.protocols import sse
 from cosyclient.protocols.base import Capabilities, StreamHead
-from cosyclient.protocols.dashscope import Words, explained
+from cosyclient.protocols.dashscope import OWN, Words, explained, told
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.pieces import audio_in, member, parsed, read_json
 from cosyclient.protocols.raw import speech_of_samples
@@ -49,6 +49,7 @@ class ModelStudioHttpProtocol:
         speeds=(0.5, 2.0),
         required=("model", "voice"),
         advice="enrol the recording with Model Studio once, and pass the voice id that comes back",
+        own=OWN,
         # Its servers let connections idle for a minute.
         idle_limit=55.0,
     )
@@ -63,7 +64,8 @@ class ModelStudioHttpProtocol:
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for the one of *utterances*; *key* identifies it across retries."""
         (utterance,) = utterances
-        return WireRequest(method="POST", path=_PATH, headers=(*_HEADERS, ("X-Request-Id", key)), body=_body(utterance))
+        headers = (*_HEADERS, *told(utterance.settings)[1], ("X-Request-Id", key))
+        return WireRequest(method="POST", path=_PATH, headers=headers, body=_body(utterance))
 
     def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
         """Return the request for *utterance*'s samples as they are made, which is the same as for the whole."""
@@ -116,6 +118,7 @@ def _body(utterance: Utterance) -> bytes:
         "word_timestamp_enabled": settings.words or None,
     }
     wanted |= {name: value for name, value in options.items() if value is not None}
+    wanted |= told(settings)[0]
     document = {"model": settings.model, "input": wanted}
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -52,7 +52,7 @@ class OpenAISpeechProtocol:
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:
         self.name = f"openai:{dialect}" if dialect else "openai"
         self._dialect = DIALECTS[dialect]
-        self.capabilities = self._dialect.can
+        self.capabilities = replace(self._dialect.can, own=self._dialect.own())
         self._max_request_bytes = wire.max_request_bytes
         # Texts come in runs that share their settings, so these are written out once.
         self._written = lru_cache(maxsize=_KEPT)(self._write)
@@ -182,7 +182,10 @@ class OpenAISpeechProtocol:
         if dialect.preset and values["voice"] and ":" not in values["voice"]:
             values["voice"] = dialect.preset.format_map(values)
         members = {**dialect.always, **_renamed(values, dialect.fields), **(dialect.streaming if stream else {})}
-        if packed := _renamed(values, dialect.packed):
+        packed = _renamed(values, dialect.packed)
+        # Where a server takes what the standard lacks as one packed member, it takes ours there, too.
+        (packed if dialect.packed else members).update(settings.extra or {})
+        if packed:
             members["kwargs"] = json.dumps(packed, ensure_ascii=False)
         if dialect.referenced and values["recording"] is not None:
             members["references"] = [_renamed(values, dialect.referenced)]
@@ -203,6 +206,8 @@ class OpenAISpeechProtocol:
         return f"{instruct}{MARK}{utterance.text}" if self._dialect.marks and instruct is not None else utterance.text
 
     def _travels_alone(self, settings: VoiceSettings) -> bool:
+        if settings.extra and not self._dialect.batch_extra.issuperset(settings.extra):
+            return True
         # A seed of 0 is one: only None and False are nothing.
         asked = (getattr(settings, name) for name in self._dialect.alone)
         return any(value is not None and value is not False for value in asked)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
 from cosyclient.protocols import sse
-from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.base import Capabilities, StreamHead, members
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.pieces import any_json, audio_in, member, parsed, read_json
 from cosyclient.protocols.refusals import refusal, refusal_of, retold
@@ -57,6 +57,17 @@ class PaiEasProtocol:
         advice="upload the recording once, with upload_voice, and ask for the voice that comes back",
         lists_voices=True,
         keeps_voices=True,
+        own=members(
+            "mode",
+            "text",
+            "stream",
+            reference_audio_id="voice",
+            output_format="format",
+            sample_rate="sample_rate",
+            speed="speed",
+            instruct="instruct",
+            model="model",
+        ),
     )
 
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - every protocol is made with it
@@ -150,6 +161,7 @@ class PaiEasProtocol:
         }
         if settings.instruct is not None:
             wanted["instruct"] = settings.instruct
+        wanted |= settings.extra or {}
         document = {"model": settings.model or _MODEL, "input": wanted, "stream": stream}
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 

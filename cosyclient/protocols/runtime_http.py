@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.protocols import raw
-from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.base import Capabilities, StreamHead, members
 from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import quota
 from cosyclient.voices import Voice
@@ -49,6 +49,7 @@ class RuntimeProtocol:
         formats=("wav", "pcm"),
         sample_rates=(22050, 24000),
         required=("voice",),
+        own=members("tts_text", spk_id="voice", instruct_text="instruct", prompt_text="voice", prompt_wav="voice"),
         # uvicorn hangs up after 5 s.
         idle_limit=4.0,
     )
@@ -98,7 +99,8 @@ class RuntimeProtocol:
     def _form(self, utterance: Utterance) -> tuple[str, dict[str, str], tuple[str, Prompt] | None]:
         """Return the mode, the fields and the file that *utterance* asks for."""
         voice, instruct = utterance.settings.voice, utterance.settings.instruct
-        fields = {"tts_text": utterance.text}
+        extra = utterance.settings.sent_extra
+        fields = {"tts_text": utterance.text, **(extra.texts() if extra else {})}
         if instruct is not None:
             fields["instruct_text"] = self._instruction(instruct)
         if not isinstance(voice, Voice) or voice.prompt is None:

@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.protobuf import content, field, fields, message, packed, text, unpacked
+from cosyclient.protocols.protobuf import content, field, fields, message, packed, text, unpacked, varint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 WAVEFORM: Final = "waveform"
 _FINAL: Final = "triton_final_response"
 _EMPTY_FINAL: Final = "triton_enable_empty_final_response"
+RESERVED: Final = {_FINAL: "", _EMPTY_FINAL: "", "binary_data_output": ""}
+"""Parameters of a request that are said already, or are not a caller's to say."""
 
 
 class Tensor(NamedTuple):
@@ -53,10 +55,11 @@ def words(name: str, said: str) -> Tensor:
 # --- over HTTP ---
 
 
-def http_body(tensors: Sequence[Tensor], *, key: str) -> tuple[bytes, int]:
+def http_body(tensors: Sequence[Tensor], *, key: str, parameters: Mapping[str, Any] | None = None) -> tuple[bytes, int]:
     """Return the body that asks for the waveform of *tensors*, and how many of its bytes are JSON."""
     head = {
         "id": key,
+        **({"parameters": dict(parameters)} if parameters else {}),
         "inputs": [
             {
                 "name": each.name,
@@ -137,13 +140,26 @@ def _checked(datatype: object, shape: object, values: bytes) -> bytes:
 # --- over gRPC ---
 
 
-def grpc_request(model: str, tensors: Sequence[Tensor], *, key: str) -> bytes:
+def _parameter(value: bool | int | str) -> bytes:
+    """Return an ``InferParameter``: its oneof says which kind it is, so that nothing of it is left out."""
+    if isinstance(value, bool):
+        return varint(1 << 3) + varint(value)
+    if isinstance(value, int):
+        # Below zero as all 64 bits of its complement.
+        return varint(2 << 3) + varint(value % (1 << 64))
+    return message(3, value.encode())
+
+
+def grpc_request(
+    model: str, tensors: Sequence[Tensor], *, key: str, parameters: Mapping[str, Any] | None = None
+) -> bytes:
     """Return the ``ModelInferRequest`` for the waveform of *tensors*; a stream of replies is to mark its end."""
     return b"".join(
         (
             field(1, model),
             field(3, key),
             message(4, field(1, _EMPTY_FINAL), message(2, field(1, True))),
+            *(message(4, field(1, name), message(2, _parameter(value))) for name, value in (parameters or {}).items()),
             *(message(5, field(1, each.name), field(2, each.datatype), packed(3, each.shape)) for each in tensors),
             message(6, field(1, WAVEFORM)),
             *(message(7, each.data) for each in tensors),

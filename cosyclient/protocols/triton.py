@@ -48,6 +48,8 @@ _CAPABILITIES: Final = Capabilities(
     formats=("wav", "pcm"),
     sample_rates=(RATE,),
     max_seconds=_CAP,
+    own=tensors.RESERVED,
+    plain_extra=True,
 )
 
 
@@ -68,6 +70,8 @@ class _Triton:
         """Return an upper bound of the bytes *utterance* adds to a request's body."""
         settings, voice = utterance.settings, utterance.settings.voice
         size = _FRAMING_BYTES + len(utterance.text.encode()) + len((settings.model or self._model).encode())
+        # Over HTTP as it is; over gRPC each has some twenty bytes around it.
+        size += sum(len(extra.key.encode()) + 32 * len(extra) for extra in [settings.sent_extra] if extra)
         if isinstance(voice, str) or voice is None:
             return size
         assert voice.prompt is not None  # noqa: S101 - settings hold a name where there is none
@@ -107,7 +111,7 @@ class TritonProtocol(_Triton):
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for the one utterance; *key* is its id."""
         model, given = self._asked(utterances)
-        body, size = tensors.http_body(given, key=key)
+        body, size = tensors.http_body(given, key=key, parameters=utterances[0].settings.extra)
         path = f"/v2/models/{path_segment('model', model)}/infer"
         headers = (
             ("Content-Type", _BINARY),
@@ -156,7 +160,7 @@ class TritonGrpcProtocol(_Triton):
             method="POST",
             path="/inference.GRPCInferenceService/ModelStreamInfer",
             headers=(("x-request-id", key),),
-            body=tensors.grpc_request(model, given, key=key),
+            body=tensors.grpc_request(model, given, key=key, parameters=utterances[0].settings.extra),
         )
 
     def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.audio import wav_bytes
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, ServiceError, ServiceFault
 from cosyclient.models import Word
-from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.coding import unbase64
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame
 from cosyclient.protocols.refusals import described
@@ -45,6 +45,20 @@ class VllmOmniSocketProtocol(MessageProtocol):
         required=("voice",),
         speeds=(0.25, 4.0),
         sample_rates=(SAMPLE_RATE,),
+        own=members(
+            "type",
+            "stream_audio",
+            "split_granularity",
+            model="model",
+            voice="voice",
+            ref_audio="voice",
+            ref_text="voice",
+            response_format="format",
+            sample_rate="sample_rate",
+            speed="speed",
+            seed="seed",
+            word_timestamps="words",
+        ),
     )
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
@@ -134,6 +148,7 @@ class Session(Talk):
             config |= {"voice": None, "ref_audio": asked.voice.prompt.data_url, "ref_text": asked.voice.transcript}
         else:
             config |= {"voice": asked.voice_name, "ref_audio": None, "ref_text": None}
+        config |= asked.extra or {}
         messages: list[str | bytes] = [frame(config)]
         if self._text is not None:
             messages += [*self.say(self._text), *self.finish()]
@@ -167,7 +182,8 @@ class Session(Talk):
             case "session.done":
                 if not self.finished:
                     raise DecodeError("reply: the session is done before its text", retryable=True)
-                self.reusable = True
+                # What is extra would be said to the next one, too, and nothing takes it back.
+                self.reusable = not self._settings.extra
                 return Turn(done=True)
             case "error":
                 raise self._failure(document)

@@ -22,6 +22,7 @@ from cosyclient.transports.base import PoolStats
 from cosyclient.transports.grpc_options import STREAMS, options, target_of
 from cosyclient.transports.grpc_reply import GrpcReply
 from cosyclient.transports.network import Network, network_of
+from cosyclient.wire import laid_over
 
 if TYPE_CHECKING:
     from cosyclient.clock import Cancellation, Clock, Deadline
@@ -81,7 +82,7 @@ class GrpcTransport:
         channel = self._board(reply)
         try:
             method = channel.unary_stream(request.path)
-            metadata = [*self._metadata, *((name.lower(), value) for name, value in request.headers)]
+            metadata = [(name.lower(), value) for name, value in laid_over(self._metadata, request.headers)]
             reply.begin(method(request.body, timeout=left, metadata=metadata))
         except ValueError as error:
             # grpcio says so of a channel that another thread has closed, and of metadata it cannot send.

@@ -66,15 +66,13 @@ class HttpTransport:
         self._connect = settings.rest.timeouts.connect
         self._max_reply_bytes = wire.max_reply_bytes
         self._packing = Packing(wire)
-        self._headers: list[tuple[bytes, bytes]] = [
-            (b"User-Agent", f"cosyclient/{version()}".encode()),
-            (b"Accept-Encoding", b"gzip"),
-        ]
+        self._headers: list[tuple[str, str]] = [("User-Agent", f"cosyclient/{version()}"), ("Accept-Encoding", "gzip")]
         if settings.api_key is not None:
-            self._headers.append((b"Authorization", b"Bearer " + settings.api_key.reveal().encode("ascii")))
+            self._headers.append(("Authorization", f"Bearer {settings.api_key.reveal()}"))
+        self._names = frozenset(name.lower() for name, _ in self._headers)
         # Not methods of ours: that would be a reference cycle, and a forked child could not drop us at once.
         self._url = lru_cache(maxsize=_KNOWN)(partial(_join, self._base_url))
-        self._opening = lru_cache(maxsize=_KNOWN)(partial(_opening, self._url, self._headers))
+        self._opening = lru_cache(maxsize=_KNOWN)(partial(_opening, self._url, _encoded(self._headers)))
         self._closed = False
 
     def send(
@@ -141,8 +139,12 @@ class HttpTransport:
         cancellation: Cancellation | None,
     ) -> HttpReply:
         try:
-            fields = [*_encoded(request), (b"Content-Length", b"%d" % len(request.body))]
-            head = self._opening(request.method, request.path) + lines(fields) + b"\r\n"
+            fields = [*_encoded(request.headers), (b"Content-Length", b"%d" % len(request.body))]
+            if self._names.isdisjoint(name.lower() for name, _ in request.headers):
+                opening = self._opening(request.method, request.path)
+            else:
+                opening = _opening(self._url, _encoded(self._beside(request)), request.method, request.path)
+            head = opening + lines(fields) + b"\r\n"
         except ValueError as error:
             raise httpx.LocalProtocolError(str(error)) from error
         content = transport.exchange(
@@ -166,7 +168,7 @@ class HttpTransport:
         built = httpx.Request(
             request.method,
             url,
-            headers=[(b"Host", url.netloc), *self._headers, *_encoded(request), length],
+            headers=[(b"Host", url.netloc), *_encoded(self._beside(request)), *_encoded(request.headers), length],
             stream=httpx.ByteStream(request.body),
             extensions={"deadline": deadline, "timeout": timeout, "cancellation": cancellation},
         )
@@ -177,6 +179,11 @@ class HttpTransport:
         if not isinstance(stream, httpx.SyncByteStream):
             raise TypeError("the transport answered with an asynchronous stream")
         return HttpReply(self, response.status_code, response.headers, stream, partial(_let_go, response), deadline)
+
+    def _beside(self, request: WireRequest) -> list[tuple[str, str]]:
+        """Return our own header fields but for those that *request* says otherwise."""
+        names = {name.lower() for name, _ in request.headers}
+        return [field for field in self._headers if field[0].lower() not in names]
 
     def _translated(self, error: Exception, deadline: Deadline) -> Exception:
         if self._closed:
@@ -305,8 +312,8 @@ def _opening(url: Callable[[str], httpx.URL], headers: Sequence[tuple[bytes, byt
     return start(method, to.raw_path) + lines([(b"Host", to.netloc), *headers])
 
 
-def _encoded(request: WireRequest) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in request.headers]
+def _encoded(fields: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
 
 
 def _let_go(response: httpx.Response) -> None:

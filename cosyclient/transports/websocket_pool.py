@@ -24,6 +24,7 @@ from cosyclient.transports.http import version
 from cosyclient.transports.network import Network, network_of
 from cosyclient.transports.pool import Places
 from cosyclient.transports.resolving import Resolver
+from cosyclient.wire import laid_over
 
 try:
     from websockets.uri import parse_uri
@@ -171,7 +172,7 @@ class WebSocketTransport:
 
     def _open(self, socket: WebSocket, request: WireRequest, spans: Spans, deadline: Deadline) -> None:
         try:
-            socket.open([*self._headers, *request.headers], spans)
+            socket.open(laid_over(self._headers, request.headers), spans)
         except CosyError:
             raise
         except TimeoutError as error:

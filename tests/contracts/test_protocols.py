@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.models import Speech, Utterance, VoiceSettings
-from cosyclient.protocols import PROTOCOLS, protocol_for
-from cosyclient.protocols.base import Quota
+from cosyclient.protocols import PROTOCOLS, check, protocol_for
+from cosyclient.protocols.base import Quota, StreamingProtocol
 from cosyclient.testing import ScriptedReply
 from cosyclient.wire import WireReply, WireRequest
 from tests.protocols import wire
@@ -121,6 +122,77 @@ def test_nothing_is_encoded_for_bad_input(name: str) -> None:
         with pytest.raises(BadUtterance):
             protocol_for(name, WireConfig()).encode(mixed, key="k")
 
+
+ADDED = {"zz_volume": 80, "zz_hint": "zh"}
+
+
+def sent_by(request: WireRequest) -> bytes:
+    """Return all that a request says, the first messages of a conversation included."""
+    said = request.dialogue().open() if request.dialogue is not None else ()
+    pieces = (piece if isinstance(piece, bytes) else piece.encode() for piece in said)
+    return b"\n".join((repr(request.headers).encode(), request.body, *pieces))
+
+
+@names
+def test_what_is_extra_is_sent_where_the_protocol_has_a_place_for_it(name: str) -> None:
+    """Alone, in batches and streamed, within the weight; refused by name where there is none."""
+    protocol = protocol_for(name, WireConfig())
+    face = row_of(name)
+    settings = face.settings.replace({"extra": ADDED})
+    utterances = [Utterance(face.text or "hello", settings)] * min(2, face.most)
+    if protocol.capabilities.own is None:
+        with pytest.raises(BadUtterance, match=f"extra: protocol {name} has no place for zz_hint and zz_volume"):
+            check(protocol, settings)
+        return
+    check(protocol, settings)
+    try:
+        request = protocol.encode(utterances, key="k")
+    except BadUtterance:
+        # Its route for batches does not know them: the weight has seen to it that they travel alone.
+        assert sum(map(protocol.weigh, utterances)) > WireConfig().max_request_bytes
+        request = protocol.encode(utterances[:1], key="k")
+    requests = [request]
+    if protocol.capabilities.stream and isinstance(protocol, StreamingProtocol):
+        streamed = settings.replace({"format": "pcm", "sample_rate": 24000})
+        requests.append(protocol.encode_stream(Utterance(face.text or "hello", streamed), key="k"))
+    for each in requests:
+        assert all(member.encode() in sent_by(each) for member in ADDED)
+        assert len(each.body) <= sum(map(protocol.weigh, utterances))
+    plain = protocol.encode([Utterance(face.text or "hello", face.settings)], key="k")
+    assert b"zz_" not in sent_by(plain)
+
+
+@names
+def test_what_the_protocol_sends_itself_is_no_extra(name: str) -> None:
+    """Each such member is refused with the option that says it; none of those it really sends is missing."""
+    protocol = protocol_for(name, WireConfig())
+    own = protocol.capabilities.own
+    if own is None:
+        return
+    for member, option in own.items():
+        with pytest.raises(
+            BadUtterance, match=f"extra: {member} .*{f'pass {option}= instead' if option else 'itself'}"
+        ):
+            check(protocol, row_of(name).settings.replace({"extra": {member: 1}}))
+    for option in filter(None, own.values()):
+        assert option in VoiceSettings.__dataclass_fields__
+    said = sent_by(protocol.encode([Utterance(row_of(name).text or "hello", row_of(name).settings)], key="k"))
+    for member in re.findall(rb'"([a-z_]+)":|name="([a-z_]+)"', said):
+        known = (*own, *_AROUND.get(name.partition(":")[0], ()))
+        assert (member[0] or member[1]).decode() in known
+
+
+_AROUND = {
+    # What surrounds the place where extra members go.
+    "model-studio": (
+        *("header", "action", "task_id", "streaming", "payload", "task_group", "task", "function"),
+        *("parameters", "input"),
+    ),
+    "model-studio-http": ("input",),
+    "pai-eas": ("input",),
+    "vllm-omni-ws": ("text",),
+    "triton": ("id", "inputs", "name", "shape", "datatype", "parameters", "binary_data_size", "outputs", "binary_data"),
+}
 
 # --- replies: success is status, media type, complete body and plausible audio ---
 

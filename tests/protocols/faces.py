@@ -231,7 +231,7 @@ OPENAI = [
     _openai("openai:async-cosyvoice", "wav"),
     _openai("openai:siliconflow", "octets", media_type="application/octet-stream"),
     _openai("openai:vllm-omni", "batch", **_LISTED),
-    _openai("openai:sglang-omni", "batch", **_LISTED),
+    _openai("openai:sglang-omni", "batch", **{**_LISTED, "settings": VoiceSettings(voice=wire_runtime.CLONE)}),
 ]
 
 FACES = [*BATCH, *RUNTIME, *GRPC, *WEBSOCKET, *OPENAI]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -246,7 +247,7 @@ def test_every_dialect_is_a_protocol_of_its_own_name() -> None:
         name = f"openai:{dialect}" if dialect else "openai"
         protocol = protocol_for(name, WireConfig())
         assert protocol.name == name
-        assert protocol.capabilities is DIALECTS[dialect].can
+        assert protocol.capabilities == replace(DIALECTS[dialect].can, own=DIALECTS[dialect].own())
         assert repr(protocol) == f"<OpenAISpeechProtocol {name}>"
     with pytest.raises(ConfigurationError, match="vllm-omni"):
         protocol_for("openai:klingon", WireConfig())
