@@ -379,7 +379,32 @@ def test_opus_length(rate: int, channels: int) -> None:
 def test_an_opus_file_may_leave_its_rate_open() -> None:
     """Then the caller's stands."""
     head = HEAD[:12] + bytes(4) + HEAD[16:]
-    assert check("opus", page(2, 0, head) + page(4, 48312, b"x"), 22050) == AudioInfo(22050, 1, 1.0)
+    assert check("opus", page(2, 0, head) + page(4, 5112, b"x"), 22050) == AudioInfo(22050, 1, 0.1)
+
+
+@pytest.mark.parametrize("granule", [1 << 40, (1 << 63) - 1])
+def test_an_opus_file_is_no_longer_than_its_bytes(granule: int) -> None:
+    """Whatever a page says of where it ends."""
+    with pytest.raises(DecodeError, match="claims") as caught:
+        check("opus", page(2, 0, HEAD) + page(4, granule, b"x"), 24000)
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("input_rate", [1, 999, 768_001, 0xFFFFFFFF])
+def test_an_opus_file_has_no_absurd_rate(input_rate: int) -> None:
+    """It is what the encoder says it was fed, and nothing checks that."""
+    head = HEAD[:12] + struct.pack("<I", input_rate) + HEAD[16:]
+    assert check("opus", page(2, 0, head) + page(4, 5112, b"x"), 22050).sample_rate == 22050
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(1, 999), (1, 768_001), (1, 0xFFFFFFFF), (9, 24000), (0xFFFF, 24000)])
+def test_a_wav_file_has_no_absurd_rate_or_channels(channels: int, rate: int) -> None:
+    """No header of ours could say them again."""
+    block = 2 * channels & 0xFFFF
+    fmt = struct.pack("<HHIIHH", 1, channels, rate, 0, block, 16)
+    for read in (lambda data: check("wav", data, 24000), parse_wav):
+        with pytest.raises(DecodeError, match="WAV claims"):
+            read(riff(chunk(b"fmt ", fmt), chunk(b"data", bytes(block))))
 
 
 def test_chained_opus_is_added_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from cosyclient import bounds
 from cosyclient.audio.base import AudioInfo, cut, wrong
 from cosyclient.audio.mp3 import named
 from cosyclient.errors import DecodeError
@@ -36,7 +37,8 @@ def walk_opus(data: bytes, sample_rate: int) -> AudioInfo:
                 raise DecodeError("audio: asked for opus, got another codec in Ogg")
             ticks += max(0, granule - pre_skip)
             channels, pre_skip, input_rate = struct.unpack_from("<BHI", data, body + 9)
-            sample_rate = input_rate or sample_rate  # playback is at 48 kHz; this is what was encoded
+            # Playback is at 48 kHz; this is what was encoded.
+            sample_rate = bounds.sample_rate(input_rate) or sample_rate
             granule = 0
         elif stamp > 0:
             granule = stamp

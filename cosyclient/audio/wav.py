@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from cosyclient import bounds
 from cosyclient.audio.base import cut, wrong
 from cosyclient.audio.mp3 import named
 from cosyclient.audio.pcm import KINDS, PCM, s16_of
@@ -218,7 +219,7 @@ def _kind(data: bytes | bytearray, position: int, size: int) -> Kind:
         # The sub-format GUID begins with the plain format tag.
         (tag,) = struct.unpack_from("<H", data, position + 24)
     taken = (bits + 7) // 8 * 8
-    if not (1 <= channels <= 8 and 1000 <= rate <= 768000 and bits) or block != channels * taken // 8:
+    if not (bounds.channels(channels) and bounds.sample_rate(rate) and bits) or block != channels * taken // 8:
         raise DecodeError(f"audio: WAV claims {channels} channel(s), {rate} Hz, {bits} bits, {block} bytes a frame")
     if (tag, taken) not in KINDS:
         raise DecodeError(

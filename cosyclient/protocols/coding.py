@@ -1,13 +1,39 @@
-"""Undo base64, strictly; with the extra ``cosyclient[fast]`` thirty times as fast."""
+"""Undo what bytes are written in: base64, strictly, with ``cosyclient[fast]`` thirty times as fast; JSON, in bounds."""
 
 from __future__ import annotations
 
 import binascii
+import json
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+MOST_VALUES: Final = 100_000
+"""Values in one piece of JSON: ten times what a text's word times take, at 100 bytes of memory each and in 20 ms."""
+
+
+def crowded(data: str | bytes | bytearray, most: int = MOST_VALUES) -> bool:
+    """Return whether the JSON that *data* is could have more than *most* values."""
+    if len(data) <= most:
+        return False
+    if isinstance(data, str):
+        return data.count("[") + data.count("{") + data.count(",") > most
+    return data.count(b"[") + data.count(b"{") + data.count(b",") > most
+
+
+def unjson(data: str | bytes | bytearray, *, most: int = MOST_VALUES) -> Any:
+    """Return the JSON that *data* is; `ValueError` for what is none, nested too deeply, or of more than *most* values.
+
+    Three bytes, ``[],``, become a hundred in memory, and nobody can interrupt the reader: so they are counted before.
+    """
+    if crowded(data, most):
+        raise ValueError(f"JSON of more than {most} values")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("JSON nested too deeply") from None
 
 
 def unbase64(coded: str | bytes | memoryview) -> bytes:

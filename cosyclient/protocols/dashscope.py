@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient import bounds
 from cosyclient.additions import Headers
 from cosyclient.errors import (
     BadRequest,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cosyclient.models import VoiceSettings
+
+_MOST: Final = 1_000_000
+"""Places and words, as many as nobody's text has: a service that never ends must not fill the memory."""
 
 # By the first word of a code, whatever follows its dot: "Throttling.RateQuota", "InvalidParameter.DataInspection".
 _CODES: Final[Mapping[str, type[ServiceError]]] = {
@@ -94,8 +98,8 @@ class Words:
             return
         index = sentence.get("index")
         for word in words:
-            if (timed := _word(word)) is not None:
-                self._found[index if isinstance(index, int) else 0, word["begin_index"]] = timed
+            if (timed := _word(word)) is not None and len(self._found) < _MOST:
+                self._found[bounds.whole(index, 0, _MOST) or 0, word["begin_index"]] = timed
 
     def all(self) -> tuple[Word, ...]:
         """Return every word once, in the order of the text."""
@@ -108,7 +112,7 @@ class Words:
 def _word(word: Any) -> Word | None:
     if not isinstance(word, dict) or not isinstance(word.get("text"), str):
         return None
-    numbers = [word.get(name) for name in ("begin_index", "begin_time", "end_time")]
-    if not all(isinstance(number, int) and 0 <= number < 1 << 40 for number in numbers):
+    start, end = bounds.seconds(word.get("begin_time")), bounds.seconds(word.get("end_time"))
+    if bounds.whole(word.get("begin_index"), 0, _MOST) is None or start is None or end is None:
         return None
-    return Word(word["text"], word["begin_time"] / 1000, word["end_time"] / 1000)
+    return Word(word["text"], start, end)

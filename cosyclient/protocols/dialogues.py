@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.coding import unjson
 from cosyclient.protocols.headers import quota
 from cosyclient.protocols.refusals import refusal
 from cosyclient.protocols.speeches import plausible, speech_of
@@ -66,8 +67,8 @@ def frame(document: dict[str, Any]) -> str:
 def document_of(message: str) -> dict[str, Any]:
     """Return the object that *message* is; `DecodeError` if it is something else."""
     try:
-        document = json.loads(message)
-    except (ValueError, RecursionError):
+        document = unjson(message)
+    except ValueError:
         document = None
     if not isinstance(document, dict):
         raise DecodeError(f"reply: a message of {len(message)} characters that is no JSON object", retryable=True)

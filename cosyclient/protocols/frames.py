@@ -11,7 +11,9 @@ import json
 import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from cosyclient import bounds
 from cosyclient.errors import DecodeError
+from cosyclient.protocols.coding import unjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +159,7 @@ class FrameDecoder:
             if text.startswith("{"):
                 header, end = _decode(text)
             if end != len(text):
-                header = json.loads(text)
+                header = unjson(text)
         except (ValueError, RecursionError):
             raise DecodeError(f"frames: a header of {len(raw)} bytes is not JSON", retryable=True) from None
         if not isinstance(header, dict) or not isinstance(kind := header.get("kind"), str):
@@ -171,11 +173,11 @@ class FrameDecoder:
 
     def _count(self, header: dict[str, Any]) -> None:
         self._ended = True
-        announced = (header.get("succeeded"), header.get("failed"))
+        announced = tuple(bounds.whole(header.get(name), 0, 1 << 31) for name in ("succeeded", "failed"))
         if announced != (self._succeeded, self._failed):
             raise DecodeError(
                 f"frames: {self._succeeded} succeeded and {self._failed} failed items came, "
-                f"the end frame announces {_number(announced[0])} and {_number(announced[1])}"
+                f"the end frame announces {_shown(announced[0])} and {_shown(announced[1])}"
             )
 
     def _place(self) -> str:
@@ -189,5 +191,5 @@ class FrameDecoder:
         return f"<FrameDecoder {items} items, {'ended' if self._ended else self._place()}>"
 
 
-def _number(value: object) -> str:
-    return str(value) if isinstance(value, int) and abs(value) < 1 << 31 else "something else"
+def _shown(value: int | None) -> str:
+    return "something else" if value is None else str(value)

@@ -13,6 +13,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient import bounds
 from cosyclient.protocols.base import Quota
 
 if TYPE_CHECKING:
@@ -76,12 +77,8 @@ def _milliseconds(value: object) -> float | None:
         if not _NUMBER.fullmatch(value):
             return None
         value = float(value)
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
-    try:
-        return _sane(value / 1000)
-    except OverflowError:
-        return None
+    number = bounds.real(value, -math.inf, 1000 * _ABSURD_SECONDS)
+    return None if number is None else _sane(number / 1000)
 
 
 def _sane(seconds: float) -> float | None:

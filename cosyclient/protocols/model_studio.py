@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient import bounds
 from cosyclient.errors import (
     BadRequest,
     BadUtterance,
@@ -178,8 +179,8 @@ class Task(Talk):
         return Turn()
 
     def _learn(self, payload: dict[str, Any]) -> None:
-        counted = inner(payload, "usage").get("characters")
-        if isinstance(counted, int):
+        counted = bounds.whole(inner(payload, "usage").get("characters"), 0, 1 << 31)
+        if counted is not None:
             self.characters = counted
         if self._settings.words:
             self._words.take(inner(payload, "output").get("sentence"))

@@ -18,7 +18,7 @@ from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.pieces import audio_in, member, parsed, read_json
 from cosyclient.protocols.raw import speech_of_samples
 from cosyclient.protocols.refusals import MAX_ERROR_BODY_BYTES, refusal_of, said_by
-from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
+from cosyclient.protocols.speeches import plausible, speech_of, timed
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -86,13 +86,12 @@ class ModelStudioHttpProtocol:
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive."""
-        rate, count = utterance.settings.sample_rate, 0
-        for piece in _pieces(reply, utterance, Words(), wall):
-            if not count:
-                yield StreamHead(rate)
-            count += len(piece)
+        begun = False
+        for piece in timed(utterance, _pieces(reply, utterance, Words(), wall)):
+            if not begun:
+                begun = True
+                yield StreamHead(utterance.settings.sample_rate)
             yield piece
-        check_seconds(utterance, count / (2 * rate))
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient import bounds
 from cosyclient.errors import DecodeError
 from cosyclient.models import Word
 from cosyclient.protocols.base import StreamHead
-from cosyclient.protocols.coding import unbase64
+from cosyclient.protocols.coding import unbase64, unjson
 from cosyclient.protocols.headers import media_type
+from cosyclient.protocols.pieces import names_in, read_list
 from cosyclient.protocols.refusals import item_error, refusal, refusal_of, said_by
 from cosyclient.protocols.samples import is_wav, wav_opening
 from cosyclient.protocols.sse import MEDIA_TYPE, events
@@ -30,9 +31,8 @@ OCTETS: Final = "application/octet-stream"
 
 # RFC 2586 has L16 big-endian; whoever says it here means the little-endian samples that the others call PCM.
 _L16: Final = "audio/l16"
-_RATE: Final = re.compile(r";\s*rate=(\d{4,6})\b", re.IGNORECASE)
-_CHANNELS: Final = re.compile(r";\s*channels=([1-8])\b", re.IGNORECASE)
-_MAX_LIST_BYTES: Final = 4 << 20
+_RATE: Final = re.compile(r";\s*rate=(\d+)\b", re.IGNORECASE)
+_CHANNELS: Final = re.compile(r";\s*channels=(\d+)\b", re.IGNORECASE)
 _MAX_LABEL: Final = 256
 _LISTS: Final = ("voices", "uploaded_voices", "result", "results", "data")
 _NAMES: Final = ("uri", "name", "voice_id", "id")
@@ -75,8 +75,8 @@ def label_of(reply: WireReply) -> dict[str, Any]:
     kind, said = media_type(headers), (headers.get("content-type") or "")[:_MAX_LABEL]
     rate, channels = _RATE.search(said), _CHANNELS.search(said)
     label: dict[str, Any] = {
-        "sample_rate": int(rate[1]) if rate else _number(headers.get("x-sample-rate")),
-        "channels": int(channels[1]) if channels else _number(headers.get("x-channels")),
+        "sample_rate": bounds.written(rate[1] if rate else headers.get("x-sample-rate"), *bounds.SAMPLE_RATES),
+        "channels": bounds.written(channels[1] if channels else headers.get("x-channels"), *bounds.CHANNELS),
     }
     if kind not in (OCTETS, EVENTS):
         label["media_type"] = "audio/pcm" if kind == _L16 else kind
@@ -100,8 +100,8 @@ def audio_events(
         if event.data == "[DONE]":
             return
         try:
-            message = json.loads(event.data)
-        except (ValueError, RecursionError):
+            message = unjson(event.data)
+        except ValueError:
             message = None
         if not isinstance(message, dict):
             raise DecodeError(f"reply: an event of {len(event.data)} characters that is no JSON object", retryable=True)
@@ -123,7 +123,7 @@ def audio_events(
             audio, rate = audio.get("data"), audio.get("sample_rate")
         if isinstance(audio, str) and audio:
             try:
-                yield unbase64(audio), rate if isinstance(rate, int) and rate > 0 else None
+                yield unbase64(audio), bounds.sample_rate(rate)
             except ValueError:
                 raise DecodeError(f"audio: {len(audio)} characters that are not base64", retryable=True) from None
     raise DecodeError("reply: the events end without saying that they are all", retryable=True)
@@ -155,47 +155,31 @@ def words_of(headers: Mapping[str, str]) -> tuple[Word, ...]:
     It leaves them out beyond 4 KB, and says so in ``X-Word-Timestamps-Omitted``.
     """
     try:
-        listed = json.loads(headers.get("x-word-timestamps") or "[]")
-        return tuple(_word(entry) for entry in listed) if isinstance(listed, list) else ()
-    except (ValueError, TypeError, KeyError, RecursionError):
+        listed = unjson(headers.get("x-word-timestamps") or "[]")
+    except ValueError:
         return ()
+    words = [timed_word(entry) for entry in listed] if isinstance(listed, list) else []
+    readable = tuple(word for word in words if word is not None)
+    # Who is given some takes them for all.
+    return readable if len(readable) == len(words) else ()
 
 
 def voices_of(reply: WireReply, *, wall: float) -> list[str]:
     """Return the names in a list of voices, whichever of its forms it has; raises what a refusal stands for."""
     if reply.status >= 300:
         raise refusal(reply, (), wall=wall)
-    body = bytearray()
-    for chunk in reply.chunks():
-        body += chunk
-        if len(body) > _MAX_LIST_BYTES:
-            raise DecodeError(f"reply: a list of voices of more than {_MAX_LIST_BYTES} bytes")
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise DecodeError(f"reply: {len(body)} bytes that are no list of voices", retryable=True) from None
+    document = read_list(reply)
     lists = [document] if isinstance(document, list) else []
     if isinstance(document, dict):
         lists = [value for name in _LISTS if isinstance(value := document.get(name), list)]
     if not lists:
         raise DecodeError("reply: JSON without a list of voices")
-    named = (_name(entry) for entries in lists for entry in entries)
     # Uploaded ones are named twice at times.
-    return list(dict.fromkeys(name for name in named if name))
+    return names_in(chain.from_iterable(lists), _NAMES)
 
 
-def _word(entry: Any) -> Word:
-    start, end = entry["start_ms"], entry["end_ms"]
-    if not all(isinstance(at, (int, float)) and math.isfinite(at) and at >= 0 for at in (start, end)):
-        raise ValueError("not an instant")
-    return Word(str(entry["word"]), start / 1000, end / 1000)
-
-
-def _name(entry: Any) -> str:
-    if isinstance(entry, dict):
-        entry = next((value for name in _NAMES if isinstance(value := entry.get(name), str)), None)
-    return entry if isinstance(entry, str) else ""
-
-
-def _number(value: str | None) -> int | None:
-    return int(value) if value and value.isascii() and value.isdigit() and len(value) < 7 else None
+def timed_word(entry: object) -> Word | None:
+    """Return what vLLM-Omni says of one word, in seconds, or ``None`` where that is not readable."""
+    said = entry if isinstance(entry, dict) else {}
+    text, start, end = said.get("word"), bounds.seconds(said.get("start_ms")), bounds.seconds(said.get("end_ms"))
+    return Word(text, start, end) if isinstance(text, str) and start is not None and end is not None else None

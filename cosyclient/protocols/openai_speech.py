@@ -24,7 +24,7 @@ from cosyclient.protocols.headers import quota
 from cosyclient.protocols.outcomes import from_json
 from cosyclient.protocols.raw import excused
 from cosyclient.protocols.samples import plain
-from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
+from cosyclient.protocols.speeches import plausible, speech_of, timed
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
 
@@ -133,15 +133,8 @@ class OpenAISpeechProtocol:
             pieces = replies.event_samples(reply, utterance, head, sayings=sayings)
         else:
             pieces = plain(self._chunks(reply), head)
-        count = 0
-        for piece in pieces:
-            if isinstance(piece, StreamHead):
-                head = piece = StreamHead(self._dialect.true_rate or piece.sample_rate, piece.channels)
-            else:
-                count += len(piece)
-            yield piece
-        # Nothing else shows that a server has left sentences out.
-        check_seconds(utterance, count / (2 * head.channels * head.sample_rate))
+        # Nothing but its length shows that a server has left sentences out.
+        yield from timed(utterance, map(self._corrected, pieces))
 
     def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
         """Return the names of the voices; raises like `decode`."""
@@ -224,6 +217,12 @@ class OpenAISpeechProtocol:
         """
         resampled = "sample_rate" in self._dialect.fields and settings.sample_rate != _NATIVE_RATE
         return "wav" if settings.format == "pcm" and resampled else settings.format
+
+    def _corrected(self, piece: StreamHead | bytes) -> StreamHead | bytes:
+        """Return *piece* with the rate that is known to be true, where the service tells another."""
+        if isinstance(piece, StreamHead) and self._dialect.true_rate:
+            return StreamHead(self._dialect.true_rate, piece.channels)
+        return piece
 
     def _as_sent(self, utterance: Utterance) -> Utterance:
         format = self._format(utterance.settings)

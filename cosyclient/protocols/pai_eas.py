@@ -12,9 +12,9 @@ from cosyclient.errors import DecodeError
 from cosyclient.protocols import sse
 from cosyclient.protocols.base import Capabilities, StreamHead, members
 from cosyclient.protocols.headers import media_type, quota
-from cosyclient.protocols.pieces import any_json, audio_in, member, parsed, read_json
+from cosyclient.protocols.pieces import audio_in, member, names_in, parsed, read_json, read_list
 from cosyclient.protocols.refusals import refusal, refusal_of, retold
-from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
+from cosyclient.protocols.speeches import plausible, speech_of, timed
 from cosyclient.protocols.uploads import Upload
 from cosyclient.wire import WireRequest
 
@@ -108,19 +108,12 @@ class PaiEasProtocol:
             _heard(read_json(reply), reply, utterance, wall)
         if kind != sse.MEDIA_TYPE:
             raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not a stream", retryable=True)
-        rate, count, over = utterance.settings.sample_rate, 0, False
-        for event in sse.events(reply.chunks()):
-            if not event.data.startswith("{"):
-                continue
-            data, over = _heard(parsed(event.data), reply, utterance, wall)
-            if data and not count:
-                yield StreamHead(rate)
-            if data:
-                count += len(data)
-                yield data
-        if not over:
-            raise DecodeError("audio: the stream ends before it says that it is finished", retryable=True)
-        check_seconds(utterance, count / (2 * rate))
+        begun = False
+        for piece in timed(utterance, _pieces(reply, utterance, wall)):
+            if not begun:
+                begun = True
+                yield StreamHead(utterance.settings.sample_rate)
+            yield piece
 
     def encode_voices(self) -> WireRequest:
         """Return the request for the list of recordings."""
@@ -130,12 +123,11 @@ class PaiEasProtocol:
         """Return the ids of the recordings; raises like `decode`."""
         if reply.status >= 300:
             raise refusal(reply, (), wall=wall)
-        listed = any_json(b"".join(reply.chunks()))
+        listed = read_list(reply)
         listed = listed.get("data") if isinstance(listed, dict) else listed
         if not isinstance(listed, list):
             raise DecodeError("reply: no list of recordings", retryable=True)
-        found = [each.get("id") for each in listed if isinstance(each, dict)]
-        return [id for id in found if isinstance(id, str)]
+        return names_in((each for each in listed if isinstance(each, dict)), ("id",))
 
     def encode_upload(self, recording: Recording) -> WireRequest:
         """Return the request that hands *recording* over."""
@@ -181,6 +173,19 @@ def _checked(reply: WireReply, utterance: Utterance, wall: float) -> str:
     if reply.status not in (200, 203):
         raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
     return media_type(reply.headers)
+
+
+def _pieces(reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
+    """Yield the audio of every event; returns only when the service has said that this was all."""
+    over = False
+    for event in sse.events(reply.chunks()):
+        if not event.data.startswith("{"):
+            continue
+        data, over = _heard(parsed(event.data), reply, utterance, wall)
+        if data:
+            yield data
+    if not over:
+        raise DecodeError("audio: the stream ends before it says that it is finished", retryable=True)
 
 
 def _heard(document: dict[str, Any], reply: WireReply, utterance: Utterance, wall: float) -> tuple[bytes, bool]:

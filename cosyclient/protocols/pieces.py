@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.coding import unbase64
+from cosyclient.protocols.coding import unbase64, unjson
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from cosyclient.wire import WireReply
+
+_MAX_LIST_BYTES: Final = 4 << 20
+_MAX_NAME: Final = 512
 
 
 def read_json(reply: WireReply) -> dict[str, Any]:
@@ -25,12 +29,36 @@ def parsed(data: bytes | str) -> dict[str, Any]:
     return document
 
 
-def any_json(data: bytes | str) -> Any:
+def any_json(data: bytes | bytearray | str) -> Any:
     """Return the JSON that *data* is; `DecodeError` otherwise."""
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return unjson(data)
+    except ValueError:
         raise DecodeError(f"reply: {len(data)} bytes that are not JSON", retryable=True) from None
+
+
+def read_list(reply: WireReply) -> Any:
+    """Return the JSON that the whole of *reply* is, a list of voices or what holds one; `DecodeError` otherwise."""
+    body = bytearray()
+    for chunk in reply.chunks():
+        body += chunk
+        if len(body) > _MAX_LIST_BYTES:
+            raise DecodeError(f"reply: a list of voices of more than {_MAX_LIST_BYTES} bytes")
+    return any_json(body)
+
+
+def names_in(entries: Iterable[object], members: Sequence[str]) -> list[str]:
+    """Return the name of each of *entries*, itself or the first of its *members* that is text, once each.
+
+    What nobody can ask for is left out: names with control characters, and those longer than any.
+    """
+    names: dict[str, None] = {}
+    for entry in entries:
+        if isinstance(entry, dict):
+            entry = next((value for member in members if isinstance(value := entry.get(member), str)), None)
+        if isinstance(entry, str) and 0 < len(entry) <= _MAX_NAME and entry.isprintable():
+            names[entry] = None
+    return list(names)
 
 
 def member(document: dict[str, Any], name: str) -> dict[str, Any]:

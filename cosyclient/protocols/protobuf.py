@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_VARINT_BYTES: Final = 10
+MOST_FIELDS: Final = 500
+"""Fields of one message; those that services send have a dozen."""
 _WIDTHS: Final = {_FIXED64: 8, _FIXED32: 4}
 
 
@@ -52,9 +54,15 @@ def packed(number: int, values: Iterable[int]) -> bytes:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Yield the fields of a message: numbers for those that are, bytes for all others; `DecodeError` if it is none."""
-    position, end = 0, len(data)
+    """Yield the fields of a message: numbers for those that are, bytes for all others; `DecodeError` if it is none.
+
+    Messages of more than `MOST_FIELDS` are none: they hold others, and nobody can interrupt the reading of millions.
+    """
+    position, end, count = 0, len(data), 0
     while position < end:
+        count += 1
+        if count > MOST_FIELDS:
+            raise _broken(data)
         tag, position = _varint(data, position)
         number, kind = tag >> 3, tag & 7
         if not number:
@@ -75,10 +83,13 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
         position += size
 
 
-def unpacked(data: bytes) -> list[int]:
-    """Return the whole numbers of a packed field."""
-    values, position = [], 0
+def unpacked(data: bytes, *, most: int) -> list[int]:
+    """Return the whole numbers of a packed field; `DecodeError` for more than *most*."""
+    values: list[int] = []
+    position = 0
     while position < len(data):
+        if len(values) == most:
+            raise _broken(data)
         value, position = _varint(data, position)
         values.append(value)
     return values

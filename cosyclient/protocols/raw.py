@@ -8,7 +8,7 @@ from cosyclient import audio as _audio
 from cosyclient.errors import DecodeError, TransportError
 from cosyclient.protocols.headers import media_type
 from cosyclient.protocols.refusals import refusal
-from cosyclient.protocols.speeches import check_seconds, speech_of
+from cosyclient.protocols.speeches import speech_of, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _LABELS: Final = frozenset({"", "application/octet-stream", "audio/pcm", "audio/x-pcm", "audio/raw", "audio/l16"})
 # So many bytes in a row are all printable ASCII in text only: the upper halves of samples are mostly 0x00 or 0xFF.
 _TELLING_BYTES: Final = 48
-_SAMPLE_BYTES: Final = 2
 
 
 class Refusal(Protocol):
@@ -44,6 +43,10 @@ def samples(
         raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
     if (kind := media_type(reply.headers)) not in _LABELS:
         raise DecodeError(f"HTTP {reply.status}: {kind} is not samples", retryable=True)
+    yield from timed(utterance, _pieces(reply, utterance, hint))
+
+
+def _pieces(reply: WireReply, utterance: Utterance, hint: str) -> Iterator[bytes]:
     count, opening = 0, b""
     for chunk in excused(reply.chunks(), hint) if hint else reply.chunks():
         count += len(chunk)
@@ -57,7 +60,6 @@ def samples(
         yield _not_text(opening)
     if not count:
         raise silent(utterance)
-    check_seconds(utterance, count / (_SAMPLE_BYTES * utterance.settings.sample_rate))
 
 
 def excused(chunks: Iterable[bytes], hint: str) -> Iterator[bytes]:

@@ -6,13 +6,13 @@ too. A message names code, title and the place of the fault, is bounded, and lea
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cosyclient.errors import BadRequest, DecodeError, ServiceError, ServiceFault, TransportError
+from cosyclient.protocols.coding import unjson
 from cosyclient.protocols.headers import media_type, retry_after
 from cosyclient.protocols.verdicts import BY_CODE, SPENT, Verdict, said_verdict, told_status, verdict_on
 
@@ -133,8 +133,8 @@ def said_by(reply: WireReply) -> object:
     kind = media_type(reply.headers)
     if kind.endswith(("/json", "+json")):
         try:
-            return json.loads(pieces)
-        except (ValueError, RecursionError):
+            return unjson(pieces)
+        except ValueError:
             return None
     return pieces.decode("utf-8", "replace") if kind == "text/plain" else None
 

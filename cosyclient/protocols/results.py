@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.coding import unbase64
+from cosyclient.protocols.coding import MOST_VALUES, crowded, unbase64, unjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,9 +25,11 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _QUOTE, _BACKSLASH, _COMMA, _COLON = b'"\\,:'
 _LIST, _LIST_END, _OBJECT, _OBJECT_END = b"[]{}"
 _MAX_DEPTH: Final = 200
+_MAX_MEMBERS: Final = 1000
 _MAX_SCALAR_BYTES: Final = 1024
 # Shorter ones are not worth the detour.
 _LONG_BYTES: Final = 1024
+_FEW_BYTES: Final = 64
 
 # A long string is taken out and this put in its place: no JSON, but Python's reader knows it and asks what it means.
 _MARK: Final = b"-Infinity"
@@ -57,7 +59,7 @@ class ResultReader:
         self._buffer = bytearray()
         self._start = self._at = self._end = 0
         # Within the value at hand, in bytes from _start: how deep, where the open string and where the long one lies.
-        self._depth = 0
+        self._depth = self._opened = 0
         self._string: int | None = None
         self._long: tuple[int, int] | None = None
 
@@ -99,6 +101,8 @@ class ResultReader:
                 self.listed = True
                 yield from self._list()
             else:
+                if len(self.members) == _MAX_MEMBERS:
+                    raise self._no_json()
                 self.members[name] = self._value()
             if self._closes(_OBJECT_END):
                 return
@@ -225,8 +229,13 @@ class ResultReader:
         if byte == _QUOTE:
             self._string = self._at - self._start
         else:
-            self._depth += 1 if byte in (_LIST, _OBJECT) else -1
-            if self._depth > _MAX_DEPTH:
+            if byte in (_LIST, _OBJECT):
+                self._depth += 1
+                self._opened += 1
+            else:
+                self._depth -= 1
+            # What `unjson` would refuse in the end need not be gathered.
+            if self._depth > _MAX_DEPTH or self._opened > MOST_VALUES:
                 raise self._no_json()
 
     def _whole_scalar(self) -> bool:
@@ -239,30 +248,34 @@ class ResultReader:
         return True
 
     def _escaped(self, end: int) -> bool:
-        at = end
-        while self._buffer[at - 1] == _BACKSLASH:
-            at -= 1
-        return bool((end - at) % 2)
+        """Return whether an odd number of backslashes stands before *end*; an open string is before them."""
+        size = _FEW_BYTES
+        while True:
+            tail = self._buffer[max(0, end - size) : end]
+            run = len(tail) - len(tail.rstrip(b"\\"))
+            if run < len(tail):
+                return bool(run % 2)
+            size *= 16
 
     def _take(self, *, audio: bool = False) -> Any:
         """Return the value that lies between _start and _at, and go on behind it."""
         start, end, long = self._start, self._at, self._long
-        self._start, self._depth, self._long = end, 0, None
+        self._start, self._depth, self._opened, self._long = end, 0, 0, None
         try:
             if audio and long is not None:
                 value = self._with_audio(start, start + long[0], start + long[1], end)
                 if value is not None:
                     return value
-            return json.loads(self._buffer[start:end].decode())
+            return unjson(self._buffer[start:end].decode())
         except UnicodeDecodeError:
             raise DecodeError(f"reply: JSON that is not UTF-8 ({self._read_bytes} bytes)", retryable=True) from None
-        except (ValueError, RecursionError):
+        except ValueError:
             raise self._no_json() from None
 
     def _with_audio(self, start: int, opening: int, closing: int, end: int) -> Any:
         """Return the value with its long string as bytes, or None where that is not audio but a case for `json`."""
         rest = self._buffer[start : opening - 1] + _MARK + self._buffer[closing + 1 : end]
-        if rest.count(_MARK) > 1:
+        if rest.count(_MARK) > 1 or crowded(rest):
             return None
         try:
             value = _marked.decode(rest.decode())

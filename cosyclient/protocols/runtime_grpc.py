@@ -13,7 +13,7 @@ from cosyclient.protocols.headers import quota
 from cosyclient.protocols.protobuf import content, field, fields, message
 from cosyclient.protocols.raw import silent, speech_of_samples
 from cosyclient.protocols.refusals import discreet, refusal
-from cosyclient.protocols.speeches import check_seconds, plausible
+from cosyclient.protocols.speeches import plausible, timed
 from cosyclient.protocols.waveforms import heard, heard_samples
 from cosyclient.wire import WireRequest
 
@@ -75,21 +75,16 @@ class RuntimeGrpcProtocol:
         """Yield the one text's speech once all of it is there."""
         (utterance,) = utterances
         samples = b"".join(_samples(reply, utterance, wall))
-        if not samples:
-            raise silent(utterance)
         yield [(0, plausible(utterance, speech_of_samples(utterance, samples)))]
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive; returns when the service said that this was all."""
-        size, rate = 0, utterance.settings.sample_rate
-        for piece in _samples(reply, utterance, wall):
-            if not size:
-                yield StreamHead(rate)
-            size += len(piece)
+        begun = False
+        for piece in timed(utterance, _samples(reply, utterance, wall)):
+            if not begun:
+                begun = True
+                yield StreamHead(utterance.settings.sample_rate)
             yield piece
-        if not size:
-            raise silent(utterance)
-        check_seconds(utterance, size / (2 * rate))
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's metadata announces of the service's limits, as a gateway before it may."""
@@ -112,11 +107,15 @@ def _request(utterance: Utterance) -> bytes:
 
 
 def _samples(reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
-    """Yield what each message of *reply* carries; raises the error of a reply that is a refusal, or broken."""
+    """Yield what each message of *reply* carries; raises the error of a reply that is a refusal, broken or silent."""
     if reply.status >= 300:
         raise refusal(reply, [utterance], wall=wall)
+    some = False
     with discreet([utterance]):
         for chunk in reply.chunks():
             for number, value in fields(chunk):
                 if number == _AUDIO and (samples := content(value)):
+                    some = True
                     yield samples
+    if not some:
+        raise silent(utterance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from cosyclient import bounds
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import StreamHead
 
@@ -96,6 +97,6 @@ def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 def _fmt(data: bytes | bytearray, position: int) -> StreamHead:
     tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, position)
-    if tag != _PCM or bits != 16 or not 1 <= channels <= 8 or not 1000 <= rate <= 768000:
+    if tag != _PCM or bits != 16 or bounds.channels(channels) is None or bounds.sample_rate(rate) is None:
         raise DecodeError(f"audio: a stream of {bits}-bit samples of format {tag}; only 16-bit PCM is supported")
     return StreamHead(rate, channels)

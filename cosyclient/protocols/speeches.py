@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cosyclient import audio as _audio
+from cosyclient import bounds
 from cosyclient.errors import DecodeError
 from cosyclient.models import Speech, Utterance
+from cosyclient.protocols.base import StreamHead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+T = TypeVar("T", StreamHead | bytes, bytes)
 
 # Names in use for the media types of ours; the registered one is in `audio.MEDIA_TYPES`.
 _ALSO_CALLED: Final = {
@@ -67,10 +71,10 @@ def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Spee
     asked = utterance.settings
     said = fields.get("media_type")
     named = _parameters(asked.format, said[:256]) if isinstance(said, str) else {}
-    rate = _whole(named.get("rate", fields.get("sample_rate")), 1000, 768000) or asked.sample_rate
-    channels = _whole(named.get("channels", fields.get("channels")), 1, 8) or 1
+    rate = bounds.sample_rate(named.get("rate", fields.get("sample_rate"))) or asked.sample_rate
+    channels = bounds.channels(named.get("channels", fields.get("channels"))) or 1
     info = _audio.check(asked.format, data, rate, channels)
-    announced = _seconds(fields.get("duration_ms"))
+    announced = bounds.seconds(fields.get("duration_ms"))
     if info.duration is not None and announced is not None and announced > 1.1 * info.duration + 0.1:
         # Raw samples and streaming headers do not tell that their end is missing; the reply's own figure does.
         raise DecodeError(
@@ -116,6 +120,25 @@ def check_seconds(utterance: Utterance, seconds: float) -> None:
             )
 
 
+def timed(utterance: Utterance, pieces: Iterable[T]) -> Iterator[T]:
+    """Yield *pieces* of a stream: samples, mono at the rate asked for where no `StreamHead` says what they are.
+
+    Raises the `DecodeError` of a length that *utterance* cannot have: of too little at its end, of too much at once,
+    for a stream without an end would go on until the deadline.
+    """
+    most = _MOST * utterance.expected_seconds + _LEEWAY
+    count, per_second = 0, 2 * utterance.settings.sample_rate
+    for piece in pieces:
+        if isinstance(piece, StreamHead):
+            per_second = 2 * piece.channels * piece.sample_rate
+        else:
+            count += len(piece)
+            if count > most * per_second:
+                check_seconds(utterance, count / per_second)
+        yield piece
+    check_seconds(utterance, count / per_second)
+
+
 # A service has a name or two for each format, and says it with every item.
 @lru_cache(maxsize=64)
 def _parameters(format: str, said: str) -> Mapping[str, int]:
@@ -126,15 +149,4 @@ def _parameters(format: str, said: str) -> Mapping[str, int]:
         shown = next((name for name, known in _audio.MEDIA_TYPES.items() if known == kind), "another media type")
         raise DecodeError(f"audio: asked for {format}, the reply calls it {shown}")
     pairs = (parameter.strip().partition("=") for parameter in parameters)
-    return {name: int(value) for name, _, value in pairs if value.isascii() and value.isdigit()}
-
-
-def _whole(value: object, low: int, high: int) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else None
-
-
-def _seconds(milliseconds: object) -> float | None:
-    if not isinstance(milliseconds, (int, float)) or isinstance(milliseconds, bool):
-        return None
-    # The comparison is false for NaN and takes integers that no float can hold.
-    return milliseconds / 1000 if 0 <= milliseconds < 1e9 else None
+    return {name: number for name, _, value in pairs if (number := bounds.written(value, 0, 1 << 31)) is not None}

@@ -36,22 +36,22 @@ def events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES) -
 
     Raises `DecodeError` for a line, or an event's data, longer than *max_event_bytes*.
     """
-    data: list[bytes] = []
-    size, name, last_id = 0, b"", b""
+    # A line feed stands before each line of data: one buffer, for a million empty lines must take no more room.
+    data, name, last_id = bytearray(), b"", b""
     for line in _lines(chunks, max_event_bytes):
         if not line:
             if data:
                 yield _event(name, data, last_id)
-            data, size, name = [], 0, b""
+            data, name = bytearray(), b""
             continue
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         # A line that begins with a colon is a comment: its field is empty.
         if field == b"data":
-            size += len(value) + 1
-            if size > max_event_bytes:
+            if len(data) + len(value) >= max_event_bytes:
                 raise _too_long(max_event_bytes)
-            data.append(value)
+            data += b"\n"
+            data += value
         elif field == b"event":
             name = value
         elif field == b"id" and b"\0" not in value:
@@ -60,8 +60,8 @@ def events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES) -
         yield _event(name, data, last_id)
 
 
-def _event(name: bytes, data: list[bytes], last_id: bytes) -> Event:
-    return Event(_text(name) or "message", _text(b"\n".join(data)), _text(last_id))
+def _event(name: bytes, data: bytearray, last_id: bytes) -> Event:
+    return Event(_text(name) or "message", _text(data[1:]), _text(last_id))
 
 
 def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
@@ -96,7 +96,7 @@ def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
         yield bytes(buffer)
 
 
-def _text(raw: bytes) -> str:
+def _text(raw: bytes | bytearray) -> str:
     return raw.decode("utf-8", "replace")
 
 

@@ -8,19 +8,24 @@ that project's ``grpc_predict_v2.proto``, which Triton shares.
 from __future__ import annotations
 
 import json
-import math
 import struct
 from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from cosyclient import bounds
 from cosyclient.errors import DecodeError
+from cosyclient.protocols.coding import unjson
 from cosyclient.protocols.protobuf import content, field, fields, message, packed, text, unpacked, varint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 WAVEFORM: Final = "waveform"
+_MOST_DIMENSIONS: Final = 32
+_ABSURD: Final = 1 << 40
+_MOST_VALUES: Final = 1_000_000
+"""Values of a reply that is all JSON: 30 s of samples, after which the servers cut off, are 720,000."""
 _FINAL: Final = "triton_final_response"
 _EMPTY_FINAL: Final = "triton_enable_empty_final_response"
 RESERVED: Final = {_FINAL: "", _EMPTY_FINAL: "", "binary_data_output": ""}
@@ -75,43 +80,55 @@ def http_body(tensors: Sequence[Tensor], *, key: str, parameters: Mapping[str, A
     return b"".join((lead, *(each.data for each in tensors))), len(lead)
 
 
-def http_waveform(body: bytes, announced: str | None) -> bytes | None:
-    """Return the float32 samples of a reply whose first *announced* bytes are JSON, or ``None`` if it is no reply.
+class Stranger(Exception):
+    """Carry the JSON of a reply that is no inference."""
 
-    Without that header all of it is JSON. Raises `DecodeError` where samples are announced and not there.
+    def __init__(self, document: object) -> None:
+        super().__init__()
+        self.document = document
+
+
+def http_waveform(body: bytes, announced: str | None) -> bytes:
+    """Return the float32 samples of a reply whose first *announced* bytes are JSON.
+
+    Without that header all of it is JSON. Raises `DecodeError` where samples are announced and not there, and
+    `Stranger` with the JSON if it is no inference.
     """
-    size = len(body)
-    if announced is not None:
-        if not (announced.isascii() and announced.isdigit()) or int(announced) > size:
-            raise DecodeError("reply: the length of its JSON is not that of its header", retryable=True)
-        size = int(announced)
+    size: int | None = len(body)
+    if announced is not None and (size := bounds.written(announced, 0, len(body))) is None:
+        raise DecodeError("reply: the length of its JSON is not that of its header", retryable=True)
     try:
-        document = json.loads(body[:size])
-    except (ValueError, RecursionError):
+        document = unjson(body[:size], most=_MOST_VALUES)
+    except ValueError:
         raise DecodeError(f"reply: {size} bytes that are not JSON", retryable=True) from None
     outputs = document.get("outputs") if isinstance(document, dict) else None
     if not isinstance(outputs, list):
-        return None
-    place = size
+        raise Stranger(document)
+    place = size or 0
     for output in outputs:
         if not isinstance(output, dict):
             raise DecodeError("reply: an output that is no object", retryable=True)
         parameters = output.get("parameters")
         length = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        if length is not None and bounds.whole(length, 0, len(body)) is None:
+            raise DecodeError(f"audio: an output of more bytes than the {len(body)} that came", retryable=True)
         if output.get("name") == WAVEFORM:
             shape = output.get("shape")
             return _checked(output.get("datatype"), shape, _values(output, body, place, length))
-        place += length if isinstance(length, int) else 0
+        place += length or 0
     raise DecodeError("reply: no waveform among its outputs")
 
 
-def _values(output: dict[str, Any], body: bytes, place: int, length: object) -> bytes:
-    if isinstance(length, int) and not isinstance(length, bool) and length >= 0:
+def _values(output: dict[str, Any], body: bytes, place: int, length: int | None) -> bytes:
+    if length is not None:
         if place + length > len(body):
             raise DecodeError(f"audio: {length} bytes announced, {len(body) - place} there", retryable=True)
         return body[place : place + length]
+    numbers = _flat(output.get("data"))
     try:
-        values = array("f", _flat(output.get("data")))
+        if bool in set(map(type, numbers)):
+            raise TypeError
+        values = array("f", numbers)
     except (TypeError, OverflowError):
         raise DecodeError("audio: a waveform that is not made of numbers", retryable=True) from None
     if struct.pack("=H", 1) != struct.pack("<H", 1):
@@ -131,10 +148,23 @@ def _flat(data: object) -> list[Any]:
 def _checked(datatype: object, shape: object, values: bytes) -> bytes:
     if datatype != "FP32":
         raise DecodeError("audio: a waveform that is not FP32")
-    count = math.prod(shape) if isinstance(shape, list) and all(isinstance(size, int) for size in shape) else -1
-    if 4 * count != len(values):
-        raise DecodeError(f"audio: {len(values)} bytes for {count} samples of 4", retryable=True)
+    count = _count(shape)
+    if count is None or 4 * count != len(values):
+        announced = "another number of" if count is None else str(count)
+        raise DecodeError(f"audio: {len(values)} bytes for {announced} samples of 4", retryable=True)
     return values
+
+
+def _count(shape: object) -> int | None:
+    """Return the values a tensor of that *shape* has, or ``None`` if nobody's has so many."""
+    if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS:
+        return None
+    count = 1
+    for size in shape:
+        if (size := bounds.whole(size, 0, _ABSURD)) is None:
+            return None
+        count *= size
+    return bounds.whole(count, 0, _ABSURD)
 
 
 # --- over gRPC ---
@@ -179,15 +209,18 @@ class Answer:
 def grpc_answer(data: bytes) -> Answer:
     """Return what a ``ModelStreamInferResponse`` says; `DecodeError` if it is none."""
     answer = Answer()
+    pieces: list[bytes] = []
     for number, value in fields(data):
         if number == 1:
             answer.error = text(value)
         elif number == 2:
-            _read_response(content(value), answer)
+            pieces += _read_response(content(value), answer)
+    answer.samples = b"".join(pieces)
     return answer
 
 
-def _read_response(data: bytes, answer: Answer) -> None:
+def _read_response(data: bytes, answer: Answer) -> Iterator[bytes]:
+    """Yield the samples of a ``ModelInferResponse``; whether it is the last goes into *answer*."""
     outputs: list[bytes] = []
     raw: list[bytes] = []
     for number, value in fields(data):
@@ -199,7 +232,8 @@ def _read_response(data: bytes, answer: Answer) -> None:
         elif number == 6:
             raw.append(content(value))
     for position, output in enumerate(outputs):
-        name, datatype, shape, inline = "", "", [], b""
+        name, datatype, shape = "", "", []
+        inline: list[bytes] = []
         for number, value in fields(output):
             if number == 1:
                 name = text(value)
@@ -207,8 +241,9 @@ def _read_response(data: bytes, answer: Answer) -> None:
                 datatype = text(value)
             elif number == 3:
                 # One number each, or all of them packed: a reader has to take both.
-                shape += [value] if isinstance(value, int) else unpacked(value)
+                shape += [value] if isinstance(value, int) else unpacked(value, most=_MOST_DIMENSIONS)
             elif number == 5:
-                inline += b"".join(content(part) for tag, part in fields(content(value)) if tag == 6)
+                inline += [content(part) for tag, part in fields(content(value)) if tag == 6]
         if name == WAVEFORM:
-            answer.samples += _checked(datatype, shape, raw[position] if position < len(raw) else inline)
+            values = raw[position] if position < len(raw) else b"".join(inline)
+            yield _checked(datatype, shape, values)

@@ -7,7 +7,6 @@ Facts from runtime/triton_trtllm of FunAudioLLM/CosyVoice and from triton-infere
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.audio import wav_bytes
@@ -18,7 +17,7 @@ from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.forms import path_segment
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.refusals import discreet, refusal, refusal_of
-from cosyclient.protocols.speeches import check_seconds, plausible, speech_of
+from cosyclient.protocols.speeches import plausible, speech_of, timed
 from cosyclient.protocols.waveforms import heard_f32, heard_samples
 from cosyclient.wire import WireRequest
 
@@ -131,12 +130,12 @@ class TritonProtocol(_Triton):
         if kind not in (_JSON, _BINARY) or (kind == _BINARY and announced is None):
             raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is no inference", retryable=True)
         body = b"".join(reply.chunks())
-        samples = tensors.http_waveform(body, announced)
-        if samples is None:
-            document = _document(body)
-            if "error" in document:
-                raise _advised(refusal_of(reply, document, utterances, wall=wall))
-            raise DecodeError("reply: JSON that is no inference", retryable=True)
+        try:
+            samples = tensors.http_waveform(body, announced)
+        except tensors.Stranger as found:
+            if isinstance(found.document, dict) and "error" in found.document:
+                raise _advised(refusal_of(reply, found.document, utterances, wall=wall)) from None
+            raise DecodeError("reply: JSON that is no inference", retryable=True) from None
         yield [(0, _speech(utterance, s16_of_f32(samples)))]
 
 
@@ -174,30 +173,31 @@ class TritonGrpcProtocol(_Triton):
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive; returns when the service marked the end."""
-        size, pieces = 0, _pieces(reply, utterance, wall)
-        for piece in pieces:
+        size = 0
+        for piece in timed(utterance, _pieces(reply, utterance, wall)):
             if not size:
                 yield StreamHead(RATE)
             size += len(piece)
             yield piece
-        if not size:
-            raise _silent()
         _check_uncut(size / (2 * RATE))
-        check_seconds(utterance, size / (2 * RATE))
 
 
 def _pieces(reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
     """Yield the samples of each answer; returns after the one marked as the last."""
     if reply.status >= 300:
         raise refusal(reply, [utterance], wall=wall)
+    some = False
     with discreet([utterance]):
         for chunk in reply.chunks():
             answer = tensors.grpc_answer(chunk)
             if answer.error:
                 raise _told(answer.error)
-            if answer.samples:
-                yield s16_of_f32(answer.samples)
+            if samples := answer.samples:
+                some = True
+                yield s16_of_f32(samples)
             if answer.final:
+                if not some:
+                    raise _silent()
                 return
     raise DecodeError("audio: the stream ended without its last answer", retryable=True)
 
@@ -259,8 +259,3 @@ def _advised(error: ServiceError) -> ServiceError:
         error.args = (f"{error}; this build streams: use protocol='triton-grpc'",)
         error.retryable = False
     return error
-
-
-def _document(body: bytes) -> dict[str, object]:
-    document = json.loads(body)
-    return document if isinstance(document, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from cosyclient import bounds
 from cosyclient.errors import (
     BadRequest,
     Forbidden,
@@ -95,7 +96,7 @@ def verdict_on(status: int) -> Verdict | None:
 def told_status(problem: Mapping[str, Any]) -> int | None:
     """Return the status that *problem* itself tells of, or ``None``."""
     return next(
-        (value for name in _STATUSES if isinstance(value := problem.get(name), int) and 300 <= value < 600), None
+        (status for name in _STATUSES if (status := bounds.whole(problem.get(name), 300, 599)) is not None), None
     )
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient import bounds
 from cosyclient.audio import wav_bytes
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, ServiceError, ServiceFault
 from cosyclient.models import Word
 from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.coding import unbase64
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame
+from cosyclient.protocols.openai_replies import timed_word
 from cosyclient.protocols.refusals import described
 from cosyclient.protocols.verdicts import VLLM_OMNI, said_verdict
 from cosyclient.voices import Voice
@@ -29,6 +31,8 @@ PATH: Final = "/v1/audio/speech/stream"
 SAMPLE_RATE: Final = 24000
 _PIECE_CHARACTERS: Final = 32 << 10
 """At most four bytes each, so that a message stays within the service's 128 KiB."""
+_MOST_WORDS: Final = 100_000
+"""More than any text has: a service that never ends must not fill the memory."""
 
 
 class VllmOmniSocketProtocol(MessageProtocol):
@@ -193,7 +197,7 @@ class Session(Talk):
         named, rate = document.get("format"), document.get("sample_rate")
         if isinstance(named, str) and named != self._format:
             raise DecodeError(f"audio: asked for {self._format}, the reply calls it {named[:16]}")
-        if isinstance(rate, int) and not isinstance(rate, bool) and 1000 <= rate <= 768000:
+        if (rate := bounds.sample_rate(rate)) is not None:
             if self._began and self._stream and rate != self._rate:
                 raise DecodeError("audio: the rate changes in the middle")
             self.sample_rate = self._rate = rate
@@ -217,20 +221,17 @@ class Session(Talk):
         return self._audio(data) if data else Turn()
 
     def _words(self, found: object) -> None:
-        if not isinstance(found, list):
+        if not isinstance(found, list) or len(self.words) > _MOST_WORDS:
             return
-        start_of_sentence = self._before_bytes / (2 * (self._rate or SAMPLE_RATE))
-        for each in found:
-            word = each if isinstance(each, dict) else {}
-            text, start, end = word.get("word"), word.get("start_ms"), word.get("end_ms")
-            if isinstance(text, str) and isinstance(start, (int, float)) and isinstance(end, (int, float)):
-                self.words += (Word(text, start_of_sentence + start / 1000, start_of_sentence + end / 1000),)
+        start = self._before_bytes / (2 * (self._rate or SAMPLE_RATE))
+        words = filter(None, map(timed_word, found))
+        self.words += tuple(Word(word.text, start + word.start, start + word.end) for word in words)
 
     def _check_sentence(self, document: dict[str, Any]) -> None:
         if document.get("error") is True:
             raise ServiceFault("the service failed in the middle of a sentence")
-        total = document.get("total_bytes")
-        if isinstance(total, int) and total != self._got_bytes:
+        total = bounds.whole(document.get("total_bytes"), 0, 1 << 62)
+        if total is not None and total != self._got_bytes:
             raise DecodeError(f"audio: {total} bytes announced, {self._got_bytes} there", retryable=True)
 
     def _failure(self, document: dict[str, Any]) -> ServiceError:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STEP_BYTES: Final = 64 << 10
+_PLAIN_BYTES: Final = 256 << 10
+"""What our own pool reads at once; another transport may hand out a whole reply as one piece."""
 _GZIP_WINDOW: Final = 31
 _RAW_WINDOW: Final = -15
 _ZLIB_HEADER_BYTES: Final = 2
@@ -49,11 +51,14 @@ class ContentDecoder:
             raise self._too_large()
 
     def decode(self, piece: bytes) -> Iterator[bytes]:
-        """Yield what *piece* decodes to, step by step."""
+        """Yield what *piece* decodes to in small steps, some of them empty: in each the time can be looked at."""
         if self._inflate is None:
             self._count(piece)
-            if piece:
+            if len(piece) <= _PLAIN_BYTES:
                 yield piece
+                return
+            for start in range(0, len(piece), _PLAIN_BYTES):
+                yield piece[start : start + _PLAIN_BYTES]
             return
         if self._coding == "deflate" and not self._begun:
             piece = self._held = self._held + piece
@@ -65,9 +70,8 @@ class ContentDecoder:
         while piece:
             self._begun = True
             content = self._step(piece)
-            if content:
-                self._count(content)
-                yield content
+            self._count(content)
+            yield content
             piece = self._inflate.unconsumed_tail
             if self._inflate.eof:
                 piece = self._inflate.unused_data

@@ -228,17 +228,19 @@ class HttpReply:
             decoder = ContentDecoder(self.headers.get("content-encoding", ""), self._transport._max_reply_bytes)
             decoder.announce(self.headers.get("content-length", ""))
             for piece in self._pieces():
-                yield from decoder.decode(piece)
+                for content in decoder.decode(piece):
+                    # Between the pieces the sockets look at the time; a piece may be a hundred megabytes once inflated.
+                    if self._deadline.expired:
+                        raise DeadlineExceeded("the deadline passed while the reply was read", sent=True)
+                    if content:
+                        yield content
             decoder.finish()
         finally:
             self.close()
 
     def _pieces(self) -> Iterator[bytes]:
         try:
-            for piece in self._stream:
-                if self._deadline.expired:
-                    raise DeadlineExceeded("the deadline passed while the reply was read", sent=True)
-                yield piece
+            yield from self._stream
         except CosyError:
             raise
         except FOREIGN as error:

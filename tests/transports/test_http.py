@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import ssl
+import zlib
 from typing import TYPE_CHECKING
 
 import httpx
@@ -178,6 +180,48 @@ def test_a_deadline_that_passes_between_pieces_ends_the_reply() -> None:
             taken.append(piece)  # noqa: PERF402 - the pieces before the error count
     assert taken == [b"x"] * 3
     assert stream.closed
+
+
+@pytest.mark.parametrize(
+    ("coding", "data"),
+    [
+        ("gzip", gzip.compress(b"[]," * 5_000_000)),
+        ("gzip", gzip.compress(b"") * 1000),
+        ("deflate", zlib.compress(bytes(20_000_000))),
+        ("", bytes(20_000_000)),
+    ],
+    ids=["gzip", "empty members", "deflate", "plain"],
+)
+def test_the_deadline_is_looked_at_within_a_piece_too(coding: str, data: bytes) -> None:
+    """A kilobyte on the wire may be a megabyte to read, and a piece the whole reply."""
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Encoding": coding}, stream=Raw(data))
+
+    clock = Ticking()
+    transport = HttpTransport(settings(URL), clock=clock, transport=httpx.MockTransport(handler))
+    reply = transport.send(request(), deadline=Deadline.after(clock, 30.0), read_timeout=60.0)
+    with pytest.raises(DeadlineExceeded) as caught:
+        assert all(len(step) <= 256 << 10 for step in reply.chunks())
+    assert caught.value.sent
+
+
+class Ticking(FakeClock):
+    """Move on by a second whenever somebody looks."""
+
+    def now(self) -> float:
+        self.advance(1.0)
+        return super().now()
+
+
+class Raw(httpx.SyncByteStream):
+    """Be content that nothing undoes on its way."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._data
 
 
 def test_steps_are_granted_no_more_than_the_deadline_leaves() -> None:
