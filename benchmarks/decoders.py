@@ -94,7 +94,7 @@ DECODERS: Final[dict[str, tuple[Callable[[], Callable[[str], list[bytes]]], str]
     "orjson, pybase64": (_orjson_pybase64, "json"),
     "msgspec, typed": (_msgspec, "json"),
     "cosyclient": (lambda: _ours("application/json", fast=False), "json"),
-    "cosyclient[fast]": (lambda: _ours("application/json", fast=True), "json"),
+    "cosyclient, fast": (lambda: _ours("application/json", fast=True), "json"),
     "cosyclient, frames": (
         lambda: _ours("application/vnd.cosyvoice.batch-frames;v=1", fast=False),
         "frames",

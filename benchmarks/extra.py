@@ -8,7 +8,7 @@ NEEDED = ("aiohttp", "matplotlib", "starlette", "uvicorn", "soundfile")
 
 
 class ExtraMissing(RuntimeError):
-    """Report that the extra ``cosyclient[bench]`` is not installed."""
+    """Report that the extra ``bench`` is not installed."""
 
 
 def require_extra(needed: tuple[str, ...] = NEEDED) -> None:
@@ -16,5 +16,5 @@ def require_extra(needed: tuple[str, ...] = NEEDED) -> None:
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise ExtraMissing(
-            f"the benchmarks need {', '.join(missing)}, which is not installed: pip install 'cosyclient[bench]'"
+            f"the benchmarks need {', '.join(missing)}, which is not installed: pip install '.[bench]' in the checkout"
         )

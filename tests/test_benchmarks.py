@@ -84,7 +84,7 @@ def test_the_command_refuses_what_it_does_not_know(arguments: list[str]) -> None
 
 def test_a_missing_extra_is_named_with_its_remedy() -> None:
     """Nobody should have to read a traceback to learn what to install."""
-    with pytest.raises(ExtraMissing, match=r"no_such_package.*pip install 'cosyclient\[bench\]'"):
+    with pytest.raises(ExtraMissing, match=r"no_such_package.*pip install '\.\[bench\]'"):
         require_extra(("json", "no_such_package"))
 
 

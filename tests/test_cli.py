@@ -469,8 +469,8 @@ def test_without_the_emulators_packages_a_url_is_asked_for(
     ended = run("synth", lines("hello"), "-o", "out")
     assert ended.code == 2
     assert "--url: none given, and the embedded emulator did not start" in ended.err
-    assert "pip install 'cosyclient[emulator]'" in ended.err
-    assert "pip install 'cosyclient[emulator]'" in run("emulator").err
+    assert "pip install '.[emulator]'" in ended.err
+    assert "pip install '.[emulator]'" in run("emulator").err
 
 
 def test_without_tqdm_there_is_no_bar_and_no_difference(

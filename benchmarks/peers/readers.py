@@ -56,7 +56,7 @@ READERS: Final = {
     "json-requests": Reader("json", "requests, json, base64", "_requests"),
     "json-aiohttp": Reader("json", "aiohttp, json, base64", "_aiohttp"),
     "json-ours": Reader("json", "cosyclient", "_cosyclient_plain", ours=True),
-    "json-ours-fast": Reader("json", "cosyclient[fast]", "_cosyclient", ours=True),
+    "json-ours-fast": Reader("json", "cosyclient, fast", "_cosyclient", ours=True),
 }
 
 

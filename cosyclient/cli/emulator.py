@@ -1,4 +1,4 @@
-"""Run a CosyVoice service on this machine until Ctrl-C (needs cosyclient[emulator])."""
+"""Run a CosyVoice service on this machine until Ctrl-C (needs the extra emulator)."""
 
 from __future__ import annotations
 

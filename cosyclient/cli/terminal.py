@@ -23,7 +23,7 @@ def progress_bar(name: str, *, quiet: bool) -> Any:
         from tqdm import tqdm
     except ImportError:
         if shown:
-            print("for a progress bar: pip install 'cosyclient[cli]'", file=sys.stderr)
+            print("for a progress bar: pip install '.[cli]' in the checkout", file=sys.stderr)
         return contextlib.nullcontext(_NoBar())
     if not shown:
         return tqdm(disable=True)

@@ -6,7 +6,7 @@
         print(emulator.url)
 
 It shares no code with the client, so a mistake in the client cannot pass its own test. Importing this package
-is cheap; what synthesises and serves comes with ``pip install 'cosyclient[emulator]'`` and is loaded when used.
+is cheap; what synthesises and serves comes with ``pip install '.[emulator]'`` and is loaded when used.
 """
 
 from cosyclient.emulator.counters import Counters

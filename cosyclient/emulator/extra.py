@@ -17,7 +17,7 @@ def require_extra(*more: str) -> None:
     """Refuse early, by name, when a package of the extra is not installed, or one of *more*."""
     missing = [name for name in (*_NEEDED, *more) if not _is_there(name)]
     if missing:
-        raise ExtraMissing(f"the emulator needs {', '.join(missing)}: run  pip install 'cosyclient[emulator]'")
+        raise ExtraMissing(f"the emulator needs {', '.join(missing)}: run  pip install '.[emulator]' in the checkout")
 
 
 def _is_there(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Undo what bytes are written in: base64, strictly, with ``cosyclient[fast]`` thirty times as fast; JSON, in bounds."""
+"""Undo what bytes are written in: base64, strictly, with the extra ``fast`` thirty times as fast; JSON, in bounds."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def _resampled(prompt: Prompt) -> bytes:
     if soxr is None or numpy is None:
         raise ConfigurationError(
             f"voice: the service takes recordings of {HEARD_RATE} Hz, this one has {prompt.sample_rate}; converting it "
-            f"needs soxr: pip install 'cosyclient[grpc]', or convert it, as with: "
+            f"needs soxr: pip install '.[grpc]' in the checkout, or convert it, as with: "
             f"ffmpeg -i recording -ac 1 -ar {HEARD_RATE} -sample_fmt s16 prompt.wav"
         )
     samples = numpy.frombuffer(prompt.samples, "<i2")

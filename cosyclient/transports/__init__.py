@@ -37,7 +37,7 @@ def check_url(url: str, medium: str) -> None:
     """Raise the `ConfigurationError` of a *url* that does not fit its protocol's *medium*, or of a missing package."""
     package, extra = _PACKAGES.get(medium, ("", ""))
     if package and find_spec(package) is None:
-        raise ConfigurationError(f"protocol: {medium} needs a package more: pip install 'cosyclient[{extra}]'")
+        raise ConfigurationError(f"protocol: {medium} needs a package more: pip install '.[{extra}]' in the checkout")
     schemes = _SCHEMES[medium]
     if (scheme := urlsplit(url).scheme) not in schemes:
         raise ConfigurationError(

@@ -34,7 +34,7 @@ try:
     from cosyclient.transports.websocket import WebSocket
 except ImportError as error:
     raise ConfigurationError(
-        "this protocol is spoken over a WebSocket, which needs a package: pip install 'cosyclient[model-studio]'"
+        "this protocol is spoken over a WebSocket, which needs a package: pip install '.[model-studio]' in the checkout"
     ) from error
 
 if TYPE_CHECKING:

@@ -161,7 +161,7 @@ def test_importing_is_light() -> None:
 def test_a_missing_extra_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     """The complaint names the package and the command that installs it."""
     monkeypatch.setattr("cosyclient.emulator.extra.find_spec", lambda name: None if name == "soxr" else object())
-    with pytest.raises(EmulatorError, match=r"needs soxr: run  pip install 'cosyclient\[emulator\]'"):
+    with pytest.raises(EmulatorError, match=r"needs soxr: run  pip install '\.\[emulator\]'"):
         require_extra()
 
 

@@ -77,7 +77,7 @@ def test_a_missing_package_is_named_when_the_client_is_made(monkeypatch: pytest.
     """Not at the first call."""
     monkeypatch.setitem(sys.modules, "cosyclient.transports.grpc_channel", None)
     monkeypatch.setattr("cosyclient.transports.find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'cosyclient\[grpc\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install '\.\[grpc\]'"):
         CosyClient("grpc://127.0.0.1:1", voice="x")
 
 

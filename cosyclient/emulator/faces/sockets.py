@@ -138,7 +138,9 @@ def routes(path: str, serve: Callable[[WebSocket], Awaitable[None]]) -> list[Bas
     """Return the routes of a WebSocket at *path*, and what plain HTTP hears there."""
 
     async def plain(_request: Request) -> Response:
-        detail = "this path speaks WebSocket; if you did, the emulator needs: pip install 'cosyclient[model-studio]'"
+        detail = (
+            "this path speaks WebSocket; if you did, the emulator needs pip install '.[model-studio]' in the checkout"
+        )
         return JSONResponse({"detail": detail}, 426, {"upgrade": "websocket"})
 
     return [WebSocketRoute(path, serve), Route(path, plain)]
