@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from cosyclient.audio import wav_bytes
 from cosyclient.clock import Cancellation
-from cosyclient.errors import Attempt, CosyError, DecodeError, Rejected
+from cosyclient.errors import Attempt, ClientClosed, CosyError, DecodeError, Rejected
 from cosyclient.events import AttemptFinished
 from cosyclient.models import Speech
 from cosyclient.persisting import persist
@@ -134,7 +134,7 @@ class SpeechStream:
     def _pull(self) -> bool:
         """Take the next samples, at least one frame; return whether there were more."""
         if self._closed:
-            raise Rejected("the stream was closed", sent=True)
+            raise self._end_of_it()
         clock, block = self._caller.clock, 2 * self.channels
         began = clock.now()
         try:
@@ -150,7 +150,7 @@ class SpeechStream:
         finally:
             self._listened += clock.now() - began
         if self._closed:
-            raise Rejected("the stream was closed", sent=True)
+            raise self._end_of_it()
         if self._rest:
             raise DecodeError(f"audio: the stream ends inside a frame of {block} bytes", retryable=True)
         if self._received:
@@ -158,6 +158,12 @@ class SpeechStream:
             self._check_whole()
             self._over = True
         return False
+
+    def _end_of_it(self) -> Rejected:
+        """Return what a closed stream's listener hears: that his client was closed, or that he did it himself."""
+        if self._caller.closing.is_set():
+            return ClientClosed("the client was closed amid the stream", sent=True)
+        return Rejected("the stream was closed", sent=True)
 
     # What a stream whose text is still being written does differently.
 

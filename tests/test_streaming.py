@@ -197,12 +197,13 @@ def test_a_forgotten_stream_keeps_no_permit() -> None:
 
 
 def test_closing_the_client_ends_its_streams() -> None:
-    """And a closed one opens none."""
+    """Whose listeners hear what all callers hear; and a closed one opens none."""
     client, _ = streaming([pieces(b"\1\2", b"\3\4")])
     stream = client.stream("a")
     client.close()
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(ClientClosed, match="amid the stream") as caught:
         list(stream)[5]
+    assert caught.value.sent
     assert caught.value.partial is not None
     with pytest.raises(ClientClosed):
         client.stream("a")
