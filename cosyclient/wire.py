@@ -75,7 +75,10 @@ class Dialogue(Protocol):
         """Return the messages that tell that no more text follows, or nothing if that is kept, too."""
 
     def closed(self, code: int) -> bool:
-        """Return whether this is how the conversation ends: the service closed the connection with *code*."""
+        """Return whether this is how the conversation ends: the service closed the connection with *code*.
+
+        Raises the `ServiceError` that the code stands for, if it is a refusal.
+        """
 
 
 class WireReply(Protocol):

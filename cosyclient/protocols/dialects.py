@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from cosyclient.protocols.verdicts import Sayings
 
-MARK: Final = "<|endofprompt|>"
-"""What separates an instruction from the text where both travel in one field."""
-
 _PLAIN: Final = {"model": "model", "voice": "voice", "format": "response_format", "speed": "speed"}
 _STANDARD: Final = {**_PLAIN, "instruct": "instructions"}
 _MODEL_RATES: Final = (22050, 24000)

@@ -1,4 +1,4 @@
-"""LightTTS over HTTP: a recording and its words in a form, samples out; CosyVoice2 only, at 24,000 Hz.
+"""LightTTS over HTTP: a recording and its words in a form, samples out; CosyVoice2 or 3, at 24,000 Hz.
 
 ModelTC/light-tts ``light_tts/server/api_http.py``. It clones, and does nothing else.
 """
@@ -12,7 +12,9 @@ from cosyclient.protocols import raw
 from cosyclient.protocols.base import Capabilities, StreamHead, members
 from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import quota
-from cosyclient.protocols.refusals import refusal, retold
+from cosyclient.protocols.marks import COSYVOICE3, led
+from cosyclient.protocols.refusals import refusal_of, retold, said_by
+from cosyclient.protocols.verdicts import LIGHT_TTS, said_verdict
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
 
@@ -26,12 +28,17 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireReply
 
 _EXPECTATION_FAILED: Final = 417
+_HINT: Final = "while streaming the server does so for a model that it does not serve, and for a text that is too long"
 
 
 class LightTtsProtocol:
-    """Speak to LightTTS; ``model`` names one of its styles, ``default`` where none is named."""
+    """Speak to LightTTS; ``model`` names one of its styles, ``default`` where none is named.
+
+    It tells CosyVoice2 from 3 no more than its replies do: the dialect ``cosyvoice3`` writes the mark that 3 wants.
+    """
 
     name: str = "lighttts"
+    dialects = (COSYVOICE3,)
     capabilities = Capabilities(
         stream=True,
         voices=frozenset({"clone"}),
@@ -45,23 +52,23 @@ class LightTtsProtocol:
         ),
     )
 
-    def __init__(self, wire: WireConfig) -> None:
-        pass
+    def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - every protocol is made with it
+        self._marked = dialect == COSYVOICE3
 
     def weigh(self, utterance: Utterance) -> int:
         """Return an upper bound of the bytes *utterance* adds to a request's body."""
-        return form_weight(*_form(utterance, stream=False))
+        return form_weight(*self._form(utterance, stream=False))
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for the one of *utterances*; *key* identifies it across retries."""
         (utterance,) = utterances
-        return _request(utterance, key, stream=False)
+        return self._request(utterance, key, stream=False)
 
     def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
         """Return the request for *utterance*'s samples as they are made."""
         if utterance.settings.speed != 1.0:
             raise BadUtterance(f"speed: protocol {self.name} streams at 1.0 only; use synthesize for another speed")
-        return _request(utterance, key, stream=True)
+        return self._request(utterance, key, stream=True)
 
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once all of it is there."""
@@ -71,7 +78,7 @@ class LightTtsProtocol:
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive."""
-        for number, chunk in enumerate(raw.samples(reply, utterance, wall=wall, refuse=_refusal)):
+        for number, chunk in enumerate(raw.samples(reply, utterance, wall=wall, refuse=_refusal, hint=_HINT)):
             if not number:
                 yield StreamHead(utterance.settings.sample_rate)
             yield chunk
@@ -80,38 +87,46 @@ class LightTtsProtocol:
         """Return what a proxy in front of it announces of its limits; the server itself has none."""
         return quota(reply.headers)
 
+    def _request(self, utterance: Utterance, key: str, *, stream: bool) -> WireRequest:
+        kind, body = form(*self._form(utterance, stream=stream))
+        return WireRequest(
+            method="POST",
+            path="/inference_zero_shot",
+            headers=(("Content-Type", kind), ("X-Request-Id", key)),
+            body=body,
+        )
+
+    def _form(self, utterance: Utterance, *, stream: bool) -> tuple[dict[str, str], tuple[str, Prompt] | None]:
+        settings = utterance.settings
+        voice = settings.voice
+        said = (voice.transcript if isinstance(voice, Voice) else None) or ""
+        fields = {
+            "tts_text": utterance.text,
+            "prompt_text": led(said) if self._marked else said,
+            "stream": "true" if stream else "false",
+            "tts_model_name": settings.model or "default",
+            "speed": f"{settings.speed:g}",
+            **(settings.sent_extra.texts() if settings.sent_extra else {}),
+        }
+        file = ("prompt_wav", voice.prompt) if isinstance(voice, Voice) and voice.prompt is not None else None
+        return fields, file
+
     def __repr__(self) -> str:
         return "<LightTtsProtocol>"
 
 
-def _request(utterance: Utterance, key: str, *, stream: bool) -> WireRequest:
-    kind, body = form(*_form(utterance, stream=stream))
-    return WireRequest(
-        method="POST",
-        path="/inference_zero_shot",
-        headers=(("Content-Type", kind), ("X-Request-Id", key)),
-        body=body,
-    )
-
-
-def _form(utterance: Utterance, *, stream: bool) -> tuple[dict[str, str], tuple[str, Prompt] | None]:
-    settings = utterance.settings
-    voice = settings.voice
-    fields = {
-        "tts_text": utterance.text,
-        "prompt_text": (voice.transcript if isinstance(voice, Voice) else None) or "",
-        "stream": "true" if stream else "false",
-        "tts_model_name": settings.model or "default",
-        "speed": f"{settings.speed:g}",
-        **(settings.sent_extra.texts() if settings.sent_extra else {}),
-    }
-    file = ("prompt_wav", voice.prompt) if isinstance(voice, Voice) and voice.prompt is not None else None
-    return fields, file
-
-
 def _refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
     """Return what *reply* stands for: 417 is how this server says that something of its own went wrong."""
-    error = refusal(reply, utterances, wall=wall)
+    body = said_by(reply)
+    error = refusal_of(reply, body, utterances, wall=wall, sayings=LIGHT_TTS)
     if error.status != _EXPECTATION_FAILED:
         return error
-    return retold(error, ServiceFault)
+    message = body.get("message") if isinstance(body, dict) else None
+    if knows_no_style(message, utterances[0].settings.model):
+        return error
+    return error if said_verdict(message, LIGHT_TTS) else retold(error, ServiceFault)
+
+
+def knows_no_style(said: object, model: str | None) -> bool:
+    """Return whether *said* is the bare KeyError that a *model* becomes which this server does not serve."""
+    return model is not None and isinstance(said, str) and said.removeprefix("Server error: ") == repr(model)

@@ -8,17 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.errors import ServiceFault
+from cosyclient.errors import BadRequest, ServiceFault
 from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame
+from cosyclient.protocols.lighttts import knows_no_style
+from cosyclient.protocols.marks import COSYVOICE3, led
 from cosyclient.protocols.raw import samples, speech_of_samples
 from cosyclient.protocols.refusals import described
+from cosyclient.protocols.verdicts import LIGHT_TTS, said_verdict
 from cosyclient.voices import Voice
 from cosyclient.wire import Turn, WireRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cosyclient.config import WireConfig
     from cosyclient.models import Utterance, VoiceSettings
     from cosyclient.protocols.base import Item
     from cosyclient.wire import WireReply
@@ -26,12 +30,14 @@ if TYPE_CHECKING:
 PATH: Final = "/inference_zero_shot_bistream"
 SAMPLE_RATE: Final = 24000
 _NORMAL: Final = 1000
+_UNSUPPORTED: Final = 1003
 
 
 class LightTtsSocketProtocol(MessageProtocol):
     """Speak to LightTTS over a WebSocket, which takes text while it is written; one conversation per connection."""
 
     name = "lighttts-ws"
+    dialects = (COSYVOICE3,)
     capabilities = Capabilities(
         medium="websocket",
         stream=True,
@@ -42,11 +48,15 @@ class LightTtsSocketProtocol(MessageProtocol):
         own=members("tts_text", "finish", prompt_text="voice", tts_model_name="model"),
     )
 
+    def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:
+        super().__init__(wire)
+        self._marked = dialect == COSYVOICE3
+
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the conversation that has one text spoken."""
         del key
         (utterance,) = utterances
-        return _request(utterance.settings, utterance.text)
+        return _request(_Order(utterance.settings, utterance.text, self._marked))
 
     def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
         """Return the same: the service always streams."""
@@ -55,7 +65,7 @@ class LightTtsSocketProtocol(MessageProtocol):
     def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
         """Return a conversation whose text is still to be said."""
         del key
-        return _request(settings, None)
+        return _request(_Order(settings, None, self._marked))
 
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once the service has closed in good order, and the samples can be the text's."""
@@ -63,8 +73,8 @@ class LightTtsSocketProtocol(MessageProtocol):
         yield [(0, speech_of_samples(utterance, b"".join(samples(reply, utterance, wall=wall))))]
 
 
-def _request(settings: VoiceSettings, text: str | None) -> WireRequest:
-    return WireRequest(method="GET", path=PATH, headers=(), body=b"", dialogue=_Order(settings, text))
+def _request(order: _Order) -> WireRequest:
+    return WireRequest(method="GET", path=PATH, headers=(), body=b"", dialogue=order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +83,10 @@ class _Order:
 
     settings: VoiceSettings
     text: str | None
+    marked: bool
 
     def __call__(self) -> Bistream:
-        return Bistream(self.settings, self.text)
+        return Bistream(self.settings, self.text, marked=self.marked)
 
 
 class Bistream(Talk):
@@ -83,8 +94,9 @@ class Bistream(Talk):
 
     silence = 30.0
 
-    def __init__(self, settings: VoiceSettings, text: str | None = None) -> None:
+    def __init__(self, settings: VoiceSettings, text: str | None = None, *, marked: bool = False) -> None:
         super().__init__()
+        self._marked = marked
         self.sample_rate = SAMPLE_RATE
         self._settings = settings
         self._text = text
@@ -94,8 +106,9 @@ class Bistream(Talk):
         voice = self._settings.voice
         assert isinstance(voice, Voice)  # noqa: S101 - nothing else passes the capabilities
         assert voice.prompt is not None  # noqa: S101
+        said = voice.transcript or ""
         head = {
-            "prompt_text": voice.transcript,
+            "prompt_text": led(said) if self._marked else said,
             "tts_model_name": self._settings.model or "default",
             **(self._settings.extra or {}),
         }
@@ -122,10 +135,17 @@ class Bistream(Talk):
             return Turn(audio=message)
         document = document_of(message)
         if "error" in document:
-            # It has no codes; its errors are those of the model, or of what it was given.
-            raise ServiceFault(described("the service says", None, document["error"], self.said))
+            # It has no codes, only words: of its own faults, and of what it was given.
+            said = document["error"]
+            verdict = said_verdict(said, LIGHT_TTS)
+            kind = verdict.kind if verdict is not None else ServiceFault
+            if knows_no_style(said, self._settings.model):
+                kind = BadRequest
+            raise kind(described("the service says", None, said, self.said))
         return Turn()
 
     def closed(self, code: int) -> bool:
-        """Return whether the service closed as one that has said everything."""
+        """Return whether the service closed as one that has said everything; raises where it will not have the text."""
+        if code == _UNSUPPORTED:
+            raise BadRequest("the service closed with 1003: it cannot read the recording")
         return self.finished and code == _NORMAL

@@ -18,9 +18,10 @@ from cosyclient.errors import BadUtterance, CosyError
 from cosyclient.models import Speech, Utterance
 from cosyclient.protocols import openai_replies as replies
 from cosyclient.protocols.base import StreamHead
-from cosyclient.protocols.dialects import DIALECTS, MARK
+from cosyclient.protocols.dialects import DIALECTS
 from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import quota
+from cosyclient.protocols.marks import MARK
 from cosyclient.protocols.outcomes import from_json
 from cosyclient.protocols.raw import excused
 from cosyclient.protocols.samples import plain

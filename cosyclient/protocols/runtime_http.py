@@ -13,6 +13,7 @@ from cosyclient.protocols import raw
 from cosyclient.protocols.base import Capabilities, StreamHead, members
 from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import quota
+from cosyclient.protocols.marks import COSYVOICE3, advice, instruction, led
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from cosyclient.voices import Prompt
     from cosyclient.wire import WireReply
 
-_MARK: Final = "<|endofprompt|>"
-# CosyVoice3 refuses to speak without its mark, and was trained with this before it.
-_SYSTEM: Final = "You are a helpful assistant."
 _HINT: Final = "the runtime does so for an unknown voice and for a mode that its model does not have"
 
 
@@ -40,7 +38,7 @@ class RuntimeProtocol:
     """
 
     name: str = "runtime"
-    dialects = ("cosyvoice3",)
+    dialects = (COSYVOICE3,)
     capabilities = Capabilities(
         stream=True,
         voices=frozenset({"named", "clone", "cross_lingual"}),
@@ -55,7 +53,7 @@ class RuntimeProtocol:
     )
 
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - every protocol is made with it
-        self._marked = dialect == "cosyvoice3"
+        self._marked = dialect == COSYVOICE3
 
     def weigh(self, utterance: Utterance) -> int:
         """Return an upper bound of the bytes *utterance* adds to a request's body."""
@@ -82,12 +80,12 @@ class RuntimeProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once all of it is there."""
         (utterance,) = utterances
-        data = b"".join(raw.samples(reply, utterance, wall=wall, hint=_HINT))
+        data = b"".join(raw.samples(reply, utterance, wall=wall, hint=self._hint(utterance)))
         yield [(0, raw.speech_of_samples(utterance, data))]
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then each segment's samples as they arrive."""
-        for number, chunk in enumerate(raw.samples(reply, utterance, wall=wall, hint=_HINT)):
+        for number, chunk in enumerate(raw.samples(reply, utterance, wall=wall, hint=self._hint(utterance))):
             if not number:
                 yield StreamHead(utterance.settings.sample_rate)
             yield chunk
@@ -96,13 +94,18 @@ class RuntimeProtocol:
         """Return what a proxy in front of the runtime announces of its limits; the runtime itself has none."""
         return quota(reply.headers)
 
+    def _hint(self, utterance: Utterance) -> str:
+        """Return why a reply may break off before its audio."""
+        cloned = utterance.settings.voice_kind != "named"
+        return f"{_HINT}; {advice(self.name)}" if cloned and not self._marked else _HINT
+
     def _form(self, utterance: Utterance) -> tuple[str, dict[str, str], tuple[str, Prompt] | None]:
         """Return the mode, the fields and the file that *utterance* asks for."""
         voice, instruct = utterance.settings.voice, utterance.settings.instruct
         extra = utterance.settings.sent_extra
         fields = {"tts_text": utterance.text, **(extra.texts() if extra else {})}
         if instruct is not None:
-            fields["instruct_text"] = self._instruction(instruct)
+            fields["instruct_text"] = instruction(instruct, system=self._marked)
         if not isinstance(voice, Voice) or voice.prompt is None:
             fields["spk_id"] = utterance.settings.voice_name or ""
             return "sft" if instruct is None else "instruct", fields, None
@@ -110,19 +113,10 @@ class RuntimeProtocol:
         if instruct is not None:
             return "instruct2", fields, file
         if voice.transcript is None:
-            fields["tts_text"] = self._led(utterance.text)
+            fields["tts_text"] = led(utterance.text) if self._marked else utterance.text
             return "cross_lingual", fields, file
-        fields["prompt_text"] = self._led(voice.transcript)
+        fields["prompt_text"] = led(voice.transcript) if self._marked else voice.transcript
         return "zero_shot", fields, file
-
-    def _led(self, text: str) -> str:
-        return f"{_SYSTEM}{_MARK}{text}" if self._marked and _MARK not in text else text
-
-    def _instruction(self, instruct: str) -> str:
-        """Return *instruct* with the mark at its end by which every model tells it from the text."""
-        if _MARK in instruct:
-            return instruct
-        return f"{_SYSTEM} {instruct}{_MARK}" if self._marked else f"{instruct}{_MARK}"
 
     def __repr__(self) -> str:
         return f"<RuntimeProtocol{' cosyvoice3' if self._marked else ''}>"

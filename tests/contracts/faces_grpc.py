@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from cosyclient import BadRequest, ServiceFault, Throttled, TransportError
+from tests.contracts.faces_runtime import MARKED
 from tests.contracts.served import Served
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 
@@ -21,7 +22,32 @@ ROWS = [
         options={"voice": "中文女"},
         heard={"face": "grpc", "mode": "sft", "voice": "中文女"},
         bad={"sample_rate": 16000, "speed": 1.5, "format": "mp3", "seed": 3, "model": "x", "voice": None},
+        mistakes=({"voice": "nobody"},),
         refusals=_REFUSALS,
+    ),
+    Served(
+        protocol="grpc",
+        form="unmarked",
+        thorough=False,
+        scheme="grpc",
+        switches=_GRPC | {"runtime_model": "cosyvoice2"},
+        options={"voice": CROSS},
+        heard={"mode": "cross_lingual"},
+        mistakes=({"voice": "中文女"}, {"voice": "中文女", "instruct": "softly"}),
+        refusals=_REFUSALS,
+    ),
+    *(
+        Served(
+            protocol="grpc:cosyvoice3",
+            form=mode,
+            thorough=False,
+            scheme="grpc",
+            switches=_GRPC | {"runtime_model": "cosyvoice3"},
+            options={"voice": voice},
+            heard={"mode": mode, "prompt_sha256": _DIGEST, "prompt_text": said},
+            refusals=_REFUSALS,
+        )
+        for mode, voice, said in (("zero_shot", CLONE, MARKED), ("cross_lingual", CROSS, ""))
     ),
     Served(
         protocol="grpc",

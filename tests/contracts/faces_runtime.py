@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from cosyclient import BadRequest, ServiceFault, Throttled
+from cosyclient import BadRequest, ServiceFault, Throttled, TransportError
 from tests.contracts.served import Served
 from tests.emulator.wire import call
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
@@ -13,6 +13,8 @@ from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 if TYPE_CHECKING:
     from cosyclient.emulator import Emulator
 
+MARKED = f"You are a helpful assistant.<|endofprompt|>{TRANSCRIPT}"
+"""A transcript as CosyVoice3 wants it."""
 _DIGEST = hashlib.sha256(recording()).hexdigest()
 
 
@@ -35,6 +37,9 @@ ROWS = [
         form="sft",
         options={"voice": "中文女"},
         heard={"face": "runtime", "mode": "sft", "voice": "中文女"},
+        # Its reply breaks off, which may be anything; but nobody is blamed.
+        mistakes=({"voice": "nobody"},),
+        mistaken=TransportError,
         bad={"sample_rate": 16000, "speed": 1.5, "format": "mp3", "seed": 3, "model": "x", "voice": None},
     ),
     Served(
@@ -49,6 +54,15 @@ ROWS = [
         form="cross_lingual",
         options={"voice": CROSS},
         heard={"mode": "cross_lingual", "prompt_sha256": _DIGEST, "prompt_text": ""},
+        switches={"runtime_model": "cosyvoice3"},
+    ),
+    Served(
+        protocol="runtime:cosyvoice3",
+        form="zero_shot",
+        thorough=False,
+        options={"voice": CLONE},
+        heard={"mode": "zero_shot", "prompt_sha256": _DIGEST, "prompt_text": MARKED},
+        switches={"runtime_model": "cosyvoice3"},
     ),
     Served(
         protocol="lighttts",
@@ -62,6 +76,16 @@ ROWS = [
             "speed": 1.0,
         },
         bad={"voice": CROSS, "instruct": "softly", "sample_rate": 22050},
+        mistakes=({"model": "nobody"},),
+        refusals={400: BadRequest, 417: ServiceFault, 429: Throttled, 500: ServiceFault, 503: ServiceFault},
+    ),
+    Served(
+        protocol="lighttts:cosyvoice3",
+        form="alone",
+        thorough=False,
+        options={"voice": CLONE},
+        heard={"face": "lighttts", "prompt_text": MARKED, "model": "default"},
+        switches={"serve": "lighttts"},
         refusals={400: BadRequest, 417: ServiceFault, 429: Throttled, 500: ServiceFault, 503: ServiceFault},
     ),
     Served(

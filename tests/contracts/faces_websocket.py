@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from cosyclient import BadRequest, ServiceFault, Voice
+from tests.contracts.faces_runtime import MARKED
 from tests.contracts.served import Served
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 
@@ -66,6 +67,16 @@ ROWS = [
         options={"voice": CLONE},
         heard={"face": "lighttts-ws", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT},
         bad={"voice": "somebody", "speed": 1.5, "sample_rate": 16000, "format": "mp3"},
+        mistakes=({"model": "nobody"},),
+        refusals={400: ServiceFault, 429: ServiceFault, 500: ServiceFault, 503: ServiceFault},
+        broken=_BROKEN,
+    ),
+    Served(
+        protocol="lighttts-ws:cosyvoice3",
+        scheme="ws",
+        thorough=False,
+        options={"voice": CLONE},
+        heard={"face": "lighttts-ws", "prompt_sha256": _DIGEST, "prompt_text": MARKED},
         refusals={400: ServiceFault, 429: ServiceFault, 500: ServiceFault, 503: ServiceFault},
         broken=_BROKEN,
     ),

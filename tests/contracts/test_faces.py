@@ -13,6 +13,7 @@ import pytest
 from cosyclient import (
     BadRequest,
     BadUtterance,
+    CosyClient,
     CosyError,
     DeadlineExceeded,
     DecodeError,
@@ -21,7 +22,7 @@ from cosyclient import (
     Voice,
 )
 from cosyclient.emulator.echo import echo_text
-from tests.protocols.wire_runtime import recording
+from tests.protocols.wire_runtime import CLONE, CROSS, recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,6 +147,31 @@ def test_a_mistake_in_a_batch_is_told_once_for_each_text(start: Callable[..., Em
             assert not any(error.retryable or error.endpoint_fault for error in errors)
             assert emulator.counters().requests - before <= len(TEXTS)
             assert emulator.counters().batch_sizes.keys() - {1}, "nothing travelled as a batch"
+
+
+@pytest.mark.parametrize("protocol", ["runtime", "grpc"])
+def test_the_runtime_is_told_the_marks_of_its_model(start: Callable[..., Emulator], protocol: str) -> None:
+    """An instruction ends with one; CosyVoice3 wants one always, and without it the error says how it is written."""
+
+    def speaking(model: str, dialect: str = "", **options: Any) -> tuple[Emulator, CosyClient]:
+        emulator = start(engine="echo", grpc=True, runtime_model=model)
+        url = emulator.grpc_url if protocol == "grpc" else emulator.url
+        return emulator, CosyClient(url, protocol=f"{protocol}{dialect}", max_retries=0, **options)
+
+    emulator, client = speaking("cosyvoice-300m", voice="中文女", sample_rate=22050)
+    with client:
+        assert echo_text(client.synthesize("hello", instruct="softly").audio) == "hello"
+    assert (emulator.heard()[-1]["mode"], emulator.heard()[-1]["instruct"]) == ("instruct", "softly<|endofprompt|>")
+    for voice in (CLONE, CROSS):
+        emulator, client = speaking("cosyvoice3", voice=voice)
+        with client, pytest.raises(CosyError, match=f"use protocol='{protocol}:cosyvoice3'") as caught:
+            client.synthesize("hello")
+        assert not caught.value.endpoint_fault
+        # Over HTTP the reply breaks off, which may have been the wire.
+        assert isinstance(caught.value, TransportError if protocol == "runtime" else BadRequest)
+        emulator, client = speaking("cosyvoice3", ":cosyvoice3", voice=voice)
+        with client:
+            assert echo_text(client.synthesize("hello").audio) == "hello"
 
 
 @thorough

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator import Emulator
 
 HERE = Path(protos.__file__).parent
+MARK = "<|endofprompt|>"
 RUNTIME = "/cosyvoice.CosyVoice/Inference"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 PATIENCE = 20.0
@@ -142,6 +143,22 @@ def test_what_the_runtime_refuses_of_itself(connected: Callable[..., Any]) -> No
     _, guarded = connected(api_key="k")
     assert ended(guarded.unary_stream(RUNTIME)(sft()))[1] == "UNAUTHENTICATED"
     assert list(guarded.unary_stream(RUNTIME)(sft(), metadata=(("authorization", "Bearer k"),)))
+
+
+def test_the_runtimes_recordings_and_messages_are_looked_at(connected: Callable[..., Any]) -> None:
+    """By numpy, by its front end and by grpcio, each in its own words; CosyVoice3 wants its mark as well."""
+    _, channel = connected(runtime_model="cosyvoice3")
+    for audio, text, details in (
+        (b"abc", "hi", "Exception iterating responses: buffer size must be a multiple of element size"),
+        (bytes(2 * 16000 * 31), f"{MARK}hi", "Exception iterating responses: do not support extract speech token"),
+        (bytes(32000), "hi", f"Exception iterating responses: {MARK} not detected in CosyVoice3"),
+    ):
+        asked = _Request(cross_lingual_request={"tts_text": text, "prompt_audio": audio}).SerializeToString()
+        count, code, told = ended(channel.unary_stream(RUNTIME)(asked))
+        assert (count, code, told[: len(details)]) == (0, "UNKNOWN", details)
+    asked = _Request(cross_lingual_request={"tts_text": f"{MARK}hi", "prompt_audio": bytes(32000)})
+    assert list(channel.unary_stream(RUNTIME)(asked.SerializeToString()))
+    assert ended(channel.unary_stream(RUNTIME)(b"\xff\xff")) == (0, "INTERNAL", "Exception deserializing request!")
 
 
 def test_tritons_models_stop_after_so_many_tokens(connected: Callable[..., Any]) -> None:

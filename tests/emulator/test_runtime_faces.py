@@ -174,6 +174,7 @@ def test_lighttts_speaks_at_another_speed_only_whole(start: Any) -> None:
         reply = call(emulator.url, "POST", "/lighttts/inference_zero_shot", b"\r\n".join(written), headers)
         return reply.status, reply.json()
 
+    assert answer(tts_model_name="nobody") == (417, {"message": "'nobody'"})
     only = "speed change only support non-stream inference mode"
     assert answer(stream="true", speed="1.5") == (400, {"message": only})
     status, body = answer(stream="maybe", speed="fast")
@@ -184,6 +185,28 @@ def test_lighttts_speaks_at_another_speed_only_whole(start: Any) -> None:
     assert (type(error), error.endpoint_fault) == (ServiceFault, True)
     assert call(emulator.url, "GET", "/lighttts/healthz").json() == {"message": "Ok"}
     assert call(emulator.url, "GET", "/lighttts/readiness").json() == {"status": "ok"}
+
+
+def test_lighttts_alone_is_where_the_real_one_is(start: Any) -> None:
+    """With the paths that tell of it; beside the others it stands below its name."""
+    alone, beside = start(serve="lighttts"), start()
+    for path, document in (
+        ("/query_tts_model", {"tts_models": ["CosyVoice2", "CosyVoice3"]}),
+        ("/liveness", {"status": "ok"}),
+        ("/readiness", {"status": "ok"}),
+        ("/healthz", {"message": "Ok"}),
+    ):
+        assert call(alone.url, "GET", path).json() == document
+        assert call(beside.url, "GET", f"/lighttts{path}").json() == document
+    parts = [
+        b'--x\r\nContent-Disposition: form-data; name="tts_text"\r\n\r\na',
+        b'--x\r\nContent-Disposition: form-data; name="prompt_text"\r\n\r\nb',
+        b'--x\r\nContent-Disposition: form-data; name="prompt_wav"; filename="a"\r\n\r\nRIFF',
+        b"--x--\r\n",
+    ]
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    unreadable = call(alone.url, "POST", "/inference_zero_shot", b"\r\n".join(parts), headers)
+    assert (unreadable.status, unreadable.json()) == (400, {"message": "audio file format is incorrect"})
 
 
 def test_recordings_are_kept_until_they_are_deleted(start: Any) -> None:

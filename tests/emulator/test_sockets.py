@@ -468,7 +468,7 @@ def test_lighttts_takes_the_voice_first_and_closes_last(echo: Emulator) -> None:
     """A message it cannot read is an error."""
     with socket(echo, LIGHT) as opened:
         opened.send('{"prompt_text":"said"}')
-        opened.send(b"RIFF")
+        opened.send(recording())
         opened.send('{"tts_text":"Hello"}')
         opened.send('{"finish":true}')
         assert echo_text(bytes(opened.recv(10))) == "Hello"  # type: ignore[arg-type]
@@ -480,3 +480,16 @@ def test_lighttts_takes_the_voice_first_and_closes_last(echo: Emulator) -> None:
         opened.send(b"no head")
         opened.send(b"RIFF")
         assert "error" in json.loads(opened.recv(10))
+    with socket(echo, LIGHT) as opened:
+        opened.send('{"prompt_text":"said"}')
+        opened.send(b"RIFF")
+        with pytest.raises(ConnectionClosed) as caught:
+            opened.recv(10)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1003
+    with socket(echo, LIGHT) as opened:
+        opened.send('{"prompt_text":"said","tts_model_name":"nobody"}')
+        opened.send(recording())
+        opened.send('{"tts_text":"Hello."}')
+        opened.send('{"finish":true}')
+        assert json.loads(opened.recv(10)) == {"error": "Server error: 'nobody'"}

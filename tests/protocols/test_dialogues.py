@@ -28,6 +28,7 @@ from cosyclient.protocols.lighttts_ws import Bistream
 from cosyclient.protocols.model_studio import MOST_AT_ONCE, MOST_OF_A_TASK, Task, failure, weigh
 from cosyclient.protocols.vllm_ws import Session
 from cosyclient.testing import ScriptedReply
+from cosyclient.voices import Voice
 from tests.protocols.wire_runtime import CLONE, TRANSCRIPT, recording
 from tests.protocols.wire_websocket import actions, event, heard, read, result, word
 
@@ -537,3 +538,32 @@ def test_a_streaming_header_becomes_a_whole_one() -> None:
     assert not isinstance(speech, CosyError)
     assert speech.audio[4:8] == (36 + 2000).to_bytes(4, "little")
     assert (speech.audio[44:], speech.sample_rate) == (samples, 16000)
+
+
+def test_lighttts_says_whose_a_mistake_is_in_words_and_by_closing() -> None:
+    """A text too long, a model it does not serve and a recording it cannot read are the caller's."""
+    settings = VoiceSettings(voice=CLONE, model="m")
+    for said, kind in (
+        ("Server error: The input is too long and the resulting audio will be incomplete", BadRequest),
+        ("Server error: 'm'", BadRequest),
+        ("Server error: 'n'", ServiceFault),
+        ("Server error: CUDA error", ServiceFault),
+    ):
+        with pytest.raises(ServiceError) as caught:
+            Bistream(settings, "hello").hear(json.dumps({"error": said}))
+        assert type(caught.value) is kind, said
+    with pytest.raises(BadRequest, match="recording"):
+        Bistream(settings, "hello").closed(1003)
+    assert Bistream(settings, "hello").closed(1011) is False
+
+
+def test_lighttts_writes_the_mark_that_cosyvoice3_wants() -> None:
+    """Once: a transcript that has it is left alone."""
+    protocol = protocol_for("lighttts-ws:cosyvoice3", WireConfig())
+    marked = f"You are a helpful assistant.<|endofprompt|>{TRANSCRIPT}"
+    for transcript in (TRANSCRIPT, marked):
+        voice = Voice.clone(recording(), transcript)
+        request = protocol.encode([Utterance("a", VoiceSettings(voice=voice))], key="k")
+        assert request.dialogue is not None
+        head, _, *_ = request.dialogue().open()
+        assert json.loads(head)["prompt_text"] == marked

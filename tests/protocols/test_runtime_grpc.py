@@ -8,7 +8,15 @@ import pytest
 
 from cosyclient.config import WireConfig
 from cosyclient.emulator.protos import message
-from cosyclient.errors import BadUtterance, CosyError, DecodeError, ServiceFault, TransportError
+from cosyclient.errors import (
+    BadRequest,
+    BadUtterance,
+    CosyError,
+    DecodeError,
+    ServiceError,
+    ServiceFault,
+    TransportError,
+)
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols import protocol_for
 from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_settings
@@ -17,6 +25,8 @@ from tests.protocols import wire
 from tests.protocols.wire_grpc import audio
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 
+MARK = "<|endofprompt|>"
+SYSTEM = "You are a helpful assistant."
 _Request: Any = message("cosyvoice.Request")
 
 
@@ -25,9 +35,9 @@ def asked(text: str = "好。", **settings: Any) -> Utterance:
     return Utterance(text, VoiceSettings(**{"voice": "中文女", **settings}))
 
 
-def protocol() -> StreamingProtocol:
+def protocol(dialect: str = "") -> StreamingProtocol:
     """Return the protocol."""
-    found = protocol_for("grpc", WireConfig())
+    found = protocol_for(f"grpc{dialect}", WireConfig())
     assert isinstance(found, StreamingProtocol)
     return found
 
@@ -40,17 +50,26 @@ def decoded(utterance: Utterance, *pieces: bytes | Exception) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("settings", "mode", "fields"),
+    ("dialect", "settings", "mode", "fields"),
     [
-        ({}, "sft_request", {"spk_id": "中文女", "tts_text": "好。"}),
-        ({"instruct": "轻声"}, "instruct_request", {"spk_id": "中文女", "tts_text": "好。", "instruct_text": "轻声"}),
-        ({"voice": CLONE}, "zero_shot_request", {"tts_text": "好。", "prompt_text": TRANSCRIPT}),
-        ({"voice": CROSS}, "cross_lingual_request", {"tts_text": "好。"}),
+        ("", {}, "sft_request", {"spk_id": "中文女", "tts_text": "好。"}),
+        ("", {"instruct": "轻声"}, "instruct_request",
+         {"spk_id": "中文女", "tts_text": "好。", "instruct_text": f"轻声{MARK}"}),
+        ("", {"instruct": f"轻声{MARK}"}, "instruct_request", {"instruct_text": f"轻声{MARK}"}),
+        ("", {"voice": CLONE}, "zero_shot_request", {"tts_text": "好。", "prompt_text": TRANSCRIPT}),
+        ("", {"voice": CROSS}, "cross_lingual_request", {"tts_text": "好。"}),
+        (":cosyvoice3", {"voice": CLONE}, "zero_shot_request",
+         {"tts_text": "好。", "prompt_text": f"{SYSTEM}{MARK}{TRANSCRIPT}"}),
+        (":cosyvoice3", {"voice": CROSS}, "cross_lingual_request", {"tts_text": f"{SYSTEM}{MARK}好。"}),
+        (":cosyvoice3", {"instruct": "轻声"}, "instruct_request", {"instruct_text": f"{SYSTEM} 轻声{MARK}"}),
     ],
-)
-def test_each_kind_of_voice_is_a_mode(settings: dict[str, Any], mode: str, fields: dict[str, str]) -> None:
-    """With its own fields, in its own order."""
-    request = protocol().encode([asked(**settings)], key="key-1")
+)  # fmt: skip
+def test_each_kind_of_voice_is_a_mode(
+    dialect: str, settings: dict[str, Any], mode: str, fields: dict[str, str]
+) -> None:
+    """With its own fields, in its own order, and the marks that its model wants."""
+    speaking = protocol(dialect)
+    request = speaking.encode([asked(**settings)], key="key-1")
     assert (request.path, request.headers) == ("/cosyvoice.CosyVoice/Inference", (("x-request-id", "key-1"),))
     read = _Request.FromString(request.body)
     assert read.WhichOneof("RequestPayload") == mode
@@ -58,8 +77,8 @@ def test_each_kind_of_voice_is_a_mode(settings: dict[str, Any], mode: str, field
     assert {name: getattr(said, name) for name in fields} == fields
     if "voice" in settings:
         assert said.prompt_audio == recording()[44:]
-    assert len(request.body) <= protocol().weigh(asked(**settings))
-    assert protocol().encode_stream(asked(**settings), key="key-1") == request
+    assert len(request.body) <= speaking.weigh(asked(**settings))
+    assert speaking.encode_stream(asked(**settings), key="key-1") == request
 
 
 @pytest.mark.parametrize(
@@ -126,3 +145,43 @@ def test_what_breaks_off_leaves_the_samples_before_it() -> None:
     assert str(fault) == "gRPC UNKNOWN: detail withheld, it quotes a text"
     with pytest.raises(TransportError):
         decoded(asked(), audio(wire.tagged_pcm(0)), TransportError("Socket closed"))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "settings", "details", "kind", "advised"),
+    [
+        ("", {"voice": "nobody"}, "'nobody'", BadRequest, False),
+        ("", {"voice": "nobody"}, "'spk2info'", ServiceFault, False),
+        ("", {"instruct": "x"}, "inference_instruct is only implemented for CosyVoice!", BadRequest, False),
+        ("", {"voice": CLONE}, "do not support extract speech token for audio longer than 30s", BadRequest, True),
+        ("", {"voice": CLONE}, f"{MARK} not detected in CosyVoice3 text or prompt_text", BadRequest, True),
+        ("", {"voice": CROSS}, "The size of tensor a must match", ServiceFault, True),
+        (":cosyvoice3", {"voice": CROSS}, "The size of tensor a must match", ServiceFault, False),
+    ],
+)
+def test_the_exceptions_of_a_model_are_told_apart(
+    dialect: str, settings: dict[str, Any], details: str, kind: type[ServiceError], advised: bool
+) -> None:
+    """What is the caller's is; a clone on a model that may be CosyVoice3 is told of the dialect."""
+    fault = ServiceFault(
+        f"gRPC UNKNOWN: Exception iterating responses: {details}",
+        status=500,
+        code="UNKNOWN",
+        retryable=False,
+        endpoint_fault=False,
+    )
+    utterance = asked(**settings)
+    with pytest.raises(ServiceError) as caught:
+        list(protocol(dialect).decode(ScriptedReply(200, {}, [fault]), [utterance], wall=0.0))
+    error = caught.value
+    assert (type(error), error.retryable, error.endpoint_fault) == (kind, False, False)
+    assert ("use protocol='grpc:cosyvoice3'" in str(error)) is advised
+
+
+def test_a_broken_machine_stays_the_services() -> None:
+    """It is tried again, and held against it."""
+    fault = ServiceFault("gRPC UNKNOWN: Exception iterating responses: CUDA error", status=500, code="UNKNOWN")
+    with pytest.raises(ServiceFault) as caught:
+        list(protocol().decode(ScriptedReply(200, {}, [fault]), [asked(voice=CLONE)], wall=0.0))
+    assert (caught.value.retryable, caught.value.endpoint_fault) == (True, True)
+    assert "cosyvoice3" not in str(caught.value)

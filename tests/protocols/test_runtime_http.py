@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -256,6 +257,42 @@ def test_lighttts_sends_what_it_has_and_reads_its_417() -> None:
     assert isinstance(error, ServiceFault)
     assert (error.status, error.request_id, error.retryable, error.endpoint_fault) == (417, "r", True, True)
     assert "no memory" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("'style'", BadRequest),
+        ("'other'", ServiceFault),
+        ("The input is too long and the resulting audio will be incomplete", BadRequest),
+    ],
+)
+def test_lighttts_says_417_of_callers_mistakes_as_well(said: str, kind: type[CosyError]) -> None:
+    """A model that it does not serve is the bare KeyError of its name."""
+    body = json.dumps({"message": said}).encode()
+    with pytest.raises(CosyError) as caught:
+        decoded(
+            ScriptedReply(417, {"Content-Type": "application/json"}, [body]),
+            asked(voice=CLONE, model="style"),
+            LightTtsProtocol(WireConfig()),
+        )
+    assert (type(caught.value), caught.value.endpoint_fault) == (kind, kind is ServiceFault)
+
+
+def test_lighttts_is_told_the_mark_of_cosyvoice3() -> None:
+    """It serves both and tells neither from the other."""
+    protocol = LightTtsProtocol(WireConfig(), dialect="cosyvoice3")
+    request = protocol.encode([asked(voice=CLONE)], key="k")
+    assert fields_of(request)["prompt_text"] == f"{SYSTEM}{MARK}{TRANSCRIPT}"
+    assert len(request.body) <= protocol.weigh(asked(voice=CLONE))
+
+
+def test_a_reply_that_ends_before_its_audio_is_held_against_nobody() -> None:
+    """The head has left by then, and what is wrong may be the request; samples that break off are the runtime's."""
+    for pieces, blamed in (([], False), ([SAMPLES[:4800]], True)):
+        error = failed(raw_reply(*pieces, TransportError("ended early")))
+        assert (type(error), error.retryable, error.endpoint_fault) == (TransportError, True, blamed)
+        assert ("unknown voice" in str(error)) is not blamed
 
 
 def test_the_pool_lets_go_before_the_server_does() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import wave
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
@@ -24,20 +26,30 @@ if TYPE_CHECKING:
 _PATH = "/inference_zero_shot"
 _TRUE, _FALSE = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
 _RATE = 24000
+_LOWEST_RATE = 16000
+
+
+STYLES = ("CosyVoice2", "CosyVoice3")
+"""The models it serves, by the names that its configuration gives them; ``default`` is the first."""
 
 
 class LightTtsFace(HttpFace):
-    """Serve LightTTS below ``/lighttts``: on its own path the official runtime answers."""
+    """Serve LightTTS below ``/lighttts``, for on its own path the official runtime answers; and there when alone."""
 
     def routes(self) -> list[BaseRoute]:
         """Return the paths it answers."""
-        return [
-            Route(f"/lighttts{_PATH}", self),
-            described([_PATH], below="/lighttts"),
-            Route("/lighttts/health", _ok),
-            Route("/lighttts/healthz", _ok),
-            Route("/lighttts/readiness", _ready),
-        ]
+        found: list[BaseRoute] = []
+        for below in ("/lighttts", "") if self.service.settings.serve == "lighttts" else ("/lighttts",):
+            found += [
+                Route(f"{below}{_PATH}", self),
+                described([_PATH], below=below),
+                Route(f"{below}/health", _ok),
+                Route(f"{below}/healthz", _ok),
+                Route(f"{below}/liveness", _ready),
+                Route(f"{below}/readiness", _ready),
+                Route(f"{below}/query_tts_model", _styles, methods=["GET", "POST"]),
+            ]
+        return found
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
         """Answer a form."""
@@ -48,14 +60,27 @@ class LightTtsFace(HttpFace):
         wish = _wish(form)
         if wish.stream and wish.speed != 1.0:
             raise _Said(400, "speed change only support non-stream inference mode")
+        if not readable(wish.prompt):
+            raise _Said(400, "audio file format is incorrect")
+        unknown = wish.model != "default" and wish.model not in STYLES
+        if unknown and not wish.stream:
+            # The bare text of a KeyError.
+            raise _Said(417, repr(wish.model))
         answered, fault = await self.faulty(exchange)
         if answered:
             return
         if wish.stream:
-            await self.send_pieces(exchange, fault, "", spoiled(stream(self.service, wish), fault))
+            await self.send_pieces(exchange, fault, "", spoiled(self._stream(wish, known=not unknown), fault))
             return
         audio = await speak(self.service, wish)
         await self.send_pieces(exchange, fault, "", spoiled(_once(audio.data), fault))
+
+    async def _stream(self, wish: Wish, *, known: bool) -> AsyncIterator[bytes]:
+        """Yield samples; the generator of a model it does not know fails after the head has left."""
+        if not known:
+            raise Problem("internal", "the generator failed")
+        async for piece in stream(self.service, wish):
+            yield piece
 
     def complaint(self, problem: Problem) -> Any:
         """Return the document of a refusal: its own where it raised, FastAPI's where that did."""
@@ -98,12 +123,25 @@ def _wish(form: Form) -> Wish:
     )
 
 
+def readable(recording: bytes | None) -> bool:
+    """Return whether *recording* is one that it can read: a WAV file of at least 16 kHz."""
+    try:
+        with wave.open(io.BytesIO(recording or b"")) as file:
+            return bool(file.getframerate() >= _LOWEST_RATE)
+    except (wave.Error, EOFError):
+        return False
+
+
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
 async def _ok(_request: Request) -> Response:
     return JSONResponse({"message": "Ok"})
+
+
+async def _styles(_request: Request) -> Response:
+    return JSONResponse({"tts_models": list(STYLES)})
 
 
 async def _ready(_request: Request) -> Response:

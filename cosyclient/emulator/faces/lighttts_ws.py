@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from cosyclient.emulator.faces.base import Wish
+from cosyclient.emulator.faces.lighttts import STYLES, readable
 from cosyclient.emulator.faces.sockets import Gone, Visit, routes
 from cosyclient.emulator.faces.talking import Talk
+from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
-    from cosyclient.emulator.problems import Problem
     from cosyclient.emulator.service import Service
 
 PATH = "/inference_zero_shot_bistream"
@@ -42,6 +43,9 @@ class LightTtsSocketFace:
         talk: Talk | None = None
         try:
             talk = await self._begin(visit)
+            if talk is None:
+                await visit.close(1003)
+                return
             while not talk.over:
                 message = await visit.hear(3600.0)
                 if message is not None:
@@ -57,12 +61,15 @@ class LightTtsSocketFace:
             if talk is not None:
                 await talk.stop()
 
-    async def _begin(self, visit: Visit) -> Talk:
+    async def _begin(self, visit: Visit) -> Talk | None:
+        """Return what speaks, or None of a recording that cannot be read."""
         idle = self._service.settings.socket_idle
         head, recording = await visit.hear(idle), await visit.hear(idle)
         if not isinstance(head, str) or not isinstance(recording, bytes):
             raise ValueError
         document = json.loads(head)
+        if not readable(recording):
+            return None
         wish = Wish(
             face="lighttts-ws",
             text="",
@@ -80,7 +87,12 @@ class LightTtsSocketFace:
         async def fail(message: str, _partial: bool) -> None:
             await visit.say({"error": message})
 
-        talk = Talk(visit, wish, begin=nothing, end=nothing, done=nothing, fail=fail)
+        async def refuse(_number: int, _sentence: str) -> bool:
+            if wish.model in ("default", *STYLES):
+                return False
+            raise Problem("internal", f"Server error: {wish.model!r}")
+
+        talk = Talk(visit, wish, begin=nothing, end=nothing, done=nothing, fail=fail, refuse=refuse)
         talk.start()
         return talk
 

@@ -11,8 +11,8 @@ from starlette.routing import Route
 from cosyclient.emulator.faces.base import Wish, segments, stream
 from cosyclient.emulator.faces.forms import MOST_BYTES, demand, read_form
 from cosyclient.emulator.faces.http import HttpFace, described, spoiled
+from cosyclient.emulator.faces.runtime_rules import MARK, rate_of, wrong_with
 from cosyclient.emulator.problems import Problem
-from cosyclient.emulator.voices import VOICES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,12 +31,7 @@ _MODES = {
     "instruct2": ("tts_text", "instruct_text", "prompt_wav"),
 }
 _FILE = "prompt_wav"
-_MARK = "<|endofprompt|>"
-_LONGEST_PROMPT = 30.0
 _LOWEST_RATE = 16000
-_V1 = "cosyvoice-300m"
-_RATES = {_V1: 22050}
-_RATE = 24000
 
 
 class RuntimeFace(HttpFace):
@@ -69,7 +64,7 @@ class RuntimeFace(HttpFace):
 
     def _wish(self, mode: str, form: Form) -> Wish:
         said = form.fields
-        lead, mark, text = said["tts_text"].rpartition(_MARK)
+        lead, mark, text = said["tts_text"].rpartition(MARK)
         return Wish(
             face="runtime",
             mode=mode,
@@ -78,12 +73,14 @@ class RuntimeFace(HttpFace):
             prompt=form.files.get(_FILE),
             prompt_text=said.get("prompt_text", ""),
             instruct=said.get("instruct_text", lead + mark),
-            sample_rate=_RATES.get(self.service.settings.runtime_model, _RATE),
+            sample_rate=rate_of(self.service.settings),
         )
 
     async def _generate(self, wish: Wish, prompt_seconds: float) -> AsyncIterator[bytes]:
         """Yield a piece per segment; what goes wrong does so after the headers have left."""
-        self._check(wish, prompt_seconds)
+        if wrong := wrong_with(self.service.settings, wish, prompt_seconds):
+            self.service.heard.append(wish.heard())
+            raise Problem("internal", wrong)
         marked = "<|" in wish.text and "|>" in wish.text
         pieces = [wish.text] if marked else segments(wish.text)
         if pieces:
@@ -91,23 +88,6 @@ class RuntimeFace(HttpFace):
                 yield piece
         else:
             self.service.heard.append(wish.heard())
-
-    def _check(self, wish: Wish, prompt_seconds: float) -> None:
-        settings = self.service.settings
-        model = settings.runtime_model
-        known = wish.voice in VOICES and model in ("any", _V1)
-        marked = _MARK in f"{wish.text}{wish.prompt_text}{wish.instruct}"
-        for wrong, why in (
-            (bool(wish.voice) and not known, "KeyError: no such speaker"),
-            (wish.mode == "instruct" and model not in ("any", _V1), "AssertionError: not an Instruct model"),
-            (wish.mode == "instruct2" and model == _V1, "AttributeError: inference_instruct2"),
-            (model == "cosyvoice3" and not marked, f"AssertionError: {_MARK} not detected"),
-            (prompt_seconds > _LONGEST_PROMPT, "AssertionError: do not support extract speech token over 30 s"),
-            (settings.runtime_tensor and wish.prompt is not None, "TypeError: Invalid file: tensor"),
-        ):
-            if wrong:
-                self.service.heard.append(wish.heard())
-                raise Problem("internal", why)
 
 
 def _prompt_seconds(data: bytes) -> float:

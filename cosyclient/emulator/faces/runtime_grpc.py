@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from cosyclient.emulator.faces.base import Wish, segments, stream
 from cosyclient.emulator.faces.calls import TOO_LARGE, TOO_MANY, Calls
+from cosyclient.emulator.faces.runtime_rules import MARK, rate_of, wrong_with
 from cosyclient.emulator.problems import Problem
 from cosyclient.emulator.protos import message
-from cosyclient.emulator.voices import VOICES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 _Request, _Response = message("cosyvoice.Request"), message("cosyvoice.Response")
 _MOST_BYTES = 4 << 20
-_V1 = "cosyvoice-300m"
-_RATES = {_V1: 22050}
-_RATE = 24000
+_PROMPT_RATE = 16000
 
 
 class RuntimeCalls(Calls):
@@ -44,7 +43,11 @@ class RuntimeCalls(Calls):
                     raise Problem("rate_limited", TOO_MANY)
                 if len(request) > _MOST_BYTES:
                     raise Problem("body_too_large", TOO_LARGE.format(what="Received", size=len(request)))
-                wish = self._wish(_Request.FromString(request))
+                try:
+                    wish = self._wish(_Request.FromString(request))
+                except DecodeError:
+                    # In grpcio's own words.
+                    await context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")
                 instead, fault = await self.instead(context)
                 if instead is not None:
                     if instead:
@@ -66,20 +69,27 @@ class RuntimeCalls(Calls):
     def _wish(self, request: Any) -> Wish:
         mode = request.WhichOneof("RequestPayload") or "instruct_request"
         said = getattr(request, mode)
+        lead, mark, text = said.tts_text.rpartition(MARK)
         return Wish(
             face="grpc",
             mode=mode.removesuffix("_request"),
-            text=said.tts_text,
+            text=text,
             voice=getattr(said, "spk_id", ""),
             prompt=getattr(said, "prompt_audio", None),
             prompt_text=getattr(said, "prompt_text", ""),
-            instruct=getattr(said, "instruct_text", ""),
-            sample_rate=_RATES.get(self.service.settings.runtime_model, _RATE),
+            instruct=getattr(said, "instruct_text", lead + mark),
+            sample_rate=rate_of(self.service.settings),
             stream=True,
         )
 
     async def _generate(self, wish: Wish) -> AsyncIterator[bytes]:
-        self._check(wish)
+        prompt = wish.prompt or b""
+        wrong = wrong_with(self.service.settings, wish, len(prompt) / (2 * _PROMPT_RATE))
+        if len(prompt) % 2:
+            wrong = "buffer size must be a multiple of element size"
+        if wrong:
+            self.service.heard.append(wish.heard())
+            raise Problem("internal", wrong)
         marked = "<|" in wish.text and "|>" in wish.text
         pieces = [wish.text] if marked else segments(wish.text)
         if not pieces:
@@ -87,16 +97,3 @@ class RuntimeCalls(Calls):
             return
         async for piece in stream(self.service, wish, pieces):
             yield piece
-
-    def _check(self, wish: Wish) -> None:
-        settings = self.service.settings
-        model = settings.runtime_model
-        for wrong, why in (
-            (bool(wish.voice) and (wish.voice not in VOICES or model not in ("any", _V1)), repr(wish.voice)),
-            (wish.mode == "instruct" and (model not in ("any", _V1) or not wish.voice), "not an Instruct model"),
-            (wish.prompt is not None and len(wish.prompt) > 2 * 16000 * 30, "do not support audio longer than 30s"),
-            (settings.runtime_tensor and wish.prompt is not None, "Invalid file: tensor"),
-        ):
-            if wrong:
-                self.service.heard.append(wish.heard())
-                raise Problem("internal", why)
