@@ -59,9 +59,10 @@ class CosyClient:
     *timeout* is in seconds for one text, by default 30 s and one more per 20 code points, in bulk calls 10 minutes and
     one more per second of audio that the call has under way.
 
-    *verify* is whom TLS is to trust: True, the path of a CA file or directory, an ``ssl.SSLContext``, or False. Unless
-    *trust_env* is False, the environment's SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE say so
-    where *verify* does not.
+    *verify* is whom TLS is to trust: True, the path of a CA file or directory, an ``ssl.SSLContext``, or False. *proxy*
+    is an HTTP proxy, ``http://user:password@host:port``. Where one of these is not given, and unless *trust_env* is
+    False, the environment says so: SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE; HTTP_PROXY,
+    HTTPS_PROXY, ALL_PROXY and NO_PROXY, which never concern this machine itself.
 
     *config* holds every other knob. *transport* is an httpx transport of your own (such as ``httpx.MockTransport``) or
     a `cosyclient.transports.base.Transport`. Each of *listeners* is called with every event, see `cosyclient.events`.
@@ -94,6 +95,7 @@ class CosyClient:
         timeout: float | None = None,
         max_retries: int | None = None,
         verify: bool | str | os.PathLike[str] | ssl.SSLContext | None = None,
+        proxy: str | None = None,
         trust_env: bool | None = None,
         config: ClientConfig | None = None,
         transport: httpx.BaseTransport | Transport | None = None,
@@ -120,6 +122,7 @@ class CosyClient:
             timeout=timeout,
             max_retries=max_retries,
             verify=verify,
+            proxy=proxy,
             trust_env=trust_env,
             config=config,
         )

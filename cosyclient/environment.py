@@ -80,6 +80,7 @@ VARIABLES: Final = (
     Variable("timeout", float, "a number of seconds"),
     Variable("max_retries", int, _COUNT),
     Variable("verify", _verify, "true, false, or the path of a CA file or directory"),
+    Variable("proxy", str, "an address", secret=True),
     Variable("trust_env", _flag, "true or false"),
 )
 """Every variable; what has no argument of its own (`ClientConfig`, transports, listeners) has none."""

@@ -13,6 +13,7 @@ from cosyclient.config import ClientConfig, check_count, check_number, check_ver
 from cosyclient.environment import PREFIX, given
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.models import VoiceSettings
+from cosyclient.proxy import Proxy
 from cosyclient.sizing import Sizing, field_report, littles_law
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class ResolvedConfig:
     verify: bool | str | os.PathLike[str] | ssl.SSLContext
     verify_name: str
     """What said so, for errors."""
+    proxy: Proxy | None
+    """The one that was named; the environment may name another."""
     trust_env: bool
     rest: ClientConfig
 
@@ -111,6 +114,7 @@ def resolve(
     timeout: float | None = None,
     max_retries: int | None = None,
     verify: bool | str | os.PathLike[str] | ssl.SSLContext | None = None,
+    proxy: str | None = None,
     trust_env: bool | None = None,
     config: ClientConfig | None = None,
     environ: Mapping[str, str] | None = None,
@@ -140,6 +144,7 @@ def resolve(
     if verify is None:
         verify_name, verify = "wire.verify", rest.wire.verify
     check_verify(verify_name, verify)
+    named, proxy = sources.find("proxy", proxy)
     name, permits = sources.find("concurrency", concurrency)
     if permits is not None:
         check_count(name, permits)
@@ -172,6 +177,7 @@ def resolve(
         bulk_pending=max(1, round(max_pending * rest.queue.bulk_share)),
         verify=verify,
         verify_name=verify_name,
+        proxy=None if proxy is None else Proxy.parse(named, proxy),
         trust_env=trusting,
         rest=rest,
     )

@@ -37,6 +37,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "timeout": ("9.5", 9.5),
     "max_retries": ("0", 0),
     "verify": ("False", False),
+    "proxy": ("proxy.test:3128", "http://proxy.test:3128 (COSYCLIENT_PROXY)"),
     "trust_env": ("off", False),
 }
 
@@ -68,6 +69,7 @@ def test_what_a_variable_says_is_what_the_client_runs_on(argument: str) -> None:
         "requests_per_second": found.requests_per_second,
         "max_connections": found.max_connections,
         "concurrency": found.sizing.permits,
+        "proxy": str(found.proxy),
     }
     assert seen[argument] == meant
 

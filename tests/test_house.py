@@ -17,6 +17,7 @@ LEVELS = {
     1: {
         "config",
         "environment",
+        "proxy",
         "settings",
         "sizing",
         "events",

@@ -21,6 +21,7 @@ from cosyclient.protocols import guess, protocol_for
 from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_length, check_settings
 from cosyclient.sizing import littles_law
 from cosyclient.transports import check_url, transport_for
+from cosyclient.transports.network import network_of
 
 if TYPE_CHECKING:
     import argparse
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments, url)
     report: dict[str, Any] = {"url": settings.base_url}
     try:
-        report |= _reach(settings.base_url)
+        report |= _reach(settings)
         report |= _identify(settings)
     except (OSError, CosyError) as error:
         report["error"] = f"{type(error).__name__}: {error}"
@@ -75,22 +76,27 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _reach(url: str) -> dict[str, Any]:
-    """Return the seconds that name, connection and TLS take."""
-    parts = urlsplit(url)
-    secure = parts.scheme in ("https", "wss", "grpcs")
+def _reach(settings: ResolvedConfig) -> dict[str, Any]:
+    """Return the seconds that name, connection and TLS take; those of a proxy if there is one between."""
+    parts = urlsplit(settings.base_url)
+    network = network_of(settings)
+    secure = parts.scheme in ("https", "wss", "grpcs") and network.proxy is None
+    host, port = parts.hostname, parts.port or (443 if secure else 80)
+    if network.proxy is not None:
+        host, port = network.proxy.host, network.proxy.port
     clock = SystemClock()
     began = clock.now()
-    address = socket.getaddrinfo(parts.hostname, parts.port or (443 if secure else 80), type=socket.SOCK_STREAM)[0]
+    address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     named = clock.now()
     with socket.create_connection((str(address[4][0]), int(address[4][1])), _CONNECT) as connection:
         connected = clock.now()
         phases = {"name": named - began, "connect": connected - named}
         if secure:
-            with ssl.create_default_context().wrap_socket(connection, server_hostname=parts.hostname) as wrapped:
+            context = network.tls or ssl.create_default_context()
+            with context.wrap_socket(connection, server_hostname=parts.hostname) as wrapped:
                 phases["tls"] = clock.now() - connected
                 return {"phases": phases, "tls": wrapped.version()}
-    return {"phases": phases}
+    return {"phases": phases} | ({"proxy": str(network.proxy)} if network.proxy is not None else {})
 
 
 def _identify(settings: ResolvedConfig) -> dict[str, Any]:

@@ -33,17 +33,29 @@ _OPTIONS: Final = {
     "max_batch": "--max-batch",
     "max_retries": "--retries",
     "sample_rate": "--sample-rate",
+    "verify": "--ca-file",
     "protocol": "--protocol",
     "headers": "--header",
     **{
         name: f"--{name}"
-        for name in ("concurrency", "timeout", "voice", "model", "format", "speed", "instruct", "seed", "extra")
+        for name in (
+            "proxy",
+            "concurrency",
+            "timeout",
+            "voice",
+            "model",
+            "format",
+            "speed",
+            "instruct",
+            "seed",
+            "extra",
+        )
     },
 }
 
 
 def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> None:
-    """Add ``--url`` and ``--protocol``."""
+    """Add ``--url``, ``--protocol`` and what leads there."""
     otherwise = ", else an emulator is started on this machine" if embedded else ""
     parser.add_argument("--url", help=f"the service; without it COSYCLIENT_BASE_URL{otherwise}")
     parser.add_argument(
@@ -51,6 +63,18 @@ def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> No
         metavar="NAME",
         help="how the service is spoken to, as batch, openai, openai:xinference, runtime, grpc, triton, model-studio "
         "(default: COSYCLIENT_PROTOCOL, else what the URL can only mean, else batch)",
+    )
+    parser.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="an HTTP proxy, as http://host:port (default: COSYCLIENT_PROXY, else HTTPS_PROXY, HTTP_PROXY, ALL_PROXY "
+        "and NO_PROXY; keep a password out of the command line, where others could read it)",
+    )
+    parser.add_argument(
+        "--ca-file",
+        metavar="PATH",
+        help="the authorities to trust, a PEM file or a directory of them (default: COSYCLIENT_VERIFY, else "
+        "SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE, else certifi's)",
     )
     parser.add_argument(
         "--header",
@@ -204,6 +228,8 @@ def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         **quota,
         "protocol": arguments.protocol,
+        "proxy": arguments.proxy,
+        "verify": arguments.ca_file,
         "max_connections": arguments.connections,
         "concurrency": arguments.concurrency,
         "max_batch": arguments.max_batch,

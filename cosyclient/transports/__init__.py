@@ -63,6 +63,8 @@ def prepare(
         if medium != "http":
             raise ConfigurationError(f"transport: an httpx transport cannot carry {medium}")
         check_given(given)
+        if settings.proxy is not None and settings.proxy.source == "proxy":
+            raise ConfigurationError("proxy: a transport of your own finds its own way; give the proxy to that")
         return lambda settings, clock: make(settings, clock=clock, transport=given)
     network = network_of(settings)
     return lambda settings, clock: make(settings, clock=clock, network=network)

@@ -1,16 +1,18 @@
-"""Connecting to one origin, name, TLS and all, within what is granted to it."""
+"""Connecting to one origin, name, proxy, TLS and all, within what is granted to it."""
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.transports.guard import GuardedSocket
+from cosyclient.transports.guard import GuardedSocket, Severed
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from cosyclient.proxy import Proxy
     from cosyclient.transports.guard import Spans
     from cosyclient.transports.resolving import Resolver
 
@@ -18,26 +20,58 @@ _OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 )
+_MOST_OF_A_HEAD: Final = 16 << 10
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([\t\x20-\x7e]*+))?\r\n")
+_MOST_OF_A_REASON: Final = 100
+
+
+class ProxyRefused(ConnectionError):
+    """Tell that a proxy answered and would not, or could not, lead to the service."""
+
+    def __init__(self, proxy: str, status: int, reason: str) -> None:
+        hint = "; name its user and password, http://user:password@host:port" if status == 407 else ""
+        super().__init__(f"the proxy {proxy} refused: {status} {reason[:_MOST_OF_A_REASON]}".rstrip() + hint)
+        self.passing = status >= 500
+        """Whether it only could not: then it may be for the service's sake, and it may pass."""
 
 
 class Dialer:
-    """Open connections to *host* and *port*, with TLS where there is a context."""
+    """Open connections to *host* and *port*, with TLS where there is a context.
 
-    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, resolver: Resolver) -> None:
+    With a *proxy* they are tunnels through it, or, without *tunnel*, connections to the proxy, which is then told with
+    each request where that is to go.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        resolver: Resolver,
+        proxy: Proxy | None = None,
+        tunnel: bool = True,
+    ) -> None:
         self.host = host
         self.port = port
         self._tls = tls
+        self._proxy = proxy
+        self._tunnel = tunnel
         self._resolver = resolver
 
     def dial(
         self, spans: Spans, *, opened: Callable[[GuardedSocket], None], severed: Callable[[], bool]
     ) -> GuardedSocket:
-        """Connect, TLS handshake included, within the connect step and the deadline; *opened* gets each try.
+        """Connect, proxy and TLS included, within the connect step and the deadline; *opened* gets each try.
 
-        Raises `OSError`: `TimeoutError` also while the name is looked up, and `Severed` once *severed* says so.
+        Raises `OSError`: `TimeoutError` also while the name is looked up, `ProxyRefused`, and `Severed` once *severed*
+        says so.
         """
         left = spans.until(spans.connect)
-        guarded, sock = self._connect(spans, left, opened, severed)
+        if self._proxy is None:
+            guarded, sock = self._connect(self.host, self.port, spans, left, opened, severed)
+        else:
+            guarded, sock = self._through(self._proxy, spans, left, opened, severed)
         try:
             if self._tls is not None:
                 secured = self._tls.wrap_socket(
@@ -51,8 +85,63 @@ class Dialer:
             raise
         return guarded
 
+    def _through(
+        self,
+        proxy: Proxy,
+        spans: Spans,
+        left: Callable[[], float],
+        opened: Callable[[GuardedSocket], None],
+        severed: Callable[[], bool],
+    ) -> tuple[GuardedSocket, socket.socket]:
+        """Connect to *proxy*, and through it if it is to be a tunnel; errors name the proxy."""
+        try:
+            guarded, sock = self._connect(proxy.host, proxy.port, spans, left, opened, severed)
+            if self._tunnel:
+                try:
+                    self._ask_for_tunnel(proxy, sock, left)
+                except BaseException as error:
+                    guarded.close()
+                    if guarded.severed and isinstance(error, OSError):
+                        raise Severed("shut down from our side") from error
+                    raise
+        except (Severed, ProxyRefused):
+            raise
+        except TimeoutError as error:
+            raise TimeoutError(f"the proxy {proxy} did not answer in time: {error}") from error
+        except OSError as error:
+            raise ConnectionError(f"the proxy {proxy} cannot be used: {error}") from error
+        return guarded, sock
+
+    def _ask_for_tunnel(self, proxy: Proxy, sock: socket.socket, left: Callable[[], float]) -> None:
+        # To its end, RFC 9110, 9.3.6; whatever drips in, the time left is looked at before each read.
+        to = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        lines = [f"CONNECT {to} HTTP/1.1".encode(), f"Host: {to}".encode()]
+        if proxy.authorization is not None:
+            lines.append(b"Proxy-Authorization: " + proxy.authorization)
+        sock.settimeout(left())
+        sock.sendall(b"\r\n".join(lines) + b"\r\n\r\n")
+        head = b""
+        while b"\r\n\r\n" not in head:
+            if len(head) > _MOST_OF_A_HEAD:
+                raise ConnectionError("its answer has no end")
+            sock.settimeout(left())
+            piece = sock.recv(_MOST_OF_A_HEAD)
+            if not piece:
+                raise ConnectionError("it closed the connection without an answer")
+            head += piece
+        match = _STATUS.match(head)
+        if match is None:
+            raise ConnectionError("its answer is not HTTP")
+        status, reason = int(match[1]), (match[2] or b"").decode("ascii")
+        if not 200 <= status < 300:
+            raise ProxyRefused(str(proxy), status, reason)
+        if not head.endswith(b"\r\n\r\n"):
+            raise ConnectionError("it said more than that the tunnel is there")
+
     def _connect(
         self,
+        host: str,
+        port: int,
         spans: Spans,
         left: Callable[[], float],
         opened: Callable[[GuardedSocket], None],
@@ -60,7 +149,7 @@ class Dialer:
     ) -> tuple[GuardedSocket, socket.socket]:
         """Try every address, each within its share of the time left, so that a silent one leaves some for the next."""
         failure: OSError = OSError("the name has no address")
-        addresses = self._resolver.addresses(self.host, self.port, left, severed=severed)
+        addresses = self._resolver.addresses(host, port, left, severed=severed)
         for untried, (family, kind, proto, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
             sock = socket.socket(family, kind, proto)
             guarded = GuardedSocket(sock, spans)
@@ -84,4 +173,6 @@ class Dialer:
         raise failure
 
     def __repr__(self) -> str:
-        return f"<Dialer to {self.host}:{self.port}{', TLS' if self._tls is not None else ''}>"
+        tls = ", TLS" if self._tls is not None else ""
+        through = f" through {self._proxy}" if self._proxy is not None else ""
+        return f"<Dialer to {self.host}:{self.port}{tls}{through}>"

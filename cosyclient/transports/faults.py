@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx
 import urllib3
@@ -18,10 +18,13 @@ from cosyclient.errors import (
     DeadlineExceeded,
     TransportError,
 )
+from cosyclient.transports.dialing import ProxyRefused
 from cosyclient.transports.urllib3_pool import TransportClosed
 
 if TYPE_CHECKING:
     from cosyclient.clock import Deadline
+
+E = TypeVar("E", bound=BaseException)
 
 # What a transport may raise because of the wire. Anything else is a mistake in code, and passes as it is.
 FOREIGN: Final = (
@@ -60,19 +63,23 @@ def ours(error: Exception, deadline: Deadline) -> CosyError:
         return TransportError(
             f"the request cannot be sent; {message}", sent=False, retryable=False, endpoint_fault=False
         )
-    if (refusal := _certificate_refused(error)) is not None:
+    if (refused := _cause(error, ProxyRefused)) is not None and not refused.passing:
+        # Neither the service's fault, nor better the next time.
+        return ConnectFailed(message, retryable=False, endpoint_fault=False)
+    if (refusal := _cause(error, ssl.SSLCertVerificationError)) is not None:
         return ConnectFailed(
             f"the service's TLS certificate was not accepted ({getattr(refusal, 'verify_message', refusal)}); "
-            "if its authority is a private one, name the CA file: WireConfig(verify='ca.pem')",
+            "if its authority is a private one, name the CA file: verify='ca.pem'",
             retryable=False,
         )
     return kind(message, sent=sent)
 
 
-def _certificate_refused(error: BaseException) -> ssl.SSLCertVerificationError | None:
+def _cause(error: BaseException, kind: type[E]) -> E | None:
+    """Return the first error of this *kind* among *error* and its causes."""
     seen: BaseException | None = error
     for _ in range(8):
-        if seen is None or isinstance(seen, ssl.SSLCertVerificationError):
+        if seen is None or isinstance(seen, kind):
             return seen
         seen = seen.__cause__ or seen.__context__
     return None

@@ -45,7 +45,7 @@ class GrpcTransport:
         wire, timeouts = settings.rest.wire, settings.rest.timeouts
         network = network or network_of(settings)
         self.target, secure = target_of(settings.base_url)
-        self._options = options(wire, connect=timeouts.connect, agent=f"cosyclient/{_version()}")
+        self._options = options(wire, connect=timeouts.connect, agent=f"cosyclient/{_version()}", proxy=network.proxy)
         self._credentials = grpc.ssl_channel_credentials(network.roots) if secure else None
         self._metadata: list[tuple[str, str]] = []
         if settings.api_key is not None:

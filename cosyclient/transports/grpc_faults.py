@@ -60,6 +60,8 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("RESOURCE_EXHAUSTED", "Sent message larger than max", ServiceFault, 500, retryable=False, endpoint_fault=False),
     Row("RESOURCE_EXHAUSTED", "larger than max", TooLarge, 413),
     Row("RESOURCE_EXHAUSTED", "", Throttled, 429),
+    # A proxy that will not lead there: not the service's fault, nor better the next time.
+    Row("UNAVAILABLE", "HTTP proxy returned response code 4", ConnectFailed, retryable=False, endpoint_fault=False),
     # A connection that could not be made; the others broke, or a proxy says that it found nobody.
     Row("UNAVAILABLE", "failed to connect", ConnectFailed),
     Row("UNAVAILABLE", "DNS resolution failed", ConnectFailed),
@@ -108,7 +110,7 @@ def ours(code: str, details: str, deadline: Deadline) -> CosyError:
     if row.kind is ConnectFailed and "CERTIFICATE_VERIFY_FAILED" in details:
         return ConnectFailed(
             "the service's TLS certificate was not accepted; if its authority is a private one, name the CA file: "
-            "WireConfig(verify='ca.pem')",
+            "verify='ca.pem'",
             retryable=False,
         )
     return row.kind(message, sent=row.sent, retryable=row.retryable, endpoint_fault=row.endpoint_fault)

@@ -9,6 +9,7 @@ from cosyclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from cosyclient.config import WireConfig
+    from cosyclient.proxy import Proxy
 
 _PORTS: Final = {"grpc": 50000, "grpcs": 443}
 _MOST_BYTES: Final = (1 << 31) - 1
@@ -26,7 +27,7 @@ def target_of(base_url: str) -> tuple[str, bool]:
     return f"{host}:{parts.port or _PORTS[parts.scheme]}", parts.scheme == "grpcs"
 
 
-def options(wire: WireConfig, *, connect: float, agent: str) -> list[tuple[str, Any]]:
+def options(wire: WireConfig, *, connect: float, agent: str, proxy: Proxy | None = None) -> list[tuple[str, Any]]:
     """Return the channel's arguments (grpc/impl/channel_arg_names.h)."""
     return [
         ("grpc.primary_user_agent", agent),
@@ -38,7 +39,9 @@ def options(wire: WireConfig, *, connect: float, agent: str) -> list[tuple[str, 
         # Retries are a policy here, and a service's own idea of them would multiply ours. Without that there is nothing
         # to retry by; turning grpcio's retries off as well has let busy connections outlast the deadline.
         ("grpc.service_config_disable_resolution", 1),
-        ("grpc.enable_http_proxy", 0),
+        # Found by us; what grpcio itself finds in the environment is left alone.
+        ("grpc.enable_http_proxy", int(proxy is not None)),
+        *([("grpc.http_proxy", proxy.url)] if proxy is not None else []),
         # A service that has come back is found within seconds, not within the default's two minutes.
         ("grpc.min_reconnect_backoff_ms", max(100, round(connect * 1000))),
         ("grpc.initial_reconnect_backoff_ms", 200),

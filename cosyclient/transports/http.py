@@ -53,6 +53,7 @@ class HttpTransport:
             transport = Urllib3Transport(
                 connections=settings.sizing.connections,
                 verify=network.tls or settings.verify,
+                proxy=network.proxy,
                 idle_limit=pool.idle_limit,
                 max_age=pool.max_age,
                 clock=clock,

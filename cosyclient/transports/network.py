@@ -1,12 +1,16 @@
-"""How a client gets to its service: whom it trusts on the way."""
+"""How a client gets to its service: whom it trusts on the way, and through which proxy it goes."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+from cosyclient.proxy import Proxy
 from cosyclient.transports.tls import roots, tls_context
 
 if TYPE_CHECKING:
@@ -16,6 +20,16 @@ if TYPE_CHECKING:
     from cosyclient.settings import ResolvedConfig
 
 _TLS: Final = ("https", "wss")
+_PROXIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "http": ("http",),
+    "https": ("https",),
+    # A proxy that is used for TLS knows CONNECT (RFC 6455, 4.1).
+    "ws": ("ws", "https", "http"),
+    "wss": ("wss", "https"),
+    "grpc": ("grpc", "https", "http"),
+    "grpcs": ("grpc", "https"),
+}
+"""The variables that may name a proxy for each scheme, without ``_PROXY``, in the order in which they are heeded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +39,7 @@ class Network:
     tls: ssl.SSLContext | None = None
     roots: bytes | None = None
     """The authorities to trust over gRPC, as PEM; ``None`` is those that grpcio brings."""
+    proxy: Proxy | None = None
 
 
 def network_of(settings: ResolvedConfig, environ: Mapping[str, str] = os.environ) -> Network:
@@ -34,4 +49,43 @@ def network_of(settings: ResolvedConfig, environ: Mapping[str, str] = os.environ
     return Network(
         tls=tls_context(verify, name=name, trust_env=trust_env, environ=environ) if scheme in _TLS else None,
         roots=roots(verify, name=name, trust_env=trust_env, environ=environ) if scheme == "grpcs" else None,
+        proxy=settings.proxy or (proxy_of(settings.base_url) if settings.trust_env else None),
     )
+
+
+def proxy_of(url: str) -> Proxy | None:
+    """Return the proxy that the environment names for *url*, found as httpx finds it; raises `ConfigurationError`.
+
+    As in Go, and unlike with httpx, none is used on the way to this machine itself, where no proxy could lead. NO_PROXY
+    may name networks (``10.0.0.0/8``), as it may for requests.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxies = getproxies()
+    if not proxies or _is_here(host) or proxy_bypass(parts.netloc) or _in_networks(host, proxies.get("no", "")):
+        return None
+    scheme = next(filter(proxies.get, (*_PROXIES[parts.scheme], "all")), None)
+    return None if scheme is None else Proxy.parse(f"{scheme.upper()}_PROXY", proxies[scheme])
+
+
+def _is_here(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
+
+
+def _in_networks(host: str, exceptions: str) -> bool:
+    address = _address(host)
+    if address is None:
+        return False
+    for each in exceptions.split(","):
+        with contextlib.suppress(ValueError):
+            if address in ip_network(each.strip(), strict=False):
+                return True
+    return False
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import random
 import threading
+from dataclasses import replace
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -12,7 +13,7 @@ import httpx
 
 from cosyclient.clock import Cancellation, SystemClock
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.dialing import Dialer
+from cosyclient.transports.dialing import Dialer, ProxyRefused
 from cosyclient.transports.guard import Spans
 from cosyclient.transports.head import Outgoing, outgoing
 from cosyclient.transports.pool import Pool
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from cosyclient.clock import Clock, Deadline
+    from cosyclient.proxy import Proxy
     from cosyclient.transports.connection import Connection
 
 _AGE_SPREAD: Final = 0.2
@@ -32,6 +34,7 @@ _AGE_SPREAD: Final = 0.2
 # thread, so a busy client wants few: 64 KiB cost 1,500 calling threads a fifth of their speed.
 _PIECE_BYTES: Final = 256 << 10
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_PROXY_REFUSES: Final = 407
 
 Origin: TypeAlias = "tuple[str, bytes, int | None]"
 """Scheme, host, and a port that is not the scheme's own."""
@@ -49,7 +52,8 @@ class Urllib3Transport(httpx.BaseTransport):
     that drips byte by byte. A reply not read to its end closes its connection. Connections idle for more than
     *idle_limit* seconds or older than *max_age* (±20 %) are not used again; one that turns out to have been closed
     meanwhile is replaced once, unseen, if no byte of a reply came. *verify* is True, False, the path of a CA file or
-    directory, or a context of your own. Safe to use from many threads; a forked child needs a transport of its own.
+    directory, or a context of your own; *proxy* is what all requests go through. Safe to use from many threads; a
+    forked child needs a transport of its own.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Urllib3Transport(httpx.BaseTransport):
         *,
         connections: int = 50,
         verify: Verify = True,
+        proxy: Proxy | None = None,
         idle_limit: float = 4.0,
         max_age: float = 300.0,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -66,6 +71,7 @@ class Urllib3Transport(httpx.BaseTransport):
         self._connections = connections
         self._resolver = Resolver(self._clock)
         self._verify = verify
+        self._proxy = proxy
         self._idle_limit = idle_limit
         self._lifetime = lambda: max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
         # Guards the making of the context, which reads the CA file once (30 ms); nothing else waits for it.
@@ -107,6 +113,9 @@ class Urllib3Transport(httpx.BaseTransport):
 
         What `handle_request` does, without httpx's requests, responses and headers; raises the same exceptions.
         """
+        forwarded = self._proxy is not None and origin[0] == "http"
+        if self._proxy is not None and forwarded:
+            request = through_proxy(request, origin, self._proxy)
         spans = Spans(self._clock, timeout, deadline)
         pool = self._pool(origin)
         try:
@@ -117,6 +126,8 @@ class Urllib3Transport(httpx.BaseTransport):
         try:
             cancellation.on_cancel(connection.sever)
             reply = self._exchange(connection, request)
+            if forwarded and reply.status == _PROXY_REFUSES:
+                raise self._failure(proxy_error(ProxyRefused(f"{self._proxy}", reply.status, reply.reason)))
         except BaseException:
             cancellation.on_cancel(None)
             pool.give_back(connection, reusable=False)
@@ -156,6 +167,8 @@ class Urllib3Transport(httpx.BaseTransport):
                     host.decode("ascii"),
                     port or _DEFAULT_PORTS[scheme],
                     tls=self._context() if scheme == "https" else None,
+                    proxy=self._proxy,
+                    tunnel=scheme == "https",
                     resolver=self._resolver,
                 ),
                 connections=self._connections,
@@ -191,6 +204,8 @@ class Urllib3Transport(httpx.BaseTransport):
         if connection.is_closed:
             try:
                 connection.connect()
+            except ProxyRefused as error:
+                raise self._failure(proxy_error(error)) from error
             except TimeoutError as error:
                 raise self._failure(httpx.ConnectTimeout(f"no connection in time: {error}")) from error
             except (OSError, UnicodeError) as error:
@@ -227,6 +242,26 @@ class Urllib3Transport(httpx.BaseTransport):
         stats = self.stats()
         state = "closed" if self._closed else f"{stats.in_use} in use, {stats.idle} idle of {stats.limit}"
         return f"<Urllib3Transport {state}, {stats.opened} opened>"
+
+
+def proxy_error(error: ProxyRefused) -> httpx.ProxyError:
+    """Return what httpx calls this *error*, which is its cause."""
+    shown = httpx.ProxyError(str(error))
+    shown.__cause__ = error
+    return shown
+
+
+def through_proxy(request: Outgoing, origin: Origin, proxy: Proxy) -> Outgoing:
+    """Return *request* as a *proxy* wants it: with the whole address for a target (RFC 9112, 3.2.2)."""
+    scheme, host, port = origin
+    where = b"[%b]" % host if b":" in host else host
+    where = where if port is None else b"%b:%d" % (where, port)
+    method, target, rest = request.head.split(b" ", 2)
+    line, fields = rest.split(b"\r\n", 1)
+    if proxy.authorization is not None:
+        fields = b"Proxy-Authorization: %b\r\n%b" % (proxy.authorization, fields)
+    head = b"%b %b://%b%b %b\r\n%b" % (method, scheme.encode("ascii"), where, target, line, fields)
+    return replace(request, head=head)
 
 
 def origin_of(url: httpx.URL) -> Origin:

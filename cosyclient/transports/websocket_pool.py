@@ -219,7 +219,9 @@ class WebSocketTransport:
 
     def _make(self, uri: str) -> WebSocket:
         parsed = parse_uri(uri)
-        dialer = Dialer(parsed.host, parsed.port, tls=self._network.tls, resolver=self._resolver)
+        dialer = Dialer(
+            parsed.host, parsed.port, tls=self._network.tls, proxy=self._network.proxy, resolver=self._resolver
+        )
         return WebSocket(parsed, dialer=dialer, clock=self._clock, max_bytes=self.max_bytes)
 
     def __repr__(self) -> str:
