@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _JSON: Final = "application/json"
 _MAX_PAYLOAD_BYTES: Final = 64 << 20
 _OPENING: Final = b'{"texts":['
+# What those write who have not thought of a media type; then the first byte decides.
+_VAGUE: Final = frozenset({"", "text/plain", "application/octet-stream", "binary/octet-stream"})
 _OPTIONS: Final = ("model", "voice", "format", "sample_rate", "speed", "instruct", "seed")
 
 
@@ -93,8 +95,12 @@ class BatchProtocol:
         elif kind.endswith(("/json", "+json")):
             yield from from_json(reply, utterances, wall=wall)
         else:
-            seen = _kind_of(next((chunk for chunk in reply.chunks() if chunk), b""))
-            raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} ({seen}) is no batch", retryable=True)
+            peeked = _Peeked(reply)
+            if (seen := _kind_of(peeked.first)) != "JSON" or kind not in _VAGUE:
+                raise DecodeError(
+                    f"HTTP {reply.status}: {kind or 'no media type'} ({seen}) is no batch", retryable=True
+                )
+            yield from from_json(peeked, utterances, wall=wall)
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""
@@ -128,6 +134,24 @@ class BatchProtocol:
 
     def __repr__(self) -> str:
         return f"<BatchProtocol {'frames or JSON' if frames.MEDIA_TYPE in self._headers[1][1] else 'JSON'}>"
+
+
+class _Peeked:
+    """Offer a reply whose first bytes have been looked at."""
+
+    def __init__(self, reply: WireReply) -> None:
+        self._reply, self._chunks = reply, reply.chunks()
+        self.status, self.headers = reply.status, reply.headers
+        self.first = next((chunk for chunk in self._chunks if chunk), b"")
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content from its beginning."""
+        yield self.first
+        yield from self._chunks
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._reply.close()
 
 
 def _members(settings: VoiceSettings) -> bytes:

@@ -1,6 +1,6 @@
 """Batches answered in JSON: one object or one base64 string per text, decoded while they arrive.
 
-The shape that this project's batch protocol, vLLM-Omni and SGLang-Omni have in common, and a bare array of audio.
+The shape that this project's batch protocol, vLLM-Omni and SGLang-Omni have in common, and those of `shapes`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import CosyError, DecodeError
-from cosyclient.protocols.coding import unbase64
 from cosyclient.protocols.refusals import item_error, refusal_of
 from cosyclient.protocols.results import ResultReader
+from cosyclient.protocols.shapes import Places, audio_in, decoded, listed_in, spoken
 from cosyclient.protocols.speeches import Positions, speech_of
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def from_json(
     reader = ResultReader(reply.chunks(), most=len(utterances))
     positions = Positions(len(utterances))
     shared = reader.members
+    places = Places(utterances)
     # What has to wait for the end of the reply: audio that goes by its place, which only the right number of them
     # makes sure, and audio that comes before the members that tell how many there are and what they are.
     held: list[tuple[int, Any]] = []
-    place = 0
     for results in reader.results():
         items: list[Item] = []
         early = "total" in shared
@@ -48,10 +48,8 @@ def from_json(
             positions.expect(shared["total"])
         try:
             for element in results:
-                named = element.get("index") if isinstance(element, dict) else None
-                index = positions.take(place if named is None and reader.bare else named)
-                place += 1
-                if early:
+                index = positions.take(places.of(element, mixed=reader.bare))
+                if early and places.named:
                     items.append((index, _element(element, shared, utterances, index, reply.status, sayings)))
                 else:
                     held.append((index, element))
@@ -63,9 +61,13 @@ def from_json(
         if items:
             yield items
     if not reader.listed:
-        if shared.get("results") is None and any(map(shared.get, _REFUSING)):
+        listed = listed_in(shared, utterances)
+        if listed is None and shared.get("results") is None and any(map(shared.get, _REFUSING)):
             raise refusal_of(reply, shared, utterances, wall=wall, sayings=sayings)
-        raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
+        if listed is None:
+            raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
+        held = [(positions.take(places.of(element, mixed=False)), element) for element in listed]
+        shared = {}
     positions.expect(shared.get("total", len(utterances)))
     positions.close()
     if held:
@@ -81,9 +83,13 @@ def _element(
     sayings: Sayings,
 ) -> Speech | CosyError:
     """Return what one element of a JSON reply stands for: an object, audio alone, or null for a text that failed."""
-    if isinstance(element, dict):
-        return outcome_of(element, element.pop("audio_data", None), shared, utterances, index, status, sayings)
-    return outcome_of({} if element is None else _SPOKEN, element, shared, utterances, index, status, sayings)
+    try:
+        fields, audio = (
+            audio_in(element) if isinstance(element, dict) else (_SPOKEN if element is not None else {}, element)
+        )
+    except DecodeError as error:
+        return error
+    return outcome_of(fields, audio, shared, utterances, index, status, sayings)
 
 
 def outcome_of(
@@ -96,20 +102,10 @@ def outcome_of(
     sayings: Sayings = (),
 ) -> Speech | CosyError:
     """Return the speech, or the error, that one item stands for; *audio* is bytes, or base64 in JSON."""
-    if fields.get("status") != "success":
-        return item_error(fields.get("error"), utterances, status=status, sayings=sayings)
+    if not spoken(fields, audio):
+        error = fields.get("error") or fields.get("message") or fields.get("detail")
+        return item_error(error, utterances, status=status, sayings=sayings)
     try:
-        if not isinstance(audio, bytes):
-            audio = _unbase64(audio)
-        return speech_of(utterances[index], audio, {**shared, **fields})
+        return speech_of(utterances[index], decoded(audio), {**shared, **fields})
     except CosyError as error:
         return error
-
-
-def _unbase64(coded: Any) -> bytes:
-    if not isinstance(coded, str):
-        raise DecodeError("audio: a successful item without audio", retryable=True)
-    try:
-        return unbase64(coded)
-    except ValueError:
-        raise DecodeError(f"audio: {len(coded)} characters that are not base64", retryable=True) from None

@@ -52,11 +52,14 @@ class Face:
         return f"{self.protocol}-{self.form}"
 
 
+# Whoever names no type, or none in particular, is read by the first byte.
+_UNSAID = ("", "text/plain", "application/octet-stream")
 BATCH = [
     Face(protocol="batch", form="frames", media_type=wire.FRAMES_TYPE, whole=wire.frames_body, keeps=True),
     Face(
         protocol="batch",
         form="json",
+        also=_UNSAID,
         media_type="application/json; charset=utf-8",
         whole=lambda count: wire.json_body([wire.result(index) for index in range(count)]),
         keeps=True,
@@ -64,6 +67,7 @@ BATCH = [
     Face(
         protocol="batch",
         form="array",
+        also=_UNSAID,
         media_type="application/json",
         whole=lambda count: (
             b"[" + b",".join(b'"%b"' % wire.result(index)["audio_data"].encode() for index in range(count)) + b"]"

@@ -115,7 +115,7 @@ def test_failed_items_do_not_sink_the_others() -> None:
     ("reply", "match"),
     [
         (ScriptedReply(200, {"Content-Type": "text/html"}, [b"<!DOCTYPE html><p>secret"]), "text/html (HTML or XML)"),
-        (ScriptedReply(200, {}, [b'{"results":[]}']), "no media type (JSON)"),
+        (ScriptedReply(200, {"Content-Type": "text/html"}, [b'{"results":[]}']), "text/html (JSON)"),
         (ScriptedReply(200, {"Content-Type": "nonsense"}, [b"\x1f\x8b\x08"]), "no media type (gzip)"),
         (ScriptedReply(200, {"Content-Type": "audio/wav"}, [b"", b"RIFF...."]), "audio/wav (WAV)"),
         (ScriptedReply(200, {"Content-Type": "text/plain"}, [b"all is well"]), "text/plain (text)"),

@@ -58,7 +58,7 @@ def test_item_errors_are_classified(error: object, kind: type[ServiceError], ret
     [
         ({"audio_data": "!!!!"}, "4 characters that are not base64", True),
         ({"audio_data": coded(1)[:-1]}, "not base64", True),
-        ({"audio_data": coded(1) + "\n"}, "not base64", True),
+        ({"audio_data": coded(1) + "\n!"}, "not base64", True),
         ({"audio_data": "é"}, "not base64", True),
         ({"audio_data": None}, "without audio", True),
         ({"audio_data": 5}, "without audio", True),
