@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cosyclient
-from cosyclient import environment
+from cosyclient import NotFound, PartialFailure, environment
 from cosyclient.cli.protocols import markdown
 from cosyclient.emulator import running
 from cosyclient.settings import resolve
+from cosyclient.testing import ScriptedReply, scripted_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,6 +247,23 @@ def test_ci_runs_the_printed_test_command() -> None:
     ]
     assert len(sentences) >= 100
     assert f"turns {len(sentences)} Chinese and English sentences" in README.replace("\n", " ")
+
+
+def test_the_batch_example_is_what_is_sent_and_read() -> None:
+    """The request to the letter, and the reply as it is printed: one speech, one error."""
+    asked, answered = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", README, re.DOTALL))
+    client, transport = scripted_client(
+        lambda _: ScriptedReply(200, {"Content-Type": "application/json"}, [json.dumps(answered).encode()])
+    )
+    with pytest.raises(PartialFailure) as failed:
+        client.batch_synth(asked["texts"])
+    assert json.loads(transport.requests[0].body) == asked
+    assert (transport.requests[0].method, transport.requests[0].path) == ("POST", "/batch")
+    one, two = failed.value.outcomes
+    assert one.speech is not None
+    assert (one.speech.media_type, len(one.speech.pcm()) > 0) == ("audio/wav", True)
+    assert isinstance(two.error, NotFound)
+    client.close()
 
 
 def test_the_table_of_the_environment_is_that_of_the_code() -> None:

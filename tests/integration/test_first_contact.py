@@ -1,0 +1,47 @@
+"""The first call of a new user: nothing but an address, to a server that knows nothing of this client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cosyclient import CosyClient
+from tests.integration.apps.naive import fastapi_service, flask_service, nginx_before, plain_service
+from tests.service import text_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TEXTS = [f"第{number}句：今天天气很好，我们出去走走。 And number {number} in English." for number in range(200)]
+
+
+@pytest.fixture(params=["fastapi", "flask", "nginx"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the address of each server in turn."""
+    if request.param == "fastapi":
+        with fastapi_service() as address:
+            yield address
+    elif request.param == "flask":
+        with flask_service() as address:
+            yield address
+    else:
+        with plain_service() as behind, nginx_before(behind, tmp_path) as address:
+            yield address
+
+
+def test_two_hundred_texts_at_the_first_try(url: str) -> None:
+    """The drop-in call as the README has it: every text its own audio, no attempt too many, a closed breaker."""
+    with CosyClient(url) as cosy:
+        assert [text_in(audio) for audio in cosy.batch_synth(TEXTS)] == TEXTS
+        stats = cosy.stats()
+    assert (stats.failed, stats.retries, stats.throttled, set(stats.breakers.values())) == (0, 0, 0, {"closed"})
+
+
+def test_single_calls_and_streams_of_texts_do_as_well(url: str) -> None:
+    """One text; a generator of them; a future."""
+    with CosyClient(url) as cosy:
+        assert text_in(cosy.synthesize("hello")) == "hello"
+        assert [text_in(outcome.unwrap()) for outcome in cosy.synthesize_many(iter(TEXTS[:30]))] == TEXTS[:30]
+        assert text_in(cosy.submit("later").result(60)) == "later"
