@@ -91,6 +91,8 @@ class Plan:
     """Event loops of Envoy."""
     buffer: bool = True
     """Whether it takes a request in before it answers or passes it on."""
+    proxy: bool = False
+    """Whether it is a proxy, which opens tunnels too: wherever they are to lead, they lead to the upstream."""
 
     def __post_init__(self) -> None:
         if (self.upstream is None) == (self.reply is None):
@@ -215,10 +217,11 @@ def configuration(plan: Plan, body: Path) -> dict[str, Any]:
     manager = _typed(
         "network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="front",
+        **({"upgrade_configs": [{"upgrade_type": "CONNECT"}]} if plan.proxy else {}),
         http_filters=[*_filters(plan), _filter("http.router", "http.router.v3.Router")],
         route_config={
             "max_direct_response_body_size_bytes": _MOST_BODY,
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_route(plan, body)]}],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(plan, body)}],
         },
     )
     chain = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
@@ -261,6 +264,12 @@ def _filters(plan: Plan) -> list[dict[str, Any]]:
         delay = {"fixed_delay": f"{plan.delay:.9f}s", "percentage": always}
         filters.append(_filter("http.fault", "http.fault.v3.HTTPFault", delay=delay))
     return filters
+
+
+def _routes(plan: Plan, body: Path) -> list[dict[str, Any]]:
+    tunnel = {"upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}], "cluster": "service"}
+    connect = {"match": {"connect_matcher": {}}, "route": {**tunnel, "timeout": "0s"}}
+    return [*([connect] if plan.proxy else []), _route(plan, body)]
 
 
 def _route(plan: Plan, body: Path) -> dict[str, Any]:

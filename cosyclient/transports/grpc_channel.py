@@ -45,6 +45,8 @@ class GrpcTransport:
         wire, timeouts = settings.rest.wire, settings.rest.timeouts
         network = network or network_of(settings)
         self.target, secure = target_of(settings.base_url)
+        # What errors call it: grpcio's own words do not say that there is a proxy between.
+        self.way = self.target if network.proxy is None else f"{self.target} through the proxy {network.proxy}"
         self._options = options(wire, connect=timeouts.connect, agent=f"cosyclient/{_version()}", proxy=network.proxy)
         self._credentials = grpc.ssl_channel_credentials(network.roots) if secure else None
         self._metadata: list[tuple[str, str]] = []

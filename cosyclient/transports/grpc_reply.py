@@ -30,7 +30,7 @@ _CANCELLED: Final = "CANCELLED"
 class Home(Protocol):
     """Be what a reply knows of the transport it came over."""
 
-    target: str
+    way: str
     clock: Clock
     closed: bool
     max_reply_bytes: int
@@ -145,7 +145,7 @@ class GrpcReply:
             return AttemptTimeout(f"nothing came within {self._read_timeout:.3g} s")
         error = ours(code, details, self._until)
         if isinstance(error, TransportError):
-            error.args = (f"{self._home.target}: {error}",)
+            error.args = (f"{self._home.way}: {error}",)
         return error
 
     def __repr__(self) -> str:
