@@ -84,6 +84,34 @@ def test_every_server_is_told_from_the_others(
         assert protocol == "triton" or report["stream"]["pieces"] > 0
 
 
+@pytest.mark.parametrize(
+    ("switches", "options", "version", "notes"),
+    [
+        ({"dialect": "vllm-omni"}, (), "vLLM 0.30.0", set()),
+        ({"dialect": "vllm-omni", "dialect_old": True}, (), "vLLM 0.22.0", {"0.30", "0.28", "0.26"}),
+        ({"dialect": "vllm-omni", "dialect_old": True}, ("--protocol", "vllm-omni-ws"), "vLLM 0.22.0",
+         {"0.30", "0.28", "0.26"}),
+        ({"dialect": "xinference", "dialect_old": True}, (), "Xinference 3.2.1", {"4.0"}),
+        ({"dialect": "xinference"}, (), "Xinference 4.1.0", set()),
+        ({"dialect": "vox-box"}, (), None, set()),
+    ],
+)  # fmt: skip
+def test_the_version_is_named_and_what_it_does_in_silence(
+    capsys: pytest.CaptureFixture[str],
+    switches: dict[str, Any],
+    options: tuple[str, ...],
+    version: str | None,
+    notes: set[str],
+) -> None:
+    """No reply shows it, so it is said here."""
+    with running(engine="tone", serve="openai", **switches) as emulator:
+        url = emulator.url.replace("http", "ws") if "vllm-omni-ws" in options else emulator.url
+        _, report = examine(capsys, "--url", url, *options)
+    server = report.get("server", {})
+    assert server.pop("version", None) == version
+    assert server.keys() == {f"before {each}" for each in notes}
+
+
 def test_it_reads_as_a_table(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     """For people."""
     assert main(["doctor", "--url", service.url]) == 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cosyclient import BadUtterance, CosyClient, DecodeError, ServiceFault, TransportError
+from cosyclient import BadRequest, BadUtterance, CosyClient, DecodeError, ServiceFault, TransportError
 from cosyclient.emulator import echo_text
 from tests.contracts.faces_openai import at, uploaded
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 def speaking(emulator: Emulator, dialect: str, **more: Any) -> CosyClient:
     """Return a client in this dialect that makes one attempt."""
-    settings = {"protocol": f"openai:{dialect}", "voice": CLONE, "model": "cosyvoice3", "max_retries": 0}
-    return CosyClient(emulator.url, **{**settings, **more})
+    settings = {"protocol": f"openai:{dialect}", "voice": CLONE, "model": "cosyvoice3", "max_retries": 0, **more}
+    url = emulator.url.replace("http", "ws") if settings["protocol"].endswith("-ws") else emulator.url
+    return CosyClient(url, **settings)
 
 
 def test_words_come_with_their_times(start: Start) -> None:
@@ -40,6 +41,46 @@ def test_words_come_with_their_times(start: Start) -> None:
         client.batch_synth(["a", "b", "c"], seed=0)
         assert emulator.counters().requests == before + 6
         assert [entry["seed"] for entry in emulator.heard()[-3:]] == [0, 0, 0]
+
+
+def test_words_that_an_older_service_leaves_out_are_missed_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """It speaks all the same, and says nothing of them; nothing is said where they were too many."""
+    with speaking(at(start, "vllm-omni", dialect_old=True), "vllm-omni") as client:
+        for _ in range(2):
+            speech = client.synthesize("hello", words=True)
+            assert (speech.words, echo_text(speech.audio)) == ((), "hello")
+    assert [record.levelname for record in caplog.records if "names no words" in record.message] == ["WARNING"]
+    caplog.clear()
+    with speaking(at(start, "vllm-omni"), "vllm-omni") as client:
+        assert client.synthesize("字" * 200, words=True).words == ()
+    assert not caplog.records
+
+
+def test_words_come_over_the_socket_as_well(start: Start) -> None:
+    """With samples or a file made of them; a service without an aligner says what it needs, once."""
+    emulator = at(start, "vllm-omni")
+    with speaking(emulator, "", protocol="vllm-omni-ws") as client:
+        for format in ("wav", "pcm"):
+            speech = client.synthesize("hello 你好", words=True, format=format)
+            assert (speech.format, speech.sample_rate, echo_text(speech.audio)) == (format, 24000, "hello 你好")
+            assert [word.text for word in speech.words] == ["hello", "你", "好"]
+            assert 0 < speech.words[-1].end <= speech.duration + 0.001
+        assert client.synthesize("hello").words == ()
+    deaf = at(start, "vllm-omni", aligner=False)
+    with speaking(deaf, "", protocol="vllm-omni-ws", max_retries=3) as client:
+        with pytest.raises(BadRequest, match="--forced-aligner"):
+            client.synthesize("hello", words=True)
+        assert deaf.counters().requests == 1
+
+
+def test_a_service_too_old_to_leave_a_text_whole_says_which_protocol_can(start: Start) -> None:
+    """Over its WebSocket it speaks by the sentence only."""
+    with speaking(at(start, "vllm-omni", dialect_old=True), "", protocol="vllm-omni-ws") as client:
+        with pytest.raises(BadRequest, match="use protocol='openai:vllm-omni'"):
+            client.synthesize("hello")
+        # What is still being written is cut into sentences anyway.
+        with client.stream_text(["One. ", "Two."]) as stream:
+            assert echo_text(stream.speech().audio) == "One.Two."
 
 
 @pytest.mark.parametrize("dialect", ["vllm-omni", "sglang-omni"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -140,6 +141,54 @@ def detect(transport: Transport, clock: Clock) -> tuple[str, str] | None:
     if failure is not None and not answered:
         raise failure
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Say where servers of a kind tell their version, and what an older one does that no reply of its shows."""
+
+    name: str
+    path: str
+    notes: tuple[tuple[tuple[int, int], str], ...] = ()
+    """What is to be known before each version."""
+
+
+_VLLM: Final = Maker(
+    "vLLM",
+    "/version",
+    (
+        ((0, 30), "its own faults may come as 400, and vllm-omni-ws ignores a seed"),
+        ((0, 28), "openai:vllm-omni tells no word times: words stays empty"),
+        ((0, 26), "vllm-omni-ws may refuse to speak a whole text as one (split_granularity)"),
+    ),
+)
+_MAKERS: Final = {
+    "openai:vllm-omni": _VLLM,
+    "vllm-omni-ws": _VLLM,
+    "openai:xinference": Maker("Xinference", "/v1/cluster/version", (((4, 0), "CosyVoice ignores the speed"),)),
+    "triton": Maker("Triton", "/v2"),
+}
+_NUMBERS: Final = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
+
+
+def software(transport: Transport, clock: Clock, protocol: str) -> dict[str, str]:
+    """Return which server speaks *protocol* at the other end and what to know of its version, as far as it tells."""
+    maker = _MAKERS.get(protocol.partition(":")[0]) or _MAKERS.get(protocol)
+    if maker is None:
+        return {}
+    try:
+        answer = _ask(transport, clock, Question(maker.path, lambda _: None))
+    except CosyError:
+        return {}
+    version = answer.document.get("version") if _has(answer, "version") else None
+    if not isinstance(version, str) or not (numbers := _NUMBERS.match(version)):
+        return {}
+    found = (int(numbers[1]), int(numbers[2]))
+    shown = "".join(c for c in version[:40] if c.isprintable())
+    return {
+        "version": f"{maker.name} {shown}",
+        **{f"before {major}.{minor}": note for (major, minor), note in maker.notes if found < (major, minor)},
+    }
 
 
 def _ask(transport: Transport, clock: Clock, question: Question) -> Answer:

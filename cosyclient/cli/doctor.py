@@ -8,11 +8,11 @@ import os
 import socket
 import ssl
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.cli.detect import detect
+from cosyclient.cli.detect import detect, software
 from cosyclient.cli.service import add_limits, add_service, add_voice, settings_of, voice_of
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         report["error"] = "nothing known answers there; name it with --protocol"
         code = 1
     else:
+        report |= _software(settings, report["protocol"])
         try:
             _speak(report, settings, voice_of(arguments), arguments)
         except ConfigurationError:
@@ -113,6 +114,21 @@ def _identify(settings: ResolvedConfig) -> dict[str, Any]:
     finally:
         transport.close()
     return {"protocol": None, "because": None} if found is None else {"protocol": found[0], "because": found[1]}
+
+
+def _software(settings: ResolvedConfig, protocol: str) -> dict[str, Any]:
+    """Return which server it is and what is to be known of its version, where it tells over HTTP."""
+    scheme, _, rest = settings.base_url.partition("://")
+    plain = {"ws": "http", "wss": "https"}.get(scheme, scheme)
+    if plain not in ("http", "https"):
+        return {}
+    clock = SystemClock()
+    transport = transport_for("http", replace(settings, base_url=f"{plain}://{rest}"), clock=clock)
+    try:
+        found = software(transport, clock, protocol)
+    finally:
+        transport.close()
+    return {"server": found} if found else {}
 
 
 def _speak(

@@ -29,6 +29,9 @@ EVENTS: Final = MEDIA_TYPE
 OCTETS: Final = "application/octet-stream"
 """What OpenAI's own description calls every format."""
 
+WORD_HEADERS: Final = ("x-word-timestamps", "x-word-timestamps-omitted")
+"""One of them is in each reply of a server that was asked for words and knows of them."""
+
 # RFC 2586 has L16 big-endian; whoever says it here means the little-endian samples that the others call PCM.
 _L16: Final = "audio/l16"
 _RATE: Final = re.compile(r";\s*rate=(\d+)\b", re.IGNORECASE)

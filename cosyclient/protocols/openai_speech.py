@@ -8,6 +8,7 @@ a reply is what its media type says.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from functools import lru_cache
 from json.encoder import encode_basestring as _quote
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from cosyclient.protocols.base import Item, Quota, Recording
     from cosyclient.wire import WireReply
 
+logger = logging.getLogger("cosyclient")
+
 _JSON: Final = "application/json"
 _NATIVE_RATE: Final = 24000
 # Recordings make these large, and a program has few of them.
@@ -54,6 +57,7 @@ class OpenAISpeechProtocol:
         self.name = f"openai:{dialect}" if dialect else "openai"
         self._dialect = DIALECTS[dialect]
         self.capabilities = replace(self._dialect.can, own=self._dialect.own())
+        self._missed_words = False
         self._max_request_bytes = wire.max_request_bytes
         # Texts come in runs that share their settings, so these are written out once.
         self._written = lru_cache(maxsize=_KEPT)(self._write)
@@ -121,6 +125,7 @@ class OpenAISpeechProtocol:
         speech = self._speech(sent[0], data, replies.label_of(reply))
         if utterances[0].settings.words:
             speech = replace(speech, words=replies.words_of(reply.headers))
+            self._miss_words(reply)
         yield [(0, _as_asked(speech, utterances[0]))]
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
@@ -207,6 +212,17 @@ class OpenAISpeechProtocol:
         return any(value is not None and value is not False for value in asked)
 
     # Replies
+
+    def _miss_words(self, reply: WireReply) -> None:
+        """Say once that a service leaves the words out: its audio is paid for, and as it should be."""
+        if self._missed_words or any(reply.headers.get(name) is not None for name in replies.WORD_HEADERS):
+            return
+        self._missed_words = True
+        logger.warning(
+            "%s: the reply names no words, so Speech.words is empty; vLLM-Omni before 0.28 never does over HTTP, and "
+            "later versions do not where the alignment fails",
+            self.name,
+        )
 
     def _chunks(self, reply: WireReply) -> Iterator[bytes]:
         return excused(reply.chunks(), self._dialect.breaks) if self._dialect.breaks else reply.chunks()

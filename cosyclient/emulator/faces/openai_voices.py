@@ -50,6 +50,8 @@ class VoicesFace(OpenAIHttpFace):
         """Return the paths it answers."""
         paths = {
             "models": ["/v1/models"],
+            "vllm-version": ["/version"],
+            "xinference-version": ["/v1/cluster/version"],
             "voices": ["/v1/audio/voices", "/v1/audio/voices/{name}"],
             "vox-voices": ["/v1/voices"],
             "siliconflow-voices": [
@@ -71,6 +73,10 @@ class VoicesFace(OpenAIHttpFace):
         match method, path.removeprefix("/v1/"):
             case "GET", "models":
                 document: Any = self._models()
+            case "GET", "/version":
+                document = {"version": "0.22.0" if self.service.settings.dialect_old else "0.30.0"}
+            case "GET", "cluster/version":
+                document = {"version": "3.2.1" if self.service.settings.dialect_old else "4.1.0"}
             case "GET", "audio/voices":
                 document = self._listed()
             case "GET", "voices":
