@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BACK: Final = 15.0
 """Seconds after a trouble within which every client has to have made a good call again."""
-_STANDSTILL: Final = 8 * AMPLE
+_STANDSTILL: Final = 5 * AMPLE
 """Seconds after its end by which a run has to be over."""
 _LEFT: Final = 5.0
 
