@@ -161,7 +161,7 @@ def test_a_writer_that_fails_has_what_it_wrote_spoken(row: Served, emulator: Emu
     """Then its error is the cause of ours, with all the audio; asking again tells the same."""
 
     def written() -> Iterator[str]:
-        yield "Said. And"
+        yield "Said, and"
         yield " more"
         raise Broken("no more tokens")
 
@@ -172,7 +172,7 @@ def test_a_writer_that_fails_has_what_it_wrote_spoken(row: Served, emulator: Emu
                 list(stream)
             assert isinstance(caught.value.__cause__, Broken)
             assert caught.value.partial is not None
-            assert echo_text(caught.value.partial.audio) == "Said. And more"
+            assert echo_text(caught.value.partial.audio) == "Said, and more"
             assert "no more tokens" not in str(caught.value)
         with pytest.raises(Rejected):
             stream.speech()
