@@ -95,6 +95,12 @@ class Feeder:
         self._closed, self._reply, self._waits_since = True, None, None
 
     @property
+    def said(self) -> str:
+        """Return what was said so far, as long as it is kept."""
+        with self._lock:
+            return "".join(self._kept or ())
+
+    @property
     def waited(self) -> float:
         """Return the seconds of this attempt that the writer was waited for."""
         with self._lock:
@@ -224,6 +230,10 @@ class ConversationStream(SpeechStream):
     @property
     def _fingerprint(self) -> str:
         return ""  # it is not known what will have been said
+
+    @property
+    def _text(self) -> str:
+        return self._feeder.said or self._utterance.text
 
     @property
     def _awaited(self) -> float:

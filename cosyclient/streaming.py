@@ -7,12 +7,14 @@ import uuid
 from typing import TYPE_CHECKING, Self
 
 from cosyclient.audio import wav_bytes
+from cosyclient.audio.pcm import TELLING_FRAMES
 from cosyclient.clock import Cancellation
 from cosyclient.errors import Attempt, ClientClosed, CosyError, DecodeError, Rejected
 from cosyclient.events import AttemptFinished
-from cosyclient.models import Speech
+from cosyclient.models import Speech, has_speech
 from cosyclient.persisting import persist
 from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.speeches import silence_for
 
 if TYPE_CHECKING:
     import os
@@ -93,13 +95,12 @@ class SpeechStream:
                 grant.endpoint.heed(quota)
             self._opened(reply)
             self._pieces = iter(self._protocol.decode_stream(reply, self._utterance, wall=clock.wall()))
-            head = next(self._pieces, None)
+            head = next(self._pieces, None) or StreamHead(self._utterance.settings.sample_rate)
             if not isinstance(head, StreamHead):
                 raise DecodeError("audio: a stream without a beginning", retryable=True)
             self.sample_rate, self.channels = head.sample_rate, head.channels
             self._listened = clock.now() - self._started
-            if not self._pull():
-                raise DecodeError("audio: an empty stream", retryable=True)
+            self._pull()
             self._begun()
         except CosyError as error:
             self._end(error)
@@ -153,11 +154,24 @@ class SpeechStream:
             raise self._end_of_it()
         if self._rest:
             raise DecodeError(f"audio: the stream ends inside a frame of {block} bytes", retryable=True)
-        if self._received:
-            self._end(None)
-            self._check_whole()
-            self._over = True
-        return False
+        empty = not self._received
+        if empty:
+            asked, rate = self._utterance.settings, self.sample_rate
+            self._received.append(silence_for(self._text, asked, "an empty stream", sample_rate=rate) * self.channels)
+        elif self._is_silence() and has_speech(self._text):
+            seconds = sum(map(len, self._received)) / (block * self.sample_rate)
+            raise DecodeError(f"audio: {seconds:.2f} s of silence", retryable=True)
+        self._end(None)
+        self._check_whole()
+        self._over = True
+        return empty
+
+    def _is_silence(self) -> bool:
+        """Return whether all that came is one frame over and over; what moves shows it at the first look."""
+        block, first = 2 * self.channels, self._received[0][: 2 * self.channels]
+        if sum(map(len, self._received)) < TELLING_FRAMES * block:
+            return False
+        return all(piece == first * (len(piece) // block) for piece in self._received)
 
     def _end_of_it(self) -> Rejected:
         """Return what a closed stream's listener hears: that his client was closed, or that he did it himself."""
@@ -174,6 +188,11 @@ class SpeechStream:
     @property
     def _fingerprint(self) -> str:
         return self._utterance.fingerprint
+
+    @property
+    def _text(self) -> str:
+        """Return what was to be spoken, as far as it is known."""
+        return self._utterance.text
 
     @property
     def _awaited(self) -> float:

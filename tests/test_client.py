@@ -404,7 +404,7 @@ class TestBatch:
         """The body stays below the service's limit."""
         config = ClientConfig(wire=WireConfig(max_request_bytes=20_000))
         client, transport = scripted_client(answer, config=config)
-        client.batch_synth([f"{number:04d}" * 1000 for number in range(12)])
+        client.batch_synth([f"{number:03d}x" * 1000 for number in range(12)])
         assert len(transport.requests) == 3
         assert all(len(request.body) <= 20_000 for request in transport.requests)
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from cosyclient.audio import wav
 from cosyclient.audio.base import MEDIA_TYPES, AudioInfo, empty, sniff, wrong
-from cosyclient.audio.mp3 import walk_mp3
+from cosyclient.audio.mp3 import named, walk_mp3
 from cosyclient.audio.ogg import walk_opus
 from cosyclient.audio.pcm import alike
+from cosyclient.audio.silence import silence
 from cosyclient.audio.wav import WavInfo, parse_wav, wav_bytes
 from cosyclient.errors import DecodeError
 
@@ -20,7 +21,9 @@ __all__ = [
     "check",
     "duration",
     "inspect",
+    "named",
     "parse_wav",
+    "silence",
     "sniff",
     "wav_bytes",
 ]

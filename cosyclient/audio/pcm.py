@@ -16,7 +16,7 @@ KINDS: Final = frozenset({(PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32)
 _FULL: Final = 32768.0
 _FLIP: Final = bytes(value ^ 0x80 for value in range(256))
 # Fewer are not enough to tell silence from a sound that has just begun.
-_TELLING_FRAMES: Final = 240
+TELLING_FRAMES: Final = 240
 _PROBES: Final = 16
 
 
@@ -72,7 +72,7 @@ def alike(data: bytes, start: int, end: int, frame_bytes: int) -> bool:
     What moves shows it in a few frames looked at here and there; only what does not is looked at whole.
     """
     count = (end - start) // frame_bytes
-    if count < _TELLING_FRAMES:
+    if count < TELLING_FRAMES:
         return False
     first, step = data[start : start + frame_bytes], count // _PROBES * frame_bytes
     for place in range(start + step, start + _PROBES * step, step):

@@ -7,7 +7,6 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import StreamHead
 from cosyclient.protocols.coding import unjson
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _OPEN: Final = 200
 _REMEMBERED: Final = 500
-_UNKNOWN_SIZES: Final = (b"\xff\xff\xff\xff", b"\0\0\0\0")
 
 
 class Talk:
@@ -103,17 +101,16 @@ class MessageProtocol:
         if reply.status != _OPEN:
             raise refusal(reply, utterances, wall=wall)
         (utterance,) = utterances
-        data, fields = self.file(utterance, b"".join(reply.chunks()))
+        dialogue = getattr(reply, "dialogue", None)
+        fields = {"sample_rate": getattr(dialogue, "sample_rate", None)}
+        data = self.file(utterance, b"".join(reply.chunks()))
         speech = plausible(utterance, speech_of(utterance, data, fields))
-        yield [(0, replace(speech, words=getattr(getattr(reply, "dialogue", None), "words", ())))]
+        yield [(0, replace(speech, words=getattr(dialogue, "words", ())))]
 
-    def file(self, utterance: Utterance, data: bytes) -> tuple[bytes, dict[str, Any]]:
-        """Return what the caller asked for, made of the *data* that came, and what is known of it."""
-        if utterance.settings.format == "wav" and data[4:8] in _UNKNOWN_SIZES:
-            # Its header was sent before its end was known; now it is, and players need not guess.
-            wav = parse_wav(data)
-            data = wav_bytes(wav.samples, wav.sample_rate, wav.channels)
-        return data, {}
+    def file(self, utterance: Utterance, data: bytes) -> bytes:
+        """Return what the caller asked for, made of the *data* that came."""
+        del utterance
+        return data
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield what the samples are, once the first are there, and the samples."""

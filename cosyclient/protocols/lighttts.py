@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import BadUtterance, ServiceError, ServiceFault
 from cosyclient.protocols import raw
-from cosyclient.protocols.base import Capabilities, StreamHead, members
+from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import quota
 from cosyclient.protocols.marks import COSYVOICE3, led
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config import WireConfig
     from cosyclient.models import Utterance
-    from cosyclient.protocols.base import Item, Quota
+    from cosyclient.protocols.base import Item, Quota, StreamHead
     from cosyclient.voices import Prompt
     from cosyclient.wire import WireReply
 
@@ -73,15 +73,11 @@ class LightTtsProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once all of it is there."""
         (utterance,) = utterances
-        data = b"".join(raw.samples(reply, utterance, wall=wall, refuse=_refusal))
-        yield [(0, raw.speech_of_samples(utterance, data))]
+        yield [(0, raw.speech(utterance, raw.samples(reply, utterance, wall=wall, refuse=_refusal, hint=_HINT)))]
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive."""
-        for number, chunk in enumerate(raw.samples(reply, utterance, wall=wall, refuse=_refusal, hint=_HINT)):
-            if not number:
-                yield StreamHead(utterance.settings.sample_rate)
-            yield chunk
+        yield from raw.samples(reply, utterance, wall=wall, refuse=_refusal, hint=_HINT)
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what a proxy in front of it announces of its limits; the server itself has none."""

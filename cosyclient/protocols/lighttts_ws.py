@@ -13,7 +13,7 @@ from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame
 from cosyclient.protocols.lighttts import knows_no_style
 from cosyclient.protocols.marks import COSYVOICE3, led
-from cosyclient.protocols.raw import samples, speech_of_samples
+from cosyclient.protocols.raw import samples, speech
 from cosyclient.protocols.refusals import described
 from cosyclient.protocols.verdicts import LIGHT_TTS, said_verdict
 from cosyclient.voices import Voice
@@ -70,7 +70,7 @@ class LightTtsSocketProtocol(MessageProtocol):
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once the service has closed in good order, and the samples can be the text's."""
         (utterance,) = utterances
-        yield [(0, speech_of_samples(utterance, b"".join(samples(reply, utterance, wall=wall))))]
+        yield [(0, speech(utterance, samples(reply, utterance, wall=wall)))]
 
 
 def _request(order: _Order) -> WireRequest:

@@ -76,8 +76,6 @@ class ModelStudioHttpProtocol:
         (utterance,) = utterances
         words = Words()
         data = b"".join(_pieces(reply, utterance, words, wall))
-        if not data:
-            raise DecodeError("audio: a finished stream without any")
         asked = utterance.settings
         speech = speech_of_samples(utterance, data) if asked.format == "wav" else speech_of(utterance, data, {})
         if asked.words:

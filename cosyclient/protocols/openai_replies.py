@@ -7,6 +7,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient import bounds
+from cosyclient.audio import sniff
+from cosyclient.audio.wav import is_wav, opening
 from cosyclient.errors import DecodeError
 from cosyclient.models import Word
 from cosyclient.protocols.base import StreamHead
@@ -14,20 +16,21 @@ from cosyclient.protocols.coding import unbase64, unjson
 from cosyclient.protocols.headers import media_type
 from cosyclient.protocols.pieces import names_in, read_list
 from cosyclient.protocols.refusals import item_error, refusal, refusal_of, said_by
-from cosyclient.protocols.samples import is_wav, wav_opening
+from cosyclient.protocols.samples import Begun
 from cosyclient.protocols.sse import MEDIA_TYPE, events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from cosyclient.audio.wav import Kind
     from cosyclient.errors import CosyError
     from cosyclient.models import Utterance
     from cosyclient.protocols.verdicts import Sayings
     from cosyclient.wire import WireReply
 
 EVENTS: Final = MEDIA_TYPE
-OCTETS: Final = "application/octet-stream"
-"""What OpenAI's own description calls every format."""
+OCTETS: Final = "/octet-stream"
+"""What OpenAI's own description calls every format, below ``application/``; object stores say ``binary/``."""
 
 WORD_HEADERS: Final = ("x-word-timestamps", "x-word-timestamps-omitted")
 """One of them is in each reply of a server that was asked for words and knows of them."""
@@ -41,10 +44,13 @@ _LISTS: Final = ("voices", "uploaded_voices", "result", "results", "data")
 _NAMES: Final = ("uri", "name", "voice_id", "id")
 
 
-def kind_of(reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()) -> str:
-    """Return the media type of a reply that is a finished success by its head; raises what it stands for otherwise.
+def begun(
+    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = (), hint: str = ""
+) -> tuple[Begun, str]:
+    """Return a reply that is a finished success by its head, and what it is; raises what it stands for otherwise.
 
-    JSON may be either: a batch, or the error that Vox-Box says with 200.
+    That is a media type, or nothing where its first bytes tell that it is audio, whatever it is called. JSON may be
+    either: a batch, or the error that Vox-Box says with 200.
     """
     kind = media_type(reply.headers)
     if reply.status >= 300 or kind == "application/problem+json":
@@ -52,11 +58,16 @@ def kind_of(reply: WireReply, utterances: Sequence[Utterance], *, wall: float, s
     # 203 is a 200 that a proxy has touched; 202, 204, 206 and the like are not the finished whole.
     if reply.status not in (200, 201, 203):
         raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+    read = Begun(reply, hint=hint)
+    if sniff(read.opening):
+        kind = ""
+    elif is_json(kind):
+        return read, kind
     listed = len(utterances) != 1
-    if not is_json(kind) and (listed or not (kind.startswith("audio/") or kind in (OCTETS, EVENTS))):
+    if listed or not (not kind or kind == EVENTS or kind.startswith("audio/") or kind.endswith(OCTETS)):
         wanted = "a batch" if listed else "audio"
         raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not {wanted}", retryable=True)
-    return kind
+    return read, kind
 
 
 def is_json(kind: str) -> bool:
@@ -81,7 +92,7 @@ def label_of(reply: WireReply) -> dict[str, Any]:
         "sample_rate": bounds.written(rate[1] if rate else headers.get("x-sample-rate"), *bounds.SAMPLE_RATES),
         "channels": bounds.written(channels[1] if channels else headers.get("x-channels"), *bounds.CHANNELS),
     }
-    if kind not in (OCTETS, EVENTS):
+    if kind != EVENTS:
         label["media_type"] = "audio/pcm" if kind == _L16 else kind
     return {name: value for name, value in label.items() if value is not None}
 
@@ -137,18 +148,26 @@ def event_samples(
 ) -> Iterator[StreamHead | bytes]:
     """Yield the head and the samples of events; each may be a WAV of its own, the first alone, or none."""
     head: StreamHead | None = None
+    kind: Kind | None = None
+    rest = b""
     for audio, rate in audio_events(reply, utterance, sayings=sayings):
         this = StreamHead(rate, said.channels) if rate else head or said
         if is_wav(audio):
-            opening = wav_opening(audio)
-            if opening is None:
+            found = opening(audio, growing=True)
+            if found is None:
                 raise DecodeError("audio: an event that ends inside a WAV header", retryable=True)
-            this, audio = opening.head, audio[opening.start :]
+            kind, rest = found.kind, b""
+            this = StreamHead(kind.sample_rate, kind.channels)
+            audio = audio[found.start :][: found.size]
         if head is None:
             head = this
             yield head
         elif this != head:
             raise DecodeError("audio: the stream changes its rate in the middle")
+        if kind is not None:
+            audio = rest + audio
+            whole = len(audio) - len(audio) % kind.block_bytes
+            audio, rest = kind.s16(audio[:whole]), audio[whole:]
         yield audio
 
 

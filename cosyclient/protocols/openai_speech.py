@@ -21,12 +21,11 @@ from cosyclient.protocols import openai_replies as replies
 from cosyclient.protocols.base import StreamHead
 from cosyclient.protocols.dialects import DIALECTS
 from cosyclient.protocols.forms import form, form_weight
-from cosyclient.protocols.headers import quota
+from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.marks import MARK
 from cosyclient.protocols.outcomes import from_json
-from cosyclient.protocols.raw import excused
 from cosyclient.protocols.samples import plain
-from cosyclient.protocols.speeches import plausible, speech_of, timed
+from cosyclient.protocols.speeches import check_samples, plausible, speech_of, timed
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
 
@@ -112,17 +111,22 @@ class OpenAISpeechProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the texts' speeches and errors as soon as they arrive, every position exactly once."""
         sayings = self._dialect.sayings
-        kind = replies.kind_of(reply, utterances, wall=wall, sayings=sayings)
+        reply, kind = replies.begun(reply, utterances, wall=wall, sayings=sayings, hint=self._dialect.breaks)
         sent = [self._as_sent(utterance) for utterance in utterances]
         if replies.is_json(kind):
             for items in from_json(reply, sent, wall=wall, sayings=sayings):
                 yield [(position, _settled(outcome, utterances[position])) for position, outcome in items]
             return
-        if kind == replies.EVENTS:
-            data = b"".join(audio for audio, _ in replies.audio_events(reply, utterances[0], sayings=sayings))
+        label = replies.label_of(reply)
+        if kind != replies.EVENTS:
+            data = b"".join(reply.chunks())
+        elif sent[0].settings.format in ("wav", "pcm"):
+            said = replies.head_of(label, sent[0].settings.sample_rate)
+            pieces = replies.event_samples(reply, utterances[0], said, sayings=sayings)
+            data = _whole(pieces, sent[0].settings.format, label)
         else:
-            data = b"".join(self._chunks(reply))
-        speech = self._speech(sent[0], data, replies.label_of(reply))
+            data = b"".join(audio for audio, _ in replies.audio_events(reply, utterances[0], sayings=sayings))
+        speech = self._speech(sent[0], data, label)
         if utterances[0].settings.words:
             speech = replace(speech, words=replies.words_of(reply.headers))
             self._miss_words(reply)
@@ -131,14 +135,16 @@ class OpenAISpeechProtocol:
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive, whichever way the service streams them."""
         sayings = self._dialect.sayings
-        kind = replies.kind_of(reply, [utterance], wall=wall, sayings=sayings)
+        reply, kind = replies.begun(reply, [utterance], wall=wall, sayings=sayings, hint=self._dialect.breaks)
         if replies.is_json(kind):
             raise replies.refusal_in(reply, utterance, wall=wall, sayings=sayings)
+        if kind != replies.EVENTS:
+            check_samples(reply.opening, media_type(reply.headers))
         head = replies.head_of(replies.label_of(reply), utterance.settings.sample_rate)
         if kind == replies.EVENTS:
             pieces = replies.event_samples(reply, utterance, head, sayings=sayings)
         else:
-            pieces = plain(self._chunks(reply), head)
+            pieces = plain(reply.chunks(), head)
         # Nothing but its length shows that a server has left sentences out.
         yield from timed(utterance, map(self._corrected, pieces))
 
@@ -224,9 +230,6 @@ class OpenAISpeechProtocol:
             self.name,
         )
 
-    def _chunks(self, reply: WireReply) -> Iterator[bytes]:
-        return excused(reply.chunks(), self._dialect.breaks) if self._dialect.breaks else reply.chunks()
-
     def _format(self, settings: VoiceSettings) -> str:
         """Return the format to ask for: samples at another rate than the model's come as WAV, which says their rate.
 
@@ -261,6 +264,18 @@ class OpenAISpeechProtocol:
 
     def __repr__(self) -> str:
         return f"<OpenAISpeechProtocol {self.name}>"
+
+
+def _whole(pieces: Iterator[StreamHead | bytes], format: str, label: dict[str, Any]) -> bytes:
+    """Return the samples of a stream as one piece of *format*, their shape noted in *label*."""
+    samples = []
+    for piece in pieces:
+        if isinstance(piece, StreamHead):
+            label["sample_rate"], label["channels"] = piece.sample_rate, piece.channels
+        else:
+            samples.append(piece)
+    data = b"".join(samples)
+    return wav_bytes(data, label["sample_rate"], label["channels"]) if format == "wav" and data else data
 
 
 def _request(path: str, key: str, kind: str, body: bytes) -> WireRequest:

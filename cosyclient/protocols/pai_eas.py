@@ -95,8 +95,6 @@ class PaiEasProtocol:
         data, over = _heard(read_json(reply), reply, utterance, wall)
         if not over:
             raise DecodeError("audio: the reply says that it is not finished", retryable=True)
-        if not data:
-            raise DecodeError("audio: a finished reply without any")
         speech = speech_of(utterance, data, {})
         yield [(0, plausible(utterance, speech) if speech.duration else speech)]
 

@@ -13,7 +13,7 @@ from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.headers import quota
 from cosyclient.protocols.marks import COSYVOICE3, MARK, advice, instruction, led
 from cosyclient.protocols.protobuf import content, field, fields, message
-from cosyclient.protocols.raw import silent, speech_of_samples
+from cosyclient.protocols.raw import speech_of_samples
 from cosyclient.protocols.refusals import discreet, refusal, retold
 from cosyclient.protocols.speeches import plausible, timed
 from cosyclient.protocols.waveforms import heard, heard_samples
@@ -116,24 +116,20 @@ class RuntimeGrpcProtocol:
         return message(_ZERO_SHOT, field(1, said), field(2, transcript), field(3, recording))
 
     def _samples(self, reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
-        """Yield what each message of *reply* carries; raises the error of one that is a refusal, broken or silent."""
+        """Yield what each message of *reply* carries; raises the error of one that is a refusal, or broken."""
         if reply.status >= 300:
             raise refusal(reply, [utterance], wall=wall)
-        some = False
         try:
             with discreet([utterance]):
                 for chunk in reply.chunks():
                     for number, value in fields(chunk):
                         if number == _AUDIO and (samples := content(value)):
-                            some = True
                             yield samples
         except ServiceFault as error:
             # The model's own exception; what may be the machine's is retried (see grpc_faults).
             if error.code != "UNKNOWN" or error.retryable:
                 raise
             raise self._told(error, utterance) from None
-        if not some:
-            raise silent(utterance)
 
     def _told(self, error: ServiceFault, utterance: Utterance) -> ServiceError:
         """Return what the exception of a model stands for, with what to do about it."""

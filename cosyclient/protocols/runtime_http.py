@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.protocols import raw
-from cosyclient.protocols.base import Capabilities, StreamHead, members
+from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import quota
 from cosyclient.protocols.marks import COSYVOICE3, advice, instruction, led
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config import WireConfig
     from cosyclient.models import Utterance
-    from cosyclient.protocols.base import Item, Quota
+    from cosyclient.protocols.base import Item, Quota, StreamHead
     from cosyclient.voices import Prompt
     from cosyclient.wire import WireReply
 
@@ -80,15 +80,11 @@ class RuntimeProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once all of it is there."""
         (utterance,) = utterances
-        data = b"".join(raw.samples(reply, utterance, wall=wall, hint=self._hint(utterance)))
-        yield [(0, raw.speech_of_samples(utterance, data))]
+        yield [(0, raw.speech(utterance, raw.samples(reply, utterance, wall=wall, hint=self._hint(utterance))))]
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then each segment's samples as they arrive."""
-        for number, chunk in enumerate(raw.samples(reply, utterance, wall=wall, hint=self._hint(utterance))):
-            if not number:
-                yield StreamHead(utterance.settings.sample_rate)
-            yield chunk
+        yield from raw.samples(reply, utterance, wall=wall, hint=self._hint(utterance))
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what a proxy in front of the runtime announces of its limits; the runtime itself has none."""

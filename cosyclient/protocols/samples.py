@@ -1,102 +1,174 @@
-"""Streams of samples, bare or behind a WAV header whose sizes nobody knew when it was written."""
+"""Streams of samples, bare or in WAV files, made the 16-bit ones that callers are owed."""
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING
 
-from cosyclient import bounds
-from cosyclient.errors import DecodeError
+from cosyclient.audio.base import TELLING_BYTES
+from cosyclient.audio.wav import is_wav, next_file, opening
+from cosyclient.errors import DecodeError, TransportError
 from cosyclient.protocols.base import StreamHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-_UNKNOWN_SIZES: Final = (0, 0xFFFFFFFF)
-_TELLING_BYTES: Final = 12
-_MAX_HEADER_BYTES: Final = 65536
-_PCM: Final = 1
+    from cosyclient.audio.wav import Kind, Opening
+    from cosyclient.wire import WireReply
 
 
-class Opening:
-    """Say what a WAV header says, and where its samples begin; ``size`` is ``None`` where it does not know."""
+def excused(chunks: Iterable[bytes], hint: str) -> Iterator[bytes]:
+    """Yield *chunks*; with a *hint*, an end before the first is not held against the endpoint that promised them.
 
-    __slots__ = ("head", "size", "start")
-
-    def __init__(self, head: StreamHead, start: int, size: int | None) -> None:
-        self.head = head
-        self.start = start
-        self.size = size
-
-
-def is_wav(data: bytes | bytearray) -> bool:
-    """Return whether *data* begins a WAV file; samples do not begin with its eight fixed bytes."""
-    return data[:4] == b"RIFF" and data[8:12] == b"WAVE"
-
-
-def wav_opening(data: bytes | bytearray) -> Opening | None:
-    """Return what the header at the beginning of *data* says, or ``None`` while more of it is to come.
-
-    Raises `DecodeError` where it is none of 16-bit PCM.
+    Servers that send their heads before they look at the request end so for whatever is wrong with it, and say
+    nothing: *hint* says what it may be.
     """
-    head: StreamHead | None = None
-    position = _TELLING_BYTES
-    while position + 8 <= min(len(data), _MAX_HEADER_BYTES):
-        name, size = struct.unpack_from("<4sI", data, position)
-        position += 8
-        if name == b"data":
-            if head is None:
-                raise DecodeError("audio: WAV has no usable fmt chunk before its samples")
-            return Opening(head, position, None if size in _UNKNOWN_SIZES else size)
-        if name == b"fmt ":
-            if position + 16 > len(data):
-                return None
-            head = _fmt(data, position)
-        position += size + (size & 1)
-    if max(len(data), position) > _MAX_HEADER_BYTES:
-        raise DecodeError(f"audio: a WAV header of more than {_MAX_HEADER_BYTES} bytes")
-    return None
+    begun = False
+    try:
+        for chunk in chunks:
+            begun = begun or bool(chunk)
+            yield chunk
+    except TransportError as error:
+        if hint and not begun and type(error) is TransportError:
+            error.args = (f"{error}; {hint}",)
+            error.endpoint_fault = False
+        raise
+
+
+class Begun:
+    """Offer a reply whose first bytes, ``opening``, have been looked at; it is read as the reply is."""
+
+    def __init__(self, reply: WireReply, *, hint: str = "") -> None:
+        self.status = reply.status
+        self.headers: Mapping[str, str] = reply.headers
+        self._reply = reply
+        self._chunks = excused(reply.chunks(), hint)
+        self.opening = b""
+        while len(self.opening) < TELLING_BYTES and (chunk := next(self._chunks, None)) is not None:
+            self.opening += chunk
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content from its beginning."""
+        yield self.opening
+        yield from self._chunks
+
+    def close(self) -> None:
+        """Let go of the reply."""
+        self._reply.close()
+
+    def __repr__(self) -> str:
+        return f"<Begun {self._reply!r}>"
+
+
+class Unwrapper:
+    """Take WAV files that come one after the other in pieces, and give their samples as signed 16-bit ones.
+
+    Give it the pieces in turn, then `end`; ``kind`` is known from the first header on.
+    """
+
+    def __init__(self) -> None:
+        self.kind: Kind | None = None
+        self._held = bytearray()
+        # What is at hand: a header (None), or samples and how many bytes of them are to come (-1: nobody knows).
+        self._left: int | None = None
+        self._between = False
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Yield the samples that are there with *piece*; raises `DecodeError` for files that differ or are none."""
+        self._held += piece
+        while True:
+            if self._between:
+                # What follows the samples of a file, such as a LIST chunk, is none.
+                at = next_file(self._held, 0)
+                del self._held[: at if at >= 0 else max(0, len(self._held) - TELLING_BYTES + 1)]
+                if at < 0:
+                    return
+                self._between = False
+            elif self._left is None:
+                found = opening(self._held, growing=True)
+                if found is None:
+                    return
+                self._begin(found)
+            else:
+                samples, over = self._take()
+                if samples and self.kind is not None:
+                    yield self.kind.s16(samples)
+                if not over:
+                    return
+
+    def end(self) -> Iterator[bytes]:
+        """Yield the last samples; raises `DecodeError` if a file is cut short."""
+        if self._between:
+            return
+        if self._left is None:
+            there = len(self._held)
+            raise DecodeError(f"audio: truncated wav, {there} bytes end before the samples begin", retryable=True)
+        if self._left > 0:
+            missing = self._left - len(self._held)
+            raise DecodeError(f"audio: truncated wav, {missing} bytes of its samples are missing", retryable=True)
+        assert self.kind is not None  # noqa: S101 - a header was read
+        if whole := bytes(self._held[: len(self._held) // self.kind.block_bytes * self.kind.block_bytes]):
+            yield self.kind.s16(whole)
+
+    def _begin(self, found: Opening) -> None:
+        if self.kind is None:
+            self.kind = found.kind
+        elif self.kind != found.kind:
+            raise DecodeError("audio: the stream changes its rate or its samples in the middle", endpoint_fault=False)
+        self._left = -1 if found.size is None else found.size
+        del self._held[: found.start]
+
+    def _take(self) -> tuple[bytes, bool]:
+        """Return the whole frames at hand, and whether the file is over."""
+        assert self.kind is not None  # noqa: S101 - a header was read
+        assert self._left is not None  # noqa: S101
+        block, there = self.kind.block_bytes, len(self._held)
+        if self._left >= 0:
+            over = there >= self._left
+            end = self._left if over else there
+        else:
+            at = next_file(self._held, 0)
+            over = at >= 0
+            # A header may have begun at the end of what is there.
+            begun = self._held.find(b"R", max(0, there - TELLING_BYTES + 1))
+            end = at if over else begun if begun >= 0 else there
+        whole = end - end % block
+        samples = bytes(self._held[:whole])
+        if over:
+            # Half a frame at the end of a file is nothing.
+            del self._held[:end]
+            self._left, self._between = None, True
+        else:
+            del self._held[:whole]
+            if self._left > 0:
+                self._left -= whole
+        return samples, over
 
 
 def plain(pieces: Iterable[bytes], said: StreamHead) -> Iterator[StreamHead | bytes]:
-    """Yield the head of a stream and then its samples; a WAV header is taken off, and believed more than *said*."""
+    """Yield the head of a stream and then its samples; WAV headers are taken off, and believed more than *said*.
+
+    Nothing is yielded of a stream without a byte.
+    """
     source = iter(pieces)
-    begun = bytearray()
-    opening: Opening | None = None
-    for piece in source:
+    begun = b""
+    while len(begun) < TELLING_BYTES and (piece := next(source, None)) is not None:
         begun += piece
-        if len(begun) < _TELLING_BYTES:
-            continue
-        if not is_wav(begun) or (opening := wav_opening(begun)) is not None:
-            break
-    if opening is None:
-        if is_wav(begun):
-            raise DecodeError(f"audio: truncated wav, {len(begun)} bytes end before the samples begin", retryable=True)
-        yield said
-        yield bytes(begun)
-        yield from source
+    if not is_wav(begun):
+        if begun:
+            yield said
+            yield begun
+            yield from source
         return
-    yield opening.head
-    left = opening.size
-    del begun[: opening.start]
-    for piece in _after(bytes(begun), source):
-        if left is None:
-            yield piece
-            continue
-        # What follows the samples (a LIST chunk) is none.
-        yield piece[:left]
-        left = max(0, left - len(piece))
-    if left:
-        raise DecodeError(f"audio: truncated wav, {left} bytes of its samples are missing", retryable=True)
+    files, head = Unwrapper(), None
+    for samples in _unwrapped(files, chain((begun,), source)):
+        if head is None and files.kind is not None:
+            head = StreamHead(files.kind.sample_rate, files.kind.channels)
+            yield head
+        yield samples
 
 
-def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
-
-
-def _fmt(data: bytes | bytearray, position: int) -> StreamHead:
-    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, position)
-    if tag != _PCM or bits != 16 or bounds.channels(channels) is None or bounds.sample_rate(rate) is None:
-        raise DecodeError(f"audio: a stream of {bits}-bit samples of format {tag}; only 16-bit PCM is supported")
-    return StreamHead(rate, channels)
+def _unwrapped(files: Unwrapper, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield from files.feed(piece)
+    yield from files.end()

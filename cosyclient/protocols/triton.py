@@ -9,15 +9,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.audio import wav_bytes
 from cosyclient.audio.pcm import s16_of_f32
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, NotFound, ServiceError, ServiceFault, Throttled
+from cosyclient.models import has_speech
 from cosyclient.protocols import tensors
 from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.forms import path_segment
 from cosyclient.protocols.headers import media_type, quota
+from cosyclient.protocols.raw import speech_of_samples
 from cosyclient.protocols.refusals import discreet, refusal, refusal_of
-from cosyclient.protocols.speeches import plausible, speech_of, timed
+from cosyclient.protocols.speeches import plausible, timed
 from cosyclient.protocols.waveforms import heard_f32, heard_samples
 from cosyclient.wire import WireRequest
 
@@ -179,6 +180,9 @@ class TritonGrpcProtocol(_Triton):
                 yield StreamHead(RATE)
             size += len(piece)
             yield piece
+        if not size:
+            _check_spoken(utterance)
+            return
         _check_uncut(size / (2 * RATE))
 
 
@@ -186,33 +190,29 @@ def _pieces(reply: WireReply, utterance: Utterance, wall: float) -> Iterator[byt
     """Yield the samples of each answer; returns after the one marked as the last."""
     if reply.status >= 300:
         raise refusal(reply, [utterance], wall=wall)
-    some = False
     with discreet([utterance]):
         for chunk in reply.chunks():
             answer = tensors.grpc_answer(chunk)
             if answer.error:
                 raise _told(answer.error)
-            if samples := answer.samples:
-                some = True
-                yield s16_of_f32(samples)
+            if answer.samples:
+                yield s16_of_f32(answer.samples)
             if answer.final:
-                if not some:
-                    raise _silent()
                 return
     raise DecodeError("audio: the stream ended without its last answer", retryable=True)
 
 
 def _speech(utterance: Utterance, samples: bytes) -> Speech:
     if not samples:
-        raise _silent()
+        _check_spoken(utterance)
     _check_uncut(len(samples) / (2 * RATE))
-    data = wav_bytes(samples, RATE) if utterance.settings.format == "wav" else samples
-    return plausible(utterance, speech_of(utterance, data, {"sample_rate": RATE}))
+    return plausible(utterance, speech_of_samples(utterance, samples, StreamHead(RATE)))
 
 
-def _silent() -> DecodeError:
-    # The whole answer, and none of it is audio: the same text gives the same again.
-    return DecodeError("audio: none, the model made no speech of this text", endpoint_fault=False)
+def _check_spoken(utterance: Utterance) -> None:
+    if has_speech(utterance.text):
+        # The whole answer, and none of it is audio: the same text gives the same again.
+        raise DecodeError("audio: none, the model made no speech of this text", endpoint_fault=False)
 
 
 def _check_uncut(seconds: float) -> None:

@@ -85,11 +85,10 @@ class VllmOmniSocketProtocol(MessageProtocol):
         del key
         return _request(_Order(_plain(settings), None, stream=True))
 
-    def file(self, utterance: Utterance, data: bytes) -> tuple[bytes, dict[str, Any]]:
-        """Return what the caller asked for, made of the *data* that came, and what is known of it."""
-        if utterance.settings.words and utterance.settings.format == "wav":
-            return wav_bytes(data, SAMPLE_RATE), {}
-        return super().file(utterance, data)
+    def file(self, utterance: Utterance, data: bytes) -> bytes:
+        """Return what the caller asked for, made of the *data* that came."""
+        wrap = data and utterance.settings.words and utterance.settings.format == "wav"
+        return wav_bytes(data, SAMPLE_RATE) if wrap else data
 
 
 def _plain(settings: VoiceSettings) -> VoiceSettings:

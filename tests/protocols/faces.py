@@ -222,7 +222,7 @@ _UNSIZED = wire_openai.unsized(wire.tagged_wav(0))
 _LISTED = {"media_type": "application/json", "whole": wire_openai.batch_body, "most": 32, "also": ()}
 OPENAI = [
     _openai("openai", "wav"),
-    _openai("openai:openai", "unsized", whole=lambda _: _UNSIZED, audio=lambda _: _UNSIZED, framed=False),
+    _openai("openai:openai", "unsized", whole=lambda _: _UNSIZED, framed=False),
     _openai(
         "openai:xinference",
         "events",

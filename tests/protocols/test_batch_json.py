@@ -141,7 +141,7 @@ def test_a_result_is_handed_on_before_the_next_one_comes() -> None:
 
 def test_what_follows_the_results_still_describes_them() -> None:
     """Without a total before them, results wait for the members after them."""
-    audio = base64.b64encode(bytes(1920)).decode()
+    audio = base64.b64encode(bytes(range(240)) * 8).decode()
     entry = {"index": 0, "status": "success", "audio_data": audio}
     found, error = decode(wire.json_reply({"results": [entry], "total": 1, "sample_rate": 48000}), wire.texts(1, "pcm"))
     assert error is None

@@ -531,7 +531,7 @@ def test_a_streaming_header_becomes_a_whole_one() -> None:
     """Its sizes were not known when it was sent; now they are."""
     header = recording()[:44]
     streaming = header[:4] + b"\xff" * 4 + header[8:40] + b"\xff" * 4
-    samples = b"\1\2" * 1000
+    samples = b"\1\2\3\4" * 500
     protocol = protocol_for("model-studio", WireConfig())
     (items,) = protocol.decode(ScriptedReply(200, {}, [streaming, samples]), [Utterance("好", STUDIO)], wall=0.0)
     speech = items[0][1]

@@ -199,7 +199,7 @@ def test_a_status_alone_keeps_its_meaning() -> None:
     ("reply", "retryable"),
     [
         (events(sentence("synthesis", audio=SAMPLES)), True),
-        (events(STOP), False),
+        (events(STOP), True),
         (events(sentence("synthesis", audio=SAMPLES[:1001]), STOP), True),
         (events(sentence("synthesis", audio=SAMPLES[:100]), STOP), True),
         (events(sentence("synthesis"), tail=b'\n\ndata:{"output":{"audio":{"data":"?"}}}\n\n'), True),

@@ -71,7 +71,7 @@ def test_a_recording_is_told_how_to_become_one() -> None:
         ({"request_id": "r-1", "error": {"code": "InternalError", "message": "no"}}, ServiceFault, True),
         ({"request_id": "r-1", "error": "out of memory"}, ServiceFault, True),
         ({"request_id": "r-1", "code": "validation_failed", "message": "no"}, ServiceError, False),
-        (pai_body(b""), DecodeError, False),
+        (pai_body(b""), DecodeError, True),
         (pai_body(wire.tagged_wav(0), finish=None), DecodeError, True),
         ({"output": {"finish_reason": "stop", "audio": {"data": "?"}}}, DecodeError, True),
         ({"output": {"finish_reason": "stop", "audio": {"data": 7}}}, DecodeError, True),

@@ -25,7 +25,7 @@ def texts(count: int, format: str = "wav") -> list[Utterance]:
 
 def tagged_pcm(index: int) -> bytes:
     """Return samples that say whose they are: length and value both name *index*."""
-    return struct.pack("<h", index + 1) * (240 * (index + 1))
+    return struct.pack("<2h", index + 1, -index - 1) * (120 * (index + 1))
 
 
 def tagged_wav(index: int) -> bytes:
