@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.integration.waiting import finish, start
+import pytest
+
+from tests.integration import waiting
+from tests.integration.waiting import finish
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cosyclient.emulator import Emulator
 
 
-def test_an_exit_handler_may_still_speak(echo: Emulator) -> None:
+@pytest.mark.parametrize("scheme", ["http", "ws", "grpc"])
+def test_an_exit_handler_may_still_speak(scheme: str, start: Callable[..., Emulator]) -> None:
     """Whatever other exit handlers have closed by then."""
-    code, output, errors = finish(start("at_exit", COSYCLIENT_BASE_URL=echo.url))
+    service = start(engine="echo", grpc=True)
+    url = service.grpc_url if scheme == "grpc" else service.url.replace("http", scheme, 1)
+    code, output, errors = finish(waiting.start("at_exit", scheme, url))
     assert (code, output.splitlines(), errors) == (0, ["hello", "goodbye", "and thanks"], "")
 
 
 def test_a_platform_without_poll_will_do(echo: Emulator) -> None:
     """Connections are found fit to be used again, and waited for, as elsewhere."""
-    code, output, errors = finish(start("without_poll", echo.url))
+    code, output, errors = finish(waiting.start("without_poll", echo.url))
     assert (code, output.splitlines(), errors) == (0, 2 * ["['one', 'two'] over 1"], "")
 
 
 def test_greenlets_are_served(echo: Emulator) -> None:
     """Under gunicorn's gevent worker a client is shared by greenlets instead of threads."""
-    code, output, errors = finish(start("green", echo.url))
+    code, output, errors = finish(waiting.start("green", echo.url))
     assert (code, output) == (0, "the end\n"), errors

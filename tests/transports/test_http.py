@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import logging
 import ssl
 import zlib
 from typing import TYPE_CHECKING
@@ -358,3 +359,18 @@ def test_fields_are_found_in_any_case_and_joined_when_repeated() -> None:
     assert (fields["x-A"], fields.get("EMPTY"), fields.get("none"), fields.get("none", "-")) == ("1, é", "", None, "-")
     assert (list(fields), len(fields), "X-a" in fields, "none" in fields) == (["x-a", "empty"], 2, True, False)
     assert repr(fields) == "<Fields x-a, empty>"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_no_log_or_debug_print_holds_the_key(
+    own: bool, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever turns everything on to see what happens may show others what he saw; httpx's transport included."""
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 5)
+    with caplog.at_level(logging.DEBUG), hostile(answers()) as service:
+        transport = made(service.url, httpx.HTTPTransport() if own else None)
+        assert ask(transport, request(b"private words", X_Secret="s3cret header")) == (200, b"ok")
+        transport.close()
+        assert service.requests[0].headers["authorization"] == "Bearer s3cret-key"
+    said = "".join([f"{record.getMessage()} {vars(record)!r}" for record in caplog.records] + [*capfd.readouterr()])
+    assert [leaked for leaked in ("s3cret", "private words") if leaked in said] == []

@@ -10,7 +10,12 @@ atexit.register(lambda: [each() for each in last])
 from cosyclient import CosyClient  # noqa: E402 - handlers run in the reverse order of their registration
 from cosyclient.emulator import echo_text  # noqa: E402
 
-client = CosyClient(timeout=20)
+OPTIONS: dict[str, dict[str, str]] = {
+    "http": {},
+    "ws": {"protocol": "model-studio", "voice": "longanyang", "model": "cosyvoice-v3-flash"},
+    "grpc": {"protocol": "grpc", "voice": "中文女"},
+}
+client = CosyClient(sys.argv[2], timeout=20, **OPTIONS[sys.argv[1]])  # type: ignore[arg-type]
 
 
 def goodbye() -> None:
