@@ -141,12 +141,14 @@ class Outage:
         """Hold the flights of *held*; return those for whom the wait is over."""
         now = self._clock.now()
         down: CosyError | None = None
+        up: float | None = None
         too_late: list[Landing] = []
         left: list[tuple[Flight, CosyError]] = []
         with self._lock:
             for flight, error in held:
                 refused = isinstance(error, CircuitOpen)
                 if self._since is not None and not self._endpoint.silent_since(self._since):
+                    up = now - self._since
                     self._over_locked()
                 if self._since is None and (
                     self._endpoint.breaker.state == OPEN if refused else self._silent(attempts)
@@ -173,6 +175,8 @@ class Outage:
         for flight, error in left:
             # Whoever is not of a bulk call waits for nobody.
             self._arrivals.dismiss([waiter for waiter in flight.waiters if not waiter.bulk], error, attempts)
+        if up is not None:
+            self._events.emit(ServiceUp(endpoint=self._endpoint.name, seconds=up))
         if down is not None and left:
             self._events.emit(ServiceDown(endpoint=self._endpoint.name, error=down))
         if look:

@@ -202,10 +202,12 @@ class SpeechFuture(Future[Speech]):
         return cancelled
 
     def withdraw(self) -> bool:
-        """Cancel unless the text has already been sent."""
+        """Cancel unless the text is being sent."""
         waiter = self.waiter
         flight = waiter.flight if waiter is not None else None
-        return flight is not None and flight.queued and not flight.hedged and self.cancel()
+        if flight is None or flight.hedged or not (flight.queued or flight.held is not None):
+            return False
+        return self.cancel()
 
     def orphan(self) -> None:
         """Fail in a forked child, where the threads that would have resolved this future do not exist."""

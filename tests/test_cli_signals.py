@@ -168,7 +168,8 @@ def test_the_embedded_emulator_does_not_outlive_the_command(
         assert address is not None
         socket.create_connection((address[1], int(address[2])), timeout=GENEROUS).close()
         process.send_signal(number)
-        assert process.wait(GENEROUS) == -number
+        # 143 once the job has begun, which the line above does not say.
+        assert process.wait(GENEROUS) in ((-number, 143) if number == signal.SIGTERM else (-number,))
 
     def gone() -> bool:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,15 @@ from cosyclient.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OK, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, SOME_FAILED, USAGE = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0 all done, 1 some texts failed, 2 usage or no service, 130 interrupted."""
+    """Run the command line and return its exit code.
+
+    0 all done, 1 some texts failed, 2 usage or no service, 3 the job stopped early because of the service, 4 because
+    the output cannot be written, 130 after Ctrl-C and 143 after SIGTERM.
+    """
     parser = argparse.ArgumentParser(
         prog="cosyclient",
         description="Turn texts into speech through a CosyVoice service, as fast as its quota allows.",
@@ -46,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         print(f"cosyclient {parsed.command}: {error}", file=sys.stderr)
         return USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return 128 + getattr(interrupt, "signal", signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does: not our error, and nothing left to tell it. Python
         # flushes once more at exit, which must have somewhere to go.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,21 +13,39 @@ from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_ID: Final = re.compile(r"[^\W_][\w.@+-]*")
-# A file name holds 255 bytes; the rest is for the ending and for the name a file has until it is whole.
-_MAX_ID_BYTES: Final = 200
-_OPTIONS: Final = frozenset({"voice", "model", "format", "sample_rate", "speed", "instruct", "seed"})
+OPTIONS: Final = frozenset({"voice", "model", "format", "sample_rate", "speed", "instruct", "seed"})
+_KINDS: Final = {list: "a list", dict: "an object", bool: "true or false", type(None): "null"}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Hold one line's wish, or the error it is."""
+    """Hold one line's wish, or the error it is.
+
+    ``id`` is what the line names, kept as it is, else its number in five digits. ``extra`` are the members that mean
+    nothing here and go to the manifest.
+    """
 
     number: int
-    id: str
+    id: Any
     text: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
     error: CosyError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Say which members of a JSONL line are the text and the id."""
+
+    text: str = "text"
+    id: str = "id"
+
+    def __post_init__(self) -> None:
+        for option, name in (("--text-field", self.text), ("--id-field", self.id)):
+            if not name or name in OPTIONS:
+                raise ConfigurationError(f"{option}: must name a member that is no option, got {name!r}")
+        if self.text == self.id:
+            raise ConfigurationError(f"--id-field: {self.id!r} is the text already")
 
 
 def open_input(name: str) -> tuple[IO[bytes], bool]:
@@ -42,25 +59,23 @@ def open_input(name: str) -> tuple[IO[bytes], bool]:
         raise ConfigurationError(f"INPUT: {name}: {error.strerror}") from None
 
 
-def read_lines(source: IO[bytes], *, jsonl: bool) -> Iterator[Line]:
-    """Yield a `Line` per non-blank line, lazily; its id is the line's number unless the line names one."""
-    seen: set[str] = set()
+def read_lines(source: IO[bytes], *, jsonl: bool, names: Fields | None = None) -> Iterator[Line]:
+    """Yield a `Line` per non-blank line, lazily; *names* says what the members of a JSONL line are called."""
+    names = names or Fields()
     for number, raw in enumerate(source, start=1):
         if not raw.strip():
             continue
         try:
-            line = _json_line(number, raw) if jsonl else Line(number, _numbered(number), _decode(raw).strip())
-            # An id given twice would write one file twice; plain numbers cannot collide.
-            if jsonl and line.id in seen:
-                raise BadUtterance(f"id: {line.id!r} was used before; ids name files and must differ")
+            if jsonl:
+                yield _json_line(number, raw, names)
+            else:
+                yield Line(number, numbered(number), _decode(raw).strip())
         except BadUtterance as error:
-            line = Line(number, _numbered(number), error=error)
-        if jsonl:
-            seen.add(line.id)
-        yield line
+            yield Line(number, numbered(number), error=error)
 
 
-def _numbered(number: int) -> str:
+def numbered(number: int) -> str:
+    """Return the id of a line that names none."""
     return f"{number:05d}"
 
 
@@ -71,31 +86,34 @@ def _decode(raw: bytes) -> str:
         raise BadUtterance(f"not UTF-8 at byte {error.start}") from None
 
 
-def _json_line(number: int, raw: bytes) -> Line:
+def _json_line(number: int, raw: bytes, names: Fields) -> Line:
     try:
         record = json.loads(_decode(raw))
     except json.JSONDecodeError as error:
         raise BadUtterance(f"malformed JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise BadUtterance(f"malformed JSON: {error}") from None
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise BadUtterance('must be an object with a string "text"')
-    name = record.get("id", _numbered(number))
-    if isinstance(name, int) and not isinstance(name, bool):
-        name = str(name)
-    if not isinstance(name, str) or not _ID.fullmatch(name) or len(name.encode()) > _MAX_ID_BYTES:
-        raise BadUtterance(
-            f"id: must be letters, digits or . _ @ + -, start with a letter or digit and be at most {_MAX_ID_BYTES} "
-            f"bytes long, got {name!r:.80}"
-        )
-    if unknown := record.keys() - _OPTIONS - {"id", "text"}:
-        raise BadUtterance(
-            f"unknown member {', '.join(map(repr, sorted(unknown)))}; known are id, text, {', '.join(sorted(_OPTIONS))}"
-        )
-    options = {key: record[key] for key in _OPTIONS & record.keys()}
+    if not isinstance(record, dict):
+        raise BadUtterance(f"must be an object with a string {json.dumps(names.text)}")
+    name, text = record.pop(names.id, None), record.pop(names.text, None)
+    options = {key: record.pop(key) for key in OPTIONS & record.keys()}
+    fault = _fault(names, name, text, options)
+    return Line(
+        number,
+        numbered(number) if name is None else name,
+        text if isinstance(text, str) else "",
+        options,
+        record,
+        error=None if fault is None else BadUtterance(fault),
+    )
+
+
+def _fault(names: Fields, name: Any, text: Any, options: Mapping[str, Any]) -> str | None:
+    if not isinstance(text, str):
+        return f"must be an object with a string {json.dumps(names.text)}"
+    if isinstance(name, (bool, list, dict)):
+        return f"{names.id}: must be a string or a number, not {_KINDS[type(name)]}"
     for key, value in options.items():
         if isinstance(value, (list, dict)):
-            raise BadUtterance(
-                f"{key}: must be a plain value, not {'a list' if isinstance(value, list) else 'an object'}"
-            )
-    return Line(number, name, record["text"], options)
+            return f"{key}: must be a plain value, not {_KINDS[type(value)]}"
+    return None

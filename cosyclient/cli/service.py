@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient.audio import MEDIA_TYPES
 from cosyclient.client import CosyClient
 from cosyclient.config import ClientConfig, QueueConfig, RetryConfig
+from cosyclient.environment import given
 from cosyclient.errors import ConfigurationError
 from cosyclient.models import SAMPLE_RATES
 from cosyclient.settings import resolve
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from cosyclient.events import Listener
     from cosyclient.models import VoiceSettings
     from cosyclient.settings import ResolvedConfig
 
@@ -36,6 +38,7 @@ _OPTIONS: Final = {
     "verify": "--ca-file",
     "protocol": "--protocol",
     "headers": "--header",
+    "retry.wait_for_service": "--wait-for-service",
     **{
         name: f"--{name}"
         for name in (
@@ -54,10 +57,18 @@ _OPTIONS: Final = {
 }
 
 
+# What makes no sense but with a service of one's own.
+_OF_A_SERVICE: Final = ("protocol", "model", "voice", "clone", "proxy", "ca_file", "header", "extra")
+
+
 def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> None:
     """Add ``--url``, ``--protocol`` and what leads there."""
     otherwise = ", else an emulator is started on this machine" if embedded else ""
     parser.add_argument("--url", help=f"the service; without it COSYCLIENT_BASE_URL{otherwise}")
+    if embedded:
+        parser.add_argument(
+            "--emulator", action="store_true", help="start an emulator on this machine and use it (not CosyVoice)"
+        )
     parser.add_argument(
         "--protocol",
         metavar="NAME",
@@ -192,19 +203,54 @@ def _speaker(arguments: argparse.Namespace) -> Voice | str | None:
     return Voice.clone(arguments.clone, arguments.transcript)
 
 
+class Connected(NamedTuple):
+    """Hold who speaks: the address, a client of it, and whether it is this command's own emulator."""
+
+    url: str
+    client: CosyClient
+    emulator: bool
+
+
+def address_of(arguments: argparse.Namespace) -> str | None:
+    """Return the service's address, or ``None`` for the emulator of this command.
+
+    Raises `ConfigurationError` where something is asked for that only a service can give, and none is named.
+    """
+    told = given(os.environ)
+    url: str | None = arguments.url or told.get("base_url")
+    if arguments.emulator:
+        if arguments.url:
+            raise ConfigurationError("--emulator: is a service of its own; leave --url out")
+        return None
+    if url:
+        return url
+    meant = [f"--{name.replace('_', '-')}" for name in _OF_A_SERVICE if getattr(arguments, name) is not None]
+    meant += [f"COSYCLIENT_{name.upper()}" for name in ("api_key", "protocol", "model", "voice") if told.get(name)]
+    if meant:
+        raise ConfigurationError(
+            f"--url: no service is named, but {' and '.join(meant)} {'is' if len(meant) == 1 else 'are'} given; "
+            "name it with --url or COSYCLIENT_BASE_URL, or ask for this machine's emulator with --emulator"
+        )
+    return None
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Say what is wrong with the options before anything is begun."""
+    client_of(arguments, address_of(arguments) or _NOWHERE).close()
+
+
 @contextlib.contextmanager
-def connected(arguments: argparse.Namespace) -> Iterator[tuple[str, CosyClient]]:
+def connected(arguments: argparse.Namespace, *listeners: Listener) -> Iterator[Connected]:
     """Give the service's address and a client of it; without an address an emulator is started."""
+    check(arguments)
     with contextlib.ExitStack() as stack:
-        url = arguments.url or os.environ.get("COSYCLIENT_BASE_URL")
-        if not url:
-            # Say what is wrong with the options before a service is started for them.
-            client_of(arguments, _NOWHERE).close()
-            url = stack.enter_context(_embedded())
-        yield url, stack.enter_context(client_of(arguments, url))
+        address = address_of(arguments)
+        url = address or stack.enter_context(_embedded(asked=arguments.emulator))
+        client = stack.enter_context(client_of(arguments, url, *listeners))
+        yield Connected(url, client, emulator=address is None)
 
 
-def client_of(arguments: argparse.Namespace, url: str) -> CosyClient:
+def client_of(arguments: argparse.Namespace, url: str, *listeners: Listener) -> CosyClient:
     """Return a client of *url* as the options say; `ConfigurationError` names the option that breaks a rule."""
     # A file is read faster than a lone text is sent: a moment's wait fills the first batches.
     config = ClientConfig(
@@ -212,7 +258,7 @@ def client_of(arguments: argparse.Namespace, url: str) -> CosyClient:
         retry=RetryConfig(wait_for_service=getattr(arguments, "wait_for_service", 0.0)),
     )
     with in_our_words():
-        return CosyClient(url, config=config, **_voice(arguments), **_limits(arguments))
+        return CosyClient(url, config=config, listeners=listeners, **_voice(arguments), **_limits(arguments))
 
 
 def settings_of(arguments: argparse.Namespace, url: str) -> ResolvedConfig:
@@ -239,15 +285,17 @@ def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _embedded() -> Iterator[str]:
+def _embedded(*, asked: bool) -> Iterator[str]:
     from cosyclient.emulator import running
 
     try:
         emulator = running(engine="espeak")
         url = emulator.__enter__()
     except (ImportError, OSError, RuntimeError) as error:
-        raise ConfigurationError(f"--url: none given, and the embedded emulator did not start: {error}") from None
-    print(f"no --url: started the embedded emulator at {url.url} (eSpeak NG voices, not CosyVoice)", file=sys.stderr)
+        why = "--emulator: it" if asked else "--url: none given, and the embedded emulator"
+        raise ConfigurationError(f"{why} did not start: {error}") from None
+    why = "" if asked else "no --url: "
+    print(f"{why}started the embedded emulator at {url.url} (eSpeak NG voices, not CosyVoice)", file=sys.stderr)
     try:
         yield url.url
     finally:

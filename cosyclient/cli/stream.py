@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     options: dict[str, Any] = {} if arguments.instruct is None else {"instruct": arguments.instruct}
     if arguments.seed is not None:
         options["seed"] = arguments.seed
-    with connected(arguments) as (_, client):
+    with connected(arguments) as (_, client, _):
         try:
             with client.stream(text, **options) as stream:
                 return _deliver(stream, arguments, player)

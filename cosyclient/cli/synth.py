@@ -8,14 +8,28 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosyclient.cli.job import Job
-from cosyclient.cli.lines import open_input, read_lines
+from cosyclient.cli.job import Job, Target
+from cosyclient.cli.lines import Fields, open_input, read_lines
 from cosyclient.cli.manifest import Manifest
-from cosyclient.cli.service import add_limits, add_service, add_voice, connected, voice_of
-from cosyclient.errors import ConfigurationError
+from cosyclient.cli.service import (
+    add_limits,
+    add_service,
+    add_voice,
+    address_of,
+    check,
+    connected,
+    settings_of,
+    voice_of,
+)
+from cosyclient.errors import BadUtterance, ConfigurationError
+from cosyclient.models import Utterance
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
+
+    from cosyclient.cli.lines import Line
+    from cosyclient.models import VoiceSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="where the audio and manifest.jsonl go")
     add_service(parser)
     parser.add_argument("--jsonl", action="store_true", help="read INPUT as JSONL whatever its name")
+    parser.add_argument("--text-field", default="text", metavar="NAME", help="the member of a JSONL line to say (text)")
     parser.add_argument(
+        "--id-field", default="id", metavar="NAME", help="the member of a JSONL line that names it (id)"
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
         "--resume", action="store_true", help="skip what an earlier run has made of the same text and options"
+    )
+    again.add_argument("--overwrite", action="store_true", help="make everything anew where an earlier run has been")
+    parser.add_argument(
+        "--wait-for-service",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait while the service is down before stopping early; 0 stops at once (300)",
     )
     parser.add_argument("--join", metavar="FILE", help="also write all speeches, in order, into one WAV file")
     parser.add_argument("--gap", type=float, default=0.2, help="seconds of silence between joined speeches (0.2)")
@@ -41,19 +68,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Synthesize; return 0 all, 1 some failed, 2 no service, 130 interrupted."""
+    """Synthesize; return 0 all, 1 some failed, 3 stopped early, 4 cannot be written, 130 or 143 interrupted."""
     voice = voice_of(arguments)
+    names = Fields(arguments.text_field, arguments.id_field)
     source, jsonl = open_input(arguments.input)
+    jsonl = jsonl or arguments.jsonl
     directory = Path(arguments.output)
     with contextlib.ExitStack() as stack:
         if source is not sys.stdin.buffer:
             stack.enter_context(source)
-        _make_directory("--output", directory)
+        make_directory("--output", directory)
         _check_join(arguments, voice.format)
-        url, client = stack.enter_context(connected(arguments))
-        manifest = stack.enter_context(Manifest(directory, resume=arguments.resume))
-        job = Job(arguments, client, voice, directory, manifest)
-        return job.run(read_lines(source, jsonl=jsonl or arguments.jsonl), url)
+        check(arguments)
+        manifest = Manifest(
+            directory,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            emulator=address_of(arguments) is None,
+        )
+        stack.enter_context(manifest)
+        if manifest.goes_on and source.seekable():
+            manifest.expect(set(_fingerprints(read_lines(source, jsonl=jsonl, names=names), voice)))
+            source.seek(0)
+        job = Job(arguments, voice, directory, manifest)
+        url, client, emulator = stack.enter_context(connected(arguments, job.hear))
+        lines = read_lines(source, jsonl=jsonl, names=names)
+        return job.run(lines, client, Target(url, emulator), settings_of(arguments, url).timeout)
+
+
+def _fingerprints(lines: Iterator[Line], voice: VoiceSettings) -> Iterator[str]:
+    for line in lines:
+        with contextlib.suppress(BadUtterance):
+            yield Utterance(line.text, voice.replace(line.options) if line.options else voice).fingerprint
 
 
 def _check_join(arguments: argparse.Namespace, format: str) -> None:
@@ -65,10 +111,11 @@ def _check_join(arguments: argparse.Namespace, format: str) -> None:
         raise ConfigurationError(f"--join: needs --format wav or pcm, not {format}")
     if Path(arguments.join).is_dir():
         raise ConfigurationError(f"--join: {arguments.join}: Is a directory")
-    _make_directory("--join", Path(arguments.join).parent)
+    make_directory("--join", Path(arguments.join).parent)
 
 
-def _make_directory(option: str, directory: Path) -> None:
+def make_directory(option: str, directory: Path) -> None:
+    """Make *directory*; `ConfigurationError` names the *option* that asked for it."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

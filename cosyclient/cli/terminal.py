@@ -50,25 +50,38 @@ def _count_lines(name: str) -> int | None:
         return sum(1 for line in file if line.strip())
 
 
+class Stopped(KeyboardInterrupt):
+    """End the command at once; ``signal`` is the one that asked for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
 class Interruptible:
-    """Take Ctrl-C as a wish to stop reading, and *wake* who waits for something else; a second one stops at once."""
+    """Take Ctrl-C and SIGTERM as a wish to stop reading, and *wake* who waits for something else.
+
+    A second one stops at once. ``pressed`` is the first one's number, or ``None``.
+    """
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.pressed = False
+        self.pressed: int | None = None
         self._wake = wake
         self._reading = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruptible:
-        self._before = signal.signal(signal.SIGINT, self._press)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._press)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def until_pressed(self, lines: Iterator[Line]) -> Iterator[Line]:
-        """Yield *lines* until Ctrl-C, which also ends a read that blocks."""
-        while not self.pressed:
+        """Yield *lines* until Ctrl-C or SIGTERM, which also end a read that blocks."""
+        while self.pressed is None:
             try:
                 self._reading = True
                 line = next(lines, None)
@@ -80,12 +93,13 @@ class Interruptible:
                 return
             yield line
 
-    def _press(self, _signal: int, _frame: FrameType | None) -> None:
-        if self.pressed:
-            raise KeyboardInterrupt
-        self.pressed = True
+    def _press(self, number: int, _frame: FrameType | None) -> None:
+        if self.pressed is not None:
+            raise Stopped(number)
+        self.pressed = number
         # Not print: the signal may have come in the midst of one.
-        os.write(2, b"\nfinishing what is in flight; press Ctrl-C again to stop at once\n")
+        again = "press Ctrl-C again" if number == signal.SIGINT else "a second signal is enough"
+        os.write(2, f"\nfinishing what is in flight; {again} to stop at once\n".encode())
         self._wake()
         if self._reading:
             raise _Pressed
