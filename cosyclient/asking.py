@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cosyclient.errors import Attempt, CosyError
 from cosyclient.persisting import persist
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireReply, WireRequest
 
 T = TypeVar("T")
+
+_PROTOCOLS: Final = frozenset({"accept", "content-type"})
+"""Header fields that are no caller's, and no secret."""
 
 
 def ask(
@@ -43,6 +46,7 @@ def ask(
             finally:
                 reply.close()
         except CosyError as refused:
+            grant.endpoint.conceal(refused, [field for field in request.headers if field[0].lower() not in _PROTOCOLS])
             error = refused
         except BaseException:
             grant.cancel()

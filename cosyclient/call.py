@@ -193,6 +193,7 @@ class Call:
         try:
             self._exchange(this, grant, self._request, utterances, expected, deadline)
         except CosyError as error:
+            grant.endpoint.conceal(error, self._given_headers)
             this.error = self._explained(error, this, grant, clock.now(), deadline)
         finally:
             if hedger is not None:
@@ -245,12 +246,19 @@ class Call:
                 this.audio += flight.seconds
                 continue
             this.failed += 1
+            self._caller.endpoint.conceal(item, self._given_headers)
             if item.retryable:
                 this.again[flight] = item
             else:
                 attempt = this.attempt(self._caller.clock.now(), item)
                 self._caller.land([(flight, item)], [*self._attempts, attempt], self)
         self._caller.land(spoken, self._attempts, self)
+
+    @property
+    def _given_headers(self) -> tuple[tuple[str, str], ...]:
+        # Those of the flights, which share their settings: a request is gone once its reply is finished.
+        headers = self._flights[0].utterance.settings.sent_headers
+        return headers.fields() if headers is not None else ()
 
     def _explained(self, error: CosyError, this: _Try, grant: Grant, now: float, deadline: Deadline) -> CosyError:
         """Return *error* with what only the call knows about it."""

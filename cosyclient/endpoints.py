@@ -11,8 +11,11 @@ from cosyclient.concurrency import ConcurrencyController
 from cosyclient.errors import ClientClosed, CosyError, DeadlineExceeded, Rejected
 from cosyclient.events import Events, RateChanged
 from cosyclient.policies.breaker import CLOSED
+from cosyclient.quoting import conceal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cosyclient.batch import Estimate
     from cosyclient.clock import Clock, Deadline
     from cosyclient.config import AdaptiveConfig
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from cosyclient.policies.bulkhead import Bulkhead
     from cosyclient.policies.ratelimit import RateLimiter, Reservation
     from cosyclient.protocols.base import Quota
+    from cosyclient.settings import Secret
     from cosyclient.transports.base import Transport
 
 _WINDOW: Final = 10.0
@@ -177,8 +181,10 @@ class Endpoint:
         clock: Clock,
         events: Events,
         max_hold: float,
+        secret: Secret | None = None,
     ) -> None:
         self.name = name
+        self._secret = secret
         self.transport = transport
         self.limiter = limiter
         self.bulkhead = bulkhead
@@ -236,6 +242,12 @@ class Endpoint:
     def estimate(self) -> Estimate:
         """Return what an attempt that leaves now should know."""
         return self.concurrency.estimate(self._clock.now())
+
+    def conceal(self, error: CosyError | None, headers: Iterable[tuple[str, str]] = ()) -> None:
+        """Take out of *error* the key and what was sent in *headers*: some services quote what they refuse."""
+        own = [] if self._secret is None else [self._secret.reveal()]
+        # "Bearer …" may be quoted without its first word.
+        conceal(error, [*own, *(part for _, value in headers for part in (value, value.rpartition(" ")[2]))])
 
     def silent_since(self, instant: float) -> bool:
         """Return whether no attempt has brought anything at all since *instant*."""

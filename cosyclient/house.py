@@ -90,6 +90,7 @@ class House:
             clock=clock,
             events=events,
             max_hold=rest.retry.max_retry_after,
+            secret=settings.api_key,
         )
         self._coalescer = Coalescer(single_flight=rest.queue.single_flight)
         self.desk = desk = Reception(settings, protocol, self._coalescer, clock)

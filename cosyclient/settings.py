@@ -14,6 +14,7 @@ from cosyclient.environment import PREFIX, given
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.models import VoiceSettings
 from cosyclient.proxy import Proxy
+from cosyclient.quoting import ConcealedText
 from cosyclient.sizing import Sizing, field_report, littles_law
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Secret:
     def reveal(self) -> str:
         """Return the secret itself."""
         return self._value
+
+    def bearer(self) -> str:
+        """Return the credentials that it is in a header; their repr does not show them."""
+        return ConcealedText(f"Bearer {self._value}")
 
     def __repr__(self) -> str:
         return "<secret ****>"

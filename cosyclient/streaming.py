@@ -245,6 +245,8 @@ class SpeechStream:
             return
         self._let_go()
         caller = self._caller
+        headers = self._utterance.settings.sent_headers
+        caller.endpoint.conceal(error, headers.fields() if headers is not None else ())
         now = caller.clock.now()
         # What the listener took his time for is no latency of the service.
         idle = min(now - self._started, max(0.0, now - self._started - self._listened) + self._awaited)

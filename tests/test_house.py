@@ -13,7 +13,7 @@ ROOT = Path(cosyclient.__file__).parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 LEVELS = {
-    0: {"additions", "errors", "bounds", "clock", "models", "audio", "files", "voices", "wire"},
+    0: {"additions", "errors", "bounds", "clock", "models", "audio", "files", "quoting", "voices", "wire"},
     1: {
         "config",
         "environment",

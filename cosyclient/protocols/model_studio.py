@@ -25,6 +25,7 @@ from cosyclient.protocols.base import Capabilities
 from cosyclient.protocols.dashscope import OWN, Words, explained, told
 from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, frame, inner
 from cosyclient.protocols.refusals import described, retold
+from cosyclient.quoting import plain
 from cosyclient.wire import Turn, WireRequest
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class Task(Talk):
 
     def _failure(self, header: dict[str, Any]) -> ServiceError:
         code, said = header.get("error_code"), header.get("error_message")
-        code = code[:64] if isinstance(code, str) and code.isprintable() else None
+        code = plain(code, 64) if isinstance(code, str) and code.isprintable() else None
         said = said if isinstance(said, str) else ""
         error = failure(code, said, self.said, request_id=self.id)
         if not self.finished and _timed_out(code, said):

@@ -15,6 +15,7 @@ from cosyclient.errors import BadRequest, DecodeError, ServiceError, ServiceFaul
 from cosyclient.protocols.coding import unjson
 from cosyclient.protocols.headers import media_type, retry_after
 from cosyclient.protocols.verdicts import BY_CODE, SPENT, Verdict, said_verdict, told_status, verdict_on
+from cosyclient.quoting import plain, quotes, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +39,7 @@ def refusal_of(
     """Return the error that *reply* stands for, whose *body* has been read: parsed JSON, or text."""
     problem = _problem(body)
     status = reply.status
-    code = _code(problem)
+    code = _code(problem, utterances)
     if status < 300:
         # A refusal dressed as a success is what its body says: a status of its own, or a code.
         status = told_status(problem) or status
@@ -63,7 +64,7 @@ def refusal_of(
         message,
         status=reply.status,
         code=code,
-        request_id=_bounded(reply.headers.get("x-request-id"), 128) or None,
+        request_id=word(reply.headers.get("x-request-id"), 128) or None,
         retryable=verdict.retryable if retryable is None else retryable,
         endpoint_fault=verdict.endpoint_fault,
         retry_after=verdict.wait if wait is None else wait,
@@ -85,7 +86,7 @@ def item_error(
     *endpoint_fault* ``None`` leaves it to the cause whether the endpoint is to blame; a server's *sayings* go first.
     """
     problem = _problem(error)
-    code = _code(problem)
+    code = _code(problem, utterances)
     said = problem.get("retryable")
     verdict = (
         said_verdict(problem.get("detail"), sayings)
@@ -108,7 +109,7 @@ def discreet(utterances: Sequence[Utterance]) -> Iterator[None]:
     try:
         yield
     except ServiceError as error:
-        if _quotes(str(error), [utterance.text for utterance in utterances]):
+        if quotes(str(error), _texts(utterances)):
             lead, _, _ = str(error).partition(":")
             error.args = (f"{lead}: detail withheld, it quotes a text",)
         raise
@@ -153,25 +154,27 @@ def _problem(body: object) -> dict[str, Any]:
     return body
 
 
-def _code(problem: dict[str, Any]) -> str | None:
+def _code(problem: dict[str, Any], utterances: Sequence[Utterance]) -> str | None:
     for name in ("code", "type"):
         value = problem.get(name)
         # RFC 9457's type is an address, OpenAI's a word; only the word is a code.
         if isinstance(value, str) and value and "/" not in value and ":" not in value:
-            return _bounded(value, 64)
+            code = plain(value, 64)
+            return None if quotes(code, _texts(utterances)) else code
     return None
 
 
 def _message(lead: str, code: str | None, problem: dict[str, Any], texts: Iterable[str]) -> str:
+    texts = list(texts)
     parts = [f"{lead} {code}" if code else lead]
     for name in ("title", "detail"):
-        said = _bounded(problem.get(name), MAX_MESSAGE)
+        said = plain(problem.get(name), MAX_MESSAGE)
         if said and said.casefold() != parts[-1].casefold():
-            parts.append(f"{name} withheld, it quotes a text" if _quotes(said, texts) else said)
+            parts.append(f"{name} withheld, it quotes a text" if quotes(said, texts) else said)
     message = ": ".join(parts[:2]) + "".join(f"; {part}" for part in parts[2:])
-    if pointers := _pointers(problem):
+    if (pointers := _pointers(problem)) and not quotes(" ".join(pointers), texts):
         message = f"{message[: MAX_MESSAGE - 140]} (at {', '.join(pointers)})"
-    return _bounded(message, MAX_MESSAGE)
+    return plain(message, MAX_MESSAGE)
 
 
 def _pointers(problem: dict[str, Any]) -> list[str]:
@@ -181,31 +184,19 @@ def _pointers(problem: dict[str, Any]) -> list[str]:
     for fault in faults[:3] if isinstance(faults, list) else ():
         place = fault.get("pointer", fault.get("loc")) if isinstance(fault, dict) else None
         if isinstance(place, list):
-            place = "".join(f"/{step}" for step in place[:8] if isinstance(step, (str, int)))
-        if shown := _bounded(place, 40):
+            place = "".join(f"/{plain(str(step)[:40], 40)}" for step in place[:8] if isinstance(step, (str, int)))
+        if shown := plain(place, 40):
             found.append(shown)
     return found
 
 
 def _texts(utterances: Sequence[Utterance]) -> list[str]:
-    return [utterance.text for utterance in utterances]
-
-
-def _quotes(said: str, texts: Iterable[str]) -> bool:
-    # Errors are logged, texts are not: the beginning of a text is what services quote.
-    for text in texts:
-        opening = _bounded(text.strip(), 16, mark="")
-        if (len(opening) >= 4 or not opening.isascii()) and opening in said:
-            return True
-    return False
-
-
-def _bounded(value: object, limit: int, mark: str = "…") -> str:
-    if not isinstance(value, str):
-        return ""
-    # Line breaks and controls would let a service write its own log lines.
-    plain = " ".join("".join(c if c.isprintable() else " " for c in value[: 4 * limit]).split())
-    return plain if len(plain) <= limit else plain[: limit - len(mark)] + mark
+    """Return all that was said with *utterances*: their texts, and how and by which words they were to be spoken."""
+    texts = [utterance.text for utterance in utterances]
+    if utterances:
+        settings = utterances[0].settings
+        texts += filter(None, (settings.instruct, getattr(settings.voice, "transcript", None)))
+    return texts
 
 
 def _phrase(status: int) -> str:
@@ -220,7 +211,7 @@ def _target(reply: WireReply) -> str:
         host = urlsplit(reply.headers.get("location") or "").hostname
     except ValueError:
         host = None
-    return _bounded(host, 100) or "another path"
+    return word(host, 100) or "another path"
 
 
 def retold(error: ServiceError, kind: type[ServiceError], *, request_id: object = None) -> ServiceError:
@@ -230,7 +221,7 @@ def retold(error: ServiceError, kind: type[ServiceError], *, request_id: object 
         str(error),
         status=error.status,
         code=error.code,
-        request_id=error.request_id or _bounded(request_id, 128) or None,
+        request_id=error.request_id or word(request_id, 128) or None,
         retryable=error.retryable if same else None,
         endpoint_fault=error.endpoint_fault if same else None,
         retry_after=error.retry_after,

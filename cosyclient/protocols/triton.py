@@ -17,9 +17,10 @@ from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.forms import path_segment
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.raw import speech_of_samples
-from cosyclient.protocols.refusals import discreet, refusal, refusal_of
+from cosyclient.protocols.refusals import MAX_MESSAGE, discreet, refusal, refusal_of
 from cosyclient.protocols.speeches import plausible, timed
 from cosyclient.protocols.waveforms import heard_f32, heard_samples
+from cosyclient.quoting import plain
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -250,8 +251,7 @@ _SAID: Final = (
 def _told(error: str) -> ServiceError:
     """Return what the words of a failed answer stand for: it carries no code."""
     kind, code = next(((kind, code) for words, kind, code in _SAID if words in error), (ServiceFault, "INTERNAL"))
-    shown = " ".join("".join(c if c.isprintable() else " " for c in error[:1000]).split())
-    return kind(f"Triton: {shown[:300]}", code=code)
+    return kind(f"Triton: {plain(error, MAX_MESSAGE)}", code=code)
 
 
 def _advised(error: ServiceError) -> ServiceError:

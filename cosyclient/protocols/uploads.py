@@ -9,6 +9,7 @@ from cosyclient.errors import BadUtterance, DecodeError
 from cosyclient.protocols.forms import form
 from cosyclient.protocols.pieces import any_json
 from cosyclient.protocols.refusals import refusal
+from cosyclient.quoting import quotes
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ class Upload:
     def decode(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
         """Return the name the voice has from now on; raises like `WireProtocol.decode`."""
         if reply.status >= 300:
-            raise refusal(reply, (), wall=wall)
+            error = refusal(reply, (), wall=wall)
+            if quotes(str(error), [recording.voice.transcript or "", recording.consent or ""]):
+                error.args = (f"HTTP {reply.status}: detail withheld, it quotes the transcript",)
+            raise error
         content = bytearray()
         for chunk in reply.chunks():
             content += chunk[: _MOST_BYTES - len(content)]

@@ -19,6 +19,7 @@ from cosyclient.protocols.dialogues import MessageProtocol, Talk, document_of, f
 from cosyclient.protocols.openai_replies import timed_word
 from cosyclient.protocols.refusals import described
 from cosyclient.protocols.verdicts import VLLM_OMNI, said_verdict
+from cosyclient.quoting import plain
 from cosyclient.voices import Voice
 from cosyclient.wire import Turn, WireRequest
 
@@ -78,12 +79,12 @@ class VllmOmniSocketProtocol(MessageProtocol):
     def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
         """Return the conversation that has one text spoken in samples as they are made."""
         del key
-        return _request(_Order(_plain(utterance.settings), utterance.text, stream=True))
+        return _request(_Order(_streamable(utterance.settings), utterance.text, stream=True))
 
     def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
         """Return a conversation whose text is still to be said; each sentence is spoken when it is whole."""
         del key
-        return _request(_Order(_plain(settings), None, stream=True))
+        return _request(_Order(_streamable(settings), None, stream=True))
 
     def file(self, utterance: Utterance, data: bytes) -> bytes:
         """Return what the caller asked for, made of the *data* that came."""
@@ -91,7 +92,7 @@ class VllmOmniSocketProtocol(MessageProtocol):
         return wav_bytes(data, SAMPLE_RATE) if wrap else data
 
 
-def _plain(settings: VoiceSettings) -> VoiceSettings:
+def _streamable(settings: VoiceSettings) -> VoiceSettings:
     if settings.speed != 1.0:
         raise BadUtterance("speed: protocol vllm-omni-ws streams at 1.0 only; use synthesize")
     if settings.words:
@@ -195,7 +196,7 @@ class Session(Talk):
     def _start(self, document: dict[str, Any]) -> None:
         named, rate = document.get("format"), document.get("sample_rate")
         if isinstance(named, str) and named != self._format:
-            raise DecodeError(f"audio: asked for {self._format}, the reply calls it {named[:16]}")
+            raise DecodeError(f"audio: asked for {self._format}, the reply calls it {plain(named, 16)}")
         if (rate := bounds.sample_rate(rate)) is not None:
             if self._began and self._stream and rate != self._rate:
                 raise DecodeError("audio: the rate changes in the middle")

@@ -86,10 +86,11 @@ class Connection(HTTPConnection):
 
     def dispatch(self, request: Outgoing) -> None:
         """Send *request*, head and content together where that copies little."""
-        guard, content = self.guard, request.content
+        guard = self.guard
         assert guard is not None  # noqa: S101 - connect() made it
-        if isinstance(content, bytes) and len(content) <= _JOIN_BYTES and not request.chunked:
-            guard.sendall(request.head + content)
+        # Views, and nothing by a name of its own: what shows the variables of a traceback would show key and texts.
+        if isinstance(request.content, bytes) and len(request.content) <= _JOIN_BYTES and not request.chunked:
+            guard.sendall(memoryview(request.head + request.content))
             return
         guard.sendall(request.head)
         for piece in _pieces(request):
@@ -141,10 +142,10 @@ class Connection(HTTPConnection):
             raise Severed("shut down from our side")
 
 
-def _pieces(request: Outgoing) -> Iterator[bytes]:
+def _pieces(request: Outgoing) -> Iterator[memoryview]:
     content = request.content
     for piece in (content,) if isinstance(content, bytes) else content:
         if piece:
-            yield b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece
+            yield memoryview(b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece)
     if request.chunked:
-        yield b"0\r\n\r\n"
+        yield memoryview(b"0\r\n\r\n")

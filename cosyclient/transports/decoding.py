@@ -7,6 +7,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import DecodeError, TransportError
+from cosyclient.quoting import word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,9 @@ class ContentDecoder:
             # Which of its two forms it is, the first two bytes tell.
             self._inflate = zlib.decompressobj()
         elif self._coding not in _PLAIN:
-            raise DecodeError(f"the reply's content coding {coding!r} is unknown; gzip and deflate are understood")
+            raise DecodeError(
+                f"the reply's content coding {word(coding, 40)!r} is unknown; gzip and deflate are understood"
+            )
         self._begun = False
         self._held = b""
 

@@ -18,6 +18,7 @@ from cosyclient.errors import (
     DeadlineExceeded,
     TransportError,
 )
+from cosyclient.quoting import plain
 from cosyclient.transports.dialing import ProxyRefused
 from cosyclient.transports.urllib3_pool import TransportClosed
 
@@ -45,6 +46,7 @@ _TABLE: Final[tuple[tuple[tuple[type[Exception], ...], type[CosyError], bool], .
     ((httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL), TransportError, False),
     (FOREIGN, TransportError, True),
 )
+_MOST_CHARACTERS: Final = 300
 _TIMEOUTS: Final = (httpx.TimeoutException, urllib3.exceptions.TimeoutError, TimeoutError)
 _OURS: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL)
 # A timer may ring this early; so little is no time.
@@ -54,7 +56,8 @@ _ROUNDING: Final = 0.002
 def ours(error: Exception, deadline: Deadline) -> CosyError:
     """Return what *error*, one of `FOREIGN`, means to a caller whose call ends at *deadline*."""
     kind, sent = next((kind, sent) for rows, kind, sent in _TABLE if isinstance(error, rows))
-    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = plain(str(error), _MOST_CHARACTERS)
+    message = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if kind is BulkheadFull or kind is ClientClosed:
         return kind(message)
     if isinstance(error, _TIMEOUTS) and deadline.remaining <= _ROUNDING:
@@ -67,8 +70,9 @@ def ours(error: Exception, deadline: Deadline) -> CosyError:
         # Neither the service's fault, nor better the next time.
         return ConnectFailed(message, retryable=False, endpoint_fault=False)
     if (refusal := _cause(error, ssl.SSLCertVerificationError)) is not None:
+        why = getattr(refusal, "verify_message", str(refusal))
         return ConnectFailed(
-            f"the service's TLS certificate was not accepted ({getattr(refusal, 'verify_message', refusal)}); "
+            f"the service's TLS certificate was not accepted ({plain(why, 100)}); "
             "if its authority is a private one, name the CA file: verify='ca.pem'",
             retryable=False,
         )

@@ -51,7 +51,7 @@ class GrpcTransport:
         self._credentials = grpc.ssl_channel_credentials(network.roots) if secure else None
         self._metadata: list[tuple[str, str]] = []
         if settings.api_key is not None:
-            self._metadata.append(("authorization", f"Bearer {settings.api_key.reveal()}"))
+            self._metadata.append(("authorization", settings.api_key.bearer()))
         self.max_reply_bytes = wire.max_reply_bytes
         self._most = max(1, -(-settings.sizing.connections // STREAMS))
         self.clock = clock

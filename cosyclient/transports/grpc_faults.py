@@ -24,6 +24,7 @@ from cosyclient.errors import (
     TransportError,
     Unauthorized,
 )
+from cosyclient.quoting import plain
 
 if TYPE_CHECKING:
     from cosyclient.clock import Deadline
@@ -100,7 +101,7 @@ _OTHER: Final = Row("", "", ServiceFault, 500)
 def ours(code: str, details: str, deadline: Deadline) -> CosyError:
     """Return what a call that ended with *code* means to a caller whose call ends at *deadline*."""
     row = next((row for row in TABLE if row.code == code and row.words in details), _OTHER)
-    message = f"gRPC {code}: {_plain(details)}" if details else f"gRPC {code}"
+    message = f"gRPC {code}: {plain(details, _MOST_CHARACTERS)}" if details else f"gRPC {code}"
     if code == "DEADLINE_EXCEEDED" and deadline.remaining <= _ROUNDING:
         return DeadlineExceeded(f"the deadline passed; {message}", sent=True)
     if issubclass(row.kind, ServiceError):
@@ -114,9 +115,3 @@ def ours(code: str, details: str, deadline: Deadline) -> CosyError:
             retryable=False,
         )
     return row.kind(message, sent=row.sent, retryable=row.retryable, endpoint_fault=row.endpoint_fault)
-
-
-def _plain(details: str) -> str:
-    # Line breaks and controls would let a service write its own log lines.
-    shown = " ".join("".join(c if c.isprintable() else " " for c in details[: 4 * _MOST_CHARACTERS]).split())
-    return shown if len(shown) <= _MOST_CHARACTERS else shown[: _MOST_CHARACTERS - 1] + "…"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from cosyclient.errors import ClientClosed, ConnectFailed, CosyError, DeadlineExceeded
+from cosyclient.quoting import ConcealedBytes
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.decoding import ContentDecoder
 from cosyclient.transports.faults import FOREIGN, ours
@@ -69,7 +70,7 @@ class HttpTransport:
         self._packing = Packing(wire)
         self._headers: list[tuple[str, str]] = [("User-Agent", f"cosyclient/{version()}"), ("Accept-Encoding", "gzip")]
         if settings.api_key is not None:
-            self._headers.append(("Authorization", f"Bearer {settings.api_key.reveal()}"))
+            self._headers.append(("Authorization", settings.api_key.bearer()))
         self._names = frozenset(name.lower() for name, _ in self._headers)
         # Not methods of ours: that would be a reference cycle, and a forked child could not drop us at once.
         self._url = lru_cache(maxsize=_KNOWN)(partial(_join, self._base_url))
@@ -145,7 +146,7 @@ class HttpTransport:
                 opening = self._opening(request.method, request.path)
             else:
                 opening = _opening(self._url, _encoded(self._beside(request)), request.method, request.path)
-            head = opening + lines(fields) + b"\r\n"
+            head = ConcealedBytes(opening + lines(fields) + b"\r\n")
         except ValueError as error:
             raise httpx.LocalProtocolError(str(error)) from error
         content = transport.exchange(
@@ -312,11 +313,11 @@ def _join(base_url: str, path: str) -> httpx.URL:
 def _opening(url: Callable[[str], httpx.URL], headers: Sequence[tuple[bytes, bytes]], method: str, path: str) -> bytes:
     """Return how every request by *method* for *path* begins."""
     to = url(path)
-    return start(method, to.raw_path) + lines([(b"Host", to.netloc), *headers])
+    return ConcealedBytes(start(method, to.raw_path) + lines([(b"Host", to.netloc), *headers]))
 
 
 def _encoded(fields: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
+    return [(name.encode("ascii"), ConcealedBytes(value.encode("latin-1"))) for name, value in fields]
 
 
 def _let_go(response: httpx.Response) -> None:

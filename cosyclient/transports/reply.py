@@ -83,7 +83,7 @@ class Reply(http.client.HTTPResponse):
         ]
         lengths = set(self.headers.get_all("content-length", ()))
         if len(lengths) > 1 or (lengths and not next(iter(lengths)).strip().isdecimal()):
-            raise http.client.HTTPException(f"contradictory or unreadable Content-Length: {sorted(lengths)}")
+            raise http.client.HTTPException(f"contradictory or unreadable Content-Length: {sorted(lengths)!s:.100}")
         if len(self.headers.get_all("transfer-encoding", ())) != self.chunked:
             raise http.client.HTTPException("a transfer coding other than chunked")
         # Both framings at once smells of smuggling (RFC 9112, 6.3): read it, but trust the connection no more.

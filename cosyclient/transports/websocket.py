@@ -47,6 +47,14 @@ _SILENT: Final = logging.Logger("cosyclient.websocket")
 _SILENT.disabled = True
 
 
+def _greet(core: ClientProtocol, headers: Sequence[tuple[str, str]]) -> None:
+    """Have *core* say hello under *headers*, which no frame of a traceback keeps by a name."""
+    request = core.connect()
+    for name, value in headers:
+        request.headers[name] = value
+    core.send_request(request)
+
+
 class WebSocket:
     """Carry messages both ways: one thread may `hear` while others `put` and `flush`.
 
@@ -95,10 +103,7 @@ class WebSocket:
         try:
             guard = self._dialer.dial(spans, opened=self._watch, severed=lambda: self.severed)
             guard._live().settimeout(0.0)
-            request = core.connect()
-            for name, value in headers:
-                request.headers[name] = value
-            core.send_request(request)
+            _greet(core, headers)
             with self._lock:
                 self._core, self._response, self._end = core, None, None
                 self._outbox += b"".join(core.data_to_send())

@@ -76,7 +76,7 @@ class WebSocketTransport:
         self._lifetime: Callable[[], float] = lambda: pool.max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
         self._headers: list[tuple[str, str]] = [("User-Agent", f"cosyclient/{version()}")]
         if settings.api_key is not None:
-            self._headers.append(("Authorization", f"Bearer {settings.api_key.reveal()}"))
+            self._headers.append(("Authorization", settings.api_key.bearer()))
         self._places = Places(settings.sizing.connections, clock, pool.idle_limit)
         # A pool's places begin as rights to open a connection.
         for _ in range(settings.sizing.connections):

@@ -25,13 +25,17 @@ class Sink:
     """Pass for a socket that takes everything."""
 
     def __init__(self) -> None:
-        self.sent: list[bytes] = []
+        self.sent: list[bytes | memoryview] = []
 
-    def sendall(self, data: bytes) -> None:
+    def sendall(self, data: bytes | memoryview) -> None:
         self.sent.append(data)
 
 
 def sent(request: httpx.Request) -> list[bytes]:
+    return list(map(bytes, views(request)))
+
+
+def views(request: httpx.Request) -> list[Any]:
     connection = Connection("x.test", 80, dialer=DIALER, clock=FakeClock(), lifetime=lambda: 1.0)
     sink: Any = Sink()
     connection.guard = sink
@@ -50,11 +54,11 @@ def test_head_and_body_leave_in_one_write() -> None:
 
 
 def test_a_large_body_is_not_copied() -> None:
-    """It leaves as the object it came as."""
+    """It leaves as a view of the object it came as."""
     body = b"x" * (1 << 20)
-    data = sent(httpx.Request("POST", "http://x.test/", content=body))
+    data = views(httpx.Request("POST", "http://x.test/", content=body))
     assert len(data) == 2
-    assert data[1] is body
+    assert data[1].obj is body
 
 
 def test_missing_host_and_length_are_added() -> None:
