@@ -60,9 +60,9 @@ class CosyClient:
     one more per second of audio that the call has under way.
 
     *verify* is whom TLS is to trust: True, the path of a CA file or directory, an ``ssl.SSLContext``, or False. *proxy*
-    is an HTTP proxy, ``http://user:password@host:port``. Where one of these is not given, and unless *trust_env* is
-    False, the environment says so: SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE; HTTP_PROXY,
-    HTTPS_PROXY, ALL_PROXY and NO_PROXY, which never concern this machine itself.
+    is an HTTP or SOCKS 5 proxy, ``http://user:password@host:port`` or ``socks5://…``. Where one of these is not given,
+    and unless *trust_env* is False, the environment says so: SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and
+    CURL_CA_BUNDLE; HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, which never concern this machine itself.
 
     *config* holds every other knob. *transport* is an httpx transport of your own (such as ``httpx.MockTransport``) or
     a `cosyclient.transports.base.Transport`. Each of *listeners* is called with every event, see `cosyclient.events`.

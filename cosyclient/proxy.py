@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from cosyclient.errors import ConfigurationError
 
-_PORT: Final = 80
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PORTS: Final = {"http": 80, "socks5": 1080}
+_KINDS: Final[Mapping[str, Literal["http", "socks5"]]] = {
+    "http": "http",
+    # The names are the proxy's to look up with all of them, as httpx has it.
+    **dict.fromkeys(("socks5", "socks5h", "socks"), "socks5"),
+}
+_MOST_OF_A_LOGIN: Final = 255
 _MOST: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Hold an HTTP proxy's address; it is written and shown without its password."""
+    """Hold a proxy's address; it is written and shown without its password."""
 
     source: str
     """The argument or variable that names it."""
+    scheme: Literal["http", "socks5"]
     host: str
     port: int
     user: str | None = None
@@ -40,31 +50,29 @@ class Proxy:
         except ValueError:
             parts, port = urlsplit(""), None
         scheme = parts.scheme
-        if scheme.startswith("socks"):
+        if scheme in ("socks4", "socks4a"):
             raise ConfigurationError(
-                f"{source}: SOCKS proxies ({scheme}://) are not supported; name an HTTP proxy, http://host:port"
-                f"{_way_out(source)}"
+                f"{source}: of SOCKS only version 5 is spoken; write socks5://host:port{_way_out(source)}"
             )
         if scheme == "https":
             raise ConfigurationError(
                 f"{source}: the proxy itself is spoken to in plain HTTP, whatever goes through it; write "
                 f"http://host:port{_way_out(source)}"
             )
+        kind = _KINDS.get(scheme)
         plain = url.isprintable() and url.isascii() and " " not in url and len(url) <= _MOST
-        if (
-            scheme != "http"
-            or not parts.hostname
-            or parts.path.strip("/")
-            or parts.query
-            or parts.fragment
-            or not plain
-        ):
+        if kind is None or not (plain and parts.hostname) or parts.path.strip("/") or parts.query or parts.fragment:
             raise ConfigurationError(
-                f"{source}: must look like http://host:port or http://user:password@host:port, special characters of "
-                f"user and password percent-encoded (value not shown){_way_out(source)}"
+                f"{source}: must look like http://host:port, http://user:password@host:port or socks5://host:port, "
+                f"special characters of user and password percent-encoded (value not shown){_way_out(source)}"
             )
         user = None if parts.username is None else unquote(parts.username)
-        return cls(source, parts.hostname, port or _PORT, user, unquote(parts.password or ""))
+        password = unquote(parts.password or "")
+        if kind == "socks5" and max(len((user or "").encode()), len(password.encode())) > _MOST_OF_A_LOGIN:
+            raise ConfigurationError(
+                f"{source}: user and password may have {_MOST_OF_A_LOGIN} bytes each over SOCKS{_way_out(source)}"
+            )
+        return cls(source, kind, parts.hostname, port or _PORTS[kind], user, password)
 
     @property
     def authorization(self) -> bytes | None:
@@ -76,7 +84,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """Return its address, credentials and all."""
-        return f"http://{self._login(self.password or '')}{self._at}"
+        return f"{self.scheme}://{self._login(self.password or '')}{self._at}"
 
     def _login(self, password: str) -> str:
         return "" if self.user is None else f"{quote(self.user, safe='')}:{quote(password, safe='*')}@"
@@ -86,7 +94,7 @@ class Proxy:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"http://{self._login('****')}{self._at} ({self.source})"
+        return f"{self.scheme}://{self._login('****')}{self._at} ({self.source})"
 
     def __repr__(self) -> str:
         return f"<Proxy {self}>"

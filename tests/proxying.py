@@ -1,4 +1,4 @@
-"""A proxy, as small as it can be: tunnels for CONNECT, requests passed on, credentials if it wants them."""
+"""Proxies, as small as they can be: tunnels, requests passed on, credentials if they want them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from tests.hostile import Behaviour, Visit, reply
+from tests.hostile import Behaviour, Received, Visit, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,3 +63,48 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
+
+
+def socks(port: int, *, login: tuple[str, str] | None = None, code: int = 0, drip: float = 0.0) -> Behaviour:
+    """Speak SOCKS 5: lead to *port* of this machine, or refuse with *code*; each request notes where it was to lead."""
+
+    def behave(visit: Visit) -> None:
+        def read(size: int) -> bytes:
+            data = b""
+            while len(data) < size:
+                if not (piece := visit.sock.recv(size - len(data))):
+                    raise ConnectionAbortedError("the client left")
+                data += piece
+            return data
+
+        def say(data: bytes) -> None:
+            visit.drip(data, drip) if drip else visit.send(data)
+
+        version, count = read(2)
+        ways = read(count)
+        assert version == 5
+        way = 2 if login is not None else 0
+        say(bytes([5, way if way in ways else 0xFF]))
+        if way not in ways:
+            visit.until_closed()
+        if login is not None:
+            read(1)
+            told = tuple(read(read(1)[0]).decode() for _ in login)
+            say(bytes([1, int(told != login)]))
+            if told != login:
+                visit.until_closed()
+        kind = read(4)[3]
+        host = read(read(1)[0]).decode() if kind == 3 else socket.inet_ntop(_FAMILIES[kind], read(_SIZES[kind]))
+        to = int.from_bytes(read(2), "big")
+        visit.service._note_request(Received(f"SOCKS {host} {to}", {}, b""))
+        say(bytes([5, code, 0, 3, 9]) + b"somewhere" + b"\0\0")
+        if code:
+            visit.until_closed()
+        with socket.create_connection(("127.0.0.1", port)) as onward, _pumping(onward, visit.sock):
+            _pump(visit.sock, onward)
+
+    return behave
+
+
+_FAMILIES = {1: socket.AF_INET, 4: socket.AF_INET6}
+_SIZES = {1: 4, 4: 16}

@@ -78,8 +78,8 @@ def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> No
     parser.add_argument(
         "--proxy",
         metavar="URL",
-        help="an HTTP proxy, as http://host:port (default: COSYCLIENT_PROXY, else HTTPS_PROXY, HTTP_PROXY, ALL_PROXY "
-        "and NO_PROXY; keep a password out of the command line, where others could read it)",
+        help="a proxy, as http://host:port or socks5://host:port (default: COSYCLIENT_PROXY, else HTTPS_PROXY, "
+        "HTTP_PROXY, ALL_PROXY and NO_PROXY; keep a password out of the command line, where others could read it)",
     )
     parser.add_argument(
         "--ca-file",
@@ -225,7 +225,9 @@ def address_of(arguments: argparse.Namespace) -> str | None:
     if url:
         return url
     meant = [f"--{name.replace('_', '-')}" for name in _OF_A_SERVICE if getattr(arguments, name) is not None]
-    meant += [f"COSYCLIENT_{name.upper()}" for name in ("api_key", "protocol", "model", "voice") if told.get(name)]
+    meant += [
+        f"COSYCLIENT_{name.upper()}" for name in ("api_key", "protocol", "model", "voice", "proxy") if told.get(name)
+    ]
     if meant:
         raise ConfigurationError(
             f"--url: no service is named, but {' and '.join(meant)} {'is' if len(meant) == 1 else 'are'} given; "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.transports.guard import GuardedSocket, Severed
+from cosyclient.transports.tunnels import ProxyRefused, ask_for_tunnel
 
 if TYPE_CHECKING:
     import ssl
@@ -20,19 +20,6 @@ _OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 )
-_MOST_OF_A_HEAD: Final = 16 << 10
-_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([\t\x20-\x7e]*+))?\r\n")
-_MOST_OF_A_REASON: Final = 100
-
-
-class ProxyRefused(ConnectionError):
-    """Tell that a proxy answered and would not, or could not, lead to the service."""
-
-    def __init__(self, proxy: str, status: int, reason: str) -> None:
-        hint = "; name its user and password, http://user:password@host:port" if status == 407 else ""
-        super().__init__(f"the proxy {proxy} refused: {status} {reason[:_MOST_OF_A_REASON]}".rstrip() + hint)
-        self.passing = status >= 500
-        """Whether it only could not: then it may be for the service's sake, and it may pass."""
 
 
 class Dialer:
@@ -98,7 +85,7 @@ class Dialer:
             guarded, sock = self._connect(proxy.host, proxy.port, spans, left, opened, severed)
             if self._tunnel:
                 try:
-                    self._ask_for_tunnel(proxy, sock, left)
+                    ask_for_tunnel(proxy, self.host, self.port, sock, left)
                 except BaseException as error:
                     guarded.close()
                     if guarded.severed and isinstance(error, OSError):
@@ -111,32 +98,6 @@ class Dialer:
         except OSError as error:
             raise ConnectionError(f"the proxy {proxy} cannot be used: {error}") from error
         return guarded, sock
-
-    def _ask_for_tunnel(self, proxy: Proxy, sock: socket.socket, left: Callable[[], float]) -> None:
-        # To its end, RFC 9110, 9.3.6; whatever drips in, the time left is looked at before each read.
-        to = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-        lines = [f"CONNECT {to} HTTP/1.1".encode(), f"Host: {to}".encode()]
-        if proxy.authorization is not None:
-            lines.append(b"Proxy-Authorization: " + proxy.authorization)
-        sock.settimeout(left())
-        sock.sendall(b"\r\n".join(lines) + b"\r\n\r\n")
-        head = b""
-        while b"\r\n\r\n" not in head:
-            if len(head) > _MOST_OF_A_HEAD:
-                raise ConnectionError("its answer has no end")
-            sock.settimeout(left())
-            piece = sock.recv(_MOST_OF_A_HEAD)
-            if not piece:
-                raise ConnectionError("it closed the connection without an answer")
-            head += piece
-        match = _STATUS.match(head)
-        if match is None:
-            raise ConnectionError("its answer is not HTTP")
-        status, reason = int(match[1]), (match[2] or b"").decode("ascii")
-        if not 200 <= status < 300:
-            raise ProxyRefused(str(proxy), status, reason)
-        if not head.endswith(b"\r\n\r\n"):
-            raise ConnectionError("it said more than that the tunnel is there")
 
     def _connect(
         self,

@@ -19,7 +19,7 @@ from cosyclient.errors import (
     TransportError,
 )
 from cosyclient.quoting import plain
-from cosyclient.transports.dialing import ProxyRefused
+from cosyclient.transports.tunnels import ProxyRefused
 from cosyclient.transports.urllib3_pool import TransportClosed
 
 if TYPE_CHECKING:

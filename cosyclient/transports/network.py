@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from cosyclient.errors import ConfigurationError
 from cosyclient.proxy import Proxy
 from cosyclient.transports.tls import roots, tls_context
 
@@ -45,11 +46,14 @@ class Network:
 def network_of(settings: ResolvedConfig, environ: Mapping[str, str] = os.environ) -> Network:
     """Return the way to the service that *settings* and the environment describe; raises `ConfigurationError`."""
     scheme = urlsplit(settings.base_url).scheme
+    proxy = settings.proxy or (proxy_of(settings.base_url) if settings.trust_env else None)
+    if proxy is not None and proxy.scheme != "http" and scheme in ("grpc", "grpcs"):
+        raise ConfigurationError(f"{proxy.source}: gRPC goes through HTTP proxies only; name one, http://host:port")
     verify, name, trust_env = settings.verify, settings.verify_name, settings.trust_env
     return Network(
         tls=tls_context(verify, name=name, trust_env=trust_env, environ=environ) if scheme in _TLS else None,
         roots=roots(verify, name=name, trust_env=trust_env, environ=environ) if scheme == "grpcs" else None,
-        proxy=settings.proxy or (proxy_of(settings.base_url) if settings.trust_env else None),
+        proxy=proxy,
     )
 
 

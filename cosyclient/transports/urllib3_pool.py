@@ -13,13 +13,14 @@ import httpx
 
 from cosyclient.clock import Cancellation, SystemClock
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.dialing import Dialer, ProxyRefused
+from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.guard import Spans
 from cosyclient.transports.head import Outgoing, outgoing
 from cosyclient.transports.pool import Pool
 from cosyclient.transports.reply import BROKEN, Reply
 from cosyclient.transports.resolving import Resolver
 from cosyclient.transports.tls import Verify, tls_context
+from cosyclient.transports.tunnels import ProxyRefused, refusal
 
 if TYPE_CHECKING:
     import ssl
@@ -72,6 +73,8 @@ class Urllib3Transport(httpx.BaseTransport):
         self._resolver = Resolver(self._clock)
         self._verify = verify
         self._proxy = proxy
+        # An HTTP proxy passes plain requests on; all else goes through tunnels.
+        self._forwarder = proxy if proxy is not None and proxy.scheme == "http" else None
         self._idle_limit = idle_limit
         self._lifetime = lambda: max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
         # Guards the making of the context, which reads the CA file once (30 ms); nothing else waits for it.
@@ -113,9 +116,9 @@ class Urllib3Transport(httpx.BaseTransport):
 
         What `handle_request` does, without httpx's requests, responses and headers; raises the same exceptions.
         """
-        forwarded = self._proxy is not None and origin[0] == "http"
-        if self._proxy is not None and forwarded:
-            request = through_proxy(request, origin, self._proxy)
+        forwarder = None if origin[0] != "http" else self._forwarder
+        if forwarder is not None:
+            request = through_proxy(request, origin, forwarder)
         spans = Spans(self._clock, timeout, deadline)
         pool = self._pool(origin)
         try:
@@ -126,8 +129,8 @@ class Urllib3Transport(httpx.BaseTransport):
         try:
             cancellation.on_cancel(connection.sever)
             reply = self._exchange(connection, request)
-            if forwarded and reply.status == _PROXY_REFUSES:
-                raise self._failure(proxy_error(ProxyRefused(f"{self._proxy}", reply.status, reply.reason)))
+            if forwarder is not None and reply.status == _PROXY_REFUSES:
+                raise self._failure(proxy_error(refusal(forwarder, reply.status, reply.reason)))
         except BaseException:
             cancellation.on_cancel(None)
             pool.give_back(connection, reusable=False)
@@ -168,7 +171,7 @@ class Urllib3Transport(httpx.BaseTransport):
                     port or _DEFAULT_PORTS[scheme],
                     tls=self._context() if scheme == "https" else None,
                     proxy=self._proxy,
-                    tunnel=scheme == "https",
+                    tunnel=scheme == "https" or self._forwarder is None,
                     resolver=self._resolver,
                 ),
                 connections=self._connections,

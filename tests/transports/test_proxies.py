@@ -17,8 +17,8 @@ from cosyclient.cli import main
 from cosyclient.emulator import echo_text
 from cosyclient.proxy import Proxy
 from cosyclient.transports.network import proxy_of
-from tests.hostile import answers, drips_head, echoes, hangs_after, hostile, never_answers, reply
-from tests.proxying import DENIED, ESTABLISHED, leads_to
+from tests.hostile import Behaviour, Visit, answers, drips_head, echoes, hangs_after, hostile, never_answers, reply
+from tests.proxying import DENIED, ESTABLISHED, leads_to, socks
 from tests.transports.wire import ask, made, request
 
 if TYPE_CHECKING:
@@ -208,6 +208,79 @@ def test_closing_wakes_whoever_waits_for_a_proxy(scheme: str) -> None:
         assert time.monotonic() - began < 30
 
 
+# SOCKS
+
+
+def says(data: bytes) -> Behaviour:
+    """Answer with *data* whatever is said, and leave."""
+
+    def behave(visit: Visit) -> None:
+        visit.sock.recv(100)
+        visit.send(data)
+
+    return behave
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize("login", [None, ("us er", PASSWORD)])
+def test_socks_proxies_will_do(scheme: str, login: tuple[str, str] | None, emulator: Emulator) -> None:
+    """Every connection is a tunnel, and the service's name is looked up by the proxy."""
+    with hostile(socks(port_of(emulator, scheme), login=login)) as proxy:
+        with client(scheme, proxy=f"socks5://{LOGIN + '@' if login else ''}127.0.0.1:{proxy.port}") as cosy:
+            texts = [f"text {number}" for number in range(5)]
+            assert [echo_text(cosy.synthesize(text).audio) for text in texts] == texts
+        assert [each.line for each in proxy.requests] == ["SOCKS tts.test 8080"]
+
+
+@pytest.mark.parametrize(("url", "line"), [("http://10.0.0.1", "10.0.0.1 80"), ("http://[fd00::1]:81", "fd00::1 81")])
+def test_socks_proxies_are_told_addresses(url: str, line: str) -> None:
+    """As addresses, of either length."""
+    with hostile(answers()) as service, hostile(socks(service.port)) as proxy:
+        with CosyClient(url, proxy=f"socks5h://127.0.0.1:{proxy.port}") as cosy:
+            transport: Any = cosy._core.house()._endpoint.transport
+            assert ask(transport) == (200, b"ok")
+        assert [each.line for each in proxy.requests] == [f"SOCKS {line}"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "login", "reason", "retryable"),
+    [
+        (socks(1, code=1), "", "refused: it failed", True),
+        (socks(1, code=2), "", "refused: not allowed", False),
+        (socks(1, code=5), "", "refused: connection refused", True),
+        (socks(1, code=99), "", "refused: code 99", True),
+        (socks(1, login=("u", "other")), "", "refused: it wants credentials", False),
+        (socks(1, login=("u", "other")), f"{LOGIN}@", "refused: it does not know these credentials", False),
+        (says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "", "not SOCKS", True),
+        (says(b"\5"), "", "without an answer", True),
+    ],
+)
+def test_a_socks_proxy_that_refuses_is_told(behaviour: Any, login: str, reason: str, retryable: bool) -> None:
+    """With its reason, without the password."""
+    with hostile(behaviour) as proxy, client("ws", proxy=f"socks5://{login}127.0.0.1:{proxy.port}") as cosy:
+        with pytest.raises(ConnectFailed, match=reason) as caught:
+            cosy.synthesize("hello", timeout=20)
+        assert (caught.value.retryable, caught.value.endpoint_fault) == (retryable, retryable)
+        assert PASSWORD not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+@pytest.mark.parametrize("behaviour", [socks(1, drip=0.2), never_answers()], ids=["drip", "silent"])
+def test_deadlines_hold_through_a_socks_proxy(behaviour: Any) -> None:
+    """Each byte is in time, all of them are not."""
+    with (
+        hostile(behaviour) as proxy,
+        client("http", proxy=f"socks5://127.0.0.1:{proxy.port}") as cosy,
+        pytest.raises(DeadlineExceeded),
+    ):
+        cosy.synthesize("hello", timeout=0.3)
+
+
+def test_grpc_goes_through_http_proxies_only() -> None:
+    """Which is told when the client is made."""
+    with pytest.raises(ConfigurationError, match="^proxy: gRPC goes through HTTP proxies only"):
+        client("grpc", proxy="socks5://proxy.test")
+
+
 # What names it
 
 
@@ -264,6 +337,8 @@ def test_the_environment_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("url", "host", "port"),
     [
+        ("socks5h://proxy.test", "proxy.test", 1080),
+        ("socks://[::1]:7890", "::1", 7890),
         ("http://proxy.test:3128", "proxy.test", 3128),
         ("proxy.test:3128/", "proxy.test", 3128),
         (" http://proxy.test ", "proxy.test", 80),
@@ -271,10 +346,11 @@ def test_the_environment_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_a_proxy_has_a_host_and_a_port(url: str, host: str, port: int) -> None:
-    """80 where none is named, as httpx has it."""
+    """80 or 1080 where none is named, as httpx has it."""
     proxy = Proxy.parse("proxy", url)
     assert (proxy.host, proxy.port, proxy.authorization) == (host, port, None)
-    assert proxy.url == f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "socks5" if "socks" in url else "http"
+    assert proxy.url == f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def test_credentials_are_sent_and_not_shown() -> None:
@@ -289,8 +365,9 @@ def test_credentials_are_sent_and_not_shown() -> None:
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
-        ("socks5://u:s3cret@proxy.test:1080", "SOCKS"),
-        ("socks://proxy.test", "SOCKS"),
+        ("socks4://u:s3cret@proxy.test:1080", "only version 5"),
+        ("socks5://u:s3cret@", "must look like"),
+        (f"socks5://u:s3cret{'x' * 256}@proxy.test", "255 bytes"),
         ("https://u:s3cret@proxy.test", "plain HTTP"),
         ("ftp://u:s3cret@proxy.test", "must look like"),
         ("http://u:s3#cret@proxy.test", "percent-encoded"),
@@ -358,7 +435,9 @@ def test_the_command_line_goes_through_a_proxy(
         monkeypatch.setenv("http_proxy", proxy.url)
         assert main(["doctor", "--url", "http://tts.test", "--json"]) == 0
         assert f'"proxy": "{proxy.url} (HTTP_PROXY)"' in capsys.readouterr().out
-    assert main([*arguments, "--proxy", "socks5://x"]) == 2
-    assert "--proxy: SOCKS" in capsys.readouterr().err
+    assert main([*arguments, "--proxy", "socks4://x"]) == 2
+    assert "--proxy: of SOCKS only version 5" in capsys.readouterr().err
+    assert main([*arguments[:4], "--proxy", "http://x"]) == 2
+    assert "no service is named, but --proxy is given" in capsys.readouterr().err
     assert main([*arguments, "--ca-file", str(tmp_path / "nope.pem")]) == 2
     assert "--ca-file: there is no CA file" in capsys.readouterr().err
