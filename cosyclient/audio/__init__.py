@@ -64,7 +64,11 @@ def inspect(format: str, data: bytes, sample_rate: int, channels: int = 1) -> Fo
         layout = wav.walk(data)
         kind = layout.kind
         seconds = layout.size / (kind.block_bytes * kind.sample_rate)
-        still = all(alike(data, start, end, kind.block_bytes) for start, end in layout.parts)
+        still = True
+        for start, end in layout.parts:
+            if not alike(data, start, end, kind.block_bytes):
+                still = False
+                break
         return Found(
             AudioInfo(kind.sample_rate, kind.channels, seconds), wav.settled(data, layout), layout.sized, still
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cosyclient import bounds
@@ -115,11 +116,12 @@ def opening(data: bytes | bytearray, at: int = 0, *, growing: bool = False) -> O
                 raise DecodeError("audio: WAV has no usable fmt chunk before its samples")
             if size == _UNKNOWN and large is not None:
                 size = large
-            return Opening(kind, position, _known(data, at, position, size, growing=growing), fmt)
+            known = size if 0 < size < _HUGE else _known(data, at, position, size, growing=growing)
+            return Opening(kind, position, known, fmt)
         if position + min(size, 16) > end:
             return None
         if name == b"fmt " and size >= 16 and position + min(size, 40) <= end:
-            kind, fmt = _kind(data, position, size), (position, position + size)
+            kind, fmt = _kind(bytes(data[position : position + min(size, 40)])), (position, position + size)
         elif name == b"ds64" and size >= 16:
             large = int.from_bytes(data[position + 8 : position + 16], "little")
         position += size + (size & 1)
@@ -158,7 +160,7 @@ def walk(data: bytes) -> Layout:
             raise cut("wav", f"{found.size} bytes of samples announced, {there} there")
         else:
             length = found.size
-            at = next_file(data, found.start + length)
+            at = next_file(data, found.start + length) if there > length else -1
         sized = sized and found.size is not None
         parts.append((found.start, found.start + length - length % found.kind.block_bytes))
     assert first is not None  # noqa: S101 - the loop runs once at least
@@ -213,11 +215,13 @@ def _known(data: bytes | bytearray, at: int, start: int, size: int, *, growing: 
     return 0 if outer == len(data) or (outer > start and data[outer : outer + 4] == b"RIFF") else None
 
 
-def _kind(data: bytes | bytearray, position: int, size: int) -> Kind:
-    tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", data, position)
-    if tag == _EXTENSIBLE and size >= 40:
+# A service has one or two of these.
+@lru_cache(maxsize=64)
+def _kind(fmt: bytes) -> Kind:
+    tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", fmt)
+    if tag == _EXTENSIBLE and len(fmt) >= 40:
         # The sub-format GUID begins with the plain format tag.
-        (tag,) = struct.unpack_from("<H", data, position + 24)
+        (tag,) = struct.unpack_from("<H", fmt, 24)
     taken = (bits + 7) // 8 * 8
     if not (bounds.channels(channels) and bounds.sample_rate(rate) and bits) or block != channels * taken // 8:
         raise DecodeError(f"audio: WAV claims {channels} channel(s), {rate} Hz, {bits} bits, {block} bytes a frame")

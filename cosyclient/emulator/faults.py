@@ -76,6 +76,10 @@ FAULTS: Mapping[str, Mapping[str, tuple[Any, Rule]]] = {
     "odd_pieces": {"bytes": (1001, _POSITIVE)},
     "not_audio": {"indices": (None, _INDICES)},
     "truncated_audio": {"indices": (None, _INDICES)},
+    "silent_audio": {"indices": (None, _INDICES)},
+    "joined_audio": {"indices": (None, _INDICES), "files": (3, _POSITIVE)},
+    "unsized_audio": {"indices": (None, _INDICES), "size": (2_000_000_000, _COUNT)},
+    "mislabelled_audio": {"indices": (None, _INDICES), "media_type": ("binary/octet-stream", _TEXT)},
     "reject_handshake": {"status": (401, _STATUS)},
     "task_failed": {
         "code": ("InternalError", _TEXT),

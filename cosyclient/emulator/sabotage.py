@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from cosyclient.emulator.exchange import Exchange, Headers
     from cosyclient.emulator.faults import Fault
 
-CONTENT = frozenset({"wrong_count", "wrong_index", "failed_items", "not_audio", "truncated_audio"})
+ITEMS = frozenset(
+    {"not_audio", "truncated_audio", "silent_audio", "joined_audio", "unsized_audio", "mislabelled_audio"}
+)
+"""Faults of the audio of one text."""
+CONTENT = ITEMS | {"wrong_count", "wrong_index", "failed_items"}
 """Faults of the items inside a reply."""
 DELIVERY = frozenset({"cut", "drip", "drip_headers", "hang_body"})
 """Faults of a reply's way to the client; ``reset`` with ``at`` is one more."""
 
 _FRAMES_V1 = FRAMES + ";v=1"
+_HEADER_BYTES = 44
 PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
 
 
@@ -126,27 +131,44 @@ def distort(reply: Reply, fault: Fault | None, chance: random.Random) -> Reply:
         if fault["indices"] is None:
             return reply.altered(items=[failure if chance.random() < fault["share"] else item for item in items])
         return reply.altered(items=[failure if index in fault["indices"] else item for index, item in enumerate(items)])
-    spoil = _not_audio if fault.name == "not_audio" else _truncated
     chosen = range(count) if fault["indices"] is None else fault["indices"]
     return reply.altered(
-        items=[spoil(item) if isinstance(item, Audio) and index in chosen else item for index, item in enumerate(items)]
+        items=[
+            spoil(item, fault) if isinstance(item, Audio) and index in chosen else item
+            for index, item in enumerate(items)
+        ]
     )
 
 
 def spoil(audio: Audio, fault: Fault | None) -> Audio:
     """Return the audio made wrong, if that is what the fault does to items."""
-    if fault is None or fault.name not in ("not_audio", "truncated_audio"):
+    if fault is None or fault.name not in ITEMS:
         return audio
-    return _not_audio(audio) if fault.name == "not_audio" else _truncated(audio)
+    data, kind = audio.data, audio.media_type
+    # Ours is the only header that WAV files have here.
+    samples = data[_HEADER_BYTES:] if data[:4] == b"RIFF" else data
+    match fault.name:
+        case "not_audio":
+            data = PAGE
+        case "truncated_audio":
+            # A WAV header stays and promises all the samples; only some follow.
+            data = data[: max(_HEADER_BYTES, len(data) // 2)]
+        case "silent_audio" if kind.startswith(("audio/wav", "audio/pcm")):
+            data = data[: len(data) - len(samples)] + bytes(len(samples))
+        case "joined_audio" if data[:4] == b"RIFF":
+            step = max(2, len(samples) // fault["files"] // 2 * 2)
+            parts = [samples[at : at + step] for at in range(0, len(samples), step)]
+            data = b"".join([_sized(data, len(part)) + part for part in parts])
+        case "unsized_audio" if data[:4] == b"RIFF":
+            data = data[:40] + struct.pack("<I", fault["size"] & 0xFFFFFFFF) + samples
+        case "mislabelled_audio":
+            kind = fault["media_type"]
+    return Audio(data, kind, audio.sample_rate, audio.duration_ms)
 
 
-def _not_audio(audio: Audio) -> Audio:
-    return Audio(PAGE, audio.media_type, audio.sample_rate, audio.duration_ms)
-
-
-def _truncated(audio: Audio) -> Audio:
-    # A WAV header stays and promises all the samples; only some follow.
-    return Audio(audio.data[: max(44, len(audio.data) // 2)], audio.media_type, audio.sample_rate, audio.duration_ms)
+def _sized(wav: bytes, size: int) -> bytes:
+    """Return the header of *wav* for so many bytes of samples."""
+    return wav[:4] + struct.pack("<I", 36 + size) + wav[8:40] + struct.pack("<I", size)
 
 
 async def deliver(exchange: Exchange, fault: Fault, media_type: str, body: bytes) -> None:

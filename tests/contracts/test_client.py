@@ -69,8 +69,8 @@ def emulator() -> Iterator[Emulator]:
 
 ENDLESS = {"hang", "hang_body", "drip_headers"}
 """Nothing but the deadline ends these."""
-WHOLE = {"drip"}
-"""A drip is slow but whole: given time it is a speech."""
+WHOLE = {"drip", "joined_audio", "unsized_audio", "mislabelled_audio"}
+"""What is slow or clumsy, but whole: it is a speech."""
 ELSEWHERE = {
     *("error_event", "odd_pieces", "short_audio", "reject_handshake", "task_failed"),
     *("model_error", "too_large"),

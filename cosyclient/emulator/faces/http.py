@@ -125,7 +125,7 @@ def described(paths: Iterable[str], below: str = "") -> Route:
 
 
 async def spoiled(pieces: AsyncIterator[bytes], fault: Fault | None) -> AsyncIterator[bytes]:
-    """Yield samples as they are, or what a fault makes of them: text, or a twentieth of the first piece and a byte."""
+    """Yield samples as they are, or what a fault makes of them: text, silence, or a twentieth of a piece and a byte."""
     name = fault.name if fault else ""
     if name == "not_audio":
         yield sabotage.PAGE
@@ -134,7 +134,7 @@ async def spoiled(pieces: AsyncIterator[bytes], fault: Fault | None) -> AsyncIte
         if name == "truncated_audio":
             yield piece[: len(piece) // 40 * 2 + 1]
             return
-        yield piece
+        yield bytes(len(piece)) if name == "silent_audio" else piece
 
 
 def encoded(document: Any) -> bytes:

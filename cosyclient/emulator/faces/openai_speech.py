@@ -116,7 +116,9 @@ class OpenAIFace(OpenAIHttpFace):
                 (b"content-disposition", f'attachment; filename="speech.{ask.wish.format}"'.encode()),
                 (b"x-finish-reason", b"stop"),
             ]
-        await self.send_whole(exchange, fault, self._type(ask.wish.format, audio.sample_rate), data)
+        wrong = fault is not None and fault.name == "mislabelled_audio"
+        kind = audio.media_type if wrong else self._type(ask.wish.format, audio.sample_rate)
+        await self.send_whole(exchange, fault, kind, data)
 
     def _type(self, format: str, rate: int) -> str:
         return self.server.types[format].format(rate=self.service.settings.dialect_label or rate)
