@@ -17,9 +17,10 @@ from cosyclient.errors import (
     DecodeError,
     Rejected,
     RetryBudgetSpent,
+    ServiceFault,
 )
 from cosyclient.events import AttemptFinished, BatchSealed, Events, RetryScheduled
-from cosyclient.models import Speech
+from cosyclient.models import Speech, has_speech
 
 if TYPE_CHECKING:
     import threading
@@ -276,6 +277,9 @@ class Call:
             fair = now - this.started >= max(self._caller.timeouts.first_byte, grant.expected)
             silent = not this.audio and grant.endpoint.silent_since(this.started)
             error.endpoint_fault = fair and silent
+        elif isinstance(error, ServiceFault) and not any(has_speech(each.utterance.text) for each in self._pending):
+            # Servers stumble over a text without speech, and are well with every other.
+            error.endpoint_fault = False
         return error
 
     def _record(self, this: _Try) -> None:

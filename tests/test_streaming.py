@@ -258,3 +258,48 @@ def test_bad_wishes_are_refused_before_anything_is_sent() -> None:
     with pytest.raises(BadUtterance, match="protocol batch sends audio whole only"):
         whole.stream("a")
     assert transport.requests == []
+
+
+def test_a_stream_of_silence_is_no_speech() -> None:
+    """Told at its end, for a pause at the beginning is legitimate; what came is the listener's."""
+    client, transport = streaming([pieces(bytes(1000), bytes(9001), bytes(999), rate="24000")], max_retries=0)
+    with client.stream("你好") as stream:
+        with pytest.raises(DecodeError, match="audio: 0.23 s of silence") as caught:
+            list(stream)
+        assert caught.value.retryable
+        assert caught.value.partial is not None
+        assert caught.value.partial.pcm() == bytes(11000)
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [[bytes(48000), b"\1\0", bytes(48000)], [bytes(2), b"\1\0" * 5000], [bytes(478)], [bytes(9999), b"\1"]],
+    ids=["a click", "the first sample alone", "too short to tell", "the last sample alone"],
+)
+def test_what_is_not_all_alike_is_heard(chunks: list[bytes]) -> None:
+    """However long the pause before."""
+    client, _ = streaming([pieces(*chunks)])
+    assert b"".join(client.stream("你好")) == b"".join(chunks)
+    silent, _ = streaming([pieces(bytes(10000))])
+    assert b"".join(silent.stream("……")) == bytes(10000), "a text without speech may be silence"
+
+
+def test_an_empty_stream_is_what_its_text_makes_of_it() -> None:
+    """Asked for again, an error that is final, or a short silence."""
+    client, transport = streaming([pieces(), pieces(rate=""), pieces(b"\1\2")])
+    assert b"".join(client.stream("你好")) == b"\1\2"
+    assert len(transport.requests) == 3
+    client, transport = streaming([pieces(), pieces(rate="")])
+    for _ in range(2):
+        with pytest.raises(DecodeError, match="the text has nothing to be spoken") as caught:
+            client.stream("……")
+        assert (caught.value.retryable, caught.value.endpoint_fault) == (False, False)
+    assert len(transport.requests) == 2
+    client, _ = streaming([pieces(rate="16000", channels="2"), pieces(rate="")], on_silent="silence")
+    for rate, channels in ((16000, 2), (24000, 1)):
+        with client.stream("……") as stream:
+            assert b"".join(stream) == bytes(round(0.3 * rate) * 2 * channels)
+            assert (stream.sample_rate, stream.channels) == (rate, channels)
+            assert stream.speech().duration == 0.3
+    assert in_flight(client) == 0

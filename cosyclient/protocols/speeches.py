@@ -115,7 +115,7 @@ def check_label(format: str, data: bytes, kind: str) -> None:
     A label is wrong more often than bytes are: one that the bytes contradict counts for nothing.
     """
     called = _CALLED.get(kind)
-    if called == format or _audio.sniff(data):
+    if not data or called == format or _audio.sniff(data):
         return
     if format == "pcm":
         # Samples look like nothing at all; so does AAC. What else it is called would be seen.

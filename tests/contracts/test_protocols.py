@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from cosyclient.protocols import PROTOCOLS, check, protocol_for
 from cosyclient.protocols.base import Quota, StreamingProtocol
 from cosyclient.testing import ScriptedReply
 from cosyclient.wire import WireReply, WireRequest
-from tests.protocols import wire
+from tests.protocols import wire, wire_grpc, wire_openai
 from tests.protocols.faces import FACES, Face
 from tests.protocols.reading import base64_by
 
@@ -261,6 +262,54 @@ def test_the_media_type_counts_and_not_the_status(face: Face, media_type: str) -
     assert found == {}
     assert isinstance(error, DecodeError)
     assert error.retryable
+
+
+def without_audio(face: Face) -> ScriptedReply:
+    """Return the finished reply of a service that made no audio of the one text it was asked for."""
+    if face.form == "events" and face.protocol.startswith("openai"):
+        return face.reply(wire_openai.done())
+    if face.protocol == "triton":
+        document = json.loads(wire_grpc.triton_json(1))
+        for output in document["outputs"]:
+            output["shape"], output["data"] = [1, 0], []
+        return ScriptedReply(200, {"Content-Type": "application/json"}, [json.dumps(document).encode()])
+    body = face.whole(0) if face.framed else b""
+    return face.reply(b"" if body == face.whole(1) else body)
+
+
+@pytest.mark.parametrize("face", [face for face in FACES if face.most == 1], ids=str)
+def test_a_text_without_speech_is_nobodys_fault(face: Face) -> None:
+    """An answer without audio is the right one: an error that is final, or a short silence for those who want one."""
+    for asked, wanted in (("error", None), ("silence", 0.3)):
+        utterance = Utterance("……！？", face.settings.replace({"on_silent": asked}))
+        found, error = take(face.protocol, without_audio(face), [utterance])
+        if wanted is None:
+            assert isinstance(error, DecodeError)
+            assert str(error).startswith("audio: none, for the text has nothing to be spoken; on_silent='silence'")
+            assert (error.retryable, error.endpoint_fault) == (False, False)
+            continue
+        assert error is None
+        speech = found[0]
+        assert isinstance(speech, Speech)
+        assert speech.duration == wanted
+        assert not any(speech.pcm())
+    for text in ("好。", "1"):
+        found, error = take(face.protocol, without_audio(face), [Utterance(text, face.settings)])
+        assert isinstance(error, DecodeError)
+        assert "triton" in face.protocol or error.retryable
+
+
+@pytest.mark.parametrize("face", [face for face in FACES if face.protocol not in ("batch", "pai-eas")], ids=str)
+def test_a_stream_without_a_sample_is_an_empty_one(face: Face) -> None:
+    """No error of the protocol's: what becomes of it depends on the text."""
+    protocol = protocol_for(face.protocol, WireConfig())
+    if not isinstance(protocol, StreamingProtocol):
+        assert not protocol.capabilities.stream
+        return
+    utterance = Utterance("……！？", face.settings.replace({"format": "pcm"}))
+    reply = without_audio(face) if face.most == 1 else ScriptedReply(200, {"Content-Type": "audio/pcm"}, [])
+    pieces = protocol.decode_stream(reply, utterance, wall=0.0)
+    assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == b""
 
 
 @faces
