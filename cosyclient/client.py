@@ -300,7 +300,8 @@ class CosyClient:
     def _begin(self, options: dict[str, Any]) -> Terms:
         """Return the terms of a call that begins now, whatever has to be set up before its text is looked at."""
         began = self._clock.now()
-        return self._agree(options)._replace(began=began)
+        settings, timeout, bulk, _ = self._agree(options)
+        return Terms(settings, timeout, bulk, began)
 
     def _agree(self, options: dict[str, Any], *, bulk: bool = False) -> Terms:
         """Return the terms of a call that is by nature *bulk* or not, and that says more in *options*."""

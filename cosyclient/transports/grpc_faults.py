@@ -66,6 +66,7 @@ TABLE: Final[tuple[Row, ...]] = (
     # A connection that could not be made; the others broke, or a proxy says that it found nobody.
     Row("UNAVAILABLE", "failed to connect", ConnectFailed),
     Row("UNAVAILABLE", "DNS resolution failed", ConnectFailed),
+    Row("UNAVAILABLE", "errors resolving", ConnectFailed),
     Row("UNAVAILABLE", "empty address list", ConnectFailed),
     # Triton's queue of a model is full.
     Row("UNAVAILABLE", "maximum queue size", Throttled, 429),
