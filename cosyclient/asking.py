@@ -47,6 +47,7 @@ def ask(
                 reply.close()
         except CosyError as refused:
             grant.endpoint.conceal(refused, [field for field in request.headers if field[0].lower() not in _PROTOCOLS])
+            caller.advice.add(refused, request)
             error = refused
         except BaseException:
             grant.cancel()

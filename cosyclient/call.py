@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from cosyclient.advice import Advice
     from cosyclient.batch import Batch, Carrier, Flight
     from cosyclient.clock import Clock
     from cosyclient.coalescer import Coalescer, Landing
@@ -55,6 +56,7 @@ class Caller:
     clock: Clock
     closing: threading.Event
     events: Events
+    advice: Advice
     coalescer: Coalescer
     hedger: Hedger | None
     land: Callable[[Iterable[Landing], Sequence[Attempt], Carrier], None]
@@ -180,10 +182,11 @@ class Call:
         grant = self._grant = self._grant or caller.endpoint.grant(deadline, caller.closing)
         # The same flights are the same bytes and the same key; encoded once, sent per attempt.
         utterances = [flight.utterance for flight in flights]
-        if self._request is None:
+        request = self._request
+        if request is None:
             self._key = self._key or uuid.uuid4().hex
-            request = caller.protocol.encode(utterances, key=self._key)
-            self._request = request.under(utterances[0].settings.sent_headers)
+            encoded = caller.protocol.encode(utterances, key=self._key)
+            request = self._request = encoded.under(utterances[0].settings.sent_headers)
         this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
         expected = math.fsum(flight.seconds for flight in flights)
         given = min(flight.until - flight.queued_at for flight in flights)
@@ -192,9 +195,10 @@ class Call:
         if hedger is not None:
             watch = hedger.watch(self, len(self.unanswered()))
         try:
-            self._exchange(this, grant, self._request, utterances, expected, deadline)
+            self._exchange(this, grant, request, utterances, expected, deadline)
         except CosyError as error:
             grant.endpoint.conceal(error, self._given_headers)
+            caller.advice.add(error, request)
             this.error = self._explained(error, this, grant, clock.now(), deadline)
         finally:
             if hedger is not None:

@@ -127,7 +127,7 @@ class CosyClient:
             config=config,
         )
         self._core = Core(settings, transport, Events(listeners), self._clock, self._executor)
-        self._defaults = Terms(settings.voice, None, bulk=False)
+        self._defaults = Terms(self._core.settings.voice, None, bulk=False)
         self._priority: str | None = None
         self._owner = True
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cosyclient.errors import ClientClosed
 from cosyclient.house import House
-from cosyclient.protocols import guess, protocol_for
+from cosyclient.protocols import guess, home, protocol_for
 from cosyclient.stats import ClientStats
 from cosyclient.transports import prepare
 from cosyclient.window import Window
@@ -41,10 +41,16 @@ class Core:
     ) -> None:
         # Made here, so that an unknown name is told now and not at the first call.
         name = settings.protocol or guess(settings.base_url)
+        url, model = home(settings.base_url, name)
+        voice = settings.voice
+        if model is not None and voice.model is None and name.startswith("triton"):
+            voice = voice.replace({"model": model})
         self._protocol = protocol = protocol_for(name, settings.rest.wire)
         can, pool = protocol.capabilities, settings.rest.pool
         self.settings = replace(
             settings,
+            base_url=url,
+            voice=voice,
             protocol=name,
             max_batch=min(settings.max_batch, can.batch),
             rest=replace(

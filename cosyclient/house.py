@@ -8,6 +8,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from cosyclient.advice import Advice
 from cosyclient.arrivals import Arrivals
 from cosyclient.asking import ask
 from cosyclient.batch import BatchLimits
@@ -137,6 +138,12 @@ class House:
             clock=clock,
             closing=self._closing,
             events=events,
+            advice=Advice(
+                base_url=settings.base_url,
+                protocol=protocol.name,
+                key_source=settings.key_source,
+                key_names=settings.key_names,
+            ),
             coalescer=self._coalescer,
             hedger=self._hedger,
             land=self._outage.land,

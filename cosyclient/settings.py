@@ -19,13 +19,23 @@ from cosyclient.sizing import Sizing, field_report, littles_law
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _SCHEMES: Final = ("http", "https", "grpc", "grpcs", "ws", "wss")
 _MOST_OF_A_URL: Final = 4096
 _MOST_OF_A_KEY: Final = 8192
 # Blanks, controls and what an address has to quote; hosts of any script are httpx's to judge.
 _UNFIT: Final = re.compile(r"""[\x00-\x20\x7f-\xa0"'<>\\^`{|}\ud800-\udfff]""")
+# By host, or by the end of it.
+_KEYS: Final = (
+    ("api.openai.com", "OPENAI_API_KEY"),
+    ("dashscope.aliyuncs.com", "DASHSCOPE_API_KEY"),
+    ("dashscope-intl.aliyuncs.com", "DASHSCOPE_API_KEY"),
+    ("dashscope-us.aliyuncs.com", "DASHSCOPE_API_KEY"),
+    (".maas.aliyuncs.com", "DASHSCOPE_API_KEY"),
+    ("api.siliconflow.cn", "SILICONFLOW_API_KEY"),
+    ("api.siliconflow.com", "SILICONFLOW_API_KEY"),
+)
 _BEARER: Final = re.compile(r"bearer\s+", re.IGNORECASE)
 _VOICE_NAMES: Final = tuple(field.name for field in fields(VoiceSettings))
 
@@ -56,6 +66,10 @@ class ResolvedConfig:
 
     base_url: str
     api_key: Secret | None
+    key_source: str
+    """What the key came from, for errors; empty without one."""
+    key_names: tuple[str, ...]
+    """The variables it can come from."""
     protocol: str | None
     voice: VoiceSettings
     requests_per_second: float
@@ -82,7 +96,7 @@ class _Documented(float):
 
 
 DOCUMENTED_RATE: Final = _Documented(100.0)
-"""Requests per second that are heeded where no quota is named, ``None`` included."""
+"""Requests per second that are kept to where nothing is said of a quota."""
 _DEFAULTS: Final = {
     "requests_per_second": DOCUMENTED_RATE,
     "max_connections": 50,
@@ -97,6 +111,11 @@ class _Sources:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._given = given(environ)
+        self._environ = environ
+
+    def foreign(self, names: Sequence[str]) -> tuple[str, str | None]:
+        """Return the first of the variables *names*, which are others' than ours, that is set."""
+        return next(((name, self._environ[name]) for name in names if self._environ.get(name)), ("api_key", None))
 
     def find(self, name: str, argument: Any) -> tuple[str, Any]:
         if argument is not None:
@@ -167,9 +186,17 @@ def resolve(
         # Callers that carry a batch themselves do so beyond the workers, within what the service allows.
         sizing = replace(sizing, permits=most, connections=most)
     max_pending = rest.queue.max_pending or sizing.queue
+    url = _checked_url(*sources.find("base_url", base_url))
+    key_names = (f"{PREFIX}API_KEY", *_key_variable(url))
+    key_source, secret = sources.find("api_key", api_key)
+    if secret is None:
+        key_source, secret = sources.foreign(key_names[1:])
+    key = _checked_key(key_source, secret)
     return ResolvedConfig(
-        base_url=_checked_url(*sources.find("base_url", base_url)),
-        api_key=_checked_key(*sources.find("api_key", api_key)),
+        base_url=url,
+        api_key=key,
+        key_source=("api_key=" if key_source == "api_key" else key_source) if key else "",
+        key_names=key_names,
         protocol=_checked_protocol(*sources.find("protocol", protocol)),
         voice=_voice(sources, voice or {}),
         requests_per_second=float(rate),
@@ -227,6 +254,20 @@ def _stripped(name: str, value: Any, *, most: int) -> str:
     if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'":
         bare = bare[1:-1].strip()
     return bare
+
+
+def _key_variable(url: str) -> tuple[str, ...]:
+    """Return the variable in which those who use the host of *url* have its key, if it has one.
+
+    It is the host that decides, and TLS: no other server is ever sent that key, whatever protocol it speaks.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if parts.scheme not in ("https", "wss"):
+        return ()
+    return tuple(
+        name for ending, name in _KEYS if host == ending.lstrip(".") or (ending[0] == "." and host.endswith(ending))
+    )
 
 
 def _checked_key(name: str, key: Any) -> Secret | None:

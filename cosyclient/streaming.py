@@ -103,6 +103,7 @@ class SpeechStream:
             self._pull()
             self._begun()
         except CosyError as error:
+            caller.advice.add(error, self._request)
             self._end(error)
             return error
         except BaseException:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from cosyclient.additions import Headers
 
+_VERSION = "/v1/"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireRequest:
@@ -34,6 +36,13 @@ def laid_over(fields: Sequence[tuple[str, str]], others: Sequence[tuple[str, str
     """Return *others* and those of *fields* with other names, so that none is there twice."""
     names = {name.lower() for name, _ in others}
     return (*(field for field in fields if field[0].lower() not in names), *others)
+
+
+def address(base_url: str, path: str) -> str:
+    """Return where *path* is at the service of *base_url*, which may name its version or not, as ``/v1``."""
+    if path.startswith(_VERSION) and f"{base_url}/".endswith(_VERSION):
+        path = path.removeprefix(_VERSION)
+    return f"{base_url}/{path.lstrip('/')}"
 
 
 class Turn(NamedTuple):

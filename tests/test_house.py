@@ -30,6 +30,7 @@ LEVELS = {
     },
     2: {"policies", "protocols", "transports"},
     3: {
+        "advice",
         "arrivals",
         "dispatcher",
         "call",

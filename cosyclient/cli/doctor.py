@@ -17,7 +17,7 @@ from cosyclient.cli.service import add_limits, add_service, add_voice, settings_
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
 from cosyclient.models import Speech, Utterance
-from cosyclient.protocols import guess, protocol_for
+from cosyclient.protocols import guess, home, protocol_for
 from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_length, check_settings
 from cosyclient.sizing import littles_law
 from cosyclient.transports import check_url, transport_for
@@ -52,10 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
     if not url:
         raise ConfigurationError("--url: say which service to examine")
     settings = settings_of(arguments, url)
+    meant = settings.protocol or guess(settings.base_url)
+    settings = replace(settings, base_url=home(settings.base_url, meant).url)
     report: dict[str, Any] = {"url": settings.base_url}
     try:
         report |= _reach(settings)
-        report |= _identify(settings)
+        report |= _identify(settings, meant)
     except (OSError, CosyError) as error:
         report["error"] = f"{type(error).__name__}: {error}"
         _print(report, arguments)
@@ -100,12 +102,11 @@ def _reach(settings: ResolvedConfig) -> dict[str, Any]:
     return {"phases": phases} | ({"proxy": str(network.proxy)} if network.proxy is not None else {})
 
 
-def _identify(settings: ResolvedConfig) -> dict[str, Any]:
+def _identify(settings: ResolvedConfig, meant: str) -> dict[str, Any]:
     if settings.protocol:
         return {"protocol": settings.protocol, "because": "--protocol says so"}
-    guessed = guess(settings.base_url)
-    if guessed != "batch":
-        return {"protocol": guessed, "because": "the address can mean nothing else"}
+    if meant != "batch":
+        return {"protocol": meant, "because": "the address can mean nothing else"}
     check_url(settings.base_url, "http")
     clock = SystemClock()
     transport = transport_for("http", settings, clock=clock)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from cosyclient.config import WireConfig
-from cosyclient.errors import BadUtterance, ConfigurationError
+from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
+from cosyclient.protocols.addresses import guess, home
 from cosyclient.protocols.base import check_settings
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import WireProtocol
+
+__all__ = ["PROTOCOLS", "check", "every_name", "guess", "home", "protocol_for"]
 
 PROTOCOLS: Final[Mapping[str, str]] = {
     "batch": "batch:BatchProtocol",
@@ -32,28 +34,6 @@ PROTOCOLS: Final[Mapping[str, str]] = {
 }
 """Every protocol by its name, and where it is; imported when asked for, so that extras stay extras."""
 
-# Hosts and schemes that can mean only one thing. A path cannot: servers are mounted anywhere.
-_HOSTS: Final = {
-    "api.openai.com": "openai:openai",
-    "api.siliconflow.cn": "openai:siliconflow",
-    "api.siliconflow.com": "openai:siliconflow",
-    "dashscope.aliyuncs.com": "model-studio",
-    "dashscope-intl.aliyuncs.com": "model-studio",
-}
-_MODEL_STUDIO_HOSTS: Final = ".maas.aliyuncs.com"
-_DEFAULT: Final = "batch"
-
-
-def guess(url: str) -> str:
-    """Return the protocol that *url* can only mean, or ``"batch"``; a plain host says nothing of what answers there."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    known = "model-studio" if host.endswith(_MODEL_STUDIO_HOSTS) else _HOSTS.get(host)
-    if known is not None:
-        plain = known == "model-studio" and parts.scheme in ("http", "https")
-        return "model-studio-http" if plain else known
-    return "grpc" if parts.scheme in ("grpc", "grpcs") else _DEFAULT
-
 
 def every_name() -> list[str]:
     """Return the name of every protocol, followed by those of its dialects."""
@@ -67,7 +47,8 @@ def protocol_for(name: str, wire: WireConfig) -> WireProtocol:
     """Return the protocol called *name*, or ``name:dialect``; `ConfigurationError` lists those there are."""
     family, _, dialect = name.partition(":")
     if family not in PROTOCOLS:
-        raise ConfigurationError(f"protocol: {name!r} is not one of {', '.join(sorted(PROTOCOLS))}")
+        near = did_you_mean(family, PROTOCOLS)
+        raise ConfigurationError(f"protocol: {name[:80]!r} is not one of {', '.join(sorted(PROTOCOLS))}{near}")
     make = _kind_of(family)
     known = getattr(make, "dialects", ())
     if dialect and dialect not in known:

@@ -44,6 +44,15 @@ def check_url(url: str, medium: str) -> None:
             f"base_url: this protocol is spoken over {medium}, so it must begin with {' or '.join(schemes)}://, "
             f"not {scheme}://"
         )
+    import httpx
+
+    try:
+        labels = httpx.URL(url).raw_host.rstrip(b".").split(b".")
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"base_url: cannot be an address: {error}") from None
+    if not all(0 < len(label) < 64 for label in labels):
+        # The resolver would stumble over it, as a UnicodeError.
+        raise ConfigurationError("base_url: no host has an empty step in its name, or one of more than 63 characters")
 
 
 def prepare(

@@ -18,6 +18,7 @@ from cosyclient.transports.head import Outgoing, lines, start
 from cosyclient.transports.network import Network, network_of
 from cosyclient.transports.packing import Packing
 from cosyclient.transports.urllib3_pool import Urllib3Transport, origin_of
+from cosyclient.wire import address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireRequest
 
 _KNOWN: Final = 64
-_VERSION: Final = "/v1/"
 _DRAINED: Final = httpx.ByteStream(b"")
 
 
@@ -304,10 +304,7 @@ class _Front(httpx.Client):
 
 
 def _join(base_url: str, path: str) -> httpx.URL:
-    # OpenAI-like services are named with their version or without.
-    if path.startswith(_VERSION) and f"{base_url}/".endswith(_VERSION):
-        path = path.removeprefix(_VERSION)
-    return httpx.URL(f"{base_url}/{path.lstrip('/')}")
+    return httpx.URL(address(base_url, path))
 
 
 def _opening(url: Callable[[str], httpx.URL], headers: Sequence[tuple[bytes, bytes]], method: str, path: str) -> bytes:

@@ -1,0 +1,66 @@
+"""What to do about an error, where more is known than what the service said: where it was asked, by whom, as what."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.errors import DecodeError, Forbidden, NotFound, ServiceError, Unauthorized
+from cosyclient.wire import address
+
+if TYPE_CHECKING:
+    from cosyclient.errors import CosyError
+    from cosyclient.wire import WireRequest
+
+_METHOD_NOT_ALLOWED: Final = 405
+_NO_SUCH_ROUTE: Final = frozenset({None, "not_found", "NotFound", "UNIMPLEMENTED"})
+# How the decoders begin when a whole reply is none of their protocol's.
+_OTHER: Final = "HTTP "
+_MOST: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """Add to errors what their readers need next: the address that was asked, and what to set instead."""
+
+    base_url: str
+    protocol: str
+    key_source: str
+    """What the API key came from; empty without one."""
+    key_names: tuple[str, ...]
+    """What it can be given by."""
+
+    def add(self, error: CosyError, request: WireRequest) -> None:
+        """Lay what is known beside what *error* says of the attempt that was made with *request*."""
+        hint = ""
+        if isinstance(error, (Unauthorized, Forbidden)):
+            hint = self._about_the_key(error, request)
+        elif isinstance(error, ServiceError):
+            lost = isinstance(error, NotFound) or error.status == _METHOD_NOT_ALLOWED
+            if lost and error.code in _NO_SUCH_ROUTE:
+                hint = f"{self._asked(request)}; {self._next()}"
+            elif lost:
+                hint = self._asked(request)
+        elif isinstance(error, DecodeError) and str(error).startswith(_OTHER):
+            hint = f"{self._asked(request)}; {self._next()}"
+        if hint:
+            error.args = (f"{error}; {hint}",)
+
+    def _asked(self, request: WireRequest) -> str:
+        where = address(self.base_url, request.path)
+        return f"asked was {request.method} {where if len(where) <= _MOST else where[: _MOST - 1] + '…'}"
+
+    def _next(self) -> str:
+        return (
+            f"if {self.protocol} is not what is spoken there, name another with protocol=, or find out with: "
+            f"cosyclient doctor --url {shlex.quote(self.base_url)}"
+        )
+
+    def _about_the_key(self, error: ServiceError, request: WireRequest) -> str:
+        if any(name.lower() == "authorization" for name, _ in request.headers):
+            return "the Authorization header among headers= was sent"
+        if self.key_source:
+            return f"the key that was sent came from {self.key_source}"
+        ways = f"pass api_key=, or set {' or '.join(self.key_names)}"
+        return f"no API key was sent; {ways}" if isinstance(error, Unauthorized) else f"without an API key; {ways}"

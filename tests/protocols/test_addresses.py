@@ -1,0 +1,145 @@
+"""Addresses as people paste them: a protocol takes its own route off, and a whole route may tell which one it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cosyclient import ConfigurationError, CosyClient
+from cosyclient.config import WireConfig
+from cosyclient.models import Utterance, VoiceSettings
+from cosyclient.protocols import PROTOCOLS, every_name, guess, home, protocol_for
+from cosyclient.protocols.addresses import _ROUTES
+from cosyclient.testing import ScriptedTransport
+from cosyclient.wire import address
+from tests.protocols import wire_runtime
+from tests.service import answer
+
+NAMED: dict[str, Any] = {"voice": "v", "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol", "base"),
+    [
+        ("http://h/batch", "batch", "http://h"),
+        ("http://h/tts/batch/", "batch", "http://h/tts"),
+        ("http://h/v1", "batch", "http://h/v1"),
+        ("http://h/api", "batch", "http://h/api"),
+        ("http://h/batches", "batch", "http://h/batches"),
+        ("http://h:8091/v1/audio/speech", "openai", "http://h:8091"),
+        ("http://h/proxy/v1/audio/speech", "openai:xinference", "http://h/proxy"),
+        ("http://h/v1/audio/speech/batch", "openai:vllm-omni", "http://h"),
+        ("http://h/v1", "openai", "http://h/v1"),
+        ("http://h/v1/models", "openai", "http://h"),
+        ("http://h/audio/speech", "openai:triton-bridge", "http://h"),
+        ("https://dashscope.aliyuncs.com/api/v1", "model-studio-http", "https://dashscope.aliyuncs.com"),
+        (
+            "https://dashscope.aliyuncs.com/api/v1/services/audio/tts/SpeechSynthesizer",
+            "model-studio-http",
+            "https://dashscope.aliyuncs.com",
+        ),
+        ("wss://dashscope.aliyuncs.com/api-ws/v1/inference/", "model-studio", "wss://dashscope.aliyuncs.com"),
+        ("http://x.pai-eas.aliyuncs.com/api/predict/s/api/v1/audio/speech", "pai-eas",
+         "http://x.pai-eas.aliyuncs.com/api/predict/s"),
+        ("http://x/api/v1", "pai-eas", "http://x"),
+        ("http://h:50000/inference_sft", "runtime", "http://h:50000"),
+        ("http://h:50000/inference_zero_shot", "runtime:cosyvoice3", "http://h:50000"),
+        ("http://h/inference_zero_shot", "lighttts", "http://h"),
+        ("ws://h/inference_zero_shot_bistream", "lighttts-ws", "ws://h"),
+        ("ws://h/v1/audio/speech/stream", "vllm-omni-ws", "ws://h"),
+        ("ws://h/v1", "vllm-omni-ws", "ws://h"),
+        ("grpc://h:50000/cosyvoice.CosyVoice/Inference", "grpc", "grpc://h:50000"),
+        ("http://h:8000/v2/models/cosyvoice3/infer", "triton", "http://h:8000"),
+        ("http://h:8000/t/v2/models/a%20b/versions/1/infer", "triton", "http://h:8000/t"),
+        ("http://h:8000/v2", "triton", "http://h:8000"),
+        ("http://[::1]:8000/v2/models/x", "triton", "http://[::1]:8000"),
+    ],
+)  # fmt: skip
+def test_the_route_is_taken_off_by_the_protocol_that_knows_it(url: str, protocol: str, base: str) -> None:
+    """And only by that: to any other it may be where the service is mounted."""
+    assert home(url, protocol).url == base
+    others = {"lighttts-ws", "grpc"} - {protocol}
+    assert {home(url, other).url for other in others} == {url}
+    assert home(base, protocol).url == base
+
+
+@pytest.mark.parametrize(
+    ("url", "model"),
+    [
+        ("http://h/v2/models/cosyvoice3/infer", "cosyvoice3"),
+        ("http://h/a/b/v2/models/a%20b/versions/1/infer", "a b"),
+        ("http://h/v2/models/x", "x"),
+        ("http://h/v2", None),
+    ],
+)
+def test_a_route_of_triton_names_its_model(url: str, model: str | None) -> None:
+    """Which is asked for then, unless another is."""
+    assert home(url, "triton").model == model
+
+
+def test_a_pasted_route_of_triton_is_asked_as_it_stands() -> None:
+    """The model goes along; one that is named wins."""
+    voice = wire_runtime.CLONE
+    for model in (None, "cosyvoice2"):
+        transport = ScriptedTransport(lambda _: RuntimeError("seen"))
+        url = "http://h/v2/models/cosyvoice3/versions/1/infer"
+        with (
+            CosyClient(url, transport=transport, voice=voice, model=model) as cosy,
+            pytest.raises(Exception, match="."),
+        ):
+            cosy.synthesize("hello")
+        assert transport.requests[0].path == f"/v2/models/{model or 'cosyvoice3'}/infer"
+        assert "http://h triton " in repr(cosy)
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol"),
+    [
+        ("http://h", "batch"),
+        ("http://h/v1", "batch"),
+        ("http://h/api/v1", "batch"),
+        ("http://h/batch", "batch"),
+        ("http://h/inference_zero_shot", "batch"),
+        ("http://h/v1/audio/speech", "openai"),
+        ("http://h/audio/speech", "openai:triton-bridge"),
+        ("http://h/api/v1/audio/speech", "pai-eas"),
+        ("http://h/inference_instruct2", "runtime"),
+        ("http://h/v2/models/x/infer", "triton"),
+        ("ws://h/v1/audio/speech/stream", "vllm-omni-ws"),
+        ("wss://h/inference_zero_shot_bistream", "lighttts-ws"),
+        ("grpc://h", "grpc"),
+        ("grpc://h/inference.GRPCInferenceService/ModelStreamInfer", "triton-grpc"),
+        ("https://api.openai.com/v1/audio/speech", "openai:openai"),
+        ("https://dashscope.aliyuncs.com/api/v1", "model-studio-http"),
+        ("wss://dashscope.aliyuncs.com/api-ws/v1/inference", "model-studio"),
+    ],
+)
+def test_a_whole_route_tells_the_protocol(url: str, protocol: str) -> None:
+    """Where it is one protocol's alone; a base tells nothing."""
+    assert guess(url) == protocol
+
+
+def test_every_route_is_of_a_protocol_there_is() -> None:
+    """And none is missing: what a protocol asks for is taken off where it is pasted."""
+    assert {name.partition(":")[0] for name in _ROUTES} == set(PROTOCOLS)
+    for name in every_name():
+        protocol = protocol_for(name, WireConfig())
+        can = protocol.capabilities
+        own = "v" if can.voice_names else None
+        voice = own if "named" in can.voices else wire_runtime.CLONE
+        settings = VoiceSettings(
+            voice=voice, model="m" if can.model and not name.startswith("triton") else None, format=can.formats[0]
+        )
+        path = protocol.encode([Utterance("hello", settings)], key="k").path
+        assert home(address("http://h/base", path), name).url == "http://h/base", name
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h/\u00a0x", "http://exa mple/", "http://\u2028/", "http://a..b/", f"http://{'a' * 64}/", "http://[::1/"],
+)
+def test_what_is_no_host_is_refused_when_the_client_is_made(url: str) -> None:
+    """Not as a foreign error at the first call."""
+    with pytest.raises(ConfigurationError, match="base_url"):
+        CosyClient(url, transport=ScriptedTransport(answer))
