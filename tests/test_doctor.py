@@ -10,6 +10,7 @@ import pytest
 
 from cosyclient.cli import main
 from cosyclient.emulator import running
+from tests.hostile import answers, hostile, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +143,23 @@ def test_a_service_that_will_not_speak(service: Emulator, capsys: pytest.Capture
         code, report = examine(capsys, "--url", closed.url, "--protocol", "batch")
     assert code == 1
     assert report["error"].startswith("Unauthorized: ")
+
+
+def test_no_answer_is_told_with_the_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some services quote what they refuse, in words of their own."""
+    key = "sk-Alpha0123456789Omega"
+    refusal = reply(
+        b'{"detail":"no such key: %b"}' % key.encode(),
+        status="401 Unauthorized",
+        headers=("Content-Type: application/json",),
+    )
+    with hostile(answers(refusal)) as service:
+        monkeypatch.setenv("COSYCLIENT_API_KEY", key)
+        for more in ([], ["--json"]):
+            assert main(["doctor", "--url", service.url, "--protocol", "batch", *more]) == 1
+            shown = "".join(capsys.readouterr())
+            assert "no such key: ****" in shown
+            assert key not in shown
 
 
 def test_options_are_checked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.clock import Deadline
 from cosyclient.errors import CosyError
+from cosyclient.protocols.coding import unjson
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -207,8 +207,8 @@ def _ask(transport: Transport, clock: Clock, question: Question) -> Answer:
             if len(content) >= _MOST_BYTES:
                 break
         try:
-            document = json.loads(content)
-        except (ValueError, RecursionError):
+            document = unjson(content)
+        except ValueError:
             document = None
         return Answer(reply.status, dict(reply.headers), document)
     finally:

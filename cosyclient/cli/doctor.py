@@ -19,6 +19,7 @@ from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
 from cosyclient.models import Speech, Utterance
 from cosyclient.protocols import guess, home, protocol_for
 from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_length, check_settings
+from cosyclient.quoting import masked
 from cosyclient.sizing import littles_law
 from cosyclient.transports import check_url, transport_for
 from cosyclient.transports.network import network_of
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         report |= _identify(settings, meant)
     except (OSError, CosyError) as error:
         report["error"] = f"{type(error).__name__}: {error}"
-        _print(report, arguments)
+        _print(report, arguments, settings)
         return 2
     code = 0
     if report["protocol"] is None:
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         except CosyError as error:
             report["error"] = f"{type(error).__name__}: {error}"
             code = 1
-    _print(report, arguments)
+    _print(report, arguments, settings)
     return code
 
 
@@ -231,18 +232,21 @@ def _advise(settings: ResolvedConfig, quota: Quota | None, latency: float, batch
     return {"requests_per_second": rate if math.isfinite(rate) else None, "max_batch": most, **asdict(sizing)}
 
 
-def _print(report: dict[str, Any], arguments: argparse.Namespace) -> None:
+def _print(report: dict[str, Any], arguments: argparse.Namespace, settings: ResolvedConfig) -> None:
+    # Some services quote the key that they refuse.
+    key = [] if settings.api_key is None else [settings.api_key.reveal()]
     if arguments.json:
-        print(json.dumps(report, ensure_ascii=False))
+        print(masked(json.dumps(report, ensure_ascii=False), key))
         return
     for name, value in report.items():
         if isinstance(value, dict):
             for part, figure in value.items():
-                print(f"{name if part == next(iter(value)) else '':13} {part:20} {_shown(name, part, figure)}")
+                line = f"{name if part == next(iter(value)) else '':13} {part:20} {_shown(name, part, figure)}"
+                print(masked(line, key))
         elif name != "error":
             print(f"{name:13} {'' if value is None else value}")
     if "error" in report:
-        print(f"cosyclient doctor: {report['error']}", file=sys.stderr)
+        print(masked(f"cosyclient doctor: {report['error']}", key), file=sys.stderr)
 
 
 def _shown(name: str, part: str, figure: Any) -> str:

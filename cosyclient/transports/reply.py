@@ -16,6 +16,8 @@ BROKEN: Final = (OSError, http.client.HTTPException)
 
 _WITHOUT_CONTENT: Final = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_MAX_LINE_BYTES: Final = 65536
 _MANY: Final = 100
 """So many fields http.client reads."""
 
@@ -82,7 +84,7 @@ class Reply(http.client.HTTPResponse):
             for name, value in self.headers.items()
         ]
         lengths = set(self.headers.get_all("content-length", ()))
-        if len(lengths) > 1 or (lengths and not next(iter(lengths)).strip().isdecimal()):
+        if len(lengths) > 1 or (lengths and not _LENGTH.fullmatch(next(iter(lengths)).strip().encode("latin-1"))):
             raise http.client.HTTPException(f"contradictory or unreadable Content-Length: {sorted(lengths)!s:.100}")
         if len(self.headers.get_all("transfer-encoding", ())) != self.chunked:
             raise http.client.HTTPException("a transfer coding other than chunked")
@@ -105,6 +107,24 @@ class Reply(http.client.HTTPResponse):
             raise http.client.HTTPException("a chunk of negative size")
         self.done = not piece or self.length == 0
         return piece
+
+    def _read_next_chunk_size(self) -> int:
+        # http.client takes whatever int() does, "+1_0" too: another reader on the way may see another end of the reply,
+        # and what follows would be the answer to somebody else.
+        line = self.fp.readline(_MAX_LINE_BYTES)
+        size = _CHUNK_SIZE.fullmatch(line)
+        if size is None:
+            raise http.client.HTTPException("a chunk of unreadable size")
+        if not line.endswith(b"\r\n"):
+            self.reusable = False
+        return int(size[1], 16)
+
+    def _safe_read(self, amt: int) -> bytes:
+        # What http.client reads so is the line end after a chunk, and it does not look at it.
+        end: bytes = super()._safe_read(amt)  # type: ignore[misc]
+        if end != b"\r\n":
+            raise http.client.HTTPException("a chunk of another size than it says")
+        return end
 
     def isclosed(self) -> bool:
         """Return whether the connection is free for the next request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any
 
@@ -89,6 +90,9 @@ def test_any_split_of_the_bytes_gives_the_same_reply(pieces: list[bytes], use_ch
         (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end", False),
         (CHUNKED.replace(b"chunked", b"Chunked") + b"3;ext=1\r\nabc\r\n00\r\nTrailer: x\r\n\r\n", b"abc", True),
         (chunked(b"abc", headers=("Content-Length: 99",)), b"abc", False),
+        (CHUNKED + b"3 \t\r\nabc\r\n0\r\n\r\n", b"abc", True),
+        (CHUNKED + b"03;a=b;c\r\nabc\r\n0;x\r\n\r\n", b"abc", True),
+        (CHUNKED + b"3\nabc\r\n0\r\n\r\n", b"abc", False),
     ],
 )
 def test_the_end_is_found_and_says_whether_another_request_may_follow(
@@ -248,6 +252,35 @@ def test_a_usual_head_is_read_the_short_way(data: bytes, monkeypatch: pytest.Mon
     """What every service sends must not need the e-mail package."""
     monkeypatch.setattr("http.client.HTTPResponse.begin", None)
     assert read(Wire(data))[0].status == 200
+
+
+@pytest.mark.parametrize("size", [b"+3", b"-3", b"0x3", b" 3", b"0_3", b"3_", b"3 3", b"", b";", b"f" * 16, b"\xb33"])
+def test_a_size_that_two_readers_could_read_differently_is_none(size: bytes) -> None:
+    """Python reads more as a number than HTTP does; where the reply ends would be a matter of opinion."""
+    for rest in (b"abc\r\n0\r\n\r\n", b"abc\r\n+0\r\n\r\n"):
+        with pytest.raises(BROKEN):
+            content(CHUNKED + size + b"\r\n" + rest)
+    with pytest.raises(BROKEN):
+        content(CHUNKED + b"3\r\nabc\r\n" + size + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("end", [b"xx", b"\n\n", b"\r\r", b"0\r"])
+def test_a_chunk_ends_where_it_says(end: bytes) -> None:
+    """The two bytes after it are looked at."""
+    with pytest.raises(BROKEN):
+        content(CHUNKED + b"3\r\nabc" + end + b"0\r\n\r\n")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_nothing_but_the_wires_own_faults_leaves_a_reply(data: st.DataObject) -> None:
+    """Whatever bytes are changed, left out or put in, in heads of both kinds and in chunks."""
+    raw = bytearray(data.draw(st.sampled_from([chunked(b"abc", b"d" * 300), reply(b"e" * 50, headers=("X: y",))])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(len(raw), 120)))
+        raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+    with contextlib.suppress(*BROKEN):
+        read(Wire(bytes(raw)))
 
 
 @settings(deadline=None)
