@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cosyclient.policies.budget import RetryBudget
     from cosyclient.policies.retry import RetryPolicy
     from cosyclient.protocols.base import Item, WireProtocol
+    from cosyclient.rates import RateWatch
     from cosyclient.wire import WireRequest
 
 
@@ -45,7 +46,7 @@ class Caller:
     """Fly batches: hold what all calls share, so that a `Call` is only what one batch needs.
 
     *land* resolves flights with their speeches or errors on behalf of a call; it never raises, and one resolved
-    before stays as it is. *hedger* is there if late texts are to travel once more.
+    before stays as it is. *hedger* is there if late texts are to travel once more, *rates* if the service names none.
     """
 
     protocol: WireProtocol
@@ -59,6 +60,7 @@ class Caller:
     advice: Advice
     coalescer: Coalescer
     hedger: Hedger | None
+    rates: RateWatch | None
     land: Callable[[Iterable[Landing], Sequence[Attempt], Carrier], None]
 
     def fly(self, batch: Batch, grant: Grant) -> None:
@@ -249,6 +251,8 @@ class Call:
             if isinstance(item, Speech):
                 spoken.append((flight, item))
                 this.audio += flight.seconds
+                if self._caller.rates is not None and has_speech(flight.utterance.text):
+                    self._caller.rates.hear(round(item.duration * item.sample_rate), item.sample_rate)
                 continue
             this.failed += 1
             self._caller.endpoint.conceal(item, self._given_headers)

@@ -106,12 +106,26 @@ class LimitChanged(Event):
     new: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRateDoubted(Event):
+    """Tell once that speeches are too fast or too slow: their lengths are those of ``likely`` Hz, not ``taken`` Hz.
+
+    Of a service that names no rate, such as the official runtime, ``sample_rate`` is taken for it: pass
+    ``sample_rate=`` as ``likely`` says.
+    """
+
+    taken: int
+    likely: int
+    speeches: int
+
+
 Listener: TypeAlias = Callable[[Event], None]
 
 _LEVELS: dict[type[Event], int] = {
     BreakerChanged: logging.WARNING,
     ServiceDown: logging.WARNING,
     ServiceUp: logging.WARNING,
+    SampleRateDoubted: logging.WARNING,
     RateChanged: logging.INFO,
     LimitChanged: logging.INFO,
     RetryScheduled: logging.INFO,

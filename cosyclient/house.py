@@ -34,6 +34,7 @@ from cosyclient.policies.hedge import HedgePolicy
 from cosyclient.policies.ratelimit import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.protocols.base import ListingProtocol, StreamingProtocol, TextInProtocol, UploadingProtocol
+from cosyclient.rates import RateWatch
 from cosyclient.reception import Reception
 from cosyclient.sizing import littles_law
 from cosyclient.stats import ClientStats
@@ -146,6 +147,7 @@ class House:
             ),
             coalescer=self._coalescer,
             hedger=self._hedger,
+            rates=RateWatch(hops, events, self._endpoint.name) if (hops := protocol.capabilities.hops) else None,
             land=self._outage.land,
         )
         self._dispatcher = Dispatcher(

@@ -162,6 +162,8 @@ class SpeechStream:
         elif self._is_silence() and has_speech(self._text):
             seconds = sum(map(len, self._received)) / (block * self.sample_rate)
             raise DecodeError(f"audio: {seconds:.2f} s of silence", retryable=True)
+        elif self._caller.rates is not None and has_speech(self._text):
+            self._caller.rates.hear(sum(map(len, self._received)) // block, self.sample_rate)
         self._end(None)
         self._check_whole()
         self._over = True

@@ -25,6 +25,7 @@ LEVELS = {
         "waiters",
         "window",
         "cubic",
+        "rates",
         "refusals",
         "expiry",
     },

@@ -16,10 +16,12 @@ from cosyclient.cli.detect import detect, software
 from cosyclient.cli.service import add_limits, add_service, add_voice, settings_of, voice_of
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
+from cosyclient.events import Events
 from cosyclient.models import Speech, Utterance
 from cosyclient.protocols import guess, home, protocol_for
 from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_length, check_settings
 from cosyclient.quoting import masked
+from cosyclient.rates import RateWatch
 from cosyclient.sizing import littles_law
 from cosyclient.transports import check_url, transport_for
 from cosyclient.transports.network import network_of
@@ -149,6 +151,9 @@ def _speak(
     try:
         rounds = [_round(protocol, transport, Utterance(arguments.text, voice)) for _ in range(_ROUNDS)]
         speech, quota = rounds[-1].pop("speech"), rounds[-1].pop("quota")
+        doubts: list[Any] = []
+        watch = RateWatch(can.hops, Events([doubts.append]), settings.base_url, least=1)
+        watch.hear(round(speech.duration * speech.sample_rate), speech.sample_rate)
         report["phases"] |= {
             "first request": rounds[0]["whole"],
             "first byte": min(each["first_byte"] for each in rounds),
@@ -160,6 +165,8 @@ def _speak(
             "seconds": speech.duration,
             "real_time_factor": report["phases"]["whole"] / speech.duration if speech.duration else None,
         }
+        for each in doubts:
+            report["audio"]["doubt"] = f"its length is that of {each.likely} Hz, not {each.taken}; use {each.likely}"
         if can.stream and isinstance(protocol, StreamingProtocol):
             report["stream"] = _stream(protocol, transport, Utterance(arguments.text, voice.replace({"format": "pcm"})))
     finally:

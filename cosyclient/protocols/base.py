@@ -23,6 +23,8 @@ Item: TypeAlias = "tuple[int, Speech | CosyError]"
 _MOST_OF_A_NUMBER = (1 << 63) - 1
 
 ANY_RATE: tuple[int, ...] = SAMPLE_RATES
+MODEL_HOPS: Mapping[int, int] = {22050: 256, 24000: 480}
+"""Samples of a hop of the vocoders of CosyVoice-300M and of CosyVoice2 and 3 (``hop_size`` in their ``.yaml``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ class Capabilities:
     """The kinds of voice that can be instructed, where ``instruct`` is taken."""
     voice_names: bool = True
     """Whether a voice can be asked for by its name; otherwise there is the service's own, and those cloned."""
+    hops: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    """The samples that lengths are multiples of, by rate, where replies name no rate and their lengths may tell it."""
     own: Mapping[str, str] | None = None
     """The members that the protocol sends itself, each with the option that says it, or none; ``extra`` is laid beside
     them. ``None``: there is no place for any."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import BadRequest, ServiceFault
-from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.base import MODEL_HOPS, Capabilities, StreamHead
 from cosyclient.protocols.headers import quota
 from cosyclient.protocols.marks import COSYVOICE3, MARK, advice, instruction, led
 from cosyclient.protocols.protobuf import content, field, fields, message
@@ -56,6 +56,7 @@ class RuntimeGrpcProtocol:
         model=False,
         formats=("wav", "pcm"),
         sample_rates=(22050, 24000),
+        hops=MODEL_HOPS,
     )
 
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - every protocol is made with it

@@ -2,7 +2,8 @@
 
 CosyVoice ``runtime/python/fastapi/server.py``. Headers leave before synthesis begins, so a status of 200 proves
 nothing; an unknown voice or a mode the model lacks ends the connection instead. The rate is the model's and is not
-announced: the ``sample_rate`` asked for is taken for it (24,000 Hz, or 22,050 Hz for the CosyVoice-300M family).
+announced: the ``sample_rate`` asked for is taken for it (24,000 Hz, or 22,050 Hz for the CosyVoice-300M family, which
+plays 9 % fast otherwise; the event `SampleRateDoubted` and ``cosyclient doctor`` tell where lengths give it away).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.protocols import raw
-from cosyclient.protocols.base import Capabilities, members
+from cosyclient.protocols.base import MODEL_HOPS, Capabilities, members
 from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import quota
 from cosyclient.protocols.marks import COSYVOICE3, advice, instruction, led
@@ -46,6 +47,7 @@ class RuntimeProtocol:
         model=False,
         formats=("wav", "pcm"),
         sample_rates=(22050, 24000),
+        hops=MODEL_HOPS,
         required=("voice",),
         own=members("tts_text", spk_id="voice", instruct_text="instruct", prompt_text="voice", prompt_wav="voice"),
         # uvicorn hangs up after 5 s.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from cosyclient.emulator.voices import VOICES
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from cosyclient.emulator.faces.base import Wish
     from cosyclient.emulator.settings import Settings
 
@@ -14,12 +16,24 @@ MARK = "<|endofprompt|>"
 _V1 = "cosyvoice-300m"
 _RATES = {_V1: 22050}
 _RATE = 24000
+_HOPS = {22050: 256, 24000: 480}
 _LONGEST_PROMPT = 30.0
 
 
 def rate_of(settings: Settings) -> int:
     """Return the sample rate of the model that is served."""
     return _RATES.get(settings.runtime_model, _RATE)
+
+
+async def whole_hops(pieces: AsyncIterator[bytes], sample_rate: int) -> AsyncIterator[bytes]:
+    """Yield *pieces* with as much silence at the end as makes whole hops of the model's vocoder."""
+    held, count, hop = b"", 0, 2 * _HOPS[sample_rate]
+    async for piece in pieces:
+        if held:
+            yield held
+        held, count = piece, count + len(piece)
+    if held:
+        yield held + bytes(-count % hop)
 
 
 def wrong_with(settings: Settings, wish: Wish, prompt_seconds: float) -> str:
