@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from cosyclient.cli import main
 from cosyclient.emulator import running
+from cosyclient.transports.resolving import Resolver
 from tests.hostile import answers, hostile, reply
 
 if TYPE_CHECKING:
@@ -168,3 +169,23 @@ def test_options_are_checked(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert main(["doctor"]) == 2
     assert "--url: say which service" in capsys.readouterr().err
     assert main(["doctor", "--url", "http://127.0.0.1:9", "--protocol", "telepathy"]) in (1, 2)
+
+
+def test_it_tries_every_address_and_no_longer_than_it_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name may have an address that nobody listens at; a resolver may hang."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nobody = listener.getsockname()[1]
+    with hostile(answers()) as service:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (nobody, service.port)]
+        monkeypatch.setattr(Resolver, "addresses", lambda *_, **__: found)
+        main(["doctor", "--url", "http://tts.test", "--protocol", "batch", "--json"])
+        assert json.loads(capsys.readouterr().out)["phases"]["connect"] >= 0
+
+    def hangs(*_: object, **__: object) -> NoReturn:
+        raise TimeoutError("the name tts.test was not resolved in time")
+
+    monkeypatch.setattr(Resolver, "addresses", hangs)
+    assert main(["doctor", "--url", "http://tts.test", "--protocol", "batch"]) == 2
+    assert "tts.test was not resolved in time" in capsys.readouterr().err

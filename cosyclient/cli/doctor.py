@@ -6,7 +6,6 @@ import json
 import math
 import os
 import socket
-import ssl
 import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -24,10 +23,14 @@ from cosyclient.quoting import masked
 from cosyclient.rates import RateWatch
 from cosyclient.sizing import littles_law
 from cosyclient.transports import check_url, transport_for
+from cosyclient.transports.guard import Spans
 from cosyclient.transports.network import network_of
+from cosyclient.transports.resolving import Resolver
+from cosyclient.transports.tls import tls_context
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import Quota, WireProtocol
@@ -38,6 +41,7 @@ _TEXT: Final = "你好，世界。How do you do?"
 _ROUNDS: Final = 3
 _PATIENCE: Final = 60.0
 _CONNECT: Final = 10.0
+_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443, "grpc": 50000, "grpcs": 443}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,22 +91,34 @@ def _reach(settings: ResolvedConfig) -> dict[str, Any]:
     parts = urlsplit(settings.base_url)
     network = network_of(settings)
     secure = parts.scheme in ("https", "wss", "grpcs") and network.proxy is None
-    host, port = parts.hostname, parts.port or (443 if secure else 80)
+    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     if network.proxy is not None:
         host, port = network.proxy.host, network.proxy.port
     clock = SystemClock()
     began = clock.now()
-    address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    left = Spans(clock, {"connect": _CONNECT}, None).until(_CONNECT)
+    addresses = Resolver(clock).addresses(host, port, left, severed=lambda: False)
     named = clock.now()
-    with socket.create_connection((str(address[4][0]), int(address[4][1])), _CONNECT) as connection:
+    with _connected([address[:2] for *_, address in addresses]) as connection:
         connected = clock.now()
         phases = {"name": named - began, "connect": connected - named}
         if secure:
-            context = network.tls or ssl.create_default_context()
+            context = network.tls or tls_context(settings.verify, trust_env=settings.trust_env)
             with context.wrap_socket(connection, server_hostname=parts.hostname) as wrapped:
                 phases["tls"] = clock.now() - connected
                 return {"phases": phases, "tls": wrapped.version()}
     return {"phases": phases} | ({"proxy": str(network.proxy)} if network.proxy is not None else {})
+
+
+def _connected(addresses: Sequence[tuple[str, int]]) -> socket.socket:
+    """Return a connection to the first of *addresses* that takes one."""
+    failure: OSError = OSError("the name has no address")
+    for address in addresses:
+        try:
+            return socket.create_connection(address, _CONNECT)
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 def _identify(settings: ResolvedConfig, meant: str) -> dict[str, Any]:

@@ -102,16 +102,17 @@ def tls_context(
 def _made(verify: bool, named: Authorities | None) -> ssl.SSLContext:
     if named is None:
         context = httpx.create_ssl_context(verify=verify, trust_env=False)
+    elif named.hashed():
+        context = ssl.create_default_context(capath=named.path)
     else:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if named.hashed():
-            context.load_verify_locations(capath=named.path)
-        else:
-            for file in named.files():
-                try:
-                    context.load_verify_locations(cafile=file)
-                except OSError as error:
-                    raise named.unreadable(file, error) from error
+        first, *others = named.files()
+        file = first
+        try:
+            context = ssl.create_default_context(cafile=first)
+            for file in others:
+                context.load_verify_locations(cafile=file)
+        except OSError as error:
+            raise named.unreadable(file, error) from error
     context.set_alpn_protocols(["http/1.1"])
     # Python tells OpenSSL to take a connection that was cut for one that was closed. Content without a length would
     # then end wherever somebody cuts it (RFC 9112, 9.8).
