@@ -16,7 +16,7 @@ from cosyclient.models import Outcome, Speech
 from cosyclient.protocols.base import Recording
 from cosyclient.reception import Terms
 from cosyclient.settings import DOCUMENTED_RATE, resolve
-from cosyclient.voices import Voice
+from cosyclient.voices import MAX_NAME, Voice, check_words
 from cosyclient.waiters import SpeechFuture
 
 if TYPE_CHECKING:
@@ -263,6 +263,11 @@ class CosyClient:
         *consent* tells of the speaker's, where a service wants to know (vLLM-Omni). Sent once: nothing is tried again
         that the service may have heard. Raises `BadUtterance` where the protocol keeps no voices.
         """
+        if not isinstance(voice, Voice):
+            raise BadUtterance(f"voice: must be a Voice, got {type(voice).__name__}; make one with Voice.clone")
+        check_words("name", name, most=MAX_NAME)
+        if consent is not None:
+            check_words("consent", consent, most=MAX_NAME)
         house = self._core.house()
         house.desk.check_may_block()
         return Voice(house.upload(Recording(voice, name, consent), self._defaults.settings.sent_headers))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeAlias
+
+from cosyclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from cosyclient.errors import CosyError
@@ -151,7 +153,9 @@ class Events:
     """Hand each event to every listener; one that raises is logged and does not disturb the call."""
 
     def __init__(self, listeners: Sequence[Listener] = ()) -> None:
-        self._listeners = tuple(listeners)
+        if not isinstance(listeners, Iterable) or not all(map(callable, kept := tuple(listeners))):
+            raise ConfigurationError("listeners: must be functions, each called with every event")
+        self._listeners = kept
 
     @property
     def wanted(self) -> bool:

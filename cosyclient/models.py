@@ -16,7 +16,7 @@ from cosyclient import audio as _audio
 from cosyclient.additions import Extra, Headers
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.files import write_atomically
-from cosyclient.voices import Voice
+from cosyclient.voices import MAX_NAME, Voice, check_characters, check_words
 
 if TYPE_CHECKING:
     import os
@@ -29,15 +29,18 @@ MAX_GAP: Final = 3600.0
 """Seconds of silence between two joined speeches, at most."""
 SAMPLE_RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 
-# Tab, line feed and carriage return are layout; every other C0 or C1 control has no sound and breaks some front ends.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # Han, kana and hangul: one character is about one syllable.
 _SYLLABIC: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
 _SCHEMA: Final = "cosyclient/1"
 
 
-def _bad(field: str, rule: str, error: type[BadUtterance] | type[ConfigurationError]) -> ValueError:
-    return error(f"{field}: {rule}")
+def _shown(value: object) -> str:
+    """Return *value* as errors show it: no more of it than tells what was meant."""
+    try:
+        said = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return f"{type(value).__name__}"
+    return said if len(said) <= 80 else f"{said[:79]}…"
 
 
 def check_text(text: object) -> str:
@@ -48,14 +51,7 @@ def check_text(text: object) -> str:
         raise BadUtterance("text: must not be empty or blank")
     if len(text) > MAX_CODE_POINTS:
         raise BadUtterance(f"text: {len(text)} code points, at most {MAX_CODE_POINTS} are accepted; split it")
-    if not text.isprintable() and (control := _CONTROL.search(text)):
-        raise BadUtterance(f"text: control character U+{ord(control[0]):04X} at position {control.start()}; remove it")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadUtterance(
-            f"text: lone surrogate U+{ord(text[error.start]):04X} at position {error.start}; decode the input as UTF-8"
-        ) from None
+    check_characters("text", text)
     return text
 
 
@@ -93,21 +89,23 @@ class VoiceSettings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.format, str) or self.format not in _audio.MEDIA_TYPES:
-            raise BadUtterance(f"format: {self.format!r} is not one of {', '.join(_audio.MEDIA_TYPES)}")
+            raise BadUtterance(f"format: {_shown(self.format)} is not one of {', '.join(_audio.MEDIA_TYPES)}")
         if not isinstance(self.sample_rate, int) or self.sample_rate not in SAMPLE_RATES:
-            raise BadUtterance(f"sample_rate: {self.sample_rate!r} is not one of {', '.join(map(str, SAMPLE_RATES))}")
+            raise BadUtterance(
+                f"sample_rate: {_shown(self.sample_rate)} is not one of {', '.join(map(str, SAMPLE_RATES))}"
+            )
         if not isinstance(self.speed, (int, float)) or isinstance(self.speed, bool) or not 0.25 <= self.speed <= 4.0:
-            raise BadUtterance(f"speed: must be a number from 0.25 to 4.0, got {self.speed!r}")
+            raise BadUtterance(f"speed: must be a number from 0.25 to 4.0, got {_shown(self.speed)}")
         # 1 and 1.0 are one speed: one fingerprint, one batch.
         object.__setattr__(self, "speed", float(self.speed))
         if self.seed is not None and (
             not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed <= 65535
         ):
-            raise BadUtterance(f"seed: must be an integer from 0 to 65535, got {self.seed!r}")
+            raise BadUtterance(f"seed: must be an integer from 0 to 65535, got {_shown(self.seed)}")
         if not isinstance(self.words, bool):
-            raise BadUtterance(f"words: must be True or False, got {self.words!r}")
+            raise BadUtterance(f"words: must be True or False, got {_shown(self.words)}")
         if self.on_silent not in ("error", "silence"):
-            raise BadUtterance(f"on_silent: must be 'error' or 'silence', got {self.on_silent!r}")
+            raise BadUtterance(f"on_silent: must be 'error' or 'silence', got {_shown(self.on_silent)}")
         for name, kind in (("headers", Headers), ("extra", Extra)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
@@ -116,20 +114,10 @@ class VoiceSettings:
         if isinstance(self.voice, Voice) and self.voice.prompt is None:
             # One name, one fingerprint, however it is given.
             object.__setattr__(self, "voice", self.voice.name)
-        for name in ("voice", "model", "instruct"):
+        for name, most in (("voice", MAX_NAME), ("model", MAX_NAME), ("instruct", MAX_INSTRUCT_CODE_POINTS)):
             value = getattr(self, name)
-            if isinstance(value, Voice):
-                continue
-            if value is not None and (not isinstance(value, str) or not value.strip()):
-                raise BadUtterance(f"{name}: must be a non-blank str or None, got {value!r}")
-            try:
-                (value or "").encode()
-            except UnicodeEncodeError:
-                raise BadUtterance(f"{name}: contains a lone surrogate") from None
-        if self.instruct is not None and len(self.instruct) > MAX_INSTRUCT_CODE_POINTS:
-            raise BadUtterance(
-                f"instruct: {len(self.instruct)} code points, at most {MAX_INSTRUCT_CODE_POINTS} are accepted"
-            )
+            if value is not None and not isinstance(value, Voice):
+                check_words(name, value, most=most)
 
     def replace(self, options: Mapping[str, Any]) -> VoiceSettings:
         """Return these settings with *options* laid over them; an unknown option is a `ConfigurationError`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import re
 import sys
 from array import array
 from functools import cached_property
@@ -14,7 +16,6 @@ from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.errors import BadUtterance, DecodeError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
 T = TypeVar("T")
@@ -22,6 +23,39 @@ T = TypeVar("T")
 MAX_PROMPT_SECONDS: Final = 30.0
 MIN_PROMPT_RATE: Final = 16000
 MAX_PROMPT_BYTES: Final = 10 << 20
+MAX_NAME: Final = 512
+"""Code points of a voice's, a model's or an upload's name; the longest that services give are addresses."""
+MAX_TRANSCRIPT: Final = 4096
+
+# Tab, line feed and carriage return are layout; every other C0 or C1 control has no sound and breaks some front ends.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_SHOWN: Final = 40
+
+
+def check_characters(field: str, text: str) -> None:
+    """Raise the `BadUtterance` of a control character or half a code point in *text*, which is *field*'s."""
+    if not text.isprintable() and (control := _CONTROL.search(text)):
+        raise BadUtterance(
+            f"{field}: control character U+{ord(control[0]):04X} at position {control.start()}; remove it"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadUtterance(
+            f"{field}: lone surrogate U+{ord(text[error.start]):04X} at position {error.start}; "
+            "decode the input as UTF-8"
+        ) from None
+
+
+def check_words(field: str, value: object, *, most: int) -> str:
+    """Return *value* if it can be a name or a sentence of at most *most* code points; `BadUtterance` names the rule."""
+    if not isinstance(value, str) or not value.strip():
+        shown = repr(value[:_SHOWN]) if isinstance(value, str) else type(value).__name__
+        raise BadUtterance(f"{field}: must be a non-blank str, got {shown}")
+    if len(value) > most:
+        raise BadUtterance(f"{field}: {len(value)} code points, at most {most} are accepted")
+    check_characters(field, value)
+    return value
 
 
 class Prompt:
@@ -32,7 +66,7 @@ class Prompt:
     """
 
     def __init__(self, recording: bytes | str | os.PathLike[str]) -> None:
-        data = recording if isinstance(recording, bytes) else _read(Path(recording))
+        data = recording if isinstance(recording, bytes) else _read(recording)
         if len(data) > MAX_PROMPT_BYTES:
             raise BadUtterance(f"voice: a recording of {len(data)} bytes, at most {MAX_PROMPT_BYTES} are accepted")
         samples, self.sample_rate = _mono(data)
@@ -89,9 +123,7 @@ class Voice:
     __slots__ = ("name", "prompt", "transcript")
 
     def __init__(self, name: str, *, _prompt: Prompt | None = None, _transcript: str | None = None) -> None:
-        if _prompt is None and not name.strip():
-            raise BadUtterance("voice: must be a non-blank name")
-        self.name = name
+        self.name = name if _prompt is not None else check_words("voice", name, most=MAX_NAME)
         self.prompt = _prompt
         self.transcript = _transcript
 
@@ -100,6 +132,7 @@ class Voice:
         """Return the voice of a recording (a path, or the file's bytes) in which *transcript* is said."""
         if not isinstance(transcript, str) or not transcript.strip():
             raise BadUtterance("voice: clone needs the transcript of its recording; without one use cross_lingual")
+        check_words("voice: its transcript", transcript, most=MAX_TRANSCRIPT)
         return cls("", _prompt=Prompt(prompt_wav), _transcript=transcript)
 
     @classmethod
@@ -132,12 +165,18 @@ class Voice:
         return f"<Voice {self.kind} {self.prompt!r}>" if self.prompt else f"<Voice {self.name!r}>"
 
 
-def _read(path: Path) -> bytes:
+def _read(given: object) -> bytes:
+    if not isinstance(given, (str, os.PathLike)):
+        raise BadUtterance(f"voice: a recording is the path of a file or its bytes, not {type(given).__name__}")
+    path = Path(given)
     try:
         with path.open("rb") as file:
             return file.read(MAX_PROMPT_BYTES + 1)
     except OSError as error:
-        raise BadUtterance(f"voice: cannot read the recording: {error}") from error
+        raise BadUtterance(f"voice: cannot read the recording {str(path)[:200]!r}: {error.strerror}") from error
+    except ValueError as error:
+        # A NUL, or half a code point.
+        raise BadUtterance(f"voice: {str(path)[:_SHOWN]!r} is no path: {error}") from None
 
 
 def _mono(data: bytes) -> tuple[bytes, int]:

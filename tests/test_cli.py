@@ -419,7 +419,7 @@ def test_a_file_that_cannot_be_written_fails_its_text_alone(echo: Emulator, run:
         (["in.txt", "-o", "out", "--timeout", "0"], "--timeout: must be a number above 0, got 0.0"),
         (["in.txt", "-o", "out", "--speed", "5"], "--speed: must be a number from 0.25 to 4.0, got 5.0"),
         (["in.txt", "-o", "out", "--seed", "70000"], "--seed: must be an integer from 0 to 65535, got 70000"),
-        (["in.txt", "-o", "out", "--instruct", " "], "--instruct: must be a non-blank str or None, got ' '"),
+        (["in.txt", "-o", "out", "--instruct", " "], "--instruct: must be a non-blank str, got ' '"),
         (["in.txt", "-o", "out", "--url", "ftp://x"], "--url: must look like https://host[:port][/path], got ftp://…"),
         (
             ["in.txt", "-o", "out", "--url", "http://u:p@x"],

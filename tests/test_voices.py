@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cosyclient import BadUtterance, Voice
+from cosyclient import BadUtterance, ConfigurationError, CosyClient, Voice
 from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.models import Utterance, VoiceSettings
+from cosyclient.testing import scripted_client
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -85,7 +87,7 @@ def test_a_missing_file_and_a_missing_transcript_are_said_so(tmp_path: Path) -> 
         Voice.cross_lingual(tmp_path / "none.wav")
     with pytest.raises(BadUtterance, match="use cross_lingual"):
         Voice.clone(recording(), " ")
-    with pytest.raises(BadUtterance, match="non-blank name"):
+    with pytest.raises(BadUtterance, match="non-blank str"):
         Voice(" ")
 
 
@@ -106,3 +108,97 @@ def test_a_repr_shows_no_recording() -> None:
     assert "1.0 s at 16000 Hz" in shown
     assert "secret" not in shown
     assert len(shown) < 100
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (b"name", "must be a non-blank str, got bytes"),
+        (5, "must be a non-blank str, got int"),
+        (None, "must be a non-blank str, got NoneType"),
+        ([], "must be a non-blank str, got list"),
+        ("", "must be a non-blank str, got ''"),
+        (" \n", "must be a non-blank str"),
+        ("a\0b", r"control character U\+0000 at position 1"),
+        ("a\x1b[31m", r"control character U\+001B at position 1"),
+        ("a\ud800", r"lone surrogate U\+D800 at position 1"),
+        ("x" * 100_000, "100000 code points, at most"),
+    ],
+)
+def test_what_is_no_name_is_refused_when_it_is_said(value: Any, says: str) -> None:
+    """Voices, models, instructions, transcripts and uploads; the error is ours, and short."""
+    data = recording()
+
+    def upload(name: Any = "n", consent: Any = "c") -> None:
+        client, transport = scripted_client([], protocol="openai:vllm-omni")
+        try:
+            client.upload_voice(Voice.clone(data, "hello"), name, consent=consent)
+        finally:
+            assert transport.requests == []
+            client.close()
+
+    makers: list[Callable[[], object]] = [
+        lambda: Voice(value),
+        lambda: Voice.clone(data, value),
+        lambda: upload(name=value),
+    ]
+    if value is not None:
+        makers += [
+            lambda: VoiceSettings(voice=value),
+            lambda: VoiceSettings(model=value),
+            lambda: VoiceSettings(instruct=value),
+            lambda: upload(consent=value),
+        ]
+    for make in makers:
+        with pytest.raises(BadUtterance, match=says if "non-blank" not in says else None) as caught:
+            make()
+        assert len(str(caught.value)) < 300
+    if value is not None:
+        for make in (
+            lambda: CosyClient("http://tts.test", voice=value),
+            lambda: CosyClient("http://tts.test", model=value),
+        ):
+            with pytest.raises(ConfigurationError):
+                make()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (5, "a recording is the path of a file or its bytes, not int"),
+        (None, "not NoneType"),
+        (bytearray(b"RIFF"), "not bytearray"),
+        ("a\0.wav", "is no path"),
+        ("a\ud800.wav", "no path|cannot read"),
+        ("x" * 100_000, "cannot read the recording"),
+        ("/nope/me.wav", "cannot read the recording '/nope/me.wav': No such file"),
+        ("/", "cannot read the recording '/': Is a directory"),
+    ],
+)
+def test_what_is_no_recording_is_refused_with_the_rule(given: Any, says: str) -> None:
+    """A file that is not there, a name that no file can have, a thing that is none."""
+    for make in (Voice.cross_lingual, lambda wav: Voice.clone(wav, "hello")):
+        with pytest.raises(BadUtterance, match=f"voice: .*({says})") as caught:
+            make(given)
+        assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "options", [{"format": "f" * 100_000}, {"seed": 10**5000}, {"speed": "s" * 9999}, {"words": [1] * 999}]
+)
+def test_what_is_no_option_is_shown_in_short(options: dict[str, Any]) -> None:
+    """An error is a line."""
+    with pytest.raises(BadUtterance) as caught:
+        VoiceSettings(**options)
+    assert len(str(caught.value)) < 300
+
+
+def test_only_a_voice_is_uploaded_and_only_functions_listen() -> None:
+    """Said at once, in one word each."""
+    client, _ = scripted_client([], protocol="openai:vllm-omni")
+    with pytest.raises(BadUtterance, match="voice: must be a Voice, got str"):
+        client.upload_voice("me", "n", consent="c")  # type: ignore[arg-type]
+    client.close()
+    for listeners in (5, [5], "on_event"):
+        with pytest.raises(ConfigurationError, match="listeners: must be functions"):
+            CosyClient("http://tts.test", listeners=listeners)  # type: ignore[arg-type]
