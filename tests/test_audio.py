@@ -477,6 +477,44 @@ def test_mp3_files_one_after_the_other_are_added_up(announced: bool, between: by
         check("mp3", between.join(parts)[:-1], 0)
 
 
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("how", [("MP3", "MPEG_LAYER_III", "mp3"), ("OGG", "OPUS", "opus"), ("WAV", "FLOAT", "wav")])
+def test_silence_is_known_in_every_format(rate: int, channels: int, how: tuple[str, str, str]) -> None:
+    """From a tone, from noise next to nothing, and from a word after two seconds of pause."""
+    container, subtype, format = how
+    if format == "opus" and rate in (22050, 44100):
+        rate = 24000
+    rng = np.random.default_rng(3)
+    sounds = {
+        "silence": np.zeros(3 * rate),
+        "tone": 0.3 * np.sin(2 * np.pi * 220 * np.arange(3 * rate) / rate),
+        "faint": 2e-4 * rng.standard_normal(3 * rate),
+        "late": np.concatenate([np.zeros(2 * rate), 0.1 * rng.standard_normal(rate // 4)]),
+        "early": np.concatenate([0.1 * rng.standard_normal(rate // 4), np.zeros(2 * rate)]),
+        "short": np.zeros(200),
+    }
+    for name, samples in sounds.items():
+        file = io.BytesIO()
+        soundfile.write(file, np.stack([samples] * channels, 1), rate, format=container, subtype=subtype)
+        assert inspect(format, file.getvalue(), rate).still is (name == "silence"), name
+    assert inspect(format, audio.silence(format, rate, 1.0), rate).still
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 44100, 48000])
+@pytest.mark.parametrize("format", ["wav", "pcm", "mp3", "opus"])
+def test_our_own_silence_is_whole_audio(format: str, rate: int) -> None:
+    """Other people's decoders take it."""
+    made = audio.silence(format, rate, 0.3)
+    info = check(format, made, rate)
+    assert (info.sample_rate, info.channels) == (rate, 1)
+    assert info.duration == pytest.approx(0.3, abs=0.08)
+    if format != "pcm":
+        heard, _ = soundfile.read(io.BytesIO(made))
+        assert np.abs(heard).max() < 1e-9
+        assert len(heard)
+
+
 def test_free_format_mp3_has_no_known_length() -> None:
     """Frames of unannounced size cannot be walked, yet they are MP3."""
     assert check("mp3", b"\xff\xfb\x00\xc4" + bytes(2000), 0) == AudioInfo(44100, 1, None)

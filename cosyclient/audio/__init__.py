@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from cosyclient.audio import wav
 from cosyclient.audio.base import MEDIA_TYPES, AudioInfo, empty, sniff, wrong
-from cosyclient.audio.mp3 import named, walk_mp3
-from cosyclient.audio.ogg import walk_opus
+from cosyclient.audio.mp3 import mp3_is_silence, named, walk_mp3
+from cosyclient.audio.ogg import opus_is_silence, walk_opus
 from cosyclient.audio.pcm import alike
 from cosyclient.audio.silence import silence
 from cosyclient.audio.wav import WavInfo, parse_wav, wav_bytes
@@ -75,8 +75,10 @@ def inspect(format: str, data: bytes, sample_rate: int, channels: int = 1) -> Fo
     other = sniff(data)
     if other not in (None, {"opus": "ogg"}.get(format, format)):
         raise wrong(format, other)
-    info = walk_opus(data, sample_rate) if format == "opus" else walk_mp3(data)
-    return Found(info, data, True, False)
+    if format == "opus":
+        info = walk_opus(data, sample_rate)
+        return Found(info, data, True, opus_is_silence(data, info.duration or 0.0))
+    return Found(walk_mp3(data), data, True, mp3_is_silence(data))
 
 
 def check(format: str, data: bytes, sample_rate: int, channels: int = 1) -> AudioInfo:

@@ -17,6 +17,9 @@ _KBITS: Final = (
 _MP3_RATES: Final = (44100, 48000, 32000)
 _SYNC_SEARCH_BYTES: Final = 4096
 _ID3V1_BYTES: Final = 128
+_SIDE_BYTES: Final = 32
+# Fewer are not enough to tell silence from a sound that has just begun.
+_TELLING_FRAMES: Final = 10
 _INFO: Final = re.compile(b"Xing|Info")
 
 
@@ -78,6 +81,32 @@ def walk_mp3(data: bytes) -> AudioInfo:
         if data[position : position + 3] == b"TAG":
             position += _ID3V1_BYTES
     return AudioInfo(first.sample_rate, first.channels, seconds)
+
+
+def mp3_is_silence(data: bytes) -> bool:
+    """Return whether no frame of *data* codes anything; speech shows itself in its first frames."""
+    position, count = _first_frame(data, 0), 0
+    while (frame := frame_at(data, position)) is not None and frame.size:
+        if _coded_bits(data, position, frame):
+            return False
+        position += frame.size
+        count += 1
+    # Where more follows, such as a second file, it may be heard.
+    return count >= _TELLING_FRAMES and len(data) - position <= _ID3V1_BYTES
+
+
+def _coded_bits(data: bytes, position: int, frame: _Frame) -> int:
+    """Return the bits of scale factors and samples in a frame: the sum of its ``part2_3_length`` fields."""
+    first, mono = frame.samples == 1152, frame.channels == 1
+    at = position + 4 + (0 if data[position + 1] & 1 else 2)
+    side = int.from_bytes(data[at : at + _SIDE_BYTES].ljust(_SIDE_BYTES, b"\0"), "big")
+    # What precedes the first granule: main_data_begin, private bits and, in MPEG 1, scfsi.
+    place = (9 + (5 if mono else 3) + 4 * frame.channels) if first else (9 if mono else 10)
+    bits = 0
+    for _ in range((2 if first else 1) * frame.channels):
+        bits += side >> 8 * _SIDE_BYTES - place - 12 & 0xFFF
+        place += 59 if first else 63
+    return bits
 
 
 def _stretch(data: bytes, start: int, first: _Frame) -> tuple[int, int]:

@@ -14,6 +14,14 @@ _OGG_PAGE: Final = struct.Struct("<5xBq12xB")
 _MOST_SECONDS_A_BYTE: Final = 0.12
 """A packet has a byte at least and 120 ms at most."""
 
+_HEADER_BYTES: Final = 4096
+_FAINTEST: Final = 700
+"""Bytes a second; Opus codes speech with 750 at least."""
+_SILENT_BYTES: Final = 3
+_ONSET_BYTES: Final = 200
+# Fewer are not enough to tell silence from a sound that has just begun.
+_TELLING_PACKETS: Final = 12
+
 
 def walk_opus(data: bytes, sample_rate: int) -> AudioInfo:
     """Walk the pages; granule positions count 48 kHz samples, the first ``pre-skip`` of which are not played."""
@@ -51,3 +59,18 @@ def walk_opus(data: bytes, sample_rate: int) -> AudioInfo:
     if seconds > _MOST_SECONDS_A_BYTE * end:
         raise DecodeError(f"audio: opus of {end} bytes that claims {seconds:.3g} s", retryable=True)
     return AudioInfo(sample_rate, channels, seconds)
+
+
+def opus_is_silence(data: bytes, seconds: float) -> bool:
+    """Return whether the packets of *data*, *seconds* long, hold nothing: speech takes hundreds of bytes a second."""
+    if len(data) > _HEADER_BYTES + _FAINTEST * seconds:
+        return False
+    position, pages, packets, size = 0, 0, 0, 0
+    while position + 27 <= len(data):
+        table = data[position + 27 : position + 27 + data[position + 26]]
+        position += 27 + len(table) + sum(table)
+        pages += 1
+        if pages > 2:  # the first two hold the head and the tags
+            size += sum(table)
+            packets += sum(each < 255 for each in table)
+    return packets >= _TELLING_PACKETS and size <= _SILENT_BYTES * packets + _ONSET_BYTES
