@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,20 @@ _PACKAGES: Final[Mapping[str, tuple[str, str]]] = {"grpc": ("grpc", "grpc")}
 """What a medium needs beyond the core, and the extra that brings it."""
 
 
+_SOCKET: Final = socket.socket
+"""What it was when this was imported; gevent and eventlet put their own in its place."""
+
+
+def check_runtime() -> None:
+    """Raise the `ConfigurationError` of an interpreter that was patched for greenlets too late.
+
+    eventlet leaves the locks of `concurrent.futures` as they were when that was imported: the first greenlet that has
+    to wait for one would hold up all of them for ever. gevent sees to those, too.
+    """
+    if socket.socket is not _SOCKET and socket.socket.__module__.startswith("eventlet."):
+        raise ConfigurationError("eventlet: call eventlet.monkey_patch() before cosyclient is imported, not after it")
+
+
 def check_url(url: str, medium: str) -> None:
     """Raise the `ConfigurationError` of a *url* that does not fit its protocol's *medium*, or of a missing package."""
     package, extra = _PACKAGES.get(medium, ("", ""))
@@ -62,6 +77,7 @@ def prepare(
 
     Whatever can be wrong with the way to the service is told now: raises `ConfigurationError`.
     """
+    check_runtime()
     check_url(settings.base_url, medium)
     if given is not None and all(hasattr(given, name) for name in ("send", "stats", "close")):
         own: Transport = given

@@ -9,13 +9,10 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import httpx
 import pytest
-import respx
 import trustme
 
 from cosyclient import ClientConfig, ConfigurationError, ConnectFailed, CosyClient, CosyError, WireConfig
-from cosyclient.testing import ScriptedTransport
 from cosyclient.transports.tls import roots, tls_context
 from tests.hostile import answers, hostile
 from tests.transports.grpc_wire import ask as ask_grpc
@@ -202,51 +199,3 @@ def test_no_context_is_made_without_tls(monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(CosyError):
             client.synthesize("hello")
         assert service.requests
-
-
-# Transports that are none
-
-
-class Asynchronous(httpx.AsyncBaseTransport):
-    """Carry nothing."""
-
-
-@pytest.mark.parametrize(
-    ("given", "hint"),
-    [
-        (httpx.Client, "got a class"),
-        (httpx.MockTransport, "got a class"),
-        (respx.MockRouter(), r"httpx\.MockTransport\(router\.handler\)"),
-        (Asynchronous(), "synchronous"),
-        (object(), "httpx.BaseTransport"),
-        ("http://proxy.test", "got builtins.str"),
-        (httpx.Client(), "not a client"),
-        (httpx.AsyncClient(), "not a client"),
-    ],
-)
-def test_a_transport_that_is_none_is_told_when_the_client_is_made(given: Any, hint: str) -> None:
-    """With what to pass instead."""
-    with pytest.raises(ConfigurationError, match=f"^transport: .*{hint}"):
-        CosyClient("http://tts.test", transport=given)
-
-
-def test_what_can_carry_requests_is_taken() -> None:
-    """An httpx transport, what passes for one, and what passes for ours."""
-
-    class Passes:
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            return httpx.Response(404)
-
-        def close(self) -> None:
-            pass
-
-    router = respx.MockRouter()
-    router.post("http://tts.test/v1/speech").respond(404)
-    passes: Any = Passes()
-    for given in (httpx.MockTransport(router.handler), passes, ScriptedTransport([])):
-        CosyClient("http://tts.test", transport=given).close()
-    with (
-        CosyClient("http://tts.test", transport=passes, max_retries=0) as client,
-        pytest.raises(CosyError, match="404"),
-    ):
-        client.synthesize("hello")
