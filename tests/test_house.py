@@ -74,7 +74,7 @@ PACKAGES: dict[str, str | tuple[str, ...]] = {
     "pytest": "emulator/pytest_plugin.py",
 }
 # The language and the platform; everything else must be named above.
-THREADS = {"house.py", "expiry.py", "conversing.py", "transports/resolving.py", "emulator/"}
+THREADS = {"house.py", "expiry.py", "conversing.py", "transports/resolving.py", "transports/grpc_reply.py", "emulator/"}
 WAITS = {
     "batcher.py",
     "expiry.py",

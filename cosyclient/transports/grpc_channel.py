@@ -17,10 +17,9 @@ from cosyclient.errors import (
     DeadlineExceeded,
     TransportError,
 )
-from cosyclient.expiry import Expiry
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.grpc_options import STREAMS, options, target_of
-from cosyclient.transports.grpc_reply import GrpcReply
+from cosyclient.transports.grpc_reply import GrpcReply, aside
 from cosyclient.transports.network import Network, network_of
 from cosyclient.wire import laid_over
 
@@ -32,13 +31,15 @@ if TYPE_CHECKING:
 # A forked child must not close its parent's channels, not even by forgetting them: that would be said to the service,
 # over the parent's own connection. What is in here is never forgotten.
 _open: Final[set[Any]] = set()
+_CLOSING: Final = 5.0
+"""Seconds that a connection may take to be closed."""
 
 
 class GrpcTransport:
     """Carry calls to one service over as many connections as their number needs, usually one.
 
-    grpcio's own thread per channel receives; ours only calls off what is late. A forked child needs a transport of its
-    own, and had better not be forked while calls are under way.
+    Each call has a thread of ours while it lasts, the only one that speaks with grpcio (see `grpc_reply`). A forked
+    child needs a transport of its own, and had better not be forked while calls are under way.
     """
 
     def __init__(self, settings: ResolvedConfig, *, clock: Clock, network: Network | None = None) -> None:
@@ -56,7 +57,6 @@ class GrpcTransport:
         self._most = max(1, -(-settings.sizing.connections // STREAMS))
         self.clock = clock
         self._owner = os.getpid()
-        self.gaps: Expiry[GrpcReply] = Expiry(clock, GrpcReply.call_off, name="cosyclient-grpc-gaps")
         self._lock = threading.Lock()
         # Guarded by _lock: the calls under way on each channel.
         self._channels: dict[Any, set[GrpcReply]] = {}
@@ -81,11 +81,11 @@ class GrpcTransport:
         if not left:
             raise DeadlineExceeded("the deadline passed before the request was sent")
         reply = GrpcReply(self, deadline, read_timeout, cancellation)
-        channel = self._board(reply)
+        metadata = [(name.lower(), value) for name, value in laid_over(self._metadata, request.headers)]
         try:
-            method = channel.unary_stream(request.path)
-            metadata = [(name.lower(), value) for name, value in laid_over(self._metadata, request.headers)]
-            reply.begin(method(request.body, timeout=left, metadata=metadata))
+            reply.begin(
+                lambda: self._board(reply).unary_stream(request.path)(request.body, timeout=left, metadata=metadata)
+            )
         except ValueError as error:
             # grpcio says so of a channel that another thread has closed, and of metadata it cannot send.
             reply.close()
@@ -111,17 +111,18 @@ class GrpcTransport:
                 streams=sum(map(len, busy)),
             )
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Close every connection, waking whoever reads from one; a second call does nothing."""
         if os.getpid() != self._owner:
             return
         with self._lock:
             self.closed = True
             channels = list(self._channels)
-        for channel in channels:
-            channel.close()
-            _open.discard(channel)
-        self.gaps.close()
+        closed = [aside(channel.close) for channel in channels]
+        _open.difference_update(channels)
+        if wait:
+            for each in closed:
+                each.acquire(timeout=_CLOSING)
 
     def _board(self, reply: GrpcReply) -> Any:
         """Return the channel for one more call: the one with the fewest, a new one while those there are full."""
@@ -150,7 +151,7 @@ class GrpcTransport:
 
     def __del__(self) -> None:
         if getattr(self, "_channels", None) and not self.closed:
-            self.close()
+            self.close(wait=False)  # whoever happens to collect garbage is not held up
 
     def __repr__(self) -> str:
         stats = self.stats()

@@ -1,12 +1,19 @@
-"""One call's messages while they arrive: each within its time, all within bounds, its end as one of our errors."""
+"""One call's messages while they arrive: each within its time, all within bounds, its end as one of our errors.
+
+grpcio keeps its state under Python's conditions. An exception from outside (Ctrl-C, a signal handler that raises, a
+worker's time limit) can leave one locked for ever, and with it every call of the channel. So only threads of our own
+speak with grpcio; a caller's waits at a queue that is written in C.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+import _thread
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 import grpc
 
-from cosyclient.clock import Deadline
 from cosyclient.errors import (
     AttemptTimeout,
     ClientClosed,
@@ -19,12 +26,14 @@ from cosyclient.errors import (
 from cosyclient.transports.grpc_faults import ours
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cosyclient.clock import Cancellation, Clock
-    from cosyclient.expiry import Expiry
+    from cosyclient.clock import Cancellation, Clock, Deadline
 
-_CANCELLED: Final = "CANCELLED"
+_AHEAD: Final = 8
+"""Messages taken from grpcio before anybody has read them: beyond, the service is made to wait."""
+_MOMENT: Final = 0.02
+"""Seconds after the deadline in which grpcio's own word for it is preferred to ours."""
 
 
 class Home(Protocol):
@@ -34,14 +43,13 @@ class Home(Protocol):
     clock: Clock
     closed: bool
     max_reply_bytes: int
-    gaps: Expiry[GrpcReply]
 
     def leave(self, reply: GrpcReply) -> None:
         """Count a call as ended."""
 
 
 class GrpcReply:
-    """Offer the messages of one reply while they arrive; also what the timer watches, until the next message's time."""
+    """Offer the messages of one reply while they arrive; a thread of its own takes them from grpcio."""
 
     status: int = 200
 
@@ -50,31 +58,25 @@ class GrpcReply:
         self._until = deadline
         self._read_timeout = read_timeout
         self._cancellation = cancellation
-        self._call: Any = None
-        self._metadata: dict[str, str] | None = None
-        self._late = False
+        self._came: SimpleQueue[_Begun | bytes | _Ended | BaseException] = SimpleQueue()
+        self._room: SimpleQueue[None] = SimpleQueue()
         self._over = False
-        # What the timer looks at.
-        self.deadline = deadline
-        self.watched = False
-        self.done = True
+        self.headers: Mapping[str, str] = _Fields()
+        """The metadata that came before the messages; what is not text is left out."""
+        # Of the thread that listens.
+        self._call: Any = None
+        self._heard_all = False
 
-    def begin(self, call: Any) -> None:
-        """Wait for the first sign of the service; raises what the wire did instead."""
-        self._call = call
+    def begin(self, start: Callable[[], Any]) -> None:
+        """Have *start* make the call, and wait for the first sign of the service; raises what the wire did instead."""
         if self._cancellation is not None:
-            self._cancellation.on_cancel(call.cancel)
-        self._within(call.initial_metadata)
-        if not call.is_active() and (error := self._failure()) is not None and not isinstance(error, ServiceError):
-            raise error
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Return the metadata that came before the messages; what is not text is left out."""
-        if self._metadata is None:
-            pairs = self._call.initial_metadata() or ()
-            self._metadata = _Fields({name.lower(): value for name, value in pairs if isinstance(value, str)})
-        return self._metadata
+            self._cancellation.on_cancel(self._call_off)
+        _thread.start_new_thread(self._listen, (start,))
+        begun = self._next()
+        if isinstance(begun, _Begun):
+            self.headers = _Fields({name.lower(): value for name, value in begun.metadata if isinstance(value, str)})
+            if begun.ended and (error := self._failure(begun.ended)) and not isinstance(error, ServiceError):
+                raise error
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the messages, each whole; returns only when the service said that this was all.
@@ -84,10 +86,7 @@ class GrpcReply:
         """
         size = 0
         try:
-            while True:
-                message = self._within(lambda: next(self._call, None))
-                if message is None:
-                    return
+            while isinstance(message := self._next(), bytes):
                 if self._until.expired:
                     # Messages that are there already are handed out without a look at the time.
                     raise DeadlineExceeded("the deadline passed while the reply was read", sent=True)
@@ -95,8 +94,9 @@ class GrpcReply:
                 if size > self._home.max_reply_bytes:
                     raise DecodeError(f"reply larger than {self._home.max_reply_bytes} bytes (wire.max_reply_bytes)")
                 yield message
-        except grpc.RpcError as error:
-            raise (self._failure() or TransportError("gRPC: broken off")) from error
+                self._room.put(None)
+            if isinstance(message, _Ended) and (error := self._failure(message)):
+                raise error
         finally:
             self.close()
 
@@ -105,51 +105,104 @@ class GrpcReply:
         if self._over:
             return
         self._over = True
+        if not self._heard_all:
+            self._call_off()
+            self._room.put(None)
         if self._cancellation is not None:
             self._cancellation.on_cancel(None)
-        if self._call is not None:
-            self._call.cancel()
         self._home.leave(self)
 
-    def call_off(self) -> None:
-        """End a call whose next message is late; of the timer."""
-        # It may have come since, and another be waited for.
-        if not self.done and self.deadline.expired:
-            self._late = True
-            self._call.cancel()
-
-    def _within(self, wait: Callable[[], Any]) -> Any:
-        """Return what *wait* returns, and see to it that it does within the read timeout."""
-        gaps, clock = self._home.gaps, self._home.clock
-        latest = clock.now() + self._read_timeout
-        if latest >= self._until.at:
-            # grpcio itself keeps the deadline.
-            return wait()
-        self.done = False
-        self.deadline = Deadline(latest, clock)
-        gaps.watch(self)
+    def _next(self) -> _Begun | bytes | _Ended:
+        """Return what comes next, waiting no longer than the read timeout and the deadline; raises if nothing does."""
+        # grpcio keeps the deadline itself, and knows better what it was waiting for: it is left a moment to say so.
+        left = self._until.remaining + _MOMENT
         try:
-            return wait()
-        finally:
-            self.done = True
-            gaps.forget(self)
+            came = self._came.get(timeout=min(self._read_timeout, left, threading.TIMEOUT_MAX))
+        except Empty:
+            if self._until.expired:
+                raise DeadlineExceeded("the deadline passed; gRPC said nothing until then", sent=True) from None
+            raise AttemptTimeout(f"nothing came within {self._read_timeout:.3g} s") from None
+        if isinstance(came, BaseException):
+            raise came
+        return came
 
-    def _failure(self) -> CosyError | None:
-        """Return what the call ended with, or ``None`` if it went well."""
-        code, details = self._call.code().name, self._call.details() or ""
-        if code == "OK":
+    def _listen(self, start: Callable[[], Any]) -> None:
+        """Make the call and hand on what comes of it; of a thread of its own."""
+        end: _Ended | BaseException
+        try:
+            self._call = call = start()
+            if self._over or (self._cancellation is not None and self._cancellation.cancelled):
+                call.cancel()  # whoever wanted that found no call yet
+            metadata = call.initial_metadata() or ()
+            self._came.put(_Begun(metadata, None if call.is_active() else _Ended.of(call)))
+            for count, message in enumerate(call):
+                self._came.put(message)
+                if count >= _AHEAD:
+                    self._room.get()
+            end = _Ended.of(call)
+        except grpc.RpcError:
+            end = _Ended.of(self._call)
+        except BaseException as error:  # noqa: BLE001 - raised where the call was asked for
+            end = error
+        self._heard_all = True
+        self._came.put(end)
+        self._home.leave(self)
+
+    def _call_off(self) -> None:
+        """Cancel the call, on a thread of ours; its end comes like any other."""
+        if (call := self._call) is not None:
+            aside(call.cancel)
+
+    def _failure(self, ended: _Ended) -> CosyError | None:
+        """Return what a call that *ended* so means, or ``None`` if it went well."""
+        if ended.code == "OK":
             return None
         if self._home.closed:
             return ClientClosed("the transport was closed meanwhile")
-        if code == _CANCELLED and self._late:
-            return AttemptTimeout(f"nothing came within {self._read_timeout:.3g} s")
-        error = ours(code, details, self._until)
+        error = ours(ended.code, ended.details, self._until)
         if isinstance(error, TransportError):
             error.args = (f"{self._home.way}: {error}",)
         return error
 
     def __repr__(self) -> str:
         return f"<GrpcReply {'over' if self._over else 'open'}>"
+
+
+def aside(work: Callable[[], object]) -> threading.Lock:
+    """Do *work* with grpcio on a thread of its own, which nobody interrupts; return a lock that is free when done."""
+    done = threading.Lock()
+    done.acquire()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            done.release()
+
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:
+        run()  # no thread is to be had, as at the interpreter's end
+    return done
+
+
+class _Ended(NamedTuple):
+    """Hold the status a call ended with."""
+
+    code: str
+    details: str
+
+    @classmethod
+    def of(cls, call: Any) -> Self:
+        """Ask *call*, which has ended or is about to."""
+        return cls(call.code().name, call.details() or "")
+
+
+class _Begun(NamedTuple):
+    """Hold what came before the messages, and the end if that was there already."""
+
+    metadata: Sequence[tuple[str, str | bytes]]
+    ended: _Ended | None
 
 
 class _Fields(dict[str, str]):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import random
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -177,6 +179,45 @@ def test_a_cancellation_ends_a_call_from_another_thread(transport: GrpcTransport
     with pytest.raises(TransportError):
         ask(transport, "Hang", cancellation=cancellation)
     assert script.left.acquire(timeout=PATIENCE)
+
+
+class Interrupt(BaseException):
+    """Be what a signal handler raises."""
+
+
+def test_an_interrupt_spoils_no_call_but_the_callers(transport: GrpcTransport) -> None:
+    """Wherever it strikes: grpcio would keep its locks, and every later call of the channel wait for them for ever."""
+    main, chance, over = threading.get_ident(), random.Random(1), threading.Event()
+    within, caught, end = False, 0, time.monotonic() + PATIENCE
+
+    def ring(*_: object) -> None:
+        if within:
+            raise Interrupt
+
+    def strike() -> None:
+        while not over.wait(chance.uniform(0.0, 0.003)):
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    striking = threading.Thread(target=strike)
+    striking.start()
+    try:
+        while caught < 300 and time.monotonic() < end:
+            try:
+                within = True
+                ask(transport, "Echo", seconds=2.0)
+                within = False
+            except Interrupt:
+                within = False
+                caught += 1
+    finally:
+        over.set()
+        striking.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert ask(transport, "Echo") == [b"hello"]
+    while transport.stats().streams and time.monotonic() < end:
+        time.sleep(0.01)
+    assert (caught, transport.stats().streams) == (300, 0)
 
 
 def test_closing_wakes_whoever_reads(service: tuple[str, Script], script: Script) -> None:

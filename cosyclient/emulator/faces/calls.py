@@ -113,8 +113,10 @@ class Calls:
                     yield piece[: max(2, int(len(piece) * fault["share"]) // 2 * 2)]
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
                 case "hang_body":
-                    yield piece[: len(piece) // 4 * 2]
+                    half = len(piece) // 4 * 2
+                    yield piece[:half]
                     await _hang(fault)
+                    piece = piece[half:]
                 case "model_error":
                     assert fault is not None  # noqa: S101 - it has a name
                     if count >= fault["after"]:
