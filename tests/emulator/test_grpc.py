@@ -229,7 +229,7 @@ def test_what_grpc_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only when it is asked for."""
     monkeypatch.setattr(extra, "find_spec", lambda name: None if name in ("grpc", "google.protobuf") else object())
     extra.require_extra()
-    with pytest.raises(EmulatorError, match=r"needs grpc, google\.protobuf: .*cosyclient\[emulator\]"):
+    with pytest.raises(EmulatorError, match=r"needs grpc, google\.protobuf: .*'\.\[emulator\]'"):
         extra.require_extra("grpc", "google.protobuf")
 
 

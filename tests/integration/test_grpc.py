@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cosyclient import AttemptTimeout, ConfigurationError, CosyClient, ServiceFault
+from cosyclient import AttemptTimeout, BadRequest, ConfigurationError, CosyClient
 from cosyclient.config import ClientConfig, RetryConfig, TimeoutConfig
 from cosyclient.emulator.echo import echo_text
 from cosyclient.voices import Voice
@@ -55,7 +55,7 @@ def test_a_model_that_fails_is_not_asked_again(start: Callable[..., Emulator]) -
     """Unless it is the machine that failed."""
     emulator = start(engine="echo", grpc=True)
     with CosyClient(emulator.grpc_url, max_retries=3) as client:
-        with pytest.raises(ServiceFault, match="Exception iterating responses"):
+        with pytest.raises(BadRequest, match="Exception iterating responses"):
             client.synthesize("hello", voice="nobody")
         assert emulator.counters().requests == 1
         emulator.inject("model_error", after=1)

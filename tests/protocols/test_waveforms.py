@@ -31,5 +31,5 @@ def test_without_soxr_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     """Only where resampling is needed."""
     monkeypatch.setitem(sys.modules, "soxr", None)
     assert waveforms.heard(Prompt(recording()))
-    with pytest.raises(ConfigurationError, match=r"cosyclient\[grpc\].*ffmpeg"):
+    with pytest.raises(ConfigurationError, match=r"'\.\[grpc\]'.*ffmpeg"):
         waveforms.heard(Prompt(recording(rate=24000)))
