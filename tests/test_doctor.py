@@ -189,3 +189,10 @@ def test_it_tries_every_address_and_no_longer_than_it_says(
     monkeypatch.setattr(Resolver, "addresses", hangs)
     assert main(["doctor", "--url", "http://tts.test", "--protocol", "batch"]) == 2
     assert "tts.test was not resolved in time" in capsys.readouterr().err
+
+
+def test_it_asks_under_the_headers_that_a_client_would_send(capsys: pytest.CaptureFixture[str]) -> None:
+    """A gateway lets its questions through, and its texts."""
+    with running(engine="tone", api_key="secret") as closed:
+        code, report = examine(capsys, "--url", closed.url, "--header", "Authorization: Bearer secret")
+    assert (code, report["protocol"]) == (0, "batch")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cosyclient.cli.detect import detect, software
-from cosyclient.cli.service import add_limits, add_service, add_voice, settings_of, voice_of
+from cosyclient.cli.service import add_limits, add_service, add_voice, settings_of, transport_of, voice_of
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
 from cosyclient.events import Events
@@ -22,7 +22,7 @@ from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_lengt
 from cosyclient.quoting import masked
 from cosyclient.rates import RateWatch
 from cosyclient.sizing import littles_law
-from cosyclient.transports import check_url, transport_for
+from cosyclient.transports import check_url
 from cosyclient.transports.guard import Spans
 from cosyclient.transports.network import network_of
 from cosyclient.transports.resolving import Resolver
@@ -128,7 +128,7 @@ def _identify(settings: ResolvedConfig, meant: str) -> dict[str, Any]:
         return {"protocol": meant, "because": "the address can mean nothing else"}
     check_url(settings.base_url, "http")
     clock = SystemClock()
-    transport = transport_for("http", settings, clock=clock)
+    transport = transport_of(settings, "http")
     try:
         found = detect(transport, clock)
     finally:
@@ -143,7 +143,7 @@ def _software(settings: ResolvedConfig, protocol: str) -> dict[str, Any]:
     if plain not in ("http", "https"):
         return {}
     clock = SystemClock()
-    transport = transport_for("http", replace(settings, base_url=f"{plain}://{rest}"), clock=clock)
+    transport = transport_of(replace(settings, base_url=f"{plain}://{rest}"), "http")
     try:
         found = software(transport, clock, protocol)
     finally:
@@ -163,7 +163,7 @@ def _speak(
         "formats": list(can.formats),
     }
     check_url(settings.base_url, can.medium)
-    transport = transport_for(can.medium, settings, clock=SystemClock())
+    transport = transport_of(settings, can.medium)
     try:
         rounds = [_round(protocol, transport, Utterance(arguments.text, voice)) for _ in range(_ROUNDS)]
         speech, quota = rounds[-1].pop("speech"), rounds[-1].pop("quota")

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient.audio import MEDIA_TYPES
 from cosyclient.client import CosyClient
+from cosyclient.clock import SystemClock
 from cosyclient.config import ClientConfig, QueueConfig, RetryConfig
 from cosyclient.environment import given
 from cosyclient.errors import ConfigurationError
 from cosyclient.models import SAMPLE_RATES
 from cosyclient.settings import resolve
+from cosyclient.transports import transport_for
 from cosyclient.voices import Voice
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from cosyclient.events import Listener
     from cosyclient.models import VoiceSettings
     from cosyclient.settings import ResolvedConfig
+    from cosyclient.transports.base import PoolStats, Transport
+    from cosyclient.wire import WireReply, WireRequest
 
 # A service to check options against; nothing is sent to it.
 _NOWHERE: Final = "http://127.0.0.1"
@@ -261,6 +265,28 @@ def client_of(arguments: argparse.Namespace, url: str, *listeners: Listener) -> 
     )
     with in_our_words():
         return CosyClient(url, config=config, listeners=listeners, **_voice(arguments), **_limits(arguments))
+
+
+class _Under:
+    """Send what another transport carries under the header fields that a client would send along."""
+
+    def __init__(self, transport: Transport, settings: ResolvedConfig) -> None:
+        self._transport = transport
+        self._headers = settings.voice.sent_headers
+
+    def send(self, request: WireRequest, **options: Any) -> WireReply:
+        return self._transport.send(request.under(self._headers), **options)
+
+    def stats(self) -> PoolStats:
+        return self._transport.stats()
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def transport_of(settings: ResolvedConfig, medium: str) -> Transport:
+    """Return what carries *medium* to the service of *settings* without a client's policies, for questions to it."""
+    return _Under(transport_for(medium, settings, clock=SystemClock()), settings)
 
 
 def settings_of(arguments: argparse.Namespace, url: str) -> ResolvedConfig:

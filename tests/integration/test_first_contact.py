@@ -45,3 +45,10 @@ def test_single_calls_and_streams_of_texts_do_as_well(url: str) -> None:
         assert text_in(cosy.synthesize("hello")) == "hello"
         assert [text_in(outcome.unwrap()) for outcome in cosy.synthesize_many(iter(TEXTS[:30]))] == TEXTS[:30]
         assert text_in(cosy.submit("later").result(60)) == "later"
+
+
+@pytest.mark.parametrize("around", ["{}/", " {} ", "{}\r\n", '"{}"', "{}/batch", "{}/batch/\n"])
+def test_an_address_may_come_as_it_was_copied(around: str) -> None:
+    """Out of a terminal, a file of settings, the documentation of the server."""
+    with plain_service() as url, CosyClient(around.format(url)) as cosy:
+        assert text_in(cosy.synthesize("hello")) == "hello"
