@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -61,30 +62,36 @@ class Resolver:
         return lookup.found
 
     def _lookup(self, host: str, port: int) -> _Lookup:
-        now = self._clock.now()
-        with self._lock:
-            under_way = self._lookups.setdefault((host, port), [])
-            if under_way and (now - under_way[-1].began < _JOIN or len(under_way) >= _MOST):
-                return under_way[-1]
-            lookup = _Lookup(host, port, now)
-            under_way.append(lookup)
+        lookup = _Lookup(host, port, self._clock.now())
         try:
+            with self._lock:
+                under_way = self._lookups.setdefault((host, port), [])
+                if under_way and (lookup.began - under_way[-1].began < _JOIN or len(under_way) >= _MOST):
+                    return under_way[-1]
+                under_way.append(lookup)
             # Daemonic, and not waited for until it runs, which would cost three times as much as the rest.
             _thread.start_new_thread(self._run, (lookup,))
         except RuntimeError:
             # No thread is to be had, as at the interpreter's end: better unbounded than not at all.
             self._run(lookup)
+        except BaseException:
+            # An interrupt: nobody may wait for what nobody asks.
+            self._forget(lookup)
+            raise
         return lookup
 
     def _run(self, lookup: _Lookup) -> None:
         try:
             lookup.run()
         finally:
-            with self._lock:
-                under_way = self._lookups[lookup.host, lookup.port]
-                under_way.remove(lookup)
-                if not under_way:
-                    del self._lookups[lookup.host, lookup.port]
+            self._forget(lookup)
+
+    def _forget(self, lookup: _Lookup) -> None:
+        lookup.finish()
+        with self._lock:
+            under_way = [each for each in self._lookups.pop((lookup.host, lookup.port), ()) if each is not lookup]
+            if under_way:
+                self._lookups[lookup.host, lookup.port] = under_way
 
     def __repr__(self) -> str:
         return f"<Resolver {sum(map(len, self._lookups.values()))} lookups under way>"
@@ -111,7 +118,12 @@ class _Lookup:
         except (OSError, UnicodeError) as error:
             self.error = error.with_traceback(None)
         finally:
-            self._done = True
+            self.finish()
+
+    def finish(self) -> None:
+        """Wake who waits; a second call does nothing."""
+        self._done = True
+        with contextlib.suppress(RuntimeError):  # released already
             self._running.release()
 
     def wait(self, seconds: float) -> bool:

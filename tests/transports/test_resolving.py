@@ -147,6 +147,27 @@ def test_without_a_thread_to_be_had_the_caller_asks_himself(names: Names, monkey
     assert names.asked == [threading.get_ident()]
 
 
+def test_an_interrupted_lookup_is_waited_for_by_nobody(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it is interrupted; the next one asks anew."""
+    resolver, real = Resolver(SystemClock()), _thread.start_new_thread
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt_after(*arguments: Any) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    names.go_on.set()
+    for moment in [interrupt, interrupt_after] * 4:
+        monkeypatch.setattr(_thread, "start_new_thread", moment)
+        with pytest.raises(KeyboardInterrupt):
+            resolver.addresses("tts.test", 80, spans(30), severed=no)
+    monkeypatch.setattr(_thread, "start_new_thread", real)
+    assert resolver.addresses("tts.test", 80, spans(30), severed=no) == [HERE]
+    eventually(lambda: repr(resolver) == "<Resolver 0 lookups under way>", "all are forgotten")
+
+
 @pytest.mark.parametrize("url", ["http://tts.test", "ws://tts.test"])
 def test_a_call_ends_by_its_deadline(names: Names, url: str) -> None:
     """Though the lookup goes on; and the error names what took so long."""
