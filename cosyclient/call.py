@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cosyclient.clock import Cancellation, Deadline
 from cosyclient.errors import (
     Attempt,
+    BadRequest,
     ClientClosed,
     CosyError,
     DeadlineExceeded,
@@ -21,6 +22,7 @@ from cosyclient.errors import (
 )
 from cosyclient.events import AttemptFinished, BatchSealed, Events, RetryScheduled
 from cosyclient.models import Speech, has_speech
+from cosyclient.protocols.speeches import unspoken
 
 if TYPE_CHECKING:
     import threading
@@ -260,7 +262,7 @@ class Call:
                 this.again[flight] = item
             else:
                 attempt = this.attempt(self._caller.clock.now(), item)
-                self._caller.land([(flight, item)], [*self._attempts, attempt], self)
+                self._caller.land([(flight, _stand_in(flight, item))], [*self._attempts, attempt], self)
         self._caller.land(spoken, self._attempts, self)
 
     @property
@@ -320,7 +322,7 @@ class Call:
             if flight.until > deadline.at if late else error.retryable:
                 this.again[flight] = error
             else:
-                final.append((flight, error))
+                final.append((flight, _stand_in(flight, error) if this.texts == 1 else error))
         self._caller.land(final, self._attempts, self)
         # Said after the others were told: to them it is final.
         error.retryable = bool(this.again) if late else error.retryable
@@ -393,6 +395,16 @@ class Call:
                 waited=caller.clock.now() - min(flight.queued_at for flight in flights),
             )
         )
+
+
+def _stand_in(flight: Flight, error: CosyError) -> Speech | CosyError:
+    """Return what a flight becomes that failed for good: silence, if its text is without speech and may be that.
+
+    Some services refuse such a text where others make nothing of it.
+    """
+    utterance = flight.utterance
+    wanted = utterance.settings.on_silent == "silence" and not has_speech(utterance.text)
+    return unspoken(utterance, str(error)) if wanted and isinstance(error, BadRequest) else error
 
 
 def budget_spent(error: CosyError) -> RetryBudgetSpent:

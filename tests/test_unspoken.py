@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cosyclient import ConfigurationError, CosyClient, DecodeError, ServiceFault
+from cosyclient import BadRequest, ConfigurationError, CosyClient, DecodeError, ServiceFault
 from cosyclient.audio import wav_bytes
 from cosyclient.models import has_speech, join
 from cosyclient.testing import ScriptedReply, ScriptedTransport, scripted_client
-from tests.service import refuse
+from tests.service import failed, item, refuse, reply, text_in, texts_of
 
 if TYPE_CHECKING:
     from cosyclient.wire import WireRequest
@@ -54,6 +54,34 @@ class TestTextsWithoutSpeech:
         assert client.stats().failed == 1
         with pytest.raises(ConfigurationError, match="on_silent: must be 'error' or 'silence'"):
             self.client(self.speak, on_silent="skip")
+
+    def test_a_server_that_refuses_them_is_one_that_makes_nothing_of_them(self) -> None:
+        """Alone or in a batch; what else it refuses stays refused."""
+
+        def refusing(request: WireRequest) -> ScriptedReply:
+            return self.speak(request) if "good" in json.loads(request.body)["input"] else refuse(400)
+
+        client, _ = self.client(refusing, on_silent="silence")
+        assert client.synthesize("……").duration == 0.3
+        with pytest.raises(BadRequest):
+            client.synthesize("bad")
+        with pytest.raises(BadRequest):
+            client.synthesize("……", on_silent="error")
+
+        def per_text(request: WireRequest) -> ScriptedReply:
+            texts = texts_of(request)
+            return reply(
+                [
+                    failed(n, retryable=False, code="validation_failed") if n else item(n, text)
+                    for n, text in enumerate(texts)
+                ]
+            )
+
+        client, _ = scripted_client(per_text, on_silent="silence")
+        good, silent, bad = client.synthesize_many(["good", "……", "bad"])
+        assert text_in(good.unwrap()) == "good"
+        assert silent.unwrap().duration == 0.3
+        assert isinstance(bad.error, BadRequest)
 
     def test_a_server_that_fails_on_them_is_not_ill(self) -> None:
         """Tried again, as it may be something else, but not held against it."""
