@@ -248,7 +248,7 @@ class WireConfig:
     """TLS verification: on, off (say so explicitly), the path of a CA file or directory, or a context of your own."""
 
     def __post_init__(self) -> None:
-        if self.gzip_requests not in (None, True, False):
+        if self.gzip_requests is not None and not isinstance(self.gzip_requests, bool):
             raise ConfigurationError(f"wire.gzip_requests: must be True, False or None, got {self.gzip_requests!r}")
         if self.gzip_above_bytes is not None:
             check_count("wire.gzip_above_bytes", self.gzip_above_bytes, low=0)

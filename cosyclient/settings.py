@@ -36,6 +36,8 @@ _KEYS: Final = (
     ("api.siliconflow.cn", "SILICONFLOW_API_KEY"),
     ("api.siliconflow.com", "SILICONFLOW_API_KEY"),
 )
+_HALF_A_SCHEME: Final = re.compile(r"(?:https?|wss?|grpcs?)(?::/?[^0-9]|$)", re.IGNORECASE)
+_SHOWN: Final = 100
 _BEARER: Final = re.compile(r"bearer\s+", re.IGNORECASE)
 _VOICE_NAMES: Final = tuple(field.name for field in fields(VoiceSettings))
 
@@ -287,8 +289,14 @@ def _checked_url(name: str, given: Any) -> str:
         raise ConfigurationError(f"{name}: holds {match[0]!r}, which no address does; quote it, or take it out")
     scheme, mark, _ = url.partition("://")
     if not mark:
-        shown = "" if "@" in url else f", such as http://{url} or https://{url}"
-        raise ConfigurationError(f"{name}: must begin with a scheme{shown}")
+        bare = url.lstrip("/")
+        # One with credentials is not shown, and one with half a scheme is not given another.
+        shown = (
+            ""
+            if "@" in url or _HALF_A_SCHEME.match(url)
+            else f", such as http://{bare[:_SHOWN]} or https://{bare[:_SHOWN]}"
+        )
+        raise ConfigurationError(f"{name}: must begin with a scheme and ://{shown}")
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -303,6 +311,7 @@ def _checked_url(name: str, given: Any) -> str:
             f"{name}: must look like https://host[:port][/path], got {scheme[:20]}://…"
             f"{did_you_mean(parts.scheme, _SCHEMES)}"
         )
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         raise ConfigurationError(f"{name}: must not carry a query or fragment")
-    return url.rstrip("/")
+    # The scheme in lower case, as everything behind compares it.
+    return parts.geturl().rstrip("/")

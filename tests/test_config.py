@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from cosyclient import (
 )
 from cosyclient.settings import ResolvedConfig, Secret, resolve
 from cosyclient.sizing import field_report
+from cosyclient.wire import address
 
 PLAIN: dict[str, Any] = {
     "base_url": "http://tts.test",
@@ -78,7 +80,13 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> No
         ({"base_url": "http://x:99999"}, "base_url"),
         ({"base_url": "127.0.0.1:8190"}, r"base_url: .* such as http://127.0.0.1:8190 or https://127.0.0.1:8190"),
         ({"base_url": "localhost:8190/v1"}, "such as http://localhost:8190/v1"),
-        ({"base_url": "user:secret@host"}, "base_url: must begin with a scheme$"),
+        ({"base_url": "user:secret@host"}, "base_url: must begin with a scheme and ://$"),
+        ({"base_url": "http:/127.0.0.1"}, "base_url: must begin with a scheme and ://$"),
+        ({"base_url": "http:127.0.0.1"}, "base_url: must begin with a scheme"),
+        ({"base_url": "//h:1/x"}, "such as http://h:1/x or https://h:1/x"),
+        ({"base_url": "http://x?"}, "query"),
+        ({"base_url": "http://x/#"}, "query"),
+        ({"base_url": "h" * 4000}, "such as http://hhh"),
         ({"base_url": "htps://x"}, "did you mean https?"),
         ({"base_url": "http://a b/"}, r"base_url: holds ' '"),
         ({"base_url": "http://a\r\nHost: b/"}, r"base_url: holds '\\r'"),
@@ -129,6 +137,30 @@ def test_what_a_file_or_a_shell_leaves_around_an_address_is_taken_off(url: str) 
     assert resolved(base_url=None, environ={"COSYCLIENT_BASE_URL": url}).base_url == "http://tts.test"
 
 
+@given(
+    st.sampled_from(
+        ["", "http://", "https://", "HTTP://h/", "ws://h", "grpc://h:", "http://h/", "http://[", "http://xn--"]
+    ),
+    st.text(st.characters() | st.sampled_from("/:@?#[]%.\\ \r\n\0\ud800\"'"), max_size=12),
+)
+def test_no_address_raises_what_is_not_ours(opening: str, rest: str) -> None:
+    """It is refused by name when the client is made, or a request can be addressed with it."""
+    refused = None
+    try:
+        client = CosyClient(opening + rest)
+    except ConfigurationError as error:
+        refused = str(error)
+    if refused is not None:
+        assert "base_url" in refused
+        return
+    url = client._core.settings.base_url
+    if url.startswith("http"):
+        asked = httpx.URL(address(url, "/batch"))
+        assert asked.host
+        assert asked.raw_path.endswith(b"/batch")
+    client.close()
+
+
 @pytest.mark.parametrize(
     "key", ["sk-1", " sk-1\r\n", '"sk-1"', "'sk-1'", "Bearer sk-1", "bearer  sk-1", '"Bearer sk-1"', "\tsk-1"]
 )
@@ -164,6 +196,7 @@ def test_an_unknown_protocol_is_named_when_the_client_is_made() -> None:
         (QueueConfig, "overflow", "drop"),
         (QueueConfig, "max_pending", 0),
         (QueueConfig, "linger", 5),
+        (WireConfig, "gzip_requests", 1),
         (WireConfig, "max_reply_bytes", 0),
         (WireConfig, "max_batch_seconds", 0),
         (AdaptiveConfig, "enabled", 1),

@@ -62,8 +62,10 @@ def check_url(url: str, medium: str) -> None:
     import httpx
 
     try:
-        labels = httpx.URL(url).raw_host.rstrip(b".").split(b".")
-    except httpx.InvalidURL as error:
+        read = httpx.URL(url)
+        # Asking for the host undoes its coding, which may be none.
+        labels = read.raw_host.rstrip(b".").split(b".") if read.host else [b""]
+    except (httpx.InvalidURL, ValueError) as error:
         raise ConfigurationError(f"base_url: cannot be an address: {error}") from None
     if not all(0 < len(label) < 64 for label in labels):
         # The resolver would stumble over it, as a UnicodeError.
