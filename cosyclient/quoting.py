@@ -17,6 +17,8 @@ MASK: Final = "****"
 _WORD: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)
 _FEWEST: Final = 8
 """Characters below which a secret is none, and would be found in any word."""
+_SHORT: Final = 4
+"""Characters below which the beginning of an ASCII text may be in any message."""
 _OPENING: Final = 16
 _PASSAGE: Final = 24
 """Characters that a text's beginning, or any passage of it, has when it counts as quoted."""
@@ -57,15 +59,22 @@ def word(value: object, limit: int) -> str:
 
 def quotes(said: str, texts: Iterable[str]) -> bool:
     """Return whether *said* quotes one of *texts*: its beginning, or a longer passage, in whatever case or escaped."""
-    found = said.casefold()
-    lines = [plain(text.strip(), max(1, len(text)), mark="").casefold() for text in texts]
-    for line in lines:
+    found = _compared(said)
+    # Without a mark between them: the pieces of a conversation are one text.
+    whole = ""
+    for text in texts:
+        line = _compared(text)
         opening = line[:_OPENING]
         escaped = json.dumps(opening)[1:-1]
-        if (len(opening) >= 4 or not opening.isascii()) and (opening in found or escaped in found):
+        if (len(opening) >= _SHORT or not opening.isascii()) and (opening in found or escaped in found):
             return True
-    whole = "\n".join(lines)
+        whole += line
     return any(found[at : at + _PASSAGE] in whole for at in range(len(found) - _PASSAGE + 1))
+
+
+def _compared(said: str) -> str:
+    """Return *said* without what services change when they quote: case, and blanks of all kinds."""
+    return "".join(said.casefold().split())
 
 
 def masked(said: str, secrets: Iterable[str]) -> str:

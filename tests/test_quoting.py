@@ -72,6 +72,13 @@ def test_what_quotes_no_text_is_told(said: str) -> None:
     assert not quotes(said, ["another", TEXT])
 
 
+def test_a_text_is_found_in_pieces() -> None:
+    """Those of a conversation are one text, whatever stands between them."""
+    assert quotes(
+        "the engine failed at\n'fox  jumps over the lazy dog,'", ["fox jumps ", "over ", "the lazy", " dog", ","]
+    )
+
+
 def test_a_text_is_found_escaped() -> None:
     """As JSON inside a message."""
     assert quotes(json.dumps({"input": "你好，世界。"}), ["你好，世界。"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from cosyclient import (
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
     from cosyclient.models import Utterance
     from cosyclient.wire import WireReply
+
+
+SOUND = bytes(range(1, 241)) * 10
 
 
 class PlainProtocol(BatchProtocol):
@@ -124,6 +128,29 @@ def test_it_is_tried_again_until_the_first_samples(first: WireReply | Exception)
     assert [event.failed for event in listener.of(AttemptFinished)] == [1, 0]
     assert client.stats().retries == 1
     assert in_flight(client) == 0
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "99999999999", "true", "9" * 5000])
+def test_a_rate_or_channels_that_cannot_be_cost_nothing(said: str) -> None:
+    """A head of 0 Hz, told by two replies, once stopped a client for good: its permits were lost."""
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        fields = {"Content-Type": "audio/pcm", "X-Sample-Rate": said, "X-Channels": said}
+        return httpx.Response(200, headers=fields, content=SOUND)
+
+    with CosyClient(
+        "http://cosy.test",
+        protocol="openai",
+        model="m",
+        voice="v",
+        concurrency=2,
+        timeout=5.0,
+        transport=httpx.MockTransport(handler),
+    ) as client:
+        for _ in range(6):
+            with client.stream("o") as stream:
+                assert (stream.sample_rate, stream.channels, b"".join(stream)) == (24000, 1, SOUND)
+        assert client.stats().in_flight == 0
 
 
 def test_after_the_first_samples_nothing_is_tried_again() -> None:

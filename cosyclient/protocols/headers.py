@@ -42,8 +42,9 @@ def retry_after(headers: Mapping[str, str], body_ms: object, *, wall: float) -> 
     """
     named = [_milliseconds(body_ms)]
     named += [_milliseconds(headers.get(name)) for name in _MILLISECOND_FIELDS]
-    now = _date(headers.get("date") or "")
-    named.append(parse_retry_after(headers.get("retry-after"), wall=wall if now is None else now))
+    now, said = _date(headers.get("date") or ""), headers.get("retry-after")
+    by_date = None if now is None else parse_retry_after(said, wall=now)
+    named.append(parse_retry_after(said, wall=wall) if by_date is None else by_date)
     return max((seconds for seconds in named if seconds is not None), default=None)
 
 

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.errors import BadRequest, DecodeError, ServiceError, ServiceFault, TransportError
+from cosyclient.errors import BadRequest, CosyError, DecodeError, ServiceError, ServiceFault, TransportError
 from cosyclient.protocols.coding import unjson
 from cosyclient.protocols.headers import media_type, retry_after
 from cosyclient.protocols.verdicts import BY_CODE, SPENT, Verdict, said_verdict, told_status, verdict_on
@@ -105,12 +105,12 @@ def item_error(
 
 @contextmanager
 def discreet(utterances: Sequence[Utterance]) -> Iterator[None]:
-    """Have the `ServiceError` that a transport raises say nothing of the texts, which transports do not know."""
+    """Have the errors that a transport raises say nothing of the texts, which transports do not know."""
     try:
         yield
-    except ServiceError as error:
+    except CosyError as error:
         if quotes(str(error), _texts(utterances)):
-            lead, _, _ = str(error).partition(":")
+            lead = str(error).partition(":")[0] if isinstance(error, ServiceError) else type(error).__name__
             error.args = (f"{lead}: detail withheld, it quotes a text",)
         raise
 

@@ -22,6 +22,7 @@ from cosyclient.errors import (
     NotFound,
     ServiceFault,
     Throttled,
+    TransportError,
 )
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols import protocol_for
@@ -215,6 +216,15 @@ def test_no_error_tells_the_text() -> None:
     with pytest.raises(ServiceFault) as caught:
         decoded("triton-grpc", ScriptedReply(200, {}, [answer(error=f"failed at {utterance.text}")]), utterance)
     assert str(caught.value) == "Triton: detail withheld, it quotes a text"
+
+
+def test_no_broken_stream_tells_the_text() -> None:
+    """Nor does what a proxy says of it."""
+    text = "The quick brown fox jumps over the lazy dog."
+    reply = ScriptedReply(200, {}, [TransportError(f"127.0.0.1:1: gRPC UNAVAILABLE: gave up on {text.upper()}")])
+    with pytest.raises(TransportError, match="withheld") as caught:
+        decoded("triton-grpc", reply, asked(text))
+    assert "fox" not in str(caught.value).lower()
 
 
 def test_a_stream_needs_its_mark() -> None:
