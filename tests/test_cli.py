@@ -503,7 +503,7 @@ def test_a_wrong_api_key_is_no_service_to_us(
         ended = run(*command, "--overwrite")
         assert ended.code == 3
         assert f"cosyclient synth: {service.url} refuses every text: Unauthorized: HTTP 401" in ended.err
-        assert "; COSYCLIENT_API_KEY is not set, or not the key it wants\n" in ended.err
+        assert "COSYCLIENT_API_KEY" in ended.err
     monkeypatch.setenv("COSYCLIENT_API_KEY", "right")
     assert run(*command, "--resume").code == 0
     assert heard() == {"00001.wav": "one", "00002.wav": "two"}

@@ -207,7 +207,7 @@ def test_what_every_text_would_meet_stops_the_job(
     ended = run(source, name, value.format(echo.url), "--max-batch", 1, "--concurrency", 4)
     assert (ended.code, ended.summary["stopped"]) == (3, "refused")
     assert says in ended.err
-    assert "see `cosyclient doctor` and `cosyclient voices`" in ended.err
+    assert "; for its voices see `cosyclient voices`, for the rest `cosyclient doctor`\n" in ended.err
     assert echo.counters().requests < 40
 
 
@@ -536,3 +536,20 @@ def test_ctrl_c_while_waiting_for_the_service_takes_everything_back() -> None:
         assert process.wait(GENEROUS) == 130
     assert time.monotonic() - began < 20, "it does not wait for the service any longer"
     assert manifest() == []
+
+
+def test_lines_without_speech_are_passed_over_and_noted(
+    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = run(texts("one", "……！", "🎉", "two"))
+    assert (ended.code, ended.summary["skipped"], ended.summary["failed"]) == (0, 2, 0)
+    assert heard() == {"00001.wav": "one", "00004.wav": "two"}
+    assert {record["id"]: record.get("skipped") for record in manifest()} == {
+        "00001": None,
+        "00002": "nothing in it to be spoken",
+        "00003": "nothing in it to be spoken",
+        "00004": None,
+    }
+    assert run(texts("one", "……！", "🎉", "two"), "--resume").summary["skipped"] == 4
+    assert len(manifest()) == 4
+    assert echo.counters().texts == 2

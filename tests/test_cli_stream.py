@@ -12,6 +12,7 @@ import pytest
 
 from cosyclient.audio import parse_wav
 from cosyclient.cli import main
+from cosyclient.client import CosyClient
 from cosyclient.emulator import echo_text, running
 from cosyclient.protocols import every_name
 
@@ -104,3 +105,26 @@ def test_protocols_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in shown for name in every_name())
     assert main(["protocols", "--json"]) == 0
     assert json.loads(capsys.readouterr().out).keys() == set(every_name())
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [("missing/hello.wav", "No such file or directory"), (".", "Is a directory"), ("in.txt/a.wav", "Not a directory")],
+)
+def test_a_file_that_cannot_be_written_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("x")
+    with running(engine="tone") as emulator:
+        assert main(["stream", "hello", "-o", path, "--url", emulator.url, "--protocol", "runtime"]) == 2
+        assert capsys.readouterr().err == f"cosyclient stream: --output: {path}: {says}\n"
+        assert emulator.counters().requests == 0
+
+
+def test_the_names_of_voices_do_nothing_to_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(CosyClient, "voices", lambda _: ["中文女", "a\x1b[2Jb", "c\nd\u202e"])
+    assert main(["voices", "--url", "http://127.0.0.1:9"]) == 0
+    assert capsys.readouterr().out == "中文女\na\\x1b[2Jb\nc\\nd\\u202e\n"

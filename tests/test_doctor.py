@@ -144,6 +144,7 @@ def test_a_service_that_will_not_speak(service: Emulator, capsys: pytest.Capture
         code, report = examine(capsys, "--url", closed.url, "--protocol", "batch")
     assert code == 1
     assert report["error"].startswith("Unauthorized: ")
+    assert report["error"].endswith("; it wants a key and none is set: put it into COSYCLIENT_API_KEY")
 
 
 def test_no_answer_is_told_with_the_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,3 +197,94 @@ def test_it_asks_under_the_headers_that_a_client_would_send(capsys: pytest.Captu
     with running(engine="tone", api_key="secret") as closed:
         code, report = examine(capsys, "--url", closed.url, "--header", "Authorization: Bearer secret")
     assert (code, report["protocol"]) == (0, "batch")
+
+
+def test_a_key_that_is_missing_or_refused_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the protocol was told or is to be found out."""
+    with running(engine="tone", api_key="secret", serve="openai", dialect="openai") as closed:
+        for options in ((), ("--protocol", "openai", "--voice", "alloy", "--model", "tts-1")):
+            monkeypatch.delenv("COSYCLIENT_API_KEY", raising=False)
+            code, report = examine(capsys, "--url", closed.url, *options)
+            assert code == 1
+            assert report["error"].startswith("Unauthorized: ")
+            assert report["error"].endswith("none is set: put it into COSYCLIENT_API_KEY")
+            monkeypatch.setenv("COSYCLIENT_API_KEY", "wrong")
+            code, report = examine(capsys, "--url", closed.url, *options)
+            assert code == 1
+            assert report["error"].endswith("; the key of COSYCLIENT_API_KEY is not one it knows")
+            assert "wrong" not in report["error"]
+
+
+def test_a_voice_and_a_model_that_are_wanted_are_the_first_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the service lists them; where it does not, the option is named."""
+    with running(engine="tone", serve="openai", dialect="vox-box") as emulator:
+        code, report = examine(capsys, "--url", emulator.url)
+        assert (code, report["voice"], report["model"]) == (0, "Chinese Female", "cosyvoice2-0.5b")
+    with running(engine="tone", serve="openai", dialect="siliconflow") as emulator:
+        code, report = examine(capsys, "--url", emulator.url)
+        assert code == 1
+        assert report["error"].endswith("needs one; give --voice")
+
+
+def test_nothing_is_advised_that_nobody_has_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A quota of 100 and 50 connections are one service's documentation, not every GPU's."""
+    with running(engine="tone") as emulator:
+        _, report = examine(capsys, "--url", emulator.url)
+        assert report["advice"] == {
+            "requests_per_second": None,
+            "max_batch": 64,
+            "unknown": "quota and concurrency; see its documentation, or --load 20s",
+        }
+        _, report = examine(capsys, "--url", emulator.url, "--no-quota")
+        assert "permits" not in report["advice"]
+        _, report = examine(capsys, "--url", emulator.url, "--rate", "80")
+        assert report["advice"]["requests_per_second"] == 80
+        assert report["advice"]["permits"] >= 1
+
+
+def test_load_finds_what_a_gpu_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two thirds of a text's time are network: a third text at once is the last that brings anything."""
+    with running(engine="tone", gpus=1, rtf=0.05, rtt=0.18) as emulator:
+        code, report = examine(capsys, "--url", emulator.url, "--load", "10s")
+        assert emulator.counters().texts < 200
+    assert code == 0
+    advice, load = report["advice"], report["load"]
+    assert advice["concurrency"] in (2, 3, 4)
+    assert 5 < advice["texts_per_second"] < 12
+    assert advice["requests_per_second"] is None
+    assert [step["at_once"] for step in load["steps"]][:3] == [1, 2, 3]
+    assert load["steps"][-1]["at_once"] <= 24, "it was not asked for much more than it can"
+    assert load["stopped"]
+
+
+def test_load_stops_when_the_service_suffers(capsys: pytest.CaptureFixture[str]) -> None:
+    """At the first refusal as too fast, and at the second failure."""
+    with running(engine="tone", rate=30.0, burst=10, quota_headers=False) as emulator:
+        code, report = examine(capsys, "--url", emulator.url, "--load", "20s")
+        assert emulator.counters().faults == {}
+    assert code == 0
+    assert "at once it refused or failed: Throttled: " in report["load"]["stopped"]
+    with running(engine="tone", rtt=0.05) as emulator:
+        emulator.inject("drip", count=30, bytes=1 << 20, interval=0)
+        emulator.inject("error", count=1000, status=500)
+        code, report = examine(capsys, "--url", emulator.url, "--load", "20s")
+        assert emulator.counters().requests < 50
+    assert "ServiceFault" in report["load"]["stopped"]
+
+
+def test_load_reads_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row a step, and why it stopped."""
+    with running(engine="tone", rtt=0.05) as emulator:
+        assert main(["doctor", "--url", emulator.url, "--load", "2", "--connections", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "at once    texts/s  median ms     p95 ms     failed" in shown
+    assert "stopped: 3 at once are all that it may be asked for (--connections)" in shown
+
+
+@pytest.mark.parametrize("span", ["0", "-1s", "2d", "soon", "nan", "inf", "2h"])
+def test_a_span_has_bounds(span: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a second to an hour."""
+    assert main(["doctor", "--url", "http://127.0.0.1:9", f"--load={span}"]) == 2
+    assert "--load: must be a span from 1s to 1h" in capsys.readouterr().err

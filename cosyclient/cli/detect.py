@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.clock import Deadline
-from cosyclient.errors import CosyError
+from cosyclient.errors import CosyError, Forbidden, Unauthorized
 from cosyclient.protocols.coding import unjson
 from cosyclient.wire import WireRequest
 
@@ -124,10 +124,11 @@ _QUESTIONS: Final = (
 def detect(transport: Transport, clock: Clock) -> tuple[str, str] | None:
     """Return the protocol that is spoken at the other end of *transport*, and what gave it away.
 
-    ``None`` if nothing did. Raises the `CosyError` of a service that cannot be reached at all.
+    ``None`` if nothing did. Raises the `CosyError` of a service that cannot be reached at all, or that lets nobody in.
     """
     failure: CosyError | None = None
     answered = False
+    statuses: set[int] = set()
     for question in _QUESTIONS:
         try:
             answer = _ask(transport, clock, question)
@@ -135,11 +136,16 @@ def detect(transport: Transport, clock: Clock) -> tuple[str, str] | None:
             failure = error
             continue
         answered = True
+        statuses.add(answer.status)
         if (protocol := question.means(answer)) is not None:
             method = "GET" if question.body is None else "POST"
             return protocol, f"{method} {question.path} answered {answer.status}"
     if failure is not None and not answered:
         raise failure
+    if closed := statuses & {401, 403}:
+        status = min(closed)
+        kind = Unauthorized if status == 401 else Forbidden
+        raise kind(f"HTTP {status} to the questions that tell what it is", status=status)
     return None
 
 
@@ -169,6 +175,18 @@ _MAKERS: Final = {
     "triton": Maker("Triton", "/v2"),
 }
 _NUMBERS: Final = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
+
+
+def first_model(transport: Transport, clock: Clock) -> str | None:
+    """Return the name of the first model that is listed as OpenAI lists them, if any is."""
+    try:
+        answer = _ask(transport, clock, Question("/v1/models", lambda _: None))
+    except CosyError:
+        return None
+    models = answer.document.get("data") if _has(answer, "data") else None
+    first = models[0] if isinstance(models, list) and models else None
+    name = first.get("id") if isinstance(first, dict) else None
+    return name if isinstance(name, str) and name.isprintable() and name.strip() else None
 
 
 def software(transport: Transport, clock: Clock, protocol: str) -> dict[str, str]:

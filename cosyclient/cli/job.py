@@ -16,9 +16,9 @@ from cosyclient.cli.lines import OPTIONS
 from cosyclient.cli.stopping import Stop, Verdicts, is_nobody, is_outage, trouble_in
 from cosyclient.cli.terminal import Interruptible, progress_bar
 from cosyclient.config import TimeoutConfig
-from cosyclient.errors import CosyError, DeadlineExceeded
-from cosyclient.events import ServiceDown, ServiceUp
-from cosyclient.models import Speech, Utterance, VoiceSettings, join
+from cosyclient.errors import CircuitOpen, CosyError, DeadlineExceeded
+from cosyclient.events import AttemptFinished, ServiceDown, ServiceUp
+from cosyclient.models import Speech, Utterance, VoiceSettings, has_speech, join
 
 if TYPE_CHECKING:
     import argparse
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 STOPPED_EARLY: Final = 3
 NO_OUTPUT: Final = 4
+_NO_SPEECH: Final = "nothing in it to be spoken"
 _SHOWN: Final = 5
 """Failures told one by one on stderr; the manifest has them all."""
 _STRAGGLING: Final = 2.0
@@ -107,6 +108,9 @@ class Job:
                 self._say(f"waiting for the service, {wait:g} s at most (--wait-for-service): {said}")
         elif isinstance(event, ServiceUp):
             self._is_up()
+        elif isinstance(event, AttemptFinished) and event.error is not None:
+            # An open breaker says no more than that something was wrong before: this is what.
+            self._trouble = trouble_in(event.error) or self._trouble
 
     def _is_up(self) -> None:
         down, self._down = self._down, None
@@ -154,6 +158,9 @@ class Job:
             if line.error is not None:
                 raise line.error
             utterance = Utterance(line.text, self._voice.replace(line.options) if line.options else self._voice)
+            if utterance.settings.on_silent == "error" and not has_speech(line.text):
+                self._pass_over(line, utterance)
+                return
             if (record := self._manifest.finished(line, utterance.fingerprint)) is not None:
                 self._keep(line, utterance, record)
                 return
@@ -170,6 +177,22 @@ class Job:
             if near := get_close_matches(name, OPTIONS, n=1, cutoff=0.8):
                 said = json.dumps(name)
                 self._say(f"line {line.number}: {said} goes to the manifest only; did you mean {near[0]}?", always=True)
+
+    def _pass_over(self, line: Line, utterance: Utterance) -> None:
+        """Note that there is nothing to be spoken in *line*."""
+        self._skipped += 1
+        nothing = dict.fromkeys(("file", "bytes", "duration"))
+        self._note(line, fingerprint=utterance.fingerprint, **nothing, attempts=0, error=None, skipped=_NO_SPEECH)
+        self._progress.update()
+
+    def _note(self, line: Line, **record: Any) -> bool:
+        """Write the record of *line*; return whether that went well, the job ends otherwise."""
+        try:
+            self._manifest.write(line, **record)
+        except OSError as problem:
+            self._end(Stop.of_output(self._manifest.path, problem))
+            return False
+        return True
 
     def _keep(self, line: Line, utterance: Utterance, record: dict[str, Any]) -> None:
         self._skipped += 1
@@ -232,7 +255,7 @@ class Job:
         if isinstance(result, Speech):
             self._write(under, result)
             return
-        if isinstance(result, DeadlineExceeded) and self._down is not None and self._stop is None:
+        if self._goes_back(result):
             # Its time passed while there was nobody to speak it, and nobody waits for it alone.
             try:
                 self._send(under)
@@ -241,6 +264,21 @@ class Job:
             else:
                 return
         self._fail(under.line, under.utterance, result)
+
+    def _goes_back(self, error: BaseException) -> bool:
+        if self._stop is not None or self._interrupt.pressed is not None or self._waited():
+            return False
+        if isinstance(error, CircuitOpen):
+            return bool(self._arguments.wait_for_service)
+        return self._down is not None and (
+            isinstance(error, DeadlineExceeded) or (isinstance(error, CosyError) and is_nobody(error))
+        )
+
+    def _waited(self) -> bool:
+        """Return whether the service is down and was waited for as long as it was to be."""
+        # A text that fails alone, and makes the client wait for its sake, does so for a few seconds only.
+        down = self._down
+        return down is not None and time.monotonic() - down >= 0.9 * float(self._arguments.wait_for_service)
 
     def _write(self, under: _Under, speech: Speech) -> None:
         if self._stop is not None and self._stop.output:
@@ -257,18 +295,15 @@ class Job:
                 return
             self._fail(under.line, under.utterance, f"cannot write the audio: {problem.strerror}", speech.attempts)
             return
-        try:
-            self._manifest.write(
-                under.line,
-                fingerprint=speech.fingerprint,
-                file=under.file,
-                bytes=len(speech.audio),
-                duration=round(speech.duration, 6),
-                attempts=speech.attempts,
-                error=None,
-            )
-        except OSError as problem:
-            self._end(Stop.of_output(self._manifest.path, problem))
+        if not self._note(
+            under.line,
+            fingerprint=speech.fingerprint,
+            file=under.file,
+            bytes=len(speech.audio),
+            duration=round(speech.duration, 6),
+            attempts=speech.attempts,
+            error=None,
+        ):
             return
         self._good.add(under.file)
         self._succeeded += 1
@@ -292,28 +327,23 @@ class Job:
         if self._told < _SHOWN and self._stop is None:
             self._told += 1
             self._say(f"line {line.number}: {said}", always=True)
-        try:
-            self._manifest.write(
-                line,
-                fingerprint=utterance.fingerprint if utterance else None,
-                file=None,
-                bytes=None,
-                duration=None,
-                attempts=len(getattr(error, "attempts", ())) if attempts is None else attempts,
-                # A line that is none has no id to be found by.
-                error=f"line {line.number}: {said}" if line.error is not None else said,
-            )
-        except OSError as problem:
-            self._end(Stop.of_output(self._manifest.path, problem))
+        self._note(
+            line,
+            fingerprint=utterance.fingerprint if utterance else None,
+            file=None,
+            bytes=None,
+            duration=None,
+            attempts=len(getattr(error, "attempts", ())) if attempts is None else attempts,
+            # A line that is none has no id to be found by.
+            error=f"line {line.number}: {said}" if line.error is not None else said,
+        )
 
     def _is_outage(self, error: CosyError) -> bool:
-        wait, down = self._arguments.wait_for_service, self._down
         if self._stop is not None and self._stop.reason == "service down" and error.retryable:
             return True
-        if not wait:
+        if not self._arguments.wait_for_service:
             return is_outage(error, waited=False) or (not self._succeeded and is_nobody(error))
-        # A text that fails alone, and makes the client wait for its sake, does so for a few seconds only.
-        return is_outage(error, waited=down is not None and time.monotonic() - down >= 0.9 * wait)
+        return is_outage(error, waited=self._waited())
 
     def _end(self, stop: Stop) -> None:
         """Read no further and send nothing more."""

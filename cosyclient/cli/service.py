@@ -256,15 +256,19 @@ def connected(arguments: argparse.Namespace, *listeners: Listener) -> Iterator[C
         yield Connected(url, client, emulator=address is None)
 
 
-def client_of(arguments: argparse.Namespace, url: str, *listeners: Listener) -> CosyClient:
-    """Return a client of *url* as the options say; `ConfigurationError` names the option that breaks a rule."""
-    # A file is read faster than a lone text is sent: a moment's wait fills the first batches.
-    config = ClientConfig(
-        queue=QueueConfig(linger=0.01),
-        retry=RetryConfig(wait_for_service=getattr(arguments, "wait_for_service", 0.0)),
-    )
+def client_of(arguments: argparse.Namespace, url: str, *listeners: Listener, **instead: Any) -> CosyClient:
+    """Return a client of *url* as the options say, *instead* of some with these arguments of `CosyClient`.
+
+    `ConfigurationError` names the option that breaks a rule.
+    """
     with in_our_words():
-        return CosyClient(url, config=config, listeners=listeners, **_voice(arguments), **_limits(arguments))
+        # A file is read faster than a lone text is sent: a moment's wait fills the first batches.
+        config = ClientConfig(
+            queue=QueueConfig(linger=0.01),
+            retry=RetryConfig(wait_for_service=getattr(arguments, "wait_for_service", 0.0)),
+        )
+        told = {"config": config, "listeners": listeners, **_voice(arguments), **_limits(arguments), **instead}
+        return CosyClient(url, **told)
 
 
 class _Under:

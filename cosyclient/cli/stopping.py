@@ -26,15 +26,14 @@ _ALL_THE_SAME: Final = 20
 """Texts that fail alike, and no other result before: what is wrong is not the texts."""
 _DENIED_AMID: Final = 5
 """Texts in a row that are denied after others were spoken."""
-_CAUSES: Final = 160
+_CAUSES: Final = 600
 
+# What the errors themselves do not say.
 _NEXT: Final = {
-    Unauthorized: "COSYCLIENT_API_KEY is not set, or not the key it wants",
     Forbidden: "its key may not do this, or nothing is left to spend; ask whoever runs it",
     Throttled: "nothing is left to spend there; ask whoever runs it",
-    NotFound: "the path, --model or --voice is none of its; see `cosyclient doctor` and `cosyclient voices`",
+    NotFound: "for its voices see `cosyclient voices`, for the rest `cosyclient doctor`",
     BadRequest: "it may be another kind of service than it was taken for; see `cosyclient doctor`, and --protocol",
-    DecodeError: "it may be another kind of service than it was taken for; see `cosyclient doctor`, and --protocol",
 }
 
 
@@ -58,8 +57,8 @@ class Stop:
     @classmethod
     def of_refusal(cls, error: CosyError) -> Stop:
         """Return the stop of a job all of whose texts meet *error*."""
-        words = next((words for kind, words in _NEXT.items() if isinstance(error, kind)), "see `cosyclient doctor`")
-        return cls("refused", f"{{url}} refuses every text: {_named(error)}; {words}")
+        words = next((f"; {words}" for kind, words in _NEXT.items() if isinstance(error, kind)), "")
+        return cls("refused", f"{{url}} refuses every text: {_named(error)}{words}")
 
     @classmethod
     def of_output(cls, path: Path, problem: OSError) -> Stop:

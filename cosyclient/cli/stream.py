@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -49,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError("--play: give either --play or --output")
     if not (arguments.play or arguments.output) and sys.stdout.isatty():
         raise ConfigurationError("output: samples do not belong on a terminal; redirect them, or use -o FILE or --play")
+    if arguments.output:
+        _check_output(Path(arguments.output))
     # Before anything is spoken that nobody would hear.
     player = _player() if arguments.play else None
     text = sys.stdin.read().strip() if arguments.text == "-" else arguments.text
@@ -66,6 +70,19 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.output and error.partial is not None:
                 print(f"what came by then is in {error.partial.save(arguments.output)}", file=sys.stderr)
             return 2 if isinstance(error, BadUtterance) else 1
+
+
+def _check_output(path: Path) -> None:
+    """Raise `ConfigurationError` where *path* cannot be written, before anything is paid for."""
+    reason = None
+    if path.is_dir():
+        reason = errno.EISDIR
+    elif not path.parent.is_dir():
+        reason = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        reason = errno.EACCES
+    if reason is not None:
+        raise ConfigurationError(f"--output: {path}: {os.strerror(reason)}")
 
 
 def _deliver(stream: SpeechStream, arguments: argparse.Namespace, player: str | None) -> int:

@@ -33,6 +33,11 @@ def progress_bar(name: str, *, quiet: bool) -> Any:
     return tqdm(unit=" texts", total=_count_lines(name), **size)
 
 
+def printable(text: str) -> str:
+    """Return *text*, which a service may have made up, with nothing in it that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class _NoBar:
     def update(self) -> None:
         """Show nothing."""

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cosyclient.cli.service import add_limits, add_service, add_voice, connected
+from cosyclient.cli.terminal import printable
 from cosyclient.errors import ConfigurationError, CosyError
 
 if TYPE_CHECKING:
@@ -31,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
         except CosyError as error:
             print(f"cosyclient voices: {type(error).__name__}: {error}", file=sys.stderr)
             return 2
-    print(json.dumps(names, ensure_ascii=False) if arguments.json else "\n".join(names))
+    print(json.dumps(names, ensure_ascii=False) if arguments.json else "\n".join(map(printable, names)))
     return 0

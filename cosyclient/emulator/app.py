@@ -17,6 +17,8 @@ from cosyclient.emulator.problems import Problem, code_of
 from cosyclient.emulator.voices import DEFAULT_MODEL, MODELS, VOICES
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
 
     from cosyclient.emulator.service import Service
@@ -73,15 +75,22 @@ def build_app(service: Service) -> Starlette:
     async def heard(_request: Request) -> Response:
         return JSONResponse(list(service.heard))
 
+    def guarded(page: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def guard(request: Request) -> Response:
+            service.authorize(request.headers.get("authorization", ""))
+            return await page(request)
+
+        return guard
+
     routes = [
         *(route for face in served for route in face.routes()),
         Route("/health", health),
         Route("/metrics", metrics),
-        Route("/_emulator/counters", counters),
-        Route("/_emulator/heard", heard),
-        Route("/_emulator/reset", reset, methods=["POST"]),
-        Route("/_emulator/faults", inject, methods=["POST"]),
-        Route("/_emulator/gpus", gpus, methods=["POST"]),
+        Route("/_emulator/counters", guarded(counters)),
+        Route("/_emulator/heard", guarded(heard)),
+        Route("/_emulator/reset", guarded(reset), methods=["POST"]),
+        Route("/_emulator/faults", guarded(inject), methods=["POST"]),
+        Route("/_emulator/gpus", guarded(gpus), methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Problem: _refused, Exception: _broken})
 

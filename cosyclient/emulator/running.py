@@ -177,7 +177,13 @@ class Emulator:
     def _ask(self, method: str, path: str, document: Any = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._control, timeout=_ANSWER)
         try:
-            connection.request(method, path, None if document is None else json.dumps(document))
+            key = self.settings.api_key
+            connection.request(
+                method,
+                path,
+                None if document is None else json.dumps(document),
+                {} if key is None else {"Authorization": b"Bearer " + key.encode()},
+            )
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException) as error:

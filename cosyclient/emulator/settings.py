@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from cosyclient.emulator.faults import FAULTS
@@ -74,7 +76,7 @@ class Settings:
         choices=("reply", "reset"),
     )
     api_key: str | None = _switch(
-        None, "Bearer token that every request must show; none leaves the door open.", kind=str
+        None, "Bearer token that every request must show, the control pages' too; none leaves the door open.", kind=str
     )
     keep_alive: float = _switch(60.0, "Seconds after which an idle connection is closed.", least=0)
     frames: bool = _switch(True, "Offer the binary frames reply beside JSON.")
@@ -210,12 +212,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help=shown,
             )
 
+    parser.add_argument(
+        "--api-key-file",
+        metavar="PATH",
+        help="File that holds the bearer token, which others could read on the command line; - is standard input.",
+    )
+
 
 def from_arguments(namespace: argparse.Namespace) -> Settings:
     """Build the settings from what a parser with our options has read."""
     values = {each.name: getattr(namespace, each.name) for each in fields(Settings)}
     values["fault"] = dict(values["fault"])
+    if namespace.api_key_file is not None:
+        if values["api_key"] is not None:
+            raise ValueError("api_key_file must be left out beside api_key")
+        values["api_key"] = _key_in(namespace.api_key_file)
     return Settings(**values)
+
+
+def _key_in(path: str) -> str:
+    try:
+        key = (sys.stdin.readline() if path == "-" else Path(path).read_text(encoding="utf-8")).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"api_key_file: {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+    if not key:
+        raise ValueError(f"api_key_file: {path}: holds no key")
+    return key
 
 
 def _share(argument: str) -> tuple[str, float]:

@@ -211,3 +211,23 @@ def test_slow_start_answers_loading(start: Any) -> None:
     assert 0 < problem["retry_after_ms"] <= 500_000
     assert 0 < int(answer.headers["retry-after"]) <= 500
     assert_problem(call(emulator.url, "GET", "/health"), 503, "loading")
+
+
+def test_the_emulators_own_pages_ask_for_the_key_as_well(start: Any) -> None:
+    """Whoever may not speak may neither read what others said nor break the service; whoever started it may."""
+    emulator = start(api_key="s3cret")
+    for method, path in (
+        ("GET", "/_emulator/counters"),
+        ("GET", "/_emulator/heard"),
+        ("POST", "/_emulator/reset"),
+        ("POST", "/_emulator/faults"),
+        ("POST", "/_emulator/gpus"),
+    ):
+        for headers in ({}, {"Authorization": "Bearer wrong"}):
+            assert call(emulator.url, method, path, headers=headers).status == 401, path
+    reply = call(emulator.url, "GET", "/_emulator/counters", headers={"Authorization": "Bearer s3cret"})
+    assert reply.status == 200
+    assert emulator.counters().requests >= 0
+    emulator.inject("error")
+    emulator.reset()
+    assert call(emulator.url, "GET", "/health").status == 200

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cosyclient.emulator import Settings, add_arguments, from_arguments
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def parsed(*arguments: str) -> Settings:
@@ -100,3 +103,17 @@ def test_help_has_a_sentence_for_every_option(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     for word in ("--rtt", "round trip", "--fault", "throttle", "--no-frames", "[default: espeak]"):
         assert word in shown
+
+
+def test_the_key_may_come_from_a_file(tmp_path: Path) -> None:
+    """The command line is everybody's to read."""
+    key = tmp_path / "key"
+    key.write_text("s3cret\n")
+    assert parsed("--api-key-file", str(key)).api_key == "s3cret"
+    with pytest.raises(ValueError, match="api_key_file must be left out beside api_key"):
+        parsed("--api-key-file", str(key), "--api-key", "k")
+    with pytest.raises(ValueError, match="missing: No such file"):
+        parsed("--api-key-file", str(tmp_path / "missing"))
+    key.write_text(" ")
+    with pytest.raises(ValueError, match="holds no key"):
+        parsed("--api-key-file", str(key))
