@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.errors import DecodeError, Forbidden, NotFound, ServiceError, Unauthorized
+from cosyclient.errors import ConnectFailed, DecodeError, Forbidden, NotFound, ServiceError, Unauthorized
 from cosyclient.wire import address
 
 if TYPE_CHECKING:
@@ -18,6 +18,14 @@ _NO_SUCH_ROUTE: Final = frozenset({None, "not_found", "NotFound", "UNIMPLEMENTED
 # How the decoders begin when a whole reply is none of their protocol's.
 _OTHER: Final = "HTTP "
 _MOST: Final = 300
+# What OpenSSL and grpcio say of a server that speaks something else than they do.
+_SIGNS: Final = (
+    ("WRONG_VERSION_NUMBER", "what answers there speaks no TLS; if that is meant, write http:// (ws://, grpc://)"),
+    (
+        "http1.x server",
+        "what answers there is no gRPC server; write its own scheme, and name its protocol= if it has one",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +44,11 @@ class Advice:
         hint = ""
         if isinstance(error, (Unauthorized, Forbidden)):
             hint = self._about_the_key(error, request)
+            if request.dialogue is not None:
+                # Starlette's answer to a WebSocket that it has no route for, too.
+                hint = f"{hint}; {self._asked(request)}; {self._next()}"
+        elif isinstance(error, ConnectFailed):
+            hint = next((advice for sign, advice in _SIGNS if sign in str(error)), "")
         elif isinstance(error, ServiceError):
             lost = isinstance(error, NotFound) or error.status == _METHOD_NOT_ALLOWED
             if lost and error.code in _NO_SUCH_ROUTE:

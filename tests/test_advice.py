@@ -86,6 +86,28 @@ def test_the_default_protocol_before_an_openai_server_says_so_once() -> None:
         assert str(error).count("cosyclient doctor --url") == 1
 
 
+@pytest.mark.parametrize(
+    ("scheme", "options", "says"),
+    [
+        ("https", {}, "what answers there speaks no TLS; if that is meant, write http://"),
+        ("grpc", {"voice": "v"}, "what answers there is no gRPC server; write its own scheme"),
+        (
+            "ws",
+            {"voice": "v", "protocol": "vllm-omni-ws"},
+            "asked was GET ws://127.0.0.1:{port}/v1/audio/speech/stream; if",
+        ),
+    ],
+)
+def test_another_scheme_than_the_services_is_told_as_one(scheme: str, options: dict[str, Any], says: str) -> None:
+    """Over a real socket, in the words of OpenSSL, grpcio and Starlette, with ours beside them."""
+    with running(engine="tone", serve="batch") as emulator:
+        port = emulator.url.rpartition(":")[2]
+        cosy = CosyClient(f"{scheme}://127.0.0.1:{port}", max_retries=0, **options)
+        with cosy, pytest.raises(CosyError) as caught:
+            cosy.synthesize("hello", timeout=20)
+    assert says.format(port=port) in str(caught.value)
+
+
 def test_a_shell_reads_the_advice_as_it_is_meant() -> None:
     """An address may hold what a shell takes for its own."""
     error = error_of(ScriptedReply(404), base_url="http://h/a;b&c$(d)")
