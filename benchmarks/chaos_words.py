@@ -19,12 +19,12 @@ _FAULTS: Final = ("wrong", "unexplained", "unaccounted")
 
 def introduction(plan: Plan, seed: int) -> str:
     """Return what is done and how, before the figures."""
-    befall = "interrupted at random (a timer's signal on the main thread, asynchronous exceptions on the others), "
+    befall = "are interrupted (a timer's signal on the main thread, asynchronous exceptions on the others), "
     return (
         f"everything goes wrong at random, over every protocol, for {plan.seconds:g} s; seed {seed}\n\n"
         "One service in a process of its own speaks all protocols. Quiet phases (calm, slow, idle) and troubled ones "
         "take turns: throttling,\nerrors, 503s, resets, replies cut short, garbage, hanging, and the process killed "
-        f"and started again on its port. {plan.callers} threads call whatever\nthere is to call; they are "
+        f"and started again on its port. {plan.callers} threads call whatever\nthere is to call; they "
         f"{befall if plan.interrupts else ''}cancel, close streams and iterators early, give some texts too little "
         "time. The process\nforks amid the calls, and the children call, too; clients are closed amid theirs.\n"
         "Each text is then spoken (and the audio says that it is its own), or failed for a reason that was there at "

@@ -126,9 +126,11 @@ class SpeechStream:
             try:
                 self._pull()
             except CosyError as error:
-                self._broken = error
-                self._end(error)
-                raise self._with_partial(error) from error.__cause__
+                # What we have broken off ourselves looks like a wire that broke.
+                ours = self._closed and not isinstance(error, Rejected)
+                self._broken = broken = self._end_of_it() if ours else error
+                self._end(broken)
+                raise self._with_partial(broken) from (error if ours else error.__cause__)
             except BaseException:
                 self.close()
                 raise

@@ -236,6 +236,26 @@ def test_closing_the_client_ends_its_streams() -> None:
         client.stream("a")
 
 
+@pytest.mark.parametrize("whose", ["client", "stream"])
+def test_what_we_break_off_is_no_fault_of_the_wire(whose: str) -> None:
+    """Whoever waits for samples meanwhile hears whose end it was, not how the connection took it."""
+
+    class Severed(ScriptedReply):
+        def chunks(self) -> Iterator[bytes]:
+            yield b"\1\2"
+            client.close(drain=False) if whose == "client" else stream.close()
+            raise TransportError("shut down from our side")
+
+    client, _ = streaming([Severed(200, {"rate": "24000"})])
+    stream = client.stream("a")
+    for _ in range(2):
+        with pytest.raises(Rejected, match=f"the {whose} was closed") as caught:
+            list(stream)
+        assert isinstance(caught.value, ClientClosed) is (whose == "client")
+        assert caught.value.partial is not None
+    client.close()
+
+
 def test_a_forked_child_leaves_the_stream_to_its_parent() -> None:
     """The child's copy is closed, and nothing is said to the service."""
     reply = pieces(b"\1\2", b"\3\4")
