@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import random
 import socket
 import ssl
 import threading
@@ -523,6 +524,48 @@ def test_pings_of_a_service_that_reads_nothing_take_no_room() -> None:
         with pytest.raises(DeadlineExceeded):
             b"".join(answer.chunks())
     assert 1 << 10 < longest[0] < 1 << 20
+
+
+def spoiled(seed: int) -> bytes:
+    """Return frames as a service would send them, with some of their bytes changed, left out and put in."""
+    dice = random.Random(seed)
+    frames = [
+        Frame(Opcode.TEXT, b"nothing"),
+        Frame(Opcode.BINARY, dice.randbytes(200), fin=dice.random() < 0.5),
+        Frame(Opcode.CONT, dice.randbytes(70_000)),
+        Frame(Opcode.PING, b"p"),
+        Frame(Opcode.CLOSE, dice.choice([b"", b"\x03\xe8", b"\x0f\xa0\xff\xfe", b"\x00"])),
+        Frame(Opcode.TEXT, b"\xff\xfe"),
+        Frame(Opcode.TEXT, b"done"),
+    ]
+    dice.shuffle(frames)
+    data = bytearray(b"".join(frame.serialize(mask=False) for frame in frames))
+    for _ in range(dice.randrange(4)):
+        at = dice.randrange(min(len(data), 300))
+        data[at : at + dice.randrange(3)] = dice.randbytes(dice.randrange(3))
+    return bytes(data)
+
+
+def test_nothing_but_our_errors_leaves_a_conversation() -> None:
+    """Whatever the frames are; and each socket's place comes back."""
+    seeds = iter(range(150))
+
+    def behave(peer: Peer) -> None:
+        peer.hear()
+        peer.visit.send(spoiled(next(seeds)))
+
+    ends: list[str] = []
+    with hostile(upgraded(behave)) as service:
+        transport = made(service, connections=2)
+        for _ in range(150):
+            try:
+                spoken(transport, deadline=10.0, read_timeout=5.0)
+                ends.append("done")
+            except CosyError as error:
+                ends.append(type(error).__name__)
+            assert transport.stats().in_use == 0
+    assert {"done", "TransportError"} <= set(ends)
+    assert not {"DeadlineExceeded", "AttemptTimeout"} & set(ends)
 
 
 def test_fragments_take_the_room_of_their_bytes() -> None:
