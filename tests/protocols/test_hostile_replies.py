@@ -67,12 +67,13 @@ KINDS = [
 NAMES = re.findall(
     r"\S+",
     """
-    audio audio_b64 audio_data begin_index begin_time binary_data_size channels characters code data datatype
-    detail duration_ms end_ms end_time error error_code error_message errors event failed finish_reason format
-    header id index items kind media_type message metadata model name object output outputs parameters payload
-    pointer request_id result results retry_after_ms retryable sample_rate sentence shape start_ms status
-    status_code succeeded success task_id text timestamps title total total_bytes type uploaded_voices uri url
-    usage voice_id voices word words
+    audio audio_b64 audio_base64 audio_data audio_url audios b64_json base64 batch begin_index begin_time
+    binary_data_size channels characters code content data datatype detail duration_ms end_ms end_time error
+    error_code error_message errors event failed file finish_reason format header i id idx index input items
+    kind media_type message metadata model mp3 name number object ok order output outputs parameters payload
+    pointer position request_id responses result results retry_after_ms retryable sample_rate sentence shape
+    speech speeches start_ms status status_code succeeded success task_id text timestamps title total
+    total_bytes type uploaded_voices uri url usage voice_id voices wav wavs word words
     """,
 )
 
