@@ -61,7 +61,7 @@ def check_words(field: str, value: object, *, most: int) -> str:
 class Prompt:
     """Hold a recording of a voice: mono, 16-bit, at its own rate; every form it travels in is made once.
 
-    A 16-bit WAV file of at most 30 s, at least 16 kHz and at most 10 MiB, as CosyVoice's front end demands. Raises
+    A WAV file of at most 30 s, at least 16 kHz and at most 10 MiB, as CosyVoice's front end demands. Raises
     `BadUtterance` naming the rule that *recording* breaks.
     """
 
@@ -185,7 +185,7 @@ def _mono(data: bytes) -> tuple[bytes, int]:
         wav = parse_wav(data)
     except DecodeError as error:
         advice = "convert it, as with: ffmpeg -i recording -ac 1 -sample_fmt s16 prompt.wav"
-        raise BadUtterance(f"voice: the recording is no 16-bit WAV file ({error}); {advice}") from error
+        raise BadUtterance(f"voice: the recording is no WAV file of plain samples ({error}); {advice}") from error
     if wav.channels == 1:
         return wav.samples, wav.sample_rate
     samples = _swapped(array("h", wav.samples))

@@ -302,6 +302,8 @@ def test_join_sums_up_what_it_was_made_of() -> None:
         ([speech(b"\1\0")], float("nan"), "gap"),
         ([speech(b"\1\0")], float("inf"), "gap"),
         ([speech(b"\1\0")], 1e9, "gap: must be from 0 to 3600 seconds"),
+        ([Speech(audio=b"\1\0", format="pcm", sample_rate=24000, channels=0)], 0.0, "with 0 channel"),
+        ([Speech(audio=b"\1\0", format="pcm", sample_rate=0)], 0.0, "at 0 Hz"),
         (
             [speech(b"\1\0"), speech(b"\1\0", rate=8000)],
             0.0,

@@ -70,7 +70,7 @@ def test_channels_are_averaged() -> None:
         (recording(rate=8000), "8000 Hz, at least 16000"),
         (recording(0.0), "empty"),
         (wav_bytes(bytes(2 * 16000 * 31), 16000), "31.0 s, at most 30 s"),
-        (b"ID3\x03" + bytes(100), "no 16-bit WAV file"),
+        (b"ID3\x03" + bytes(100), "no WAV file of plain samples"),
         (recording()[:3000], "truncated"),
         (bytes((10 << 20) + 1), "at most 10485760"),
     ],

@@ -69,6 +69,48 @@ def test_a_file_says_its_own_rate() -> None:
     assert speech(audio("audio/wav", file), "triton-bridge").audio == wav_bytes(PCM, 24000)
 
 
+@pytest.mark.parametrize("kind", ["", "binary/octet-stream", "audio/mpeg", "text/html", "application/json", "nonsense"])
+def test_a_file_is_one_under_any_label(kind: str) -> None:
+    """Its first bytes say so; whoever names none, or the wrong one, is not worse for it."""
+    file = wire_openai.wav(PCM, 16000)
+    found = speech(audio(kind, file))
+    assert (found.audio, found.sample_rate) == (file, 16000)
+    assert speech(audio(kind, file), format="pcm").audio == PCM
+
+
+@pytest.mark.parametrize("kind", ["audio/wav", "audio/mpeg", ""])
+def test_a_file_that_was_not_asked_for_is_named(kind: str) -> None:
+    """At once, and not bought again."""
+    with pytest.raises(DecodeError, match="asked for mp3, got wav") as caught:
+        speech(audio(kind, wire_openai.wav(PCM * 20)), format="mp3")
+    assert (caught.value.retryable, caught.value.endpoint_fault) == (False, False)
+
+
+@pytest.mark.parametrize("format", ["wav", "pcm"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        wire_openai.wav(PCM[:900]) + wire_openai.wav(PCM[900:]),
+        wire_openai.unsized(wire_openai.wav(PCM[:900])) + wire_openai.unsized(wire_openai.wav(PCM[900:])),
+    ],
+)
+def test_a_file_per_segment_is_joined(format: str, body: bytes) -> None:
+    """And written as one that knows its length."""
+    found = speech(audio("audio/wav", body), format=format)
+    assert found.audio == (wire_openai.wav(PCM) if format == "wav" else PCM)
+
+
+@pytest.mark.parametrize("format", ["wav", "pcm"])
+def test_events_of_a_file_each_or_of_one_header_are_whole(format: str) -> None:
+    """What follows a header with a size of its own is not lost."""
+    for events in (
+        delta(wire_openai.wav(PCM[:900]), "wav") + delta(PCM[900:], "wav"),
+        delta(wire_openai.wav(PCM[:900]), "wav") + delta(wire_openai.wav(PCM[900:]), "wav"),
+    ):
+        found = speech(audio(SSE, events + done()), format=format)
+        assert found.audio == (wire_openai.wav(PCM) if format == "wav" else PCM)
+
+
 def test_a_file_asked_for_in_place_of_samples_is_unpacked() -> None:
     """With the fingerprint of what the caller asked for, and the rate that really came."""
     utterance = Utterance(TEXT, VoiceSettings(format="pcm", sample_rate=16000))

@@ -19,6 +19,9 @@ from tests.protocols.wire_openai import DONE, SSE, audio, chunk, delta, done, ev
 TEXT = "你好"
 PCM = struct.pack("<2400h", *range(2400))
 
+WIDE = b"".join(b"\7" + PCM[place : place + 2] for place in range(0, len(PCM), 2))
+"""The same with 24 bits."""
+
 
 def stream(
     reply: ScriptedReply, dialect: str = "", text: str = TEXT, **settings: Any
@@ -56,6 +59,13 @@ def stream(
         ),
         (SSE, chunk(PCM[:400], rate=22050) + chunk(PCM[400:], 1, 22050) + chunk(None, 2) + DONE, StreamHead(22050)),
         (SSE, chunk(wire_openai.wav(PCM[:400])) + chunk(wire_openai.wav(PCM[400:])) + DONE, StreamHead(24000)),
+        ("audio/wav", wire_openai.wav(PCM[:400]) + wire_openai.wav(PCM[400:]), StreamHead(24000)),
+        ("", wire_openai.wav(WIDE, 16000, bits=24), StreamHead(16000)),
+        ("text/plain", wire_openai.unsized(wire_openai.wav(PCM[:400])) + wire_openai.wav(PCM[400:]), StreamHead(24000)),
+        (SSE, delta(wire_openai.wav(WIDE[:900], bits=24), "wav") + delta(WIDE[900:]) + done(), StreamHead(24000)),
+        ("", PCM, StreamHead(24000)),
+        ("binary/octet-stream", PCM, StreamHead(24000)),
+        ("audio/mpeg", PCM, StreamHead(24000)),
     ],
 )
 def test_every_way_of_streaming_is_the_same_samples(size: int, kind: str, body: bytes, head: StreamHead) -> None:

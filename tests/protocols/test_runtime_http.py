@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from cosyclient.audio import parse_wav
+from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.config import ClientConfig, PoolConfig, WireConfig
 from cosyclient.core import Core
 from cosyclient.errors import (
@@ -21,7 +21,7 @@ from cosyclient.errors import (
     ServiceFault,
     TransportError,
 )
-from cosyclient.models import Utterance, VoiceSettings
+from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.protocols.base import StreamHead, check_settings
 from cosyclient.protocols.forms import form
 from cosyclient.protocols.lighttts import LightTtsProtocol
@@ -304,3 +304,24 @@ def test_the_pool_lets_go_before_the_server_does() -> None:
     client, transport = scripted_client([], protocol="runtime", config=ClientConfig(pool=PoolConfig(idle_limit=1.0)))
     assert isinstance(transport, ScriptedTransport)
     assert client._core.settings.rest.pool.idle_limit == 1.0
+
+
+@pytest.mark.parametrize("kind", ["", "audio/wav", "text/plain"])
+def test_samples_in_files_are_samples(kind: str) -> None:
+    """As a fork of the server sends them: the header's rate counts, and a file per segment is one speech."""
+    body = wav_bytes(SAMPLES[:4800], 22050) + wav_bytes(SAMPLES[4800:], 22050)
+    for format in ("wav", "pcm"):
+        reply = ScriptedReply(200, {"Content-Type": kind}, [body[:30], body[30:7000], body[7000:]])
+        ((_, speech),) = next(iter(RuntimeProtocol(WireConfig()).decode(reply, [asked(format=format)], wall=0.0)))
+        assert isinstance(speech, Speech)
+        assert (speech.pcm(), speech.sample_rate) == (SAMPLES, 22050)
+    reply = ScriptedReply(200, {"Content-Type": kind}, [body])
+    head, *pieces = RuntimeProtocol(WireConfig()).decode_stream(reply, asked(format="pcm"), wall=0.0)
+    assert head == StreamHead(22050)
+    assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == SAMPLES
+
+
+@pytest.mark.parametrize("start", [b"OggS", b"ID3\4", b"fLaC"])
+def test_another_file_is_no_samples(start: bytes) -> None:
+    """However well its bytes would pass for them."""
+    assert "asked for pcm, got" in str(failed(raw_reply(start + SAMPLES), TEXT))

@@ -27,9 +27,10 @@ def unsized(wav: bytes) -> bytes:
     return wav[:4] + UNKNOWN + wav[8:40] + UNKNOWN + wav[44:]
 
 
-def wav(samples: bytes, rate: int = 24000, channels: int = 1) -> bytes:
+def wav(samples: bytes, rate: int = 24000, channels: int = 1, bits: int = 16) -> bytes:
     """Return samples as a WAV file, its header written by hand."""
-    shape = struct.pack("<IHHIIHH", 16, 1, channels, rate, rate * 2 * channels, 2 * channels, 16)
+    block = bits // 8 * channels
+    shape = struct.pack("<IHHIIHH", 16, 1, channels, rate, rate * block, block, bits)
     return (
         b"RIFF"
         + struct.pack("<I", 36 + len(samples))
