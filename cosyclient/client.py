@@ -318,6 +318,9 @@ class CosyClient:
         if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < float("inf")):
             raise ConfigurationError(f"timeout: must be a positive number of seconds, got {timeout!r}")
         settings = defaults.settings.replace(options) if options else defaults.settings
+        if "headers" in options:
+            # The caller's frame shows these in tracebacks: as what does not show their values.
+            options["headers"] = settings.headers
         return Terms(settings, timeout, bulk if priority is None else priority == "bulk")
 
     def _checked_priority(self, options: dict[str, Any]) -> str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyclient import BadUtterance, ConfigurationError, CosyClient
+from cosyclient import BadUtterance, ConfigurationError, CosyClient, NotFound
 from cosyclient.additions import Extra, Headers
 from cosyclient.cli import main
 from cosyclient.config import WireConfig
@@ -18,7 +19,7 @@ from cosyclient.protocols import check, protocol_for
 from cosyclient.testing import scripted_client
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
-from tests.hostile import hostile, reply
+from tests.hostile import answers, hostile, reply
 from tests.service import answer, body_of, item
 from tests.transports import grpc_wire, sockets, wire
 
@@ -194,6 +195,22 @@ def test_values_are_secret() -> None:
     assert not any("s3cret" in each for each in shown)
     assert "X-Token" in repr(settings)
     client.close()
+
+
+def test_no_frame_of_ours_shows_a_value() -> None:
+    """Error trackers collect the locals of every frame."""
+    secret = "s3cret-value-of-a-header"
+    with hostile(answers(reply(status="404 Not Found"))) as service:
+        clients = [CosyClient(service.url, headers={"X-Token": secret}), CosyClient(service.url)]
+        for client, options in zip(clients, [{}, {"headers": {"X-Token": secret}}], strict=True):
+            with client, pytest.raises(NotFound) as caught:
+                client.synthesize("hello", **options)
+            told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+            ours = [
+                frame for frame in told.stack if "/cosyclient/" in frame.filename and "/tests/" not in frame.filename
+            ]
+            assert ours
+            assert not [frame for frame in ours if secret in str(frame.locals)]
 
 
 # --- requests that differ in them ---
