@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cosyclient import CosyClient
+from cosyclient import ClientConfig, CosyClient, WireConfig
 from tests.integration.apps.naive import fastapi_service, flask_service, nginx_before, plain_service
 from tests.service import text_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 TEXTS = [f"第{number}句：今天天气很好，我们出去走走。 And number {number} in English." for number in range(200)]
@@ -52,3 +53,15 @@ def test_an_address_may_come_as_it_was_copied(around: str) -> None:
     """Out of a terminal, a file of settings, the documentation of the server."""
     with plain_service() as url, CosyClient(around.format(url)) as cosy:
         assert text_in(cosy.synthesize("hello")) == "hello"
+
+
+@pytest.mark.parametrize("service", [fastapi_service, flask_service])
+def test_servers_that_cannot_read_gzip_are_found_out_at_once(
+    service: Callable[[], AbstractContextManager[str]],
+) -> None:
+    """Asked for wrongly, it costs the first requests a second one, and no text, no retry and no failure."""
+    config = ClientConfig(wire=WireConfig(gzip_requests=True))
+    with service() as url, CosyClient(url, config=config) as cosy:
+        assert [text_in(audio) for audio in cosy.batch_synth(TEXTS)] == TEXTS
+        stats = cosy.stats()
+    assert (stats.failed, stats.retries, set(stats.breakers.values())) == (0, 0, {"closed"})
