@@ -92,7 +92,10 @@ def build_app(service: Service) -> Starlette:
         Route("/_emulator/faults", guarded(inject), methods=["POST"]),
         Route("/_emulator/gpus", guarded(gpus), methods=["POST"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Problem: _refused, Exception: _broken})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Problem: _refused, Exception: _broken})
+    # Where one server stands alone, a wrong path is answered as its framework does, which is FastAPI.
+    app.state.framework = service.settings.serve in ("runtime", "lighttts", "pai-eas")
+    return app
 
 
 def _with_string_keys(counts: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +108,8 @@ def _with_string_keys(counts: dict[str, Any]) -> dict[str, Any]:
 def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         headers = error.headers
+        if request.app.state.framework:
+            return JSONResponse({"detail": str(error.detail)}, error.status_code, dict(headers or {}))
         error = Problem(code_of(error.status_code), str(error.detail), status=error.status_code)
     else:
         headers = None

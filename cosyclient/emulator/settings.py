@@ -130,7 +130,8 @@ class Settings:
         choices=_DIALECTS,
     )
     dialect_old: bool = _switch(
-        False, "Answer stream as vLLM-Omni and SGLang-Omni did before: bare audio the one, events the other."
+        False,
+        "Answer as vLLM-Omni 0.22, Xinference 3 and the first SGLang-Omni did: the first streams bare, the last events.",
     )
     dialect_rate: int = _switch(24000, "Sample rate of the model behind those paths.", least=8000, most=48000)
     dialect_label: int = _switch(

@@ -83,6 +83,7 @@ ROWS = [
         options={"voice": "alloy", "model": "gpt-4o-mini-tts"},
         heard={"voice": "alloy", "model": "gpt-4o-mini-tts", "speed": 1.0, "instruct": ""},
         bad={"sample_rate": 22050, "voice": CLONE},
+        mistakes=({"voice": "nobody"},),
         broken=_UNSIZED,
     ),
     served(
@@ -170,6 +171,7 @@ ROWS = [
         options={"voice": "中文女", "model": "cosyvoice2"},
         heard={"voice": "中文女"},
         bad={"format": "mp3", "instruct": "softly"},
+        mistakes=({"voice": "nobody"},),
     ),
     served(
         "triton-bridge",
@@ -202,6 +204,7 @@ ROWS = [
         sample_rate=16000,
         heard={"voice": "FunAudioLLM/CosyVoice2-0.5B:alex", "sample_rate": 16000},
         bad={"seed": 1, "words": True},
+        mistakes=({"voice": "nobody"},),
     ),
     served("siliconflow", "clone", options={"voice": CLONE}, heard=_CLONED, bad={"voice": CROSS}),
 ]

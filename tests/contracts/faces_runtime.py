@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from cosyclient import BadRequest, ServiceFault, Throttled, TransportError
+from cosyclient import BadRequest, NotFound, ServiceFault, Throttled, TransportError
 from tests.contracts.served import Served
 from tests.emulator.wire import call
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
@@ -95,6 +95,8 @@ ROWS = [
         prepare=uploaded,
         heard={"face": "pai-eas", "mode": "fast_replication", "sample_rate": 16000, "speed": 1.5},
         bad={"voice": CLONE, "format": "opus", "seed": 1},
+        mistakes=({"voice": "nobody"},),
+        mistaken=NotFound,
     ),
     Served(
         protocol="model-studio-http",
@@ -110,5 +112,6 @@ ROWS = [
             "stream": True,
         },
         bad={"voice": CLONE, "model": None},
+        mistakes=({"voice": "longxiaochun_v2"}, {"voice": "nobody"}),
     ),
 ]

@@ -38,6 +38,7 @@ ROWS = [
             "speed": 0.8,
         },
         bad={"voice": CLONE, "model": None},
+        mistakes=({"voice": "longxiaochun_v2"}, {"voice": "nobody"}),
         broken=_BROKEN,
     ),
     Served(

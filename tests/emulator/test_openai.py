@@ -49,6 +49,7 @@ def form(emulator: Emulator, path: str, fields: dict[str, str], file: str) -> An
         ("openai", SPEECH, {"model": "tts-1", "voice": "alloy", "seed": 1}, 400,
          {"error": {"message": "Unknown parameter: 'seed'.", "type": "invalid_request_error", "param": "seed",
                     "code": None}}),
+        ("openai", SPEECH, {"model": "tts-1", "voice": "marin", "stream_format": "sse"}, 400, None),
         ("openai", SPEECH, {"model": "gpt-9", "voice": "alloy"}, 404,
          {"error": {"message": "The model `gpt-9` does not exist.", "type": "invalid_request_error", "param": "model",
                     "code": "model_not_found"}}),
@@ -204,6 +205,23 @@ def test_streams_have_conditions(start: Start) -> None:
     assert {name: answer.headers[name] for name in ("x-sample-rate", "x-channels", "x-bit-depth")} == {
         "x-sample-rate": "24000", "x-channels": "1", "x-bit-depth": "16",
     }  # fmt: skip
+
+
+def test_sglangs_events_have_no_names(start: Start) -> None:
+    """OpenAI's kinds in bare lines, and an error of their own."""
+    emulator = at(start, "sglang-omni")
+    asked = {"stream_format": "sse", "response_format": "pcm", **CLONE}
+    assert say(emulator, stream_format="sse", **CLONE).status == 400
+    answer = say(emulator, **asked)
+    assert (answer.media_type, answer.headers["x-sample-rate"]) == ("text/event-stream", "24000")
+    found = list(events([answer.body]))
+    assert {event.name for event in found} == {"message"}
+    *deltas, done = [json.loads(event.data) for event in found]
+    assert echo_text(b"".join(base64.b64decode(each["audio"]) for each in deltas)) == "hi"
+    assert (done["type"], done["finish_reason"]) == ("speech.audio.done", "stop")
+    emulator.inject("error_event", after=1)
+    last = json.loads(list(events([say(emulator, **asked).body]))[-1].data)
+    assert (last["type"], last["error"]["type"]) == ("error", "server_error")
 
 
 def test_sglangs_older_events_end_with_a_word(start: Start) -> None:

@@ -94,6 +94,7 @@ def test_voices_are_uploaded_listed_and_forgotten(start: Start) -> None:
     body = json.dumps({"uri": uri}).encode()
     assert call(cloud.url, "POST", "/v1/audio/voice/deletions", body).json()["success"] is True
     assert call(cloud.url, "GET", "/v1/audio/voice/list").json() == {"result": []}
+    assert call(cloud.url, "GET", "/v1/models").json()["data"][0]["id"] == "FunAudioLLM/CosyVoice2-0.5B"
     assert len(call(at(start, "vox-box").url, "GET", "/v1/voices").json()["voices"]) == 7
     owners = {each["owned_by"] for each in call(emulator.url, "GET", "/v1/models").json()["data"]}
     assert owners == {"vllm"}

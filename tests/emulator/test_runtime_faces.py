@@ -160,11 +160,12 @@ def test_lighttts_speaks_at_another_speed_only_whole(start: Any) -> None:
     with client(emulator, "lighttts", "/lighttts", voice=CLONE) as cosy:
         assert cosy.synthesize(LONG, speed=2.0).duration == pytest.approx(cosy.synthesize(LONG).duration / 2, abs=0.2)
 
-    def answer(**fields: str) -> tuple[int, Any]:
+    def answer(**fields: str | None) -> tuple[int, Any]:
         parts = {"tts_text": TEXT, "prompt_text": TRANSCRIPT, **fields}
         written = [
             f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode()
             for name, value in parts.items()
+            if value is not None
         ]
         written += [
             b'--x\r\nContent-Disposition: form-data; name="prompt_wav"; filename="a"\r\n\r\n' + recording(),
@@ -179,12 +180,26 @@ def test_lighttts_speaks_at_another_speed_only_whole(start: Any) -> None:
     assert answer(stream="true", speed="1.5") == (400, {"message": only})
     status, body = answer(stream="maybe", speed="fast")
     assert (status, [fault["type"] for fault in body["detail"]]) == (422, ["bool_parsing", "float_parsing"])
-    assert answer(prompt_text="")[1]["detail"][0]["loc"] == ["body", "prompt_text"]
+    assert answer(prompt_text=None)[1]["detail"][0]["loc"] == ["body", "prompt_text"]
     emulator.inject("error", status=417)
     error = failed(emulator, "lighttts", "/lighttts", voice=CLONE)
     assert (type(error), error.endpoint_fault) == (ServiceFault, True)
     assert call(emulator.url, "GET", "/lighttts/healthz").json() == {"message": "Ok"}
     assert call(emulator.url, "GET", "/lighttts/readiness").json() == {"status": "ok"}
+
+
+def test_fastapi_answers_for_the_runtime(start: Any) -> None:
+    """Wrong paths and methods in its shape; an empty text is a text, of which there is nothing to be spoken."""
+    emulator = start(serve="runtime")
+    lost = call(emulator.url, "GET", "/nowhere")
+    assert (lost.status, lost.json()) == (404, {"detail": "Not Found"})
+    wrong = call(emulator.url, "PUT", "/inference_sft")
+    assert (wrong.status, wrong.json(), wrong.headers["allow"]) == (405, {"detail": "Method Not Allowed"}, "POST")
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    silent = call(emulator.url, "POST", "/inference_sft", b"tts_text=&spk_id=default", headers)
+    assert (silent.status, silent.body) == (200, b"")
+    missing = call(emulator.url, "POST", "/inference_sft", b"tts_text=", headers)
+    assert (missing.status, missing.json()["detail"][0]["loc"]) == (422, ["body", "spk_id"])
 
 
 def test_lighttts_alone_is_where_the_real_one_is(start: Any) -> None:
@@ -216,6 +231,7 @@ def test_recordings_are_kept_until_they_are_deleted(start: Any) -> None:
     path = "/api/v1/audio/reference_audio"
     shown = call(emulator.url, "GET", f"{path}/{voice}").json()
     assert (shown["id"], shown["bytes"], shown["text"]) == (voice, len(recording()), TRANSCRIPT)
+    assert shown["filename"] == "a.wav"
     assert call(emulator.url, "GET", path).json() == [shown]
     with client(emulator, "pai-eas", voice=voice) as cosy:
         assert echo_text(cosy.synthesize(TEXT, instruct="用四川话").audio) == TEXT

@@ -180,6 +180,32 @@ def test_a_voice_of_another_generation_is_error_418(echo: Emulator) -> None:
         assert failure(tasks) == ("InvalidParameter", "[tts:]Engine return error code: 418")
 
 
+@pytest.mark.parametrize(
+    ("model", "voice", "speaks"),
+    [
+        ("cosyvoice-v3-flash", "nobody", False),
+        ("cosyvoice-v3-flash", "longwan_v2", False),
+        ("cosyvoice-v2", "longwan_v2", True),
+        ("cosyvoice-v3-flash", "longsomebodynew", True),
+        ("cosyvoice-v3-flash", "cosyvoice-v3-flash-mine-0123", True),
+        ("cosyvoice-v3-plus", "cosyvoice-v3-flash-mine-0123", False),
+        ("qwen-audio-3.0-tts-flash", "anybody", True),
+    ],
+)
+def test_a_voice_belongs_to_its_model(echo: Emulator, model: str, voice: str, speaks: bool) -> None:
+    """Of a generation, or cloned for it."""
+    with socket(echo) as opened:
+        tasks = Tasks(opened)
+        tasks.run({"model": model}, voice=voice, text_type="PlainText")
+        if not speaks:
+            assert failure(tasks)[1] == "[tts:]Engine return error code: 418"
+            return
+        tasks.say("Hello.")
+        tasks.finish()
+        tasks.rest()
+        assert echo.heard()[-1]["voice"] == voice
+
+
 def test_markup_comes_in_one_piece(echo: Emulator) -> None:
     """With enable_ssml only one continue-task is allowed; tags are not counted."""
     with socket(echo) as opened:

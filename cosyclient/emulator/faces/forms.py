@@ -25,6 +25,8 @@ class Form:
 
     fields: dict[str, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    """What the files are called."""
 
 
 class Invalid(Problem):
@@ -56,7 +58,8 @@ def demand(form: Form, texts: Sequence[str] = (), files: Sequence[str] = ()) -> 
             faults.append(fault("value_error", name, "Value error, Expected UploadFile, received: <class 'str'>"))
         elif not wants_file and name in form.files:
             faults.append(fault("string_type", name, "Input should be a valid string"))
-        elif not (form.files.get(name) is not None if wants_file else form.fields.get(name)):
+        elif (form.files if wants_file else form.fields).get(name) is None:
+            # An empty text is one.
             faults.append(fault("missing", name, "Field required"))
     if faults:
         raise Invalid(faults)
@@ -81,8 +84,8 @@ def _parts(body: bytes, boundary: re.Match[str] | None) -> Form:
         if name is None:
             raise Problem("malformed_json", 'The Content-Disposition header field "name" must be provided.', status=400)
         key = name[1].decode("utf-8", "replace")
-        if _FILE_NAME.search(head):
-            form.files[key] = content
+        if file := _FILE_NAME.search(head):
+            form.files[key], form.names[key] = content, file[1].decode("utf-8", "replace")
         elif len(content) > _MOST_PART_BYTES:
             raise Problem("malformed_json", "Part exceeded maximum size of 1024KB.", status=400)
         else:

@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 JSON = "application/json"
 
 
+class NotAllowed(Problem):
+    """Refuse a method, naming the one that is."""
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that go with the document."""
+        return [*super().headers(), (b"allow", b"POST")]
+
+    def __init__(self) -> None:
+        super().__init__("method_not_allowed", "Method Not Allowed")
+
+
 class HttpFace:
     """Answer requests in `serve`; used on one event loop."""
 
@@ -48,7 +59,7 @@ class HttpFace:
         exchange = Exchange(scope, receive, send, self.service.tally, gzip=self.service.settings.gzip)
         self.service.tally.enter()
         try:
-            await self.service.admit(exchange)
+            await self.admit(exchange, scope)
             await self.serve(exchange, scope)
         except Problem as problem:
             await self.refuse(exchange, problem)
@@ -56,6 +67,11 @@ class HttpFace:
             pass  # nobody is left to answer
         finally:
             self.service.tally.leave()
+
+    async def admit(self, exchange: Exchange, scope: Scope) -> None:
+        """Let a request in; raises the Problem it is turned away with."""
+        del scope
+        await self.service.admit(exchange)
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
         """Answer a request that was admitted."""

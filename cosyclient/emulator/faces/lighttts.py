@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from cosyclient.emulator.faces.base import Wish, speak, stream
 from cosyclient.emulator.faces.forms import MOST_BYTES, Form, Invalid, demand, fault, read_form
-from cosyclient.emulator.faces.http import HttpFace, described, spoiled
+from cosyclient.emulator.faces.http import HttpFace, NotAllowed, described, spoiled
 from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class LightTtsFace(HttpFace):
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
         """Answer a form."""
         if scope["method"] != "POST":
-            raise Problem("method_not_allowed", "Method Not Allowed")
+            raise NotAllowed
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
         demand(form, ["tts_text", "prompt_text"], ["prompt_wav"])
         wish = _wish(form)

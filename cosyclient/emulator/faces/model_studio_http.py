@@ -13,6 +13,7 @@ from starlette.routing import Route
 from cosyclient.emulator import sabotage
 from cosyclient.emulator.faces.base import Wish, segments, speak, stream
 from cosyclient.emulator.faces.http import JSON, HttpFace, encoded, read_object, spoiled
+from cosyclient.emulator.faces.model_studio_words import MODELS, speaks
 from cosyclient.emulator.faces.sse import EVENTS, event
 from cosyclient.emulator.problems import Problem
 
@@ -55,7 +56,7 @@ _STATUSES = {"unknown_voice": 400, "validation_failed": 400}
 
 
 class ModelStudioHttpFace(HttpFace):
-    """Serve ``SpeechSynthesizer``; models begin with ``cosyvoice-``, voices with ``long`` or, cloned, as models do."""
+    """Serve ``SpeechSynthesizer``, and for a day the files that its replies name."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
@@ -68,6 +69,11 @@ class ModelStudioHttpFace(HttpFace):
     def reset(self) -> None:
         """Forget the files."""
         self._files.clear()
+
+    async def admit(self, exchange: Exchange, scope: Scope) -> None:
+        """Let a request in; whoever knows the address of a file has it."""
+        if not scope["path_params"].get("id"):
+            await super().admit(exchange, scope)
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
         """Answer a wish for speech, or hand out a file."""
@@ -111,11 +117,11 @@ class ModelStudioHttpFace(HttpFace):
         text, voice = wanted.get("text"), wanted.get("voice")
         format, rate = wanted.get("format", "mp3"), wanted.get("sample_rate", 22050)
         speed = wanted.get("rate", 1.0)
-        if not model.startswith("cosyvoice-"):
+        if not model.startswith(MODELS):
             raise Problem("unknown_model", "Model not exist.", status=404)
         if not isinstance(text, str) or not text.strip():
             raise Problem("validation_failed", "[tts:]input text is empty")
-        if not isinstance(voice, str) or not voice.startswith(("long", "cosyvoice-")):
+        if not isinstance(voice, str) or not speaks(model, voice):
             raise Problem("unknown_voice", "no such voice")
         if format not in _FORMATS or rate not in _RATES:
             raise Problem("validation_failed", "[tts:]format or sample_rate is invalid")

@@ -20,8 +20,10 @@ MOST_AT_ONCE = 20_000
 MOST_OF_A_TASK = 200_000
 TAG = re.compile(r"<[^>]*>")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-# A voice belongs to a generation of models; one not listed here may be a clone, which any may have.
+# A voice belongs to a generation of models; of others their ends tell.
 _GENERATIONS = {"longanyang": "v3", "longanhuan": "v3", "longxiaochun_v2": "v2", "longxiaochun": "v1", "longwan": "v1"}
+MODELS = ("cosyvoice-", "qwen-audio-3.0-tts", "qwen-audio-3.1-tts")
+"""What the names of its models begin with."""
 CODES = {
     "rate_limited": ("Throttling.RateQuota", "Requests rate limit exceeded, please try again later."),
     "overloaded": ("Throttling.AllocationQuota", "Allocated quota exceeded, please increase your quota limit."),
@@ -50,6 +52,16 @@ class Order:
     words: bool
 
 
+def speaks(model: str, voice: str) -> bool:
+    """Return whether *model* has *voice*: one of its generation, or one cloned for it, which begins with its name."""
+    if not model.startswith("cosyvoice"):
+        return True  # of these models no list of voices is kept here
+    generation = _GENERATIONS.get(voice) or (voice[-2:] if voice.startswith("long") and voice[-3:-1] == "_v" else "")
+    if generation:
+        return model.startswith(f"cosyvoice-{generation}")
+    return voice.startswith(("long", f"{model}-"))
+
+
 def read_order(name: str, payload: Any) -> Order:
     """Return what *payload* of run-task asks for; raises `Failure`."""
     if not isinstance(payload, dict) or payload.get("input") != {}:
@@ -58,14 +70,14 @@ def read_order(name: str, payload: Any) -> Order:
     if any(payload.get(key) != value for key, value in expected.items()):
         raise Failure("InvalidParameter", "task_group, task or function is not known")
     model, asked = payload.get("model"), payload.get("parameters")
-    if not isinstance(model, str) or not model.startswith("cosyvoice"):
+    if not isinstance(model, str) or not model.startswith(MODELS):
         raise Failure("ModelNotFound", "Model not exist.")
     if not isinstance(asked, dict):
         raise Failure("InvalidParameter", "parameters must be an object")
     voice = asked.get("voice")
     if not isinstance(voice, str) or not voice:
         raise Failure("InvalidParameter", "voice is required")
-    if (generation := _GENERATIONS.get(voice)) is not None and not model.startswith(f"cosyvoice-{generation}"):
+    if not speaks(model, voice):
         raise Failure("InvalidParameter", "[tts:]Engine return error code: 418")
     # The SDK's default, which the service reads as its own.
     format = "mp3" if asked.get("format", "mp3") == "Default" else asked.get("format", "mp3")
@@ -79,7 +91,7 @@ def read_order(name: str, payload: Any) -> Order:
         (type(asked.get("volume", 50)) is int and 0 <= asked.get("volume", 50) <= 100, "volume"),
         (type(seed) is int and 0 <= seed <= 65535, "seed"),
         (isinstance(asked.get("instruction", ""), str), "instruction"),
-        (asked.get("text_type", "PlainText") == "PlainText", "text_type"),
+        (asked.get("text_type", "PlainText") in ("PlainText", "SSML"), "text_type"),
     ):
         if not fine:
             raise Failure("InvalidParameter", f"the parameter {what} is not supported")
@@ -95,7 +107,8 @@ def read_order(name: str, payload: Any) -> Order:
         seed=seed or None,
         stream=True,
     )
-    return Order(name, wish, asked.get("enable_ssml") is True, asked.get("word_timestamp_enabled") is True)
+    ssml = asked.get("enable_ssml") is True or asked.get("text_type") == "SSML"
+    return Order(name, wish, ssml, asked.get("word_timestamp_enabled") is True)
 
 
 def failure_of(fault: Fault | None) -> tuple[str, str]:

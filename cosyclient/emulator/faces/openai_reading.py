@@ -301,11 +301,13 @@ class Reader:
                 raise Bad("response_format", f"Streaming requires response_format='pcm' or 'wav'. Got '{format}'.")
             if way and speed != 1.0:
                 raise Bad("speed", "Streaming is not supported with speed adjustment.")
-        elif kind == "sglang" and stream:
+        elif kind == "sglang" and (stream or (wanted == "sse" and not self.old)):
             if format != "pcm":
                 raise Bad("response_format", "stream=true requires response_format='pcm'")
-            way = "chunks" if self.old else "raw"
+            way = "chunks" if self.old else "events" if wanted == "sse" else "raw"
         elif kind == "openai" and wanted is not None:
+            if wanted == "sse" and str(said.get("model", "")).startswith("tts-1"):
+                raise Bad("stream_format", "stream_format 'sse' is not supported with this model")
             way = "events" if wanted == "sse" else "raw"
         elif (kind == "raw" and stream) or (kind == "sentences" and format == "pcm"):
             way = "raw"

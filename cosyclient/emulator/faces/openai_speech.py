@@ -132,14 +132,7 @@ class OpenAIFace(OpenAIHttpFace):
     async def _stream(self, exchange: Exchange, ask: Ask, fault: Fault | None) -> None:
         by_segment = self.server.stream in ("raw", "sentences")
         pieces = streams.samples(self.service, ask, fault, by_segment=by_segment)
-        if ask.way != "raw":
-            wrapped = streams.events if ask.way == "events" else streams.chunks
-            await self.send_pieces(exchange, fault, streams.EVENTS, wrapped(self.service, ask, pieces))
-            return
-        kind = self._type("wav" if ask.wav else "pcm", ask.wish.sample_rate)
-        if self.server.owner == "xinference":
-            kind = _OCTETS
-        if self.server.stream == "sglang":
+        if self.server.stream == "sglang" and ask.way != "chunks":
             # Its headers wait for the first samples, so that 200 means audio.
             pieces = await streams.begun(pieces)
             exchange.headers += [
@@ -147,6 +140,15 @@ class OpenAIFace(OpenAIHttpFace):
                 (b"x-channels", b"1"),
                 (b"x-bit-depth", b"16"),
             ]
+        if ask.way != "raw":
+            wrapped = streams.chunks if ask.way == "chunks" else streams.events
+            if self.server.stream == "sglang" and ask.way == "events":
+                wrapped = streams.plain_events
+            await self.send_pieces(exchange, fault, streams.EVENTS, wrapped(self.service, ask, pieces))
+            return
+        kind = self._type("wav" if ask.wav else "pcm", ask.wish.sample_rate)
+        if self.server.owner == "xinference":
+            kind = _OCTETS
         await self.send_pieces(exchange, fault, kind, pieces)
 
     # Batches

@@ -64,6 +64,22 @@ async def events(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> As
     yield _event(service, "done", {"usage": {**tokens, "total_tokens": sum(tokens.values())}})
 
 
+async def plain_events(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what SGLang-Omni makes of OpenAI's events: without names, and with an error of its own kind."""
+    lines, size = service.settings.sse_lines, 0
+    try:
+        async for piece in pieces:
+            size += len(piece)
+            yield event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()}, lines=lines)
+    except Problem as problem:
+        error = {"message": problem.detail, "type": "server_error", "param": None, "code": None}
+        yield event({"type": "error", "error": error}, lines=lines)
+        return
+    tokens = {"input_tokens": len(ask.wish.text), "output_tokens": size * _TOKENS_PER_SECOND // 48000}
+    usage = {**tokens, "total_tokens": sum(tokens.values())}
+    yield event({"type": "speech.audio.done", "usage": usage, "finish_reason": "stop"}, lines=lines)
+
+
 async def chunks(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield what SGLang-Omni sent before it sent bare samples."""
     shape, lines = {"id": f"speech-{uuid.uuid4()}", "object": "audio.speech.chunk"}, service.settings.sse_lines

@@ -95,7 +95,9 @@ class PaiEasFace(HttpFace):
         demand(form, ["text"], ["file"])
         if len(self._recordings) >= _MOST_RECORDINGS:
             self._recordings.pop(next(iter(self._recordings)))
-        made = _Recording(uuid.uuid4().hex, "prompt.wav", form.files["file"], form.fields["text"], int(time.time()))
+        made = _Recording(
+            uuid.uuid4().hex, form.names["file"], form.files["file"], form.fields["text"], int(time.time())
+        )
         self._recordings[made.id] = made
         await exchange.reply(200, JSON, encoded(made.document()))
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from cosyclient.emulator.faces.base import Wish, segments, stream
 from cosyclient.emulator.faces.forms import MOST_BYTES, demand, read_form
-from cosyclient.emulator.faces.http import HttpFace, described, spoiled
+from cosyclient.emulator.faces.http import HttpFace, NotAllowed, described, spoiled
 from cosyclient.emulator.faces.runtime_rules import MARK, rate_of, whole_hops, wrong_with
 from cosyclient.emulator.problems import Problem
 
@@ -44,7 +44,7 @@ class RuntimeFace(HttpFace):
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
         """Answer a form, by GET or POST alike."""
         if scope["method"] not in ("GET", "POST"):
-            raise Problem("method_not_allowed", "Method Not Allowed")
+            raise NotAllowed
         mode = scope["path"].rpartition("/inference_")[2]
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
         names = _MODES[mode]
