@@ -131,7 +131,7 @@ class Settings:
     )
     dialect_old: bool = _switch(
         False,
-        "Answer as vLLM-Omni 0.22, Xinference 3 and the first SGLang-Omni did: the first streams bare, the last events.",
+        "Answer as vLLM-Omni 0.22, Xinference 3 and the first SGLang-Omni did, whose stream was the other one.",
     )
     dialect_rate: int = _switch(24000, "Sample rate of the model behind those paths.", least=8000, most=48000)
     dialect_label: int = _switch(
