@@ -101,21 +101,25 @@ async def speak(service: Service, wish: Wish) -> Audio:
     return item
 
 
-async def stream(service: Service, wish: Wish, pieces: Sequence[str] | None = None) -> AsyncIterator[bytes]:
+async def stream(
+    service: Service, wish: Wish, pieces: Sequence[str] | None = None, *, hop: int = 1
+) -> AsyncIterator[bytes]:
     """Yield samples of *wish* as a model makes them: the first after ``first_chunk``, the others ``chunk_gap`` apart.
 
-    Pieces last ``chunk_seconds`` each; where *pieces* of the text are given, each of them is one.
+    Pieces last ``chunk_seconds`` each; where *pieces* of the text are given, each of them is one. Silence at the end
+    makes all of it whole hops of *hop* samples, as a vocoder's output is.
     """
     settings = service.settings
     audio = await speak(service, wish)
     await asyncio.sleep(settings.first_chunk)
+    data = audio.data + bytes(-len(audio.data) % (2 * hop)) if hop > 1 else audio.data
     step = max(2, int(settings.chunk_seconds * wish.sample_rate) * 2)
     if pieces is not None:
-        step = max(2, len(audio.data) // (2 * max(1, len(pieces))) * 2)
-    for start in range(0, len(audio.data), step):
+        step = max(2, len(data) // (2 * max(1, len(pieces))) * 2)
+    for start in range(0, len(data), step):
         if start:
             await asyncio.sleep(settings.chunk_gap)
-        yield audio.data[start : start + step]
+        yield data[start : start + step]
 
 
 def segments(text: str) -> list[str]:

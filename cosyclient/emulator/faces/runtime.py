@@ -11,7 +11,7 @@ from starlette.routing import Route
 from cosyclient.emulator.faces.base import Wish, segments, stream
 from cosyclient.emulator.faces.forms import MOST_BYTES, demand, read_form
 from cosyclient.emulator.faces.http import HttpFace, NotAllowed, described, spoiled
-from cosyclient.emulator.faces.runtime_rules import MARK, rate_of, whole_hops, wrong_with
+from cosyclient.emulator.faces.runtime_rules import MARK, hop_of, rate_of, wrong_with
 from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class RuntimeFace(HttpFace):
         marked = "<|" in wish.text and "|>" in wish.text
         pieces = [wish.text] if marked else segments(wish.text)
         if pieces:
-            async for piece in whole_hops(stream(self.service, wish, pieces), wish.sample_rate):
+            async for piece in stream(self.service, wish, pieces, hop=hop_of(wish.sample_rate)):
                 yield piece
         else:
             self.service.heard.append(wish.heard())

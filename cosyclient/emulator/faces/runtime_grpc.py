@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from cosyclient.emulator.faces.base import Wish, segments, stream
 from cosyclient.emulator.faces.calls import TOO_LARGE, TOO_MANY, Calls
-from cosyclient.emulator.faces.runtime_rules import MARK, rate_of, whole_hops, wrong_with
+from cosyclient.emulator.faces.runtime_rules import MARK, hop_of, rate_of, wrong_with
 from cosyclient.emulator.problems import Problem
 from cosyclient.emulator.protos import message
 
@@ -95,5 +95,5 @@ class RuntimeCalls(Calls):
         if not pieces:
             self.service.heard.append(wish.heard())
             return
-        async for piece in whole_hops(stream(self.service, wish, pieces), wish.sample_rate):
+        async for piece in stream(self.service, wish, pieces, hop=hop_of(wish.sample_rate)):
             yield piece

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from cosyclient.emulator.voices import VOICES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from cosyclient.emulator.faces.base import Wish
     from cosyclient.emulator.settings import Settings
 
@@ -25,15 +23,9 @@ def rate_of(settings: Settings) -> int:
     return _RATES.get(settings.runtime_model, _RATE)
 
 
-async def whole_hops(pieces: AsyncIterator[bytes], sample_rate: int) -> AsyncIterator[bytes]:
-    """Yield *pieces* with as much silence at the end as makes whole hops of the model's vocoder."""
-    held, count, hop = b"", 0, 2 * _HOPS[sample_rate]
-    async for piece in pieces:
-        if held:
-            yield held
-        held, count = piece, count + len(piece)
-    if held:
-        yield held + bytes(-count % hop)
+def hop_of(sample_rate: int) -> int:
+    """Return how many samples the vocoder of the model at this rate makes at a time."""
+    return _HOPS[sample_rate]
 
 
 def wrong_with(settings: Settings, wish: Wish, prompt_seconds: float) -> str:
