@@ -327,7 +327,8 @@ class Content(httpx.SyncByteStream):
         except IndexError:
             return
         self._cancellation.on_cancel(None)
-        self._pool.give_back(connection, reusable=self.reply.done and self.reply.reusable)
+        # One that was severed with the last byte read would be so for whoever is lent it next.
+        self._pool.give_back(connection, reusable=self.reply.done and self.reply.reusable and not connection.severed)
 
     def __del__(self) -> None:
         if self._held:

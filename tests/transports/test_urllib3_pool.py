@@ -12,12 +12,12 @@ import httpx
 import pytest
 import trustme
 
-from cosyclient.clock import Deadline, SystemClock
+from cosyclient.clock import Cancellation, Deadline, SystemClock
 from cosyclient.testing import FakeClock
 from cosyclient.transports import guard as guard_module
 from cosyclient.transports.connection import Connection
 from cosyclient.transports.reply import Reply
-from cosyclient.transports.urllib3_pool import TransportClosed, Urllib3Transport
+from cosyclient.transports.urllib3_pool import Content, TransportClosed, Urllib3Transport
 from tests.hostile import (
     CUT_HEAD,
     CUT_LENGTH,
@@ -102,6 +102,29 @@ def test_never_opens_more_than_it_may(transport: Urllib3Transport) -> None:
         assert service.peak <= 4
         assert service.seen <= 4
         assert transport.stats().idle == service.seen
+
+
+def test_what_is_cancelled_with_its_last_byte_is_no_bad_luck_for_the_next(transport: Urllib3Transport) -> None:
+    """Its connection is not used again: the request that came upon it would be refused as cancelled, too."""
+    with hostile(answers(reply(b"hello"))) as service:
+        cancellation = Cancellation()
+        response = transport.handle_request(
+            httpx.Request("GET", service.url, extensions={"cancellation": cancellation, "timeout": {"read": 30.0}})
+        )
+        content = response.stream
+        assert isinstance(content, Content)
+        read = content.reply.read1
+
+        def last_byte(n: int = -1) -> bytes:
+            data = read(n)
+            cancellation.cancel()
+            return data
+
+        content.reply.read1 = last_byte  # type: ignore[method-assign]
+        assert response.read() == b"hello"
+        assert transport.stats().in_use == 0
+        assert client(transport).get(service.url).text == "hello"
+        assert transport.stats().opened == 2
 
 
 def test_a_reply_without_content_frees_its_place_at_once(transport: Urllib3Transport) -> None:
