@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +16,11 @@ from hypothesis import strategies as st
 from cosyclient import CosyClient
 from cosyclient.errors import CosyError, TransportError
 from cosyclient.events import AttemptFinished
+from cosyclient.proxy import Proxy
 from cosyclient.quoting import MASK, ConcealedBytes, ConcealedText, conceal, masked, plain, quotes
 from cosyclient.settings import Secret
 from cosyclient.transports import transport_for
+from cosyclient.transports.tunnels import ask_for_tunnel
 from tests.hostile import answers, drips_head, hostile, never_answers, never_reads
 from tests.transports.sockets import conversation
 from tests.transports.wire import CLOCK, request, settings, soon
@@ -214,6 +218,23 @@ def test_no_traceback_shows_what_was_sent(medium: str, behaviour: Any) -> None:
             assert secret not in told, [line[:200] for line in told.splitlines() if secret in line]
         with suppress(CosyError):
             transport.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_no_traceback_shows_the_password_of_a_proxy(scheme: str) -> None:
+    """Which is sent in the clear, and to the proxy alone."""
+    proxy = Proxy.parse("proxy", f"{scheme}://me:{KEY}@127.0.0.1:1")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"\5\2")
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionError) as caught:
+            ask_for_tunnel(proxy, "cosy.test", 443, ours, lambda: 5.0)
+        said = theirs.recv(4096)
+    told = shown(caught.value)
+    assert KEY.encode() in said or base64.b64encode(f"me:{KEY}".encode()) in said
+    assert KEY not in told
+    assert base64.b64encode(f"me:{KEY}".encode()).decode() not in told
 
 
 def test_concealed_values_are_what_they_are() -> None:

@@ -6,6 +6,8 @@ import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from cosyclient.quoting import ConcealedBytes, plain
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
@@ -48,7 +50,7 @@ class ProxyRefused(ConnectionError):
 
 def refusal(proxy: Proxy, status: int, reason: str) -> ProxyRefused:
     """Return what an HTTP *proxy* means by *status*."""
-    said = f"{status} {reason[:_MOST_OF_A_REASON]}".rstrip()
+    said = f"{status} {plain(reason, _MOST_OF_A_REASON)}".rstrip()
     return ProxyRefused(proxy, said, passing=status >= 500, stranger=status == _UNKNOWN)
 
 
@@ -67,8 +69,8 @@ def _connect(proxy: Proxy, host: str, port: int, sock: socket.socket, left: Call
     to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {to} HTTP/1.1".encode(), f"Host: {to}".encode()]
     if proxy.authorization is not None:
-        lines.append(b"Proxy-Authorization: " + proxy.authorization)
-    _send(sock, b"\r\n".join(lines) + b"\r\n\r\n", left)
+        lines.append(ConcealedBytes(b"Proxy-Authorization: " + proxy.authorization))
+    _send(sock, ConcealedBytes(b"\r\n".join(lines) + b"\r\n\r\n"), left)
     head = b""
     while b"\r\n\r\n" not in head:
         if len(head) > _MOST_OF_A_HEAD:
@@ -93,8 +95,7 @@ def _socks(proxy: Proxy, host: str, port: int, sock: socket.socket, left: Callab
     if way not in ways:
         raise ProxyRefused(proxy, "it wants credentials, or others than a password", stranger=True)
     if way == _LOGIN:
-        user, password = ((text or "").encode() for text in (proxy.user, proxy.password))
-        _send(sock, b"\1" + bytes([len(user)]) + user + bytes([len(password)]) + password, left)
+        _send(sock, _login(proxy), left)
         if _exactly(sock, 2, left)[1]:
             raise ProxyRefused(proxy, "it does not know these credentials", stranger=True)
     _send(sock, bytes([_SOCKS, 1, 0]) + _address(host) + port.to_bytes(2, "big"), left)
@@ -105,6 +106,11 @@ def _socks(proxy: Proxy, host: str, port: int, sock: socket.socket, left: Callab
         reason = _REASONS[code - 1] if code <= len(_REASONS) else f"code {code}"
         raise ProxyRefused(proxy, reason, passing=code != _NOT_ALLOWED)
     _exactly(sock, (_ADDRESS_BYTES.get(kind) or _exactly(sock, 1, left)[0]) + 2, left)
+
+
+def _login(proxy: Proxy) -> bytes:
+    user, password = ((text or "").encode() for text in (proxy.user, proxy.password))
+    return ConcealedBytes(b"\1" + bytes([len(user)]) + user + bytes([len(password)]) + password)
 
 
 def _address(host: str) -> bytes:
