@@ -104,9 +104,7 @@ def add_voice(parser: argparse.ArgumentParser, *, formats: bool = True) -> None:
     """Add the options of `VoiceSettings`."""
     voice = parser.add_argument_group("voice")
     voice.add_argument("--voice", metavar="NAME", help="default: COSYCLIENT_VOICE, else the service's choice")
-    voice.add_argument(
-        "--clone", metavar="WAV", help="speak with the voice of this recording (WAV, at most 30 s)"
-    )
+    voice.add_argument("--clone", metavar="WAV", help="speak with the voice of this recording (WAV, at most 30 s)")
     voice.add_argument("--transcript", metavar="TEXT", help="what is said in the recording of --clone")
     voice.add_argument("--model", metavar="NAME", help="default: COSYCLIENT_MODEL, else the service's choice")
     if formats:
