@@ -21,7 +21,7 @@ DECOUPLED_UNARY = "ModelInfer RPC doesn't support models with decoupled transact
 _STREAMS_ONLY = "cosyvoice2_dit"
 _HAS_SPEAKER = "cosyvoice2"
 _TOKENS_PER_SECOND = 25
-_TYPES = {"reference_wav": "FP32", "reference_wav_len": "INT32", "reference_text": "BYTES", "target_text": "BYTES"}
+TYPES = {"reference_wav": "FP32", "reference_wav_len": "INT32", "reference_text": "BYTES", "target_text": "BYTES"}
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class TritonModels:
     def wish(self, model: str, inputs: list[Input], *, face: str, stream: bool) -> Wish:
         """Return what *inputs* ask of *model*; raises the Problem of those that it does not take."""
         given = {each.name: each for each in inputs}
-        if unknown := sorted(given.keys() - _TYPES.keys()):
+        if unknown := sorted(given.keys() - TYPES.keys()):
             raise Problem("validation_failed", f"unexpected inference input '{unknown[0]}' for model '{model}'")
         if "target_text" not in given:
             raise Problem("validation_failed", f"expected input 'target_text' for model '{model}'")
         for name, each in given.items():
-            if each.datatype != _TYPES[name]:
+            if each.datatype != TYPES[name]:
                 raise Problem(
                     "validation_failed",
                     f"inference input '{name}' data-type is '{each.datatype}', but model '{model}' "
-                    f"expects '{_TYPES[name]}'",
+                    f"expects '{TYPES[name]}'",
                 )
         prompt, said, voice = self._speaker(model, given)
         return Wish(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
@@ -9,7 +10,7 @@ from starlette.routing import Route
 from cosyclient.emulator import sabotage
 from cosyclient.emulator.faces.base import speak
 from cosyclient.emulator.faces.http import HttpFace, encoded, read_object
-from cosyclient.emulator.faces.triton import DECOUPLED_OVER_HTTP, MODELS, Input, TritonModels
+from cosyclient.emulator.faces.triton import DECOUPLED_OVER_HTTP, MODELS, TYPES, Input, TritonModels
 from cosyclient.emulator.problems import Problem
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 64 << 20
 _LENGTH = "inference-header-content-length"
+_EXTENSIONS = ["model_repository", "model_configuration", "statistics", "binary_tensor_data"]
 _BINARY, _JSON = "application/octet-stream", "application/json"
 
 
@@ -33,29 +35,57 @@ class TritonHttpFace(HttpFace):
     def routes(self) -> list[BaseRoute]:
         """Return the paths it answers."""
         return [
-            Route("/v2/models/{model}/infer", self, methods=["POST"]),
-            Route("/v2/models/{model}/ready", self, methods=["GET"]),
+            *(
+                Route(f"/v2/models/{{model}}{version}/{what}", self, methods=[method])
+                for version in ("", "/versions/{version}")
+                for what, method in (("infer", "POST"), ("ready", "GET"), ("config", "GET"), ("stats", "GET"))
+            ),
+            Route("/v2/models/{model}", self, methods=["GET"]),
+            Route("/v2/models/{model}/versions/{version}", self, methods=["GET"]),
+            Route("/v2/repository/index", self, methods=["POST"]),
             Route("/v2/health/{state}", self, methods=["GET"]),
             Route("/v2", self, methods=["GET"]),
         ]
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
         """Answer one request."""
-        path = scope["path"]
-        model = scope.get("path_params", {}).get("model", "")
-        if path.endswith("/infer"):
-            await self._infer(exchange, model)
-        elif path.endswith("/ready") and model:
-            await exchange.reply(200 if model in MODELS else 400, _JSON, b"")
-        elif model or path.startswith("/v2/health/"):
+        path, given = scope["path"], scope.get("path_params", {})
+        model, last = given.get("model", ""), path.rpartition("/")[2]
+        known = model in MODELS and given.get("version", "1") == "1"
+        if last == "ready" and model:
+            await exchange.reply(200 if known else 400, _JSON, b"")
+        elif path.startswith("/v2/health/"):
             await exchange.reply(200, _JSON, b"")
+        elif model and not known:
+            self.models.check(model)
+            raise Problem("validation_failed", f"Request for unknown model: '{model}' version {given['version']}")
+        elif last == "infer":
+            await self._infer(exchange, model)
+        elif last == "index":
+            index = [{"name": name, "version": "1", "state": "READY"} for name in MODELS]
+            await exchange.reply(200, _JSON, encoded(index))
+        elif model:
+            await exchange.reply(200, _JSON, encoded(self._told(model, last)))
         else:
             await exchange.reply(
-                200, _JSON, encoded({"name": "triton", "version": "2.59.0", "extensions": ["binary_tensor_data"]})
+                200, _JSON, encoded({"name": "triton", "version": "2.59.0", "extensions": _EXTENSIONS})
             )
 
+    def _told(self, model: str, what: str) -> dict[str, Any]:
+        """Return what is to be known of a *model*: its configuration, its statistics, or its tensors."""
+        if what == "config":
+            decoupled = self.models.is_decoupled(model)
+            return {"name": model, "backend": "python", "model_transaction_policy": {"decoupled": decoupled}}
+        if what == "stats":
+            count = self.service.tally.texts
+            stats = {"name": model, "version": "1", "inference_count": count, "execution_count": count}
+            return {"model_stats": [stats]}
+        inputs = [{"name": name, "datatype": kind, "shape": [-1, -1]} for name, kind in TYPES.items()]
+        outputs = [{"name": "waveform", "datatype": "FP32", "shape": [-1, -1]}]
+        return {"name": model, "versions": ["1"], "platform": "python", "inputs": inputs, "outputs": outputs}
+
     async def _infer(self, exchange: Exchange, model: str) -> None:
-        body = await exchange.body(_MOST_BYTES)
+        body = _inflated(await exchange.body(_MOST_BYTES), exchange.header("content-encoding"))
         if self.models.is_decoupled(model):
             raise Problem("internal", DECOUPLED_OVER_HTTP, status=501)
         document, inputs = _read(body, exchange.header(_LENGTH))
@@ -92,6 +122,22 @@ class TritonHttpFace(HttpFace):
         # Invalid arguments are all alike to Triton; what a gateway before it says keeps its own.
         status = 400 if status in (405, 406, 415, 422) else status
         await exchange.reply(status, _JSON, encoded({"error": problem.detail}), problem.headers())
+
+
+def _inflated(body: bytes, coding: str) -> bytes:
+    """Return *body* without its gzip or deflate, which Triton takes as well."""
+    if coding in ("", "identity"):
+        return body
+    if coding not in ("gzip", "deflate"):
+        raise Problem("unsupported_media_type", f"Unsupported Content-Encoding: {coding}")
+    try:
+        inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        plain = inflater.decompress(body, _MOST_BYTES)
+    except zlib.error:
+        raise Problem("validation_failed", "Unable to decompress the request body") from None
+    if inflater.unconsumed_tail:
+        raise Problem("body_too_large", f"the request body has more than {_MOST_BYTES} bytes")
+    return plain
 
 
 def _read(body: bytes, announced: str) -> tuple[dict[str, Any], list[Input]]:
