@@ -263,7 +263,7 @@ class Speech:
         return _audio.MEDIA_TYPES[self.format]
 
     def pcm(self) -> bytes:
-        """Return the samples alone: signed 16-bit little-endian, channels interleaved.
+        """Return the samples alone: signed 16-bit little-endian, channels interleaved, whatever kind a WAV file holds.
 
         Raises `ConfigurationError` for mp3 and opus, which would need a decoder: ask for ``wav`` or ``pcm``.
         """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from cosyclient.audio import wav_bytes
 from cosyclient.audio.pcm import TELLING_FRAMES
 from cosyclient.clock import Cancellation
-from cosyclient.errors import Attempt, ClientClosed, CosyError, DecodeError, Rejected
+from cosyclient.errors import Attempt, BadRequest, ClientClosed, CosyError, DecodeError, Rejected, ServiceFault
 from cosyclient.events import AttemptFinished
 from cosyclient.models import Speech, has_speech
 from cosyclient.persisting import persist
@@ -104,12 +104,26 @@ class SpeechStream:
             self._begun()
         except CosyError as error:
             caller.advice.add(error, self._request)
+            spoken = has_speech(self._text)
+            if isinstance(error, ServiceFault) and not spoken:
+                # Servers stumble over a text without speech, and are well with every other.
+                error.endpoint_fault = False
             self._end(error)
-            return error
+            if spoken or not isinstance(error, BadRequest) or self._utterance.settings.on_silent != "silence":
+                return error
+            self._stand_in()
         except BaseException:
             self.close()
             raise
         return None
+
+    def _stand_in(self) -> None:
+        """Be a short silence, for a text without speech that a service refuses where others make nothing of it."""
+        asked = self._utterance.settings
+        self.sample_rate, self.channels = asked.sample_rate, 1
+        self._received.append(silence_for(self._text, asked, "", sample_rate=asked.sample_rate))
+        self._over = True
+        self._begun()
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield what has come, then what comes; a second iteration begins anew and costs nothing."""

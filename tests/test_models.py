@@ -283,6 +283,19 @@ def test_join_is_sample_exact(parts: list[list[int]], silent: int, rate: int) ->
     assert whole.duration == pytest.approx(info.duration)
 
 
+def test_join_takes_every_kind_of_samples() -> None:
+    """What the service sent as floats or with 24 bits is joined with what it sent with 16."""
+    kinds = {"<f": (3, 32, struct.pack("<2f", 0.5, -0.5)), "24": (1, 24, b"\7\0\x40\7\0\xc0")}
+    parts = [speech(struct.pack("<2h", 16384, -16384))]
+    for tag, bits, samples in kinds.values():
+        fmt = struct.pack("<HHIIHH", tag, 1, 24000, 24000 * bits // 8, bits // 8, bits)
+        head = b"WAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", len(samples))
+        file = b"RIFF" + struct.pack("<I", len(head) + len(samples)) + head + samples
+        parts.append(Speech(audio=file, format="wav", sample_rate=24000))
+    assert all(part.pcm() == parts[0].pcm() for part in parts)
+    assert join(parts).pcm() == parts[0].pcm() * 3
+
+
 def test_join_sums_up_what_it_was_made_of() -> None:
     """Two channels stay two; attempts are the most any part took; the fingerprint names the parts in order."""
     one = speech(bytes(8), channels=2, attempts=2, cached=True, fingerprint="a")

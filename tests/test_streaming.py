@@ -54,8 +54,9 @@ class PlainProtocol(BatchProtocol):
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield what comes."""
-        if reply.status != 200:
-            raise (ServiceFault if reply.status >= 500 else BadRequest)(f"HTTP {reply.status}", status=reply.status)
+        status = int(reply.headers.get("status", reply.status))
+        if status != 200:
+            raise (ServiceFault if status >= 500 else BadRequest)(f"HTTP {status}", status=status)
         rate = reply.headers.get("rate", "24000")
         if rate:
             yield StreamHead(int(rate), int(reply.headers.get("channels", "1")))
@@ -349,4 +350,19 @@ def test_an_empty_stream_is_what_its_text_makes_of_it() -> None:
             assert b"".join(stream) == bytes(round(0.3 * rate) * 2 * channels)
             assert (stream.sample_rate, stream.channels) == (rate, channels)
             assert stream.speech().duration == 0.3
+    assert in_flight(client) == 0
+
+
+def test_a_stream_of_a_text_without_speech_blames_nobody() -> None:
+    """A refusal of it may be silence, too, and a fault of the service is not held against it."""
+    client, transport = streaming([pieces(status="400")] * 2 + [pieces(status="500")] * 2, max_retries=1)
+    with client.stream("……", on_silent="silence") as stream:
+        assert b"".join(stream) == bytes(round(0.3 * 24000) * 2)
+        assert stream.speech().duration == 0.3
+    with pytest.raises(BadRequest):
+        client.stream("……")
+    with pytest.raises(ServiceFault) as caught:
+        client.stream("……", on_silent="silence")
+    assert not caught.value.endpoint_fault
+    assert len(transport.requests) == 4
     assert in_flight(client) == 0
