@@ -101,6 +101,8 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         ),
         fields=_STANDARD,
         streaming={"stream_format": "audio"},
+        # Whichever of them it is that answers.
+        sayings=(*VLLM_OMNI, *XINFERENCE, *VOX_BOX),
     ),
     "openai": Dialect(
         can=Capabilities(

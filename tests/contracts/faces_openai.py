@@ -77,6 +77,20 @@ ROWS = [
         bad={"voice": CLONE, "model": None, "seed": 3, "words": True, "sample_rate": 16000},
         streams=False,
     ),
+    *(
+        Served(
+            protocol="openai",
+            form=f"at-{dialect}",
+            thorough=False,
+            streams=False,
+            options={"voice": voice, "model": "CosyVoice2-0.5B"},
+            heard={"voice": voice},
+            bad={"seed": 3},
+            mistakes=({"voice": "nobody"},),
+            switches={**PACED, "dialect": dialect},
+        )
+        for dialect, voice in (("xinference", "英文女"), ("vox-box", "Chinese Female"))
+    ),
     served(
         "openai",
         path="/v1",
