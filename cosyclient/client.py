@@ -207,7 +207,8 @@ class CosyClient:
 
         Lazy in and out: an endless generator works in constant memory. In the order of the texts, or with
         ``ordered=False`` as they finish. One bad text is one failed outcome; only `ClientClosed` and a fault of the
-        *texts* iterator itself are raised. Closing the iterator early takes back what has not left yet.
+        *texts* iterator itself are raised. Closing the iterator early takes back what has not left yet. While the
+        service is down the texts wait for it, until their deadline or as ``RetryConfig.wait_for_service`` says.
         """
         terms = self._agree(options, bulk=True)
         desk = self._core.house().desk

@@ -6,11 +6,13 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -262,13 +264,34 @@ def test_a_full_disk_ends_the_job_at_once(
         ended = run(source, "--max-batch", 1, "--concurrency", 2)
     assert (ended.code, ended.summary["stopped"], ended.summary["succeeded"]) == (4, "output", 3)
     assert f"cosyclient synth: cannot write to out{'' if what == 'audio' else '/manifest.jsonl'}: " in ended.err
-    assert f"{os.strerror(code)}; nothing more was sent\n" in ended.err
+    advice = "make it writable" if code == errno.EROFS else "make room there"
+    assert f"{os.strerror(code)}; nothing more was sent; {advice}\n" in ended.err
     assert ended.err.endswith("stopped; the same command with --resume goes on from here\n")
     assert echo.counters().texts < 40
     assert [record["error"] for record in manifest()] == [None] * 3, "whole lines only"
 
     assert run(source, "--resume").code == 0
     assert set(spoken().values()) == {f"text {number}" for number in range(400)}
+
+
+def test_little_room_is_filled_one_text_at_a_time(
+    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = texts(*(f"text {number}" for number in range(400)))
+    part, left = files._part, [5]
+
+    def no_part(directory: Path) -> tuple[str, int]:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+        return part(directory)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+        disk.setattr(files, "_part", no_part)
+        ended = run(source)
+    assert (ended.code, ended.summary["succeeded"]) == (4, 5)
+    assert echo.counters().texts == 6, "one was bought in vain"
 
 
 # An earlier run

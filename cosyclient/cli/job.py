@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
 import time
 from difflib import get_close_matches
@@ -37,6 +38,7 @@ NO_OUTPUT: Final = 4
 _NO_SPEECH: Final = "nothing in it to be spoken"
 _SHOWN: Final = 5
 """Failures told one by one on stderr; the manifest has them all."""
+_SAMPLE_BYTES: Final = 2
 _STRAGGLING: Final = 2.0
 """Seconds after which a speech that comes is no straggler from before the service went down."""
 _TAKEN_BACK: Final = 0.2
@@ -127,7 +129,7 @@ class Job:
                 self._interrupt = interrupt
                 for line in interrupt.until_pressed(lines):
                     self._take(line)
-                    self._collect(leave=client.window)
+                    self._collect(leave=client.window if self._has_room() else 0)
                     if self._stop is not None:
                         break
                 self._collect(leave=0)
@@ -227,6 +229,14 @@ class Job:
             self._audio -= under.utterance.expected_seconds
             if not waiter.cancelled():
                 self._record(under, waiter.exception() or waiter.result())
+
+    def _has_room(self) -> bool:
+        """Return whether the disk holds twice what is under way, as far as is known: one text at a time goes else."""
+        try:
+            free = shutil.disk_usage(self._directory).free
+        except OSError:
+            return True
+        return free > 2 * self._audio * _SAMPLE_BYTES * self._voice.sample_rate
 
     def _next(self, *, block: bool) -> Future[Speech] | None:
         while block:

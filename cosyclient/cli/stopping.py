@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -37,6 +38,13 @@ _NEXT: Final = {
 }
 
 
+_ROOM: Final = {
+    errno.ENOSPC: "; make room there",
+    errno.EDQUOT: "; make room there",
+    errno.EROFS: "; make it writable",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Say why a job stops, and what to do."""
@@ -63,7 +71,8 @@ class Stop:
     @classmethod
     def of_output(cls, path: Path, problem: OSError) -> Stop:
         """Return the stop of a job whose results have nowhere to go."""
-        return cls("output", f"cannot write to {path}: {problem.strerror}; nothing more was sent")
+        advice = _ROOM.get(problem.errno or 0, "")
+        return cls("output", f"cannot write to {path}: {problem.strerror}; nothing more was sent{advice}")
 
     def told(self, url: str) -> str:
         """Return what to tell of it."""
