@@ -65,7 +65,8 @@ def says(*messages: str | bytes, close: int | None = None) -> Callable[[Visit], 
     """Answer the first text with *messages*, then close as told, or wait for the client to."""
 
     def behave(peer: Peer) -> None:
-        peer.hear()
+        if peer.hear() is None:
+            return
         peer.say(*messages)
         if close is not None:
             peer.core.send_close(close)
