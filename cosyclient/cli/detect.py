@@ -113,11 +113,12 @@ _QUESTIONS: Final = (
     Question("/v1/voices", lambda answer: "openai:vox-box" if _has(answer, "voices") else None),
     Question("/openapi.json", _by_routes),
     Question("/v2", lambda answer: "triton" if _has(answer, "name", "extensions") else None),
+    Question("/v1/audio/voice/list", lambda answer: "openai:siliconflow" if _has(answer, "result") else None),
+    # Everybody has models; who has nothing else is the plainest.
     Question("/v1/models", lambda answer: "openai" if _has(answer, "data") else None),
     Question("/audio/speech", lambda answer: "openai:triton-bridge" if _names_fields(answer) else None, b"{}"),
     Question("/api/v1/audio/reference_audio", lambda answer: "pai-eas" if _lists(answer) else None),
     Question("/api/v1/services/audio/tts/SpeechSynthesizer", _by_code, b"{}"),
-    Question("/v1/audio/voice/list", lambda answer: "openai:siliconflow" if _has(answer, "result") else None),
 )
 
 
