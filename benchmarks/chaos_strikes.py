@@ -94,7 +94,8 @@ class Alarm:
 
 def fork(clients: Mapping[Way, CosyClient], views: Mapping[Way, CosyClient], seed: int) -> tuple[list[Entry], str]:
     """Fork amid everybody's calls; return what became of the texts on both sides, and what is wrong with the child."""
-    ways = random.Random(seed).sample(list(views), 3)
+    # grpcio's own locks may be held by threads that a child has not; it says itself that it is then no use there.
+    ways = random.Random(seed).sample([way for way in views if way.scheme != "grpc"], 3)
     ours, *theirs = (
         Entry(protocol=way.protocol, text=f"text {n} of fork {seed}", call="fork", timeout=AMPLE)
         for n, way in enumerate([ways[0], *ways])

@@ -31,6 +31,9 @@ def persist(
     schedule, spent = caller.retry.schedule(), 0
     while (error := attempt()) is not None:
         wait = schedule.next_wait(error, remaining=deadline.remaining)
+        if caller.closing.is_set() and error.retryable:
+            # Whether it was the last try or not: what the client's end breaks off looks like a wire that broke.
+            raise _closed(error).for_caller(attempts)
         if wait is None:
             raise error.for_caller(attempts)
         cost = caller.budget.withdraw(throttled=error.throttled)
@@ -48,7 +51,11 @@ def persist(
             )
         )
         if caller.clock.sleep(wait, caller.closing):
-            closed = ClientClosed("the client was closed before the next attempt")
-            closed.__cause__ = error
-            raise closed.for_caller(attempts)
+            raise _closed(error).for_caller(attempts)
     caller.budget.deposit(spent)
+
+
+def _closed(error: CosyError) -> ClientClosed:
+    closed = ClientClosed("the client was closed before the next attempt")
+    closed.__cause__ = error
+    return closed

@@ -141,7 +141,7 @@ class SpeechStream:
                 self._pull()
             except CosyError as error:
                 # What we have broken off ourselves looks like a wire that broke.
-                ours = self._closed and not isinstance(error, Rejected)
+                ours = (self._closed or self._caller.closing.is_set()) and not isinstance(error, Rejected)
                 self._broken = broken = self._end_of_it() if ours else error
                 self._end(broken)
                 raise self._with_partial(broken) from (error if ours else error.__cause__)

@@ -257,6 +257,20 @@ def test_what_we_break_off_is_no_fault_of_the_wire(whose: str) -> None:
     client.close()
 
 
+def test_a_client_closed_while_a_stream_is_opened_is_told() -> None:
+    """At its last attempt, too."""
+
+    def answer(_: WireRequest) -> Exception:
+        client.close(drain=False)
+        return TransportError("shut down from our side")
+
+    client, transport = streaming(answer, max_retries=0)
+    with pytest.raises(ClientClosed) as caught:
+        client.stream("a")
+    assert isinstance(caught.value.__cause__, TransportError)
+    assert len(caught.value.attempts) == len(transport.requests) == 1
+
+
 def test_a_forked_child_leaves_the_stream_to_its_parent() -> None:
     """The child's copy is closed, and nothing is said to the service."""
     reply = pieces(b"\1\2", b"\3\4")
