@@ -92,15 +92,14 @@ def test_any_outage_shorter_than_the_deadline_is_waited_out() -> None:
     dice = random.Random(7)
     for _ in range(15):
         clock = FakeClock()
-        begin = dice.uniform(0.0, 3.0)
+        begin = dice.uniform(0.3, 3.0)
         outages = [(begin, begin + dice.uniform(0.1, 20.0))]
         outages.append((outages[0][1] + dice.uniform(0.0, 2.0), outages[0][1] + dice.uniform(2.0, 12.0)))
         fault = FAULTS[dice.choice(["refused", "503", "502"])]
         client, _ = scripted_client(service(clock, outages, fault), clock=clock, max_batch=dice.choice([1, 5, 64]))
         with client:
             # One that has answered before is trusted to come back until the deadline.
-            if begin > 0.2:
-                client.synthesize("hello")
+            client.synthesize("hello")
             assert [text_in(audio) for audio in client.batch_synth(TEXTS[:60])] == TEXTS[:60]
 
 
