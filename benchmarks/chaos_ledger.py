@@ -69,9 +69,9 @@ class Entry:
             heard = echo_text(audio)
         except ValueError as error:
             heard = f"({error})"
-        # Blanks between sentences are nothing to be spoken, and some services drop them.
-        right = "".join(heard.split()) == "".join(self.text.split())
-        self._end("spoken" if right else "wrong", detail="" if right else heard[:80])
+        # Blanks between sentences, and a full stop too many, are nothing to be spoken, and some services drop them.
+        right = [*filter(str.isalnum, heard)] == [*filter(str.isalnum, self.text)]
+        self._end("spoken" if right else "wrong", detail="" if right else heard[-80:])
 
     def fails(self, error: BaseException) -> None:
         """Note the error it ended with."""
