@@ -63,51 +63,60 @@ class Arrivals:
         *attempts* are those made, oldest first: an error lists the one that brought it, a speech those before. An
         error does not end what another call carries as well, unless it is *final*.
         """
-        ended = self._coalescer.land(results, call, final=final)
+        results = list(results)
+        ended: list[Landing] = []
+        try:
+            self._end(results, ended, attempts, call, final=final)
+        except BaseException:
+            # Interrupted, on the thread of a caller who carries: the others still get theirs.
+            self._end(results, ended, attempts, call, final=final)
+            raise
+        for flight, result in ended:
+            if not isinstance(result, Speech):
+                self.count(result, accepted=True)
+            if self._events.wanted:
+                self._announce(flight, result, flight.tried + len(attempts) + isinstance(result, Speech))
+
+    def _end(
+        self,
+        results: Sequence[Landing],
+        ended: list[Landing],
+        attempts: Sequence[Attempt],
+        call: Carrier | None,
+        *,
+        final: bool,
+    ) -> None:
+        """End flights, free their places and resolve their waiters, those that are not."""
+        self._coalescer.land(results, ended, call, final=final)
         if not ended:
             return
         self._ended([flight for flight, _ in ended])
-        wanted = self._events.wanted
-        blocked: list[Waiter] = []
-        interrupt: BaseException | None = None
         for flight, result in ended:
-            tries = flight.tried + len(attempts) + isinstance(result, Speech)
-            if isinstance(result, Speech):
-                if tries > 1:
-                    result = replace(result, attempts=tries)
-            else:
-                self.count(result, accepted=True)
-            if wanted:
-                self._announce(flight, result, tries)
             if flight.hedged:
                 for other in flight.calls:
                     if other is not call:
                         other.reconsider()
+            if isinstance(result, Speech) and (tries := flight.tried + len(attempts) + 1) > 1:
+                result = replace(result, attempts=tries)
             for waiter in flight.waiters:
-                try:
+                if not waiter.done:
                     self._expiry.forget(waiter)
-                    if waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts)):
-                        blocked.append(waiter)
-                except BaseException as error:  # noqa: BLE001 - raised below
-                    # Ctrl-C in a callback, on the thread of a caller who carries: the others still get theirs.
-                    interrupt = error
+                    waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts))
+        blocked = [waiter for flight, _ in ended for waiter in flight.waiters if waiter.waits]
         if blocked:
             self._relay.start(blocked)
-        if interrupt is not None:
-            raise interrupt
 
     def dismiss(self, waiters: Iterable[Waiter], error: CosyError, attempts: Sequence[Attempt]) -> None:
         """Resolve *waiters* with *error*, but not those who share their flight."""
-        blocked = []
+        waiters = list(waiters)
         for waiter in waiters:
             pending, ended = self._coalescer.leave(waiter)
             if ended is not None:
                 self._ended((ended,))
             if pending:
                 self._expiry.forget(waiter)
-                if waiter.resolve(error.for_caller(attempts)):
-                    blocked.append(waiter)
-        if blocked:
+                waiter.resolve(error.for_caller(attempts))
+        if blocked := [waiter for waiter in waiters if waiter.waits]:
             self._relay.start(blocked)
 
     def count(self, error: CosyError, *, accepted: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from cosyclient.endpoints import Grant
 from cosyclient.errors import Attempt, CosyError
 from cosyclient.persisting import persist
 
@@ -33,27 +34,27 @@ def ask(
     found: list[T] = []
 
     def attempt() -> CosyError | None:
-        grant = caller.endpoint.grant(deadline, caller.closing)
+        grant = Grant(caller.endpoint)
         error: CosyError | None = None
-        started = clock.now()
-        try:
-            grant.start(started, retry=bool(attempts), audio=0.0, given=deadline.remaining)
-            reply = grant.endpoint.transport.send(
-                request, deadline=deadline, read_timeout=caller.timeouts.of_reads(0.0)
-            )
+        with grant, grant:
+            caller.endpoint.acquire(grant, deadline, caller.closing)
+            started = clock.now()
             try:
-                found.append(decode(reply))
-            finally:
-                reply.close()
-        except CosyError as refused:
-            grant.endpoint.conceal(refused, [field for field in request.headers if field[0].lower() not in _PROTOCOLS])
-            caller.advice.add(refused, request)
-            error = refused
-        except BaseException:
-            grant.cancel()
-            raise
-        now = clock.now()
-        grant.settle(error, now)
+                grant.start(started, retry=bool(attempts), audio=0.0, given=deadline.remaining)
+                reply = grant.endpoint.transport.send(
+                    request, deadline=deadline, read_timeout=caller.timeouts.of_reads(0.0)
+                )
+                try:
+                    found.append(decode(reply))
+                finally:
+                    reply.close()
+            except CosyError as refused:
+                told = [field for field in request.headers if field[0].lower() not in _PROTOCOLS]
+                grant.endpoint.conceal(refused, told)
+                caller.advice.add(refused, request)
+                error = refused
+            now = clock.now()
+            grant.settle(error, now)
         attempts.append(Attempt(len(attempts) + 1, caller.endpoint.name, started, now - started, error))
         if error is not None and error.sent and not (repeatable or error.throttled):
             error.retryable = False

@@ -12,9 +12,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
 from cosyclient.batch import BULK, INTERACTIVE, NO_ESTIMATE, Batch
+from cosyclient.clock import closed_gate, open_gate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from cosyclient.batch import BatchLimits, Estimate, Flight
     from cosyclient.clock import Clock
@@ -35,10 +36,9 @@ class Batcher:
         self._workers = workers
         self._clock = clock
         self._linger = linger
-        # Guards all below and every flight's `queued`; the condition on it tells of company and of idleness. Taken by
-        # itself, it costs a third of what the condition does.
+        self._gates: set[threading.Lock] = set()  # of those who wait for company, or for idleness
+        # Guards all below and every flight's `queued`.
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
         # By lane. Round robin over the settings; each queue in the order of arrival, with removal from the middle at
         # no cost.
         self._lanes: tuple[_Queues, _Queues] = (OrderedDict(), OrderedDict())
@@ -46,21 +46,21 @@ class Batcher:
         self._queued = 0
         self._seeking = 0
         self._alive = 0
-        self._carried = 0
+        self._carried: set[Hashable] = set()
 
-    def put(self, flights: Sequence[Flight]) -> int:
-        """Queue *flights* and return how many workers to start; each must come to `seal` or `leave`."""
+    def put(self, flights: Sequence[Flight]) -> bool:
+        """Queue *flights*, those that are not, and return whether there are too few workers: somebody is to `call`."""
         now = self._clock.now()
         with self._lock:
             for flight in flights:
                 # Checked here because a caller may have given up between being accepted and being queued.
-                if flight.landed:
+                if flight.landed or flight.queued:
                     continue
                 flight.queued_at = now
                 self._append_locked(flight)
-            if self._linger:
-                self._changed.notify_all()
-            return self._call_workers_locked()
+        if self._linger:
+            self._open_gates()
+        return self.wants_workers
 
     def put_again(self, flights: Sequence[Flight]) -> None:
         """Queue *flights*, which are under way and late, once more and before all others; call nobody for them yet."""
@@ -72,21 +72,26 @@ class Batcher:
                 self._append_locked(flight)
                 self._lanes[flight.lane][flight.utterance.settings].move_to_end(flight, last=False)
 
-    def embark(self) -> bool:
-        """Count the calling thread as one that carries its own text, unless it has company; return whether it may."""
+    def embark(self, carrier: Hashable) -> bool:
+        """Count *carrier* as one that carries its own text, unless it has company; return whether it may.
+
+        Whatever comes of it, it is to `disembark`.
+        """
         # Looked at without the lock: whoever is a moment late joins the queue, or leaves beside it. A worker that seeks
         # with nothing queued seeks in vain; where texts do not share requests, those queued are no company either.
         if (self._queued and self._limits.texts > 1) or self._linger:
             return False
-        with self._lock:
-            self._carried += 1
-            return True
+        self._carried.add(carrier)
+        return True
 
-    def disembark(self) -> None:
-        """Count one such thread less."""
-        with self._lock:
-            self._carried -= 1
-            self._tell_idle_locked()
+    def join(self, carrier: Hashable) -> None:
+        """Count *carrier*, who carries what waits without being a worker, until it will `disembark`."""
+        self._carried.add(carrier)
+
+    def disembark(self, carrier: Hashable) -> None:
+        """Count *carrier* no longer; again does nothing."""
+        self._carried.discard(carrier)
+        self._tell_idle()
 
     def alone(self, flight: Flight) -> Batch:
         """Return a batch of *flight* alone."""
@@ -95,42 +100,36 @@ class Batcher:
         batch.add(flight)
         return batch
 
-    def enlist(self) -> None:
-        """Count the calling thread as one more seeking worker, beyond the limit: the caller runs."""
-        with self._lock:
-            self._seeking += 1
-            self._alive += 1
-
     def head(self) -> float | None:
-        """Return the deadline of the flight that is next, or None, which also dismisses the seeking worker."""
+        """Return the deadline of the flight that is next, or None if there is none."""
         with self._lock:
             if not self._queued:
-                self._dismiss_locked()
                 return None
             return next(iter(next(iter(self._first_locked().values())))).until
 
-    def seal(self, estimate: Estimate = NO_ESTIMATE) -> tuple[Batch | None, int]:
-        """Take the next batch and say how many more workers to start; None dismisses the seeking worker.
+    def seal(
+        self, estimate: Estimate = NO_ESTIMATE, *, worker: bool = True, into: list[Batch] | None = None
+    ) -> Batch | None:
+        """Take the next batch, on a seeking *worker* or a thread that is none; returns None if nothing waits.
 
-        Those that by *estimate* would come back too late let the others go first, and stay if there is no room.
+        Those that by *estimate* would come back too late let the others go first, and stay if there is no room. The
+        batch is put *into* a list before it is filled: whoever is interrupted here is to `put` its flights back.
         """
+        if self._linger:
+            self._await_company()
         with self._lock:
-            if self._linger:
-                self._await_company_locked()
             if not self._queued:
-                self._dismiss_locked()
-                return None, 0
+                return None
             queues = self._first_locked()
             settings = next(iter(queues))
             batch = Batch(settings, self._limits, estimate)
+            if into is not None:
+                into += [batch]
             self._fill_locked(batch, queues, estimate)
             if queues is self._lanes[INTERACTIVE] and settings not in queues:
                 self._fill_locked(batch, self._lanes[BULK], estimate)
-            for flight in batch.flights:
-                flight.queued = False
-                self._queued -= 1
-            self._seeking -= 1
-            return batch, self._call_workers_locked()
+            self._seeking -= worker
+            return batch
 
     def again(self) -> bool:
         """Return whether a worker that has finished its batch should seek another; otherwise it is dismissed."""
@@ -138,18 +137,20 @@ class Batcher:
             if self._needed > self._seeking:
                 self._seeking += 1
                 return True
-            self._leave_locked()
-            return False
-
-    def leave(self) -> None:
-        """Dismiss a worker that has finished its batch and will not seek another."""
-        with self._lock:
-            self._leave_locked()
+            self._alive -= 1
+        self._tell_idle()
+        return False
 
     def call(self) -> int:
-        """Return how many workers to start for what waits; one that ran beyond the limit may have stood in the way."""
+        """Return how many workers to start for what waits; each must come to `seal` or be dismissed.
+
+        Only on a thread that nobody interrupts: those not started would be waited for.
+        """
         with self._lock:
-            return self._call_workers_locked()
+            wanted = max(0, min(self._needed - self._seeking, self._workers - self._alive))
+            self._seeking += wanted
+            self._alive += wanted
+            return wanted
 
     def promote(self, flight: Flight) -> None:
         """Let *flight* go on in the interactive lane, if it still waits: somebody who cannot wait has joined it."""
@@ -179,22 +180,33 @@ class Batcher:
             ]
             for flight in due:
                 self._remove_locked(flight)
-            return due
+        return due
 
     def dismiss(self) -> None:
-        """Count one seeking worker less: it could not be started, or broke."""
+        """Count one seeking worker less: there is nothing for it, it could not be started, or it broke."""
         with self._lock:
-            self._dismiss_locked()
+            self._seeking -= 1
+            self._alive -= 1
+        self._tell_idle()
 
     def wait_idle(self, until: float) -> bool:
         """Wait until nothing is queued and no worker is under way, at most until the instant *until*."""
-        with self._lock:
-            while self._queued or self._alive or self._carried:
-                remaining = until - self._clock.now()
-                if remaining <= 0:
-                    return False
-                self._clock.wait(self._changed, remaining)
-            return True
+        while not self.idle:
+            remaining = until - self._clock.now()
+            if remaining <= 0:
+                return False
+            self._wait(remaining, lambda: self.idle)
+        return True
+
+    @property
+    def wants_workers(self) -> bool:
+        """Return whether there are too few workers for what waits, and may be more."""
+        return self._needed > self._seeking and self._workers > self._alive
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nothing is queued and nobody is under way."""
+        return not (self._queued or self._alive or self._carried)
 
     @property
     def queued(self) -> int:
@@ -209,23 +221,22 @@ class Batcher:
     def _batches(self, texts: int) -> int:
         return -(-texts // self._limits.texts)
 
-    def _call_workers_locked(self) -> int:
-        wanted = max(0, min(self._needed - self._seeking, self._workers - self._alive))
-        self._seeking += wanted
-        self._alive += wanted
-        return wanted
+    def _wait(self, seconds: float, happened: Callable[[], bool]) -> None:
+        gate = closed_gate()
+        try:
+            self._gates.add(gate)
+            if not happened():
+                self._clock.wait(gate, seconds)
+        finally:
+            self._gates.discard(gate)
 
-    def _dismiss_locked(self) -> None:
-        self._seeking -= 1
-        self._leave_locked()
+    def _open_gates(self) -> None:
+        for gate in tuple(self._gates):
+            open_gate(gate)
 
-    def _leave_locked(self) -> None:
-        self._alive -= 1
-        self._tell_idle_locked()
-
-    def _tell_idle_locked(self) -> None:
-        if not (self._alive or self._carried):
-            self._changed.notify_all()
+    def _tell_idle(self) -> None:
+        if self._gates and not (self._alive or self._carried):
+            self._open_gates()
 
     def _first_locked(self) -> _Queues:
         return self._lanes[INTERACTIVE] or self._lanes[BULK]
@@ -234,33 +245,37 @@ class Batcher:
         queues, settings = self._lanes[flight.lane], flight.utterance.settings
         queue = queues.get(settings)
         if queue is None:
-            queue = queues[settings] = OrderedDict()
-        if len(queue) % self._limits.texts == 0:
-            self._needed += 1
-        queue[flight] = None
+            queue, first = OrderedDict([(flight, None)]), True
+            queues[settings] = queue
+        else:
+            first = len(queue) % self._limits.texts == 0
+            queue[flight] = None
         flight.queued = True
         self._queued += 1
+        self._needed += first
 
     def _remove_locked(self, flight: Flight) -> None:
         queues, settings = self._lanes[flight.lane], flight.utterance.settings
         queue = queues[settings]
-        before = self._batches(len(queue))
-        del queue[flight]
+        left = len(queue) - 1
+        needed = self._batches(left) - self._batches(left + 1)
+        if left:
+            del queue[flight]
+        else:
+            del queues[settings]
         flight.queued = False
         self._queued -= 1
-        self._needed += self._batches(len(queue)) - before
-        if not queue:
-            del queues[settings]
+        self._needed += needed
 
     def _fill_locked(self, batch: Batch, queues: _Queues, estimate: Estimate) -> None:
         """Move what fits from the queue of the batch's settings, which goes to the end of the round if texts stay.
 
         Texts short of time come along where the others leave room, whoever has most of it left first.
         """
-        queue = queues.pop(batch.settings, None)
+        queue = queues.get(batch.settings)
         if queue is None:
             return
-        before, sealed = self._batches(len(queue)), len(batch.flights)
+        sealed = len(batch.flights)
         soonest = self._clock.now() + estimate.needed if estimate.needed else -math.inf
         short: list[Flight] = []
         for flight in queue:
@@ -273,19 +288,31 @@ class Batcher:
             for flight in sorted(short, key=lambda each: each.until, reverse=True):
                 if not batch.add(flight):
                     break
-        for flight in batch.flights[sealed:]:
+        before, taken = len(queue), batch.flights[sealed:]
+        needed = self._batches(before - len(taken)) - self._batches(before)
+        if before > len(taken):
+            queues.move_to_end(batch.settings)
+        for flight in taken:
             del queue[flight]
-        self._needed += self._batches(len(queue)) - before
-        if queue:
-            queues[batch.settings] = queue
+            flight.queued = False
+            self._queued -= 1
+        self._needed += needed
+        if not queue:
+            del queues[batch.settings]
 
-    def _await_company_locked(self) -> None:
-        while self._queued:
+    def _await_company(self) -> None:
+        while (remaining := self._alone_for()) > 0:
+            self._wait(remaining, lambda: self._alone_for() <= 0)
+
+    def _alone_for(self) -> float:
+        """Return the seconds that the next text still waits for company."""
+        with self._lock:
+            if not self._queued:
+                return 0.0
             queue = next(iter(self._first_locked().values()))
-            remaining = next(iter(queue)).queued_at + self._linger - self._clock.now()
-            if remaining <= 0 or len(queue) >= self._limits.texts:
-                return
-            self._clock.wait(self._changed, remaining)
+            if len(queue) >= self._limits.texts:
+                return 0.0
+            return next(iter(queue)).queued_at + self._linger - self._clock.now()
 
     def __repr__(self) -> str:
         return f"<Batcher {self._queued} queued, {self._alive}/{self._workers} workers, {self._seeking} seeking>"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import uuid
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from cosyclient.clock import Cancellation, Deadline
+from cosyclient.endpoints import Grant
 from cosyclient.errors import (
     Attempt,
     BadRequest,
@@ -25,15 +25,14 @@ from cosyclient.models import Speech, has_speech
 from cosyclient.protocols.speeches import unspoken
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cosyclient.advice import Advice
     from cosyclient.batch import Batch, Carrier, Flight
-    from cosyclient.clock import Clock
+    from cosyclient.clock import Clock, Flag
     from cosyclient.coalescer import Coalescer, Landing
     from cosyclient.config import TimeoutConfig
-    from cosyclient.endpoints import Endpoint, Grant
+    from cosyclient.endpoints import Endpoint
     from cosyclient.hedger import Hedger
     from cosyclient.models import Utterance
     from cosyclient.policies.budget import RetryBudget
@@ -57,26 +56,13 @@ class Caller:
     budget: RetryBudget
     timeouts: TimeoutConfig
     clock: Clock
-    closing: threading.Event
+    closing: Flag
     events: Events
     advice: Advice
     coalescer: Coalescer
     hedger: Hedger | None
     rates: RateWatch | None
     land: Callable[[Iterable[Landing], Sequence[Attempt], Carrier], None]
-
-    def fly(self, batch: Batch, grant: Grant) -> None:
-        """Send *batch* with *grant* and again as policy allows, until each of its flights is resolved."""
-        Call(self, batch, grant).run()
-
-    def fly_once(self, batch: Batch, grant: Grant, latest: float) -> Callable[[], None] | None:
-        """Send *batch* with *grant* once, until *latest*; return what is left to do, which includes waiting, or None.
-
-        Only an interrupt is raised; the flights are not resolved then.
-        """
-        call = Call(self, batch, grant)
-        left = call.run_once(latest)
-        return partial(call.run, left) if left else None
 
 
 class _Try:
@@ -102,12 +88,13 @@ class _Try:
 
 
 class Call:
-    """Carry one batch through its attempts; lives on one thread at a time."""
+    """Carry one batch through its attempts, the first of them with *grant*; lives on one thread at a time."""
 
     def __init__(self, caller: Caller, batch: Batch, grant: Grant) -> None:
         self._caller = caller
         self._flights = batch.flights
-        self._grant: Grant | None = grant
+        self._grant = grant
+        self._granted = True
         self._schedule = caller.retry.schedule()
         self._attempts: list[Attempt] = []
         self._cancellation = Cancellation()
@@ -115,50 +102,55 @@ class Call:
         # Events name the batch by its first key; a key names one body, and changes with it.
         self._name = self._key = uuid.uuid4().hex
         self._request: WireRequest | None = None
-        for flight in self._flights:
-            if not flight.hedged:
-                flight.attempts = self._attempts
-        caller.coalescer.take(self._flights, self)
-        # Looked at after the line above: whoever gives up from now on is heard of.
-        self._pending = [flight for flight in self._flights if not flight.landed]
-        if caller.events.wanted and self._pending:
-            self._announce(self._pending)
+        self._pending: list[Flight] = []
 
     def run(self, left: dict[Flight, CosyError] | None = None) -> None:
-        """Fly until nothing is left; whatever happens, every flight is resolved and the grant is given back.
+        """Fly until nothing is left; every flight is resolved then and the grant is back.
 
-        *left* is what a first attempt left over.
+        *left* is what a first attempt left over. Only an interrupt is raised: what has not landed is nobody's then.
         """
         try:
             if left is None:
+                self._begin()
                 left = self._attempt()
             while left:
                 self._keep(self._pause(left))
                 left = self._attempt()
-        except BaseException as error:
-            # A fault of our own must not leave callers waiting for ever; a CosyError here is a refused grant.
+        except Exception as error:  # noqa: BLE001 - a fault of our own must not leave callers waiting for ever
             self._resolve_all(error)
-            if not isinstance(error, Exception):
-                raise
         finally:
-            self._end()
+            try:
+                self.end()
+            except BaseException:
+                self.end()
+                raise
 
     def run_once(self, latest: float) -> dict[Flight, CosyError]:
-        """Fly once, on a thread that has to be back at *latest*; return what is left for `run` to do elsewhere."""
-        left: dict[Flight, CosyError] = {}
+        """Fly once, on a thread that has to be back at *latest*; return what is left for `run` to do elsewhere.
+
+        Only an interrupt is raised. Unless it is run on, the caller is to `end` it.
+        """
         try:
-            left = self._attempt(latest)
+            self._begin()
+            return self._attempt(latest)
         except Exception as error:  # noqa: BLE001 - as in run
             self._resolve_all(error)
-        finally:
-            if not left:
-                self._end()
-        return left
+            return {}
 
-    def _end(self) -> None:
-        if self._grant is not None:
-            self._grant.cancel()
+    def end(self) -> None:
+        """Give the grant back and let go of the flights; again does nothing."""
+        self._grant.cancel()
         self._caller.coalescer.drop(self._flights, self)
+
+    def _begin(self) -> None:
+        for flight in self._flights:
+            if not flight.hedged:
+                flight.attempts = self._attempts
+        self._caller.coalescer.take(self._flights, self)
+        # Looked at after the line above: whoever gives up from now on is heard of.
+        self._pending = [flight for flight in self._flights if not flight.landed]
+        if self._caller.events.wanted and self._pending:
+            self._announce(self._pending)
 
     def _keep(self, left: Mapping[Flight, CosyError]) -> None:
         # In the order they were sent, which the bytes kept for another try still have.
@@ -183,7 +175,10 @@ class Call:
             return {}
         caller, clock = self._caller, self._caller.clock
         deadline = Deadline(min(latest, max(flight.until for flight in flights)), clock)
-        grant = self._grant = self._grant or caller.endpoint.grant(deadline, caller.closing)
+        if not self._granted:
+            self._grant = Grant(caller.endpoint)
+            caller.endpoint.acquire(self._grant, deadline, caller.closing)
+        grant, self._granted = self._grant, False
         # The same flights are the same bytes and the same key; encoded once, sent per attempt.
         utterances = [flight.utterance for flight in flights]
         request = self._request
@@ -210,7 +205,6 @@ class Call:
                 told = this.error is None or self._cancellation.cancelled
                 hedger.unwatch(watch, clock.now() - this.started if told else None)
         grant.settle(this.error, clock.now(), returned=this.audio)
-        self._grant = None
         self._record(this)
         self._sort_out(this, deadline)
         return this.again

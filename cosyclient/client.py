@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 from collections import deque
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
-from cosyclient.clock import Clock, SystemClock
+from cosyclient.clock import SLICE, Clock, SystemClock
 from cosyclient.core import Core
 from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
-from cosyclient.events import Events, Listener
+from cosyclient.events import Events, Listener, guarded
 from cosyclient.models import Outcome, Speech
 from cosyclient.protocols.base import Recording
 from cosyclient.reception import Terms
@@ -164,8 +165,8 @@ class CosyClient:
         future = SpeechFuture(desk.abandon)
         if on_done is not None:
             context = contextvars.copy_context()
-            future.add_done_callback(lambda done: context.run(on_done, _future_outcome(text, done)))
-        desk.watch(desk.admit(text, terms, future))
+            future.add_done_callback(lambda done: guarded(context.run, on_done, _future_outcome(text, done)))
+        desk.admit(text, terms, future)
         return future
 
     def stream(self, text: str, **options: Any) -> SpeechStream:
@@ -331,50 +332,67 @@ class CosyClient:
         return priority
 
     def _in_order(self, desk: Reception, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
-        waiting: deque[tuple[str, Waiter]] = deque()
+        asked: deque[str] = deque()
+        waiters: deque[Waiter] = deque()
         window, index = self._core.bulk_window(terms.settings), 0
         try:
             while True:
                 while not desk.refusing and window.open and (texts := next(feed, None)):
                     window.take(texts)
-                    waiting.extend(zip(texts, desk.admit_many(texts, terms, audio=window.audio), strict=True))
-                if not waiting:
+                    asked.extend(texts)
+                    desk.admit_many(texts, terms, audio=window.audio, into=waiters)
+                if not waiters:
                     break
-                text, waiter = waiting[0]
-                result = desk.outcome(waiter)
-                waiting.popleft()
+                result = desk.outcome(waiters[0])
+                waiters.popleft()
+                text = asked.popleft()
                 yield _outcome(index, text, result)
                 window.give_back(text)
                 index += 1
         finally:
-            for _, waiter in waiting:
-                desk.abandon(waiter)
+            try:
+                desk.take_back(waiters)
+            except BaseException:
+                desk.take_back(waiters)
+                raise
         _refuse_rest(desk, feed)
 
     def _as_finished(self, desk: Reception, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
         finished: SimpleQueue[Waiter] = SimpleQueue()
         waiting: dict[Waiter, tuple[int, str]] = {}
+        fresh: list[Waiter] = []
         window, index = self._core.bulk_window(terms.settings), 0
         try:
             while True:
                 while not desk.refusing and window.open and (texts := next(feed, None)):
                     window.take(texts)
-                    admitted = desk.admit_many(texts, terms, audio=window.audio, notify=finished.put)
-                    for text, waiter in zip(texts, admitted, strict=True):
+                    fresh = []
+                    desk.admit_many(texts, terms, audio=window.audio, into=fresh, notify=finished.put)
+                    for text, waiter in zip(texts, fresh, strict=True):
                         waiting[waiter] = (index, text)
                         index += 1
                         desk.watch(waiter)
                 if not waiting:
                     break
-                done = finished.get()  # bounded: each is watched and resolves by its deadline
+                done = _next(finished)  # bounded: each is watched and resolves by its deadline
                 assert done.result is not None  # noqa: S101 - it says so by being here
                 position, text = waiting.pop(done)
                 yield _outcome(position, text, done.result)
                 window.give_back(text)
         finally:
-            for left in waiting:
-                desk.abandon(left)
+            try:
+                desk.take_back((*waiting, *fresh))
+            except BaseException:
+                desk.take_back((*waiting, *fresh))
+                raise
         _refuse_rest(desk, feed)
+
+
+def _next(finished: SimpleQueue[Waiter]) -> Waiter:
+    while True:
+        # In slices, for the same reason as `pass_gate`.
+        with contextlib.suppress(Empty):
+            return finished.get(timeout=SLICE)
 
 
 def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +21,11 @@ class Clock(Protocol):
     def wall(self) -> float:
         """Return seconds since the epoch, for dates that a service names."""
 
-    def sleep(self, seconds: float, wake: threading.Event) -> bool:
+    def sleep(self, seconds: float, wake: Flag) -> bool:
         """Wait *seconds* or until *wake* is set; return whether it was set."""
 
-    def wait(self, condition: threading.Condition, seconds: float) -> bool:
-        """Wait on *condition* (held by the caller) at most *seconds*; return whether it was notified."""
+    def wait(self, gate: threading.Lock, seconds: float) -> bool:
+        """Wait at most *seconds* until another thread opens *gate*; return whether it did."""
 
 
 class SystemClock:
@@ -33,13 +34,93 @@ class SystemClock:
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
 
-    def sleep(self, seconds: float, wake: threading.Event) -> bool:
+    def sleep(self, seconds: float, wake: Flag) -> bool:
         """Wait *seconds* or until *wake* is set; return whether it was set."""
         return wake.wait(seconds) if seconds > 0 else wake.is_set()
 
-    def wait(self, condition: threading.Condition, seconds: float) -> bool:
-        """Wait on *condition* (held by the caller) at most *seconds*; return whether it was notified."""
-        return condition.wait(max(0.0, seconds))
+    def wait(self, gate: threading.Lock, seconds: float) -> bool:
+        """Wait at most *seconds* until another thread opens *gate*; return whether it did."""
+        return pass_gate(gate, seconds)
+
+
+# How this library waits and takes. An interrupt (Ctrl-C, a signal handler that raises, a task queue's time limit) may
+# come wherever CPython looks for one: when a function is entered, after a call, on a jump back. Never between the
+# acquisition of a plain lock by `with` and its block, nor between operators and assignments without a call.
+#
+# - Conditions, events and semaphores are entered in Python: an interrupt on the way in leaves their lock held for
+#   ever. A thread that may be interrupted waits at a gate of its own, a plain lock that is closed by its maker and
+#   opened by whoever wakes it.
+# - Whoever takes something makes the object that stands for it first, takes within a `try`, and gives back what that
+#   object holds: nothing, if it was not reached, and nothing again the second time. An interrupt may come amid the
+#   giving back as well, so that is done once more then.
+# - Under a lock all calls come first, then the assignments that belong together, written with operators.
+#
+# tests/concurrency/test_interrupts.py tries every such place.
+
+
+SLICE: Final = 1.0
+"""Seconds after which a thread that waits looks up, see `pass_gate`."""
+
+
+def closed_gate() -> threading.Lock:
+    """Return a gate for one thread to wait at, see `Clock.wait`."""
+    gate = threading.Lock()
+    gate.acquire()
+    return gate
+
+
+def open_gate(gate: threading.Lock) -> None:
+    """Let whoever waits at *gate* go on, or come through later; a second time does nothing."""
+    with contextlib.suppress(RuntimeError):
+        gate.release()
+
+
+def pass_gate(gate: threading.Lock, seconds: float) -> bool:
+    """Wait at most *seconds* until another thread opens *gate*; return whether it did.
+
+    In slices: a signal that arrives just before the thread lies down does not wake it, its handler has run by then, and
+    Ctrl-C would be heard at the end of the wait.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        left = end - time.monotonic()
+        if gate.acquire(timeout=min(max(0.0, left), SLICE)):
+            return True
+        if left <= SLICE:
+            return False
+
+
+class Flag:
+    """Be set once and for good, and wake whoever waits for that."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._gates: set[threading.Lock] = set()
+
+    def is_set(self) -> bool:
+        """Return whether it is set."""
+        return self._set
+
+    def set(self) -> None:
+        """Set it; a second time does nothing."""
+        # First the mark, then the gates; who waits does it the other way round.
+        self._set = True
+        for gate in tuple(self._gates):
+            open_gate(gate)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is set, at most *seconds*; return whether it is."""
+        gate = closed_gate()
+        try:
+            self._gates.add(gate)
+            if not self._set:
+                pass_gate(gate, seconds)
+            return self._set
+        finally:
+            self._gates.discard(gate)
+
+    def __repr__(self) -> str:
+        return f"<Flag {'set' if self._set else 'not set'}>"
 
 
 class Deadline:

@@ -53,6 +53,8 @@ class Coalescer:
 
     def lead(self, flight: Flight, waiter: Waiter) -> Flight:
         """Start *flight* for *waiter* and return it, or the equal one that has started meanwhile and was joined."""
+        # Before anything is done for it, so that `leave` finds what is to be undone.
+        waiter.flight = flight
         with self._lock:
             if self._single_flight:
                 existing = self._by_key.setdefault(flight.key, flight)
@@ -64,21 +66,24 @@ class Coalescer:
             return flight
 
     def leave(self, waiter: Waiter) -> tuple[bool, Flight | None]:
-        """Take *waiter* off its flight.
+        """Take *waiter* off its flight, also if it was interrupted on its way aboard.
 
-        Return whether it was aboard, so that nobody else will resolve it any more, and the flight if that has ended
-        because nobody is left who wants it.
+        Return whether nobody else will resolve it any more, and the flight if that has ended because nobody is left who
+        wants it: once more on each further call.
         """
         with self._lock:
             flight = waiter.flight
-            if flight is None or flight.landed or waiter not in flight.waiters:
+            if flight is None or (flight.landed and flight.waiters):
                 return False, None
-            flight.waiters.remove(waiter)
+            aboard = waiter in flight.waiters
+            if aboard:
+                flight.waiters.remove(waiter)
             if flight.waiters:
                 flight.until = max(other.deadline.at for other in flight.waiters)
                 return True, None
-            self._land_locked(flight)
-            self.failed += 1
+            if not flight.landed:
+                self._land_locked(flight)
+                self.failed += aboard
             return True, flight
 
     def take(self, flights: Iterable[Flight], call: Carrier) -> None:
@@ -94,28 +99,27 @@ class Coalescer:
                 # The flight may outlive the call, in a future that its owner keeps.
                 flight.calls = tuple(other for other in flight.calls if other is not call)
 
-    def land(self, results: Iterable[Landing], call: Carrier | None = None, *, final: bool = False) -> list[Landing]:
-        """End the flights of *results* and return those that had not ended before, whose waiters are to be resolved.
+    def land(
+        self, results: Iterable[Landing], ended: list[Landing], call: Carrier | None = None, *, final: bool = False
+    ) -> None:
+        """End the flights of *results*, noting in *ended* those that had not before: their waiters are to be resolved.
 
         Several at once, because those of one reply arrive together and the lock is every caller's. An error that
         *call* brings, or somebody who carries nothing, does not end a flight that another call carries as well,
-        unless it is *final*.
+        unless it is *final*. What an interrupt leaves half done is done by the same call once more.
         """
-        ended = []
         with self._lock:
             for landing in results:
                 flight, result = landing
                 if flight.landed:
                     continue
-                if isinstance(result, Speech):
-                    self.spoken += 1
-                elif flight.hedged and not final and any(other is not call for other in flight.calls):
+                spoken = isinstance(result, Speech)
+                if flight.hedged and not (spoken or final) and any(other is not call for other in flight.calls):
                     continue
-                else:
-                    self.failed += 1
+                ended += [landing]
                 self._land_locked(flight)
-                ended.append(landing)
-        return ended
+                self.spoken += spoken
+                self.failed += not spoken
 
     def aloft(self) -> list[Flight]:
         """Return the flights under way."""
@@ -123,16 +127,17 @@ class Coalescer:
         return list(self._aloft)
 
     def _board_locked(self, flight: Flight, waiter: Waiter) -> None:
-        flight.waiters.append(waiter)
-        flight.until = max(flight.until, waiter.deadline.at)
+        until = max(flight.until, waiter.deadline.at)
         waiter.flight = flight
+        flight.waiters += [waiter]
+        flight.until = until
         self.boarded += 1
 
     def _land_locked(self, flight: Flight) -> None:
-        flight.landed = True
-        self._aloft.discard(flight)
         if self._by_key.get(flight.key) is flight:
             del self._by_key[flight.key]
+        self._aloft -= {flight}
+        flight.landed = True
 
     def __repr__(self) -> str:
         return f"<Coalescer {len(self._aloft)} aloft>"

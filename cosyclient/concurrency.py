@@ -38,11 +38,14 @@ class ConcurrencyController:
         """Return what an attempt that leaves now should know."""
         return NO_ESTIMATE if self._limit is None else self._limit.estimate(now)
 
-    def start(self, audio: float, now: float, given: float) -> Sample | None:
-        """Note that an attempt at *audio* seconds leaves, whose most impatient text was *given* so many in all."""
+    def start(self, audio: float, now: float, given: float, *, into: list[Sample] | None = None) -> Sample | None:
+        """Note that an attempt at *audio* seconds leaves, whose most impatient text was *given* so many in all.
+
+        The sample is put *into* a list before it counts.
+        """
         if self._limit is None:
             return None
-        sample = self._limit.start(audio, now, given)
+        sample = self._limit.start(audio, now, given, into=into)
         self._follow(self._limit)
         return sample
 
@@ -58,10 +61,12 @@ class ConcurrencyController:
     ) -> None:
         """Learn from how it ended: *returned* seconds of audio were there, *idle* seconds were not the service's.
 
-        A refusal *by_chance* was not for asking too much.
+        A refusal *by_chance* was not for asking too much. One that is not in flight (any more) is left as it is.
         """
         limit = self._limit
         assert limit is not None  # noqa: S101 - it issued the sample
+        if not sample.in_flight:
+            return
         sample.idle = idle
         if error is None:
             limit.on_success(sample, now, returned)

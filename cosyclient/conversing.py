@@ -10,14 +10,17 @@ from cosyclient.errors import BadUtterance, CosyError, Rejected
 from cosyclient.models import MAX_CODE_POINTS, Utterance, check_text
 from cosyclient.streaming import SpeechStream
 from cosyclient.wire import ConversationReply
+from cosyclient.workers import start_thread
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Iterable
 
     from cosyclient.call import Caller
     from cosyclient.clock import Clock, Deadline
     from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import TextInProtocol
+    from cosyclient.streaming import Forgotten
     from cosyclient.wire import WireReply, WireRequest
 
 LONGEST: Final = 3600.0
@@ -35,7 +38,7 @@ class Feeder:
     def __init__(self, texts: Iterable[str], clock: Clock) -> None:
         self._texts = iter(texts)
         self._clock = clock
-        self._thread: threading.Thread | None = None
+        self._running = False
         # Guards the fields below. Saying only puts in line, so it may be done under it; that keeps the order.
         self._lock = threading.Lock()
         self._reply: ConversationReply | None = None
@@ -70,9 +73,9 @@ class Feeder:
             self._reply = reply
             self._waited, now = 0.0, self._clock.now()
             self._waits_since = now if self._waits_since is not None else None
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="cosyclient-writer", daemon=True)
-                self._thread.start()
+            if not self._running:
+                start_thread(self._run, "cosyclient-writer")
+                self._running = True
 
     def detach(self) -> None:
         """Say nothing more to the attempt under way: it is over."""
@@ -199,8 +202,9 @@ class ConversationStream(SpeechStream):
         utterance: Utterance,
         request: WireRequest,
         deadline: Deadline,
+        forgotten: deque[Forgotten] | None = None,
     ) -> None:
-        super().__init__(caller, protocol, utterance, request, deadline)
+        super().__init__(caller, protocol, utterance, request, deadline, forgotten)
         self._feeder = feeder
 
     def open(self) -> Self:

@@ -64,7 +64,8 @@ class Core:
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._house: House | None = None
-        self._closed = False
+        self._closed = self._ended = False
+        self._pid = os.getpid()
         _cores.add(self)
 
     @property
@@ -88,8 +89,12 @@ class Core:
 
     def house(self) -> House:
         """Return the house, built now if this process has none yet."""
+        if self._pid != os.getpid():
+            # Forked by what tells Python nothing of it, such as uWSGI.
+            self.forget()
         house = self._house
         if house is not None and not self._closed:
+            house.sweep()
             return house
         with self._lock:
             if self._closed:
@@ -107,22 +112,28 @@ class Core:
 
     def stats(self) -> ClientStats:
         """Return a snapshot; all zeroes before first use."""
+        if self._pid != os.getpid():
+            self.forget()
         house = self._house
         return ClientStats() if house is None else house.stats()
 
     def close(self, *, drain: bool) -> None:
-        """Close the house once."""
+        """Close the house; again does nothing, unless it was interrupted."""
+        if self._pid != os.getpid():
+            self.forget()
         with self._lock:
-            if self._closed:
+            if self._ended:
                 return
             self._closed = True
             house = self._house
         if house is not None:
             house.close(drain=drain)
+        self._ended = True
 
     def forget(self) -> None:
         """Start clean in a forked child: its threads do not exist, its sockets belong to the parent."""
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         house, self._house = self._house, None
         if house is not None:
             house.orphan()

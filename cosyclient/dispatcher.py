@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
+from cosyclient.call import Call
 from cosyclient.clock import Deadline
+from cosyclient.endpoints import Grant
 from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
+from cosyclient.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
-    from cosyclient.batch import Flight
+    from cosyclient.batch import Batch, Flight
     from cosyclient.batcher import Batcher
     from cosyclient.call import Caller
-    from cosyclient.clock import Clock
+    from cosyclient.clock import Clock, Flag
     from cosyclient.coalescer import Landing
     from cosyclient.endpoints import Endpoint
 
@@ -25,10 +29,7 @@ logger = logging.getLogger("cosyclient")
 
 
 class Dispatcher:
-    """Start as many workers as the waiting texts are worth, and let each carry batches until none is left.
-
-    The executor's own queue never holds more than the batcher called for, so its being unbounded does not matter.
-    """
+    """Start as many workers as the waiting texts are worth, and let each carry batches until none is left."""
 
     def __init__(
         self,
@@ -36,27 +37,32 @@ class Dispatcher:
         batcher: Batcher,
         endpoint: Endpoint,
         caller: Caller,
-        executor: Executor,
+        workers: int,
+        executor: Executor | None,
         clock: Clock,
-        closing: threading.Event,
+        closing: Flag,
         land: Callable[[list[Landing]], None],
     ) -> None:
         self._batcher = batcher
         self._endpoint = endpoint
         self._caller = caller
-        self._executor = executor
         self._clock = clock
         self._closing = closing
         self._land = land
         self._thread = threading.local()
+        self._workers = Workers(
+            workers, call=batcher.call, work=self._work, idle=lambda: batcher.idle, executor=executor
+        )
 
     def dispatch(self, flights: Sequence[Flight]) -> None:
-        """Queue *flights* and wake the workers they need."""
-        self._start(self._batcher.put(flights))
+        """Queue *flights*, those that are not, and wake the workers they need."""
+        if self._batcher.put(flights):
+            self._workers.wake()
 
     def call_workers(self) -> None:
         """Start the workers that the queue is worth."""
-        self._start(self._batcher.call())
+        if self._batcher.wants_workers:
+            self._workers.wake()
 
     def carry(self, flight: Flight, latest: float) -> bool:
         """Fly *flight* on the calling thread if nothing else waits and it may leave at once; return whether it did.
@@ -65,35 +71,45 @@ class Dispatcher:
         a worker's: it may have to wait longer than this caller, who is back at *latest*. Only an interrupt is raised;
         *flight* may still be up then, with nobody to carry it. Not for a worker: it may not block.
         """
-        if not self._batcher.embark():
-            return False
-        rest = grant = None
-        # What a worker may not do, callbacks on this thread may not do either, as long as it holds a permit.
-        self._thread.works = True
+        grant = Grant(self._endpoint)
+        call: Call | None = None
+        handed_over = False
         try:
-            grant = self._endpoint.try_grant()
-            if grant is None:
+            if not self._batcher.embark(grant):
                 return False
-            rest = self._caller.fly_once(self._batcher.alone(flight), grant, latest)
+            # What a worker may not do, callbacks on this thread may not do either, as long as it holds a permit.
+            self._thread.works = True
+            if not self._endpoint.try_acquire(grant):
+                return False
+            call = Call(self._caller, self._batcher.alone(flight), grant)
+            if left := call.run_once(latest):
+                self._workers.hand_over(partial(self._finish, call, left, grant))
+                handed_over = True
             return True
-        except BaseException:
-            if grant is not None:
-                grant.cancel()
-            raise
         finally:
             self._thread.works = False
-            if rest is None:
-                self._batcher.disembark()
-            else:
-                self._continue(rest, flight)
+            if not handed_over:
+                try:
+                    self._leave(grant, call)
+                except BaseException:
+                    self._leave(grant, call)
+                    raise
 
     def run_here(self) -> None:
         """Carry one batch on the calling thread, as the ``caller_runs`` overflow policy has it."""
-        self._batcher.enlist()
+        grant = Grant(self._endpoint)
+        sealed: list[Batch] = []
         try:
-            self._turn(keep=False)
+            self._batcher.join(grant)
+            self._thread.works = True
+            self._turn(grant, sealed, worker=False)
         finally:
-            self.call_workers()
+            self._thread.works = False
+            try:
+                self._put_back(grant, sealed)
+            except BaseException:
+                self._put_back(grant, sealed)
+                raise
 
     @property
     def on_worker(self) -> bool:
@@ -102,78 +118,80 @@ class Dispatcher:
 
     def close(self) -> None:
         """Wait for the workers to finish; what they carry ends by its deadline or with the transport."""
-        self._executor.shutdown(wait=not self.on_worker)
+        self._workers.close(wait=not self.on_worker)
 
-    def _start(self, workers: int) -> None:
-        for started in range(workers):
-            try:
-                self._executor.submit(self._work)
-            except RuntimeError as error:  # the interpreter or the client is shutting down
-                for _ in range(workers - started):
-                    self._batcher.dismiss()
-                if not self._batcher.workers:
-                    closed = ClientClosed("no thread can be started any more")
-                    closed.__cause__ = error
-                    self._refuse(math.inf, closed)
-                return
+    def _leave(self, grant: Grant, call: Call | None) -> None:
+        """Give back what a thread that carries its own text holds."""
+        if call is not None:
+            call.end()
+        grant.cancel()
+        self._batcher.disembark(grant)
 
-    def _continue(self, rest: Callable[[], None], flight: Flight) -> None:
-        try:
-            self._executor.submit(self._finish, rest)
-        except RuntimeError as error:  # the interpreter or the client is shutting down
-            self._batcher.disembark()
-            closed = ClientClosed("no thread can be started any more")
-            closed.__cause__ = error
-            self._land([(flight, closed)])
+    def _put_back(self, grant: Grant, sealed: Sequence[Batch]) -> None:
+        """Give back what a thread that carries for others holds: their texts go on without it if it was interrupted."""
+        grant.cancel()
+        left = [flight for batch in sealed for flight in batch.flights if not (flight.landed or flight.calls)]
+        if left:
+            self._batcher.put(left)
+        self._batcher.disembark(grant)
+        self.call_workers()
 
-    def _finish(self, rest: Callable[[], None]) -> None:
+    def _finish(self, call: Call, left: dict[Flight, CosyError], grant: Grant) -> None:
         self._thread.works = True
         try:
-            rest()
+            call.run(left)
         finally:
             self._thread.works = False
-            self._batcher.disembark()
+            self._batcher.disembark(grant)
 
     def _work(self) -> None:
         self._thread.works = True
-        while self._turn():
-            pass
-        self._thread.works = False
-
-    def _turn(self, *, keep: bool = True) -> bool:
-        """Obtain the right to send, seal, fly; return whether to go on. Called by a seeking worker only."""
-        head = self._batcher.head()
-        if head is None:
-            return False
         try:
-            grant = self._endpoint.grant(Deadline(head, self._clock), self._closing)
-        except BaseException as error:
-            self._refuse_head(head, error)
-            if not isinstance(error, Exception):
-                self._batcher.dismiss()
-                raise
-            if not keep:
-                self._batcher.dismiss()
-            return keep
-        batch, workers = self._batcher.seal(self._endpoint.estimate())
-        if batch is None:
-            grant.cancel()
-            return False
-        try:
-            self._start(workers)
+            while self._turn(Grant(self._endpoint), []):
+                pass
         finally:
+            self._thread.works = False
+
+    def _turn(self, grant: Grant, sealed: list[Batch], *, worker: bool = True) -> bool:
+        """Obtain the right to send, seal, fly; return whether to go on. Called by a seeking worker, or by none."""
+        seeking = worker
+        try:
+            head = self._batcher.head()
+            if head is None:
+                return False
+            try:
+                self._endpoint.acquire(grant, Deadline(head, self._clock), self._closing)
+            except Exception as error:  # noqa: BLE001 - told to those who wait
+                grant.cancel()
+                self._refuse_head(head, error)
+                seeking = False
+                return worker
+            batch = self._batcher.seal(self._endpoint.estimate(), worker=worker, into=sealed)
+            if batch is None:
+                grant.cancel()
+                return False
+            seeking = False
+        finally:
+            if seeking:
+                self._batcher.dismiss()
+        try:
+            self.call_workers()
             hedger = self._caller.hedger
             if hedger is None or batch.news or hedger.policy.afford_request():
-                self._caller.fly(batch, grant)
+                Call(self._caller, batch, grant).run()
             else:
                 # Late texts alone, and no request to spare: they stay with the call they are under way with.
                 grant.cancel()
-        if keep:
-            return self._batcher.again()
-        self._batcher.leave()
-        return False
+        except BaseException as error:
+            if not worker:
+                raise
+            # No interrupt finds a worker. What else comes this far must not take the others' texts with it.
+            grant.cancel()
+            logger.exception("a worker failed")
+            self._land([(flight, _unexpected(error)) for flight in batch.flights])
+        return worker and self._batcher.again()
 
-    def _refuse_head(self, head: float, error: BaseException) -> None:
+    def _refuse_head(self, head: float, error: Exception) -> None:
         if isinstance(error, (CircuitOpen, ClientClosed)):
             # What waits behind would hear the same.
             self._refuse(math.inf, error)
@@ -182,12 +200,16 @@ class Dispatcher:
             self._refuse(head, error)
         else:
             logger.exception("a worker failed to obtain the right to send")
-            fault = CosyError(f"unexpected {type(error).__name__} before sending; please report it")
-            fault.__cause__ = error
-            self._refuse(head, fault)
+            self._refuse(head, _unexpected(error))
 
     def _refuse(self, before: float, error: CosyError) -> None:
         self._land([(flight, error) for flight in self._batcher.take_due(before)])
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self._batcher!r}>"
+
+
+def _unexpected(error: BaseException) -> CosyError:
+    fault = CosyError(f"unexpected {type(error).__name__} while a text was to be sent; please report it")
+    fault.__cause__ = error
+    return fault

@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from cosyclient.concurrency import ConcurrencyController
 from cosyclient.errors import ClientClosed, CosyError, DeadlineExceeded, Rejected
 from cosyclient.events import Events, RateChanged
-from cosyclient.policies.breaker import CLOSED
+from cosyclient.policies.breaker import CLOSED, Admission
 from cosyclient.quoting import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cosyclient.batch import Estimate
-    from cosyclient.clock import Clock, Deadline
+    from cosyclient.clock import Clock, Deadline, Flag
     from cosyclient.config import AdaptiveConfig
     from cosyclient.policies.adaptive import Sample
-    from cosyclient.policies.breaker import Admission, Breaker
+    from cosyclient.policies.breaker import Breaker
     from cosyclient.policies.bulkhead import Bulkhead
     from cosyclient.policies.ratelimit import RateLimiter, Reservation
     from cosyclient.protocols.base import Quota
@@ -86,13 +86,18 @@ class Ledger:
 
 
 class Grant:
-    """Hold the right to send one request; exactly one of `settle` and `cancel` gives it back."""
+    """Hold the right to send one request, once `Endpoint.acquire` has filled it in.
+
+    Give it back with `settle` or `cancel`, whatever happens, and on any exception once more: an interrupt may have come
+    in between, and what is back is not given back again. As a context manager it cancels on the way out; ``with grant,
+    grant:`` does so twice.
+    """
 
     __slots__ = (
         "_admission",
         "_left",
         "_reservation",
-        "_sample",
+        "_samples",
         "_settled",
         "_started",
         "endpoint",
@@ -100,13 +105,13 @@ class Grant:
         "read_timeout",
     )
 
-    def __init__(self, endpoint: Endpoint, reservation: Reservation, admission: Admission) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._reservation = reservation
-        self._admission = admission
+        self._reservation: Reservation | None = None
+        self._admission = Admission(endpoint.breaker)
         self._settled = False
         self._started, self._left = 0.0, False
-        self._sample: Sample | None = None
+        self._samples: list[Sample] = []
         self.expected = 0.0
         """Seconds that the audio in flight should take, itself included, as far as is known."""
         self.read_timeout = 0.0
@@ -118,8 +123,13 @@ class Grant:
         self._started, self._left = now, True
         endpoint.ledger.sent(now, retry=retry)
         # What brings no audio is no work, and tells nothing of it.
-        if audio and (sample := endpoint.concurrency.start(audio, now, given)) is not None:
-            self._sample, self.expected, self.read_timeout = sample, sample.expected, sample.read_timeout
+        if audio and (sample := endpoint.concurrency.start(audio, now, given, into=self._samples)) is not None:
+            self.expected, self.read_timeout = sample.expected, sample.read_timeout
+
+    @property
+    def left(self) -> bool:
+        """Return whether a request has left with it."""
+        return self._left
 
     def settle(self, error: CosyError | None, now: float, *, returned: float = 0.0, idle: float = 0.0) -> None:
         """Report how the attempt ended: the policies and the ledger each take what concerns them.
@@ -130,34 +140,48 @@ class Grant:
         if self._settled:
             return
         self._settled = True
-        endpoint = self.endpoint
+        endpoint, place = self.endpoint, self._reservation
+        assert place is not None  # noqa: S101 - nothing is sent without
         try:
             endpoint.ledger.finished(now - idle - self._started, error, now, answered=error is None or returned > 0)
             by_chance = False
             if error is None:
-                endpoint.limiter.accepted(self._reservation)
+                endpoint.limiter.accepted(place)
             elif error.throttled:
-                by_chance = endpoint.throttle(error, now, self._reservation)
-            if self._sample is not None:
-                endpoint.concurrency.finish(self._sample, error, now, returned=returned, idle=idle, by_chance=by_chance)
+                by_chance = endpoint.throttle(error, now, place)
+            for sample in self._samples:
+                endpoint.concurrency.finish(sample, error, now, returned=returned, idle=idle, by_chance=by_chance)
             if error is None:
                 self._admission.success(now)
             elif error.endpoint_fault:
                 self._admission.failure(now, error.retry_after)
-            else:
-                self._admission.ignore()
         finally:
-            endpoint.bulkhead.release()
+            self._give_back()
 
     def cancel(self) -> None:
         """Give the right back: unused, or as an attempt that was broken off if something has left with it."""
-        if self._left:
+        if self._left and not self._settled:
             self.settle(Rejected("broken off", sent=True), self.endpoint.now())
-        elif not self._settled:
-            self._settled = True
-            self.endpoint.limiter.cancel(self._reservation)
+        else:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back whatever is still held."""
+        endpoint = self.endpoint
+        try:
+            if self._reservation is not None and not self._left:
+                endpoint.limiter.cancel(self._reservation)
+            for sample in self._samples:
+                endpoint.concurrency.finish(sample, Rejected("broken off", sent=True), endpoint.now(), returned=0.0)
             self._admission.ignore()
-            self.endpoint.bulkhead.release()
+        finally:
+            endpoint.bulkhead.release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
 
 
 class Endpoint:
@@ -197,43 +221,33 @@ class Endpoint:
         self._lock = threading.Lock()
         self._told: float | None = None  # the lowered rate listeners know of; guarded by _lock
 
-    def grant(self, deadline: Deadline, wake: threading.Event) -> Grant:
+    def acquire(self, grant: Grant, deadline: Deadline, wake: Flag) -> None:
         """Wait for the right to send, at most until *deadline* or until *wake* is set, which means the client closes.
 
-        Raises `CircuitOpen`, `BulkheadFull`, `RateLimited`, `DeadlineExceeded` or `ClientClosed`; nothing is held then.
+        Raises `CircuitOpen`, `BulkheadFull`, `RateLimited`, `DeadlineExceeded` or `ClientClosed`. Whatever it raises,
+        *grant* is to be cancelled.
         """
         self.breaker.check(self._clock.now())
-        self.bulkhead.acquire(deadline)
-        try:
-            reservation = self._pace(deadline, wake)
-            try:
-                admission = self.breaker.admit(self._clock.now())
-            except CosyError:
-                self.limiter.cancel(reservation)
-                raise
-        except BaseException:
-            self.bulkhead.release()
-            raise
-        return Grant(self, reservation, admission)
+        self.bulkhead.acquire(deadline, grant)
+        self._pace(grant, deadline, wake)
+        self.breaker.admit(self._clock.now(), grant._admission)
 
-    def try_grant(self) -> Grant | None:
-        """Return the right to send if it is to be had without waiting; a breaker that is not closed gives none."""
+    def try_acquire(self, grant: Grant) -> bool:
+        """Fill *grant* in if the right to send is to be had without waiting; return whether it was.
+
+        A breaker that is not closed gives none. Whatever comes of it, *grant* is to be cancelled unless it was used.
+        """
         now = self._clock.now()
-        if self.breaker.state != CLOSED or not self.bulkhead.try_acquire():
-            return None
-        reservation = None
+        if self.breaker.state != CLOSED or not self.bulkhead.try_acquire(grant):
+            return False
         try:
-            reservation = self.limiter.reserve(now, max_wait=0.0)
+            grant._reservation = self.limiter.reserve(now, max_wait=0.0)
             if self._told is not None and not self.limiter.slowed:
                 self._tell_recovery()
-            return Grant(self, reservation, self.breaker.admit(now))
-        except BaseException as error:
-            if reservation is not None:
-                self.limiter.cancel(reservation)
-            self.bulkhead.release()
-            if isinstance(error, Rejected):
-                return None
-            raise
+            self.breaker.admit(now, grant._admission)
+        except Rejected:
+            return False
+        return True
 
     def now(self) -> float:
         """Return the monotonic seconds that grants go by."""
@@ -281,20 +295,18 @@ class Endpoint:
         if (new := self.limiter.rate) != old:
             self._events.emit(RateChanged(endpoint=self.name, old=old, new=new, hold=0.0))
 
-    def _pace(self, deadline: Deadline, wake: threading.Event) -> Reservation:
+    def _pace(self, grant: Grant, deadline: Deadline, wake: Flag) -> None:
         now = self._clock.now()
         if now >= deadline.at:
             raise DeadlineExceeded("the deadline passed before this text's turn to be sent came")
-        reservation = self.limiter.reserve(now, max_wait=deadline.at - now)
+        place = grant._reservation = self.limiter.reserve(now, max_wait=deadline.at - now)
         if self._told is not None and not self.limiter.slowed:
             self._tell_recovery()
-        while (wait := reservation.wait(now)) > 0:
+        while (wait := place.wait(now)) > 0:
             if self._clock.sleep(wait, wake):
-                self.limiter.cancel(reservation)
                 raise ClientClosed("the client was closed while this text waited for its turn")
             now = self._clock.now()
-            reservation = self.limiter.recheck(reservation, now, max_wait=deadline.at - now)
-        return reservation
+            place = grant._reservation = self.limiter.recheck(place, now, max_wait=deadline.at - now)
 
     def _tell_recovery(self) -> None:
         with self._lock:

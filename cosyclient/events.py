@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeAlias
@@ -149,6 +150,21 @@ def _word(value: object) -> str:
     return type(value).__name__ if isinstance(value, BaseException) else str(value)
 
 
+def guarded(guest: Callable[..., object], *arguments: object) -> None:
+    """Call *guest*, a function of the user's: what it raises is logged and fails no call.
+
+    But for a `KeyboardInterrupt` on the main thread, which is the user's own.
+    """
+    try:
+        guest(*arguments)
+    except Exception:
+        logger.exception("%r failed", guest)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        logger.exception("%r raised %s", guest, type(error).__name__)
+
+
 class Events:
     """Hand each event to every listener; one that raises is logged and does not disturb the call."""
 
@@ -166,7 +182,4 @@ class Events:
         """Tell all listeners of *event*, on the calling thread."""
         log(event)
         for listener in self._listeners:
-            try:
-                listener(event)
-            except Exception:  # a listener is a guest: its faults must not fail a call
-                logger.exception("listener %r failed on %s", listener, type(event).__name__)
+            guarded(listener, event)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
+from cosyclient.clock import Flag, closed_gate, open_gate
+from cosyclient.events import guarded
+from cosyclient.workers import IDLE, start_thread
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from cosyclient.clock import Clock, Deadline
 
 GRAIN: Final = 0.02
 """Seconds between two looks: futures expire at most this late, and one look serves all that fall into it."""
-_IDLE: Final = 30.0
-"""Seconds the thread outlives the last watched future."""
 
 
 class Timed(Protocol):
@@ -28,6 +31,15 @@ class Timed(Protocol):
 
 
 T = TypeVar("T", bound=Timed)
+
+
+class _Run:
+    """Stand for one life of the timer's thread."""
+
+    def __init__(self) -> None:
+        self.gate = closed_gate()
+        self.over = Flag()
+        self.thread: int | None = None
 
 
 class Expiry(Generic[T]):
@@ -45,10 +57,9 @@ class Expiry(Generic[T]):
         self._clock = clock
         self._expire = expire
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        # Guarded by _lock, like the three below.
+        # Guarded by _lock, like all below.
         self._buckets: dict[int, set[T]] = {}
-        self._thread: threading.Thread | None = None
+        self._running: _Run | None = None
         self._next: int | None = None
         self._closed = False
 
@@ -60,11 +71,11 @@ class Expiry(Generic[T]):
                 return
             waiter.watched = True
             self._buckets.setdefault(slot, set()).add(waiter)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            elif self._next is None or slot < self._next:
-                self._changed.notify()
+            run, first = self._running, self._next is None or slot < self._next
+        if run is None:
+            self._start()
+        elif first:
+            open_gate(run.gate)
         if waiter.done:
             # Resolved before it was watched, so nobody else will say so.
             self.forget(waiter)
@@ -84,40 +95,72 @@ class Expiry(Generic[T]):
     @property
     def on_timer(self) -> bool:
         """Return whether the calling thread is the timer, as in a callback: all other deadlines wait for it."""
-        return self._thread is not None and self._thread is threading.current_thread()
+        return self._running is not None and self._running.thread == threading.get_ident()
 
     def close(self) -> None:
         """Stop the thread, if there is one, and forget everybody."""
         with self._lock:
             self._closed = True
             self._buckets.clear()
-            thread, self._thread = self._thread, None
-            self._changed.notify()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            run = self._running
+        if run is not None:
+            open_gate(run.gate)
+            if run.thread != threading.get_ident():
+                run.over.wait(threading.TIMEOUT_MAX)
+
+    def _start(self) -> None:
+        run = _Run()
+        try:
+            with self._lock:
+                if self._running is not None:
+                    return
+                self._running = run
+            start_thread(partial(self._run, run), self._name)
+        except RuntimeError:
+            # No thread can be started, as at the end of the interpreter. Whoever waits looks at the time himself.
+            self._running = None
+        except BaseException:
+            # Interrupted. Should the thread run all the same, it finds another in its place, and ends.
+            if self._running is run:
+                self._running = None
+            raise
 
     def _slot(self, waiter: T) -> int:
         return int(waiter.deadline.at / self._grain) + 1
 
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                if self._closed:
+    def _run(self, run: _Run) -> None:
+        run.thread = threading.get_ident()
+        try:
+            while (pause := self._pause(run)) is not None:
+                told = pause <= 0 or self._clock.wait(run.gate, pause)
+                for waiter in self._due():
+                    guarded(self._expire, waiter)
+                if not told and self._next is None and self._rest(run):
                     return
-                self._next = min(self._buckets, default=None)
-                if self._next is None:
-                    # Nothing to watch: stay a while, then end, so that an idle client keeps no thread of ours.
-                    if not self._clock.wait(self._changed, _IDLE) and not self._buckets:
-                        self._thread = None
-                        return
-                    continue
-                pause = self._next * self._grain - self._clock.now()
-                if pause > 0:
-                    self._clock.wait(self._changed, pause)
-                    continue
-                due = self._buckets.pop(self._next)
-            for waiter in due:
-                self._expire(waiter)
+        finally:
+            run.over.set()
+
+    def _pause(self, run: _Run) -> float | None:
+        """Return the seconds until something is due, or those to stay if there is nothing; None to end."""
+        with self._lock:
+            if self._closed or self._running is not run:
+                return None
+            self._next = min(self._buckets, default=None)
+            return IDLE if self._next is None else self._next * self._grain - self._clock.now()
+
+    def _due(self) -> Collection[T]:
+        with self._lock:
+            if self._next is None or self._next * self._grain > self._clock.now():
+                return ()
+            return self._buckets.pop(self._next, ())
+
+    def _rest(self, run: _Run) -> bool:
+        """End, unless something came in meanwhile: an idle client keeps no thread of ours."""
+        with self._lock:
+            if self._buckets or self._running is not run:
+                return False
+            self._running = None
+            return True
 
     def __repr__(self) -> str:
         return f"<Expiry {sum(map(len, self._buckets.values()))} watched>"

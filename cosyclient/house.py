@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import uuid
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from cosyclient.advice import Advice
@@ -14,7 +14,7 @@ from cosyclient.asking import ask
 from cosyclient.batch import BatchLimits
 from cosyclient.batcher import Batcher
 from cosyclient.call import Caller
-from cosyclient.clock import Clock, Deadline
+from cosyclient.clock import Clock, Deadline, Flag
 from cosyclient.coalescer import Coalescer
 from cosyclient.conversing import LONGEST, ConversationStream, Feeder
 from cosyclient.dispatcher import Dispatcher
@@ -38,7 +38,7 @@ from cosyclient.rates import RateWatch
 from cosyclient.reception import Reception
 from cosyclient.sizing import littles_law
 from cosyclient.stats import ClientStats
-from cosyclient.streaming import SpeechStream
+from cosyclient.streaming import Forgotten, SpeechStream
 
 T = TypeVar("T")
 
@@ -72,7 +72,8 @@ class House:
         self._settings = settings
         self._clock = clock
         self._events = events
-        self._closing = threading.Event()
+        self._closing = Flag()
+        self._forgotten: deque[Forgotten] = deque()
 
         self._protocol = protocol
         self._budget = RetryBudget(rest.retry, in_flight=sizing.permits)
@@ -154,7 +155,8 @@ class House:
             batcher=self._batcher,
             endpoint=self._endpoint,
             caller=self._caller,
-            executor=executor or ThreadPoolExecutor(sizing.threads, thread_name_prefix="cosyclient"),
+            workers=sizing.threads,
+            executor=executor,
             clock=clock,
             closing=self._closing,
             land=self._outage.land,
@@ -180,6 +182,7 @@ class House:
             utterance,
             protocol.encode_stream(utterance, key=uuid.uuid4().hex).under(terms.settings.sent_headers),
             terms.deadline(self._clock, span),
+            self._forgotten,
         )
         self._streams.add(stream)
         return stream.open()
@@ -195,7 +198,7 @@ class House:
         feeder = Feeder(texts, self._clock)
         utterance = feeder.begin(terms.settings)
         request = protocol.encode_conversation(terms.settings, key=uuid.uuid4().hex).under(terms.settings.sent_headers)
-        stream = ConversationStream(self._caller, protocol, feeder, utterance, request, deadline)
+        stream = ConversationStream(self._caller, protocol, feeder, utterance, request, deadline, self._forgotten)
         self._streams.add(stream)
         return stream.open()
 
@@ -244,6 +247,17 @@ class House:
 
     # Looking and closing
 
+    def sweep(self) -> None:
+        """Let go of what streams held that were dropped without being closed: their finalizers must not."""
+        while self._forgotten:
+            try:
+                forgotten = self._forgotten[0]
+            except IndexError:  # another thread was faster
+                return
+            forgotten.let_go()
+            with contextlib.suppress(ValueError):
+                self._forgotten.remove(forgotten)
+
     @property
     def useful(self) -> tuple[float, float]:
         """Return the texts, and their seconds of audio, that fill twice what may be in flight now."""
@@ -252,6 +266,7 @@ class House:
 
     def stats(self) -> ClientStats:
         """Return a snapshot."""
+        self.sweep()
         endpoint, ledger, settings = self._endpoint, self._endpoint.ledger, self._settings
         rate, latency = ledger.rate(self._clock.now()), ledger.latency
         advice = None
@@ -308,6 +323,7 @@ class House:
                 self._hedger.close()
             for stream in list(self._streams):
                 stream.close()
+            self.sweep()
             self._endpoint.bulkhead.close()
             self._endpoint.transport.close()
             self._dispatcher.close()

@@ -41,38 +41,37 @@ class Places:
         """Return how many texts hold a place."""
         return self._all.in_use
 
-    def take(self, bulk: bool, deadline: Deadline, before_waiting: Callable[[], None]) -> None:
-        """Take a place, calling *before_waiting* if that is not to be had at once; raises `QueueFull`."""
-        if bulk:
-            self._take(self._bulk, deadline, before_waiting)
-        try:
-            self._take(self._all, deadline, before_waiting)
-        except BaseException:
-            if bulk:
-                self._bulk.release()
-            raise
+    def take(self, flight: Flight, deadline: Deadline, before_waiting: Callable[[], None]) -> None:
+        """Take *flight*'s place, calling *before_waiting* if that is not to be had at once.
+
+        Raises `QueueFull`, or `ClientClosed`. Whatever it raises, the caller is to `give_back` then.
+        """
+        if flight.bulk:
+            self._take(self._bulk, flight, deadline, before_waiting)
+        self._take(self._all, flight, deadline, before_waiting)
 
     def give_back(self, flights: Collection[Flight]) -> None:
-        """Give the places of *flights* back."""
-        self._all.release(len(flights))
-        if bulk := sum(flight.bulk for flight in flights):
-            self._bulk.release(bulk)
+        """Give the places of *flights* back, where they hold any."""
+        self._all.release_all(flights)
+        # Looked at rather than tried: interactive texts need not wait for this lock.
+        if any(flight.bulk for flight in flights):
+            self._bulk.release_all(flights)
 
     def close(self) -> None:
         """Refuse whoever waits for a place, and all who come."""
         self._bulk.close()
         self._all.close()
 
-    def _take(self, places: Bulkhead, deadline: Deadline, before_waiting: Callable[[], None]) -> None:
-        if places.try_acquire():
+    def _take(self, places: Bulkhead, flight: Flight, deadline: Deadline, before_waiting: Callable[[], None]) -> None:
+        if places.try_acquire(flight):
             return
         before_waiting()
         if self._overflow == "reject" or self._may_not_wait():
             raise QueueFull(f"queue: all {places.limit} places are taken; slow down or raise queue.max_pending")
         while self._overflow == "caller_runs" and self._carry():
-            if places.try_acquire():
+            if places.try_acquire(flight):
                 return
-        places.acquire(deadline)
+        places.acquire(deadline, flight)
 
     def __repr__(self) -> str:
         return f"<Places {self._all!r} {self._bulk!r}>"

@@ -15,7 +15,7 @@ from cosyclient.protocols.base import check_length
 from cosyclient.waiters import Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, MutableSequence, Sequence
 
     from cosyclient.arrivals import Arrivals
     from cosyclient.batcher import Batcher
@@ -73,15 +73,13 @@ class Reception:
 
     def speak(self, text: str, terms: Terms) -> Speech | CosyError:
         """Return what becomes of *text*, on a thread that waits for it anyway and so may carry it itself."""
-        waiter, flight = self._admit(text, terms, None)
+        waiter = self._waiter(text, terms)
         try:
+            flight = self._admit(waiter, text, terms)
             if flight is not None and not self._dispatcher.carry(flight, waiter.deadline.at):
                 self._dispatcher.dispatch((flight,))
         except BaseException:
-            self.abandon(waiter)
-            if flight is not None and not flight.landed:
-                # Others have joined; they are not interrupted.
-                self._dispatcher.dispatch((flight,))
+            self._take_back(waiter)
             raise
         return self.outcome(waiter)
 
@@ -90,7 +88,7 @@ class Reception:
         try:
             there = waiter.wait()
         except BaseException:
-            self.abandon(waiter)
+            self._take_back(waiter)
             raise
         if there and waiter.result is not None:
             return waiter.result
@@ -100,33 +98,48 @@ class Reception:
 
     def admit(self, text: str, terms: Terms, future: SpeechFuture | None = None) -> Waiter:
         """Accept *text* and send it on its way; raises what it is refused for at once."""
-        waiter, flight = self._admit(text, terms, future)
-        if flight is not None:
-            self._dispatcher.dispatch((flight,))
+        waiter = self._waiter(text, terms, future=future)
+        try:
+            flight = self._admit(waiter, text, terms)
+            if flight is not None:
+                self._dispatcher.dispatch((flight,))
+            if future is not None:
+                self.watch(waiter)
+        except BaseException:
+            self._take_back(waiter)
+            raise
         return waiter
 
     def admit_many(
-        self, texts: Sequence[str], terms: Terms, *, audio: float, notify: Callable[[Waiter], None] | None = None
-    ) -> list[Waiter]:
+        self,
+        texts: Sequence[str],
+        terms: Terms,
+        *,
+        audio: float,
+        into: MutableSequence[Waiter],
+        notify: Callable[[Waiter], None] | None = None,
+    ) -> None:
         """Accept *texts* together, so that they leave in full batches; a refused one's waiter holds the error.
 
-        *audio* is how many seconds of it their job has under way by now: each may have to wait for all of that.
+        *audio* is how many seconds of it their job has under way by now: each may have to wait for all of that. Each
+        text's waiter is put *into* a sequence before anything is taken for it: whoever is interrupted here is to
+        `abandon` those.
         """
-        waiters: list[Waiter] = []
         flights: list[Flight] = []
         for text in texts:
+            waiter = self._waiter(text, terms, job=audio, notify=notify)
+            into += [waiter]
             try:
-                waiter, flight = self._accept(text, terms, flights, job=audio, notify=notify)
+                flight = self._accept(waiter, text, terms, flights)
             except CosyError as error:
+                self._take_back(waiter)
                 self._arrivals.count(error, accepted=False)
-                waiter, flight = Waiter(Deadline(0.0, self._clock), notify=notify), None
                 waiter.resolve(error)
-            waiters.append(waiter)
+                continue
             if flight is not None:
                 flights.append(flight)
         if flights:
             self._dispatcher.dispatch(flights)
-        return waiters
 
     def check_open(self) -> None:
         """Raise if nothing new is accepted any more."""
@@ -162,43 +175,75 @@ class Reception:
                 call.reconsider()
         return pending
 
-    def _admit(self, text: str, terms: Terms, future: SpeechFuture | None) -> tuple[Waiter, Flight | None]:
+    def take_back(self, waiters: Iterable[Waiter]) -> None:
+        """Undo what was done for those of *waiters* that have not been told yet; interrupted, call it once more."""
+        for waiter in waiters:
+            if not waiter.done:
+                self._undo(waiter)
+
+    def _take_back(self, waiter: Waiter) -> None:
+        """Undo what was done for *waiter* so far, also if a second interrupt comes amid that; others keep theirs."""
         try:
-            return self._accept(text, terms, [], future=future)
-        except CosyError as error:
-            self._arrivals.count(error, accepted=False)
+            self._undo(waiter)
+        except BaseException:
+            self._undo(waiter)
             raise
 
-    def _accept(
+    def _undo(self, waiter: Waiter) -> None:
+        self.abandon(waiter)
+        flight = waiter.flight
+        if flight is not None and not (flight.landed or flight.queued or flight.calls or flight.held):
+            # Others have joined; they are not interrupted.
+            self._dispatcher.dispatch((flight,))
+        self._dispatcher.call_workers()
+
+    def _waiter(
         self,
         text: str,
         terms: Terms,
-        held: list[Flight],
         *,
         job: float | None = None,
         future: SpeechFuture | None = None,
         notify: Callable[[Waiter], None] | None = None,
-    ) -> tuple[Waiter, Flight | None]:
-        utterance = self.utterance(text, terms.settings)
+    ) -> Waiter:
         timeouts = self._settings.rest.timeouts
         span = terms.timeout or self._settings.timeout
-        span = span or (timeouts.of_call(len(text)) if job is None else timeouts.of_job(job))
-        waiter = Waiter(terms.deadline(self._clock, span), bulk=terms.bulk, future=future, notify=notify)
+        # What is no text is refused later, in words.
+        length = len(text) if isinstance(text, str) else 0
+        span = span or (timeouts.of_call(length) if job is None else timeouts.of_job(job))
+        return Waiter(terms.deadline(self._clock, span), bulk=terms.bulk, future=future, notify=notify)
+
+    def _admit(self, waiter: Waiter, text: str, terms: Terms) -> Flight | None:
+        try:
+            return self._accept(waiter, text, terms, [])
+        except CosyError as error:
+            self._arrivals.count(error, accepted=False)
+            raise
+
+    def _accept(self, waiter: Waiter, text: str, terms: Terms, held: list[Flight]) -> Flight | None:
+        """Let *waiter* in; return the flight to be sent for it, or None where it shares one. If this raises: undo."""
+        utterance = self.utterance(text, terms.settings)
         self.check_open()
         joined = self._coalescer.follow(utterance, waiter)
         if joined is None:
-            self.places.take(terms.bulk, waiter.deadline, lambda: self._dispatch_held(held))
             flight = Flight(utterance, self._protocol.weigh(utterance), bulk=terms.bulk)
-            joined = self._coalescer.lead(flight, waiter)
-            if joined is flight:
-                return waiter, flight
-            self.places.give_back((flight,))
+            # Before its place is taken, so that whoever undoes this finds what to give back.
+            waiter.flight = flight
+            self.places.take(flight, waiter.deadline, lambda: self._dispatch_held(held))
+            try:
+                joined = self._coalescer.lead(flight, waiter)
+                if joined is flight:
+                    return flight
+                self.places.give_back((flight,))
+            except BaseException:
+                self.places.give_back((flight,))
+                raise
         if not terms.bulk:
             if joined.lane == BULK:
                 self._batcher.promote(joined)
             if joined.held is not None:
                 self._outage.release(joined)
-        return waiter, None
+        return None
 
     def utterance(self, text: str, settings: VoiceSettings) -> Utterance:
         """Return the utterance if the protocol can serve it; nothing is sent otherwise."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cosyclient.audio import wav_bytes
 from cosyclient.audio.pcm import TELLING_FRAMES
 from cosyclient.clock import Cancellation
+from cosyclient.endpoints import Grant
 from cosyclient.errors import Attempt, BadRequest, ClientClosed, CosyError, DecodeError, Rejected, ServiceFault
 from cosyclient.events import AttemptFinished
 from cosyclient.models import Speech, has_speech
@@ -18,15 +20,31 @@ from cosyclient.protocols.speeches import silence_for
 
 if TYPE_CHECKING:
     import os
+    from collections import deque
     from collections.abc import Iterator
     from pathlib import Path
 
     from cosyclient.call import Caller
     from cosyclient.clock import Deadline
-    from cosyclient.endpoints import Grant
     from cosyclient.models import Utterance
     from cosyclient.protocols.base import StreamingProtocol
     from cosyclient.wire import WireReply, WireRequest
+
+
+class Forgotten(NamedTuple):
+    """Hold what a stream held that was dropped without being closed."""
+
+    grant: Grant
+    reply: WireReply | None
+    cancellation: Cancellation
+
+    def let_go(self) -> None:
+        """Break off what was under way and give back what it held."""
+        with self.grant, self.grant:
+            self.cancellation.cancel()
+            if self.reply is not None:
+                with contextlib.suppress(CosyError):
+                    self.reply.close()
 
 
 class SpeechStream:
@@ -48,6 +66,7 @@ class SpeechStream:
         utterance: Utterance,
         request: WireRequest,
         deadline: Deadline,
+        forgotten: deque[Forgotten] | None = None,
     ) -> None:
         self._caller = caller
         self._protocol = protocol
@@ -69,6 +88,8 @@ class SpeechStream:
         self._started = self._listened = 0.0
         self._over = False
         self._broken: CosyError | None = None
+        # Where the finalizer leaves what this one held; last, so that one whose making was interrupted has none.
+        self._forgotten = forgotten
 
     def open(self) -> Self:
         """Wait for the first samples, trying again as policy allows; raises what becomes of the last attempt."""
@@ -78,11 +99,14 @@ class SpeechStream:
     def _try(self) -> CosyError | None:
         """Send once and read until the first samples; return why there are none."""
         caller, clock = self._caller, self._caller.clock
-        grant = caller.endpoint.grant(self._deadline, caller.closing)
+        self._grant = grant = Grant(caller.endpoint)
         expected = self._expected_seconds
         try:
-            with self._lock:
-                self._grant = grant
+            caller.endpoint.acquire(grant, self._deadline, caller.closing)
+        except BaseException:
+            with grant, grant:
+                raise
+        try:
             self._started, self._listened, self._rest = clock.now(), 0.0, b""
             grant.start(self._started, retry=bool(self._attempts), audio=expected, given=self._deadline.remaining)
             self._reply = reply = grant.endpoint.transport.send(
@@ -113,7 +137,11 @@ class SpeechStream:
                 return error
             self._stand_in()
         except BaseException:
-            self.close()
+            try:
+                self.close()
+            except BaseException:
+                self.close()
+                raise
             raise
         return None
 
@@ -146,7 +174,11 @@ class SpeechStream:
                 self._end(broken)
                 raise self._with_partial(broken) from (error if ours else error.__cause__)
             except BaseException:
-                self.close()
+                try:
+                    self.close()
+                except BaseException:
+                    self.close()
+                    raise
                 raise
 
     def _pull(self) -> bool:
@@ -242,11 +274,9 @@ class SpeechStream:
 
     def close(self) -> None:
         """Let go: what has not ended is broken off, at the service too where its protocol can; again does nothing."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        self._cancellation.cancel()
+        self._closed = True
+        if self._grant is not None:
+            self._cancellation.cancel()
         self._end(Rejected("the stream was closed", sent=True))
 
     def orphan(self) -> None:
@@ -258,10 +288,30 @@ class SpeechStream:
 
     def _end(self, error: CosyError | None) -> None:
         """Settle the attempt under way, if one is, and let the connection go."""
-        with self._lock:
-            grant, self._grant = self._grant, None
+        grant = self._grant
         if grant is None:
+            self._close_reply()
             return
+        mine = False
+        try:
+            with self._lock:
+                if self._grant is grant:
+                    mine, self._grant = True, None
+            if mine and grant.left:
+                self._settle(grant, error)
+        finally:
+            if mine:
+                with grant, grant:
+                    self._close_reply()
+
+    def _close_reply(self) -> None:
+        reply = self._reply
+        if reply is not None:
+            with contextlib.suppress(CosyError):  # it is over either way
+                reply.close()
+            self._reply = None
+
+    def _settle(self, grant: Grant, error: CosyError | None) -> None:
         self._let_go()
         caller = self._caller
         headers = self._utterance.settings.sent_headers
@@ -269,15 +319,9 @@ class SpeechStream:
         now = caller.clock.now()
         # What the listener took his time for is no latency of the service.
         idle = min(now - self._started, max(0.0, now - self._started - self._listened) + self._awaited)
-        reply, self._reply = self._reply, None
-        try:
-            if reply is not None:
-                reply.close()
-        except CosyError:
-            pass  # it is over either way
-        finally:
-            seconds = sum(map(len, self._received)) / (2 * self.channels * self.sample_rate) if self._received else 0.0
-            grant.settle(error, now, returned=seconds, idle=idle)
+        self._close_reply()
+        seconds = sum(map(len, self._received)) / (2 * self.channels * self.sample_rate) if self._received else 0.0
+        grant.settle(error, now, returned=seconds, idle=idle)
         attempt = Attempt(
             len(self._attempts) + 1, caller.endpoint.name, self._started, now - self._started - idle, error
         )
@@ -320,9 +364,11 @@ class SpeechStream:
         self.close()
 
     def __del__(self) -> None:
-        # A forgotten stream must not keep a permit for ever.
-        if not self._closed and self._grant is not None:
-            self.close()
+        # A forgotten stream must not keep a permit for ever. The collector may come at any allocation, also where one
+        # of our locks is held: nothing is locked here and nobody told, the client's next call does that.
+        forgotten: deque[Forgotten] | None = getattr(self, "_forgotten", None)
+        if forgotten is not None and self._grant is not None:
+            forgotten.append(Forgotten(self._grant, self._reply, self._cancellation))
 
     def __repr__(self) -> str:
         state = "over" if self._over else "closed" if self._closed else "open"

@@ -13,7 +13,7 @@ from cosyclient.transports.base import PoolStats
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cosyclient.clock import Clock
+    from cosyclient.clock import Clock, Flag
     from cosyclient.events import Event
     from cosyclient.wire import WireReply, WireRequest
 
@@ -43,7 +43,7 @@ class FakeClock:
         with self._lock:
             self._now += seconds
 
-    def sleep(self, seconds: float, wake: threading.Event) -> bool:
+    def sleep(self, seconds: float, wake: Flag) -> bool:
         """Move time forward by *seconds* at once, unless *wake* is set."""
         if wake.is_set():
             return True
@@ -52,9 +52,9 @@ class FakeClock:
             self._now += max(0.0, seconds)
         return wake.is_set()
 
-    def wait(self, condition: threading.Condition, seconds: float) -> bool:
-        """Let other threads in once, then move time forward by *seconds* if nobody notified."""
-        if condition.wait(0.001):
+    def wait(self, gate: threading.Lock, seconds: float) -> bool:
+        """Let other threads in once, then move time forward by *seconds* if nobody has opened *gate*."""
+        if gate.acquire(timeout=0.001):
             return True
         self.advance(max(0.0, seconds))
         return False

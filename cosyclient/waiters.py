@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
+from concurrent.futures._base import FINISHED, PENDING
 from typing import TYPE_CHECKING, Final
 
+from cosyclient.clock import closed_gate, open_gate, pass_gate
 from cosyclient.errors import ClientClosed
-from cosyclient.events import logger
+from cosyclient.events import guarded
 from cosyclient.models import Speech
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ _SLOW: Final = 0.0045
 _BESIDE: Final = 7
 # Above this the chain is broken: its thread was killed before it could pass the turn on.
 _BROKEN: Final = 0.25
+# Seconds after which a lock that is held for microseconds is held for ever.
+_STUCK: Final = 1.0
 
 
 class Relay:
@@ -45,43 +51,38 @@ class Relay:
 
     def start(self, waiters: Sequence[Waiter]) -> None:
         """Let *waiters*, whose results are there, be woken in their turn."""
-        for each in waiters:
-            each.relay = self
         now = self._clock.now()
         with self._lock:
-            self._line.extend(waiters)
+            for each in waiters:
+                if each.relay is None:
+                    self._line += [each]
+                    each.relay = self
             if self._running and now - self._passed < _BROKEN:
                 return
             self._running = True
             self._passed = now
-            waiter = self._next_locked()
-        self._wake(waiter)
+            self._wake_locked()
 
     def pass_on(self) -> None:
         """Wake the next waiter; called by one that has just been woken."""
         now = self._clock.now()
-        beside: list[Waiter] = []
         with self._lock:
-            if now - self._passed > _SLOW:
-                beside = [self._line.popleft() for _ in range(min(_BESIDE, len(self._line)))]
-            self._passed = now
-            waiter = self._next_locked()
-        for other in beside:
-            other.relay = None
-            other.wake()
-        self._wake(waiter)
+            slow, self._passed = now - self._passed > _SLOW, now
+            if slow:
+                for _ in range(min(_BESIDE, len(self._line))):
+                    self._line[0].passes_on = False
+                    self._line[0].wake()
+                    del self._line[0]
+            self._wake_locked()
 
-    def _next_locked(self) -> Waiter | None:
-        if self._line:
-            return self._line.popleft()
-        self._running = False
-        return None
-
-    def _wake(self, waiter: Waiter | None) -> None:
+    def _wake_locked(self) -> None:
         # Who left earlier will not pass on, so somebody else has to; see `Waiter.wait`.
-        while waiter is not None and not waiter.wake():
-            with self._lock:
-                waiter = self._next_locked()
+        while self._line:
+            there = self._line[0].wake()
+            del self._line[0]
+            if there:
+                return
+        self._running = False
 
     def __repr__(self) -> str:
         return f"<Relay {len(self._line)} to wake, {'running' if self._running else 'at rest'}>"
@@ -94,11 +95,23 @@ class Waiter:
     whoever took the waiter off its flight. *notify* is called then. ``watched`` says whether a timer looks after
     the deadline. A lock made only by who really has to wait: a `Future` with its condition costs several times as
     much, and most speeches of a bulk call are there before anybody asks for them. ``relay`` is set when the result
-    is there and this one is to be woken in its turn. *bulk* is whether it belongs to a bulk call, which waits for a
-    service that is down.
+    is there and this one is to be woken in its turn, and ``passes_on`` whether it is to wake the next one then. *bulk*
+    is whether it belongs to a bulk call, which waits for a service that is down.
     """
 
-    __slots__ = ("_gate", "_left", "bulk", "deadline", "flight", "future", "notify", "relay", "result", "watched")
+    __slots__ = (
+        "_gate",
+        "_left",
+        "bulk",
+        "deadline",
+        "flight",
+        "future",
+        "notify",
+        "passes_on",
+        "relay",
+        "result",
+        "watched",
+    )
 
     def __init__(
         self,
@@ -116,6 +129,7 @@ class Waiter:
         self.result: Speech | CosyError | None = None
         self.watched = False
         self.relay: Relay | None = None
+        self.passes_on = True
         self._gate: threading.Lock | None = None
         self._left = False
         if future is not None:
@@ -126,42 +140,50 @@ class Waiter:
         """Return whether the result is there."""
         return self.result is not None
 
-    def resolve(self, result: Speech | CosyError) -> bool:
-        """Hand over what became of the text; return whether a thread waits for it and is to be woken."""
-        # First the result, then a look at the gate; `wait` does it the other way round, so one sees the other.
-        self.result = result
-        # The flight knows its waiters: letting go of it frees the audio with its last user, not with the next
-        # collection of cycles.
-        self.flight = None
+    @property
+    def waits(self) -> bool:
+        """Return whether a thread waits for the result, is to be woken and nobody sees to that yet."""
+        return self._gate is not None and self.relay is None
+
+    def resolve(self, result: Speech | CosyError) -> None:
+        """Hand over what became of the text."""
         if self.future is not None:
             self.future.deliver(result)
+        # First the result, then a look at whether somebody waits; `wait` does it the other way round, so one sees the
+        # other. The flight knows its waiters: letting go of it frees the audio with its last user, not with the next
+        # collection of cycles.
+        self.result = result
+        self.flight = None
         if self.notify is not None:
             self.notify(self)
-        return self._gate is not None
 
     def wait(self) -> bool:
         """Block until the result is there or the deadline has passed; return whether it is. For one thread, once."""
         if self.result is not None:
             return True
-        gate = threading.Lock()
-        gate.acquire()
-        self._gate = gate
+        self._gate = gate = closed_gate()
         woken = True  # if interrupted: one that passes on without having been woken does no harm
         try:
             # Looked at again now that the gate can be seen: `resolve` does it the other way round.
-            woken = self.result is None and gate.acquire(timeout=min(self.deadline.remaining, threading.TIMEOUT_MAX))
+            woken = self.result is None and pass_gate(gate, self.deadline.remaining)
         finally:
             # First the mark, then a look at the gate; `wake` does it the other way round, so that whenever the relay
             # arrives at least one of the two passes it on.
             self._left = True
-            if (woken or gate.acquire(blocking=False)) and self.relay is not None:
-                self.relay.pass_on()
+            try:
+                if (woken or gate.acquire(blocking=False)) and self.relay is not None and self.passes_on:
+                    self.relay.pass_on()
+            except BaseException:
+                # Once too often does no harm.
+                if self.relay is not None:
+                    self.relay.pass_on()
+                raise
         return self.result is not None
 
     def wake(self) -> bool:
         """Open the gate; return whether somebody stands there, who will pass the relay on."""
-        assert self._gate is not None  # noqa: S101 - `resolve` said so
-        self._gate.release()
+        assert self._gate is not None  # noqa: S101 - `waits` said so
+        open_gate(self._gate)
         return not self._left
 
     def __repr__(self) -> str:
@@ -169,28 +191,72 @@ class Waiter:
 
 
 class SpeechFuture(Future[Speech]):
-    """Be what `CosyClient.submit` returns: a future that can also be taken back."""
+    """Be what `CosyClient.submit` returns: a future that can also be taken back.
+
+    Waiting for it may be interrupted: a plain future's condition is left locked by that, for all who come later.
+    """
 
     def __init__(self, abandon: Callable[[Waiter], object]) -> None:
         super().__init__()
         self.waiter: Waiter | None = None
         self._abandon = abandon
+        self._told: Speech | CosyError | None = None
+        self._gates: set[threading.Lock] = set()
+
+    def result(self, timeout: float | None = None) -> Speech:
+        """Return the speech, or raise what became of it; raises `TimeoutError` after *timeout* seconds."""
+        told = self._await(timeout)
+        if isinstance(told, Speech):
+            return told
+        if told is None:
+            return super().result(0)  # cancelled, or not done
+        try:
+            raise told
+        finally:
+            # The error's traceback holds this frame.
+            del told, self
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what it failed with, or None; raises `TimeoutError` after *timeout* seconds."""
+        told = self._await(timeout)
+        return super().exception(0) if told is None else None if isinstance(told, Speech) else told
+
+    def _await(self, timeout: float | None) -> Speech | CosyError | None:
+        gate = closed_gate()
+        try:
+            self._gates.add(gate)
+            # Looked at now that the gate can be seen; who opens it does it the other way round.
+            if self._state == PENDING:
+                pass_gate(gate, math.inf if timeout is None else timeout)
+            return self._told if self._state == FINISHED else None
+        finally:
+            self._gates.discard(gate)
+
+    def _invoke_callbacks(self) -> None:
+        # Of concurrent.futures: called once it is done or cancelled.
+        for gate in tuple(self._gates):
+            open_gate(gate)
+        super()._invoke_callbacks()  # type: ignore[misc]
 
     def deliver(self, result: Speech | CosyError) -> None:
-        """Resolve with *result*, unless it was cancelled a moment ago."""
+        """Resolve with *result*, unless it has been resolved or was cancelled a moment ago."""
         self.waiter = None
-        try:
+        # A thread that was interrupted on its way into `result` holds this lock for ever; no other holds it for long.
+        if self._condition.acquire(timeout=_STUCK):
+            self._condition.release()
+        else:
+            self._condition = threading.Condition()
+        # Out of a callback concurrent.futures lets through what is no Exception: that must not end the thread that has
+        # other texts of the batch, or other deadlines, still to look after.
+        guarded(self._settle, result)
+
+    def _settle(self, result: Speech | CosyError) -> None:
+        self._told = result
+        with contextlib.suppress(InvalidStateError):  # its owner has his answer
             if isinstance(result, Speech):
                 self.set_result(result)
             else:
                 self.set_exception(result)
-        except InvalidStateError:
-            # Its owner has his answer.
-            return
-        except (SystemExit, GeneratorExit):
-            # Out of a callback: concurrent.futures lets these through. They must not end the thread that has the
-            # other texts of the batch, or other deadlines, still to look after.
-            logger.exception("a callback of %r raised", self)
 
     def cancel(self) -> bool:
         """Take the wish back; a text nobody else waits for is not sent, or its attempt is broken off."""

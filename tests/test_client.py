@@ -529,7 +529,7 @@ class TestOverload:
         endpoint.transport = Timed(answer)
         client.synthesize("字" * 20)
         sample = Sample(4.0, 0.0, 0.0, 30.0, read_timeout=60.0)
-        monkeypatch.setattr(endpoint.concurrency, "start", lambda *_: sample)
+        monkeypatch.setattr(endpoint.concurrency, "start", lambda *_, **__: sample)
         client.synthesize("文" * 20)
         assert given == [pytest.approx(9.0), 60.0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,9 @@ def test_late_texts_ride_with_whoever_leaves_next(service: Emulator, hedging: Co
     before = service.counters()
     service.inject("hang")
     late = hedging.submit("late", timeout=PATIENCE)
+    # On its way, not waiting: the first company would share its request otherwise.
+    while not hedging.stats().in_flight:
+        time.sleep(0.001)
     number = 0
     while not late.done():
         hedging.synthesize(f"company {number}")

@@ -38,9 +38,9 @@ TEXTS = [f"text {n}" for n in range(200)]
 class Clock(FakeClock):
     """Let no timer leap over what others still do: several wait for theirs."""
 
-    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+    def wait(self, gate: threading.Lock, seconds: float) -> bool:
         """Pass a little of the time."""
-        if condition.wait(0.001):
+        if gate.acquire(timeout=0.001):
             return True
         self.advance(min(seconds, 0.1))
         return False
@@ -193,8 +193,8 @@ def test_who_asks_for_one_text_hears_at_once_and_the_bulk_call_goes_on() -> None
 
     # Time stands still but for the sleeps of the calls: nobody looks whether the service is back.
     class Still(FakeClock):
-        def wait(self, condition: threading.Condition, seconds: float) -> bool:
-            return condition.wait(0.01)
+        def wait(self, gate: threading.Lock, seconds: float) -> bool:
+            return gate.acquire(timeout=0.01)
 
     clock = Still()
     client, _ = scripted_client(act, clock=clock)
@@ -215,7 +215,7 @@ def test_who_asks_for_one_text_hears_at_once_and_the_bulk_call_goes_on() -> None
 
 def test_closing_ends_the_wait_with_the_reason() -> None:
     clock = FakeClock()
-    clock.wait = lambda condition, seconds: condition.wait(0.01)  # type: ignore[method-assign]
+    clock.wait = lambda gate, seconds: gate.acquire(timeout=0.01)  # type: ignore[method-assign]
     client, _ = scripted_client(lambda _: ConnectFailed("connection refused"), clock=clock)
     futures = [client.submit(text, priority="bulk") for text in TEXTS[:20]]
     assert client.stats().pending == 20

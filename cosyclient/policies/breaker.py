@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pybreaker
 
 from cosyclient.errors import CircuitOpen
-from cosyclient.events import logger
+from cosyclient.events import guarded
 from cosyclient.policies.base import SlidingWindow
 
 if TYPE_CHECKING:
@@ -37,14 +37,17 @@ _LONGEST_OPEN = 3600.0
 
 
 class Admission:
-    """Carry one call's right to be tried and its one report; report in a ``finally``, later reports change nothing."""
+    """Carry one call's right to be tried and its one report; report in a ``finally``, later reports change nothing.
+
+    Nor do reports of what was never admitted: made beforehand and given to `Breaker.admit`, it is safe from interrupts.
+    """
 
     __slots__ = ("_breaker", "_generation", "_number")
 
-    def __init__(self, breaker: Breaker, generation: int, number: int) -> None:
+    def __init__(self, breaker: Breaker) -> None:
         self._breaker = breaker
-        self._generation = generation  # of the state that admitted it; -1 once reported
-        self._number = number
+        self._generation = -1  # of the state that admitted it, until it is reported
+        self._number = 0
 
     def success(self, now: float) -> None:
         """Report that the endpoint did its work."""
@@ -56,10 +59,11 @@ class Admission:
 
     def ignore(self) -> None:
         """Report that nothing was learnt (throttled, our request's fault, cancelled); a probe's permit goes back."""
-        self._breaker._ignore(self)
+        if self._generation >= 0:
+            self._breaker._ignore(self)
 
     def __repr__(self) -> str:
-        return "<Admission reported>" if self._generation < 0 else f"<Admission by state {self._generation}>"
+        return "<Admission, none>" if self._generation < 0 else f"<Admission by state {self._generation}>"
 
 
 class Breaker:
@@ -100,7 +104,7 @@ class Breaker:
         self._permits = self._good = self._bad = 0  # half-open: probes left to hand out, and their results
         self._patience = 0.0
         self._untold: deque[tuple[str, str]] = deque()  # changes, in order, that listeners have not heard of
-        self._telling = False
+        self._teller: object = None  # who tells them
 
     @property
     def state(self) -> str:
@@ -118,22 +122,22 @@ class Breaker:
             with self._lock:
                 self._reject_locked(now)
 
-    def admit(self, now: float) -> Admission:
-        """Return the admission of a call, or raise `CircuitOpen` with the seconds to wait in ``retry_after``."""
+    def admit(self, now: float, admission: Admission | None = None) -> Admission:
+        """Return the *admission* of a call, or raise `CircuitOpen` with the seconds to wait in ``retry_after``."""
+        admission = admission or Admission(self)
         with self._lock:
-            if self._state != CLOSED:
-                self._reject_locked(now)
-                self._take_permit_locked(now)
-            else:
+            if closed := self._state == CLOSED:
                 self._under_way += 1
+            else:
+                self._reject_locked(now)
+                self._prepare_permits_locked()
+                self._permits -= 1
+                self._until = now + self._patience
             self._admitted += 1
-            admission = Admission(self, self._generation, self._admitted)
-        if self._untold:
-            try:
-                self._tell()
-            except BaseException:  # interrupted while listeners were told: nobody would report this one
-                admission.ignore()
-                raise
+            admission._number = self._admitted
+            admission._generation = self._generation
+        if self._untold and not closed:
+            self._tell()
         return admission
 
     def hasten(self, now: float) -> None:
@@ -148,7 +152,7 @@ class Breaker:
             wait = self._until - now
             raise CircuitOpen(f"{self._name}: breaker is {self._state}, next probe in {wait:.1f} s", retry_after=wait)
 
-    def _take_permit_locked(self, now: float) -> None:
+    def _prepare_permits_locked(self) -> None:
         if self._state == OPEN:
             self._patience = self._config.open_for
             self._move_locked(HALF_OPEN)
@@ -159,8 +163,6 @@ class Breaker:
             self._patience *= 2
             self._generation += 1
             self._renew_locked()
-        self._permits -= 1
-        self._until = now + self._patience
 
     def _renew_locked(self) -> None:
         self._permits = self._config.probes
@@ -171,10 +173,11 @@ class Breaker:
             generation, admission._generation = admission._generation, -1
             if generation != self._generation:
                 return  # it speaks of a state that is over
+            if self._state == CLOSED:
+                self._under_way -= 1
             if failed and retry_after is not None and retry_after > 0.0:
                 self._asked = max(self._asked, now + min(retry_after, _LONGEST_OPEN))
             if self._state == CLOSED:
-                self._under_way -= 1
                 self._window.forget(now)
                 first = failed and not self._window.failures
                 if first:
@@ -213,29 +216,29 @@ class Breaker:
         self._move_locked(OPEN)
 
     def _move_locked(self, state: str) -> None:
-        self._untold.append((self._state, state))
+        self._window.clear()
+        self._untold += [(self._state, state)]
         self._state = state
         self._generation += 1
         self._under_way = 0
-        self._window.clear()
 
     def _tell(self) -> None:
         # One thread tells at a time, in order; a change made meanwhile, even by a listener, is told by that thread.
-        while True:
-            with self._lock:
-                if self._telling or not self._untold:
-                    return
-                self._telling = True
-                old, new = self._untold.popleft()
-            try:
-                self._shown.show(new)
-                if self._on_change is not None:
-                    self._on_change(old, new)
-            except Exception:  # noqa: BLE001 - a listener is a guest: its faults must not fail a call
-                logger.exception("breaker %s: on_change failed from %s to %s", self._name, old, new)
-            finally:
+        teller = object()
+        try:
+            while True:
                 with self._lock:
-                    self._telling = False
+                    if self._teller not in (None, teller) or not self._untold:
+                        return
+                    self._teller = teller
+                    old, new = self._untold[0]
+                    del self._untold[0]
+                guarded(self._shown.show, new)
+                if self._on_change is not None:
+                    guarded(self._on_change, old, new)
+        finally:
+            if self._teller is teller:
+                self._teller = None
 
     def __repr__(self) -> str:
         with self._lock:
@@ -282,7 +285,4 @@ class _Guest(pybreaker.CircuitBreakerListener):
         old_state: pybreaker.CircuitBreakerState | None,
         new_state: pybreaker.CircuitBreakerState,
     ) -> None:
-        try:
-            self.listener.state_change(cb, old_state, new_state)
-        except Exception:  # noqa: BLE001 - see above
-            logger.exception("listener %r failed on %s", self.listener, new_state.name)
+        guarded(self.listener.state_change, cb, old_state, new_state)

@@ -6,9 +6,12 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from cosyclient.clock import closed_gate, open_gate
 from cosyclient.errors import ClientClosed, CosyError, Rejected
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable
+
     from cosyclient.clock import Clock, Deadline
 
 # A lock refuses to wait for infinity; a wait without a deadline is looked at once an hour.
@@ -16,14 +19,14 @@ _LONGEST_WAIT = 3600.0
 
 
 class _Waiter:
-    """Stand in the line for *count* permits; the bulkhead's lock guards every field."""
+    """Stand in the line for a permit; the bulkhead's lock guards every field."""
 
-    __slots__ = ("condition", "count", "granted", "refusal")
+    __slots__ = ("gate", "granted", "holder", "refusal")
 
-    def __init__(self, lock: threading.Lock, count: int) -> None:
-        # One condition each: a release wakes the one whose turn it is, not the herd.
-        self.condition = threading.Condition(lock)
-        self.count = count
+    def __init__(self, holder: Hashable) -> None:
+        # One gate each: a release wakes the one whose turn it is, not the herd.
+        self.gate = closed_gate()
+        self.holder = holder
         self.granted = False
         self.refusal: CosyError | None = None
 
@@ -31,8 +34,10 @@ class _Waiter:
 class Bulkhead:
     """Issue at most *limit* permits at once, in the order they were asked for; safe to share between threads.
 
-    *name* says in messages what is limited and *full* is the error raised when no permit came free in time. Whoever
-    acquires must release in a ``finally``.
+    A permit is its holder's, any hashable object; one that holds a permit already is given no second one. Whoever
+    acquires must `release` in a ``finally``: releasing for who holds none does nothing, so an interrupted acquisition
+    needs no thought. *name* says in messages what is limited and *full* is the error raised when no permit came free in
+    time.
     """
 
     def __init__(self, limit: int, clock: Clock, *, name: str, full: type[Rejected]) -> None:
@@ -41,10 +46,12 @@ class Bulkhead:
         self._full = full
         self._lock = threading.Lock()  # guards everything below
         self._limit = _checked(limit)
-        self._in_use = 0
+        self._held: set[Hashable] = set()
         self._peak = 0
         self._closed = False
         self._line: OrderedDict[_Waiter, None] = OrderedDict()
+        # Out of the line and to be woken; left here by an interrupt, they are woken by the next release.
+        self._served: list[_Waiter] = []
 
     @property
     def limit(self) -> int:
@@ -54,7 +61,7 @@ class Bulkhead:
     @property
     def in_use(self) -> int:
         """Return how many permits are out; above ``limit`` for a while after the limit shrank."""
-        return self._in_use
+        return len(self._held)
 
     @property
     def waiting(self) -> int:
@@ -66,110 +73,105 @@ class Bulkhead:
         """Return the most permits that were ever out at once."""
         return self._peak
 
-    def acquire(self, deadline: Deadline, count: int = 1) -> None:
-        """Take *count* permits, waiting in line for them until *deadline*.
+    def acquire(self, deadline: Deadline, holder: Hashable) -> None:
+        """Give *holder* a permit, waiting in line for it until *deadline*.
 
-        Free permits are handed out without a look at the clock. Raises the bulkhead's *full* error at the deadline,
-        or at once when *count* exceeds the limit, and `ClientClosed` when the bulkhead is or gets closed.
+        A free permit is handed out without a look at the clock. Raises the bulkhead's *full* error at the deadline, and
+        `ClientClosed` when the bulkhead is or gets closed; *holder* holds none then.
         """
-        with self._lock:
-            if self._free_locked(_checked(count)):
-                self._take_locked(count)
-                return
-            if self._closed:
-                raise self._closed_error()
-            if count > self._limit:
-                raise self._too_many_locked(count)
-            waiter = _Waiter(self._lock, count)
-            try:
+        if self.try_acquire(holder):
+            return
+        waiter = _Waiter(holder)
+        try:
+            with self._lock:
+                if self._closed:
+                    raise self._closed_error()
                 self._line[waiter] = None
-                self._wait_locked(waiter, deadline)
-            except BaseException:
-                # Timed out or interrupted: leave no trace and pass the turn on.
-                if waiter.granted:
-                    self._in_use -= count
-                self._line.pop(waiter, None)
                 self._grant_locked()
+            self._wait(waiter, deadline)
+        except BaseException:
+            # Timed out or interrupted: leave no trace and pass the turn on.
+            try:
+                self._leave(waiter)
+            except BaseException:
+                self._leave(waiter)
                 raise
+            raise
 
-    def try_acquire(self, count: int = 1) -> bool:
-        """Take *count* permits if they are free, nobody waits for them and the bulkhead is open; return whether."""
-        if count < 1:
-            _checked(count)
+    def try_acquire(self, holder: Hashable) -> bool:
+        """Give *holder* a permit if one is free, nobody waits for it and the bulkhead is open; return whether."""
         with self._lock:
             # Written out: every text comes through here.
-            in_use = self._in_use + count
+            in_use = len(self._held) + 1
             if self._line or in_use > self._limit or self._closed:
                 return False
-            self._in_use = in_use
             if in_use > self._peak:
                 self._peak = in_use
+            self._held.add(holder)
             return True
 
-    def release(self, count: int = 1) -> None:
-        """Give *count* permits back; more than are out is a `RuntimeError`."""
+    def release(self, holder: Hashable) -> None:
+        """Take back *holder*'s permit, if it has one."""
         with self._lock:
-            if _checked(count) > self._in_use:
-                raise RuntimeError(f"{self._name}: {count} permits released, but only {self._in_use} are out")
-            self._in_use -= count
-            if self._line:
+            self._held.discard(holder)
+            if self._line or self._served:
+                self._grant_locked()
+
+    def release_all(self, holders: Collection[Hashable]) -> None:
+        """Take back the permits of all *holders* that have one."""
+        with self._lock:
+            self._held.difference_update(holders)
+            if self._line or self._served:
                 self._grant_locked()
 
     def resize(self, limit: int) -> None:
-        """Change how many permits exist; those out above a smaller limit stay out until they are released.
-
-        A waiter that wants more than the new limit is refused, as it would be if it came now.
-        """
+        """Change how many permits exist; those out above a smaller limit stay out until they are released."""
         with self._lock:
             self._limit = _checked(limit)
-            for waiter in [waiter for waiter in self._line if waiter.count > limit]:
-                self._refuse_locked(waiter, self._too_many_locked(waiter.count))
             self._grant_locked()
 
     def close(self) -> None:
         """Refuse whoever waits and whoever comes with `ClientClosed`; permits that are out can still be released."""
         with self._lock:
             self._closed = True
-            for waiter in list(self._line):
-                self._refuse_locked(waiter, self._closed_error())
+            refused = list(self._line)
+            for waiter in refused:
+                waiter.refusal = self._closed_error()
+            self._line.clear()
+        for waiter in refused:
+            open_gate(waiter.gate)
 
-    def _free_locked(self, count: int) -> bool:
-        return not self._line and self._in_use + count <= self._limit and not self._closed
-
-    def _take_locked(self, count: int) -> None:
-        self._in_use += count
-        if self._in_use > self._peak:
-            self._peak = self._in_use
-
-    def _wait_locked(self, waiter: _Waiter, deadline: Deadline) -> None:
+    def _wait(self, waiter: _Waiter, deadline: Deadline) -> None:
         while not waiter.granted:
             if waiter.refusal is not None:
                 raise waiter.refusal
             remaining = deadline.remaining
             if remaining <= 0.0:
                 raise self._full(
-                    f"{self._name}: no permit came free in time ({self._in_use} of {self._limit} in use,"
-                    f" {len(self._line)} waiting)"
+                    f"{self._name}: no permit came free in time ({self.in_use} of {self._limit} in use,"
+                    f" {self.waiting} waiting)"
                 )
-            self._clock.wait(waiter.condition, min(remaining, _LONGEST_WAIT))
+            self._clock.wait(waiter.gate, min(remaining, _LONGEST_WAIT))
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._lock:
+            self._line.pop(waiter, None)
+            self._held.discard(waiter.holder)
+            self._grant_locked()
 
     def _grant_locked(self) -> None:
-        while self._line:
+        while self._line and len(self._held) < self._limit:
             waiter = next(iter(self._line))
-            if self._in_use + waiter.count > self._limit:
-                return  # the first in line waits for enough; nobody overtakes it
+            # No call from here on, so all of it happens or nothing.
             del self._line[waiter]
-            self._take_locked(waiter.count)
+            self._held |= {waiter.holder}
+            self._served += [waiter]
             waiter.granted = True
-            waiter.condition.notify()
-
-    def _refuse_locked(self, waiter: _Waiter, error: CosyError) -> None:
-        del self._line[waiter]
-        waiter.refusal = error
-        waiter.condition.notify()
-
-    def _too_many_locked(self, count: int) -> Rejected:
-        return self._full(f"{self._name}: {count} permits wanted at once, but there are only {self._limit}")
+            if len(self._held) > self._peak:
+                self._peak = len(self._held)
+        while self._served:
+            open_gate(self._served[-1].gate)
+            del self._served[-1]
 
     def _closed_error(self) -> ClientClosed:
         return ClientClosed(f"{self._name}: closed")
@@ -177,12 +179,12 @@ class Bulkhead:
     def __repr__(self) -> str:
         closed = ", closed" if self._closed else ""
         return (
-            f"<Bulkhead {self._name}: {self._in_use} of {self._limit} in use,"
+            f"<Bulkhead {self._name}: {self.in_use} of {self._limit} in use,"
             f" {len(self._line)} waiting, peak {self._peak}{closed}>"
         )
 
 
-def _checked(count: int) -> int:
-    if count < 1:
-        raise ValueError(f"a count of permits must be at least 1, got {count!r}")
-    return count
+def _checked(limit: int) -> int:
+    if limit < 1:
+        raise ValueError(f"there must be at least 1 permit, got {limit!r}")
+    return limit

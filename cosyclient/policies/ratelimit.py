@@ -133,17 +133,19 @@ class RateLimiter:
                 at = now + late
             if at - now <= max_wait:
                 before = (self._newest, tuple(self._tats), self._gone - max(gone, now) if self._gone > gone else 0.0)
-                self._tats = [
+                # Who need not wait does not ask as fast as is allowed: it is not the rate that this tells of.
+                below = self.rate <= self._proven if at > now else None
+                place = Reservation(at, slot, self._lag, self._serial + 1, weights, at <= now, before, below)
+                tats = [
                     max(slot, tat) + weight / limit.rate if weight else tat
                     for limit, tat, weight in zip(self._limits, self._tats, weights, strict=True)
                 ]
                 self._latest = max(self._latest, own, slot)
-                self._serial += 1
                 self._unpaced += at <= now
+                self._tats = tats
+                self._serial += 1
                 self._newest = self._serial
-                # Who need not wait does not ask as fast as is allowed: it is not the rate that this tells of.
-                below = self.rate <= self._proven if at > now else None
-                return Reservation(at, slot, self._lag, self._serial, weights, at <= now, before, below)
+                return place
         raise _too_late(at - now, max_wait)
 
     def cancel(self, reservation: Reservation) -> None:
@@ -154,8 +156,11 @@ class RateLimiter:
         """
         with self._lock:
             if reservation._serial == self._newest:
-                self._newest, tats, gone = reservation._before
-                self._tats, self._gone = list(tats), self._gone - gone
+                newest, before, gone = reservation._before
+                tats = list(before)
+                self._newest = newest
+                self._tats = tats
+                self._gone -= gone
 
     def hold(self, now: float, seconds: float) -> None:
         """Grant nothing before *seconds* from *now*, and only the pace, no burst, from then on (429 with Retry-After).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cosyclient.errors import ClientClosed, CosyError, DecodeError, TransportError
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cosyclient.clock import Cancellation, Deadline
+    from cosyclient.transports.pool import Place
     from cosyclient.transports.websocket import WebSocket
     from cosyclient.wire import Dialogue
 
@@ -30,11 +30,11 @@ class Keeper(Protocol):
     def translated(self, error: Exception, deadline: Deadline) -> CosyError:
         """Return what the wire's *error* means."""
 
-    def release(self, socket: WebSocket, cancellation: Cancellation, *, reusable: bool) -> None:
-        """Take *socket* back."""
+    def release(self, place: Place[WebSocket], cancellation: Cancellation, *, reusable: bool) -> None:
+        """Take *place* back; again does nothing."""
 
-    def forget(self, socket: WebSocket) -> None:
-        """Take *socket* back from a finalizer, which must not wait for a lock."""
+    def forget(self, place: Place[WebSocket]) -> None:
+        """Take *place* back from a finalizer, which must not wait for a lock."""
 
 
 class Refusal:
@@ -58,6 +58,28 @@ class Refusal:
         return f"<Refusal {self.status}>"
 
 
+class _Use:
+    """Be inside a conversation's socket after `enter`: its errors become ours, and it is not closed under us.
+
+    ``with use, use:`` leaves, also where an interrupt comes amid leaving.
+    """
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    def enter(self) -> WebSocket:
+        """Return the socket; raises what became of a conversation that is over."""
+        return self._conversation._enter(self)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        self._conversation._leave(self)
+        if isinstance(error, FOREIGN) and not isinstance(error, CosyError):
+            raise self._conversation._translated(error) from error
+
+
 class Conversation:
     """Hand out a conversation's audio as it arrives, take its texts meanwhile, and give the socket back at its end."""
 
@@ -67,12 +89,14 @@ class Conversation:
     def __init__(
         self,
         transport: Keeper,
-        socket: WebSocket,
+        place: Place[WebSocket],
         dialogue: Dialogue,
         cancellation: Cancellation,
         deadline: Deadline,
     ) -> None:
+        # First, for the finalizer.
         self._transport = transport
+        self._place = place
         self.dialogue = dialogue
         self._cancellation = cancellation
         self._deadline = deadline
@@ -81,8 +105,7 @@ class Conversation:
         self._order = threading.Lock()
         # Guards the fields below: the socket may be closed only when no thread is inside it.
         self._lock = threading.Lock()
-        self._held: WebSocket | None = socket
-        self._inside = 0
+        self._inside: set[_Use] = set()
         self._over = False
         self._reusable = False
 
@@ -115,20 +138,26 @@ class Conversation:
 
     def flush(self) -> None:
         """Wait until what was put in line has left."""
-        with self._using() as socket:
-            socket.flush()
+        use = _Use(self)
+        with use, use:
+            use.enter().flush()
 
     def put(self, said: Callable[[], Sequence[str | bytes]]) -> None:
         """Put in line what *said* returns."""
-        with self._using() as socket, self._order:
-            socket.put(said())
+        use = _Use(self)
+        with use, use:
+            socket = use.enter()
+            with self._order:
+                socket.put(said())
 
     def close(self) -> None:
         """Let go of the socket: back to the pool if the conversation ended as it should, closed otherwise."""
         self._end(reusable=False)
 
     def _hear(self) -> tuple[bytes, bool]:
-        with self._using() as socket:
+        use = _Use(self)
+        with use, use:
+            socket = use.enter()
             try:
                 message = socket.hear(lambda: self.dialogue.patience)
             except Closed as error:
@@ -142,29 +171,23 @@ class Conversation:
                 socket.flush()
             return turn.audio, turn.done
 
-    @contextmanager
-    def _using(self) -> Iterator[WebSocket]:
-        """Be inside the socket: its errors become ours, and it is not closed under us."""
+    def _enter(self, use: _Use) -> WebSocket:
         with self._lock:
-            socket = self._held
+            socket = self._place.connection
             if socket is None or self._over:
                 raise self._ended()
-            self._inside += 1
-        try:
-            yield socket
-        except CosyError:
-            raise
-        except FOREIGN as error:
-            raise self._transport.translated(error, self._deadline) from error
-        finally:
-            self._leave()
+            self._inside |= {use}
+            return socket
 
-    def _leave(self) -> None:
+    def _leave(self, use: _Use) -> None:
         with self._lock:
-            self._inside -= 1
+            self._inside -= {use}
             last = self._over and not self._inside
         if last:
             self._let_go()
+
+    def _translated(self, error: Exception) -> CosyError:
+        return self._transport.translated(error, self._deadline)
 
     def _ended(self) -> CosyError:
         if self._transport.closed:
@@ -178,26 +201,26 @@ class Conversation:
 
     def _end(self, *, reusable: bool) -> None:
         with self._lock:
-            if self._over:
-                return
-            self._over, self._reusable = True, reusable
-            socket, inside = self._held, self._inside
+            if not self._over:
+                self._over, self._reusable = True, reusable
+            inside = bool(self._inside)
+        socket = self._place.connection
         if not inside:
             self._let_go()
-        elif socket is not None and not reusable:
+        elif socket is not None and not self._reusable:
             # Whoever is inside wakes, and gives it back.
             socket.sever()
 
     def _let_go(self) -> None:
-        with self._lock:
-            socket, self._held = self._held, None
-        if socket is not None:
+        if (socket := self._place.connection) is not None:
             socket.keeps = self.dialogue.keeps
-            self._transport.release(socket, self._cancellation, reusable=self._reusable)
+        if self._place.held:
+            self._transport.release(self._place, self._cancellation, reusable=self._reusable)
 
     def __del__(self) -> None:
-        if (held := self._held) is not None:
-            self._transport.forget(held)
+        # One whose making was interrupted has none.
+        if (place := getattr(self, "_place", None)) is not None and place.held:
+            self._transport.forget(place)
 
     def __repr__(self) -> str:
         return f"<Conversation {'over' if self._over else 'open'}, {self._taken_bytes} bytes of audio>"

@@ -166,7 +166,7 @@ class GuardedSocket:
     def __del__(self) -> None:
         # A forked child drops the parent's sockets without being asked; a warning about each would be noise there,
         # while in the process that opened them it is a leak to be told.
-        if self._owner != os.getpid():
+        if getattr(self, "_owner", os.getpid()) != os.getpid():
             self.close()
 
     def _live(self) -> socket.socket:

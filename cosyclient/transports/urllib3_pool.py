@@ -16,7 +16,7 @@ from cosyclient.transports.base import PoolStats
 from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.guard import Spans
 from cosyclient.transports.head import Outgoing, outgoing
-from cosyclient.transports.pool import Pool
+from cosyclient.transports.pool import Place, Pool
 from cosyclient.transports.reply import BROKEN, Reply
 from cosyclient.transports.resolving import Resolver
 from cosyclient.transports.tls import Verify, tls_context
@@ -121,24 +121,28 @@ class Urllib3Transport(httpx.BaseTransport):
             request = through_proxy(request, origin, forwarder)
         spans = Spans(self._clock, timeout, deadline)
         pool = self._pool(origin)
-        try:
-            connection = pool.borrow(spans)
-        except (queue.Empty, OSError) as error:
-            raise self._failure(httpx.PoolTimeout("no connection came free in time")) from error
         cancellation = cancellation or Cancellation()
+        place: Place[Connection] = Place()
         try:
+            try:
+                connection = pool.borrow(place, spans)
+            except (queue.Empty, OSError) as error:
+                raise self._failure(httpx.PoolTimeout("no connection came free in time")) from error
             cancellation.on_cancel(connection.sever)
             reply = self._exchange(connection, request)
             if forwarder is not None and reply.status == _PROXY_REFUSES:
                 raise self._failure(proxy_error(refusal(forwarder, reply.status, reply.reason)))
+            content = Content(self, pool, place, reply, cancellation)
+            if reply.done:
+                content.close()
+            return content
         except BaseException:
-            cancellation.on_cancel(None)
-            pool.give_back(connection, reusable=False)
+            try:
+                _break_off(pool, place, cancellation)
+            except BaseException:
+                _break_off(pool, place, cancellation)
+                raise
             raise
-        content = Content(self, pool, connection, reply, cancellation)
-        if reply.done:
-            content.close()
-        return content
 
     def stats(self) -> PoolStats:
         """Return a snapshot over all origins; ``limit`` holds for each of them."""
@@ -267,6 +271,11 @@ def through_proxy(request: Outgoing, origin: Origin, proxy: Proxy) -> Outgoing:
     return replace(request, head=head)
 
 
+def _break_off(pool: Pool, place: Place[Connection], cancellation: Cancellation) -> None:
+    cancellation.on_cancel(None)
+    pool.give_back(place, reusable=False)
+
+
 def origin_of(url: httpx.URL) -> Origin:
     """Return what decides which connections *url* may use."""
     return url.scheme, url.raw_host, url.port
@@ -279,21 +288,21 @@ class Content(httpx.SyncByteStream):
         self,
         transport: Urllib3Transport,
         pool: Pool,
-        connection: Connection,
+        place: Place[Connection],
         reply: Reply,
         cancellation: Cancellation,
     ) -> None:
-        self._transport = transport
+        # First, for the finalizer.
         self._pool = pool
+        self._place = place
+        self._transport = transport
         self.reply = reply
         self._cancellation = cancellation
-        # Popped by whoever ends it first, so that the place is given back exactly once.
-        self._held = [connection]
         self._reader: int | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         while not self.reply.done:
-            if not self._held:
+            if not self._place.held:
                 # An end that we made ourselves must not pass for the end of the content.
                 raise self._transport._failure(httpx.ReadError("the response was closed before its end"))
             self._reader = threading.get_ident()
@@ -318,18 +327,17 @@ class Content(httpx.SyncByteStream):
 
         While another thread reads from it the connection is only shut down; that thread wakes and gives it back.
         """
+        place = self._place
+        if not place.held:
+            return
         if self._reader not in (None, threading.get_ident()):
-            for connection in self._held:
+            if (connection := place.connection) is not None:
                 connection.sever()
             return
-        try:
-            connection = self._held.pop()
-        except IndexError:
-            return
         self._cancellation.on_cancel(None)
-        # One that was severed with the last byte read would be so for whoever is lent it next.
-        self._pool.give_back(connection, reusable=self.reply.done and self.reply.reusable and not connection.severed)
+        self._pool.give_back(place, reusable=self.reply.done and self.reply.reusable)
 
     def __del__(self) -> None:
-        if self._held:
-            self._pool.pool.orphans.extend(self._held)
+        # One whose making was interrupted has none.
+        if (place := getattr(self, "_place", None)) is not None and place.held:
+            self._pool.pool.orphans.append(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import random
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,7 +22,7 @@ from cosyclient.transports.faults import ours
 from cosyclient.transports.guard import Severed, Spans
 from cosyclient.transports.http import version
 from cosyclient.transports.network import Network, network_of
-from cosyclient.transports.pool import Places
+from cosyclient.transports.pool import Place, Places
 from cosyclient.transports.resolving import Resolver
 from cosyclient.wire import laid_over
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from cosyclient.clock import Clock, Deadline
     from cosyclient.settings import ResolvedConfig
     from cosyclient.transports.base import PoolStats
-    from cosyclient.transports.connection import Connection
     from cosyclient.wire import WireReply, WireRequest
 
 _AGE_SPREAD: Final = 0.2
@@ -77,10 +76,7 @@ class WebSocketTransport:
         self._headers: list[tuple[str, str]] = [("User-Agent", f"cosyclient/{version()}")]
         if settings.api_key is not None:
             self._headers.append(("Authorization", settings.api_key.bearer()))
-        self._places = Places(settings.sizing.connections, clock, pool.idle_limit)
-        # A pool's places begin as rights to open a connection.
-        for _ in range(settings.sizing.connections):
-            self._places.put(None)
+        self._places: Places[WebSocket] = Places(settings.sizing.connections, clock, pool.idle_limit)
         self.closed = False
 
     def send(
@@ -106,27 +102,27 @@ class WebSocketTransport:
         steps = {"connect": self._connect, "read": read_timeout, "write": read_timeout, "pool": left}
         spans = Spans(self._clock, steps, deadline)
         cancellation = cancellation or Cancellation()
-        socket = self._borrow(request, spans)
+        place: Place[WebSocket] = Place()
         try:
+            socket = self._borrow(place, request, spans)
             cancellation.on_cancel(socket.sever)
             if socket.is_closed:
                 self._open(socket, request, spans, deadline)
             dialogue = request.dialogue()
-            reply = Conversation(self, socket, dialogue, cancellation, deadline)
-        except Refused as refused:
-            self.release(socket, cancellation, reusable=False)
-            response = refused.response
-            return Refusal(response.status_code, list(response.headers.raw_items()), bytes(response.body))
-        except BaseException:
-            self.release(socket, cancellation, reusable=False)
-            raise
-        try:
+            reply = Conversation(self, place, dialogue, cancellation, deadline)
             reply.put(dialogue.open)
             reply.flush()
-        except BaseException:
-            reply.close()
-            raise
-        return reply
+            return reply
+        except BaseException as error:
+            try:
+                self.release(place, cancellation, reusable=False)
+            except BaseException:
+                self.release(place, cancellation, reusable=False)
+                raise
+            if not isinstance(error, Refused):
+                raise
+            response = error.response
+            return Refusal(response.status_code, list(response.headers.raw_items()), bytes(response.body))
 
     def stats(self) -> PoolStats:
         """Return a snapshot of the sockets."""
@@ -136,20 +132,20 @@ class WebSocketTransport:
         """Close every socket; whoever waits for one, or listens to one, gets `ClientClosed`."""
         self.closed = True
         idle, lent = self._places.shut()
-        for connection in (*idle, *self._places.orphans):
+        for connection in idle:
             connection.close()
         for connection in lent:
             connection.sever()
 
-    def _borrow(self, request: WireRequest, spans: Spans) -> WebSocket:
-        """Take a place: with an open socket fit for *request*, or with one still to be opened."""
+    def _borrow(self, place: Place[WebSocket], request: WireRequest, spans: Spans) -> WebSocket:
+        """Take *place*: with an open socket fit for *request*, or with one still to be opened."""
         try:
-            place = self._places.get(timeout=spans.left(spans.pool))
+            self._places.take(place, spans.left(spans.pool))
         except (queue.Empty, TimeoutError) as error:
             if self.closed:
                 raise ClientClosed("the transport was closed meanwhile") from error
             raise BulkheadFull("no socket came free in time") from error
-        socket = cast("WebSocket | None", place)
+        socket = place.connection
         try:
             uri, purpose = self._target(request)
             if socket is not None:
@@ -161,13 +157,9 @@ class WebSocketTransport:
                 socket = self._make(uri)
                 socket.opened, socket.purpose = opened, purpose
             socket.spans = spans
-            self._places.lend(cast("Connection", socket))
+            self._places.fill(place, socket)
         except Severed as error:
-            self._give_back(socket, reusable=False)
             raise ClientClosed("the transport was closed meanwhile") from error
-        except BaseException:
-            self._give_back(socket, reusable=False)
-            raise
         return socket
 
     def _open(self, socket: WebSocket, request: WireRequest, spans: Spans, deadline: Deadline) -> None:
@@ -192,23 +184,16 @@ class WebSocketTransport:
             translated.args = (f"{self._base_url}: {translated}",)
         return translated
 
-    def release(self, socket: WebSocket, cancellation: Cancellation, *, reusable: bool) -> None:
-        """Take *socket* back from a conversation: open if it is *reusable*, closed otherwise."""
+    def release(self, place: Place[WebSocket], cancellation: Cancellation, *, reusable: bool) -> None:
+        """Take *place* back from a conversation, its socket open if it is *reusable*; again does nothing."""
         cancellation.on_cancel(None)
-        self._give_back(socket, reusable=reusable)
+        if (socket := place.connection) is not None:
+            socket.idle_since = self._clock.now()
+        self._places.give_back(place, reusable=reusable)
 
-    def forget(self, socket: WebSocket) -> None:
-        """Take *socket* back from a finalizer, which must not wait for a lock."""
-        self._places.orphans.append(cast("Connection", socket))
-
-    def _give_back(self, socket: WebSocket | None, *, reusable: bool) -> None:
-        try:
-            if socket is not None:
-                socket.idle_since = self._clock.now()
-                if not reusable or socket.severed:
-                    socket.close()
-        finally:
-            self._places.put(cast("Connection | None", socket))
+    def forget(self, place: Place[WebSocket]) -> None:
+        """Take *place* back from a finalizer, which must not wait for a lock."""
+        self._places.orphans.append(place)
 
     def _target(self, request: WireRequest) -> tuple[str, object]:
         path = request.path.lstrip("/")

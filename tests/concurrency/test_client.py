@@ -6,6 +6,7 @@ import gc
 import pickle
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -135,6 +136,8 @@ def test_who_gives_up_leaves_the_flight_to_the_others() -> None:
 
     with client(handler) as cosy:
         leader = cosy.submit("same", timeout=0.05)
+        while not asked:  # who joins before it leaves is waited for from the start
+            time.sleep(0.001)
         follower = cosy.submit("same", timeout=PATIENCE)
         assert isinstance(leader.exception(PATIENCE), DeadlineExceeded)
         given_up.set()

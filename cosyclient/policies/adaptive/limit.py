@@ -62,10 +62,10 @@ class Sample:
     ``beside`` are the seconds of audio in flight beside it, ``given`` those that its most impatient text was given in
     all, ``expected`` those that all audio in flight takes at the pace measured so far, 0 if none was, ``read_timeout``
     those that each read should be given at least. ``idle`` seconds of it were somebody else's, such as the listener's
-    of a stream; set it before.
+    of a stream; set it before. ``in_flight`` says whether the limit counts it.
     """
 
-    __slots__ = ("audio", "beside", "expected", "given", "idle", "read_timeout", "started")
+    __slots__ = ("audio", "beside", "expected", "given", "idle", "in_flight", "read_timeout", "started")
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class Sample:
         self.expected = expected
         self.read_timeout = read_timeout
         self.idle = 0.0
+        self.in_flight = False
 
 
 class AdaptiveLimit:
@@ -133,10 +134,11 @@ class AdaptiveLimit:
         """Return whether there is evidence that the service has more to do than it can."""
         return self._overloaded
 
-    def start(self, audio: float, now: float, given: float = math.inf) -> Sample:
+    def start(self, audio: float, now: float, given: float = math.inf, *, into: list[Sample] | None = None) -> Sample:
         """Note that an attempt at *audio* seconds leaves, whose most impatient text was *given* so many in all.
 
-        Exactly one of the five below ends it, with the seconds of audio that were *returned*.
+        Exactly one of the five below ends it, with the seconds of audio that were *returned*. The sample is put *into*
+        a list before it counts, so that whoever is interrupted here can end it.
         """
         with self._lock:
             self._observe_locked(now)
@@ -147,7 +149,10 @@ class AdaptiveLimit:
             queue = min(in_flight, _READ_LATENCIES * expected) if rate else in_flight
             read_timeout = max(queue, _READ_LATENCIES * self._latency)
             sample = Sample(audio, beside, now, given, expected=expected, read_timeout=read_timeout)
+            if into is not None:
+                into += [sample]
             self._throughput.start(audio)
+            sample.in_flight = True
             self._settle_locked(now)
             return sample
 
@@ -252,6 +257,7 @@ class AdaptiveLimit:
         """Note that an attempt has ended, and return the seconds that it took."""
         self._observe_locked(now)
         self._throughput.end(sample.audio, returned)
+        sample.in_flight = False
         return max(now - sample.started - sample.idle, _INSTANT)
 
     def _learn_at_least_locked(self, sample: Sample, latency: float) -> None:

@@ -60,8 +60,10 @@ class Throughput:
     def end(self, audio: float, returned: float) -> None:
         """Note that it has ended, with *returned* of them there."""
         self.in_flight -= 1
-        self._audio = max(0.0, self._audio - audio) if self.in_flight else 0.0
+        self._audio -= audio
         self._returned += returned
+        if self._audio < 0.0 or not self.in_flight:
+            self._audio = 0.0
 
     def abandon(self, audio: float, started: float) -> None:
         """Note that nobody waits any more for *audio* seconds of an attempt that *started* then."""

@@ -1,0 +1,177 @@
+"""The bounded executor, and the one thread that hands it work: callers, who may be interrupted, only leave a note."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.clock import Flag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+logger = logging.getLogger("cosyclient")
+
+IDLE: Final = 5.0
+"""Seconds without work after which a client's threads end; they come back with the next text."""
+
+
+def start_thread(run: Callable[[], object], name: str) -> None:
+    """Run *run* on a daemon thread; raises `RuntimeError` where none can be started any more.
+
+    `Thread.start` waits for an event that the new thread sets: interrupted at the wrong moment it leaves that event's
+    lock held, and the thread stands still before its first line. So it is called on a thread that nobody interrupts.
+    """
+    _thread.start_new_thread(_start, (threading.Thread(target=run, name=name, daemon=True), run))
+
+
+def _start(thread: threading.Thread, run: Callable[[], object]) -> None:
+    try:
+        thread.start()
+    except RuntimeError:
+        # The system, or the interpreter, allows no more threads; this one is one.
+        run()
+
+
+class Workers:
+    """Run *work* on at most *most* threads, as many at once as *call* says are wanted.
+
+    `wake` and `hand_over` may be interrupted at any instruction: they put a note in a queue written in C. The thread
+    that reads the notes submits to the executor, whose own semaphore an interrupt could leave locked. Without work for
+    some seconds all threads end. An *executor* given is used as it is, on the calling thread.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        *,
+        call: Callable[[], int],
+        work: Callable[[], None],
+        idle: Callable[[], bool],
+        executor: Executor | None = None,
+    ) -> None:
+        self._most = most
+        self._call = call
+        self._work = work
+        self._idle = idle
+        self._given = executor
+        self._notes: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._running: Flag | None = None  # set when the thread that reads the notes has ended
+        self._closed = False
+        # Of the thread that reads the notes.
+        self._executor: ThreadPoolExecutor | None = None
+
+    def wake(self) -> None:
+        """See to it that as many workers run as are wanted."""
+        if self._given is not None:
+            for _ in range(self._call()):
+                self._given.submit(self._work)
+            return
+        # One note serves all who leave one before it is read.
+        if self._notes.empty():
+            self._notes.put(None)
+        self._run()
+
+    def hand_over(self, task: Callable[[], None]) -> None:
+        """Run *task* on a worker."""
+        if self._given is not None:
+            self._given.submit(task)
+            return
+        self._notes.put(task)
+        self._run()
+
+    def close(self, *, wait: bool) -> None:
+        """Let the threads end when they have finished what they do, and *wait* for that."""
+        with self._lock:
+            self._closed = True
+            executor, running = self._executor, self._running
+        self._notes.put(None)
+        if running is not None and wait:
+            running.wait(threading.TIMEOUT_MAX)
+        for each in (executor, self._given):
+            if each is not None:
+                each.shutdown(wait=wait)
+
+    def _run(self) -> None:
+        """Start the thread that reads the notes, if there is none."""
+        mine = Flag()
+        try:
+            if not self._begin(mine):
+                return
+            start_thread(partial(self._read, mine), "cosyclient-starter")
+        except RuntimeError:
+            # No thread can be started, as at the very end of the interpreter: what is to be done is done here.
+            self._running = None
+            self._read_all()
+        except BaseException:
+            if self._running is mine:
+                # Interrupted. Should the thread run all the same, there are two, which does no harm.
+                self._running = None
+            raise
+
+    def _read(self, mine: Flag) -> None:
+        try:
+            while True:
+                self._read_all()
+                if (self._closed or self._idle()) and self._rest(mine):
+                    return
+        finally:
+            mine.set()
+
+    def _read_all(self) -> None:
+        """Do what the notes say, until none has come for some seconds."""
+        while True:
+            try:
+                note = self._notes.get(timeout=0.0 if self._closed or self._running is None else IDLE)
+            except Empty:
+                return
+            try:
+                if note is not None:
+                    self._submit(note)
+                for _ in range(self._call()):
+                    self._submit(self._work)
+            except Exception:
+                logger.exception("a worker could not be started")
+
+    def _begin(self, mine: Flag) -> bool:
+        """Return whether *mine* is the one that runs from now on."""
+        # Without the lock first: one runs nearly always.
+        if self._running is None:
+            with self._lock:
+                if self._running is None:
+                    self._running = mine
+        return self._running is mine
+
+    def _rest(self, mine: Flag) -> bool:
+        """Let go of the pool's threads; return whether this one is to end as well."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+        # First the mark, then a look at the notes; who leaves one does it the other way round.
+        self._running = None
+        return self._notes.empty() or not self._begin(mine)
+
+    def _submit(self, task: Callable[[], None]) -> None:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="cosyclient")
+        try:
+            self._executor.submit(task)
+        except RuntimeError:
+            # Threads of a pool are refused once the main thread has ended; those of the user's that still run want
+            # their texts all the same.
+            try:
+                start_thread(task, "cosyclient-late")
+            except RuntimeError:
+                task()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "running" if self._running is not None else "at rest"
+        return f"<Workers {state}, at most {self._most}>"

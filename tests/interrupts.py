@@ -1,0 +1,92 @@
+"""Interrupts at every place where the interpreter would take one: the instruction is chosen, not hoped for.
+
+CPython looks for signals and asynchronous exceptions when a function is entered or a generator resumed, after a call
+of something written in C, and on every jump back (ceval.c: RESUME, CALL, JUMP_BACKWARD). `sweep` runs an action once
+per such place, each time with a `KeyboardInterrupt` raised at the next one.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import CodeType, FrameType
+
+# Not followed: what runs there is the test's own, and where an interrupt is lost by CPython itself.
+_FOREIGN = ("/pytest", "/_pytest", "/logging/", "/tests/", "/importlib", "<frozen")
+_CALLS = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD"}
+
+
+class Interrupter:
+    """Trace the calling thread, count the places, and raise at the one called *at*."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at = at
+        self.seen = 0
+        self.where = ""
+        self._checks: dict[CodeType, frozenset[int]] = {}
+
+    def run(self, action: Callable[[], object]) -> object:
+        """Run *action* under it; whatever it raises is raised."""
+        sys.settrace(self._enter)
+        try:
+            return action()
+        finally:
+            sys.settrace(None)
+
+    def _enter(self, frame: FrameType, event: str, _: Any) -> Any:
+        if event != "call" or any(part in frame.f_code.co_filename for part in _FOREIGN):
+            return None
+        if frame.f_code.co_name == "__del__":
+            # An exception there is printed, not raised: nothing would be interrupted.
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        self._place(frame)
+        last = -1
+        inside = 0
+        checks = self._checks_of(frame.f_code)
+
+        def local(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal last, inside
+            if event == "opcode":
+                # A call that became a frame of its own was looked at there; what was written in C ends with a look.
+                if last in checks and self._frames == inside:
+                    last = -1
+                    self._place(frame)
+                last, inside = frame.f_lasti, self._frames
+            return local
+
+        self._frames += 1
+        return local
+
+    _frames = 0
+
+    def _place(self, frame: FrameType) -> None:
+        number = self.seen
+        self.seen += 1
+        if number == self.at:
+            self.where = f"{frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno} {frame.f_code.co_qualname}"
+            raise KeyboardInterrupt(self.where)
+
+    def _checks_of(self, code: CodeType) -> frozenset[int]:
+        if code not in self._checks:
+            self._checks[code] = frozenset(each.offset for each in dis.get_instructions(code) if each.opname in _CALLS)
+        return self._checks[code]
+
+
+def sweep(action: Callable[[], object], *, step: int = 1, start: int = 0) -> Iterator[Interrupter]:
+    """Run *action* once for each place, interrupted there, and yield after each; ends when it runs through."""
+    at = start
+    while True:
+        interrupter = Interrupter(at)
+        try:
+            interrupter.run(action)
+        except KeyboardInterrupt:
+            pass
+        yield interrupter
+        if not interrupter.where:
+            return
+        at += step
