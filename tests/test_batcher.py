@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyclient.batch import Batch, BatchLimits, Estimate, Flight
+from cosyclient.batch import NO_ESTIMATE, Batch, BatchLimits, Estimate, Flight
 from cosyclient.batcher import Batcher
 from cosyclient.clock import Deadline, SystemClock
-from cosyclient.coalescer import Coalescer
+from cosyclient.coalescer import Coalescer, Landing
 from cosyclient.errors import ClientClosed
 from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.testing import FakeClock
@@ -23,9 +23,8 @@ CALM = VoiceSettings(voice="calm")
 LOUD = VoiceSettings(voice="loud")
 
 
-def lane_of(batch: Batch | None) -> list[int]:
+def lane_of(batch: Batch) -> list[int]:
     """Return the lanes of a batch's texts, in order."""
-    assert batch is not None
     return [each.lane for each in batch.flights]
 
 
@@ -50,12 +49,27 @@ def bulk(count: int, voice: VoiceSettings = CALM) -> list[Flight]:
     return [Flight(Utterance(f"bulk {number}", voice), 10, bulk=True) for number in range(count)]
 
 
+def put(batcher: Batcher, waiting: list[Flight]) -> int:
+    """Queue *waiting* and return how many workers are called for that, as a dispatcher does."""
+    wanted = batcher.put(waiting)
+    called = batcher.call()
+    assert wanted == (called > 0)
+    return called
+
+
+def seal(batcher: Batcher, estimate: Estimate = NO_ESTIMATE) -> tuple[Batch, int]:
+    """Seal on a seeking worker; return the batch, and how many more workers are called for what stays."""
+    batch = batcher.seal(estimate)
+    assert batch is not None
+    assert batcher.wants_workers == ((called := batcher.call()) > 0)
+    return batch, called
+
+
 def test_three_texts_wake_one_worker() -> None:
     """A worker is called per batch that could be sealed, not per text."""
     batcher = make()
-    assert [batcher.put([each]) for each in flights(3)] == [1, 0, 0]
-    batch, more = batcher.seal()
-    assert batch is not None
+    assert [put(batcher, [each]) for each in flights(3)] == [1, 0, 0]
+    batch, more = seal(batcher)
     assert len(batch.flights) == 3
     assert more == 0
 
@@ -63,34 +77,31 @@ def test_three_texts_wake_one_worker() -> None:
 def test_a_full_queue_wakes_as_many_workers_as_there_are() -> None:
     """640 texts are ten batches, but four workers are all there are; they seek again until nothing is left."""
     batcher = make(workers=4)
-    assert batcher.put(flights(640)) == 4
+    assert put(batcher, flights(640)) == 4
     for _ in range(4):
-        batch, more = batcher.seal()
-        assert batch is not None
+        batch, more = seal(batcher)
         assert len(batch.flights) == 64
         assert more == 0
     assert batcher.again()
-    assert batcher.seal()[0] is not None
+    assert len(seal(batcher)[0].flights) == 64
 
 
 def test_texts_travel_in_the_order_they_came() -> None:
     """A batch takes the oldest first."""
     batcher = make(2)
     waiting = flights(3)
-    batcher.put(waiting)
-    first, _ = batcher.seal()
-    second, _ = batcher.seal()
-    assert first is not None
-    assert second is not None
+    put(batcher, waiting)
+    first, _ = seal(batcher)
+    second, _ = seal(batcher)
     assert first.flights + second.flights == waiting
 
 
 def test_settings_do_not_mix_and_take_turns() -> None:
     """Each batch has one voice, and a long queue of one does not starve the other."""
     batcher = make(2)
-    batcher.put(flights(6, CALM) + flights(1, LOUD))
-    sealed = [batcher.seal()[0] for _ in range(4)]
-    assert [batch.settings.voice for batch in sealed if batch] == ["calm", "loud", "calm", "calm"]
+    put(batcher, flights(6, CALM) + flights(1, LOUD))
+    sealed = [seal(batcher)[0] for _ in range(4)]
+    assert [batch.settings.voice for batch in sealed] == ["calm", "loud", "calm", "calm"]
 
 
 class TestLanes:
@@ -99,46 +110,44 @@ class TestLanes:
     def test_bulk_fills_the_room_an_interactive_batch_leaves(self) -> None:
         """Whoever came later but is waited for goes first, and the request leaves full."""
         batcher = make(4)
-        batcher.put(bulk(6))
-        batcher.put(flights(2))
-        assert [lane_of(batcher.seal()[0]) for _ in range(2)] == [[0, 0, 1, 1], [1, 1, 1, 1]]
+        put(batcher, bulk(6))
+        put(batcher, flights(2))
+        assert [lane_of(seal(batcher)[0]) for _ in range(2)] == [[0, 0, 1, 1], [1, 1, 1, 1]]
         assert batcher.queued == 0
 
     def test_bulk_of_another_voice_waits(self) -> None:
         """Settings never mix, whatever the lane."""
         batcher = make(4)
-        batcher.put(bulk(2, LOUD))
-        batcher.put(flights(1, CALM))
-        assert [lane_of(batcher.seal()[0]) for _ in range(2)] == [[0], [1, 1]]
+        put(batcher, bulk(2, LOUD))
+        put(batcher, flights(1, CALM))
+        assert [lane_of(seal(batcher)[0]) for _ in range(2)] == [[0], [1, 1]]
 
     def test_no_bulk_travels_while_interactive_batches_are_full(self) -> None:
         """Bulk takes what is left over, and nothing is."""
         batcher = make(2)
-        batcher.put(bulk(2))
-        batcher.put(flights(4))
-        assert [lane_of(batcher.seal()[0]) for _ in range(3)] == [[0, 0], [0, 0], [1, 1]]
+        put(batcher, bulk(2))
+        put(batcher, flights(4))
+        assert [lane_of(seal(batcher)[0]) for _ in range(3)] == [[0, 0], [0, 0], [1, 1]]
 
     def test_a_promoted_text_changes_lanes(self) -> None:
         """Somebody who cannot wait has asked for the same text; the workers called are still enough."""
         batcher = make(2)
         waiting = bulk(3)
-        assert batcher.put(waiting) == 2
+        assert put(batcher, waiting) == 2
         batcher.promote(waiting[2])
         batcher.promote(waiting[2])
-        first, _ = batcher.seal()
-        assert first is not None
+        first, _ = seal(batcher)
         assert first.flights == [waiting[2], waiting[0]]
         batcher.promote(waiting[0])
-        second, more = batcher.seal()
-        assert second is not None
+        second, more = seal(batcher)
         assert (second.flights, more) == ([waiting[1]], 0)
 
     def test_a_batch_takes_as_long_as_it_says(self) -> None:
         """The cap on audio holds for what the second lane adds, too."""
         seconds = flight().seconds
         batcher = make(9, seconds=2.5 * seconds)
-        batcher.put([flight("hello"), *(Flight(Utterance(word, CALM), 1, bulk=True) for word in ("hallo", "salut"))])
-        assert lane_of(batcher.seal()[0]) == [0, 1]
+        put(batcher, [flight("hello"), *(Flight(Utterance(word, CALM), 1, bulk=True) for word in ("hallo", "salut"))])
+        assert lane_of(seal(batcher)[0]) == [0, 1]
 
 
 class TestEstimate:
@@ -148,18 +157,16 @@ class TestEstimate:
         """The cap that was measured holds beside the one that was set, and calls more workers."""
         seconds = flight().seconds
         batcher = make(9, seconds=10 * seconds)
-        batcher.put([flight("hello"), flight("hallo"), flight("salut")])
-        batch, more = batcher.seal(Estimate(audio=2.5 * seconds))
-        assert batch is not None
+        put(batcher, [flight("hello"), flight("hallo"), flight("salut")])
+        batch, more = seal(batcher, Estimate(audio=2.5 * seconds))
         assert [len(batch.flights), batcher.queued, more] == [2, 1, 1]
 
     def test_texts_short_of_time_travel_where_there_is_room(self) -> None:
         """Nobody loses his place to them, whoever has more time left goes first, and nobody is refused."""
         batcher = make(3)
         short, shorter, fine = (flight(f"until {until}", until=until) for until in (1005.0, 1003.0, 1030.0))
-        batcher.put([shorter, short, fine])
-        batch, _ = batcher.seal(Estimate(needed=6.0))
-        assert batch is not None
+        put(batcher, [shorter, short, fine])
+        batch, _ = seal(batcher, Estimate(needed=6.0))
         assert batch.flights == [fine, short, shorter]
 
     def test_texts_short_of_time_let_those_go_first_that_make_it(self) -> None:
@@ -167,11 +174,10 @@ class TestEstimate:
         batcher = make(2)
         short = [flight(f"short {n}", until=1005.0) for n in range(2)]
         fine = [flight(f"fine {n}", until=1030.0) for n in range(3)]
-        batcher.put([*short, *fine])
+        put(batcher, [*short, *fine])
         sealed = []
         for _ in range(3):
-            batcher.enlist()
-            batch, _ = batcher.seal(Estimate(needed=6.0))
+            batch = batcher.seal(Estimate(needed=6.0), worker=False)
             assert batch is not None
             sealed.append(batch.flights)
         assert sealed == [fine[:2], [fine[2], short[0]], [short[1]]]
@@ -181,32 +187,27 @@ class TestEstimate:
         """It is under way already, and may be answered there."""
         batcher = make(1)
         again, fine = flight("again", until=1003.0), flight("fine", until=1030.0)
-        batcher.put([fine])
+        put(batcher, [fine])
         batcher.put_again([again])
-        batcher.enlist()
-        batch, _ = batcher.seal(Estimate(needed=6.0))
-        assert batch is not None
+        batch, _ = seal(batcher, Estimate(needed=6.0))
         assert batch.flights == [again]
 
     def test_where_nothing_comes_back_in_time_the_newest_goes_first(self) -> None:
         """It has most time left; the others keep their places."""
         batcher = make(2)
         waiting = [flight(f"text {n}", until=1010.0 + n) for n in range(5)]
-        batcher.put(waiting)
-        batch, _ = batcher.seal(Estimate(needed=math.inf))
-        assert batch is not None
+        put(batcher, waiting)
+        batch, _ = seal(batcher, Estimate(needed=math.inf))
         assert batch.flights == [waiting[4], waiting[3]]
-        batch, _ = batcher.seal()
-        assert batch is not None
+        batch, _ = seal(batcher)
         assert batch.flights == waiting[:2]
 
 
 def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
     """Counting texts alone would leave what did not fit to a worker that may be busy for long."""
     batcher = make(body_bytes=25)
-    assert batcher.put(flights(3)) == 1
-    batch, more = batcher.seal()
-    assert batch is not None
+    assert put(batcher, flights(3)) == 1
+    batch, more = seal(batcher)
     assert len(batch.flights) == 2
     assert more == 1
 
@@ -223,24 +224,26 @@ def test_a_discarded_text_does_not_travel() -> None:
     """Taken out of the middle; the others keep their order and the workers are still enough."""
     batcher = make(2)
     waiting = flights(3)
-    batcher.put(waiting)
+    put(batcher, waiting)
     assert batcher.discard(waiting[1])
     assert not batcher.discard(waiting[1])
-    batch, more = batcher.seal()
-    assert batch is not None
+    batch, more = seal(batcher)
     assert batch.flights == [waiting[0], waiting[2]]
     assert more == 0
     assert batcher.queued == 0
 
 
 def test_a_worker_that_finds_nothing_is_dismissed() -> None:
-    """`head` and `seal` both end a worker's turn when there is nothing left."""
+    """`head` and `seal` find nothing and change nothing: the worker goes, and nobody is counted any more."""
     batcher = make()
     waiting = flights(1)
-    batcher.put(waiting)
+    assert put(batcher, waiting) == 1
     batcher.discard(waiting[0])
     assert batcher.head() is None
-    assert batcher.workers == 0
+    assert batcher.seal() is None
+    assert (batcher.workers, batcher.idle) == (1, False)
+    batcher.dismiss()
+    assert batcher.idle
     assert repr(batcher) == "<Batcher 0 queued, 0/4 workers, 0 seeking>"
 
 
@@ -248,7 +251,7 @@ def test_only_what_is_due_is_taken() -> None:
     """A refusal that concerns one deadline leaves those who can wait longer."""
     batcher = make()
     soon, late = flight("soon", until=10.0), flight("late", until=99.0)
-    batcher.put([soon, late])
+    put(batcher, [soon, late])
     assert batcher.head() == 10.0
     assert batcher.take_due(10.0) == [soon]
     assert batcher.head() == 99.0
@@ -258,22 +261,85 @@ def test_linger_waits_for_company_and_no_longer() -> None:
     """With linger set, a short batch waits that long since its oldest text, on the clock."""
     clock = FakeClock()
     batcher = Batcher(BatchLimits(texts=2, body_bytes=99, seconds=9.0), workers=1, clock=clock, linger=0.5)
-    batcher.put(flights(1))
+    put(batcher, flights(1))
     before = clock.now()
-    batch, _ = batcher.seal()
-    assert batch is not None
+    batch, _ = seal(batcher)
     assert clock.now() == before + 0.5
 
 
-def test_a_caller_that_runs_beyond_the_limit_leaves_nobody_behind() -> None:
-    """Who came while the extra worker stood in the way is called for when it leaves."""
+def test_linger_is_over_as_soon_as_the_batch_is_full() -> None:
+    """Whoever completes it opens the gate; the clock does not move."""
+
+    class Arrival(FakeClock):
+        def wait(self, gate: threading.Lock, seconds: float) -> bool:
+            batcher.put([flight("company")])
+            return super().wait(gate, seconds)
+
+    clock = Arrival()
+    batcher = Batcher(BatchLimits(texts=2, body_bytes=99, seconds=9.0), workers=1, clock=clock, linger=0.5)
+    put(batcher, flights(1))
+    before = clock.now()
+    assert [each.utterance.text for each in seal(batcher)[0].flights] == ["text 0", "company"]
+    assert clock.now() == before
+
+
+def test_texts_that_are_queued_or_landed_are_not_queued_again() -> None:
+    """Whoever was interrupted puts them back without knowing how far he came."""
+    batcher = make()
+    waiting, gone = flights(3), flight("gone")
+    gone.landed = True
+    assert put(batcher, [*waiting, gone]) == 1
+    assert put(batcher, [*waiting, gone]) == 0
+    assert batcher.queued == 3
+    assert seal(batcher)[0].flights == waiting
+
+
+def test_a_sealed_batch_can_be_put_back_whole() -> None:
+    """It is in the list before it is filled, so an interrupted thread finds all that it took."""
+    batcher = make(2)
+    waiting = flights(3)
+    put(batcher, waiting)
+    sealed: list[Batch] = []
+    batch = batcher.seal(worker=False, into=sealed)
+    assert batch is not None
+    assert sealed == [batch]
+    put(batcher, batch.flights)
+    batcher.seal(worker=False, into=sealed)
+    batcher.seal(worker=False, into=sealed)
+    assert [each.flights for each in sealed] == [waiting[:2], [waiting[2], waiting[0]], [waiting[1]]]
+
+
+def test_a_caller_that_carries_others_is_no_worker_but_is_waited_for() -> None:
+    """All workers stay to be called while it stands beside them, and nothing is idle until it has left."""
     batcher = make(workers=1)
-    batcher.enlist()
-    assert batcher.put(flights(1)) == 0
-    batcher.seal()
-    assert batcher.put(flights(1)) == 0
-    batcher.leave()
-    assert batcher.call() == 1
+    batcher.join("caller")
+    assert put(batcher, flights(1)) == 1
+    assert batcher.seal(worker=False) is not None
+    assert batcher.workers == 1
+    assert put(batcher, flights(1)) == 0  # the worker that was called is still on its way
+    assert seal(batcher) is not None
+    assert not batcher.again()
+    assert not batcher.idle
+    assert not batcher.wait_idle(batcher._clock.now() + 1.0)
+    batcher.disembark("caller")
+    batcher.disembark("caller")
+    assert batcher.wait_idle(batcher._clock.now())
+
+
+def test_a_lone_text_is_carried_by_its_caller_unless_it_has_company() -> None:
+    """What is queued would share its request; where texts do not share requests, it is no company."""
+    for texts, may in ((2, False), (1, True)):
+        batcher = make(texts)
+        assert batcher.embark("first")
+        assert not batcher.idle
+        batcher.disembark("first")
+        put(batcher, flights(1))
+        assert batcher.embark("second") is may
+        batcher.disembark("second")
+        seal(batcher)
+        assert not batcher.again()
+        assert batcher.idle
+    assert not make(linger=0.1).embark("third")
 
 
 @settings(max_examples=200, deadline=None)
@@ -301,9 +367,11 @@ def test_every_text_travels_exactly_once(
         nonlocal called, busy
         if called:
             called -= 1
-            batch, more = batcher.seal()
-            called += more
-            if batch is not None:
+            batch = batcher.seal()
+            called += batcher.call()
+            if batch is None:
+                batcher.dismiss()
+            else:
                 assert 1 <= len(batch.flights) <= size
                 sealed.extend(batch.flights)
                 busy += 1
@@ -315,7 +383,10 @@ def test_every_text_travels_exactly_once(
         if kind == "put" and voice is not None:
             fresh = flights(count, voice)
             put.extend(fresh)
-            called += batcher.put(fresh)
+            wanted = batcher.put(fresh)
+            more = batcher.call()
+            assert wanted == (more > 0)
+            called += more
         elif kind == "work":
             for _ in range(count):
                 turn()
@@ -334,6 +405,13 @@ def waiter(until: float) -> Waiter:
     return Waiter(Deadline(until, FakeClock()))
 
 
+def land(coalescer: Coalescer, results: list[Landing]) -> list[Landing]:
+    """End the flights of *results* and return those that had not ended before."""
+    ended: list[Landing] = []
+    coalescer.land(results, ended)
+    return ended
+
+
 def speech(text: str = "hello") -> Speech:
     return Speech(audio=audio_of(text), format="wav", sample_rate=24000)
 
@@ -350,9 +428,9 @@ class TestCoalescer:
         assert coalescer.follow(Utterance("hello", VoiceSettings(voice="calm")), second) is carried
         assert carried.until == 9.0
         landing = (carried, speech())
-        assert coalescer.land([landing]) == [landing]
+        assert land(coalescer, [landing]) == [landing]
         assert carried.waiters == [first, second]
-        assert coalescer.land([landing]) == []
+        assert land(coalescer, [landing]) == []
         assert (coalescer.boarded, coalescer.spoken, coalescer.failed) == (2, 1, 0)
         assert repr(coalescer) == "<Coalescer 0 aloft>"
 
@@ -372,10 +450,37 @@ class TestCoalescer:
         coalescer.follow(carried.utterance, follower)
         assert coalescer.leave(leader) == (True, None)
         assert carried.until == 5.0
-        assert coalescer.leave(leader) == (False, None)
-        assert coalescer.leave(follower) == (True, carried)
-        assert coalescer.land([(carried, speech())]) == []
+        assert coalescer.leave(leader) == (True, None)
+        assert carried.waiters == [follower]
+        # Who was interrupted on the way out leaves once more and hears the same, and nothing is counted twice.
+        for _ in range(2):
+            assert coalescer.leave(follower) == (True, carried)
+        assert (coalescer.boarded, coalescer.spoken, coalescer.failed) == (2, 0, 1)
+        assert land(coalescer, [(carried, speech())]) == []
         assert coalescer.follow(carried.utterance, waiter(1.0)) is None
+
+    def test_whoever_leaves_after_the_landing_is_answered_by_whoever_landed_it(self) -> None:
+        """One of the two resolves it, never both and never neither."""
+        coalescer, mine, carried = Coalescer(), waiter(9.0), flight()
+        assert coalescer.leave(mine) == (False, None)
+        coalescer.lead(carried, mine)
+        landing = (carried, speech())
+        assert land(coalescer, [landing]) == [landing]
+        assert coalescer.leave(mine) == (False, None)
+        assert carried.waiters == [mine]
+
+    def test_a_landing_interrupted_halfway_is_finished_by_the_same_call(self) -> None:
+        """What has ended is in the list, and what has not is added by the second try."""
+        coalescer = Coalescer()
+        carried = [flight("one"), flight("two")]
+        for each in carried:
+            coalescer.lead(each, waiter(9.0))
+        landings: list[Landing] = [(each, speech()) for each in carried]
+        ended: list[Landing] = []
+        coalescer.land(landings[:1], ended)
+        coalescer.land(landings, ended)
+        assert ended == landings
+        assert (coalescer.spoken, coalescer.aloft()) == (2, [])
 
     def test_without_single_flight_every_wish_travels(self) -> None:
         """The knob is off: equal texts are separate flights."""

@@ -12,7 +12,7 @@ from cosyclient import ClientConfig, CosyClient, HedgeConfig, PacingConfig
 from cosyclient.batch import BatchLimits, Flight
 from cosyclient.batcher import Batcher
 from cosyclient.clock import Deadline
-from cosyclient.coalescer import Coalescer
+from cosyclient.coalescer import Coalescer, Landing
 from cosyclient.emulator import Emulator, echo_text, running
 from cosyclient.errors import CosyError
 from cosyclient.hedger import Hedger
@@ -150,6 +150,13 @@ class Carrier:
         pass
 
 
+def land(coalescer: Coalescer, result: Landing, call: Carrier | None = None, *, final: bool = False) -> list[Landing]:
+    """Bring *result* and return what has ended by it."""
+    ended: list[Landing] = []
+    coalescer.land([result], ended, call, final=final)
+    return ended
+
+
 class TestTwoCalls:
     """One flight, carried twice."""
 
@@ -162,10 +169,10 @@ class TestTwoCalls:
         carried.hedged = True
         coalescer.take([carried], second)
         error = CosyError("no")
-        assert coalescer.land([(carried, error)], first) == []
-        assert coalescer.land([(carried, error)]) == []
+        assert land(coalescer, (carried, error), first) == []
+        assert land(coalescer, (carried, error)) == []
         coalescer.drop([carried], first)
-        assert coalescer.land([(carried, error)], second) == [(carried, error)]
+        assert land(coalescer, (carried, error), second) == [(carried, error)]
 
     def test_a_final_error_ends_it(self) -> None:
         """The client closes: whoever carries it, it is over."""
@@ -175,7 +182,7 @@ class TestTwoCalls:
         coalescer.take([carried], Carrier())
         carried.hedged = True
         landing = (carried, CosyError("closed"))
-        assert coalescer.land([landing], final=True) == [landing]
+        assert land(coalescer, landing, final=True) == [landing]
 
     def test_the_first_speech_counts(self) -> None:
         """The second finds it landed."""
@@ -183,8 +190,8 @@ class TestTwoCalls:
         carried = flight()
         coalescer.lead(carried, Waiter(Deadline.after(clock, 9.0)))
         speech = Speech(audio=audio_of("hello"), format="wav", sample_rate=24000)
-        assert coalescer.land([(carried, speech)]) == [(carried, speech)]
-        assert coalescer.land([(carried, speech)]) == []
+        assert land(coalescer, (carried, speech)) == [(carried, speech)]
+        assert land(coalescer, (carried, speech)) == []
 
     def test_late_texts_go_first_and_once(self) -> None:
         """They board before those who wait, call no worker by themselves, and never a third time."""
@@ -192,8 +199,9 @@ class TestTwoCalls:
         late, waiting = [flight("a"), flight("b")], [flight("c"), flight("d"), flight("e")]
         batcher.put_again(late)
         assert batcher.workers == 0
-        assert batcher.put(waiting) == 2
-        batch, _ = batcher.seal()
+        assert batcher.put(waiting)
+        assert batcher.call() == 2
+        batch = batcher.seal()
         assert batch is not None
         assert batch.flights == [*late, *waiting[:2]]
         assert batch.news == 2

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cosyclient.clock import Deadline, SystemClock
+from cosyclient.clock import Deadline, SystemClock, closed_gate
 from cosyclient.errors import CosyError
 from cosyclient.testing import FakeClock
 from cosyclient.waiters import Relay, Waiter
@@ -18,10 +18,9 @@ def standing(count: int, clock: FakeClock) -> list[Waiter]:
     """Return resolved waiters as they are while their threads stand at the gate."""
     waiters = [Waiter(Deadline.after(clock, 60.0)) for _ in range(count)]
     for waiter in waiters:
-        gate = threading.Lock()
-        gate.acquire()
-        waiter._gate = gate
-        assert waiter.resolve(RESULT)
+        waiter._gate = closed_gate()
+        waiter.resolve(RESULT)
+        assert waiter.waits
     return waiters
 
 
@@ -54,7 +53,7 @@ def test_a_slow_step_wakes_some_beside_who_wake_nobody() -> None:
     clock.advance(0.006)
     relay.pass_on()
     assert woken(waiters) == list(range(9))
-    assert [waiter.relay is None for waiter in waiters[:9]] == [False] + 7 * [True] + [False]
+    assert [waiter.passes_on for waiter in waiters[:9]] == [True] + 7 * [False] + [True]
     relay.pass_on()
     assert woken(waiters) == list(range(10))
 
@@ -98,8 +97,10 @@ def test_all_threads_come_through(landings: int) -> None:
         thread.start()
     ready.wait(60.0)
     for start in range(0, count, -(-count // landings)):
-        blocked = [waiter for waiter in waiters[start : start + -(-count // landings)] if waiter.resolve(RESULT)]
-        if blocked:
+        landed = waiters[start : start + -(-count // landings)]
+        for waiter in landed:
+            waiter.resolve(RESULT)
+        if blocked := [waiter for waiter in landed if waiter.waits]:
             relay.start(blocked)
     for thread in threads:
         thread.join(60.0)

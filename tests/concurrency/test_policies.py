@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import sys
 import threading
@@ -61,9 +62,9 @@ class WatchedClock(SystemClock):
     def __init__(self) -> None:
         self.waiting = threading.Semaphore(0)
 
-    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+    def wait(self, gate: threading.Lock, seconds: float) -> bool:
         self.waiting.release()
-        return super().wait(condition, seconds)
+        return super().wait(gate, seconds)
 
     def see(self, count: int) -> None:
         for _ in range(count):
@@ -96,9 +97,9 @@ def test_limit_is_reached_and_never_passed() -> None:
     lock = threading.Lock()
     running = most = 0
 
-    def work(_number: int) -> None:
+    def work(number: int) -> None:
         nonlocal running, most
-        bulkhead.acquire(soon())
+        bulkhead.acquire(soon(), number)
         try:
             with lock:
                 running += 1
@@ -107,7 +108,7 @@ def test_limit_is_reached_and_never_passed() -> None:
             with lock:
                 running -= 1
         finally:
-            bulkhead.release()
+            bulkhead.release(number)
 
     Crew(64, work).finish()
     assert most == bulkhead.peak == 8
@@ -117,19 +118,19 @@ def test_limit_is_reached_and_never_passed() -> None:
 def test_first_come_is_first_served() -> None:
     clock = WatchedClock()
     bulkhead = bulkhead_of(1, clock)
-    assert bulkhead.try_acquire()
+    assert bulkhead.try_acquire("first")
     order: list[int] = []
 
     def work(number: int) -> None:
-        bulkhead.acquire(soon())
+        bulkhead.acquire(soon(), number)
         order.append(number)
-        bulkhead.release()
+        bulkhead.release(number)
 
     crews = []
     for number in range(20):
         crews.append(Crew(1, lambda _, number=number: work(number)))  # type: ignore[misc]
         clock.see(1)
-    bulkhead.release()
+    bulkhead.release("first")
     for crew in crews:
         crew.finish()
     assert order == list(range(20))
@@ -138,50 +139,62 @@ def test_first_come_is_first_served() -> None:
 def test_one_release_wakes_one() -> None:
     clock = WatchedClock()
     bulkhead = bulkhead_of(1, clock)
-    assert bulkhead.try_acquire()
-    served = threading.Semaphore(0)
+    assert bulkhead.try_acquire("first")
+    served: queue.SimpleQueue[object] = queue.SimpleQueue()
 
-    def work(_number: int) -> None:
-        bulkhead.acquire(soon())
-        served.release()
+    def work(number: int) -> None:
+        bulkhead.acquire(soon(), number)
+        served.put(number)
 
     crew = Crew(10, work)
     clock.see(10)
+    holder: object = "first"
     for left in range(9, -1, -1):
-        bulkhead.release()
-        assert served.acquire(timeout=PATIENCE)
+        bulkhead.release(holder)
+        holder = served.get(timeout=PATIENCE)
         assert (bulkhead.waiting, bulkhead.in_use) == (left, 1)
     crew.finish()
     assert not clock.waiting.acquire(blocking=False)  # nobody woke for nothing and lay down again
 
 
-def test_whoever_gives_up_passes_the_turn_on() -> None:
+def test_whoever_gives_up_leaves_the_turn_to_the_next() -> None:
     clock = WatchedClock()
-    bulkhead = bulkhead_of(3, clock)
-    assert bulkhead.try_acquire(2)
-
-    def big(_number: int) -> None:
-        bulkhead.acquire(Deadline.after(clock, 0.05), 3)
-
-    def small(_number: int) -> None:
-        bulkhead.acquire(soon())
-
-    first = Crew(1, big)
+    bulkhead = bulkhead_of(1, clock)
+    assert bulkhead.try_acquire("first")
+    hasty = Crew(1, lambda _: bulkhead.acquire(Deadline.after(clock, 0.05), "hasty"))
     clock.see(1)
-    second = Crew(1, small)  # one permit is free, but the big one is first in line until it gives up
-    second.finish()
-    assert isinstance(first.join().errors[0], BulkheadFull)
-    assert (bulkhead.in_use, bulkhead.waiting) == (3, 0)
+    patient = Crew(1, lambda _: bulkhead.acquire(soon(), "patient"))
+    clock.see(1)
+    assert isinstance(hasty.join().errors[0], BulkheadFull)
+    assert (bulkhead.in_use, bulkhead.waiting) == (1, 1)
+    bulkhead.release("first")
+    patient.finish()
+    assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
+
+
+def test_whoever_gives_up_as_it_is_served_passes_the_permit_on() -> None:
+    """The deadline and the permit come together: whichever wins, the permit is not lost and the line goes on."""
+    clock = WatchedClock()
+    for _ in range(100):
+        bulkhead = bulkhead_of(1, clock)
+        assert bulkhead.try_acquire("first")
+        hasty = Crew(1, lambda _, bulkhead=bulkhead: bulkhead.acquire(Deadline.after(clock, 0.001), "hasty"))  # type: ignore[misc]
+        patient = Crew(1, lambda _, bulkhead=bulkhead: bulkhead.acquire(soon(), "patient"))  # type: ignore[misc]
+        bulkhead.release("first")
+        hasty.join()
+        bulkhead.release("hasty")
+        patient.finish()
+        assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
 
 
 def test_growing_wakes_as_many_as_fit() -> None:
     clock = WatchedClock()
     bulkhead = bulkhead_of(1, clock)
-    assert bulkhead.try_acquire()
+    assert bulkhead.try_acquire("first")
     served = threading.Semaphore(0)
 
-    def work(_number: int) -> None:
-        bulkhead.acquire(soon())
+    def work(number: int) -> None:
+        bulkhead.acquire(soon(), number)
         served.release()
 
     crew = Crew(5, work)
@@ -198,8 +211,8 @@ def test_growing_wakes_as_many_as_fit() -> None:
 def test_closing_wakes_everybody() -> None:
     clock = WatchedClock()
     bulkhead = bulkhead_of(1, clock)
-    assert bulkhead.try_acquire()
-    crew = Crew(50, lambda _: bulkhead.acquire(Deadline(float("inf"), clock)))
+    assert bulkhead.try_acquire("first")
+    crew = Crew(50, lambda number: bulkhead.acquire(Deadline(float("inf"), clock), number))
     clock.see(50)
     bulkhead.close()
     errors = crew.join().errors
@@ -216,24 +229,27 @@ def test_permits_are_conserved_in_any_disorder() -> None:
         dice = random.Random(number)
         refused = 0
         for _ in range(300):
-            count = dice.randint(1, 3)
+            holders = [(number, each) for each in range(dice.randint(1, 3))]
             try:
-                bulkhead.acquire(Deadline.after(clock, dice.choice([0.0, 0.0002, PATIENCE])), count)
-            except BulkheadFull:
-                refused += 1
-                continue
-            try:
+                for holder in holders:
+                    # Whoever holds some and waits for more does not wait for long: all might do so.
+                    patience = PATIENCE if holder == holders[0] else 0.001
+                    bulkhead.acquire(Deadline.after(clock, dice.choice([0.0, 0.0002, patience])), holder)
                 assert bulkhead.in_use <= 7
                 if dice.random() < 0.1:
                     bulkhead.resize(dice.randint(3, 7))
+            except BulkheadFull:
+                refused += 1
             finally:
-                bulkhead.release(count)
+                # Those that were refused hold nothing, and giving back again does nothing.
+                bulkhead.release_all(holders)
+                bulkhead.release(dice.choice(holders))
         return refused
 
     Crew(16, work).finish()
     assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
     assert bulkhead.peak <= 7
-    assert bulkhead.try_acquire(bulkhead.limit)
+    assert all(bulkhead.try_acquire(holder) for holder in range(bulkhead.limit))
 
 
 # Breaker

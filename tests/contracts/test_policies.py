@@ -46,10 +46,12 @@ class BulkheadIssuer:
         self.policy = Bulkhead(FREE, clock, name="in flight", full=BulkheadFull)
 
     def take(self, deadline: Deadline) -> Any:
-        self.policy.acquire(deadline)
+        holder = object()
+        self.policy.acquire(deadline, holder)
+        return holder
 
     def give_back(self, token: Any) -> None:
-        self.policy.release()
+        self.policy.release(token)
 
     def status(self) -> object:
         return (self.policy.in_use, self.policy.waiting, self.policy.limit)

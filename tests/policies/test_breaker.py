@@ -514,10 +514,41 @@ def test_interrupted_listener_costs_no_permit() -> None:
             raise KeyboardInterrupt
 
     breaker = opened(on_change=interrupt, probes=1)
+    admission = Admission(breaker)
     with pytest.raises(KeyboardInterrupt):
-        breaker.admit(NOW + 30.0)
+        breaker.admit(NOW + 30.0, admission)
+    assert rejection(breaker, NOW + 30.0) == 30.0  # it was admitted; whoever made the admission gives it back
+    admission.ignore()
     breaker.admit(NOW + 30.0).success(NOW + 30.0)
     assert breaker.state == breaker.breaker.current_state == "closed"
+
+
+@pytest.mark.parametrize("report", ["success", "failure", "ignore"])
+@pytest.mark.parametrize("state", ["closed", "open", "half-open"])
+def test_reports_of_what_was_never_admitted_change_nothing(state: str, report: str) -> None:
+    """Neither before it is tried nor after it was refused: whoever is interrupted need not know how far he came."""
+    breaker = make(minimum_failures=1, probes=1)
+    feed(breaker, NOW, good=1, bad=state != "closed")
+    if state == "half-open":
+        breaker.admit(NOW + 30.0)
+    admission, now, before = Admission(breaker), NOW + 30.0 * (state == "half-open"), repr(breaker)
+    assert breaker.state == state
+    for _ in range(2):
+        admission.ignore() if report == "ignore" else getattr(admission, report)(now)
+        assert repr(breaker) == before
+        if state != "closed":
+            with pytest.raises(CircuitOpen):
+                breaker.admit(now, admission)
+
+
+def test_an_admission_made_beforehand_is_the_one_that_is_admitted() -> None:
+    breaker = make()
+    admission = Admission(breaker)
+    assert repr(admission) == "<Admission, none>"
+    assert breaker.admit(NOW, admission) is admission
+    assert repr(admission) == "<Admission by state 0>"
+    admission.failure(NOW)
+    assert repr(breaker) == "<Breaker tts-1: closed, 1 of 1 failed>"
 
 
 def test_wall_clock_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -572,4 +603,4 @@ def test_repr_reads_like_a_status_line() -> None:
     assert repr(probe) == "<Admission by state 2>"
     probe.failure(NOW + 30.0)
     assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 permits left, 1 failed>"
-    assert repr(probe) == "<Admission reported>"
+    assert repr(probe) == "<Admission, none>"

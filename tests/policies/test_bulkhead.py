@@ -26,16 +26,14 @@ class MeddlingClock(FakeClock):
 
     def __init__(self) -> None:
         super().__init__()
-        self.meddle: Callable[[], None] = lambda: None
+        self.meddle: Callable[[], object] = lambda: None
 
-    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+    def wait(self, gate: threading.Lock, seconds: float) -> bool:
         self.slept.append(seconds)
         meddle, self.meddle = self.meddle, lambda: None
-        condition.release()
-        try:
-            meddle()
-        finally:
-            condition.acquire()
+        meddle()
+        if gate.acquire(blocking=False):
+            return True
         self.advance(seconds)
         return False
 
@@ -43,25 +41,37 @@ class MeddlingClock(FakeClock):
 def test_permits_are_counted() -> None:
     bulkhead = make(3)
     deadline = Deadline.after(FakeClock(), 1.0)
-    bulkhead.acquire(deadline)
-    bulkhead.acquire(deadline, 2)
+    for holder in "abc":
+        bulkhead.acquire(deadline, holder)
     assert (bulkhead.in_use, bulkhead.limit, bulkhead.waiting, bulkhead.peak) == (3, 3, 0, 3)
-    bulkhead.release(3)
+    for holder in "abc":
+        bulkhead.release(holder)
     assert (bulkhead.in_use, bulkhead.peak) == (0, 3)
+
+
+def test_a_permit_is_its_holders() -> None:
+    """Whoever gives back what another holds gives back nothing."""
+    bulkhead = make(1)
+    assert bulkhead.try_acquire("a")
+    bulkhead.release("b")
+    assert bulkhead.in_use == 1
+    assert not bulkhead.try_acquire("b")
+    bulkhead.release("a")
+    assert bulkhead.try_acquire("b")
 
 
 def test_free_permits_are_granted_even_at_the_deadline() -> None:
     clock = FakeClock()
-    make(1, clock).acquire(Deadline.after(clock, -1.0))
+    make(1, clock).acquire(Deadline.after(clock, -1.0), "a")
     assert clock.slept == []
 
 
 def test_full_is_refused_exactly_at_the_deadline() -> None:
     clock = FakeClock(now=10.0)
     bulkhead = make(1, clock)
-    bulkhead.acquire(Deadline.after(clock, 5.0))
+    bulkhead.acquire(Deadline.after(clock, 5.0), "a")
     with pytest.raises(BulkheadFull, match=r"in flight: no permit came free in time \(1 of 1 in use, 1 waiting\)"):
-        bulkhead.acquire(Deadline.after(clock, 5.0))
+        bulkhead.acquire(Deadline.after(clock, 5.0), "b")
     assert clock.now() == 15.0
     assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
 
@@ -69,141 +79,165 @@ def test_full_is_refused_exactly_at_the_deadline() -> None:
 def test_full_error_is_the_one_asked_for() -> None:
     clock = FakeClock()
     places = Bulkhead(1, clock, name="queue", full=QueueFull)
-    assert places.try_acquire()
+    assert places.try_acquire("a")
     with pytest.raises(QueueFull, match="queue"):
-        places.acquire(Deadline.after(clock, 0.0))
+        places.acquire(Deadline.after(clock, 0.0), "b")
 
 
-def test_more_than_there_are_is_refused_at_once() -> None:
-    clock = FakeClock(now=10.0)
-    bulkhead = make(3, clock)
-    with pytest.raises(BulkheadFull, match="4 permits wanted at once, but there are only 3"):
-        bulkhead.acquire(Deadline.after(clock, 5.0), 4)
-    assert clock.now() == 10.0
-
-
-@pytest.mark.parametrize("count", [0, -1])
-def test_senseless_counts_are_refused(count: int) -> None:
-    bulkhead = make()
-    deadline = Deadline.after(FakeClock(), 1.0)
+@pytest.mark.parametrize("limit", [0, -1])
+def test_senseless_limits_are_refused(limit: int) -> None:
+    bulkhead = make(1)
     with pytest.raises(ValueError, match="at least 1"):
-        bulkhead.acquire(deadline, count)
-    for action in (bulkhead.try_acquire, bulkhead.release, bulkhead.resize):
-        with pytest.raises(ValueError, match="at least 1"):
-            action(count)
+        bulkhead.resize(limit)
     with pytest.raises(ValueError, match="at least 1"):
-        make(count)
-    assert bulkhead.in_use == 0
+        make(limit)
+    assert bulkhead.limit == 1
+    assert bulkhead.try_acquire("a")
 
 
 def test_try_acquire_does_not_wait() -> None:
-    bulkhead = make(2)
-    assert bulkhead.try_acquire(2)
-    assert not bulkhead.try_acquire()
-    bulkhead.release()
-    assert not bulkhead.try_acquire(2)
-    assert bulkhead.try_acquire()
+    clock = FakeClock()
+    bulkhead = make(2, clock)
+    assert bulkhead.try_acquire("a")
+    assert bulkhead.try_acquire("b")
+    assert not bulkhead.try_acquire("c")
+    bulkhead.release("a")
+    assert bulkhead.try_acquire("c")
+    assert not bulkhead.try_acquire("a")
+    assert (clock.now(), clock.slept) == (1000.0, [])
 
 
-def test_releasing_more_than_taken_is_a_mistake() -> None:
+def test_giving_back_twice_does_nothing() -> None:
+    """Nor does giving back what was never taken: an interrupt leaves nobody able to tell."""
     bulkhead = make(3)
-    assert bulkhead.try_acquire()
-    with pytest.raises(RuntimeError, match="2 permits released, but only 1 are out"):
-        bulkhead.release(2)
+    assert bulkhead.try_acquire("a")
+    assert bulkhead.try_acquire("b")
+    bulkhead.release("never")
+    for _ in range(3):
+        bulkhead.release("a")
+        assert bulkhead.in_use == 1
+    bulkhead.release_all(["a", "never"])
     assert bulkhead.in_use == 1
+
+
+def test_many_are_given_back_at_once() -> None:
+    """Those in line get them, one each and in order; those that hold none are passed over."""
+    clock = MeddlingClock()
+    bulkhead = make(3, clock)
+    holders = ["a", "b", "c"]
+    assert all(bulkhead.try_acquire(holder) for holder in holders)
+    clock.meddle = lambda: bulkhead.release_all([*holders, "never"])
+    bulkhead.acquire(Deadline.after(clock, 1.0), "d")
+    assert (bulkhead.in_use, bulkhead.waiting, bulkhead.peak) == (1, 0, 3)
+    bulkhead.release_all(["d"])
+    assert bulkhead.in_use == 0
 
 
 def test_nobody_overtakes_whoever_waits() -> None:
     clock = MeddlingClock()
-    bulkhead = make(3, clock)
-    assert bulkhead.try_acquire(2)
-    seen: list[bool] = []
-    clock.meddle = lambda: seen.append(bulkhead.try_acquire(1))  # one is free, but somebody waits for two
-    with pytest.raises(BulkheadFull):
-        bulkhead.acquire(Deadline.after(clock, 1.0), 2)
-    assert seen == [False]
-    assert bulkhead.try_acquire(1)
+    bulkhead = make(2, clock)
+    assert bulkhead.try_acquire("a")
+    assert bulkhead.try_acquire("b")
+    seen: list[tuple[bool, int]] = []
+
+    def meddle() -> None:
+        # The permit that comes free is the waiter's, and whoever asks meanwhile gets none.
+        bulkhead.release("a")
+        seen.append((bulkhead.try_acquire("c"), bulkhead.waiting))
+
+    clock.meddle = meddle
+    bulkhead.acquire(Deadline.after(clock, 1.0), "d")
+    assert seen == [(False, 0)]
+    bulkhead.release("d")
+    assert bulkhead.try_acquire("c")
 
 
 def test_permit_that_comes_free_meanwhile_is_taken() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
-    assert bulkhead.try_acquire()
-    clock.meddle = bulkhead.release
-    bulkhead.acquire(Deadline.after(clock, 1.0))
+    assert bulkhead.try_acquire("a")
+    clock.meddle = lambda: bulkhead.release("a")
+    bulkhead.acquire(Deadline.after(clock, 1.0), "b")
     assert (bulkhead.in_use, bulkhead.waiting, bulkhead.peak) == (1, 0, 1)
+    assert clock.now() == 1000.0
 
 
 def test_waking_for_nothing_waits_on() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
-    assert bulkhead.try_acquire()
+    assert bulkhead.try_acquire("a")
     deadline = Deadline(clock.now() + 2 * 3600.0, clock)
     with pytest.raises(BulkheadFull):
-        bulkhead.acquire(deadline)
+        bulkhead.acquire(deadline, "b")
     assert clock.slept == [3600.0, 3600.0]  # no wait is longer than an hour: locks refuse infinity
 
 
 def test_no_deadline_waits_until_it_is_served() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
-    assert bulkhead.try_acquire()
-    clock.meddle = bulkhead.release
-    bulkhead.acquire(Deadline(math.inf, clock))
+    assert bulkhead.try_acquire("a")
+    clock.meddle = lambda: bulkhead.release("a")
+    bulkhead.acquire(Deadline(math.inf, clock), "b")
     assert bulkhead.in_use == 1
 
 
 def test_growing_serves_those_in_line() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
-    assert bulkhead.try_acquire()
+    assert bulkhead.try_acquire("a")
     clock.meddle = lambda: bulkhead.resize(2)
-    bulkhead.acquire(Deadline.after(clock, 1.0))
+    bulkhead.acquire(Deadline.after(clock, 1.0), "b")
     assert bulkhead.in_use == 2
 
 
 def test_shrinking_takes_nothing_away() -> None:
     bulkhead = make(3)
-    assert bulkhead.try_acquire(3)
+    assert all(bulkhead.try_acquire(holder) for holder in "abc")
     bulkhead.resize(1)
     assert (bulkhead.in_use, bulkhead.limit) == (3, 1)
-    bulkhead.release(2)
-    assert not bulkhead.try_acquire()
-    bulkhead.release()
-    assert bulkhead.try_acquire()
+    bulkhead.release_all("ab")
+    assert not bulkhead.try_acquire("d")
+    bulkhead.release("c")
+    assert bulkhead.try_acquire("d")
 
 
-def test_waiter_that_no_longer_fits_is_refused_and_does_not_block_the_line() -> None:
+def test_shrinking_lets_those_in_line_wait_until_it_fits() -> None:
+    """Of three permits one is left: the first two that come back are nobody's."""
     clock = MeddlingClock()
     bulkhead = make(3, clock)
-    assert bulkhead.try_acquire(2)
-    clock.meddle = lambda: bulkhead.resize(2)
-    started = clock.now()
-    with pytest.raises(BulkheadFull, match="3 permits wanted at once, but there are only 2"):
-        bulkhead.acquire(Deadline.after(clock, 60.0), 3)
-    assert bulkhead.waiting == 0
-    assert clock.now() == started + 60.0  # the fake's wait always costs its span; a real one is notified
+    assert all(bulkhead.try_acquire(holder) for holder in "abc")
+    seen: list[tuple[int, int]] = []
+
+    def meddle() -> None:
+        bulkhead.resize(1)
+        for holder in "abc":
+            bulkhead.release(holder)
+            seen.append((bulkhead.in_use, bulkhead.waiting))
+
+    clock.meddle = meddle
+    bulkhead.acquire(Deadline.after(clock, 60.0), "d")
+    assert seen == [(2, 1), (1, 1), (1, 0)]
 
 
 def test_closed_refuses_and_still_takes_permits_back() -> None:
     bulkhead = make(2)
-    assert bulkhead.try_acquire()
+    assert bulkhead.try_acquire("a")
     bulkhead.close()
     bulkhead.close()
     with pytest.raises(ClientClosed, match="in flight: closed"):
-        bulkhead.acquire(Deadline.after(FakeClock(), 1.0))
-    assert not bulkhead.try_acquire()
-    bulkhead.release()
+        bulkhead.acquire(Deadline.after(FakeClock(), 1.0), "b")
+    assert not bulkhead.try_acquire("b")
+    bulkhead.release("a")
     assert bulkhead.in_use == 0
 
 
 def test_closing_refuses_whoever_waits() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
-    assert bulkhead.try_acquire()
+    assert bulkhead.try_acquire("a")
     clock.meddle = bulkhead.close
     with pytest.raises(ClientClosed):
-        bulkhead.acquire(Deadline.after(clock, 1.0))
+        bulkhead.acquire(Deadline.after(clock, 1.0), "b")
     assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
 
 
@@ -214,35 +248,36 @@ def interrupt() -> None:
 def test_interrupted_waiter_leaves_no_trace() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
-    assert bulkhead.try_acquire()
+    assert bulkhead.try_acquire("a")
     clock.meddle = interrupt
     with pytest.raises(KeyboardInterrupt):
-        bulkhead.acquire(Deadline.after(clock, 1.0))
+        bulkhead.acquire(Deadline.after(clock, 1.0), "b")
     assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
-    bulkhead.release()
-    assert bulkhead.try_acquire()
+    bulkhead.release("a")
+    assert bulkhead.try_acquire("b")
 
 
 def test_waiter_interrupted_after_it_was_served_gives_the_permit_back() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
-    assert bulkhead.try_acquire()
+    assert bulkhead.try_acquire("a")
 
     def serve_and_interrupt() -> None:
-        bulkhead.release()
+        bulkhead.release("a")
         assert bulkhead.in_use == 1  # handed straight to the waiter
         raise KeyboardInterrupt
 
     clock.meddle = serve_and_interrupt
     with pytest.raises(KeyboardInterrupt):
-        bulkhead.acquire(Deadline.after(clock, 1.0))
+        bulkhead.acquire(Deadline.after(clock, 1.0), "b")
     assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
 
 
 def test_repr_reads_like_a_status_line() -> None:
     bulkhead = make(3)
-    assert bulkhead.try_acquire(2)
-    bulkhead.release()
+    assert bulkhead.try_acquire("a")
+    assert bulkhead.try_acquire("b")
+    bulkhead.release("a")
     assert repr(bulkhead) == "<Bulkhead in flight: 1 of 3 in use, 0 waiting, peak 2>"
     bulkhead.close()
     assert repr(bulkhead) == "<Bulkhead in flight: 1 of 3 in use, 0 waiting, peak 2, closed>"
