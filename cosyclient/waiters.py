@@ -251,7 +251,8 @@ class SpeechFuture(Future[Speech]):
         guarded(self._settle, result)
 
     def _settle(self, result: Speech | CosyError) -> None:
-        self._told = result
+        if self._state == PENDING:
+            self._told = result
         with contextlib.suppress(InvalidStateError):  # its owner has his answer
             if isinstance(result, Speech):
                 self.set_result(result)

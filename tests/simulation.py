@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cosyclient.events import Listener
-    from cosyclient.policies.ratelimit import Reservation
     from cosyclient.policies.retry import RetrySchedule
     from cosyclient.transports.base import Transport
 
@@ -253,6 +252,7 @@ class Simulation:
         limits = BatchLimits(texts=max_batch, body_bytes=1 << 20, seconds=math.inf)
         # It calls no workers here: each batch brings its own.
         self._batcher = Batcher(limits, workers=0, clock=self.clock)
+        self._carriers = 0
         self._waiting: deque[_Call] = deque()
         self._accepted: dict[Flight, tuple[float, Callable[[Told], object] | None]] = {}
         self._coming: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
@@ -380,68 +380,71 @@ class Simulation:
 
     def _pump(self) -> None:
         """Let workers come for the right to send, as long as there is work for them and a permit."""
-        while self._waiting or (self._batcher.queued and self._batcher.workers < self._threads):
+        while self._waiting or (self._batcher.queued and self._carriers < self._threads):
             try:
                 self.endpoint.breaker.check(self.now)
             except CircuitOpen as error:
                 self._refuse_all(error)
                 return
-            if not self.endpoint.bulkhead.try_acquire():
+            grant = Grant(self.endpoint)
+            if not self.endpoint.bulkhead.try_acquire(grant):
                 return
             if self._waiting:
                 call = self._waiting.popleft()
                 latest = max(flight.until for flight in call.flights)
             else:
                 call = None
-                self._batcher.enlist()
+                self._carriers += 1
                 head = self._batcher.head()
                 assert head is not None
                 latest = head
             try:
-                place = self.endpoint.limiter.reserve(self.now, max_wait=latest - self.now)
+                grant._reservation = self.endpoint.limiter.reserve(self.now, max_wait=latest - self.now)
             except RateLimited as error:
-                self._refuse(call, latest, error)
+                self._refuse(call, latest, grant, error)
                 continue
-            self._paced(call, latest, place)
+            self._paced(call, latest, grant)
 
-    def _paced(self, call: _Call | None, latest: float, place: Reservation) -> None:
+    def _paced(self, call: _Call | None, latest: float, grant: Grant) -> None:
         """Go on once pacing allows it: a call that tries again, or else whoever waits by then."""
-        if (wait := place.wait(self.now)) > 0:
-            self.at(self.now + wait, self._recheck, call, latest, place)
+        assert grant._reservation is not None
+        if (wait := grant._reservation.wait(self.now)) > 0:
+            self.at(self.now + wait, self._recheck, call, latest, grant)
             return
         try:
-            admission = self.endpoint.breaker.admit(self.now)
+            self.endpoint.breaker.admit(self.now, grant._admission)
         except CircuitOpen as error:
-            self.endpoint.limiter.cancel(place)
-            self._refuse(call, latest, error)
+            self._refuse(call, latest, grant, error)
             self._refuse_all(error)
             return
-        grant = Grant(self.endpoint, place, admission)
         if call is None:
-            batch, _ = self._batcher.seal(self.endpoint.estimate())
+            batch = self._batcher.seal(self.endpoint.estimate(), worker=False)
             if batch is None:
                 grant.cancel()
+                self._carriers -= 1
                 return
             assert batch.flights, "a batch of nothing"
             call = _Call(batch.flights, self._retry.schedule())
         self._attempt(call, grant)
 
-    def _recheck(self, call: _Call | None, latest: float, place: Reservation) -> None:
+    def _recheck(self, call: _Call | None, latest: float, grant: Grant) -> None:
+        place = grant._reservation
+        assert place is not None
         try:
-            place = self.endpoint.limiter.recheck(place, self.now, max_wait=latest - self.now)
+            grant._reservation = self.endpoint.limiter.recheck(place, self.now, max_wait=latest - self.now)
         except RateLimited as error:
-            self._refuse(call, latest, error)
+            self._refuse(call, latest, grant, error)
             self._pump()
             return
-        self._paced(call, latest, place)
+        self._paced(call, latest, grant)
 
-    def _refuse(self, call: _Call | None, before: float, error: CosyError) -> None:
-        """Give the permit back and refuse the call, or all that wait and are due *before*."""
-        self.endpoint.bulkhead.release()
+    def _refuse(self, call: _Call | None, before: float, grant: Grant, error: CosyError) -> None:
+        """Give back what is held and refuse the call, or all that wait and are due *before*."""
+        grant.cancel()
         if call is not None:
             self._finish(call, error)
             return
-        self._batcher.dismiss()
+        self._carriers -= 1
         for flight in self._batcher.take_due(before):
             self._end(flight, error)
 
@@ -455,7 +458,7 @@ class Simulation:
         flights = [flight for flight in call.flights if not flight.landed]
         if not flights:
             grant.cancel()
-            self._batcher.leave()
+            self._carriers -= 1
             return
         call.flights, now = flights, self.now
         until = max(flight.until for flight in flights)
@@ -490,7 +493,7 @@ class Simulation:
         grant.settle(error, self.now, returned=returned)
         if error is None:
             self.budget.deposit(call.spent)
-            self._batcher.leave()
+            self._carriers -= 1
         else:
             self._again(call, late, error)
         self._pump()
@@ -515,6 +518,6 @@ class Simulation:
         self._pump()
 
     def _finish(self, call: _Call, error: CosyError) -> None:
-        self._batcher.leave()
+        self._carriers -= 1
         for flight in call.flights:
             self._end(flight, error)

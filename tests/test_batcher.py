@@ -61,7 +61,9 @@ def seal(batcher: Batcher, estimate: Estimate = NO_ESTIMATE) -> tuple[Batch, int
     """Seal on a seeking worker; return the batch, and how many more workers are called for what stays."""
     batch = batcher.seal(estimate)
     assert batch is not None
-    assert batcher.wants_workers == ((called := batcher.call()) > 0)
+    wanted = batcher.wants_workers
+    called = batcher.call()
+    assert wanted == (called > 0)
     return batch, called
 
 
@@ -263,7 +265,7 @@ def test_linger_waits_for_company_and_no_longer() -> None:
     batcher = Batcher(BatchLimits(texts=2, body_bytes=99, seconds=9.0), workers=1, clock=clock, linger=0.5)
     put(batcher, flights(1))
     before = clock.now()
-    batch, _ = seal(batcher)
+    seal(batcher)
     assert clock.now() == before + 0.5
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
-from cosyclient.clock import Deadline
+import pytest
+
+from cosyclient.clock import Deadline, Flag
 from cosyclient.config import AdaptiveConfig, BreakerConfig
 from cosyclient.endpoints import Endpoint, Grant
-from cosyclient.errors import BulkheadFull, Throttled
+from cosyclient.errors import BulkheadFull, ClientClosed, RateLimited, ServiceFault, Throttled
 from cosyclient.events import Events, RateChanged
 from cosyclient.policies.breaker import Breaker
 from cosyclient.policies.bulkhead import Bulkhead
@@ -18,8 +19,6 @@ from cosyclient.testing import FakeClock, RecordingListener, ScriptedTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
 
 class World:
@@ -41,8 +40,13 @@ class World:
             max_hold=60.0,
         )
 
+    def acquire(self) -> Grant:
+        grant = Grant(self.endpoint)
+        self.endpoint.acquire(grant, Deadline.after(self.clock, 100.0), Flag())
+        return grant
+
     def grant(self) -> Grant:
-        grant = self.endpoint.grant(Deadline.after(self.clock, 100.0), threading.Event())
+        grant = self.acquire()
         grant.start(self.clock.now(), retry=False, audio=4.0, given=30.0)
         return grant
 
@@ -85,12 +89,15 @@ def test_recovery_is_told_when_only_lone_calls_are_made() -> None:
     world.refuse(world.grant())
     while world.endpoint.limiter.slowed:
         world.clock.advance(0.1)
-        if (grant := world.endpoint.try_grant()) is not None:
+        grant = Grant(world.endpoint)
+        if world.endpoint.try_acquire(grant):
             grant.start(world.clock.now(), retry=False, audio=4.0, given=30.0)
             grant.settle(None, world.clock.now())
+        else:
+            grant.cancel()
     world.clock.advance(0.1)
-    grant = world.endpoint.try_grant()
-    assert grant is not None
+    grant = Grant(world.endpoint)
+    assert world.endpoint.try_acquire(grant)
     grant.cancel()
     assert list(world.told()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
 
@@ -104,7 +111,7 @@ def test_a_right_given_back_after_something_left_is_an_attempt() -> None:
         assert "<AdaptiveLimit 0 of 40 " in repr(world.endpoint.concurrency)
         assert world.endpoint.ledger.executions == number
     assert world.endpoint.breaker.state == "closed"
-    unused = world.endpoint.grant(Deadline.after(world.clock, 100.0), threading.Event())
+    unused = world.acquire()
     unused.cancel()
     unused.cancel()
     assert (world.endpoint.bulkhead.in_use, world.endpoint.ledger.executions) == (0, 5)
@@ -135,3 +142,64 @@ def test_a_lowered_rate_is_seen_in_the_log(caplog: pytest.LogCaptureFixture) -> 
         world = World()
         world.refuse(world.grant())
     assert "RateChanged endpoint=tts-1 old=100.000 new=70.000 hold=0.000" in caplog.text
+
+
+def test_giving_back_again_does_nothing() -> None:
+    """Whoever is interrupted gives back once more: one report, one permit, and no place of somebody else's."""
+    world = World(AdaptiveConfig())
+    now = world.clock.now()
+    settled, other = world.grant(), world.grant()
+    for _ in range(3):
+        settled.settle(ServiceFault("HTTP 503", status=503), now)
+        settled.cancel()
+    assert (world.endpoint.bulkhead.in_use, world.endpoint.ledger.failures) == (1, 1)
+    assert "1 of 1 failed" in repr(world.endpoint.breaker)
+    assert "<AdaptiveLimit 1 of 40 " in repr(world.endpoint.concurrency)
+    other.settle(None, now)
+    other.settle(None, now)
+    assert (world.endpoint.bulkhead.in_use, world.endpoint.ledger.executions) == (0, 2)
+
+
+def test_what_was_never_acquired_has_nothing_to_give_back() -> None:
+    """The grant is made before anything is taken."""
+    world = World()
+    before = repr(world.endpoint)
+    for _ in range(2):
+        Grant(world.endpoint).cancel()
+    with Grant(world.endpoint):
+        pass
+    assert repr(world.endpoint) == before
+
+
+@pytest.mark.parametrize("way", ["acquire", "try_acquire"])
+def test_a_right_that_is_not_to_be_had_leaves_nothing_taken(way: str) -> None:
+    """Permit, place and admission: whatever was reached before the refusal is back after `cancel`."""
+    world = World()
+    # The burst is spent, and the pace is too slow for the deadline.
+    burst = [world.acquire() for _ in range(10)]
+    grant = Grant(world.endpoint)
+    if way == "acquire":
+        with pytest.raises(RateLimited):
+            world.endpoint.acquire(grant, Deadline.after(world.clock, 0.001), Flag())
+    else:
+        assert not world.endpoint.try_acquire(grant)
+    assert world.endpoint.bulkhead.in_use == 11
+    grant.cancel()
+    grant.cancel()
+    assert world.endpoint.bulkhead.in_use == 10
+    for each in burst:
+        each.cancel()
+    assert world.endpoint.bulkhead.in_use == 0
+
+
+def test_closing_ends_the_wait_for_pace() -> None:
+    """The flag is set while a text waits for its turn."""
+    world = World()
+    for _ in range(10):
+        world.grant()
+    closing, grant = Flag(), Grant(world.endpoint)
+    closing.set()
+    with pytest.raises(ClientClosed):
+        world.endpoint.acquire(grant, Deadline.after(world.clock, 100.0), closing)
+    grant.cancel()
+    assert world.endpoint.bulkhead.in_use == 10

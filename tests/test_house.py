@@ -28,6 +28,7 @@ LEVELS = {
         "rates",
         "refusals",
         "expiry",
+        "workers",
     },
     2: {"policies", "protocols", "transports"},
     3: {
@@ -74,11 +75,12 @@ PACKAGES: dict[str, str | tuple[str, ...]] = {
     "pytest": "emulator/pytest_plugin.py",
 }
 # The language and the platform; everything else must be named above.
-THREADS = {"house.py", "expiry.py", "conversing.py", "transports/resolving.py", "transports/grpc_reply.py", "emulator/"}
+THREADS = {"workers.py", "transports/resolving.py", "transports/grpc_reply.py", "emulator/"}
 WAITS = {
     "batcher.py",
     "expiry.py",
     "waiters.py",
+    "workers.py",
     "policies/bulkhead.py",
     "transports/pool.py",
     "transports/resolving.py",
@@ -203,8 +205,8 @@ def test_waiting_happens_only_in_the_waiting_rooms(name: str) -> None:
         return
     for call in _calls(name):
         assert call != "time.sleep", f"{name} calls {call}"
-        # A reservation's wait is arithmetic; a waiter's is the one wait a caller is there for.
-        assert not call.endswith(".wait") or call in ("reservation.wait", "waiter.wait"), f"{name} calls {call}"
+        # A place's wait, in the sending order, is arithmetic; a waiter's is the one wait a caller is there for.
+        assert not call.endswith(".wait") or call in ("place.wait", "waiter.wait"), f"{name} calls {call}"
 
 
 def test_the_front_door_is_sorted_and_complete() -> None:
