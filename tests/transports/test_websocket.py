@@ -33,6 +33,7 @@ from cosyclient.errors import (
 from cosyclient.transports import transport_for
 from cosyclient.transports.conversation import Conversation
 from cosyclient.transports.inbox import Inbox
+from cosyclient.transports.pool import Place
 from cosyclient.transports.websocket_pool import WebSocketTransport
 from cosyclient.wire import ConversationReply, WireReply, WireRequest
 from tests.hostile import answers, drips_head, hangs_after, hostile, never_answers, never_reads, reply
@@ -521,7 +522,7 @@ def test_pings_of_a_service_that_reads_nothing_take_no_room() -> None:
         answer = begun(made(service), wanted, deadline=2.0)
         assert isinstance(answer, Conversation)
         assert isinstance(answer.dialogue, Watching)
-        answer.dialogue.socket = answer._held
+        answer.dialogue.socket = answer._place.connection
         with pytest.raises(DeadlineExceeded):
             b"".join(answer.chunks())
     assert 1 << 10 < longest[0] < 1 << 20
@@ -749,8 +750,11 @@ def test_many_failures_leave_every_place_free() -> None:
             list(threads.map(one, range(200)))
         assert transport.stats().in_use == 0
         assert transport.stats().idle == 0
-        held = [transport._places.get(timeout=0) for _ in range(4)]
-        assert held == [None] * 4
+        held: list[Place[WebSocket]] = [Place() for _ in range(4)]
+        for place in held:
+            transport._places.take(place, 0.0)
+        assert [place.connection for place in held] == [None] * 4
+        assert transport.stats().in_use == 4
 
 
 def test_both_sides_of_a_fork_keep_their_own() -> None:
