@@ -7,6 +7,7 @@ per such place, each time with a `KeyboardInterrupt` raised at the next one.
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import sys
 from typing import TYPE_CHECKING, Any
@@ -82,10 +83,8 @@ def sweep(action: Callable[[], object], *, step: int = 1, start: int = 0) -> Ite
     at = start
     while True:
         interrupter = Interrupter(at)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             interrupter.run(action)
-        except KeyboardInterrupt:
-            pass
         yield interrupter
         if not interrupter.where:
             return
