@@ -174,6 +174,8 @@ class Dispatcher:
         finally:
             if seeking:
                 self._batcher.dismiss()
+                # Whoever queued a text meanwhile saw one that seeks, and called no other.
+                self.call_workers()
         try:
             self.call_workers()
             hedger = self._caller.hedger

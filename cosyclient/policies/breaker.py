@@ -228,9 +228,12 @@ class Breaker:
         try:
             while True:
                 with self._lock:
-                    if self._teller not in (None, teller) or not self._untold:
+                    if self._teller not in (None, teller):
                         return
-                    self._teller = teller
+                    # Under the lock: who makes another change from here on tells it himself.
+                    self._teller = teller if self._untold else None
+                    if not self._untold:
+                        return
                     old, new = self._untold[0]
                     del self._untold[0]
                 guarded(self._shown.show, new)

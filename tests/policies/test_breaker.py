@@ -6,6 +6,7 @@ import heapq
 import logging
 import math
 import random
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pybreaker
@@ -549,6 +550,32 @@ def test_an_admission_made_beforehand_is_the_one_that_is_admitted() -> None:
     assert repr(admission) == "<Admission by state 0>"
     admission.failure(NOW)
     assert repr(breaker) == "<Breaker tts-1: closed, 1 of 1 failed>"
+
+
+def test_a_change_made_as_the_teller_leaves_is_told() -> None:
+    """Another thread makes it after the teller saw that nothing is left, and before it has gone."""
+    changes: list[tuple[str, str]] = []
+    breaker = make(on_change=lambda old, new: changes.append((old, new)), probes=1)
+    real = breaker._lock
+
+    class Meddling:
+        def __enter__(self) -> None:
+            real.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            real.release()
+            # The first time that it is let go of after the change was told.
+            if changes and told:
+                told.clear()
+                other = threading.Thread(target=lambda: breaker.admit(NOW + 30.0))
+                other.start()
+                other.join()
+
+    told = [True]
+    breaker._lock = Meddling()  # type: ignore[assignment]
+    feed(breaker, NOW, bad=20)
+    assert breaker.state == "half-open"
+    assert changes == [("closed", "open"), ("open", "half-open")]
 
 
 def test_wall_clock_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
