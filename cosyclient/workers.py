@@ -39,6 +39,15 @@ def _start(thread: threading.Thread, run: Callable[[], object]) -> None:
         run()
 
 
+def _take(left: list[Callable[[], None]]) -> None:
+    """Run the task that is *left*, unless another thread has taken it."""
+    try:
+        task = left.pop()
+    except IndexError:
+        return
+    task()
+
+
 class Workers:
     """Run *work* on at most *most* threads, as many at once as *call* says are wanted.
 
@@ -92,13 +101,12 @@ class Workers:
         """Let the threads end when they have finished what they do, and *wait* for that."""
         with self._lock:
             self._closed = True
-            executor, running = self._executor, self._running
+            running = self._running
         self._notes.put(None)
         if running is not None and wait:
             running.wait(threading.TIMEOUT_MAX)
-        for each in (executor, self._given):
-            if each is not None:
-                each.shutdown(wait=wait)
+        if self._given is not None:
+            self._given.shutdown(wait=wait)
 
     def _run(self) -> None:
         """Start the thread that reads the notes, if there is none."""
@@ -151,10 +159,11 @@ class Workers:
         return self._running is mine
 
     def _rest(self, mine: Flag) -> bool:
-        """Let go of the pool's threads; return whether this one is to end as well."""
+        """Let the pool's threads end; return whether this one is to end as well."""
         executor, self._executor = self._executor, None
         if executor is not None:
-            executor.shutdown(wait=False)
+            # Those of an idle client have nothing to do; `close` waits for this one, and so for what they still do.
+            executor.shutdown(wait=True)
         # First the mark, then a look at the notes; who leaves one does it the other way round.
         self._running = None
         return self._notes.empty() or not self._begin(mine)
@@ -162,15 +171,17 @@ class Workers:
     def _submit(self, task: Callable[[], None]) -> None:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="cosyclient")
+        left = [task]
         try:
-            self._executor.submit(task)
+            self._executor.submit(_take, left)
         except RuntimeError:
             # Threads of a pool are refused once the main thread has ended; those of the user's that still run want
-            # their texts all the same.
+            # their texts all the same. Where the system allows no more, one that runs already may be faster: the pool
+            # has queued the task by then.
             try:
-                start_thread(task, "cosyclient-late")
+                start_thread(partial(_take, left), "cosyclient-late")
             except RuntimeError:
-                task()
+                _take(left)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "running" if self._running is not None else "at rest"

@@ -270,6 +270,31 @@ def test_closing_waits_for_what_runs(board: Board) -> None:
     assert not ours()
 
 
+def test_closing_waits_for_what_was_handed_over_a_moment_ago() -> None:
+    """Whether or not its note has been read."""
+    for _ in range(50):
+        team = Board().workers(2)
+        started, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+        def task(
+            started: threading.Event = started, go_on: threading.Event = go_on, ended: threading.Event = ended
+        ) -> None:
+            started.set()
+            assert go_on.wait(PATIENCE)
+            ended.set()
+
+        team.hand_over(task)
+        closing = threading.Thread(target=team.close, kwargs={"wait": True})
+        closing.start()
+        assert started.wait(PATIENCE)
+        closing.join(0.002)
+        assert closing.is_alive()
+        go_on.set()
+        closing.join(PATIENCE)
+        assert ended.is_set()
+        assert not ours()
+
+
 def test_closing_without_waiting_does_not_wait_and_loses_nothing(board: Board) -> None:
     team = board.workers(1)
     board.go_on.clear()
@@ -338,3 +363,25 @@ def test_where_no_thread_can_be_started_the_caller_does_the_work(board: Board, m
     assert board.threads == {threading.current_thread().name} == set(handed_over)
     assert repr(team) == "<Workers at rest, at most 2>"
     team.close(wait=True)
+
+
+def test_a_task_whose_thread_was_refused_runs_once(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An executor has queued it by then, for whichever of its threads comes free."""
+    refuse_threads(monkeypatch, lambda thread: thread.name in ("cosyclient_1", "cosyclient_2"))
+    team = board.workers(3)
+    first, go_on = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def busy() -> None:
+        first.set()
+        assert go_on.wait(PATIENCE)
+
+    team.hand_over(busy)
+    assert first.wait(PATIENCE)
+    for _ in range(2):
+        team.hand_over(lambda: ran.append(threading.current_thread().name))
+    eventually(lambda: team._notes.empty(), "both were read")
+    go_on.set()
+    team.close(wait=True)
+    eventually(lambda: not ours(), "all threads have ended")
+    assert len(ran) == 2
