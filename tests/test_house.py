@@ -75,7 +75,14 @@ PACKAGES: dict[str, str | tuple[str, ...]] = {
     "pytest": "emulator/pytest_plugin.py",
 }
 # The language and the platform; everything else must be named above.
-THREADS = {"workers.py", "expiry.py", "conversing.py", "transports/resolving.py", "transports/grpc_reply.py", "emulator/"}
+THREADS = {
+    "workers.py",
+    "expiry.py",
+    "conversing.py",
+    "transports/resolving.py",
+    "transports/grpc_reply.py",
+    "emulator/",
+}
 WAITS = {
     "batcher.py",
     "expiry.py",
