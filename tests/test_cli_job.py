@@ -213,6 +213,13 @@ def test_what_every_text_would_meet_stops_the_job(
     assert echo.counters().requests < 40
 
 
+def test_another_kind_of_service_is_not_waited_for(run: Callable[..., Ended]) -> None:
+    with Emulator(Settings(engine="echo", fault={"html": 1.0})) as emulator:
+        ended = run(texts(*(f"text {number}" for number in range(400))), "--url", emulator.url, "--max-batch", 1)
+    assert (ended.code, ended.summary["stopped"]) == (3, "refused")
+    assert "refuses every text: DecodeError: HTTP 200: text/html" in ended.err
+
+
 def test_a_wrong_voice_of_some_stops_nobody(echo: Emulator, run: Callable[..., Ended]) -> None:
     source = objects({"text": "one"}, *({"text": f"{n}", "voice": "nobody"} for n in range(60)), {"text": "two"})
     ended = run(source, "--max-batch", 1, "--concurrency", 1)

@@ -17,7 +17,7 @@ from cosyclient.cli.lines import OPTIONS
 from cosyclient.cli.stopping import Stop, Verdicts, is_nobody, is_outage, trouble_in
 from cosyclient.cli.terminal import Interruptible, progress_bar
 from cosyclient.config import TimeoutConfig
-from cosyclient.errors import CircuitOpen, CosyError, DeadlineExceeded
+from cosyclient.errors import CircuitOpen, CosyError, DeadlineExceeded, DecodeError
 from cosyclient.events import AttemptFinished, ServiceDown, ServiceUp
 from cosyclient.models import Speech, Utterance, VoiceSettings, has_speech, join
 
@@ -104,6 +104,10 @@ class Job:
         if isinstance(event, ServiceDown):
             self._down = self._told_at = time.monotonic()
             self._trouble = trouble_in(event.error) or self._trouble
+            if isinstance(self._trouble, DecodeError) and not self._succeeded:
+                # It is there, and has never said anything but that: no wait helps.
+                self._end(Stop.of_refusal(self._trouble))
+                return
             wait = self._arguments.wait_for_service
             if wait:
                 said = _named(self._trouble or event.error)
