@@ -27,7 +27,7 @@ class Plan:
 
     seconds: float = 200.0
     callers: int = 10
-    interrupts: bool = False
+    interrupts: bool = True
 
 
 QUICK: Final = Plan(seconds=20.0)
