@@ -15,13 +15,14 @@ from cosyclient.batch import BULK, INTERACTIVE, NO_ESTIMATE, Batch
 from cosyclient.clock import closed_gate, open_gate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from cosyclient.batch import BatchLimits, Estimate, Flight
     from cosyclient.clock import Clock
-    from cosyclient.models import VoiceSettings
 
-    _Queues: TypeAlias = OrderedDict[VoiceSettings, OrderedDict[Flight, None]]
+    # By the key of their settings: a str, whose hash is not computed in Python. An interrupt in there would be taken by
+    # OrderedDict for a key that is missing.
+    _Queues: TypeAlias = OrderedDict[str, OrderedDict[Flight, None]]
 
 
 class Batcher:
@@ -62,6 +63,21 @@ class Batcher:
             self._open_gates()
         return self.wants_workers
 
+    def put_back(self, flights: Iterable[Flight]) -> None:
+        """Queue *flights*, which an interrupted `seal` may have taken out or half so, where they are not."""
+        with self._lock:
+            for flight in flights:
+                queue = self._lanes[flight.lane].setdefault(flight.utterance.settings.key, OrderedDict())
+                if not flight.landed:
+                    queue.setdefault(flight)
+                    flight.queued = True
+            # Counted anew: what was counted before may be half of it.
+            for queues in self._lanes:
+                for key in [key for key, queue in queues.items() if not queue]:
+                    del queues[key]
+            sizes = [len(queue) for queues in self._lanes for queue in queues.values()]
+            self._queued, self._needed = sum(sizes), sum(map(self._batches, sizes))
+
     def put_again(self, flights: Sequence[Flight]) -> None:
         """Queue *flights*, which are under way and late, once more and before all others; call nobody for them yet."""
         with self._lock:
@@ -70,7 +86,7 @@ class Batcher:
                     continue
                 flight.hedged = True
                 self._append_locked(flight)
-                self._lanes[flight.lane][flight.utterance.settings].move_to_end(flight, last=False)
+                self._lanes[flight.lane][flight.utterance.settings.key].move_to_end(flight, last=False)
 
     def embark(self, carrier: Hashable) -> bool:
         """Count *carrier* as one that carries its own text, unless it has company; return whether it may.
@@ -113,7 +129,7 @@ class Batcher:
         """Take the next batch, on a seeking *worker* or a thread that is none; returns None if nothing waits.
 
         Those that by *estimate* would come back too late let the others go first, and stay if there is no room. The
-        batch is put *into* a list before it is filled: whoever is interrupted here is to `put` its flights back.
+        batch is put *into* a list before it is filled: whoever is interrupted here is to `put_back` its flights.
         """
         if self._linger:
             self._await_company()
@@ -121,12 +137,12 @@ class Batcher:
             if not self._queued:
                 return None
             queues = self._first_locked()
-            settings = next(iter(queues))
-            batch = Batch(settings, self._limits, estimate)
+            key = next(iter(queues))
+            batch = Batch(next(iter(queues[key])).utterance.settings, self._limits, estimate)
             if into is not None:
                 into += [batch]
             self._fill_locked(batch, queues, estimate)
-            if queues is self._lanes[INTERACTIVE] and settings not in queues:
+            if queues is self._lanes[INTERACTIVE] and key not in queues:
                 self._fill_locked(batch, self._lanes[BULK], estimate)
             self._seeking -= worker
             return batch
@@ -242,11 +258,11 @@ class Batcher:
         return self._lanes[INTERACTIVE] or self._lanes[BULK]
 
     def _append_locked(self, flight: Flight) -> None:
-        queues, settings = self._lanes[flight.lane], flight.utterance.settings
-        queue = queues.get(settings)
+        queues, key = self._lanes[flight.lane], flight.utterance.settings.key
+        queue = queues.get(key)
         if queue is None:
             queue, first = OrderedDict([(flight, None)]), True
-            queues[settings] = queue
+            queues[key] = queue
         else:
             first = len(queue) % self._limits.texts == 0
             queue[flight] = None
@@ -255,14 +271,14 @@ class Batcher:
         self._needed += first
 
     def _remove_locked(self, flight: Flight) -> None:
-        queues, settings = self._lanes[flight.lane], flight.utterance.settings
-        queue = queues[settings]
+        queues, key = self._lanes[flight.lane], flight.utterance.settings.key
+        queue = queues[key]
         left = len(queue) - 1
         needed = self._batches(left) - self._batches(left + 1)
         if left:
             del queue[flight]
         else:
-            del queues[settings]
+            del queues[key]
         flight.queued = False
         self._queued -= 1
         self._needed += needed
@@ -272,7 +288,8 @@ class Batcher:
 
         Texts short of time come along where the others leave room, whoever has most of it left first.
         """
-        queue = queues.get(batch.settings)
+        key = batch.settings.key
+        queue = queues.get(key)
         if queue is None:
             return
         sealed = len(batch.flights)
@@ -291,14 +308,14 @@ class Batcher:
         before, taken = len(queue), batch.flights[sealed:]
         needed = self._batches(before - len(taken)) - self._batches(before)
         if before > len(taken):
-            queues.move_to_end(batch.settings)
+            queues.move_to_end(key)
         for flight in taken:
             del queue[flight]
             flight.queued = False
             self._queued -= 1
         self._needed += needed
         if not queue:
-            del queues[batch.settings]
+            del queues[key]
 
     def _await_company(self) -> None:
         while (remaining := self._alone_for()) > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -112,12 +113,7 @@ class Call:
         try:
             if left is None:
                 self._begin()
-                left = self._attempt()
-            while left:
-                self._keep(self._pause(left))
-                left = self._attempt()
-        except Exception as error:  # noqa: BLE001 - a fault of our own must not leave callers waiting for ever
-            self._resolve_all(error)
+            self._run(left)
         finally:
             try:
                 self.end()
@@ -130,12 +126,27 @@ class Call:
 
         Only an interrupt is raised. Unless it is run on, the caller is to `end` it.
         """
+        self._begin()
         try:
-            self._begin()
             return self._attempt(latest)
-        except Exception as error:  # noqa: BLE001 - as in run
+        except Exception as error:
+            if raised_by_signal(error):
+                raise
             self._resolve_all(error)
             return {}
+
+    def _run(self, left: dict[Flight, CosyError] | None) -> None:
+        try:
+            if left is None:
+                left = self._attempt()
+            while left:
+                self._keep(self._pause(left))
+                left = self._attempt()
+        except Exception as error:
+            if raised_by_signal(error):
+                raise
+            # A fault of our own must not leave callers waiting for ever.
+            self._resolve_all(error)
 
     def end(self) -> None:
         """Give the grant back and let go of the flights; again does nothing."""
@@ -399,6 +410,23 @@ def _stand_in(flight: Flight, error: CosyError) -> Speech | CosyError:
     utterance = flight.utterance
     wanted = utterance.settings.on_silent == "silence" and not has_speech(utterance.text)
     return unspoken(utterance, str(error)) if wanted and isinstance(error, BadRequest) else error
+
+
+def raised_by_signal(error: BaseException | None) -> bool:
+    """Return whether a signal's handler raised *error* amid our code, as the time limit of a task queue does.
+
+    It is meant for the user, then, and says nothing of us or the service.
+    """
+    codes = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code in codes:
+                return True
+            trace = trace.tb_next
+        # A codec, for one, raises anew what came amid its work.
+        error = error.__cause__
+    return False
 
 
 def budget_spent(error: CosyError) -> RetryBudgetSpent:

@@ -286,7 +286,8 @@ class CosyClient:
     def close(self, drain: bool = True) -> None:
         """Refuse new calls, finish what is under way (or fail it with ``drain=False``), let go of everything.
 
-        Every future is resolved when this returns. A second call does nothing.
+        Every future is resolved when this returns. A second call does nothing. In *on_done* only ``drain=False`` will
+        do: anything else raises `ConfigurationError`, for it would wait for the thread it is called on.
         """
         if self._owner:
             self._core.close(drain=drain)

@@ -9,7 +9,7 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cosyclient.errors import ClientClosed
+from cosyclient.errors import ClientClosed, ConfigurationError
 from cosyclient.house import House
 from cosyclient.protocols import guess, home, protocol_for
 from cosyclient.stats import ClientStats
@@ -121,6 +121,11 @@ class Core:
         """Close the house; again does nothing, unless it was interrupted."""
         if self._pid != os.getpid():
             self.forget()
+        if drain and self._house is not None and self._house.desk.on_own_thread():
+            raise ConfigurationError(
+                "close: would wait for the thread it is called on, one of the client's own; "
+                "use close(drain=False) in on_done, or close on another thread"
+            )
         with self._lock:
             if self._ended:
                 return

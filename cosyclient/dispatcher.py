@@ -116,9 +116,9 @@ class Dispatcher:
         """Return whether the calling thread is a worker, as in a callback: it must not wait for the others."""
         return getattr(self._thread, "works", False)
 
-    def close(self) -> None:
-        """Wait for the workers to finish; what they carry ends by its deadline or with the transport."""
-        self._workers.close(wait=not self.on_worker)
+    def close(self, *, wait: bool) -> None:
+        """Let the workers finish, and *wait* for that; what they carry ends by its deadline or with the transport."""
+        self._workers.close(wait=wait)
 
     def _leave(self, grant: Grant, call: Call | None) -> None:
         """Give back what a thread that carries its own text holds."""
@@ -132,7 +132,7 @@ class Dispatcher:
         grant.cancel()
         left = [flight for batch in sealed for flight in batch.flights if not (flight.landed or flight.calls)]
         if left:
-            self._batcher.put(left)
+            self._batcher.put_back(left)
         self._batcher.disembark(grant)
         self.call_workers()
 

@@ -309,7 +309,7 @@ class House:
         # Nobody who closes wants to wait for a service that is down.
         self._outage.close()
         try:
-            if drain and not self._dispatcher.on_worker:
+            if drain:
                 latest = max((flight.until for flight in self._coalescer.aloft()), default=0.0)
                 # Whoever stops at a deadline needs a moment to say so.
                 self._batcher.wait_idle(latest + 1.0)
@@ -326,7 +326,7 @@ class House:
             self.sweep()
             self._endpoint.bulkhead.close()
             self._endpoint.transport.close()
-            self._dispatcher.close()
+            self._dispatcher.close(wait=not self.desk.on_own_thread())
             self.desk.expiry.close()
 
     def orphan(self) -> None:

@@ -1,19 +1,19 @@
 """Interrupts at every place where the interpreter would take one: the instruction is chosen, not hoped for.
 
 CPython looks for signals and asynchronous exceptions when a function is entered or a generator resumed, after a call
-of something written in C, and on every jump back (ceval.c: RESUME, CALL, JUMP_BACKWARD). `sweep` runs an action once
-per such place, each time with a `KeyboardInterrupt` raised at the next one.
+of something written in C, and on every jump back (ceval.c: RESUME, CALL, JUMP_BACKWARD). An `Interrupter`
+counts these places while an action runs, and raises `KeyboardInterrupt` at one of them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dis
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import CodeType, FrameType
 
 # Not followed: what runs there is the test's own, and where an interrupt is lost by CPython itself.
@@ -28,7 +28,7 @@ class Interrupter:
         self.at = at
         self.seen = 0
         self.where = ""
-        self._checks: dict[CodeType, frozenset[int]] = {}
+        self._frames = 0
 
     def run(self, action: Callable[[], object]) -> object:
         """Run *action* under it; whatever it raises is raised."""
@@ -48,7 +48,7 @@ class Interrupter:
         self._place(frame)
         last = -1
         inside = 0
-        checks = self._checks_of(frame.f_code)
+        checks = _checks_of(frame.f_code)
 
         def local(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal last, inside
@@ -63,8 +63,6 @@ class Interrupter:
         self._frames += 1
         return local
 
-    _frames = 0
-
     def _place(self, frame: FrameType) -> None:
         number = self.seen
         self.seen += 1
@@ -72,20 +70,7 @@ class Interrupter:
             self.where = f"{frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno} {frame.f_code.co_qualname}"
             raise KeyboardInterrupt(self.where)
 
-    def _checks_of(self, code: CodeType) -> frozenset[int]:
-        if code not in self._checks:
-            self._checks[code] = frozenset(each.offset for each in dis.get_instructions(code) if each.opname in _CALLS)
-        return self._checks[code]
 
-
-def sweep(action: Callable[[], object], *, step: int = 1, start: int = 0) -> Iterator[Interrupter]:
-    """Run *action* once for each place, interrupted there, and yield after each; ends when it runs through."""
-    at = start
-    while True:
-        interrupter = Interrupter(at)
-        with contextlib.suppress(KeyboardInterrupt):
-            interrupter.run(action)
-        yield interrupter
-        if not interrupter.where:
-            return
-        at += step
+@cache
+def _checks_of(code: CodeType) -> frozenset[int]:
+    return frozenset(each.offset for each in dis.get_instructions(code) if each.opname in _CALLS)

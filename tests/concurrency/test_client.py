@@ -538,16 +538,21 @@ def test_a_callback_of_the_timer_may_not_block_either() -> None:
 
 
 def test_a_callback_may_close_the_client() -> None:
-    """Its own worker is not waited for; everybody else is answered."""
-    closed = threading.Event()
+    """Its own worker is not waited for, so what is under way is not either; asking for that is refused in words."""
+    closed, refused = threading.Event(), SimpleQueue[str]()
 
     def on_done(_: Outcome) -> None:
-        cosy.close()
+        try:
+            cosy.close()
+        except ConfigurationError as error:
+            refused.put(str(error))
+        cosy.close(drain=False)
         closed.set()
 
     with client(spoken, concurrency=1) as cosy:
         cosy.submit("first", on_done)
         assert closed.wait(PATIENCE)
+        assert "close(drain=False)" in refused.get(timeout=PATIENCE)
         with pytest.raises(ClientClosed):
             cosy.submit("late")
 

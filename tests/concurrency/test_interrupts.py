@@ -1,0 +1,333 @@
+"""Interrupts at any instruction: whatever is interrupted, nothing is held afterwards and the next call works.
+
+`tests.interrupts` raises at every place where the interpreter would, one after the other; a timer of the system and
+exceptions sent to threads do the same where the moment is nobody's choice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import random
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient import BreakerConfig, ClientConfig, CosyClient, CosyError, QueueConfig, RetryConfig
+from cosyclient.testing import ScriptedReply, ScriptedTransport
+from tests.hostile import answers, hostile
+from tests.interrupts import Interrupter
+from tests.service import answer, item, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from cosyclient import Speech
+    from cosyclient.wire import WireReply, WireRequest
+
+PATIENCE = 20.0
+SAMPLES = bytes(range(256)) * 40
+FAST: dict[str, Any] = {"requests_per_second": 1e6, "concurrency": 2}
+
+
+def held(client: CosyClient) -> dict[str, int]:
+    """Return what is taken and not given back: all of it is 0 where nothing is under way."""
+    house, stats = client._core.house(), client.stats()
+    batcher, endpoint = house._batcher, house._endpoint
+    limit = endpoint.concurrency._limit
+    return {
+        "queued": stats.queued,
+        "pending": stats.pending,
+        "in flight": stats.in_flight,
+        "workers": stats.workers,
+        "connections": stats.pool.in_use,
+        "bulk places": house.desk.places._bulk.in_use,
+        "carriers": len(batcher._carried),
+        "seeking": batcher._seeking,
+        "batches called for": batcher._needed,
+        "texts under way": len(house._coalescer.aloft()),
+        "calls the breaker waits for": endpoint.breaker._under_way,
+        "attempts the limit counts": limit._throughput.in_flight if limit is not None else 0,
+    }
+
+
+def settled(client: CosyClient) -> dict[str, int]:
+    """Return what is still held once workers had the time to end."""
+    end = time.monotonic() + PATIENCE
+    while any((left := held(client)).values()) and time.monotonic() < end:
+        time.sleep(0.0005)
+    return {name: count for name, count in left.items() if count}
+
+
+def again_and_again(client: CosyClient, action: Callable[[int], object], good: Callable[[int], object]) -> int:
+    """Interrupt *action* at each place in turn, see that nothing is held and a *good* call works; return how many."""
+    at = 0
+    while True:
+        interrupter = Interrupter(at)
+        with contextlib.suppress(KeyboardInterrupt):
+            interrupter.run(lambda: action(at))  # noqa: B023 - run at once
+        assert not settled(client), interrupter.where
+        good(at)
+        if not interrupter.where:
+            return at
+        at += 1
+
+
+def scripted(script: Callable[[WireRequest], WireReply | Exception] = answer, **options: Any) -> CosyClient:
+    return CosyClient("http://x.test", transport=ScriptedTransport(script), **{**FAST, **options})
+
+
+def speaking(client: CosyClient, text: str) -> Callable[[int], object]:
+    return lambda at: client.synthesize(f"{text} {at}", timeout=PATIENCE)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_bulk_call(ordered: bool) -> None:
+    with scripted() as client:
+        client.synthesize("warm")
+
+        def action(at: int) -> None:
+            texts = [f"text {at} {number}" for number in range(3)]
+            list(client.synthesize_many(texts, ordered=ordered, timeout=PATIENCE))
+
+        assert again_and_again(client, action, speaking(client, "good")) > 100
+
+
+@pytest.mark.timeout(300)
+def test_a_lone_call_over_a_socket() -> None:
+    body = json.dumps({"results": [item(0, "hello")]}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with hostile(answers(head + body)) as service, CosyClient(service.url, **FAST) as client:
+        client.synthesize("warm")
+        assert again_and_again(client, speaking(client, "text"), speaking(client, "good")) > 300
+
+
+def test_a_future_and_its_result() -> None:
+    with scripted() as client:
+        client.synthesize("warm")
+
+        def action(at: int) -> None:
+            client.submit(f"text {at}", timeout=PATIENCE).result()
+
+        assert again_and_again(client, action, speaking(client, "good")) > 50
+
+
+@pytest.mark.timeout(300)
+def test_a_call_that_is_handed_over_to_be_tried_again() -> None:
+    """With one permit: if that is lost, nothing works any more."""
+    config = ClientConfig(retry=RetryConfig(initial=0.001, budget=10**9), breaker=BreakerConfig(minimum_failures=10**9))
+    asked = 0
+
+    def flaky(request: WireRequest) -> WireReply:
+        nonlocal asked
+        asked += 1
+        return refuse(503, **{"Retry-After": "0.001"}) if asked % 2 else answer(request)
+
+    with scripted(flaky, config=config, concurrency=1) as client:
+        client.synthesize("warm")
+        assert again_and_again(client, speaking(client, "text"), speaking(client, "good")) > 200
+
+
+@pytest.mark.timeout(300)
+def test_a_stream() -> None:
+    def samples(_: WireRequest) -> WireReply:
+        return ScriptedReply(200, {"Content-Type": "audio/pcm"}, [SAMPLES] * 3)
+
+    with scripted(samples, protocol="openai:vllm-omni", model="m", voice="v", concurrency=1) as client:
+
+        def listen(at: int) -> None:
+            with client.stream(f"text {at}", timeout=PATIENCE) as stream:
+                assert list(stream)
+
+        listen(0)
+        assert again_and_again(client, listen, listen) > 200
+
+
+def test_a_question() -> None:
+    def voices(_: WireRequest) -> WireReply:
+        return ScriptedReply(200, {"Content-Type": "application/json"}, [b'{"voices": ["a"]}'])
+
+    with scripted(voices, protocol="openai:vllm-omni", concurrency=1) as client:
+        client.voices()
+        assert again_and_again(client, lambda _: client.voices(), lambda _: client.voices()) > 50
+
+
+def test_a_caller_that_carries_for_others() -> None:
+    """The queue is full and he runs their batch himself: what he is interrupted in goes on without him."""
+    config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="caller_runs"))
+    with scripted(config=config, concurrency=1) as client:
+        client.synthesize("warm")
+        futures: list[Future[Speech]] = []
+
+        def action(at: int) -> None:
+            futures.extend(client.submit(f"text {at} {number}", timeout=PATIENCE) for number in range(4))
+
+        def good(at: int) -> None:
+            while futures:
+                futures.pop().result(PATIENCE)
+            client.synthesize(f"good {at}", timeout=PATIENCE)
+
+        assert again_and_again(client, action, good) > 100
+
+
+def test_whoever_shares_an_interrupted_call_gets_the_speech() -> None:
+    """Equal texts travel once: the one whose thread carries it gives up, the others do not."""
+    shared: list[Future[Speech]] = []
+    now: list[str] = []
+
+    def joined(request: WireRequest) -> WireReply:
+        if now:
+            shared.append(client.submit(now.pop(), timeout=PATIENCE))
+        return answer(request)
+
+    with scripted(joined, concurrency=2) as client:
+        client.synthesize("warm")
+
+        def action(at: int) -> None:
+            now[:] = [f"text {at}"]
+            client.synthesize(f"text {at}", timeout=PATIENCE)
+
+        def good(_: int) -> None:
+            now.clear()
+            while shared:
+                shared.pop().result(PATIENCE)
+
+        assert again_and_again(client, action, good) > 200
+
+
+class Alarm(Exception):
+    """Be raised by a signal's handler, as Celery's soft time limit is."""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Alarm])
+def test_two_thousand_signals(kind: type[BaseException]) -> None:
+    """A timer of the system, at moments that nobody chooses."""
+    dice = random.Random(20261128)
+    heard = 0
+
+    def handler(*_: object) -> None:
+        raise kind
+
+    old = signal.signal(signal.SIGALRM, handler)
+    body = json.dumps({"results": [item(0, "hello")]}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    try:
+        with hostile(answers(head + body)) as service, CosyClient(service.url, **FAST) as client:
+            client.synthesize("warm")
+            for number in range(2000):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, dice.uniform(1e-5, 1.2e-3))
+                    client.synthesize(f"text {number}", timeout=PATIENCE)
+                    signal.setitimer(signal.ITIMER_REAL, 0.0)
+                except kind:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0)
+                    heard += 1
+            assert heard > 200
+            assert not settled(client)
+            client.synthesize("one more", timeout=PATIENCE)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@pytest.mark.timeout(300)
+def test_eight_threads_are_interrupted_all_the_time() -> None:
+    """Exceptions sent to threads, as some time-out helpers do: the client stands still for none of them."""
+    over = threading.Event()
+    spoken = [0] * 8
+    heard = [0] * 8
+
+    def call(place: int) -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            # The exception may come late, outside of the call; that is this loop's own affair.
+            with contextlib.suppress(Alarm):
+                try:
+                    client.synthesize(f"text {place} {number}", timeout=PATIENCE)
+                    spoken[place] += 1
+                except (Alarm, CosyError):
+                    heard[place] += 1
+
+    def slow(request: WireRequest) -> WireReply:
+        time.sleep(0.001)
+        return answer(request)
+
+    with scripted(slow, concurrency=4) as client:
+        client.synthesize("warm")
+        threads = [threading.Thread(target=call, args=(place,)) for place in range(8)]
+        for thread in threads:
+            thread.start()
+        dice = random.Random(1128)
+        for _ in range(3000):
+            thread = dice.choice(threads)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Alarm))
+            time.sleep(0.0005)
+        over.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+        assert min(spoken) > 0
+        assert sum(heard) > 200
+        assert not settled(client)
+        client.synthesize("one more", timeout=PATIENCE)
+
+
+def test_a_collector_that_comes_where_a_lock_is_held() -> None:
+    """A stream that was forgotten is let go by the next call, not by the collector: that comes at any allocation."""
+
+    def samples(_: WireRequest) -> WireReply:
+        return ScriptedReply(200, {"Content-Type": "audio/pcm"}, [SAMPLES] * 3)
+
+    with scripted(samples, protocol="openai:vllm-omni", model="m", voice="v", concurrency=1) as client:
+        bulkhead = client._core.house()._endpoint.bulkhead
+
+        def forget() -> None:
+            stream = client.stream("forgotten", timeout=PATIENCE)
+            vars(stream)["myself"] = stream  # only the collector finds it
+
+        forget()
+        with bulkhead._lock:
+            gc.collect()
+        assert bulkhead.in_use == 1
+        with client.stream("next", timeout=PATIENCE) as stream:
+            assert list(stream)
+        assert not settled(client)
+
+
+def test_numbers_that_cannot_be_leave_no_permit_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is raised while an attempt ends, its permit comes back."""
+    with scripted(concurrency=1) as client:
+        client.synthesize("warm")
+        concurrency = client._core.house()._endpoint.concurrency
+        finish = concurrency.finish
+
+        def divides(*arguments: Any, **more: Any) -> None:
+            monkeypatch.setattr(concurrency, "finish", finish)
+            raise ZeroDivisionError
+
+        for number in range(3):
+            monkeypatch.setattr(concurrency, "finish", divides)
+            with contextlib.suppress(CosyError):
+                client.synthesize(f"text {number}", timeout=PATIENCE)
+            assert not settled(client)
+        client.synthesize("one more", timeout=PATIENCE)
+
+
+@pytest.fixture(autouse=True)
+def _finalizers_may_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # What other tests left is not to be collected amid these. An interrupt in a finalizer or in a weak reference's
+    # callback is told by the interpreter and raised nowhere.
+    gc.collect()
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    yield
+    gc.collect()
