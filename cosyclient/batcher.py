@@ -182,7 +182,8 @@ class Batcher:
             if not flight.queued:
                 return False
             self._remove_locked(flight)
-            return True
+        self._tell_idle()
+        return True
 
     def take_due(self, before: float) -> list[Flight]:
         """Take out every flight whose deadline is not after *before*."""
@@ -196,6 +197,7 @@ class Batcher:
             ]
             for flight in due:
                 self._remove_locked(flight)
+        self._tell_idle()
         return due
 
     def dismiss(self) -> None:
