@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import BadUtterance
-from cosyclient.quoting import ConcealedText
+from cosyclient.quoting import MASK, ConcealedText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,7 @@ class Headers(Mapping[str, str]):
         return hash(self._key)
 
     def __repr__(self) -> str:
-        return f"<Headers {', '.join(f'{name}: ****' for name in self)}>"
+        return f"<Headers {', '.join(f'{name}: {MASK}' for name in self)}>"
 
 
 def _check_field(name: object, value: object) -> None:

@@ -32,6 +32,12 @@ def check_count(name: str, value: Any, *, low: int = 1, high: int | None = None)
         raise ConfigurationError(f"{name}: must be a whole number of at least {low}{upper}, got {value!r}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise `ConfigurationError` naming the field and the rule unless *value* is a truth."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: must be True or False, got {value!r:.80}")
+
+
 def check_verify(name: str, value: Any) -> None:
     """Raise `ConfigurationError` naming the field and the rule unless *value* says whom TLS is to trust."""
     if isinstance(value, bool):
@@ -277,8 +283,7 @@ class AdaptiveConfig:
     """Share by which the limit grows again, per round of attempts that filled it; at least 1."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.enabled, bool):
-            raise ConfigurationError(f"adaptive.enabled: must be True or False, got {self.enabled!r}")
+        check_flag("adaptive.enabled", self.enabled)
         check_number("adaptive.tolerance", self.tolerance, low=0, above=True)
         check_number("adaptive.backoff", self.backoff, low=0.1, high=0.99)
         check_number("adaptive.step", self.step, low=0, high=1, above=True)

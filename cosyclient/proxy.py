@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from cosyclient.errors import ConfigurationError
+from cosyclient.quoting import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,7 @@ class Proxy:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self._login('****')}{self._at} ({self.source})"
+        return f"{self.scheme}://{self._login(MASK)}{self._at} ({self.source})"
 
     def __repr__(self) -> str:
         return f"<Proxy {self}>"

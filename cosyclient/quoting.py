@@ -43,13 +43,13 @@ class ConcealedBytes(bytes):
         return f"<{len(self)} bytes>"
 
 
-def plain(value: object, limit: int, *, mark: str = "…") -> str:
-    """Return *value* on one line of at most *limit* printable characters, with *mark* if cut; "" if it is no text."""
+def plain(value: object, limit: int) -> str:
+    """Return *value* on one line of at most *limit* printable characters, with "…" if cut; "" if it is no text."""
     if not isinstance(value, str):
         return ""
     # Line breaks and controls would let a service write its own log lines, and colour a terminal.
     line = " ".join("".join(c if c.isprintable() else " " for c in value[: 4 * limit]).split())
-    return line if len(line) <= limit and len(value) <= 4 * limit else line[: limit - len(mark)] + mark
+    return line if len(line) <= limit and len(value) <= 4 * limit else line[: limit - 1] + "…"
 
 
 def word(value: object, limit: int) -> str:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.config import ClientConfig, check_count, check_number, check_verify
+from cosyclient.config import ClientConfig, check_count, check_flag, check_number, check_verify
 from cosyclient.environment import PREFIX, given
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.models import VoiceSettings
 from cosyclient.proxy import Proxy
-from cosyclient.quoting import ConcealedText
+from cosyclient.quoting import MASK, ConcealedText
 from cosyclient.sizing import Sizing, field_report, littles_law
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Secret:
         return ConcealedText(f"Bearer {self._value}")
 
     def __repr__(self) -> str:
-        return "<secret ****>"
+        return f"<secret {MASK}>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,8 @@ def resolve(
     name, span = sources.find("timeout", timeout)
     if span is not None:
         check_number(name, span, low=0, above=True)
-    trusting = _flag(*sources.find("trust_env", trust_env))
+    name, trusting = sources.find("trust_env", trust_env)
+    check_flag(name, trusting)
     verify_name, verify = sources.find("verify", verify)
     if verify is None:
         verify_name, verify = "wire.verify", rest.wire.verify
@@ -221,12 +222,6 @@ def _count(name: str, value: Any, *, low: int = 1) -> int:
     check_count(name, value, low=low)
     found: int = value
     return found
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}: must be True or False, got {value!r:.80}")
-    return value
 
 
 def _voice(sources: _Sources, voice: Mapping[str, Any]) -> VoiceSettings:

@@ -6,13 +6,13 @@ import base64
 import hashlib
 import os
 import re
-import sys
 from array import array
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cosyclient.audio import parse_wav, wav_bytes
+from cosyclient.audio.pcm import native
 from cosyclient.errors import BadUtterance, DecodeError
 
 if TYPE_CHECKING:
@@ -188,12 +188,6 @@ def _mono(data: bytes) -> tuple[bytes, int]:
         raise BadUtterance(f"voice: the recording is no WAV file of plain samples ({error}); {advice}") from error
     if wav.channels == 1:
         return wav.samples, wav.sample_rate
-    samples = _swapped(array("h", wav.samples))
+    samples = native(array("h", wav.samples))
     frames = zip(*[iter(samples)] * wav.channels, strict=True)
-    return _swapped(array("h", (sum(frame) // wav.channels for frame in frames))).tobytes(), wav.sample_rate
-
-
-def _swapped(samples: array[int]) -> array[int]:
-    if sys.byteorder == "big":
-        samples.byteswap()
-    return samples
+    return native(array("h", (sum(frame) // wav.channels for frame in frames))).tobytes(), wav.sample_rate

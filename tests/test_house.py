@@ -142,8 +142,6 @@ def test_nobody_imports_from_above(name: str) -> None:
         if module.split(".")[0] != "cosyclient":
             continue
         room = _room(module)
-        if own == "transports" and module == "cosyclient.version":
-            continue
         assert LEVEL_OF[room] <= LEVEL_OF[own], f"{name} imports {module} from a level above its own"
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.clock import Deadline
 from cosyclient.errors import CosyError, Forbidden, Unauthorized
 from cosyclient.protocols.coding import unjson
+from cosyclient.protocols.pieces import is_name
+from cosyclient.quoting import plain
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -87,10 +89,15 @@ def _by_code(answer: Answer) -> str | None:
 
 def _by_owner(answer: Answer) -> str | None:
     """Read who a list of models says they belong to: some servers sign with their own name."""
+    owner = str(_first_model(answer).get("owned_by", "")).lower()
+    return next((protocol for name, protocol in _OWNERS.items() if name in owner), None)
+
+
+def _first_model(answer: Answer) -> dict[str, Any]:
+    """Return what is said of the first model of a list as OpenAI makes them, nothing if there is none."""
     models = answer.document.get("data") if _has(answer, "data") else None
     first = models[0] if isinstance(models, list) and models else None
-    owner = str(first.get("owned_by", "")).lower() if isinstance(first, dict) else ""
-    return next((protocol for name, protocol in _OWNERS.items() if name in owner), None)
+    return first if isinstance(first, dict) else {}
 
 
 _OWNERS: Final = {
@@ -184,10 +191,8 @@ def first_model(transport: Transport, clock: Clock) -> str | None:
         answer = _ask(transport, clock, Question("/v1/models", lambda _: None))
     except CosyError:
         return None
-    models = answer.document.get("data") if _has(answer, "data") else None
-    first = models[0] if isinstance(models, list) and models else None
-    name = first.get("id") if isinstance(first, dict) else None
-    return name if isinstance(name, str) and name.isprintable() and name.strip() else None
+    name = _first_model(answer).get("id")
+    return name if is_name(name) and name.strip() else None
 
 
 def software(transport: Transport, clock: Clock, protocol: str) -> dict[str, str]:
@@ -203,9 +208,8 @@ def software(transport: Transport, clock: Clock, protocol: str) -> dict[str, str
     if not isinstance(version, str) or not (numbers := _NUMBERS.match(version)):
         return {}
     found = (int(numbers[1]), int(numbers[2]))
-    shown = "".join(c for c in version[:40] if c.isprintable())
     return {
-        "version": f"{maker.name} {shown}",
+        "version": f"{maker.name} {plain(version, 40)}",
         **{f"before {major}.{minor}": note for (major, minor), note in maker.notes if found < (major, minor)},
     }
 

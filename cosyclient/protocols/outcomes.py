@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.errors import CosyError, DecodeError
 from cosyclient.protocols.refusals import item_error, refusal_of
 from cosyclient.protocols.results import ResultReader
-from cosyclient.protocols.shapes import Places, audio_in, decoded, listed_in, spoken
+from cosyclient.protocols.shapes import Numbering, audio_in, decoded, listed_in, spoken
 from cosyclient.protocols.speeches import Positions, speech_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def from_json(
     reader = ResultReader(reply.chunks(), most=len(utterances))
     positions = Positions(len(utterances))
     shared = reader.members
-    places = Places(utterances)
+    numbering = Numbering(utterances)
     # What has to wait for the end of the reply: audio that goes by its place, which only the right number of them
     # makes sure, and audio that comes before the members that tell how many there are and what they are.
     held: list[tuple[int, Any]] = []
@@ -48,8 +48,8 @@ def from_json(
             positions.expect(shared["total"])
         try:
             for element in results:
-                index = positions.take(places.of(element, mixed=reader.bare))
-                if early and places.named:
+                index = positions.take(numbering.of(element, mixed=reader.bare))
+                if early and numbering.named:
                     items.append((index, _element(element, shared, utterances, index, reply.status, sayings)))
                 else:
                     held.append((index, element))
@@ -66,7 +66,7 @@ def from_json(
             raise refusal_of(reply, shared, utterances, wall=wall, sayings=sayings)
         if listed is None:
             raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
-        held = [(positions.take(places.of(element, mixed=False)), element) for element in listed]
+        held = [(positions.take(numbering.of(element, mixed=False)), element) for element in listed]
         shared = {}
     positions.expect(shared.get("total", len(utterances)))
     positions.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.coding import unbase64, unjson
+from cosyclient.voices import MAX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireReply
 
 _MAX_LIST_BYTES: Final = 4 << 20
-_MAX_NAME: Final = 512
 
 
 def read_json(reply: WireReply) -> dict[str, Any]:
@@ -47,16 +47,21 @@ def read_list(reply: WireReply) -> Any:
     return any_json(body)
 
 
+def is_name(said: object) -> TypeGuard[str]:
+    """Return whether *said* can be asked for: a text, no longer than any name, and without control characters."""
+    return isinstance(said, str) and 0 < len(said) <= MAX_NAME and said.isprintable()
+
+
 def names_in(entries: Iterable[object], members: Sequence[str]) -> list[str]:
     """Return the name of each of *entries*, itself or the first of its *members* that is text, once each.
 
-    What nobody can ask for is left out: names with control characters, and those longer than any.
+    What nobody can ask for is left out.
     """
     names: dict[str, None] = {}
     for entry in entries:
         if isinstance(entry, dict):
             entry = next((value for member in members if isinstance(value := entry.get(member), str)), None)
-        if isinstance(entry, str) and 0 < len(entry) <= _MAX_NAME and entry.isprintable():
+        if is_name(entry):
             names[entry] = None
     return list(names)
 

@@ -104,8 +104,8 @@ def spoken(fields: dict[str, Any], audio: object) -> bool:
     return audio is not None
 
 
-class Places:
-    """Give results without an index the places they come in, as long as nothing about them says otherwise."""
+class Numbering:
+    """Number results without an index by the places they come in, as long as nothing about them says otherwise."""
 
     def __init__(self, utterances: Sequence[Utterance]) -> None:
         self._texts = [utterance.text for utterance in utterances]
@@ -153,7 +153,7 @@ class Places:
         return bool(self._named)
 
     def __repr__(self) -> str:
-        return f"<Places {self._next} of {len(self._texts)}>"
+        return f"<Numbering {self._next} of {len(self._texts)}>"
 
 
 def _whole(value: object) -> bool:

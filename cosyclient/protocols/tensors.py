@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient import bounds
+from cosyclient.audio.pcm import native
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.coding import unjson
 from cosyclient.protocols.protobuf import content, field, fields, message, packed, text, unpacked, varint
@@ -131,9 +132,7 @@ def _values(output: dict[str, Any], body: bytes, place: int, length: int | None)
         values = array("f", numbers)
     except (TypeError, OverflowError):
         raise DecodeError("audio: a waveform that is not made of numbers", retryable=True) from None
-    if struct.pack("=H", 1) != struct.pack("<H", 1):
-        values.byteswap()
-    return values.tobytes()
+    return native(values).tobytes()
 
 
 def _flat(data: object) -> list[Any]:

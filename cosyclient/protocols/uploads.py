@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cosyclient.errors import BadUtterance, DecodeError
 from cosyclient.protocols.forms import form
-from cosyclient.protocols.pieces import any_json
+from cosyclient.protocols.pieces import any_json, is_name
 from cosyclient.protocols.refusals import refusal
 from cosyclient.quoting import quotes
 from cosyclient.wire import WireRequest
@@ -72,6 +72,6 @@ class Upload:
         if not self.answer:
             return recording.name
         name = answer.get(self.answer)
-        if not isinstance(name, str) or not 0 < len(name) <= 512 or not name.isprintable():
+        if not is_name(name):
             raise DecodeError(f"upload: the answer has no {self.answer}")
         return name

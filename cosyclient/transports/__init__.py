@@ -29,11 +29,8 @@ _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
     "grpc": ("grpc", "grpcs"),
     "websocket": ("ws", "wss"),
 }
-
 _PACKAGES: Final[Mapping[str, tuple[str, str]]] = {"grpc": ("grpc", "grpc")}
 """What a medium needs beyond the core, and the extra that brings it."""
-
-
 _SOCKET: Final = socket.socket
 """What it was when this was imported; gevent and eventlet put their own in its place."""
 
@@ -97,9 +94,9 @@ def prepare(
     return lambda settings, clock: make(settings, clock=clock, network=network)
 
 
-def transport_for(medium: str, settings: ResolvedConfig, *, clock: Clock, given: Any = None) -> Transport:
-    """Return what carries *medium*; *given* is a transport of the user's own."""
-    return prepare(settings, medium, given=given)(settings, clock)
+def transport_for(medium: str, settings: ResolvedConfig, *, clock: Clock) -> Transport:
+    """Return what carries *medium*."""
+    return prepare(settings, medium)(settings, clock)
 
 
 def check_given(given: Any) -> None:

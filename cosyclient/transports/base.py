@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from cosyclient.clock import Cancellation, Deadline
     from cosyclient.wire import WireReply, WireRequest
+
+
+def agent() -> str:
+    """Return what the package calls itself to services."""
+    try:
+        return f"cosyclient/{metadata.version('cosyclient')}"
+    except metadata.PackageNotFoundError:
+        return "cosyclient/0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from cosyclient.errors import (
     DeadlineExceeded,
     TransportError,
 )
-from cosyclient.transports.base import PoolStats
+from cosyclient.transports.base import PoolStats, agent
 from cosyclient.transports.grpc_options import STREAMS, options, target_of
 from cosyclient.transports.grpc_reply import GrpcReply, aside
 from cosyclient.transports.network import Network, network_of
@@ -48,7 +48,7 @@ class GrpcTransport:
         self.target, secure = target_of(settings.base_url)
         # What errors call it: grpcio's own words do not say that there is a proxy between.
         self.way = self.target if network.proxy is None else f"{self.target} through the proxy {network.proxy}"
-        self._options = options(wire, connect=timeouts.connect, agent=f"cosyclient/{_version()}", proxy=network.proxy)
+        self._options = options(wire, connect=timeouts.connect, agent=agent(), proxy=network.proxy)
         self._credentials = grpc.ssl_channel_credentials(network.roots) if secure else None
         self._metadata: list[tuple[str, str]] = []
         if settings.api_key is not None:
@@ -157,12 +157,3 @@ class GrpcTransport:
         stats = self.stats()
         state = "closed" if self.closed else f"{stats.streams} calls on {stats.opened} of {stats.limit} connections"
         return f"<GrpcTransport {self.target}, {state}>"
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("cosyclient")
-    except metadata.PackageNotFoundError:
-        return "0"

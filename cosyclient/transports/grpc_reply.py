@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 import grpc
 
+from cosyclient.clock import closed_gate, open_gate
 from cosyclient.errors import (
     AttemptTimeout,
     ClientClosed,
@@ -170,14 +171,13 @@ class GrpcReply:
 
 def aside(work: Callable[[], object]) -> threading.Lock:
     """Do *work* with grpcio on a thread of its own, which nobody interrupts; return a lock that is free when done."""
-    done = threading.Lock()
-    done.acquire()
+    done = closed_gate()
 
     def run() -> None:
         try:
             work()
         finally:
-            done.release()
+            open_gate(done)
 
     try:
         _thread.start_new_thread(run, ())

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
 from cosyclient.errors import ClientClosed, ConnectFailed, CosyError, DeadlineExceeded
 from cosyclient.quoting import ConcealedBytes
-from cosyclient.transports.base import PoolStats
+from cosyclient.transports.base import PoolStats, agent
 from cosyclient.transports.decoding import ContentDecoder
 from cosyclient.transports.faults import FOREIGN, ours
 from cosyclient.transports.head import Outgoing, lines, start
@@ -68,7 +67,7 @@ class HttpTransport:
         self._connect = settings.rest.timeouts.connect
         self._max_reply_bytes = wire.max_reply_bytes
         self._packing = Packing(wire)
-        self._headers: list[tuple[str, str]] = [("User-Agent", f"cosyclient/{version()}"), ("Accept-Encoding", "gzip")]
+        self._headers: list[tuple[str, str]] = [("User-Agent", agent()), ("Accept-Encoding", "gzip")]
         if settings.api_key is not None:
             self._headers.append(("Authorization", settings.api_key.bearer()))
         self._names = frozenset(name.lower() for name, _ in self._headers)
@@ -321,11 +320,3 @@ def _let_go(response: httpx.Response) -> None:
     response.close()
     # httpx's stream and response name each other: a cycle a request, left to the collector otherwise.
     response.stream = _DRAINED
-
-
-def version() -> str:
-    """Return what the package is known as to services."""
-    try:
-        return metadata.version("cosyclient")
-    except metadata.PackageNotFoundError:
-        return "0"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
@@ -43,7 +42,7 @@ class Network:
     proxy: Proxy | None = None
 
 
-def network_of(settings: ResolvedConfig, environ: Mapping[str, str] = os.environ) -> Network:
+def network_of(settings: ResolvedConfig) -> Network:
     """Return the way to the service that *settings* and the environment describe; raises `ConfigurationError`."""
     scheme = urlsplit(settings.base_url).scheme
     proxy = settings.proxy or (proxy_of(settings.base_url) if settings.trust_env else None)
@@ -51,8 +50,8 @@ def network_of(settings: ResolvedConfig, environ: Mapping[str, str] = os.environ
         raise ConfigurationError(f"{proxy.source}: gRPC goes through HTTP proxies only; name one, http://host:port")
     verify, name, trust_env = settings.verify, settings.verify_name, settings.trust_env
     return Network(
-        tls=tls_context(verify, name=name, trust_env=trust_env, environ=environ) if scheme in _TLS else None,
-        roots=roots(verify, name=name, trust_env=trust_env, environ=environ) if scheme == "grpcs" else None,
+        tls=tls_context(verify, name=name, trust_env=trust_env) if scheme in _TLS else None,
+        roots=roots(verify, name=name, trust_env=trust_env) if scheme == "grpcs" else None,
         proxy=proxy,
     )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import _thread
-import contextlib
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from cosyclient.clock import Flag
 from cosyclient.transports.guard import Severed
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Resolver:
             pass  # a name, for which somebody has to be asked
         lookup = self._lookup(host, port)
         try:
-            while not lookup.wait(min(left(), _SLICE)):
+            while not lookup.done.wait(min(left(), _SLICE)):
                 if severed():
                     raise Severed("shut down from our side")
         except TimeoutError:
@@ -87,7 +87,7 @@ class Resolver:
             self._forget(lookup)
 
     def _forget(self, lookup: _Lookup) -> None:
-        lookup.finish()
+        lookup.done.set()
         with self._lock:
             under_way = [each for each in self._lookups.pop((lookup.host, lookup.port), ()) if each is not lookup]
             if under_way:
@@ -106,10 +106,7 @@ class _Lookup:
         self.began = began
         self.found: Sequence[Address] = ()
         self.error: OSError | UnicodeError | None = None
-        self._done = False
-        # Held until it is done. A plain lock and no event: nobody who is interrupted while he waits can spoil it.
-        self._running = threading.Lock()
-        self._running.acquire()
+        self.done = Flag()
 
     def run(self) -> None:
         """Find out, and wake who waits."""
@@ -118,16 +115,4 @@ class _Lookup:
         except (OSError, UnicodeError) as error:
             self.error = error.with_traceback(None)
         finally:
-            self.finish()
-
-    def finish(self) -> None:
-        """Wake who waits; a second call does nothing."""
-        self._done = True
-        with contextlib.suppress(RuntimeError):  # released already
-            self._running.release()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait at most *seconds*; return whether it is done."""
-        if not self._done and self._running.acquire(timeout=seconds):
-            self._running.release()
-        return self._done
+            self.done.set()

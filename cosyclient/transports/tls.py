@@ -9,14 +9,11 @@ import ssl
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import httpx
 
 from cosyclient.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Verify: TypeAlias = "bool | str | os.PathLike[str] | ssl.SSLContext"
 
@@ -66,7 +63,7 @@ class Authorities:
         return ConfigurationError(f"{self.name}: {str(file)!r} cannot be read: {error.strerror or error}")
 
 
-def authorities(verify: Verify, *, name: str, trust_env: bool, environ: Mapping[str, str]) -> Authorities | None:
+def authorities(verify: Verify, *, name: str, trust_env: bool) -> Authorities | None:
     """Return the authorities that *verify*, or where it leaves that open the environment, names; None is the default.
 
     Raises `ConfigurationError` of a path that does not exist.
@@ -75,23 +72,21 @@ def authorities(verify: Verify, *, name: str, trust_env: bool, environ: Mapping[
     if isinstance(verify, (str, os.PathLike)):
         named = Authorities(name, Path(verify))
     elif verify is True and trust_env:
-        variable = next(filter(environ.get, _VARIABLES), None)
-        named = Authorities(variable, Path(environ[variable])) if variable else None
+        variable = next(filter(os.environ.get, _VARIABLES), None)
+        named = Authorities(variable, Path(os.environ[variable])) if variable else None
     if named is not None and not named.path.exists():
         raise ConfigurationError(f"{named.name}: there is no CA file or directory {str(named.path)!r}")
     return named
 
 
-def tls_context(
-    verify: Verify, *, name: str = "verify", trust_env: bool = False, environ: Mapping[str, str] = os.environ
-) -> ssl.SSLContext:
+def tls_context(verify: Verify, *, name: str = "verify", trust_env: bool = False) -> ssl.SSLContext:
     """Return the context that *verify* asks for: True, False, the path of a CA file or directory, or itself.
 
     Raises `ConfigurationError` that begins with *name*, or with the variable that says otherwise.
     """
     if isinstance(verify, ssl.SSLContext):
         return verify
-    named = authorities(verify, name=name, trust_env=trust_env, environ=environ)
+    named = authorities(verify, name=name, trust_env=trust_env)
     key = bool(verify) if named is None else named.key
     context = _shared.get(key)
     if context is None:
@@ -120,9 +115,7 @@ def _made(verify: bool, named: Authorities | None) -> ssl.SSLContext:
     return context
 
 
-def roots(
-    verify: Verify, *, name: str = "verify", trust_env: bool = False, environ: Mapping[str, str] = os.environ
-) -> bytes | None:
+def roots(verify: Verify, *, name: str = "verify", trust_env: bool = False) -> bytes | None:
     """Return the authorities to trust as PEM, for gRPC; ``None`` is those grpcio brings. It never connects unverified.
 
     Raises `ConfigurationError` like `tls_context`.
@@ -131,7 +124,7 @@ def roots(
         raise ConfigurationError(f"{name}: gRPC over TLS is always verified; name the service's CA file instead")
     if isinstance(verify, ssl.SSLContext):
         return b"".join(map(_pem, verify.get_ca_certs(binary_form=True))) or None
-    named = authorities(verify, name=name, trust_env=trust_env, environ=environ)
+    named = authorities(verify, name=name, trust_env=trust_env)
     if named is None:
         return None
     found = []

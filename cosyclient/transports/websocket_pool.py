@@ -17,10 +17,10 @@ from cosyclient.errors import (
     CosyError,
     DeadlineExceeded,
 )
+from cosyclient.transports.base import agent
 from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.faults import ours
 from cosyclient.transports.guard import Severed, Spans
-from cosyclient.transports.http import version
 from cosyclient.transports.network import Network, network_of
 from cosyclient.transports.pool import Place, Places
 from cosyclient.transports.resolving import Resolver
@@ -73,7 +73,7 @@ class WebSocketTransport:
         self._resolver = Resolver(clock)
         self._idle_limit = pool.idle_limit
         self._lifetime: Callable[[], float] = lambda: pool.max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
-        self._headers: list[tuple[str, str]] = [("User-Agent", f"cosyclient/{version()}")]
+        self._headers: list[tuple[str, str]] = [("User-Agent", agent())]
         if settings.api_key is not None:
             self._headers.append(("Authorization", settings.api_key.bearer()))
         self._places: Places[WebSocket] = Places(settings.sizing.connections, clock, pool.idle_limit)
