@@ -146,7 +146,10 @@ class Expiry(Generic[T]):
             if self._closed or self._running is not run:
                 return None
             self._next = min(self._buckets, default=None)
-            return IDLE if self._next is None else self._next * self._grain - self._clock.now()
+            if self._next is None:
+                return IDLE
+            # Looked at again before: what was watched longest may be forgotten by now, and nobody says so.
+            return min(IDLE, self._next * self._grain - self._clock.now())
 
     def _due(self) -> Collection[T]:
         with self._lock:
