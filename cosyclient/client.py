@@ -135,11 +135,12 @@ class CosyClient:
     def synthesize(self, text: str, **options: Any) -> Speech:
         """Return the speech of *text*, sharing requests with whatever other threads ask for meanwhile.
 
-        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed, headers,
-        extra, on_silent (see `CosyClient`), timeout (seconds) and priority: ``"interactive"`` goes first, ``"bulk"``
-        takes what that leaves. `synthesize` and `submit` are interactive unless told otherwise, `synthesize_many` and
-        `batch_synth` bulk. Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a `Rejected` when the
-        client itself says no, and what the service or the wire did otherwise; see `cosyclient.errors`.
+        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed, words,
+        headers, extra, on_silent (see `CosyClient`), timeout (seconds) and priority: ``"interactive"`` goes first,
+        ``"bulk"`` takes what that leaves. `synthesize` and `submit` are interactive unless told otherwise,
+        `synthesize_many` and `batch_synth` bulk. Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a
+        `Rejected` when the client itself says no, and what the service or the wire did otherwise; see
+        `cosyclient.errors`.
         """
         terms = self._begin(options)
         desk = self._core.house().desk

@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import time
-from difflib import get_close_matches
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -17,7 +16,7 @@ from cosyclient.cli.lines import OPTIONS
 from cosyclient.cli.stopping import Stop, Verdicts, is_nobody, is_outage, trouble_in
 from cosyclient.cli.terminal import Interruptible, progress_bar
 from cosyclient.config import TimeoutConfig
-from cosyclient.errors import CircuitOpen, CosyError, DeadlineExceeded, DecodeError
+from cosyclient.errors import CircuitOpen, CosyError, DeadlineExceeded, DecodeError, did_you_mean
 from cosyclient.events import AttemptFinished, ServiceDown, ServiceUp
 from cosyclient.models import Speech, Utterance, VoiceSettings, has_speech, join
 
@@ -180,9 +179,8 @@ class Job:
     def _warn_of_slips(self, line: Line) -> None:
         for name in line.extra.keys() - self._members:
             self._members.add(name)
-            if near := get_close_matches(name, OPTIONS, n=1, cutoff=0.8):
-                said = json.dumps(name)
-                self._say(f"line {line.number}: {said} goes to the manifest only; did you mean {near[0]}?", always=True)
+            if near := did_you_mean(name, OPTIONS, cutoff=0.8):
+                self._say(f"line {line.number}: {json.dumps(name)} goes to the manifest only{near}", always=True)
 
     def _pass_over(self, line: Line, utterance: Utterance) -> None:
         """Note that there is nothing to be spoken in *line*."""

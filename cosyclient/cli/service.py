@@ -89,7 +89,7 @@ def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> No
         "--ca-file",
         metavar="PATH",
         help="the authorities to trust, a PEM file or a directory of them (default: COSYCLIENT_VERIFY, else "
-        "SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE, else certifi's)",
+        "SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, else certifi's)",
     )
     parser.add_argument(
         "--header",
