@@ -1,4 +1,4 @@
-"""Numbers that a service says, within bounds; what is not within them, or no number, is no information.
+"""Numbers that others say, within bounds; what is not within them, or no number, is no information.
 
 JSON knows integers of thousands of digits, NaN and infinity, and ``true`` is an `int` to Python: used as they come, any
 of them raises something foreign somewhere, or is believed.

@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from cosyclient.clock import SLICE, Clock, SystemClock
+from cosyclient.config import check_number
 from cosyclient.core import Core
 from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
 from cosyclient.events import Events, Listener, guarded
@@ -319,8 +320,8 @@ class CosyClient:
             return defaults
         priority = self._checked_priority(options)
         timeout = options.pop("timeout", defaults.timeout)
-        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < float("inf")):
-            raise ConfigurationError(f"timeout: must be a positive number of seconds, got {timeout!r}")
+        if timeout is not None:
+            check_number("timeout", timeout, low=0, above=True)
         settings = defaults.settings.replace(options) if options else defaults.settings
         if "headers" in options:
             # The caller's frame shows these in tracebacks: as what does not show their values.

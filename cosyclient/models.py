@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient import audio as _audio
+from cosyclient import bounds
 from cosyclient.additions import Extra, Headers
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.files import write_atomically
@@ -94,13 +95,11 @@ class VoiceSettings:
             raise BadUtterance(
                 f"sample_rate: {_shown(self.sample_rate)} is not one of {', '.join(map(str, SAMPLE_RATES))}"
             )
-        if not isinstance(self.speed, (int, float)) or isinstance(self.speed, bool) or not 0.25 <= self.speed <= 4.0:
+        if (speed := bounds.real(self.speed, 0.25, 4.0)) is None:
             raise BadUtterance(f"speed: must be a number from 0.25 to 4.0, got {_shown(self.speed)}")
         # 1 and 1.0 are one speed: one fingerprint, one batch.
-        object.__setattr__(self, "speed", float(self.speed))
-        if self.seed is not None and (
-            not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed <= 65535
-        ):
+        object.__setattr__(self, "speed", speed)
+        if self.seed is not None and bounds.whole(self.seed, 0, 65535) is None:
             raise BadUtterance(f"seed: must be an integer from 0 to 65535, got {_shown(self.seed)}")
         if not isinstance(self.words, bool):
             raise BadUtterance(f"words: must be True or False, got {_shown(self.words)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cosyclient.config import check_count
 from cosyclient.errors import ConfigurationError
 
 
@@ -46,8 +47,8 @@ def littles_law(
         if not (isinstance(value, (int, float)) and value > 0 and (math.isfinite(value) or name == "rate")):
             raise ConfigurationError(f"{name}: must be a positive number, got {value!r}")
     for name, count in (("connection_limit", connection_limit), ("max_batch", max_batch), ("permits", permits)):
-        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise ConfigurationError(f"{name}: must be a whole number of at least 1, got {count!r}")
+        if count is not None:
+            check_count(name, count)
     if permits is not None:
         wanted = permits
     else:

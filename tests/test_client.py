@@ -195,6 +195,7 @@ class TestOneText:
             ({"instruct": "x" * 501}, "instruct"),
             ({"voice": " "}, "voice"),
             ({"timeout": -1}, "timeout"),
+            ({"timeout": True}, "timeout"),
             ({"pitch": 1}, "pitch"),
         ],
     )

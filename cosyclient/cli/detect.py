@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.clock import Deadline
 from cosyclient.errors import CosyError, Forbidden, Unauthorized
 from cosyclient.protocols.coding import unjson
-from cosyclient.protocols.pieces import is_name
+from cosyclient.protocols.pieces import beginning, is_name
 from cosyclient.quoting import plain
 from cosyclient.wire import WireRequest
 
@@ -224,11 +224,7 @@ def _ask(transport: Transport, clock: Clock, question: Question) -> Answer:
     )
     reply = transport.send(request, deadline=Deadline.after(clock, 2 * _PATIENCE), read_timeout=_PATIENCE)
     try:
-        content = bytearray()
-        for chunk in reply.chunks():
-            content += chunk[: _MOST_BYTES - len(content)]
-            if len(content) >= _MOST_BYTES:
-                break
+        content = beginning(reply, _MOST_BYTES)
         try:
             document = unjson(content)
         except ValueError:

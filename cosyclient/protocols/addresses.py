@@ -18,6 +18,7 @@ _HOSTS: Final = {
     "api.siliconflow.com": "openai:siliconflow",
     "dashscope.aliyuncs.com": "model-studio",
     "dashscope-intl.aliyuncs.com": "model-studio",
+    "dashscope-us.aliyuncs.com": "model-studio",
 }
 _MODEL_STUDIO_HOSTS: Final = ".maas.aliyuncs.com"
 _DEFAULT: Final = "batch"

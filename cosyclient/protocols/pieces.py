@@ -37,6 +37,16 @@ def any_json(data: bytes | bytearray | str) -> Any:
         raise DecodeError(f"reply: {len(data)} bytes that are not JSON", retryable=True) from None
 
 
+def beginning(reply: WireReply, most: int) -> bytes:
+    """Return the first *most* bytes of *reply*, or all if it has fewer; no more is read."""
+    content = bytearray()
+    for chunk in reply.chunks():
+        content += chunk
+        if len(content) >= most:
+            break
+    return bytes(content[:most])
+
+
 def read_list(reply: WireReply) -> Any:
     """Return the JSON that the whole of *reply* is, a list of voices or what holds one; `DecodeError` otherwise."""
     body = bytearray()

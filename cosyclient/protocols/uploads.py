@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cosyclient.errors import BadUtterance, DecodeError
 from cosyclient.protocols.forms import form
-from cosyclient.protocols.pieces import any_json, is_name
+from cosyclient.protocols.pieces import any_json, beginning, is_name
 from cosyclient.protocols.refusals import refusal
 from cosyclient.quoting import quotes
 from cosyclient.wire import WireRequest
@@ -61,10 +61,7 @@ class Upload:
             if quotes(str(error), [recording.voice.transcript or "", recording.consent or ""]):
                 error.args = (f"HTTP {reply.status}: detail withheld, it quotes the transcript",)
             raise error
-        content = bytearray()
-        for chunk in reply.chunks():
-            content += chunk[: _MOST_BYTES - len(content)]
-        answer = any_json(bytes(content))
+        answer = any_json(beginning(reply, _MOST_BYTES))
         if not isinstance(answer, dict):
             raise DecodeError(f"HTTP {reply.status}: no answer to an upload")
         if answer.get("success") is False or answer.get("error"):

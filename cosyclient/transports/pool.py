@@ -7,7 +7,7 @@ import contextlib
 import os
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 import urllib3
 
@@ -47,6 +47,12 @@ class Pooled(Protocol):
 
 
 C = TypeVar("C", bound=Pooled)
+_AGE_SPREAD: Final = 0.2
+
+
+def lifetimes(max_age: float, uniform: Callable[[float, float], float]) -> Callable[[], float]:
+    """Return what draws how long each connection may live, *max_age* seconds ± 20 %, so that not all end at once."""
+    return lambda: max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
 
 
 class Place(Generic[C]):

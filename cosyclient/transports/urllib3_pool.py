@@ -16,7 +16,7 @@ from cosyclient.transports.base import PoolStats
 from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.guard import Spans
 from cosyclient.transports.head import Outgoing, outgoing
-from cosyclient.transports.pool import Place, Pool
+from cosyclient.transports.pool import Place, Pool, lifetimes
 from cosyclient.transports.reply import BROKEN, Reply
 from cosyclient.transports.resolving import Resolver
 from cosyclient.transports.tls import Verify, tls_context
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cosyclient.proxy import Proxy
     from cosyclient.transports.connection import Connection
 
-_AGE_SPREAD: Final = 0.2
 # A read takes what is there, up to this. Each one gives up the interpreter and has to win it back from every other
 # thread, so a busy client wants few: 64 KiB cost 1,500 calling threads a fifth of their speed.
 _PIECE_BYTES: Final = 256 << 10
@@ -76,7 +75,7 @@ class Urllib3Transport(httpx.BaseTransport):
         # An HTTP proxy passes plain requests on; all else goes through tunnels.
         self._forwarder = proxy if proxy is not None and proxy.scheme == "http" else None
         self._idle_limit = idle_limit
-        self._lifetime = lambda: max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
+        self._lifetime = lifetimes(max_age, uniform)
         # Guards the making of the context, which reads the CA file once (30 ms); nothing else waits for it.
         self._tls_lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,7 +22,7 @@ from cosyclient.transports.dialing import Dialer
 from cosyclient.transports.faults import ours
 from cosyclient.transports.guard import Severed, Spans
 from cosyclient.transports.network import Network, network_of
-from cosyclient.transports.pool import Place, Places
+from cosyclient.transports.pool import Place, Places, lifetimes
 from cosyclient.transports.resolving import Resolver
 from cosyclient.wire import laid_over
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from cosyclient.settings import ResolvedConfig
     from cosyclient.transports.base import PoolStats
     from cosyclient.wire import WireReply, WireRequest
-
-_AGE_SPREAD: Final = 0.2
 
 
 class WebSocketTransport:
@@ -72,7 +70,7 @@ class WebSocketTransport:
         self._clock = clock
         self._resolver = Resolver(clock)
         self._idle_limit = pool.idle_limit
-        self._lifetime: Callable[[], float] = lambda: pool.max_age * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
+        self._lifetime = lifetimes(pool.max_age, uniform)
         self._headers: list[tuple[str, str]] = [("User-Agent", agent())]
         if settings.api_key is not None:
             self._headers.append(("Authorization", settings.api_key.bearer()))

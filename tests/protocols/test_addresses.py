@@ -11,6 +11,7 @@ from cosyclient.config import WireConfig
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols import PROTOCOLS, every_name, guess, home, protocol_for
 from cosyclient.protocols.addresses import _ROUTES
+from cosyclient.settings import _KEYS
 from cosyclient.testing import ScriptedTransport
 from cosyclient.wire import address
 from tests.protocols import wire_runtime
@@ -143,3 +144,9 @@ def test_what_is_no_host_is_refused_when_the_client_is_made(url: str) -> None:
     """Not as a foreign error at the first call."""
     with pytest.raises(ConfigurationError, match="base_url"):
         CosyClient(url, transport=ScriptedTransport(answer))
+
+
+@pytest.mark.parametrize("ending", [ending for ending, _ in _KEYS])
+def test_whose_key_is_known_his_protocol_is_known(ending: str) -> None:
+    """The two tables of hosts know the same ones."""
+    assert guess(f"https://{'a' if ending.startswith('.') else ''}{ending}") != "batch"
