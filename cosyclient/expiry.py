@@ -138,6 +138,8 @@ class Expiry(Generic[T]):
                 if not told and self._next is None and self._rest(run):
                     return
         finally:
+            # The next thread of the system may be given the same number.
+            run.thread = None
             run.over.set()
 
     def _pause(self, run: _Run) -> float | None:
