@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from cosyclient.models import Speech
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from cosyclient.batch import Carrier, Flight
     from cosyclient.errors import CosyError
@@ -125,6 +125,11 @@ class Coalescer:
         """Return the flights under way."""
         # Without the lock: in a forked child its owner may not exist, and copying a set is one step anyway.
         return list(self._aloft)
+
+    def under_way(self) -> Callable[[], bool]:
+        """Return a function that says whether any of the flights that are under way now still is."""
+        flights = self.aloft()
+        return lambda: not all(flight.landed for flight in flights)
 
     def _board_locked(self, flight: Flight, waiter: Waiter) -> None:
         until = max(flight.until, waiter.deadline.at)

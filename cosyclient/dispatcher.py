@@ -51,7 +51,12 @@ class Dispatcher:
         self._land = land
         self._thread = threading.local()
         self._workers = Workers(
-            workers, call=batcher.call, work=self._work, idle=lambda: batcher.idle, executor=executor
+            workers,
+            call=batcher.call,
+            work=self._work,
+            idle=lambda: batcher.idle,
+            under_way=caller.coalescer.under_way,
+            executor=executor,
         )
 
     def dispatch(self, flights: Sequence[Flight]) -> None:
@@ -148,7 +153,11 @@ class Dispatcher:
         self._thread.works = True
         try:
             while self._turn(Grant(self._endpoint), []):
-                pass
+                if not threading.main_thread().is_alive():
+                    # The interpreter waits for this thread; what is asked of it from now on is not its affair.
+                    self._batcher.dismiss()
+                    self.call_workers()
+                    return
         finally:
             self._thread.works = False
 

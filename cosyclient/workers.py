@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -20,15 +21,19 @@ logger = logging.getLogger("cosyclient")
 
 IDLE: Final = 5.0
 """Seconds without work after which a client's threads end; they come back with the next text."""
+_LOOK: Final = 0.1
+"""Seconds after which the thread that waits for notes looks whether the program is at its end."""
+_STARTED: Final = 1.0
+"""Seconds that whoever starts that thread waits for it at most."""
 
 
-def start_thread(run: Callable[[], object], name: str) -> None:
-    """Run *run* on a daemon thread; raises `RuntimeError` where none can be started any more.
+def start_thread(run: Callable[[], object], name: str, *, daemon: bool = True) -> None:
+    """Run *run* on a thread, without waiting for it; raises `RuntimeError` where none can be started any more.
 
     `Thread.start` waits for an event that the new thread sets: interrupted at the wrong moment it leaves that event's
     lock held, and the thread stands still before its first line. So it is called on a thread that nobody interrupts.
     """
-    _thread.start_new_thread(_start, (threading.Thread(target=run, name=name, daemon=True), run))
+    _thread.start_new_thread(_start, (threading.Thread(target=run, name=name, daemon=daemon), run))
 
 
 def _start(thread: threading.Thread, run: Callable[[], object]) -> None:
@@ -37,6 +42,10 @@ def _start(thread: threading.Thread, run: Callable[[], object]) -> None:
     except RuntimeError:
         # The system, or the interpreter, allows no more threads; this one is one.
         run()
+
+
+def _main_lives() -> bool:
+    return threading.main_thread().is_alive()
 
 
 def _take(left: list[Callable[[], None]]) -> None:
@@ -48,12 +57,22 @@ def _take(left: list[Callable[[], None]]) -> None:
     task()
 
 
+class _Reader:
+    """Stand for one life of the thread that reads the notes."""
+
+    def __init__(self) -> None:
+        self.begun = Flag()
+        self.over = Flag()
+
+
 class Workers:
     """Run *work* on at most *most* threads, as many at once as *call* says are wanted.
 
     `wake` and `hand_over` may be interrupted at any instruction: they put a note in a queue written in C. The thread
     that reads the notes submits to the executor, whose own semaphore an interrupt could leave locked. Without work for
-    some seconds all threads end. An *executor* given is used as it is, on the calling thread.
+    some seconds all threads end. A program that ends does so when its texts are spoken, as with any executor:
+    *under_way* returns a function that says whether any of those accepted by now still is. An *executor* given is used
+    as it is, on the calling thread.
     """
 
     def __init__(
@@ -63,17 +82,19 @@ class Workers:
         call: Callable[[], int],
         work: Callable[[], None],
         idle: Callable[[], bool],
+        under_way: Callable[[], Callable[[], bool]],
         executor: Executor | None = None,
     ) -> None:
         self._most = most
         self._call = call
         self._work = work
         self._idle = idle
+        self._under_way = under_way
         self._given = executor
         self._notes: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         # Guarded by _lock.
-        self._running: Flag | None = None  # set when the thread that reads the notes has ended
+        self._running: _Reader | None = None
         self._closed = False
         # Of the thread that reads the notes.
         self._executor: ThreadPoolExecutor | None = None
@@ -104,17 +125,19 @@ class Workers:
             running = self._running
         self._notes.put(None)
         if running is not None and wait:
-            running.wait(threading.TIMEOUT_MAX)
+            running.over.wait(threading.TIMEOUT_MAX)
         if self._given is not None:
             self._given.shutdown(wait=wait)
 
     def _run(self) -> None:
         """Start the thread that reads the notes, if there is none."""
-        mine = Flag()
+        mine = _Reader()
         try:
             if not self._begin(mine):
                 return
-            start_thread(partial(self._read, mine), "cosyclient-starter")
+            start_thread(partial(self._read, mine), "cosyclient-starter", daemon=False)
+            # The interpreter waits for threads that have begun.
+            mine.begun.wait(_STARTED)
         except RuntimeError:
             # No thread can be started, as at the very end of the interpreter: what is to be done is done here.
             self._running = None
@@ -125,22 +148,53 @@ class Workers:
                 self._running = None
             raise
 
-    def _read(self, mine: Flag) -> None:
+    def _read(self, mine: _Reader) -> None:
+        mine.begun.set()
         try:
             while True:
                 self._read_all()
+                if not (self._closed or _main_lives()):
+                    self._outlive()
+                    return
                 if (self._closed or self._idle()) and self._rest(mine):
                     return
         finally:
-            mine.set()
+            mine.over.set()
 
-    def _read_all(self) -> None:
-        """Do what the notes say, until none has come for some seconds."""
-        while True:
+    def _outlive(self) -> None:
+        """Keep the interpreter until what was accepted is spoken; what comes later is other threads' affair."""
+        still = self._under_way()
+        self._running = None
+        # Daemon threads may go on asking for ever, and hold no interpreter.
+        reader = _Reader()
+        if self._begin(reader):
             try:
-                note = self._notes.get(timeout=0.0 if self._closed or self._running is None else IDLE)
+                start_thread(partial(self._read_late, reader), "cosyclient-late-starter")
+            except RuntimeError:
+                self._running = None
+        while still():
+            time.sleep(_LOOK)
+
+    def _read_late(self, mine: _Reader) -> None:
+        try:
+            while not self._closed:
+                self._read_all(late=True)
+        finally:
+            mine.over.set()
+
+    def _read_all(self, *, late: bool = False) -> None:
+        """Do what the notes say, until none has come for some seconds or, unless *late*, the main thread has ended."""
+        waited = 0.0
+        while late or _main_lives() or self._closed or self._running is None:
+            hurried = self._closed or self._running is None
+            try:
+                note = self._notes.get(timeout=0.0 if hurried else min(_LOOK, IDLE))
             except Empty:
-                return
+                waited += _LOOK
+                if hurried or waited >= IDLE:
+                    return
+                continue
+            waited = 0.0
             try:
                 if note is not None:
                     self._submit(note)
@@ -149,7 +203,7 @@ class Workers:
             except Exception:
                 logger.exception("a worker could not be started")
 
-    def _begin(self, mine: Flag) -> bool:
+    def _begin(self, mine: _Reader) -> bool:
         """Return whether *mine* is the one that runs from now on."""
         # Without the lock first: one runs nearly always.
         if self._running is None:
@@ -158,7 +212,7 @@ class Workers:
                     self._running = mine
         return self._running is mine
 
-    def _rest(self, mine: Flag) -> bool:
+    def _rest(self, mine: _Reader) -> bool:
         """Let the pool's threads end; return whether this one is to end as well."""
         executor, self._executor = self._executor, None
         if executor is not None:

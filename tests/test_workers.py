@@ -60,7 +60,14 @@ class Board:
         return not (self.wanted or self.under_way)
 
     def workers(self, most: int = 4, **arguments: object) -> Workers:
-        return Workers(most, call=self.call, work=self.work, idle=lambda: self.idle, **arguments)  # type: ignore[arg-type]
+        return Workers(
+            most,
+            call=self.call,
+            work=self.work,
+            idle=lambda: self.idle,
+            under_way=lambda: lambda: not self.idle,
+            **arguments,  # type: ignore[arg-type]
+        )
 
 
 @pytest.fixture

@@ -42,3 +42,10 @@ def test_ctrl_c_ends_a_blocked_call(echo: Emulator, way: str) -> None:
 def test_daemon_threads_in_the_midst_of_calls_do_not_hold_the_interpreter(echo: Emulator) -> None:
     code, output, errors = finish(start("daemons", COSYCLIENT_BASE_URL=echo.url))
     assert (code, output, errors) == (0, "the end\n", "")
+
+
+def test_threads_that_outlive_the_main_thread_lose_nothing(echo: Emulator) -> None:
+    """Pools refuse new threads by then: retries, bulk calls and futures go on, on threads of our own."""
+    echo.inject("error", status=503, count=5)
+    code, output, errors = finish(start("after_main", COSYCLIENT_BASE_URL=echo.url))
+    assert (code, output.split(), errors) == (0, ["200", "200", "50", "20"], "")

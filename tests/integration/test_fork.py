@@ -51,3 +51,9 @@ def test_hundreds_of_requests_on_both_sides_of_a_fork_bring_no_wrong_body() -> N
     assert report["parent"]["wrong"] == report["child"]["wrong"] == 0
     assert report["requests"] == 100 + 2 * calls
     assert report["child"]["opened"] >= 1, "a child makes connections of its own"
+
+
+def test_a_fork_that_tells_python_nothing_of_it(echo: Emulator) -> None:
+    """As uWSGI makes them: the client finds out by itself and starts clean."""
+    code, output, errors = finish(start("raw_fork", COSYCLIENT_BASE_URL=echo.url))
+    assert (code, sorted(output.splitlines()), errors) == (0, ["child 21", "parent 21"], "")
