@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import machine
 from benchmarks.decoders import DECODERS
-from benchmarks.extra import NEEDED, require_extra
+from benchmarks.extra import NEEDED, environment, require_extra
 from benchmarks.fixed import MEDIA_TYPES, Replies, serving
 from benchmarks.peers.readers import IN_FLIGHT, READERS, TEXTS, opened
 from benchmarks.resident import peak_bytes, resident_bytes
@@ -91,11 +90,7 @@ def _apart(kind: str, name: str, source: str, *, turns: int, keep: bool = False)
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.bodies", kind, name, source, str(turns)],
         stdout=subprocess.PIPE,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            **(_KEEP if keep else {}),
-        },
+        env=environment(**(_KEEP if keep else {})),
         check=True,
         text=True,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import machine
 from benchmarks.chaos_words import conclusions, draw, introduction, tabulate
-from benchmarks.extra import require_extra
+from benchmarks.extra import environment, require_extra
 from benchmarks.results import write_json
 
 if TYPE_CHECKING:
@@ -63,11 +62,7 @@ def measure(plan: Plan, seed: int) -> dict[str, Any]:
         [sys.executable, "-m", "benchmarks.chaos_run"],
         input=json.dumps({"seed": seed, **asdict(plan)}),
         stdout=subprocess.PIPE,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            "GRPC_VERBOSITY": "ERROR",  # it would tell of each fork
-        },
+        env=environment(GRPC_VERBOSITY="ERROR"),  # it would tell of each fork
         check=True,
         text=True,
     )

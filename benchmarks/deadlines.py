@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import machine
-from benchmarks.extra import require_extra
+from benchmarks.extra import environment, require_extra
 from benchmarks.results import write_json
 from benchmarks.tables import number, seconds, table
 
@@ -136,7 +135,7 @@ def stops_of(client: str, url: str, count: int) -> dict[str, Any]:
         with subprocess.Popen(
             [sys.executable, "-m", "benchmarks.deadlines_clients", client, url],
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env=environment(),
             text=True,
         ) as process:
             assert process.stdout is not None

@@ -1,7 +1,9 @@
-"""Say what to install when the packages that measure and draw are missing."""
+"""What the benchmarks' processes need: the packages that measure and draw, and the same modules everywhere."""
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib.util import find_spec
 
 NEEDED = ("aiohttp", "matplotlib", "starlette", "uvicorn", "soundfile")
@@ -18,3 +20,8 @@ def require_extra(needed: tuple[str, ...] = NEEDED) -> None:
         raise ExtraMissing(
             f"the benchmarks need {', '.join(missing)}, which is not installed: pip install '.[bench]' in the checkout"
         )
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a process that imports what this one does, with *more* laid over it."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path), **more}

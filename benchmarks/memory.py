@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from statistics import linear_regression, median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks import machine
-from benchmarks.extra import require_extra
+from benchmarks.extra import environment, require_extra
 from benchmarks.fixed import Replies, serving
 from benchmarks.overhead import NoTransport
 from benchmarks.resident import peak_bytes, resident_bytes
@@ -87,7 +86,7 @@ def _apart(job: str, count: int) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.memory", job, str(count), url],
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env=environment(),
             check=True,
             text=True,
         )

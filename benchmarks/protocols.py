@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import machine
-from benchmarks.extra import require_extra
+from benchmarks.extra import environment, require_extra
 from benchmarks.peers.natural import Service, first_piece
 from benchmarks.pictures import OURS, THEIRS, canvas, made_by, tidy
 from benchmarks.results import write_json
@@ -142,7 +142,7 @@ def _apart(contest: Contest, who: str, plan: Plan, service: Emulator) -> dict[st
         [sys.executable, "-m", "benchmarks.protocols"],
         input=json.dumps(order),
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+        env=environment(),
         check=True,
         text=True,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.extra import environment
 from benchmarks.machine import cpu_seconds
 from benchmarks.measure import Recorder, Usage, summary
 from benchmarks.texts import DIFFERENT, text
@@ -52,7 +52,7 @@ def run(order: Order) -> dict[str, Any]:
         [sys.executable, "-m", "benchmarks.scaling_process"],
         input=json.dumps(asdict(order)),
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+        env=environment(),
         text=True,
         timeout=order.warm_up + order.seconds + _PATIENCE,
         check=False,

@@ -7,7 +7,6 @@ line in return, so that no request slips in between.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import machine
 from benchmarks.drives import Order, drive
+from benchmarks.extra import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def run(order: Order, mark: Callable[[], object]) -> dict[str, Any]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env=environment(),
             text=True,
         )
         assert process.stdin is not None

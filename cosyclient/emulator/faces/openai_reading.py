@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cosyclient.emulator.faces.base import Wish, segments
 from cosyclient.emulator.faces.forms import Invalid, fault
+from cosyclient.emulator.faces.runtime_rules import MARK
 from cosyclient.emulator.faces.vllm_rules import NO_VOICE, wrong_with
 from cosyclient.emulator.problems import Problem
 from cosyclient.emulator.reading import SAMPLE_RATES
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from cosyclient.emulator.faces.openai_servers import Server
 
-MARK: Final = "<|endofprompt|>"
 _REAL_FORMATS: Final = ("wav", "pcm", "mp3", "opus", "flac", "aac")
 _SHORTEST, _LONGEST = 1.0, 30.0
 Way = Literal["", "raw", "events", "chunks"]
