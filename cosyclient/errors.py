@@ -3,7 +3,7 @@
     CosyError
     ├── ConfigurationError            also ValueError
     ├── PartialFailure                some texts of a bulk call failed; every finished speech is inside
-    ├── Rejected                      we said no; nothing was sent
+    ├── Rejected                      we said no; where something had left by then, ``sent`` says so
     │   ├── BadUtterance              also ValueError
     │   ├── QueueFull
     │   ├── BulkheadFull
@@ -133,7 +133,7 @@ class PartialFailure(CosyError):
 
 
 class Rejected(CosyError):
-    """Report that the client itself said no: nothing was sent, nothing was billed."""
+    """Report that the client itself said no: nothing was sent and billed, unless ``sent`` says otherwise."""
 
 
 class BadUtterance(Rejected, ValueError):

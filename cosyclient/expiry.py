@@ -43,7 +43,7 @@ class _Run:
 
 
 class Expiry(Generic[T]):
-    """Call *expire* with everything watched whose deadline has passed, from one thread started when first needed.
+    """Call *expire* with everything watched whose deadline has passed, from one thread that runs while it is needed.
 
     They sit in buckets of *grain* seconds, so watching and forgetting cost a set operation, and a million
     finished futures leave nothing behind.

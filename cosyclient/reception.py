@@ -123,7 +123,7 @@ class Reception:
 
         *audio* is how many seconds of it their job has under way by now: each may have to wait for all of that. Each
         text's waiter is put *into* a sequence before anything is taken for it: whoever is interrupted here is to
-        `abandon` those.
+        `take_back` those.
         """
         flights: list[Flight] = []
         for text in texts:

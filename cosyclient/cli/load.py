@@ -12,7 +12,6 @@ from cosyclient.config import AdaptiveConfig, BreakerConfig, ClientConfig, Pacin
 from cosyclient.errors import ConfigurationError, CosyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from concurrent.futures import Future
 
     from cosyclient.client import CosyClient
@@ -67,15 +66,12 @@ def seconds_of(span: str) -> float:
 class Ramp:
     """Keep so many texts of *client* under way, step by step, for *span* seconds at most."""
 
-    def __init__(
-        self, client: CosyClient, text: str, *, span: float, most: int, now: Callable[[], float] = SystemClock.now
-    ) -> None:
+    def __init__(self, client: CosyClient, text: str, *, span: float, most: int) -> None:
         self._client = client
         self._text = text
-        self._now = now
+        self._now = SystemClock.now
         self._most = most
-        self._began = now()
-        self._ends = self._began + span
+        self._ends = self._now() + span
         self._patience = span / (1 + len([step for step in _STEPS if step <= most]))
         self._finished: SimpleQueue[tuple[Future[Speech], float]] = SimpleQueue()
         self._under_way: dict[Future[Speech], float] = {}
