@@ -6,11 +6,24 @@ import os
 import signal
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
-from cosyclient import ClientClosed, ClientConfig, CosyClient, CosyError, PacingConfig, QueueConfig, QueueFull
+from cosyclient import (
+    ClientClosed,
+    ClientConfig,
+    ConfigurationError,
+    CosyClient,
+    CosyError,
+    PacingConfig,
+    QueueConfig,
+    QueueFull,
+    expiry,
+    workers,
+)
 from tests.concurrency.test_client import PATIENCE, client, spoken
 from tests.integration.waiting import eventually
 from tests.service import text_in
@@ -19,9 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    import httpx
-
     from cosyclient import Outcome, Speech
+    from cosyclient.events import Event
 
     Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -341,3 +353,54 @@ def test_a_bulk_call_left_early_takes_back_what_has_not_left(ordered: bool) -> N
         sent = len(asked)
         assert text_in(cosy.synthesize("one more")) == "one more"
         assert len(asked) == sent + 1
+
+
+# Listeners, and clients that nobody closes
+
+
+@pytest.mark.parametrize("fault", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
+def test_a_listener_that_raises_harms_no_text(fault: type[BaseException]) -> None:
+    """Whatever happens is told after it has happened: futures resolve, permits and workers come back."""
+
+    def raises(_: Event) -> None:
+        raise fault("the listener's own affair")
+
+    with client(spoken, concurrency=2, max_batch=4, listeners=[raises]) as cosy:
+        futures = [cosy.submit(f"text {n}") for n in range(50)]
+        assert [text_in(future.result(PATIENCE)) for future in futures] == [f"text {n}" for n in range(50)]
+        eventually(lambda: quiet(cosy) and not cosy.stats().workers, "everything came back")
+
+
+def test_the_timer_waits_for_nobody_who_closes_in_a_callback() -> None:
+    """Another future keeps its deadline: closing there is refused, and says what may be done."""
+    gate = Gate()
+    refused: SimpleQueue[BaseException] = SimpleQueue()
+
+    def closes(_: Outcome) -> None:
+        try:
+            cosy.close()
+        except ConfigurationError as error:
+            refused.put(error)
+
+    with client(gate, concurrency=1) as cosy:
+        first, second = cosy.submit("first", closes, timeout=0.05), cosy.submit("second", timeout=0.1)
+        assert "close(drain=False)" in str(refused.get(timeout=PATIENCE))
+        for future in (first, second):
+            assert isinstance(future.exception(PATIENCE), CosyError)
+        gate.free.set()
+
+
+def test_clients_that_nobody_closes_keep_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty of them, each used and then forgotten or kept: their threads end, and come back with the next text."""
+    for module in (workers, expiry):
+        monkeypatch.setattr(module, "IDLE", 0.05)
+    before = set(threading.enumerate())
+
+    def ours() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name.startswith("cosyclient")} - before
+
+    kept = [CosyClient("http://x.test", transport=httpx.MockTransport(spoken)) for _ in range(50)]
+    for turn in range(2):
+        futures = [cosy.submit(f"text {turn}") for cosy in kept]
+        assert {text_in(future.result(PATIENCE)) for future in futures} == {f"text {turn}"}
+        eventually(lambda: not ours(), "the threads have ended")
