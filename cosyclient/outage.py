@@ -169,7 +169,10 @@ class Outage:
                     flight.not_before = now + (error.retry_after or self._spread())
                 left.append((flight, error))
             look = bool(left) and not self._looking
-            self._looking |= look
+        if look:
+            # Before anything else, for an interrupt may come; two that look do no harm, none does.
+            self._timer.watch(_Look(Deadline.after(self._clock, _LOOK)))
+            self._looking = True
         if call is not None:
             self._coalescer.drop([flight for flight, _ in left], call)
         for flight, error in left:
@@ -179,8 +182,6 @@ class Outage:
             self._events.emit(ServiceUp(endpoint=self._endpoint.name, seconds=up))
         if down is not None and left:
             self._events.emit(ServiceDown(endpoint=self._endpoint.name, error=down))
-        if look:
-            self._timer.watch(_Look(Deadline.after(self._clock, _LOOK)))
         return too_late
 
     def _look(self, _: _Look) -> None:
