@@ -24,7 +24,7 @@ from cosyclient.protocols.forms import form, form_weight
 from cosyclient.protocols.headers import media_type, quota
 from cosyclient.protocols.marks import MARK
 from cosyclient.protocols.outcomes import from_json
-from cosyclient.protocols.samples import plain
+from cosyclient.protocols.samples import gathered, plain
 from cosyclient.protocols.speeches import check_samples, plausible, speech_of, timed
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
@@ -122,8 +122,10 @@ class OpenAISpeechProtocol:
             data = b"".join(reply.chunks())
         elif sent[0].settings.format in ("wav", "pcm"):
             said = replies.head_of(label, sent[0].settings.sample_rate)
-            pieces = replies.event_samples(reply, utterances[0], said, sayings=sayings)
-            data = _whole(pieces, sent[0].settings.format, label)
+            head, data = gathered(replies.event_samples(reply, utterances[0], said, sayings=sayings), said)
+            label |= {"sample_rate": head.sample_rate, "channels": head.channels}
+            if sent[0].settings.format == "wav" and data:
+                data = wav_bytes(data, head.sample_rate, head.channels)
         else:
             data = b"".join(audio for audio, _ in replies.audio_events(reply, utterances[0], sayings=sayings))
         speech = self._speech(sent[0], data, label)
@@ -264,18 +266,6 @@ class OpenAISpeechProtocol:
 
     def __repr__(self) -> str:
         return f"<OpenAISpeechProtocol {self.name}>"
-
-
-def _whole(pieces: Iterator[StreamHead | bytes], format: str, label: dict[str, Any]) -> bytes:
-    """Return the samples of a stream as one piece of *format*, their shape noted in *label*."""
-    samples = []
-    for piece in pieces:
-        if isinstance(piece, StreamHead):
-            label["sample_rate"], label["channels"] = piece.sample_rate, piece.channels
-        else:
-            samples.append(piece)
-    data = b"".join(samples)
-    return wav_bytes(data, label["sample_rate"], label["channels"]) if format == "wav" and data else data
 
 
 def _request(path: str, key: str, kind: str, body: bytes) -> WireRequest:

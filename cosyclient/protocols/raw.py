@@ -9,7 +9,7 @@ from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import StreamHead
 from cosyclient.protocols.headers import media_type
 from cosyclient.protocols.refusals import refusal
-from cosyclient.protocols.samples import excused, plain
+from cosyclient.protocols.samples import excused, gathered, plain
 from cosyclient.protocols.speeches import check_samples, speech_of, timed
 
 if TYPE_CHECKING:
@@ -47,13 +47,8 @@ def samples(
 
 def speech(utterance: Utterance, pieces: Iterable[StreamHead | bytes]) -> Speech:
     """Return the speech that *pieces* are, a head and its samples, in the format that was asked for."""
-    head, data = StreamHead(utterance.settings.sample_rate), []
-    for piece in pieces:
-        if isinstance(piece, StreamHead):
-            head = piece
-        else:
-            data.append(piece)
-    return speech_of_samples(utterance, b"".join(data), head)
+    head, data = gathered(pieces, StreamHead(utterance.settings.sample_rate))
+    return speech_of_samples(utterance, data, head)
 
 
 def speech_of_samples(utterance: Utterance, data: bytes, head: StreamHead | None = None) -> Speech:

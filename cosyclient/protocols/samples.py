@@ -168,6 +168,17 @@ def plain(pieces: Iterable[bytes], said: StreamHead) -> Iterator[StreamHead | by
         yield samples
 
 
+def gathered(pieces: Iterable[StreamHead | bytes], said: StreamHead) -> tuple[StreamHead, bytes]:
+    """Return what the samples among *pieces* are, *said* where no head tells, and all of them."""
+    head, data = said, []
+    for piece in pieces:
+        if isinstance(piece, StreamHead):
+            head = piece
+        else:
+            data.append(piece)
+    return head, b"".join(data)
+
+
 def _unwrapped(files: Unwrapper, pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield from files.feed(piece)
