@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from cosyclient.errors import (
     RetryBudgetSpent,
     ServiceFault,
 )
-from cosyclient.events import AttemptFinished, BatchSealed, Events, RetryScheduled
+from cosyclient.events import AttemptFinished, BatchSealed, Events, RetryScheduled, raised_by_signal
 from cosyclient.models import Speech, has_speech
 from cosyclient.protocols.speeches import unspoken
 
@@ -410,23 +409,6 @@ def _stand_in(flight: Flight, error: CosyError) -> Speech | CosyError:
     utterance = flight.utterance
     wanted = utterance.settings.on_silent == "silence" and not has_speech(utterance.text)
     return unspoken(utterance, str(error)) if wanted and isinstance(error, BadRequest) else error
-
-
-def raised_by_signal(error: BaseException | None) -> bool:
-    """Return whether a signal's handler raised *error* amid our code, as the time limit of a task queue does.
-
-    It is meant for the user, then, and says nothing of us or the service.
-    """
-    codes = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
-    while error is not None:
-        trace = error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code in codes:
-                return True
-            trace = trace.tb_next
-        # A codec, for one, raises anew what came amid its work.
-        error = error.__cause__
-    return False
 
 
 def budget_spent(error: CosyError) -> RetryBudgetSpent:

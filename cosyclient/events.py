@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -153,16 +154,38 @@ def _word(value: object) -> str:
 def guarded(guest: Callable[..., object], *arguments: object) -> None:
     """Call *guest*, a function of the user's: what it raises is logged and fails no call.
 
-    But for a `KeyboardInterrupt` on the main thread, which is the user's own.
+    But for an interrupt of the thread of the user's that it runs on, which is meant for the user.
     """
     try:
         guest(*arguments)
-    except Exception:
-        logger.exception("%r failed", guest)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        if raised_by_signal(error) or not (isinstance(error, _OF_GUESTS) or _on_own_thread()):
             raise
-        logger.exception("%r raised %s", guest, type(error).__name__)
+        logger.exception("%r failed", guest)
+
+
+_OF_GUESTS = (Exception, SystemExit, GeneratorExit)
+
+
+def _on_own_thread() -> bool:
+    return threading.current_thread().name.startswith("cosyclient")
+
+
+def raised_by_signal(error: BaseException | None) -> bool:
+    """Return whether a signal's handler raised *error* amid our code, as the time limit of a task queue does.
+
+    It is meant for the user, then, and says nothing of us or the service.
+    """
+    codes = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code in codes:
+                return True
+            trace = trace.tb_next
+        # A codec, for one, raises anew what came amid its work.
+        error = error.__cause__
+    return False
 
 
 class Events:
