@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 from collections import deque
@@ -233,10 +232,16 @@ class SpeechFuture(Future[Speech]):
             self._gates.discard(gate)
 
     def _invoke_callbacks(self) -> None:
-        # Of concurrent.futures: called once it is done or cancelled.
-        for gate in tuple(self._gates):
-            open_gate(gate)
-        super()._invoke_callbacks()  # type: ignore[misc]
+        # Of concurrent.futures, which lets the first interrupt keep all that follow from being told: called once it is
+        # done or cancelled, and again if that was interrupted.
+        try:
+            for gate in tuple(self._gates):
+                open_gate(gate)
+            while self._done_callbacks:
+                guarded(self._done_callbacks.pop(0), self)
+        except BaseException:
+            self._invoke_callbacks()
+            raise
 
     def deliver(self, result: Speech | CosyError) -> None:
         """Resolve with *result*, unless it has been resolved or was cancelled a moment ago."""
@@ -253,11 +258,15 @@ class SpeechFuture(Future[Speech]):
     def _settle(self, result: Speech | CosyError) -> None:
         if self._state == PENDING:
             self._told = result
-        with contextlib.suppress(InvalidStateError):  # its owner has his answer
+        try:
             if isinstance(result, Speech):
                 self.set_result(result)
             else:
                 self.set_exception(result)
+        except InvalidStateError:
+            # Its owner has his answer; whoever is to be called back may not have it, after an interrupt.
+            if self._state == FINISHED:
+                self._invoke_callbacks()
 
     def cancel(self) -> bool:
         """Take the wish back; a text nobody else waits for is not sent, or its attempt is broken off."""

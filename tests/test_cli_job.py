@@ -369,6 +369,18 @@ def test_lines_that_have_moved_are_not_bought_again(echo: Emulator, run: Callabl
     assert echo.counters().texts == 1
 
 
+def test_a_line_that_repeats_an_earlier_one_leaves_that_its_record(echo: Emulator, run: Callable[..., Ended]) -> None:
+    assert run(texts("one", "two", "three")).code == 0
+    for _ in range(2):
+        assert run(texts("one", "two", "three", "two"), "--resume").summary["skipped"] == 4
+        assert sorted((record["line"], record["file"]) for record in manifest()) == [
+            (1, "00001.wav"),
+            (2, "00002.wav"),
+            (3, "00003.wav"),
+            (4, "00002.wav"),
+        ]
+
+
 def test_a_text_that_was_changed_takes_the_name_of_the_old_one(echo: Emulator, run: Callable[..., Ended]) -> None:
     assert run(texts("one", "two", "three")).code == 0
     assert run(texts("one", "zwei", "three"), "--resume").code == 0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cosyclient.clock import Deadline, SystemClock, closed_gate
 from cosyclient.errors import CosyError
 from cosyclient.testing import FakeClock
-from cosyclient.waiters import Relay, Waiter
+from cosyclient.waiters import Relay, SpeechFuture, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RESULT = CosyError("what became of it")
 
@@ -134,3 +139,51 @@ def test_an_interrupted_waiter_passes_the_turn_on(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyboardInterrupt):
         interrupted.wait()
     assert woken(others) == [0]
+
+
+class TimeLimit(Exception):
+    """What a task queue raises in a signal's handler."""
+
+
+@pytest.fixture
+def raises(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
+    """Have the alarm's handler raise what the test is parametrized with."""
+
+    def handler(*_: object) -> None:
+        raise request.param
+
+    before = signal.signal(signal.SIGALRM, handler)
+    yield request.param
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("raises", [TimeLimit, SystemExit, KeyboardInterrupt], indirect=True)
+def test_an_interrupt_amid_a_callback_is_raised_and_the_others_are_told(raises: type[BaseException]) -> None:
+    """Whoever carries a text calls others' callbacks: an interrupt is his, not theirs."""
+    future, told = SpeechFuture(lambda _: None), list[object]()
+    future.add_done_callback(lambda _: signal.raise_signal(signal.SIGALRM))
+    future.add_done_callback(told.append)
+    with pytest.raises(raises):
+        future.deliver(RESULT)
+    assert told == [future]
+    future.deliver(RESULT)
+    assert told == [future]
+
+
+def test_an_interrupt_before_the_callbacks_leaves_them_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted delivery is done once more: the result is there by then, the callbacks have not heard."""
+    future, told = SpeechFuture(lambda _: None), list[object]()
+    future.add_done_callback(told.append)
+
+    def interrupted(_: SpeechFuture) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SpeechFuture, "_invoke_callbacks", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            future.deliver(RESULT)
+    assert future.done()
+    future.deliver(RESULT)
+    assert told == [future]
+    future.deliver(RESULT)
+    assert told == [future]

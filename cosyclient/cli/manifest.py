@@ -52,6 +52,8 @@ class Manifest:
         self._emulator = emulator
         self._done: dict[str, list[dict[str, Any]]] = {}
         self._taken = {_key(NAME)}
+        # Of lines that are as they were, as place and file.
+        self._kept: set[tuple[str, str]] = set()
         self._lock = _locked(directory)
         try:
             # Nobody else is at work here: what a killed run has left half-written is nobody's.
@@ -128,6 +130,8 @@ class Manifest:
         if record.get("line") != line.number or not _same(record.get("id"), line.id) or line.extra:
             now = {name: record.get(name) for name in ("fingerprint", "file", "bytes", "duration", "attempts", "error")}
             self.write(line, **now)
+        else:
+            self._kept.add((_place(record), record["file"]))
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +155,7 @@ class Manifest:
             record
             for record in _records(self.path, end=self._began)
             if (
-                record["file"] not in files
+                record["file"] not in files or (_place(record), record["file"]) in self._kept
                 if self._is_finished(record)
                 else record.get("error") is not None and _place(record) not in said
             )
