@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from cosyclient.cli import main
+from cosyclient.cli.detect import detect
 from cosyclient.emulator import running
+from cosyclient.testing import FakeClock, ScriptedReply, ScriptedTransport
 from cosyclient.transports.resolving import Resolver
 from tests.hostile import answers, hostile, reply
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cosyclient.emulator.running import Emulator
+    from cosyclient.wire import WireRequest
 
 
 @pytest.fixture
@@ -133,6 +136,39 @@ def test_nobody_there_and_nobody_known(capsys: pytest.CaptureFixture[str]) -> No
         code, report = examine(capsys, "--url", f"{emulator.url}/elsewhere")
     assert code == 1
     assert "name it with --protocol" in report["error"]
+
+
+@pytest.mark.parametrize(
+    ("has", "protocol", "because"),
+    [
+        ({"POST /batch": (200, {}, {"results": []})}, "batch", "POST /batch answered 200"),
+        ({"POST /batch": (200, {}, [])}, "batch", "POST /batch answered 200"),
+        ({"GET /batch": (405, {"Allow": "POST, OPTIONS"}, None)}, "batch", "GET /batch answered 405"),
+        ({"GET /v1/audio/speech": (405, {"Allow": "post"}, None)}, "openai", "GET /v1/audio/speech answered 405"),
+        ({"GET /openapi.json": (200, {}, {"paths": {"/batch": {}}})}, "batch", "GET /openapi.json answered 200"),
+        ({"POST /batch": (200, {}, {"texts": []}), "GET /batch": (405, {"Allow": "PUT"}, None)}, None, None),
+        ({"POST /batch": (500, {}, None)}, None, None),
+    ],
+)
+def test_a_server_of_ones_own_is_found_by_its_one_route(
+    has: dict[str, tuple[int, dict[str, str], Any]], protocol: str | None, because: str | None
+) -> None:
+    """It has no list of models, no description and no words of its own for an empty batch."""
+
+    def answer(request: WireRequest) -> ScriptedReply:
+        status, headers, document = has.get(f"{request.method} {request.path}", (404, {}, None))
+        return ScriptedReply(status, headers, [json.dumps(document).encode()])
+
+    assert detect(ScriptedTransport(answer), FakeClock()) == (None if protocol is None else (protocol, because))
+
+
+def test_what_is_not_known_has_no_empty_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table says what there is."""
+    with running(engine="tone", fault={"html": 1.0}) as emulator:
+        assert main(["doctor", "--url", f"{emulator.url}/elsewhere"]) == 1
+    shown = capsys.readouterr()
+    assert "protocol" not in shown.out
+    assert "a server of your own" in shown.err
 
 
 def test_a_service_that_will_not_speak(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,10 +45,19 @@ def _has(answer: Answer, *names: str) -> bool:
     return answer.status == 200 and isinstance(answer.document, dict) and all(n in answer.document for n in names)
 
 
-def _by_problem(answer: Answer) -> str | None:
-    """Read a refusal: problem details, of the request and not of its path."""
+def _by_nothing(answer: Answer) -> str | None:
+    """Read what an empty batch is answered with: problem details, of the request and not of its path, or no audio."""
     details = answer.headers.get("content-type", "").startswith("application/problem+json")
-    return "batch" if details and answer.status not in (404, 405) else None
+    found = answer.document
+    if isinstance(found, dict):
+        found = next((found[name] for name in ("results", "audios", "data") if name in found), None)
+    empty = answer.status == 200 and found == []
+    return "batch" if empty or (details and answer.status not in (404, 405)) else None
+
+
+def _takes_posts(answer: Answer) -> bool:
+    """Return whether a route was asked for in vain that may be posted to."""
+    return answer.status == 405 and "POST" in answer.headers.get("allow", "").upper()
 
 
 def _by_routes(answer: Answer) -> str | None:
@@ -64,6 +73,7 @@ def _by_routes(answer: Answer) -> str | None:
         ("/v1/uploads/audio/voice", "openai:async-cosyvoice"),
         ("/v1/audio/speech", "openai"),
         ("/audio/speech", "openai:triton-bridge"),
+        ("/batch", "batch"),
     ):
         if route in routes:
             return protocol
@@ -108,11 +118,11 @@ _OWNERS: Final = {
 }
 
 
-# An empty batch is refused before anything is spoken, in words that only this protocol has.
+# An empty batch is refused before anything is spoken, in words that only this protocol has, or it holds no audio.
 _QUESTIONS: Final = (
     Question(
         "/batch",
-        _by_problem,
+        _by_nothing,
         b'{"texts":[]}',
     ),
     Question("/v1/models", _by_owner),
@@ -127,6 +137,11 @@ _QUESTIONS: Final = (
     Question("/api/v1/audio/reference_audio", lambda answer: "pai-eas" if _lists(answer) else None),
     Question("/api/v1/services/audio/tts/SpeechSynthesizer", _by_code, b"{}"),
 )
+# A server of somebody's own may have nothing but its one route.
+_LAST: Final = (
+    Question("/v1/audio/speech", lambda answer: "openai" if _takes_posts(answer) else None),
+    Question("/batch", lambda answer: "batch" if _takes_posts(answer) else None),
+)
 
 
 def detect(transport: Transport, clock: Clock) -> tuple[str, str] | None:
@@ -137,7 +152,10 @@ def detect(transport: Transport, clock: Clock) -> tuple[str, str] | None:
     failure: CosyError | None = None
     answered = False
     statuses: set[int] = set()
-    for question in _QUESTIONS:
+    for question in (*_QUESTIONS, *_LAST):
+        # Who lets nobody in has answered nothing yet: the key comes first.
+        if question in _LAST and statuses & {401, 403}:
+            break
         try:
             answer = _ask(transport, clock, question)
         except CosyError as error:

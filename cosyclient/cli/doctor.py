@@ -91,7 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 1 if isinstance(error, (Unauthorized, Forbidden)) else 2
     code = 0
     if report["protocol"] is None:
-        report["error"] = "nothing known answers there; name it with --protocol"
+        report["error"] = (
+            "nothing there says what it is; name it with --protocol: cosyclient protocols lists them, and a server of "
+            "your own as the README describes it is batch"
+        )
         code = 1
     else:
         report |= _software(settings, report["protocol"])
@@ -381,8 +384,8 @@ def _print(report: dict[str, Any], arguments: argparse.Namespace, settings: Reso
             for part, figure in value.items():
                 line = f"{name if part == next(iter(value)) else '':13} {part:20} {_shown(name, part, figure)}"
                 print(masked(line, key))
-        elif name != "error":
-            print(f"{name:13} {'' if value is None else printable(str(value))}")
+        elif name != "error" and value is not None:
+            print(f"{name:13} {printable(str(value))}")
     if "error" in report:
         print(masked(f"cosyclient doctor: {report['error']}", key), file=sys.stderr)
 
