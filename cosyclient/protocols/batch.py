@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 _JSON: Final = "application/json"
 _MAX_PAYLOAD_BYTES: Final = 64 << 20
 _OPENING: Final = b'{"texts":['
-# What those write who have not thought of a media type; then the first byte decides.
-_VAGUE: Final = frozenset({"", "text/plain", "application/octet-stream", "binary/octet-stream"})
+# What those write who have not thought of a media type (text/html is what Flask says of a string); then the first
+# byte decides.
+_VAGUE: Final = frozenset({"", "text/plain", "text/html", "application/octet-stream", "binary/octet-stream"})
 _OPTIONS: Final = ("model", "voice", "format", "sample_rate", "speed", "instruct", "seed")
 
 

@@ -53,7 +53,7 @@ class Face:
 
 
 # Whoever names no type, or none in particular, is read by the first byte.
-_UNSAID = ("", "text/plain", "application/octet-stream")
+_UNSAID = ("", "text/plain", "text/html", "application/octet-stream")
 BATCH = [
     Face(protocol="batch", form="frames", media_type=wire.FRAMES_TYPE, whole=wire.frames_body, keeps=True),
     Face(

@@ -73,7 +73,11 @@ def frames(*headers: dict[str, Any]) -> ScriptedReply:
         (frames(wire.opening(1), wire.item(0), wire.end(1)), 0, "1 results announced for 2 texts"),
         (frames(wire.opening(None), wire.end(0)), 0, "no readable number of results"),
         (frames(wire.opening(2), wire.item(0), wire.item(0)), 1, "two results for text 0"),
-        (frames(wire.opening(2), wire.item(0), wire.item(2)), 1, "outside the 2 texts"),
+        (
+            frames(wire.opening(2), wire.item(0), wire.item(2)),
+            1,
+            "index 2 is outside the 2 texts, the first",
+        ),
         (frames(wire.opening(2), {"kind": "item", "status": "error"}), 0, "names no index"),
         (frames(wire.opening(2), wire.failed(0), {**wire.failed(1), "index": True}), 1, "names no index"),
         (frames(wire.opening(2), {**wire.failed(0), "index": -1}), 0, "outside the 2 texts"),
@@ -115,7 +119,7 @@ def test_failed_items_do_not_sink_the_others() -> None:
     ("reply", "match"),
     [
         (ScriptedReply(200, {"Content-Type": "text/html"}, [b"<!DOCTYPE html><p>secret"]), "text/html (HTML or XML)"),
-        (ScriptedReply(200, {"Content-Type": "text/html"}, [b'{"results":[]}']), "text/html (JSON)"),
+        (ScriptedReply(200, {"Content-Type": "text/css"}, [b'{"results":[]}']), "text/css (JSON)"),
         (ScriptedReply(200, {"Content-Type": "nonsense"}, [b"\x1f\x8b\x08"]), "no media type (gzip)"),
         (ScriptedReply(200, {"Content-Type": "audio/wav"}, [b"", b"RIFF...."]), "audio/wav (WAV)"),
         (ScriptedReply(200, {"Content-Type": "text/plain"}, [b"all is well"]), "text/plain (text)"),
