@@ -85,6 +85,14 @@ VARIABLES: Final = (
 )
 """Every variable; what has no argument of its own (`ClientConfig`, transports, listeners) has none."""
 _NAMES: Final = frozenset(variable.name for variable in VARIABLES)
+# The options of the command line that are called otherwise than the argument; likeness would find another.
+_OPTIONS: Final = {
+    "RATE": "REQUESTS_PER_SECOND",
+    "CONNECTIONS": "MAX_CONNECTIONS",
+    "RETRIES": "MAX_RETRIES",
+    "CA_FILE": "VERIFY",
+    "HEADER": "HEADERS",
+}
 
 
 def given(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -102,8 +110,8 @@ def given(environ: Mapping[str, str]) -> dict[str, Any]:
         try:
             found[variable.argument] = variable.read(raw)
         except (ValueError, RecursionError):
-            shown = "(value not shown)" if variable.secret else f"got {raw[:_SHOWN]!r}"
-            raise ConfigurationError(f"{variable.name}: must be {variable.form}, {shown}") from None
+            shown = " (value not shown)" if variable.secret else f", got {raw[:_SHOWN]!r}"
+            raise ConfigurationError(f"{variable.name}: must be {variable.form}{shown}") from None
     return found
 
 
@@ -111,9 +119,9 @@ def check_names(environ: Iterable[str]) -> None:
     """Raise the `ConfigurationError` of a ``COSYCLIENT_…`` variable that does not exist, with the nearest that does."""
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in _NAMES and not _FOREIGN.fullmatch(name):
-            raise ConfigurationError(
-                f"{name[:_SHOWN]}: no such variable{did_you_mean(name, _NAMES)}; the README lists all of them"
-            )
+            meant = _OPTIONS.get(name.removeprefix(PREFIX))
+            near = f"; did you mean {PREFIX}{meant}?" if meant else did_you_mean(name, _NAMES)
+            raise ConfigurationError(f"{name[:_SHOWN]}: no such variable{near}; the README lists all of them")
 
 
 def markdown() -> str:

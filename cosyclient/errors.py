@@ -103,8 +103,9 @@ def _rebuild(kind: type[CosyError], args: tuple[Any, ...], state: dict[str, Any]
 
 def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return ``; did you mean …?`` for the one of *known* that is nearest to *name*, or nothing if none is near."""
-    close = get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
-    return f"; did you mean {close[0]}?" if close else ""
+    folded = {each.casefold(): each for each in sorted(known)}
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=cutoff)
+    return f"; did you mean {folded[close[0]]}?" if close else ""
 
 
 class ConfigurationError(CosyError, ValueError):

@@ -302,10 +302,8 @@ def _checked_url(name: str, given: Any) -> str:
             f"{name}: must not carry credentials; pass api_key, or an Authorization header, instead"
         )
     if parts.scheme not in _SCHEMES or not parts.hostname:
-        raise ConfigurationError(
-            f"{name}: must look like https://host[:port][/path], got {scheme[:20]}://…"
-            f"{did_you_mean(parts.scheme, _SCHEMES)}"
-        )
+        near = "" if parts.scheme in _SCHEMES else did_you_mean(parts.scheme, _SCHEMES)
+        raise ConfigurationError(f"{name}: must look like https://host[:port][/path], got {scheme[:20]}://…{near}")
     if "?" in url or "#" in url:
         raise ConfigurationError(f"{name}: must not carry a query or fragment")
     # The scheme in lower case, as everything behind compares it.

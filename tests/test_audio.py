@@ -122,7 +122,7 @@ def test_wav_layouts(file: bytes) -> None:
         (riff(fmt(), chunk(b"data", SAMPLES, 5000)), "truncated wav, 5000 bytes of samples announced, 10 there", True),
         (riff(fmt()), "truncated wav, 36 bytes end before the samples begin", True),
         (b"RIFF", "truncated wav, 4 bytes", True),
-        (b"RIFX" + bytes(40), "got unknown bytes", True),
+        (b"RIFX" + bytes(40), "got unknown bytes; if they are samples without a header, ask for format='pcm'", True),
         (bytes(range(256)), "got unknown bytes", True),
         (b"RIFF\x10\0\0\0AVI LIST", "another RIFF file", False),
         (b"ID3\x04" + bytes(40), "asked for wav, got mp3", False),

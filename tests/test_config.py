@@ -88,6 +88,7 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> No
         ({"base_url": "http://x/#"}, "query"),
         ({"base_url": "h" * 4000}, "such as http://hhh"),
         ({"base_url": "htps://x"}, "did you mean https?"),
+        ({"base_url": "http://"}, "got http://…$"),
         ({"base_url": "http://a b/"}, r"base_url: holds ' '"),
         ({"base_url": "http://a\r\nHost: b/"}, r"base_url: holds '\\r'"),
         ({"base_url": "http://a/\0"}, r"base_url: holds '\\x00'"),

@@ -116,7 +116,7 @@ def test_an_explicit_default_wins_too() -> None:
         (
             "HEADERS",
             "X-Tenant: two lines",
-            "COSYCLIENT_HEADERS: must be a JSON object of names and values, .value not sh",
+            r"COSYCLIENT_HEADERS: must be a JSON object of names and values \(value not shown\)$",
         ),
         ("HEADERS", '{"Host": "x"}', "COSYCLIENT_HEADERS: Host says where"),
         ("EXTRA", "[1]", r"COSYCLIENT_EXTRA: must be a JSON object, got '\[1\]'"),
@@ -128,6 +128,8 @@ def test_an_explicit_default_wins_too() -> None:
         ("BASE_ULR", "http://x", "COSYCLIENT_BASE_ULR: no such variable; did you mean COSYCLIENT_BASE_URL?"),
         ("URL", "http://x", "COSYCLIENT_URL: no such variable; did you mean COSYCLIENT_BASE_URL?"),
         ("KEY", "k", "COSYCLIENT_KEY: no such variable; did you mean COSYCLIENT_API_KEY?"),
+        ("RATE", "5", "COSYCLIENT_RATE: no such variable; did you mean COSYCLIENT_REQUESTS_PER_SECOND?"),
+        ("RETRIES", "5", "COSYCLIENT_RETRIES: no such variable; did you mean COSYCLIENT_MAX_RETRIES?"),
         ("AAAAAAAA", "k", "COSYCLIENT_AAAAAAAA: no such variable"),
     ],
 )

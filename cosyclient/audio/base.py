@@ -49,7 +49,8 @@ def sniff(data: bytes) -> str | None:
 def wrong(format: str, other: str | None) -> DecodeError:
     """Return the error of *other* where *format* was asked for: what is plainly another format will be so again."""
     if other is None:
-        return DecodeError(f"audio: asked for {format}, got unknown bytes", retryable=True)
+        hint = "; if they are samples without a header, ask for format='pcm'" if format == "wav" else ""
+        return DecodeError(f"audio: asked for {format}, got unknown bytes{hint}", retryable=True)
     return DecodeError(f"audio: asked for {format}, got {other}", endpoint_fault=False)
 
 

@@ -64,7 +64,8 @@ def check(protocol: WireProtocol, settings: VoiceSettings) -> None:
         check_settings(protocol.name, protocol.capabilities, settings)
     except BadUtterance as error:
         able = [name for name in every_name() if _serves(name, settings)]
-        raise BadUtterance(f"{error}; {', '.join(able) or 'no protocol'} can") from None
+        others = f"protocols that can do it: {', '.join(able)}" if able else "no protocol can do all that is asked for"
+        raise BadUtterance(f"{error}; {others}") from None
 
 
 def _serves(name: str, settings: VoiceSettings) -> bool:

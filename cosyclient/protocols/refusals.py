@@ -6,12 +6,13 @@ too. A message names code, title and the place of the fault, is bounded, and lea
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.errors import BadRequest, CosyError, DecodeError, ServiceError, ServiceFault, TransportError
+from cosyclient.errors import BadRequest, CosyError, DecodeError, ServiceError, ServiceFault, TooLarge, TransportError
 from cosyclient.protocols.coding import unjson
 from cosyclient.protocols.headers import media_type, retry_after
 from cosyclient.protocols.verdicts import BY_CODE, SPENT, Verdict, said_verdict, told_status, verdict_on
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_ERROR_BODY_BYTES: Final = 65536
 MAX_MESSAGE: Final = 300
+_KIND: Final = re.compile(r"[a-z_]{1,30}")
 
 
 def refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()) -> ServiceError:
@@ -60,6 +62,8 @@ def refusal_of(
         message = f"{lead} points to {_target(reply)}; redirects are not followed, set base_url to the final address"
     else:
         message = _message(lead, code, {"title": _phrase(reply.status), **problem}, _texts(utterances))
+    if verdict.kind is TooLarge and len(utterances) > 1:
+        message = f"{message[: MAX_MESSAGE - 80]}; the request held {len(utterances)} texts, max_batch= makes it fewer"
     return verdict.kind(
         message,
         status=reply.status,
@@ -183,10 +187,13 @@ def _pointers(problem: dict[str, Any]) -> list[str]:
     found = []
     for fault in faults[:3] if isinstance(faults, list) else ():
         place = fault.get("pointer", fault.get("loc")) if isinstance(fault, dict) else None
+        kind = None
         if isinstance(place, list):
             place = "".join(f"/{plain(str(step)[:40], 40)}" for step in place[:8] if isinstance(step, (str, int)))
+            kind = fault.get("type")
         if shown := plain(place, 40):
-            found.append(shown)
+            # What FastAPI says of a fault quotes the input; its kind ("missing", "too_long") does not.
+            found.append(f"{shown}: {plain(kind, 30)}" if isinstance(kind, str) and _KIND.fullmatch(kind) else shown)
     return found
 
 

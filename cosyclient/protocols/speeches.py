@@ -57,7 +57,8 @@ class Positions:
         if not isinstance(index, int) or isinstance(index, bool):
             raise DecodeError("reply: a result names no index")
         if not 0 <= index < self._count:
-            raise DecodeError(f"reply: a result outside the {self._count} texts")
+            shown = f"index {index}" if abs(index) < 1 << 31 else "an index"
+            raise DecodeError(f"reply: {shown} is outside the {self._count} texts, the first of which is 0")
         if index not in self._free:
             raise DecodeError(f"reply: two results for text {index}")
         self._free.remove(index)

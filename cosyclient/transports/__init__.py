@@ -53,8 +53,8 @@ def check_url(url: str, medium: str) -> None:
     schemes = _SCHEMES[medium]
     if (scheme := urlsplit(url).scheme) not in schemes:
         raise ConfigurationError(
-            f"base_url: this protocol is spoken over {medium}, so it must begin with {' or '.join(schemes)}://, "
-            f"not {scheme}://"
+            f"base_url: this protocol is spoken over {medium}, so it must begin with "
+            f"{' or '.join(f'{each}://' for each in schemes)}, not {scheme}://"
         )
     import httpx
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from cosyclient import ConfigurationError, CosyClient
+from cosyclient import BadUtterance, ConfigurationError, CosyClient
 from cosyclient.config import WireConfig
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols import PROTOCOLS, every_name, guess, home, protocol_for
@@ -150,3 +151,27 @@ def test_what_is_no_host_is_refused_when_the_client_is_made(url: str) -> None:
 def test_whose_key_is_known_his_protocol_is_known(ending: str) -> None:
     """The two tables of hosts know the same ones."""
     assert guess(f"https://{'a' if ending.startswith('.') else ''}{ending}") != "batch"
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol", "says"),
+    [
+        ("http://h", "triton-grpc", "spoken over grpc, so it must begin with grpc:// or grpcs://, not http://"),
+        ("ws://h", "batch", "spoken over http, so it must begin with http:// or https://, not ws://"),
+        ("http://h", "OpenAI", "did you mean openai?"),
+        ("http://h", "opnai", "did you mean openai?"),
+    ],
+)
+def test_what_was_meant_is_named(url: str, protocol: str, says: str) -> None:
+    """A scheme is shown as it is to be written, and a name is known in any case of its letters."""
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        CosyClient(url, protocol=protocol)
+
+
+def test_who_can_do_it_is_named_or_that_nobody_can() -> None:
+    """Of all that one call asks for, not of one option."""
+    with CosyClient("http://h") as cosy:
+        with pytest.raises(BadUtterance, match="protocols that can do it: openai:vllm-omni, vllm-omni-ws$"):
+            cosy.submit("One.", voice="v", words=True)
+        with pytest.raises(BadUtterance, match="no protocol can do all that is asked for$"):
+            cosy.submit("One.", words=True)

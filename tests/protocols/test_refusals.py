@@ -25,6 +25,7 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.batch import BatchProtocol
+from cosyclient.protocols.refusals import refusal
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
 
@@ -113,7 +114,7 @@ def test_statuses(
         (wire.json_reply({"detail": "Not Found"}, 404), "HTTP 404: Not Found"),
         (
             wire.json_reply({"detail": [{"type": "missing", "loc": ["body", "spk_id"], "input": "secret"}]}, 422),
-            f"HTTP 422: {HTTPStatus(422).phrase} (at /body/spk_id)",
+            f"HTTP 422: {HTTPStatus(422).phrase} (at /body/spk_id: missing)",
         ),
         (
             wire.json_reply({"error": {"message": "no such model", "type": "NotFoundError", "code": 404}}, 404),
@@ -146,6 +147,25 @@ def test_statuses(
 def test_messages(reply: ScriptedReply, message: str) -> None:
     """A message is one line that names status, code, title, detail and place."""
     assert str(refused(reply)) == message
+
+
+def test_a_request_that_is_too_large_says_what_makes_it_smaller() -> None:
+    """The service names its limit, and the client its option; a lone text cannot be fewer."""
+    too_large = wire.json_reply({"detail": "at most 8 texts"}, 413)
+    lead = f"HTTP 413: {HTTPStatus(413).phrase}; at most 8 texts"
+    assert str(refusal(too_large, wire.texts(9), wall=0.0)) == (
+        f"{lead}; the request held 9 texts, max_batch= makes it fewer"
+    )
+    assert str(refusal(too_large, wire.texts(1), wall=0.0)) == lead
+    long = wire.json_reply({"detail": "d" * 5000}, 413)
+    assert len(str(refusal(long, wire.texts(64), wall=0.0))) <= 300
+
+
+@pytest.mark.parametrize("kind", ["Missing!", "a" * 31, 7, None, "tell me"])
+def test_only_a_word_is_a_kind_of_fault(kind: object) -> None:
+    """What else a service writes there is not shown."""
+    reply = wire.json_reply({"detail": [{"type": kind, "loc": ["body", "texts"]}]}, 422)
+    assert str(refused(reply)).endswith("(at /body/texts)")
 
 
 def test_messages_are_bounded_and_the_body_is_not_read_to_its_end() -> None:

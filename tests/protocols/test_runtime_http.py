@@ -218,7 +218,7 @@ def test_a_reply_that_never_begins_comes_with_the_likely_cause() -> None:
             "application/json",
             b'{"detail":[{"type":"missing","loc":["body","spk_id"],"msg":"Field required","input":null}]}',
             BadRequest,
-            "(at /body/spk_id)",
+            "(at /body/spk_id: missing)",
         ),
         (400, "application/json", b'{"detail":"Part exceeded maximum size of 1024KB."}', BadRequest, "1024KB"),
         (500, "text/plain; charset=utf-8", b"Internal Server Error", ServiceFault, "Internal Server Error"),
