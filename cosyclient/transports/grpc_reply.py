@@ -72,7 +72,11 @@ class GrpcReply:
         """Have *start* make the call, and wait for the first sign of the service; raises what the wire did instead."""
         if self._cancellation is not None:
             self._cancellation.on_cancel(self._call_off)
-        _thread.start_new_thread(self._listen, (start,))
+        try:
+            _thread.start_new_thread(self._listen, (start,))
+        except RuntimeError as refused:
+            none = TransportError(f"gRPC: no thread is to be had; {refused}", sent=False, endpoint_fault=False)
+            raise none from refused
         begun = self._next()
         if isinstance(begun, _Begun):
             self.headers = _Fields({name.lower(): value for name, value in begun.metadata if isinstance(value, str)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import signal
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -185,8 +186,25 @@ class Interrupt(BaseException):
     """Be what a signal handler raises."""
 
 
-def test_an_interrupt_spoils_no_call_but_the_callers(transport: GrpcTransport) -> None:
+def test_where_no_thread_is_to_be_had_nothing_is_sent(
+    transport: GrpcTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at a system's limit: said as what it is, tried again, and not held against the service."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched, pytest.raises(TransportError, match="no thread is to be had") as caught:
+        patched.setattr("_thread.start_new_thread", refuse)
+        ask(transport, "Echo")
+    assert (caught.value.sent, caught.value.retryable, caught.value.endpoint_fault) == (False, True, False)
+    assert ask(transport, "Echo") == [b"hello"]
+
+
+def test_an_interrupt_spoils_no_call_but_the_callers(transport: GrpcTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it strikes: grpcio would keep its locks, and every later call of the channel wait for them for ever."""
+    # One that strikes amid a finalizer, or amid what others have the collector call, is told by the interpreter only.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     main, chance, over = threading.get_ident(), random.Random(1), threading.Event()
     within, caught, end = False, 0, time.monotonic() + PATIENCE
 
