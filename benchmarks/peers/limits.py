@@ -92,17 +92,23 @@ class Controller:
         """Know nothing: these limits say how many, not how long."""
         return NO_ESTIMATE
 
-    def start(self, audio: float, now: float, span: float) -> Sample:
+    def start(self, audio: float, now: float, span: float, *, into: list[Sample]) -> Sample:
         """Note that an attempt leaves."""
         from cosyclient.policies.adaptive import Sample
 
         with self._lock:
             self._in_flight += 1
-            return Sample(audio, float(self._in_flight), now, span)
+            sample = Sample(audio, float(self._in_flight), now, span)
+            sample.in_flight = True
+        into.append(sample)
+        return sample
 
     def finish(self, sample: Sample, error: CosyError | None, now: float, **_: object) -> None:
         """Take its end into account; what callers broke off is ignored, as the library's ``onIgnore`` is for."""
         with self._lock:
+            if not sample.in_flight:
+                return
+            sample.in_flight = False
             self._in_flight -= 1
             if not isinstance(error, Rejected):
                 rtt = max(1e-6, now - sample.started)

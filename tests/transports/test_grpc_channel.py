@@ -194,9 +194,10 @@ def test_where_no_thread_is_to_be_had_nothing_is_sent(
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    with monkeypatch.context() as patched, pytest.raises(TransportError, match="no thread is to be had") as caught:
+    with monkeypatch.context() as patched:
         patched.setattr("_thread.start_new_thread", refuse)
-        ask(transport, "Echo")
+        with pytest.raises(TransportError, match="no thread is to be had") as caught:
+            ask(transport, "Echo")
     assert (caught.value.sent, caught.value.retryable, caught.value.endpoint_fault) == (False, True, False)
     assert ask(transport, "Echo") == [b"hello"]
 
