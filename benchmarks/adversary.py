@@ -82,8 +82,9 @@ class Visit:
 
     def until_closed(self) -> None:
         """Say nothing until the client closes; what it sends meanwhile is dropped."""
-        while self.sock.recv(65536):
-            pass
+        with contextlib.suppress(ConnectionError):
+            while self.sock.recv(65536):
+                pass
 
     def reset(self) -> None:
         """Close with a reset instead of an orderly end."""

@@ -84,6 +84,7 @@ THREADS = {
     "emulator/",
 }
 WAITS = {
+    "transports/grpc_reply.py",
     "batcher.py",
     "expiry.py",
     "waiters.py",

@@ -8,7 +8,9 @@ speak with grpcio; a caller's waits at a queue that is written in C.
 from __future__ import annotations
 
 import _thread
+import os
 import threading
+import time
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
@@ -134,6 +136,11 @@ class GrpcReply:
     def _listen(self, start: Callable[[], Any]) -> None:
         """Make the call and hand on what comes of it; of a thread of its own."""
         end: _Ended | BaseException
+        _calling.add(self)
+        while _forks:
+            _calling.discard(self)
+            time.sleep(_TURN)
+            _calling.add(self)
         try:
             self._call = call = start()
             if self._over or (self._cancellation is not None and self._cancellation.cancelled):
@@ -149,6 +156,7 @@ class GrpcReply:
             end = _Ended.of(self._call)
         except BaseException as error:  # noqa: BLE001 - raised where the call was asked for
             end = error
+        _calling.discard(self)
         self._heard_all = True
         self._came.put(end)
         self._home.leave(self)
@@ -188,6 +196,34 @@ def aside(work: Callable[[], object]) -> threading.Lock:
     except RuntimeError:
         run()  # no thread is to be had, as at the interpreter's end
     return done
+
+
+# grpcio prepares its core for a fork only where nobody is inside it, and the child of an unprepared one may abort (6 of
+# 100 amid calls of plain grpcio, none of 200 so): who forks waits a moment for the calls under way, new ones for him.
+_calling: Final[set[GrpcReply]] = set()
+_forks: Final[list[int]] = []
+_TURN: Final = 0.001
+_DRAINED: Final = 0.005
+"""Seconds after the last call's end in which grpcio's own threads come to rest."""
+_LONGEST: Final = 2.0
+"""Seconds that a fork waits for calls at most; a stream may last for minutes."""
+
+
+def _before_fork() -> None:
+    _forks.append(os.getpid())
+    if _calling:
+        end = time.monotonic() + _LONGEST
+        while _calling and time.monotonic() < end:
+            time.sleep(_TURN)
+        time.sleep(_DRAINED)
+
+
+def _in_child() -> None:
+    _forks.clear()
+    _calling.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_forks.clear, after_in_child=_in_child)
 
 
 class _Ended(NamedTuple):

@@ -14,6 +14,8 @@ from cosyclient.config import ClientConfig, RetryConfig, TimeoutConfig
 from cosyclient.emulator.echo import echo_text
 from cosyclient.voices import Voice
 from tests.emulator.conftest import start
+from tests.integration.waiting import finish
+from tests.integration.waiting import start as begin
 from tests.protocols.wire_runtime import TRANSCRIPT, recording
 
 if TYPE_CHECKING:
@@ -88,3 +90,10 @@ def test_both_sides_of_a_fork_go_on(start: Callable[..., Emulator]) -> None:
         [sys.executable, str(PROGRAM), emulator.grpc_url], capture_output=True, text=True, timeout=100, check=False
     )
     assert ran.returncode == 0, ran.stderr
+
+
+def test_children_forked_amid_calls_speak(start: Callable[..., Emulator]) -> None:
+    """Whoever forks waits for the calls under way: grpcio's core aborts in one child of eight otherwise."""
+    emulator = start(engine="tone", grpc=True, rtt=0.01)
+    finished = finish(begin("grpc_amid", emulator.grpc_url, "40"))
+    assert finished[:2] == (0, "{0: 40}\n"), finished
