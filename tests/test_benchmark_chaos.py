@@ -32,7 +32,7 @@ BATCH = next(way for way in WAYS if way.protocol == "batch")
 def test_twenty_seconds_of_everything_lose_no_text() -> None:
     """With a seed of its own each time: the message of a failure names it."""
     seed = random.randrange(1_000_000)
-    # With interrupts there is one loss in some runs yet: `python -m benchmarks chaos` has them.
+    # Interrupts are tried one by one in tests/concurrency/test_interrupts.py; `python -m benchmarks chaos` has both.
     document = measure(replace(QUICK, interrupts=False), seed)
     assert document["findings"] == [], f"python -m benchmarks chaos --seconds 20 --seed {seed}"
     assert document["behind"] == {}, seed
