@@ -11,11 +11,12 @@ import ssl
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trustme
 from websockets.frames import Frame, Opcode
+from websockets.uri import parse_uri
 
 from cosyclient.clock import Cancellation
 from cosyclient.config import ClientConfig, PoolConfig, TimeoutConfig, WireConfig
@@ -34,6 +35,7 @@ from cosyclient.transports import transport_for
 from cosyclient.transports.conversation import Conversation
 from cosyclient.transports.inbox import Inbox
 from cosyclient.transports.pool import Place
+from cosyclient.transports.websocket import WebSocket
 from cosyclient.transports.websocket_pool import WebSocketTransport
 from cosyclient.wire import ConversationReply, WireReply, WireRequest
 from tests.hostile import answers, drips_head, hangs_after, hostile, never_answers, never_reads, reply
@@ -43,7 +45,6 @@ from tests.transports.wire import CLOCK, settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cosyclient.transports.websocket import WebSocket
     from tests.hostile import Visit
 
 QUICK = ClientConfig(timeouts=TimeoutConfig(connect=0.05))
@@ -791,3 +792,24 @@ def test_they_read_like_status_lines() -> None:
         assert repr(answer) == "<Conversation over, 1 bytes of audio>"
         transport.close()
         assert "closed" in repr(transport)
+
+
+def test_a_core_that_was_interrupted_is_closed_without_a_word() -> None:
+    """The package's state machine asserts then, and its complaint would take the interrupt's place."""
+    closed: list[bool] = []
+
+    class Core:
+        def send_close(self, _: int) -> None:
+            raise AssertionError
+
+    class Guard:
+        severed = False
+
+        def close(self) -> None:
+            closed.append(True)
+
+    broken: Any = WebSocket(parse_uri("ws://x.test/"), dialer=cast("Any", None), clock=CLOCK, max_bytes=1)
+    broken._core, broken.guard = Core(), Guard()
+    broken.close()
+    assert closed == [True]
+    assert broken.is_closed
