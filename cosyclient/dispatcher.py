@@ -142,6 +142,8 @@ class Dispatcher:
         self.call_workers()
 
     def _finish(self, call: Call, left: dict[Flight, CosyError], grant: Grant) -> None:
+        # Once more: an interrupt just after the handing over has taken it off.
+        self._batcher.join(grant)
         self._thread.works = True
         try:
             call.run(left)

@@ -151,7 +151,8 @@ class Workers:
     def _read(self, mine: _Reader) -> None:
         mine.begun.set()
         try:
-            while True:
+            # One whose starter was interrupted may find another in its place, or none.
+            while self._begin(mine):
                 self._read_all()
                 if not (self._closed or _main_lives()):
                     self._outlive()
@@ -216,10 +217,11 @@ class Workers:
         """Let the pool's threads end; return whether this one is to end as well."""
         executor, self._executor = self._executor, None
         if executor is not None:
-            # Those of an idle client have nothing to do; `close` waits for this one, and so for what they still do.
-            executor.shutdown(wait=True)
+            # `close` waits for this thread, and so for what they still do; nobody else is to wait for one that hangs.
+            executor.shutdown(wait=self._closed)
         # First the mark, then a look at the notes; who leaves one does it the other way round.
-        self._running = None
+        if self._running is mine:
+            self._running = None
         return self._notes.empty() or not self._begin(mine)
 
     def _submit(self, task: Callable[[], None]) -> None:

@@ -392,3 +392,22 @@ def test_a_task_whose_thread_was_refused_runs_once(board: Board, monkeypatch: py
     team.close(wait=True)
     eventually(lambda: not ours(), "all threads have ended")
     assert len(ran) == 2
+
+
+@pytest.mark.usefixtures("_short_idle")
+def test_who_hangs_keeps_nobody_from_being_served() -> None:
+    """An interrupt may have taken a task off the count: it is no reason for those who come to wait for its end."""
+    go_on, hangs, served = threading.Event(), threading.Event(), threading.Event()
+    team = Workers(2, call=lambda: 0, work=lambda: None, idle=lambda: True, under_way=lambda: lambda: False)
+
+    def hang() -> None:
+        hangs.set()
+        assert go_on.wait(PATIENCE)
+
+    team.hand_over(hang)
+    assert hangs.wait(PATIENCE)
+    eventually(lambda: team._running is None, "the reader is at rest")
+    team.hand_over(served.set)
+    assert served.wait(PATIENCE)
+    go_on.set()
+    team.close(wait=True)
