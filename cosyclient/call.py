@@ -116,7 +116,7 @@ class Call:
         finally:
             try:
                 self.end()
-            except BaseException:
+            except BaseException:  # an interrupt amid the giving back: once more
                 self.end()
                 raise
 

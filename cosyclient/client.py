@@ -355,7 +355,7 @@ class CosyClient:
         finally:
             try:
                 desk.take_back(waiters)
-            except BaseException:
+            except BaseException:  # an interrupt amid the taking back: once more
                 desk.take_back(waiters)
                 raise
         _refuse_rest(desk, feed)
@@ -385,7 +385,7 @@ class CosyClient:
         finally:
             try:
                 desk.take_back((*waiting, *fresh))
-            except BaseException:
+            except BaseException:  # an interrupt amid the taking back: once more
                 desk.take_back((*waiting, *fresh))
                 raise
         _refuse_rest(desk, feed)

@@ -96,7 +96,7 @@ class Dispatcher:
             if not handed_over:
                 try:
                     self._leave(grant, call)
-                except BaseException:
+                except BaseException:  # an interrupt amid the giving back: once more
                     self._leave(grant, call)
                     raise
 
@@ -112,7 +112,7 @@ class Dispatcher:
             self._thread.works = False
             try:
                 self._put_back(grant, sealed)
-            except BaseException:
+            except BaseException:  # an interrupt amid the giving back: once more
                 self._put_back(grant, sealed)
                 raise
 
