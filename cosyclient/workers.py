@@ -144,7 +144,7 @@ class Workers:
             self._read_all()
         except BaseException:
             if self._running is mine:
-                # Interrupted. Should the thread run all the same, there are two, which does no harm.
+                # Interrupted. Should the thread run all the same, it takes this place again, or ends for another's.
                 self._running = None
             raise
 
