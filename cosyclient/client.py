@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 from collections import deque
 from itertools import islice
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
-from cosyclient.clock import SLICE, Clock, SystemClock
+from cosyclient.clock import Clock, Mailbox, SystemClock
 from cosyclient.config import check_number
 from cosyclient.core import Core
 from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
@@ -361,7 +359,7 @@ class CosyClient:
         _refuse_rest(desk, feed)
 
     def _as_finished(self, desk: Reception, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
-        finished: SimpleQueue[Waiter] = SimpleQueue()
+        finished: Mailbox[Waiter] = Mailbox()
         waiting: dict[Waiter, tuple[int, str]] = {}
         fresh: list[Waiter] = []
         window, index = self._core.bulk_window(terms.settings), 0
@@ -377,7 +375,7 @@ class CosyClient:
                         desk.watch(waiter)
                 if not waiting:
                     break
-                done = _next(finished)  # bounded: each is watched and resolves by its deadline
+                done = finished.get()  # bounded: each is watched and resolves by its deadline
                 assert done.result is not None  # noqa: S101 - it says so by being here
                 position, text = waiting.pop(done)
                 yield _outcome(position, text, done.result)
@@ -389,13 +387,6 @@ class CosyClient:
                 desk.take_back((*waiting, *fresh))
                 raise
         _refuse_rest(desk, feed)
-
-
-def _next(finished: SimpleQueue[Waiter]) -> Waiter:
-    while True:
-        # In slices, for the same reason as `pass_gate`.
-        with contextlib.suppress(Empty):
-            return finished.get(timeout=SLICE)
 
 
 def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:

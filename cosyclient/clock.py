@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from collections import deque
+from queue import Empty
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -122,6 +126,40 @@ class Flag:
 
     def __repr__(self) -> str:
         return f"<Flag {'set' if self._set else 'not set'}>"
+
+
+class Mailbox(Generic[T]):
+    """Hand things from any threads to the one that waits for them, in order.
+
+    A `queue.SimpleQueue` of CPython 3.11 and 3.12 waits for ever where a wait is stopped for longer than it was to last
+    (by a busy machine, or a signal): what is left of it is negative then, and taken for "no limit".
+    """
+
+    def __init__(self) -> None:
+        self._things: deque[T] = deque()
+        self._gate = closed_gate()
+
+    def put(self, thing: T) -> None:
+        """Leave *thing*; never waits."""
+        self._things.append(thing)
+        open_gate(self._gate)
+
+    def get(self, seconds: float = math.inf) -> T:
+        """Return what came first, waiting at most *seconds* for something to come; raises `queue.Empty`."""
+        end = time.monotonic() + seconds
+        # The gate may stand open for what was taken without a wait, and closed where `put` was interrupted.
+        while not self._things and (left := end - time.monotonic()) > 0:
+            pass_gate(self._gate, min(left, SLICE))
+        try:
+            return self._things.popleft()
+        except IndexError:
+            raise Empty from None
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def __repr__(self) -> str:
+        return f"<Mailbox {len(self)} waiting>"
 
 
 class Deadline:

@@ -8,10 +8,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.clock import Flag
+from cosyclient.clock import Flag, Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ class _Reader:
 class Workers:
     """Run *work* on at most *most* threads, as many at once as *call* says are wanted.
 
-    `wake` and `hand_over` may be interrupted at any instruction: they put a note in a queue written in C. The thread
+    `wake` and `hand_over` may be interrupted at any instruction: they leave a note in a mailbox. The thread
     that reads the notes submits to the executor, whose own semaphore an interrupt could leave locked. Without work for
     some seconds all threads end. A program that ends does so when its texts are spoken, as with any executor:
     *under_way* returns a function that says whether any of those accepted by now still is. An *executor* given is used
@@ -91,7 +91,7 @@ class Workers:
         self._idle = idle
         self._under_way = under_way
         self._given = executor
-        self._notes: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._notes: Mailbox[Callable[[], None] | None] = Mailbox()
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._running: _Reader | None = None
@@ -106,7 +106,7 @@ class Workers:
                 self._given.submit(self._work)
             return
         # One note serves all who leave one before it is read.
-        if self._notes.empty():
+        if not self._notes:
             self._notes.put(None)
         self._run()
 
@@ -189,7 +189,7 @@ class Workers:
         while late or _main_lives() or self._closed or self._running is None:
             hurried = self._closed or self._running is None
             try:
-                note = self._notes.get(timeout=0.0 if hurried else min(_LOOK, IDLE))
+                note = self._notes.get(0.0 if hurried else min(_LOOK, IDLE))
             except Empty:
                 waited += _LOOK
                 if hurried or waited >= IDLE:
@@ -222,7 +222,7 @@ class Workers:
         # First the mark, then a look at the notes; who leaves one does it the other way round.
         if self._running is mine:
             self._running = None
-        return self._notes.empty() or not self._begin(mine)
+        return not self._notes or not self._begin(mine)
 
     def _submit(self, task: Callable[[], None]) -> None:
         if self._executor is None:

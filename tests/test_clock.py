@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import threading
+from queue import Empty
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cosyclient.clock import Flag, SystemClock, closed_gate, open_gate
+from cosyclient.clock import Flag, Mailbox, SystemClock, closed_gate, open_gate
 from cosyclient.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -128,3 +130,40 @@ def test_an_interrupted_wait_leaves_no_gate_behind(monkeypatch: pytest.MonkeyPat
     assert not flag._gates
     flag.set()
     assert flag.wait(PATIENCE)
+
+
+def test_a_mailbox_hands_over_in_order_and_says_when_nothing_came() -> None:
+    mailbox = Mailbox[int]()
+    for number in range(3):
+        mailbox.put(number)
+    assert repr(mailbox) == "<Mailbox 3 waiting>"
+    assert [mailbox.get(0.0), mailbox.get(PATIENCE), mailbox.get()] == [0, 1, 2]
+    for seconds in (-1.0, 0.0, 1e-6):
+        with pytest.raises(Empty):
+            mailbox.get(seconds)
+
+
+@pytest.mark.usefixtures("_impatient_interpreter")
+@pytest.mark.parametrize("seconds", [1e-6, 1e-4, PATIENCE])
+def test_a_mailbox_loses_nothing_and_no_short_wait_is_endless(seconds: float) -> None:
+    """A wait of a microsecond is over before it begins: the queue of the standard library stands still there."""
+    mailbox = Mailbox[int]()
+    came: list[int] = []
+
+    def write() -> None:
+        for number in range(5000):
+            mailbox.put(number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while len(came) < 5000:
+        with contextlib.suppress(Empty):
+            came.append(mailbox.get(seconds))
+    writer.join()
+    assert came == list(range(5000))
+
+
+def test_who_waits_at_a_mailbox_is_woken_though_the_one_who_put_was_interrupted() -> None:
+    mailbox = Mailbox[int]()
+    mailbox._things.append(1)
+    assert mailbox.get() == 1

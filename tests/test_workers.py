@@ -138,7 +138,7 @@ def test_one_note_serves_all_who_wake(board: Board) -> None:
     for _ in range(1000):
         board.want()
         team.wake()
-    assert team._notes.qsize() == 1
+    assert len(team._notes) == 1
     read.set()
     eventually(lambda: board.ran == 1000, "all ran")
     assert board.calls <= 3
@@ -387,7 +387,7 @@ def test_a_task_whose_thread_was_refused_runs_once(board: Board, monkeypatch: py
     assert first.wait(PATIENCE)
     for _ in range(2):
         team.hand_over(lambda: ran.append(threading.current_thread().name))
-    eventually(lambda: team._notes.empty(), "both were read")
+    eventually(lambda: not team._notes, "both were read")
     go_on.set()
     team.close(wait=True)
     eventually(lambda: not ours(), "all threads have ended")

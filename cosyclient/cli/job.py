@@ -8,13 +8,14 @@ import os
 import shutil
 import sys
 import time
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from cosyclient.audio import parse_wav
 from cosyclient.cli.lines import OPTIONS
 from cosyclient.cli.stopping import Stop, Verdicts, is_nobody, is_outage, trouble_in
 from cosyclient.cli.terminal import Interruptible, progress_bar
+from cosyclient.clock import Mailbox
 from cosyclient.config import TimeoutConfig
 from cosyclient.errors import CircuitOpen, CosyError, DeadlineExceeded, DecodeError, did_you_mean
 from cosyclient.events import AttemptFinished, ServiceDown, ServiceUp
@@ -83,7 +84,7 @@ class Job:
             name: value for name in ("instruct", "seed") if (value := getattr(arguments, name)) is not None
         }
         # None among the finished wakes whoever waits for one.
-        self._finished: SimpleQueue[Future[Speech] | None] = SimpleQueue()
+        self._finished: Mailbox[Future[Speech] | None] = Mailbox()
         self._waiting: dict[Future[Speech], _Under] = {}
         self._audio = 0.0
         self._parts: list[tuple[str, VoiceSettings]] = []
@@ -244,7 +245,7 @@ class Job:
         while block:
             leaving = self._stop is not None or self._interrupt.pressed is not None
             try:
-                return self._finished.get(timeout=_TAKEN_BACK if leaving else _TOLD_AGAIN)
+                return self._finished.get(_TAKEN_BACK if leaving else _TOLD_AGAIN)
             except Empty:
                 down, now = self._down, time.monotonic()
                 if leaving:
@@ -253,7 +254,7 @@ class Job:
                 elif down is not None and now - self._told_at > _TOLD_AGAIN - 1.0:
                     self._told_at = now
                     self._say(f"still waiting for the service, {now - down:.0f} s by now")
-        return self._finished.get(block=False)
+        return self._finished.get(0.0)
 
     def _withdraw(self) -> None:
         """Take back what has not been sent yet, or all of it where the results have nowhere to go."""

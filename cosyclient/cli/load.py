@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from statistics import fmean, quantiles
 from typing import TYPE_CHECKING, Any, Final
 
-from cosyclient.clock import SystemClock
+from cosyclient.clock import Mailbox, SystemClock
 from cosyclient.config import AdaptiveConfig, BreakerConfig, ClientConfig, PacingConfig, QueueConfig, RetryConfig
 from cosyclient.errors import ConfigurationError, CosyError
 
@@ -73,7 +73,7 @@ class Ramp:
         self._most = most
         self._ends = self._now() + span
         self._patience = span / (1 + len([step for step in _STEPS if step <= most]))
-        self._finished: SimpleQueue[tuple[Future[Speech], float]] = SimpleQueue()
+        self._finished: Mailbox[tuple[Future[Speech], float]] = Mailbox()
         self._under_way: dict[Future[Speech], float] = {}
         self._sent = 0
         self._trouble: CosyError | None = None
@@ -122,7 +122,7 @@ class Ramp:
                 self.stopped = "its time was over"
                 break
             try:
-                future, at = self._finished.get(timeout=left)
+                future, at = self._finished.get(left)
             except Empty:
                 continue
             began = self._under_way.pop(future)

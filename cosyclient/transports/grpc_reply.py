@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import _thread
 import os
-import threading
 import time
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 import grpc
 
-from cosyclient.clock import closed_gate, open_gate
+from cosyclient.clock import Mailbox, closed_gate, open_gate
 from cosyclient.errors import (
     AttemptTimeout,
     ClientClosed,
@@ -29,6 +28,7 @@ from cosyclient.errors import (
 from cosyclient.transports.grpc_faults import ours
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cosyclient.clock import Cancellation, Clock, Deadline
@@ -61,8 +61,8 @@ class GrpcReply:
         self._until = deadline
         self._read_timeout = read_timeout
         self._cancellation = cancellation
-        self._came: SimpleQueue[_Begun | bytes | _Ended | BaseException] = SimpleQueue()
-        self._room: SimpleQueue[None] = SimpleQueue()
+        self._came: Mailbox[_Begun | bytes | _Ended | BaseException] = Mailbox()
+        self._room: Mailbox[None] = Mailbox()
         self._over = False
         self.headers: Mapping[str, str] = _Fields()
         """The metadata that came before the messages; what is not text is left out."""
@@ -124,7 +124,7 @@ class GrpcReply:
         # grpcio keeps the deadline itself, and knows better what it was waiting for: it is left a moment to say so.
         left = self._until.remaining + _MOMENT
         try:
-            came = self._came.get(timeout=min(self._read_timeout, left, threading.TIMEOUT_MAX))
+            came = self._came.get(min(self._read_timeout, left))
         except Empty:
             if self._until.expired:
                 raise DeadlineExceeded("the deadline passed; gRPC said nothing until then", sent=True) from None
