@@ -6,7 +6,7 @@
     assert service.seen == 1
 
 A behaviour is a function of one `Visit`, run in a thread of its own for each connection. Whatever it does, leaving
-the context ends it: sockets are shut down, threads joined. The tests have a cabinet of behaviours in `tests.hostile`.
+the context ends it: sockets are shut down, threads joined. `tests.support.hostile` has more behaviours.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def _ours(media_type: str, *, fast: bool) -> Callable[[str], list[bytes]]:
     from benchmarks.texts import texts
     from cosyclient.config import WireConfig
     from cosyclient.models import Speech, Utterance, VoiceSettings
-    from cosyclient.protocols import coding
-    from cosyclient.protocols.batch import BatchProtocol
+    from cosyclient.protocols.batch.protocol import BatchProtocol
+    from cosyclient.protocols.codecs import strict as coding
     from cosyclient.testing import ScriptedReply
 
     class FileReply(ScriptedReply):

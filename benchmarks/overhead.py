@@ -17,7 +17,7 @@ from benchmarks.texts import text, texts
 from cosyclient import ClientConfig, CosyClient, PacingConfig
 from cosyclient.config import WireConfig
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.protocols import protocol_for
+from cosyclient.protocols.registry import protocol_for
 from cosyclient.testing import ScriptedReply
 from cosyclient.transports.base import PoolStats
 

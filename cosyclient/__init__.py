@@ -13,6 +13,7 @@ from cosyclient.config import (
     TimeoutConfig,
     WireConfig,
 )
+from cosyclient.config.sizing import Sizing, littles_law
 from cosyclient.errors import (
     Attempt,
     AttemptTimeout,
@@ -41,9 +42,8 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.models import Outcome, Speech, Word, join
-from cosyclient.sizing import Sizing, littles_law
-from cosyclient.stats import ClientStats
-from cosyclient.streaming import SpeechStream
+from cosyclient.pipeline.calls.stream import SpeechStream
+from cosyclient.pipeline.stats import ClientStats
 from cosyclient.voices import Voice
 
 __version__ = "0.1.0"

@@ -8,16 +8,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from cosyclient.clock import Clock, Mailbox, SystemClock
-from cosyclient.config import check_number
-from cosyclient.core import Core
+from cosyclient.config.records import check_number
+from cosyclient.config.resolve import DOCUMENTED_RATE, resolve
 from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
 from cosyclient.events import Events, Listener, guarded
 from cosyclient.models import Outcome, Speech
+from cosyclient.pipeline.admission import Terms
+from cosyclient.pipeline.queue.waiters import SpeechFuture
+from cosyclient.pipeline.shared import Core
 from cosyclient.protocols.base import Recording
-from cosyclient.reception import Terms
-from cosyclient.settings import DOCUMENTED_RATE, resolve
 from cosyclient.voices import MAX_NAME, Voice, check_words
-from cosyclient.waiters import SpeechFuture
 
 if TYPE_CHECKING:
     import os
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from cosyclient.config import ClientConfig
-    from cosyclient.reception import Reception
-    from cosyclient.stats import ClientStats
-    from cosyclient.streaming import SpeechStream
+    from cosyclient.config.records import ClientConfig
+    from cosyclient.pipeline.admission import Reception
+    from cosyclient.pipeline.calls.stream import SpeechStream
+    from cosyclient.pipeline.queue.waiters import Waiter
+    from cosyclient.pipeline.stats import ClientStats
     from cosyclient.transports.base import Transport
-    from cosyclient.waiters import Waiter
 
 
 class CosyClient:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient import audio as _audio
-from cosyclient import bounds
-from cosyclient.additions import Extra, Headers
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
-from cosyclient.files import write_atomically
+from cosyclient.util import numbers as bounds
+from cosyclient.util.extra_fields import Extra, Headers
+from cosyclient.util.files import write_atomically
 from cosyclient.voices import MAX_NAME, Voice, check_characters, check_words
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class VoiceSettings:
     most 500 code points, ``seed`` from 0 to 65,535, ``words`` asks for the time of every word. ``None`` leaves the
     choice to the service. ``on_silent`` says what a text becomes that has nothing to be spoken (see `has_speech`) where
     the service makes no audio of it: an ``"error"``, or a short ``"silence"``. ``headers`` are sent along with each
-    request, ``extra`` holds members of it that the service knows and this library does not; see `cosyclient.additions`.
+    request, ``extra`` holds members of it that the service knows and this library does not; see
+    `cosyclient.util.extra_fields`.
     """
 
     voice: str | Voice | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cosyclient.additions import Headers
+    from cosyclient.util.extra_fields import Headers
 
 _VERSION = "/v1/"
 

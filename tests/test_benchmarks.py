@@ -23,7 +23,7 @@ from benchmarks.results import Row, Run, medians, write_json
 from benchmarks.tables import seconds, share, table
 from benchmarks.texts import CHARACTERS, DIFFERENT, texts
 from cosyclient.emulator import Emulator, running
-from cosyclient.protocols.frames import FrameDecoder
+from cosyclient.protocols.batch.frames import FrameDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

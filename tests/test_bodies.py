@@ -13,8 +13,8 @@ from benchmarks.decoders import DECODERS
 from benchmarks.fixed import Replies, serving, wav
 from benchmarks.peers.readers import IN_FLIGHT, READERS, TEXTS, opened
 from benchmarks.resident import peak_bytes, resident_bytes
-from cosyclient.protocols import coding
-from cosyclient.protocols.frames import FrameDecoder
+from cosyclient.protocols.batch.frames import FrameDecoder
+from cosyclient.protocols.codecs import strict as coding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

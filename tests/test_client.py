@@ -36,14 +36,14 @@ from cosyclient import (
     TransportError,
     WireConfig,
 )
-from cosyclient.batch import Estimate
 from cosyclient.events import AttemptFinished, BatchSealed, BreakerChanged, RetryScheduled, UtteranceFinished
-from cosyclient.house import House
+from cosyclient.pipeline.pipeline import House
 from cosyclient.policies.adaptive import Sample
+from cosyclient.policies.base import Estimate
 from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
 from tests.protocols.wire import FRAMES_TYPE, frame, opening
 from tests.protocols.wire import item as framed
-from tests.service import answer, audio_of, body_of, failed, item, refuse, reply, text_in, texts_of
+from tests.support.service import answer, audio_of, body_of, failed, item, refuse, reply, text_in, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

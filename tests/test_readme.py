@@ -16,9 +16,9 @@ import pytest
 
 import cosyclient
 from cosyclient import NotFound, PartialFailure, environment
-from cosyclient.cli.protocols import markdown
+from cosyclient.cli.commands.protocols import markdown
+from cosyclient.config.resolve import resolve
 from cosyclient.emulator import running
-from cosyclient.settings import resolve
 from cosyclient.testing import ScriptedReply, scripted_client
 
 if TYPE_CHECKING:

@@ -61,6 +61,6 @@ class OurPoolUnderHttpx(HttpxThreads):
 
     def transport(self) -> Any:
         """Return our pool."""
-        from cosyclient.transports.urllib3_pool import Urllib3Transport
+        from cosyclient.transports.http.urllib3_transport import Urllib3Transport
 
         return Urllib3Transport(connections=self.connections)

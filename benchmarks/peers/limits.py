@@ -9,15 +9,15 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
-from cosyclient.batch import NO_ESTIMATE
 from cosyclient.errors import CosyError, Rejected
+from cosyclient.policies.base import NO_ESTIMATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cosyclient import CosyClient
-    from cosyclient.batch import Estimate
     from cosyclient.policies.adaptive import Sample
+    from cosyclient.policies.base import Estimate
     from cosyclient.policies.bulkhead import Bulkhead
 
 

@@ -7,8 +7,8 @@ from typing import Final
 from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, Refused, Single, question
 from cosyclient import ClientConfig, CosyClient, PacingConfig
 from cosyclient.clock import Deadline, SystemClock
-from cosyclient.settings import resolve
-from cosyclient.transports.http import HttpTransport
+from cosyclient.config.resolve import resolve
+from cosyclient.transports.http.transport import HttpTransport
 from cosyclient.wire import WireRequest
 
 _UNPACED: Final = ClientConfig(pacing=PacingConfig(burst=1_000_000))

@@ -234,7 +234,7 @@ def _cosyclient(url: str) -> Iterator[Callable[[], list[Any]]]:
 
 @contextmanager
 def _cosyclient_plain(url: str) -> Iterator[Callable[[], list[Any]]]:
-    from cosyclient.protocols import coding
+    from cosyclient.protocols.codecs import strict as coding
 
     coding._fast = lambda: None  # type: ignore[assignment]
     with _cosyclient(url) as round_of:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from cosyclient import bounds
 from cosyclient.audio.base import AudioInfo, cut, wrong
 from cosyclient.audio.mp3 import named
 from cosyclient.errors import DecodeError
+from cosyclient.util import numbers as bounds
 
 _OGG_PAGE: Final = struct.Struct("<5xBq12xB")
 _MOST_SECONDS_A_BYTE: Final = 0.12

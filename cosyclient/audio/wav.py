@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from cosyclient import bounds
 from cosyclient.audio.base import cut, wrong
 from cosyclient.audio.mp3 import named
 from cosyclient.audio.pcm import KINDS, PCM, s16_of
 from cosyclient.errors import ConfigurationError, DecodeError
+from cosyclient.util import numbers as bounds
 
 _EXTENSIBLE: Final = 0xFFFE
 _UNKNOWN: Final = 0xFFFFFFFF

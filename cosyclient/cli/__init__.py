@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cosyclient import __version__
-from cosyclient.cli import doctor, emulator, protocols, sizing, stream, synth, voices
+from cosyclient.cli.commands import doctor, emulator, protocols, sizing, stream, synth, voices
 from cosyclient.errors import ConfigurationError
 
 if TYPE_CHECKING:

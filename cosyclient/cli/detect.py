@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.clock import Deadline
 from cosyclient.errors import CosyError, Forbidden, Unauthorized
-from cosyclient.protocols.coding import unjson
-from cosyclient.protocols.pieces import beginning, is_name
-from cosyclient.quoting import plain
+from cosyclient.protocols.codecs.json_audio import beginning, is_name
+from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.util.quoting import plain
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:

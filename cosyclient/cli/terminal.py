@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from cosyclient.cli.lines import Line
+    from cosyclient.jobs.input import Line
 
 
 def progress_bar(name: str, *, quiet: bool) -> Any:

@@ -1,8 +1,11 @@
-"""What several policies stand on: counting outcomes over a window of time that slides."""
+"""What several policies share: outcomes counted over a sliding window of time, and what an attempt may expect."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from dataclasses import dataclass
+from typing import Final
 
 _BUCKETS = 30
 
@@ -48,3 +51,18 @@ class SlidingWindow:
 
     def __repr__(self) -> str:
         return f"<SlidingWindow {self.failures} of {self.calls} failed>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Say what an attempt that leaves now should know of its endpoint, in seconds.
+
+    Its audio should not exceed ``audio``. Texts with less than ``needed`` left will probably come back too late: others
+    go first.
+    """
+
+    audio: float = math.inf
+    needed: float = 0.0
+
+
+NO_ESTIMATE: Final = Estimate()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.transports.guard import GuardedSocket, Severed
+from cosyclient.transports.sockets import GuardedSocket, Severed
 from cosyclient.transports.tunnels import ProxyRefused, ask_for_tunnel
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from cosyclient.proxy import Proxy
-    from cosyclient.transports.guard import Spans
+    from cosyclient.config.proxy import Proxy
     from cosyclient.transports.resolving import Resolver
+    from cosyclient.transports.sockets import Spans
 
 _OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from cosyclient.config.proxy import Proxy
 from cosyclient.errors import ConfigurationError
-from cosyclient.proxy import Proxy
 from cosyclient.transports.tls import roots, tls_context
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-    from cosyclient.settings import ResolvedConfig
+    from cosyclient.config.resolve import ResolvedConfig
 
 _TLS: Final = ("https", "wss")
 _PROXIES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cosyclient.clock import Flag
-from cosyclient.transports.guard import Severed
+from cosyclient.transports.sockets import Severed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,13 +6,13 @@ import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.quoting import ConcealedBytes, plain
+from cosyclient.util.quoting import ConcealedBytes, plain
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from cosyclient.proxy import Proxy
+    from cosyclient.config.proxy import Proxy
 
 _MOST_OF_A_HEAD: Final = 16 << 10
 _MOST_OF_A_REASON: Final = 100

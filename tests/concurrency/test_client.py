@@ -35,8 +35,8 @@ from cosyclient import (
     TimeoutConfig,
 )
 from cosyclient.emulator import echo_text, running
-from cosyclient.waiters import Waiter
-from tests.service import audio_of, item, text_in
+from cosyclient.pipeline.queue.waiters import Waiter
+from tests.support.service import audio_of, item, text_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,8 +25,8 @@ from cosyclient import (
     workers,
 )
 from tests.concurrency.test_client import PATIENCE, client, spoken
-from tests.integration.waiting import eventually
-from tests.service import text_in
+from tests.support.service import text_in
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

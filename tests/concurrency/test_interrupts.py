@@ -1,7 +1,7 @@
 """Interrupts at any instruction: whatever is interrupted, nothing is held afterwards and the next call works.
 
-`tests.interrupts` raises at every place where the interpreter would, one after the other; a timer of the system and
-exceptions sent to threads do the same where the moment is nobody's choice.
+`tests.support.interrupts` raises at every place where the interpreter would, one after the other; a timer of the system
+and exceptions sent to threads do the same where the moment is nobody's choice.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import pytest
 
 from cosyclient import BreakerConfig, ClientConfig, CosyClient, CosyError, QueueConfig, RetryConfig
 from cosyclient.testing import ScriptedReply, ScriptedTransport
-from tests.hostile import answers, hostile
-from tests.interrupts import Interrupter
-from tests.service import answer, item, refuse
+from tests.support.hostile import answers, hostile
+from tests.support.interrupts import Interrupter
+from tests.support.service import answer, item, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

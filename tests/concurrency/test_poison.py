@@ -27,9 +27,9 @@ from cosyclient import (
     QueueConfig,
     WireConfig,
 )
-from tests.hostile import Visit, hostile, reply
-from tests.integration.waiting import eventually
-from tests.service import item, text_in
+from tests.support.hostile import Visit, hostile, reply
+from tests.support.service import item, text_in
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from cosyclient.errors import BulkheadFull, CircuitOpen, ClientClosed, Rejected
 from cosyclient.policies.breaker import Admission, Breaker
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
-from cosyclient.policies.ratelimit import RateLimiter
+from cosyclient.policies.ratelimit.limiter import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

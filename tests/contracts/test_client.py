@@ -25,9 +25,9 @@ from cosyclient import (
 )
 from cosyclient.emulator import Emulator, echo_text, running
 from cosyclient.emulator.faults import FAULTS
-from tests.hostile import Behaviour, Visit, chunked, gzipped, hostile, noise, reply
-from tests.integration.waiting import eventually
-from tests.service import audio_of, item, text_in
+from tests.support.hostile import Behaviour, Visit, chunked, gzipped, hostile, noise, reply
+from tests.support.service import audio_of, item, text_in
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ from cosyclient.errors import BulkheadFull, CircuitOpen, RateLimited, Rejected, 
 from cosyclient.policies.breaker import Breaker
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
-from cosyclient.policies.ratelimit import RateLimiter
+from cosyclient.policies.ratelimit.limiter import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.testing import FakeClock
 

@@ -24,8 +24,8 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.models import Speech, Utterance, VoiceSettings
-from cosyclient.protocols import PROTOCOLS, check, protocol_for
 from cosyclient.protocols.base import Quota, StreamingProtocol
+from cosyclient.protocols.registry import PROTOCOLS, check, protocol_for
 from cosyclient.testing import ScriptedReply
 from cosyclient.wire import WireReply, WireRequest
 from tests.protocols import wire, wire_grpc, wire_openai

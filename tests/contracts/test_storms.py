@@ -15,10 +15,10 @@ import pytest
 from cosyclient import BreakerConfig, CircuitOpen, ClientConfig, CosyError, RetryBudgetSpent, RetryConfig, Throttled
 from cosyclient.clock import Deadline
 from cosyclient.events import BreakerChanged, RetryScheduled
-from cosyclient.policies.ratelimit import RateLimiter
+from cosyclient.policies.ratelimit.limiter import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, scripted_client
-from tests.service import answer, refuse, text_in
+from tests.support.service import answer, refuse, text_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable

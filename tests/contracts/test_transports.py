@@ -21,8 +21,8 @@ from cosyclient.errors import (
     DecodeError,
     TransportError,
 )
-from cosyclient.transports.http import HttpTransport
-from tests.hostile import (
+from cosyclient.transports.http.transport import HttpTransport
+from tests.support.hostile import (
     CUT_CHUNK,
     CUT_CHUNKED,
     CUT_HEAD,

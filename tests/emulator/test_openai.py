@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cosyclient.emulator import echo_text
-from cosyclient.protocols.sse import events
+from cosyclient.protocols.codecs.sse import events
 from tests.contracts.faces_openai import at
 from tests.emulator.wire import Answer, call
 from tests.protocols.wire_runtime import TRANSCRIPT, recording

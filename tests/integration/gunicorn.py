@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from tests.integration.waiting import FORK_IS_MEANT, GENEROUS, ROOT, eventually
+from tests.support.waiting import FORK_IS_MEANT, GENEROUS, ROOT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

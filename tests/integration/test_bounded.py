@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.integration.waiting import finish, start
+from tests.support.waiting import finish, start
 
 COUNT = 8_000
 PLACES = 1000

@@ -8,7 +8,7 @@ import pytest
 
 from cosyclient import ClientConfig, CosyClient, WireConfig
 from tests.integration.apps.naive import fastapi_service, flask_service, nginx_before, plain_service
-from tests.service import text_in
+from tests.support.service import text_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

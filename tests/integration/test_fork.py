@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.waiting import finish, start
+from tests.support.waiting import finish, start
 
 if TYPE_CHECKING:
     from cosyclient.emulator import Emulator

@@ -14,9 +14,9 @@ from cosyclient.config import ClientConfig, RetryConfig, TimeoutConfig
 from cosyclient.emulator.echo import echo_text
 from cosyclient.voices import Voice
 from tests.emulator.conftest import start
-from tests.integration.waiting import finish
-from tests.integration.waiting import start as begin
 from tests.protocols.wire_runtime import TRANSCRIPT, recording
+from tests.support.waiting import finish
+from tests.support.waiting import start as begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def test_voices_that_say_the_same_stay_themselves(start: Callable[..., Emulator]
 
 def test_a_missing_package_is_named_when_the_client_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at the first call."""
-    monkeypatch.setitem(sys.modules, "cosyclient.transports.grpc_channel", None)
+    monkeypatch.setitem(sys.modules, "cosyclient.transports.grpc.transport", None)
     monkeypatch.setattr("cosyclient.transports.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install '\.\[grpc\]'"):
         CosyClient("grpc://127.0.0.1:1", voice="x")

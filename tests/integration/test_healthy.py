@@ -17,7 +17,7 @@ from cosyclient.config import ClientConfig
 from cosyclient.emulator import running
 from cosyclient.events import BreakerChanged, LimitChanged
 from cosyclient.testing import RecordingListener
-from tests.integration.waiting import eventually
+from tests.support.waiting import eventually
 
 UNPACED: dict[str, Any] = {"requests_per_second": 1e5, "config": ClientConfig(pacing=PacingConfig(burst=1000))}
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration import waiting
-from tests.integration.waiting import finish
+from tests.support import waiting
+from tests.support.waiting import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import pytest
 
 from cosyclient.emulator import echo_text
 from tests.integration.gunicorn import Gunicorn
-from tests.integration.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path

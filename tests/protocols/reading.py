@@ -12,8 +12,8 @@ from cosyclient.errors import (
     CosyError,
 )
 from cosyclient.models import Speech, Utterance
-from cosyclient.protocols import coding
-from cosyclient.protocols.batch import BatchProtocol
+from cosyclient.protocols.batch.protocol import BatchProtocol
+from cosyclient.protocols.codecs import strict as coding
 from tests.protocols import wire
 
 if TYPE_CHECKING:

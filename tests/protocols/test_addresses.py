@@ -9,14 +9,14 @@ import pytest
 
 from cosyclient import BadUtterance, ConfigurationError, CosyClient
 from cosyclient.config import WireConfig
+from cosyclient.config.resolve import _KEYS
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.protocols import PROTOCOLS, every_name, guess, home, protocol_for
 from cosyclient.protocols.addresses import _ROUTES
-from cosyclient.settings import _KEYS
+from cosyclient.protocols.registry import PROTOCOLS, every_name, guess, home, protocol_for
 from cosyclient.testing import ScriptedTransport
 from cosyclient.wire import address
 from tests.protocols import wire_runtime
-from tests.service import answer
+from tests.support.service import answer
 
 NAMED: dict[str, Any] = {"voice": "v", "model": "m"}
 

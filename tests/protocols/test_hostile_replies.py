@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from cosyclient.config import WireConfig
 from cosyclient.errors import CosyError, DecodeError
 from cosyclient.models import Speech, Utterance, VoiceSettings
-from cosyclient.protocols import protocol_for
+from cosyclient.protocols.alibaba.model_studio_ws import Task
 from cosyclient.protocols.base import (
     ListingProtocol,
     Recording,
@@ -29,15 +29,15 @@ from cosyclient.protocols.base import (
     UploadingProtocol,
     WireProtocol,
 )
-from cosyclient.protocols.coding import unjson
-from cosyclient.protocols.frames import FrameDecoder
-from cosyclient.protocols.lighttts_ws import Bistream
-from cosyclient.protocols.model_studio import Task
-from cosyclient.protocols.protobuf import field, message
-from cosyclient.protocols.results import ResultReader
-from cosyclient.protocols.sse import events
-from cosyclient.protocols.tensors import grpc_answer, http_waveform
-from cosyclient.protocols.vllm_ws import Session
+from cosyclient.protocols.batch.frames import FrameDecoder
+from cosyclient.protocols.codecs.json_results import ResultReader
+from cosyclient.protocols.codecs.protobuf import field, message
+from cosyclient.protocols.codecs.sse import events
+from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.protocols.lighttts.ws import Bistream
+from cosyclient.protocols.registry import protocol_for
+from cosyclient.protocols.triton.tensors import grpc_answer, http_waveform
+from cosyclient.protocols.vllm_omni.ws import Session
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire, wire_openai, wire_runtime
 from tests.protocols.faces import FACES, Face
@@ -298,7 +298,7 @@ def test_json_of_a_million_values_is_not_parsed(text: str, monkeypatch: pytest.M
         assert len(data) < 1000
         return loads(data)
 
-    monkeypatch.setattr("cosyclient.protocols.coding.json.loads", only_small)
+    monkeypatch.setattr("cosyclient.protocols.codecs.strict.json.loads", only_small)
     raw = f"[{text}0]".encode()
     for data in (raw.decode(), raw, bytearray(raw)):
         with pytest.raises(ValueError, match="more than 100000 values"):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from cosyclient.clock import Deadline, SystemClock
-from cosyclient.settings import resolve
-from cosyclient.transports.grpc_channel import GrpcTransport
+from cosyclient.config.resolve import resolve
+from cosyclient.transports.grpc.transport import GrpcTransport
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Cancellation
     from cosyclient.config import ClientConfig
-    from cosyclient.transports.grpc_reply import GrpcReply
+    from cosyclient.transports.grpc.reply import GrpcReply
 
 PATIENCE = 20.0
 

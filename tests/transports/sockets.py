@@ -10,7 +10,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from cosyclient.errors import ServiceFault
-from cosyclient.transports.websocket_pool import WebSocketTransport
+from cosyclient.transports.websocket.transport import WebSocketTransport
 from cosyclient.wire import Turn, WireRequest
 from tests.transports.wire import CLOCK, settings, soon
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Cancellation
     from cosyclient.wire import WireReply
-    from tests.hostile import Behaviour, Hostile, Visit
+    from tests.support.hostile import Behaviour, Hostile, Visit
 
 
 class Peer:

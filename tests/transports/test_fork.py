@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from cosyclient.config import ClientConfig, WireConfig
-from tests.hostile import echoes, hostile
+from tests.support.hostile import echoes, hostile
 from tests.transports.wire import ask, made, request, sent
 
 if TYPE_CHECKING:

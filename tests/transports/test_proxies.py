@@ -14,11 +14,21 @@ import trustme
 from benchmarks.gateway import Plan, gateway
 from cosyclient import ConfigurationError, ConnectFailed, CosyClient, CosyError, DeadlineExceeded
 from cosyclient.cli import main
+from cosyclient.config.proxy import Proxy
 from cosyclient.emulator import echo_text
-from cosyclient.proxy import Proxy
 from cosyclient.transports.network import proxy_of
-from tests.hostile import Behaviour, Visit, answers, drips_head, echoes, hangs_after, hostile, never_answers, reply
-from tests.proxying import DENIED, ESTABLISHED, leads_to, socks
+from tests.support.hostile import (
+    Behaviour,
+    Visit,
+    answers,
+    drips_head,
+    echoes,
+    hangs_after,
+    hostile,
+    never_answers,
+    reply,
+)
+from tests.support.proxying import DENIED, ESTABLISHED, leads_to, socks
 from tests.transports.wire import ask, made, request
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import pytest
 from cosyclient import ClientClosed, ConnectFailed, CosyClient, DeadlineExceeded
 from cosyclient.clock import SystemClock
 from cosyclient.testing import FakeClock
-from cosyclient.transports.guard import Severed
 from cosyclient.transports.resolving import Resolver
-from tests.hostile import answers, hostile
-from tests.integration.waiting import eventually, finish, start
+from cosyclient.transports.sockets import Severed
+from tests.support.hostile import answers, hostile
+from tests.support.waiting import eventually, finish, start
 from tests.transports.wire import ask, made
 
 if TYPE_CHECKING:

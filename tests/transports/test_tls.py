@@ -14,7 +14,7 @@ import trustme
 
 from cosyclient import ClientConfig, ConfigurationError, ConnectFailed, CosyClient, CosyError, WireConfig
 from cosyclient.transports.tls import roots, tls_context
-from tests.hostile import answers, hostile
+from tests.support.hostile import answers, hostile
 from tests.transports.grpc_wire import ask as ask_grpc
 from tests.transports.grpc_wire import made as made_grpc
 from tests.transports.grpc_wire import serving

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cosyclient.clock import Deadline, SystemClock
-from cosyclient.settings import ResolvedConfig, resolve
-from cosyclient.transports.http import HttpTransport
+from cosyclient.config.resolve import ResolvedConfig, resolve
+from cosyclient.transports.http.transport import HttpTransport
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ import math
 import threading
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.batch import NO_ESTIMATE, Estimate
 from cosyclient.policies.adaptive.latency_model import LatencyModel
 from cosyclient.policies.adaptive.throughput import Throughput
+from cosyclient.policies.base import NO_ESTIMATE, Estimate
 
 if TYPE_CHECKING:
     from cosyclient.config import AdaptiveConfig

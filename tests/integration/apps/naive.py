@@ -16,8 +16,8 @@ from fastapi import FastAPI
 from flask import Flask, jsonify, request
 from pydantic import BaseModel
 
-from tests.integration.waiting import GENEROUS, eventually
-from tests.service import audio_of
+from tests.support.service import audio_of
+from tests.support.waiting import GENEROUS, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cosyclient import ClientConfig, CosyClient, PacingConfig, QueueConfig, QueueFull
 from cosyclient.transports.base import PoolStats
-from tests.integration.waiting import eventually
-from tests.service import answer
+from tests.support.service import answer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from cosyclient.wire import WireReply, WireRequest

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cosyclient import ClientStats, CosyClient, CosyError
 from cosyclient.emulator import echo_text, running
 from tests.integration.programs.calling import wrong_answers
-from tests.integration.waiting import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

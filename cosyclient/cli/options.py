@@ -1,0 +1,342 @@
+"""The options that say which service, which voice and which limits, and the client they make."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from cosyclient.audio import MEDIA_TYPES
+from cosyclient.client import CosyClient
+from cosyclient.clock import SystemClock
+from cosyclient.config import ClientConfig, QueueConfig, RetryConfig
+from cosyclient.config.environment import given
+from cosyclient.config.resolve import resolve
+from cosyclient.errors import ConfigurationError
+from cosyclient.models import SAMPLE_RATES
+from cosyclient.transports.registry import transport_for
+from cosyclient.voices import Voice
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from cosyclient.config.resolve import ResolvedConfig
+    from cosyclient.events import Listener
+    from cosyclient.models import VoiceSettings
+    from cosyclient.transports.base import PoolStats, Transport
+    from cosyclient.wire import WireReply, WireRequest
+
+# A service to check options against; nothing is sent to it.
+_NOWHERE: Final = "http://127.0.0.1"
+# The library's names of what is called otherwise on the command line.
+_OPTIONS: Final = {
+    "base_url": "--url",
+    "requests_per_second": "--rate",
+    "max_connections": "--connections",
+    "max_batch": "--max-batch",
+    "max_retries": "--retries",
+    "sample_rate": "--sample-rate",
+    "verify": "--ca-file",
+    "protocol": "--protocol",
+    "headers": "--header",
+    "retry.wait_for_service": "--wait-for-service",
+    **{
+        name: f"--{name}"
+        for name in (
+            "proxy",
+            "concurrency",
+            "timeout",
+            "voice",
+            "model",
+            "format",
+            "speed",
+            "instruct",
+            "seed",
+            "extra",
+        )
+    },
+}
+
+
+# What makes no sense but with a service of one's own.
+_OF_A_SERVICE: Final = ("protocol", "model", "voice", "clone", "proxy", "ca_file", "header", "extra")
+
+
+def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> None:
+    """Add ``--url``, ``--protocol`` and what leads there."""
+    otherwise = ", else an emulator is started on this machine" if embedded else ""
+    parser.add_argument("--url", help=f"the service; without it COSYCLIENT_BASE_URL{otherwise}")
+    if embedded:
+        parser.add_argument(
+            "--emulator", action="store_true", help="start an emulator on this machine and use it (not CosyVoice)"
+        )
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="how the service is spoken to, as batch, openai, openai:xinference, runtime, grpc, triton, model-studio "
+        "(default: COSYCLIENT_PROTOCOL, else what the URL can only mean, else batch)",
+    )
+    parser.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="a proxy, as http://host:port or socks5://host:port (default: COSYCLIENT_PROXY, else HTTPS_PROXY, "
+        "HTTP_PROXY, ALL_PROXY and NO_PROXY; keep a password out of the command line, where others could read it)",
+    )
+    parser.add_argument(
+        "--ca-file",
+        metavar="PATH",
+        help="the authorities to trust, a PEM file or a directory of them (default: COSYCLIENT_VERIFY, else "
+        "SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, else certifi's)",
+    )
+    parser.add_argument(
+        "--header",
+        action="append",
+        metavar="'NAME: VALUE'",
+        help="send this header field, or gRPC metadata, along; may be given several times (a secret one: "
+        "COSYCLIENT_HEADERS, for others could read it here)",
+    )
+
+
+def add_voice(parser: argparse.ArgumentParser, *, formats: bool = True) -> None:
+    """Add the options of `VoiceSettings`."""
+    voice = parser.add_argument_group("voice")
+    voice.add_argument("--voice", metavar="NAME", help="default: COSYCLIENT_VOICE, else the service's choice")
+    voice.add_argument("--clone", metavar="WAV", help="speak with the voice of this recording (WAV, at most 30 s)")
+    voice.add_argument("--transcript", metavar="TEXT", help="what is said in the recording of --clone")
+    voice.add_argument("--model", metavar="NAME", help="default: COSYCLIENT_MODEL, else the service's choice")
+    if formats:
+        voice.add_argument("--format", choices=tuple(MEDIA_TYPES), help="of the audio files (wav)")
+    voice.add_argument(
+        "--sample-rate",
+        type=int,
+        choices=SAMPLE_RATES,
+        metavar="HZ",
+        help=f"{', '.join(map(str, SAMPLE_RATES))} (24000)",
+    )
+    voice.add_argument("--speed", type=float, metavar="FACTOR", help="0.25 to 4.0, as the protocol goes (1)")
+    voice.add_argument("--instruct", metavar="WORDS", help="how to speak, in words")
+    voice.add_argument(
+        "--extra",
+        action="append",
+        metavar="NAME=VALUE",
+        help="a member of the request that the service knows and this command does not, as volume=80 or "
+        'language_hints=["zh"]: JSON, or else a word; may be given several times',
+    )
+    voice.add_argument("--seed", type=int, metavar="N", help="0 to 65535: the same again (default: none)")
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add what the service grants and what is granted to it."""
+    limits = parser.add_argument_group(
+        "limits",
+        "Each has its variable, which the README lists, as COSYCLIENT_REQUESTS_PER_SECOND; the API key has no option, "
+        "for others could read it: COSYCLIENT_API_KEY.",
+    )
+    quota = limits.add_mutually_exclusive_group()
+    quota.add_argument("--rate", type=float, metavar="N", help="the service's quota in requests per second (100)")
+    quota.add_argument("--no-quota", action="store_true", help="it has none, as a server of your own: pace nothing")
+    limits.add_argument("--connections", type=int, metavar="N", help="the service's connection limit (50)")
+    limits.add_argument("--concurrency", type=int, metavar="N", help="requests in flight (default: by Little's Law)")
+    limits.add_argument("--max-batch", type=int, metavar="N", help="texts per request (64)")
+    limits.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="per text (default: 30 and 1 per 20 characters; in a job 600 and as long as its audio)",
+    )
+    limits.add_argument("--retries", type=int, metavar="N", help="tries after the first (3)")
+
+
+def voice_of(arguments: argparse.Namespace) -> VoiceSettings:
+    """Return the voice settings asked for; `ConfigurationError` names the option that breaks a rule."""
+    told = {**_voice(arguments), "instruct": arguments.instruct, "seed": arguments.seed}
+    with in_our_words():
+        return resolve(base_url=_NOWHERE, voice=told).voice
+
+
+def _voice(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "voice": _speaker(arguments),
+        "model": arguments.model,
+        "format": getattr(arguments, "format", None),
+        "sample_rate": arguments.sample_rate,
+        "speed": arguments.speed,
+        "headers": _headers(arguments.header),
+        "extra": _extra(arguments.extra),
+    }
+
+
+def _headers(lines: list[str] | None) -> dict[str, str] | None:
+    found: dict[str, str] = {}
+    for line in lines or ():
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise ConfigurationError("--header: must look like 'Name: value' (value not shown)")
+        found[name.strip()] = value.strip()
+    return found or None
+
+
+def _extra(pairs: list[str] | None) -> dict[str, Any] | None:
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, equals, raw = pair.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--extra: must look like name=value, got {pair[:80]!r}")
+        try:
+            found[name.strip()] = json.loads(raw)
+        except (ValueError, RecursionError):
+            found[name.strip()] = raw
+    return found or None
+
+
+def _speaker(arguments: argparse.Namespace) -> Voice | str | None:
+    if arguments.transcript is not None and arguments.clone is None:
+        raise ConfigurationError("--transcript: belongs to a recording; give --clone as well")
+    if arguments.clone is None:
+        named: str | None = arguments.voice
+        return named
+    if arguments.voice is not None:
+        raise ConfigurationError("--clone: is a voice of its own; leave --voice out")
+    if arguments.transcript is None:
+        return Voice.cross_lingual(arguments.clone)
+    return Voice.clone(arguments.clone, arguments.transcript)
+
+
+class Connected(NamedTuple):
+    """Hold who speaks: the address, a client of it, and whether it is this command's own emulator."""
+
+    url: str
+    client: CosyClient
+    emulator: bool
+
+
+def address_of(arguments: argparse.Namespace) -> str | None:
+    """Return the service's address, or ``None`` for the emulator of this command.
+
+    Raises `ConfigurationError` where something is asked for that only a service can give, and none is named.
+    """
+    told = given(os.environ)
+    url: str | None = arguments.url or told.get("base_url")
+    if arguments.emulator:
+        if arguments.url:
+            raise ConfigurationError("--emulator: is a service of its own; leave --url out")
+        return None
+    if url:
+        return url
+    meant = [f"--{name.replace('_', '-')}" for name in _OF_A_SERVICE if getattr(arguments, name) is not None]
+    meant += [
+        f"COSYCLIENT_{name.upper()}" for name in ("api_key", "protocol", "model", "voice", "proxy") if told.get(name)
+    ]
+    if meant:
+        raise ConfigurationError(
+            f"--url: no service is named, but {' and '.join(meant)} {'is' if len(meant) == 1 else 'are'} given; "
+            "name it with --url or COSYCLIENT_BASE_URL, or ask for this machine's emulator with --emulator"
+        )
+    return None
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Say what is wrong with the options before anything is begun."""
+    client_of(arguments, address_of(arguments) or _NOWHERE).close()
+
+
+@contextlib.contextmanager
+def connected(arguments: argparse.Namespace, *listeners: Listener) -> Iterator[Connected]:
+    """Give the service's address and a client of it; without an address an emulator is started."""
+    check(arguments)
+    with contextlib.ExitStack() as stack:
+        address = address_of(arguments)
+        url = address or stack.enter_context(_embedded(asked=arguments.emulator))
+        client = stack.enter_context(client_of(arguments, url, *listeners))
+        yield Connected(url, client, emulator=address is None)
+
+
+def client_of(arguments: argparse.Namespace, url: str, *listeners: Listener, **instead: Any) -> CosyClient:
+    """Return a client of *url* as the options say, *instead* of some with these arguments of `CosyClient`.
+
+    `ConfigurationError` names the option that breaks a rule.
+    """
+    with in_our_words():
+        # A file is read faster than a lone text is sent: a moment's wait fills the first batches.
+        config = ClientConfig(
+            queue=QueueConfig(linger=0.01),
+            retry=RetryConfig(wait_for_service=getattr(arguments, "wait_for_service", 0.0)),
+        )
+        told = {"config": config, "listeners": listeners, **_voice(arguments), **_limits(arguments), **instead}
+        return CosyClient(url, **told)
+
+
+class _Under:
+    """Send what another transport carries under the header fields that a client would send along."""
+
+    def __init__(self, transport: Transport, settings: ResolvedConfig) -> None:
+        self._transport = transport
+        self._headers = settings.voice.sent_headers
+
+    def send(self, request: WireRequest, **options: Any) -> WireReply:
+        return self._transport.send(request.under(self._headers), **options)
+
+    def stats(self) -> PoolStats:
+        return self._transport.stats()
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def transport_of(settings: ResolvedConfig, medium: str) -> Transport:
+    """Return what carries *medium* to the service of *settings* without a client's policies, for questions to it."""
+    return _Under(transport_for(medium, settings, clock=SystemClock()), settings)
+
+
+def settings_of(arguments: argparse.Namespace, url: str) -> ResolvedConfig:
+    """Return what a client of *url* would run on; `ConfigurationError` names the option that breaks a rule."""
+    with in_our_words():
+        return resolve(base_url=url, voice=_voice(arguments), **_limits(arguments))
+
+
+def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
+    quota = {"requests_per_second": None} if arguments.no_quota else {}
+    if arguments.rate is not None:
+        quota = {"requests_per_second": arguments.rate}
+    return {
+        **quota,
+        "protocol": arguments.protocol,
+        "proxy": arguments.proxy,
+        "verify": arguments.ca_file,
+        "max_connections": arguments.connections,
+        "concurrency": arguments.concurrency,
+        "max_batch": arguments.max_batch,
+        "timeout": arguments.timeout,
+        "max_retries": arguments.retries,
+    }
+
+
+@contextlib.contextmanager
+def _embedded(*, asked: bool) -> Iterator[str]:
+    from cosyclient.emulator import running
+
+    try:
+        emulator = running(engine="espeak")
+        url = emulator.__enter__()
+    except (ImportError, OSError, RuntimeError) as error:
+        why = "--emulator: it" if asked else "--url: none given, and the embedded emulator"
+        raise ConfigurationError(f"{why} did not start: {error}") from None
+    why = "" if asked else "no --url: "
+    print(f"{why}started the embedded emulator at {url.url} (eSpeak NG voices, not CosyVoice)", file=sys.stderr)
+    try:
+        yield url.url
+    finally:
+        emulator.__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def in_our_words() -> Iterator[None]:
+    """Name the option where the library names its argument."""
+    try:
+        yield
+    except ConfigurationError as error:
+        name, colon, rule = str(error).partition(": ")
+        raise ConfigurationError(f"{_OPTIONS.get(name, name)}{colon}{rule}") from None

@@ -1,0 +1,1 @@
+"""One service instance: what it permits, what came of it."""

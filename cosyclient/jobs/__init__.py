@@ -1,0 +1,1 @@
+"""Bulk jobs from files: input, one run, its manifest."""

@@ -1,0 +1,1 @@
+"""What one client runs: admission, queue, calls, and what is counted meanwhile."""

@@ -1,0 +1,1 @@
+"""Requests under way: workers, attempts, retries, streams, hedges."""

@@ -1,0 +1,228 @@
+"""The bounded executor: workers that first obtain the right to send and then seal what waits."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cosyclient.clock import Deadline
+from cosyclient.endpoints.endpoint import Grant
+from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
+from cosyclient.pipeline.calls.batch_call import Call
+from cosyclient.pipeline.calls.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
+
+    from cosyclient.clock import Clock, Flag
+    from cosyclient.endpoints.endpoint import Endpoint
+    from cosyclient.pipeline.calls.batch_call import Caller
+    from cosyclient.pipeline.queue.batch import Batch, Flight
+    from cosyclient.pipeline.queue.batcher import Batcher
+    from cosyclient.pipeline.queue.coalescer import Landing
+
+logger = logging.getLogger("cosyclient")
+
+
+class Dispatcher:
+    """Start as many workers as the waiting texts are worth, and let each carry batches until none is left."""
+
+    def __init__(
+        self,
+        *,
+        batcher: Batcher,
+        endpoint: Endpoint,
+        caller: Caller,
+        workers: int,
+        executor: Executor | None,
+        clock: Clock,
+        closing: Flag,
+        land: Callable[[list[Landing]], None],
+    ) -> None:
+        self._batcher = batcher
+        self._endpoint = endpoint
+        self._caller = caller
+        self._clock = clock
+        self._closing = closing
+        self._land = land
+        self._thread = threading.local()
+        self._workers = Workers(
+            workers,
+            call=batcher.call,
+            work=self._work,
+            idle=lambda: batcher.idle,
+            under_way=caller.coalescer.under_way,
+            executor=executor,
+        )
+
+    def dispatch(self, flights: Sequence[Flight]) -> None:
+        """Queue *flights*, those that are not, and wake the workers they need."""
+        if self._batcher.put(flights):
+            self._workers.wake()
+
+    def call_workers(self) -> None:
+        """Start the workers that the queue is worth."""
+        if self._batcher.wants_workers:
+            self._workers.wake()
+
+    def carry(self, flight: Flight, latest: float) -> bool:
+        """Fly *flight* on the calling thread if nothing else waits and it may leave at once; return whether it did.
+
+        Two hand-overs between threads would cost a lone text more than all else. What a first attempt leaves over is
+        a worker's: it may have to wait longer than this caller, who is back at *latest*. Only an interrupt is raised;
+        *flight* may still be up then, with nobody to carry it. Not for a worker: it may not block.
+        """
+        grant = Grant(self._endpoint)
+        call: Call | None = None
+        handed_over = False
+        try:
+            if not self._batcher.embark(grant):
+                return False
+            # What a worker may not do, callbacks on this thread may not do either, as long as it holds a permit.
+            self._thread.works = True
+            if not self._endpoint.try_acquire(grant):
+                return False
+            call = Call(self._caller, self._batcher.alone(flight), grant)
+            if left := call.run_once(latest):
+                self._workers.hand_over(partial(self._finish, call, left, grant))
+                handed_over = True
+            return True
+        finally:
+            self._thread.works = False
+            if not handed_over:
+                try:
+                    self._leave(grant, call)
+                except BaseException:  # an interrupt amid the giving back: once more
+                    self._leave(grant, call)
+                    raise
+
+    def run_here(self) -> None:
+        """Carry one batch on the calling thread, as the ``caller_runs`` overflow policy has it."""
+        grant = Grant(self._endpoint)
+        sealed: list[Batch] = []
+        try:
+            self._batcher.join(grant)
+            self._thread.works = True
+            self._turn(grant, sealed, worker=False)
+        finally:
+            self._thread.works = False
+            try:
+                self._put_back(grant, sealed)
+            except BaseException:  # an interrupt amid the giving back: once more
+                self._put_back(grant, sealed)
+                raise
+
+    @property
+    def on_worker(self) -> bool:
+        """Return whether the calling thread is a worker, as in a callback: it must not wait for the others."""
+        return getattr(self._thread, "works", False)
+
+    def close(self, *, wait: bool) -> None:
+        """Let the workers finish, and *wait* for that; what they carry ends by its deadline or with the transport."""
+        self._workers.close(wait=wait)
+
+    def _leave(self, grant: Grant, call: Call | None) -> None:
+        """Give back what a thread that carries its own text holds."""
+        if call is not None:
+            call.end()
+        grant.cancel()
+        self._batcher.disembark(grant)
+
+    def _put_back(self, grant: Grant, sealed: Sequence[Batch]) -> None:
+        """Give back what a thread that carries for others holds: their texts go on without it if it was interrupted."""
+        grant.cancel()
+        left = [flight for batch in sealed for flight in batch.flights if not (flight.landed or flight.calls)]
+        if left:
+            self._batcher.put_back(left)
+        self._batcher.disembark(grant)
+        self.call_workers()
+
+    def _finish(self, call: Call, left: dict[Flight, CosyError], grant: Grant) -> None:
+        # Once more: an interrupt just after the handing over has taken it off.
+        self._batcher.join(grant)
+        self._thread.works = True
+        try:
+            call.run(left)
+        finally:
+            self._thread.works = False
+            self._batcher.disembark(grant)
+
+    def _work(self) -> None:
+        self._thread.works = True
+        try:
+            while self._turn(Grant(self._endpoint), []):
+                if not threading.main_thread().is_alive():
+                    # The interpreter waits for this thread; what is asked of it from now on is not its affair.
+                    self._batcher.dismiss()
+                    self.call_workers()
+                    return
+        finally:
+            self._thread.works = False
+
+    def _turn(self, grant: Grant, sealed: list[Batch], *, worker: bool = True) -> bool:
+        """Obtain the right to send, seal, fly; return whether to go on. Called by a seeking worker, or by none."""
+        seeking = worker
+        try:
+            head = self._batcher.head()
+            if head is None:
+                return False
+            try:
+                self._endpoint.acquire(grant, Deadline(head, self._clock), self._closing)
+            except Exception as error:  # noqa: BLE001 - told to those who wait
+                grant.cancel()
+                self._refuse_head(head, error)
+                seeking = False
+                return worker
+            batch = self._batcher.seal(self._endpoint.estimate(), worker=worker, into=sealed)
+            if batch is None:
+                grant.cancel()
+                return False
+            seeking = False
+        finally:
+            if seeking:
+                self._batcher.dismiss()
+                # Whoever queued a text meanwhile saw one that seeks, and called no other.
+                self.call_workers()
+        try:
+            self.call_workers()
+            hedger = self._caller.hedger
+            if hedger is None or batch.news or hedger.policy.afford_request():
+                Call(self._caller, batch, grant).run()
+            else:
+                # Late texts alone, and no request to spare: they stay with the call they are under way with.
+                grant.cancel()
+        except BaseException as error:
+            if not worker:
+                raise
+            # No interrupt finds a worker. What else comes this far must not take the others' texts with it.
+            grant.cancel()
+            logger.exception("a worker failed")
+            self._land([(flight, _unexpected(error)) for flight in batch.flights])
+        return worker and self._batcher.again()
+
+    def _refuse_head(self, head: float, error: Exception) -> None:
+        if isinstance(error, (CircuitOpen, ClientClosed)):
+            # What waits behind would hear the same.
+            self._refuse(math.inf, error)
+        elif isinstance(error, CosyError):
+            # No place or pace before that deadline: those that can wait longer go on waiting.
+            self._refuse(head, error)
+        else:
+            logger.exception("a worker failed to obtain the right to send")
+            self._refuse(head, _unexpected(error))
+
+    def _refuse(self, before: float, error: CosyError) -> None:
+        self._land([(flight, error) for flight in self._batcher.take_due(before)])
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self._batcher!r}>"
+
+
+def _unexpected(error: BaseException) -> CosyError:
+    fault = CosyError(f"unexpected {type(error).__name__} while a text was to be sent; please report it")
+    fault.__cause__ = error
+    return fault

@@ -1,0 +1,64 @@
+"""Ask a service for something that is no speech, within the same policies: which voices it has, to keep another."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cosyclient.endpoints.endpoint import Grant
+from cosyclient.errors import Attempt, CosyError
+from cosyclient.pipeline.calls.retrying import persist
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cosyclient.clock import Deadline
+    from cosyclient.pipeline.calls.batch_call import Caller
+    from cosyclient.wire import WireReply, WireRequest
+
+T = TypeVar("T")
+
+_PROTOCOLS: Final = frozenset({"accept", "content-type"})
+"""Header fields that are no caller's, and no secret."""
+
+
+def ask(
+    caller: Caller, request: WireRequest, decode: Callable[[WireReply], T], deadline: Deadline, *, repeatable: bool
+) -> T:
+    """Return what *decode* makes of the reply to *request*.
+
+    Tried again as policy allows; one that is not *repeatable* only if the service has certainly not heard it.
+    """
+    clock = caller.clock
+    attempts: list[Attempt] = []
+    found: list[T] = []
+
+    def attempt() -> CosyError | None:
+        grant = Grant(caller.endpoint)
+        error: CosyError | None = None
+        with grant, grant:
+            caller.endpoint.acquire(grant, deadline, caller.closing)
+            started = clock.now()
+            try:
+                grant.start(started, retry=bool(attempts), audio=0.0, given=deadline.remaining)
+                reply = grant.endpoint.transport.send(
+                    request, deadline=deadline, read_timeout=caller.timeouts.of_reads(0.0)
+                )
+                try:
+                    found.append(decode(reply))
+                finally:
+                    reply.close()
+            except CosyError as refused:
+                told = [field for field in request.headers if field[0].lower() not in _PROTOCOLS]
+                grant.endpoint.conceal(refused, told)
+                caller.advice.add(refused, request)
+                error = refused
+            now = clock.now()
+            grant.settle(error, now)
+        attempts.append(Attempt(len(attempts) + 1, caller.endpoint.name, started, now - started, error))
+        if error is not None and error.sent and not (repeatable or error.throttled):
+            error.retryable = False
+        return error
+
+    persist(caller, attempt, attempts, deadline=deadline, name=uuid.uuid4().hex)
+    return found[0]

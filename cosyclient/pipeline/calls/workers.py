@@ -1,0 +1,225 @@
+"""The bounded executor, and the one thread that hands it work: callers, who may be interrupted, only leave a note."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import Empty
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.clock import Flag, Mailbox
+from cosyclient.util.threads import IDLE, start_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+logger = logging.getLogger("cosyclient")
+
+_LOOK: Final = 0.1
+"""Seconds after which the thread that waits for notes looks whether the program is at its end."""
+_STARTED: Final = 1.0
+"""Seconds that whoever starts that thread waits for it at most."""
+
+
+def _main_lives() -> bool:
+    return threading.main_thread().is_alive()
+
+
+def _take(left: list[Callable[[], None]]) -> None:
+    """Run the task that is *left*, unless another thread has taken it."""
+    try:
+        task = left.pop()
+    except IndexError:
+        return
+    task()
+
+
+class _Reader:
+    """Stand for one life of the thread that reads the notes."""
+
+    def __init__(self) -> None:
+        self.begun = Flag()
+        self.over = Flag()
+
+
+class Workers:
+    """Run *work* on at most *most* threads, as many at once as *call* says are wanted.
+
+    `wake` and `hand_over` may be interrupted at any instruction: they leave a note in a mailbox. The thread
+    that reads the notes submits to the executor, whose own semaphore an interrupt could leave locked. Without work for
+    some seconds all threads end. A program that ends does so when its texts are spoken, as with any executor:
+    *under_way* returns a function that says whether any of those accepted by now still is. An *executor* given is used
+    as it is, on the calling thread.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        *,
+        call: Callable[[], int],
+        work: Callable[[], None],
+        idle: Callable[[], bool],
+        under_way: Callable[[], Callable[[], bool]],
+        executor: Executor | None = None,
+    ) -> None:
+        self._most = most
+        self._call = call
+        self._work = work
+        self._idle = idle
+        self._under_way = under_way
+        self._given = executor
+        self._notes: Mailbox[Callable[[], None] | None] = Mailbox()
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._running: _Reader | None = None
+        self._closed = False
+        # Of the thread that reads the notes.
+        self._executor: ThreadPoolExecutor | None = None
+
+    def wake(self) -> None:
+        """See to it that as many workers run as are wanted."""
+        if self._given is not None:
+            for _ in range(self._call()):
+                self._given.submit(self._work)
+            return
+        # One note serves all who leave one before it is read.
+        if not self._notes:
+            self._notes.put(None)
+        self._run()
+
+    def hand_over(self, task: Callable[[], None]) -> None:
+        """Run *task* on a worker."""
+        if self._given is not None:
+            self._given.submit(task)
+            return
+        self._notes.put(task)
+        self._run()
+
+    def close(self, *, wait: bool) -> None:
+        """Let the threads end when they have finished what they do, and *wait* for that."""
+        with self._lock:
+            self._closed = True
+            running = self._running
+        self._notes.put(None)
+        if running is not None and wait:
+            running.over.wait(threading.TIMEOUT_MAX)
+        if self._given is not None:
+            self._given.shutdown(wait=wait)
+
+    def _run(self) -> None:
+        """Start the thread that reads the notes, if there is none."""
+        mine = _Reader()
+        try:
+            if not self._begin(mine):
+                return
+            start_thread(partial(self._read, mine), "cosyclient-starter", daemon=False)
+            # The interpreter waits for threads that have begun.
+            mine.begun.wait(_STARTED)
+        except RuntimeError:
+            # No thread can be started, as at the very end of the interpreter: what is to be done is done here.
+            self._running = None
+            self._read_all()
+        except BaseException:
+            if self._running is mine:
+                # Interrupted. Should the thread run all the same, it takes this place again, or ends for another's.
+                self._running = None
+            raise
+
+    def _read(self, mine: _Reader) -> None:
+        mine.begun.set()
+        try:
+            # One whose starter was interrupted may find another in its place, or none.
+            while self._begin(mine):
+                self._read_all()
+                if not (self._closed or _main_lives()):
+                    self._outlive()
+                    return
+                if (self._closed or self._idle()) and self._rest(mine):
+                    return
+        finally:
+            mine.over.set()
+
+    def _outlive(self) -> None:
+        """Keep the interpreter until what was accepted is spoken; what comes later is other threads' affair."""
+        still = self._under_way()
+        self._running = None
+        # Daemon threads may go on asking for ever, and hold no interpreter.
+        reader = _Reader()
+        if self._begin(reader):
+            try:
+                start_thread(partial(self._read_late, reader), "cosyclient-late-starter")
+            except RuntimeError:
+                self._running = None
+        while still():
+            time.sleep(_LOOK)
+
+    def _read_late(self, mine: _Reader) -> None:
+        try:
+            while not self._closed:
+                self._read_all(late=True)
+        finally:
+            mine.over.set()
+
+    def _read_all(self, *, late: bool = False) -> None:
+        """Do what the notes say, until none has come for some seconds or, unless *late*, the main thread has ended."""
+        waited = 0.0
+        while late or _main_lives() or self._closed or self._running is None:
+            hurried = self._closed or self._running is None
+            try:
+                note = self._notes.get(0.0 if hurried else min(_LOOK, IDLE))
+            except Empty:
+                waited += _LOOK
+                if hurried or waited >= IDLE:
+                    return
+                continue
+            waited = 0.0
+            try:
+                if note is not None:
+                    self._submit(note)
+                for _ in range(self._call()):
+                    self._submit(self._work)
+            except Exception:
+                logger.exception("a worker could not be started")
+
+    def _begin(self, mine: _Reader) -> bool:
+        """Return whether *mine* is the one that runs from now on."""
+        # Without the lock first: one runs nearly always.
+        if self._running is None:
+            with self._lock:
+                if self._running is None:
+                    self._running = mine
+        return self._running is mine
+
+    def _rest(self, mine: _Reader) -> bool:
+        """Let the pool's threads end; return whether this one is to end as well."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            # `close` waits for this thread, and so for what they still do; nobody else is to wait for one that hangs.
+            executor.shutdown(wait=self._closed)
+        # First the mark, then a look at the notes; who leaves one does it the other way round.
+        if self._running is mine:
+            self._running = None
+        return not self._notes or not self._begin(mine)
+
+    def _submit(self, task: Callable[[], None]) -> None:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="cosyclient")
+        left = [task]
+        try:
+            self._executor.submit(_take, left)
+        except RuntimeError:
+            # Threads of a pool are refused once the main thread has ended; those of the user's that still run want
+            # their texts all the same. Where the system allows no more, one that runs already may be faster: the pool
+            # has queued the task by then.
+            try:
+                start_thread(partial(_take, left), "cosyclient-late")
+            except RuntimeError:
+                _take(left)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "running" if self._running is not None else "at rest"
+        return f"<Workers {state}, at most {self._most}>"

@@ -1,0 +1,257 @@
+"""Texts of bulk calls wait while the service is down, and go on once it is back: nobody waits for one alone."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from typing import TYPE_CHECKING, Final
+
+from cosyclient.clock import Deadline
+from cosyclient.errors import CircuitOpen, ConnectFailed, CosyError, RetryBudgetSpent, ServiceError
+from cosyclient.events import ServiceDown, ServiceUp
+from cosyclient.policies.breaker import OPEN
+from cosyclient.util.timers import Expiry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from cosyclient.clock import Clock
+    from cosyclient.endpoints.endpoint import Endpoint
+    from cosyclient.errors import Attempt
+    from cosyclient.events import Events
+    from cosyclient.pipeline.queue.batch import Carrier, Flight
+    from cosyclient.pipeline.queue.coalescer import Coalescer, Landing
+    from cosyclient.pipeline.queue.completion import Arrivals
+
+_LOOK: Final = 0.1
+"""Seconds between two looks at whether the service is back; they send nothing."""
+_FIRST, _LONGEST = 1.0, 10.0
+"""Seconds before the first text is sent to find out, doubled with each, and the most of them."""
+_NEVER_HEARD: Final = 30.0
+"""Seconds a service is given that has never answered: its address may be wrong."""
+_IN_VAIN: Final = 3
+"""Times a text waits although it was sent and it is not certain that the service, not the text, is to blame."""
+_UNAVAILABLE: Final = frozenset({502, 503})
+"""Statuses that say that the service is not there."""
+
+
+class Outage:
+    """Hold the texts of bulk calls that fail because the service is down; let them go on when it is back.
+
+    A text waits until its deadline, or until the outage has lasted *wait* seconds. One text at a time is sent to find
+    out, first after a second, then less and less often; its answer releases all. A text that fails while others are
+    answered is not held: its failure is its own.
+    """
+
+    def __init__(
+        self,
+        wait: float | None,
+        *,
+        endpoint: Endpoint,
+        coalescer: Coalescer,
+        arrivals: Arrivals,
+        dispatch: Callable[[Sequence[Flight]], None],
+        clock: Clock,
+        events: Events,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._wait = wait
+        self._endpoint = endpoint
+        self._coalescer = coalescer
+        self._arrivals = arrivals
+        self._dispatch = dispatch
+        self._clock = clock
+        self._events = events
+        self._uniform = uniform
+        self._timer: Expiry[_Look] = Expiry(clock, self._look, name="cosyclient-outage", grain=_LOOK / 2)
+        self._lock = threading.Lock()
+        # All guarded by _lock.
+        self._held: dict[Flight, CosyError] = {}
+        self._looking = False
+        self._closed = False
+        self._since: float | None = None
+        self._given = math.inf
+        self._failed_at = 0.0
+        self._pause = _FIRST
+        self._next = 0.0
+
+    def land(self, results: Iterable[Landing], attempts: Sequence[Attempt] = (), call: Carrier | None = None) -> None:
+        """Resolve the flights of *results* on behalf of *call*, but hold those that can wait for the service."""
+        landing, held = [], []
+        for flight, result in results:
+            if isinstance(result, CosyError):
+                if call is not None and call not in flight.calls:
+                    continue  # held before, and on its way again by now
+                if self._waits(flight, result, attempts, call):
+                    held.append((flight, result))
+                    continue
+            landing.append((flight, result))
+        if held:
+            landing += self._hold(held, attempts, call)
+        self._arrivals.land(landing, attempts, call)
+
+    def release(self, flight: Flight) -> None:
+        """Send *flight* on its way if it is held: somebody has joined it who would rather hear what is wrong."""
+        with self._lock:
+            held = self._held.pop(flight, None) is not None
+        if held:
+            self._send([flight])
+
+    @property
+    def on_timer(self) -> bool:
+        """Return whether the calling thread is the one that looks whether the service is back."""
+        return self._timer.on_timer
+
+    def close(self) -> None:
+        """Hold nothing any more; what is held fails for the reason it was held for."""
+        with self._lock:
+            self._closed = True
+            held, self._held = self._held, {}
+        self._timer.close()
+        self._arrivals.land(held.items())
+
+    def _waits(self, flight: Flight, error: CosyError, attempts: Sequence[Attempt], call: Carrier | None) -> bool:
+        """Return whether *flight*, which failed with *error*, would rather wait for the service."""
+        if self._wait == 0 or flight.landed or any(other is not call for other in flight.calls):
+            return False
+        if not any(waiter.bulk for waiter in flight.waiters) or not (now := self._clock.now()) < flight.until:
+            return False
+        cause = error.__cause__ if isinstance(error, RetryBudgetSpent) else error
+        if isinstance(error, CircuitOpen):
+            return True
+        if not (isinstance(cause, CosyError) and cause.retryable and (cause.endpoint_fault or cause.throttled)):
+            return False
+        if now + (error.retry_after or 0.0) >= flight.until:
+            return False
+        if isinstance(cause, ConnectFailed) or cause.throttled:
+            return True
+        unavailable = isinstance(cause, ServiceError) and cause.status in _UNAVAILABLE
+        if not unavailable and flight.in_vain >= _IN_VAIN:
+            return False
+        # Whether anybody has been answered since this one first failed tells whose fault it is.
+        return isinstance(error, RetryBudgetSpent) or self._silent(attempts)
+
+    def _silent(self, attempts: Sequence[Attempt]) -> bool:
+        return not attempts or self._endpoint.silent_since(attempts[0].started + attempts[0].latency)
+
+    def _hold(
+        self, held: Sequence[tuple[Flight, CosyError]], attempts: Sequence[Attempt], call: Carrier | None
+    ) -> list[Landing]:
+        """Hold the flights of *held*; return those for whom the wait is over."""
+        now = self._clock.now()
+        down: CosyError | None = None
+        up: float | None = None
+        too_late: list[Landing] = []
+        left: list[tuple[Flight, CosyError]] = []
+        with self._lock:
+            for flight, error in held:
+                refused = isinstance(error, CircuitOpen)
+                if self._since is not None and not self._endpoint.silent_since(self._since):
+                    up = now - self._since
+                    self._over_locked()
+                if self._since is None and (
+                    self._endpoint.breaker.state == OPEN if refused else self._silent(attempts)
+                ):
+                    self._since, self._pause, down = now, _FIRST, error
+                    heard = error.throttled or not self._endpoint.silent_since(-math.inf)
+                    self._given = (math.inf if heard else _NEVER_HEARD) if self._wait is None else self._wait
+                    self._next = now + self._spread()
+                if self._closed or self._given_up_locked(now):
+                    too_late.append((flight, error))
+                    continue
+                self._held[flight] = flight.held = error
+                flight.tried += len(attempts)
+                self._failed_at = now
+                if not refused:
+                    flight.in_vain += error.sent
+                    self._next = max(self._next, now + (error.retry_after or 0.0))
+                    flight.not_before = now + (error.retry_after or self._spread())
+                left.append((flight, error))
+            look = bool(left) and not self._looking
+        if look:
+            # Before anything else, for an interrupt may come; two that look do no harm, none does.
+            self._timer.watch(_Look(Deadline.after(self._clock, _LOOK)))
+            self._looking = True
+        if call is not None:
+            self._coalescer.drop([flight for flight, _ in left], call)
+        for flight, error in left:
+            # Whoever is not of a bulk call waits for nobody.
+            self._arrivals.dismiss([waiter for waiter in flight.waiters if not waiter.bulk], error, attempts)
+        if up is not None:
+            self._events.emit(ServiceUp(endpoint=self._endpoint.name, seconds=up))
+        if down is not None and left:
+            self._events.emit(ServiceDown(endpoint=self._endpoint.name, error=down))
+        return too_late
+
+    def _look(self, _: _Look) -> None:
+        """Let those go on that may."""
+        now = self._clock.now()
+        given_up: dict[Flight, CosyError] = {}
+        going: list[Flight] = []
+        up: float | None = None
+        with self._lock:
+            self._held = {flight: error for flight, error in self._held.items() if not flight.landed}
+            due = [flight for flight in self._held if flight.not_before <= now]
+            if not self._endpoint.silent_since(self._failed_at) or (self._since is None and due):
+                up = None if self._since is None else now - self._since
+                self._over_locked()
+                going = due if self._may_go(now) else []
+            elif self._given_up_locked(now):
+                given_up, self._held = self._held, {}
+            elif due and now >= self._next:
+                # One finds out for all. The breaker is not kept from trying when somebody waits for the result.
+                self._endpoint.breaker.hasten(now)
+                if self._may_go(now):
+                    going = due[:1]
+                    self._pause = min(2.0 * self._pause, _LONGEST)
+                    self._next = now + self._spread()
+            for flight in going:
+                del self._held[flight]
+            self._looking = bool(self._held) and not self._closed
+            looking = self._looking
+        if up is not None:
+            self._events.emit(ServiceUp(endpoint=self._endpoint.name, seconds=up))
+        if given_up:
+            self._arrivals.land(given_up.items())
+        self._send(going)
+        if looking:
+            self._timer.watch(_Look(Deadline.after(self._clock, _LOOK)))
+
+    def _send(self, flights: list[Flight]) -> None:
+        for flight in flights:
+            flight.held, flight.hedged = None, False
+        if flights:
+            self._dispatch(flights)
+
+    def _may_go(self, now: float) -> bool:
+        try:
+            self._endpoint.breaker.check(now)
+        except CircuitOpen:
+            return False
+        return True
+
+    def _spread(self) -> float:
+        # So that a fleet does not ask in step.
+        return self._pause * self._uniform(0.75, 1.0)
+
+    def _given_up_locked(self, now: float) -> bool:
+        return self._since is not None and now - self._since >= self._given
+
+    def _over_locked(self) -> None:
+        self._since, self._pause = None, _FIRST
+
+    def __repr__(self) -> str:
+        state = "none" if self._since is None else f"since {self._since:.3f}"
+        return f"<Outage {state}, {len(self._held)} texts held>"
+
+
+class _Look:
+    """Mark when to look next."""
+
+    __slots__ = ("deadline", "done", "watched")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.done = False
+        self.watched = False

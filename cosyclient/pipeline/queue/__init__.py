@@ -1,0 +1,1 @@
+"""Texts between admission and a request: pending, batched, coalesced, completed."""

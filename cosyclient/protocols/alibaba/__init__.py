@@ -1,0 +1,1 @@
+"""Alibaba's services: Model Studio over WebSocket and HTTP, PAI-EAS."""

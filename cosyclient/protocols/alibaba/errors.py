@@ -1,0 +1,118 @@
+"""What Alibaba's Model Studio says, whatever it is spoken over: error codes, and when each word is spoken.
+
+help.aliyun.com/zh/model-studio/error-code and …/cosyvoice-server-events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    ServiceError,
+    ServiceFault,
+    Throttled,
+    Unauthorized,
+)
+from cosyclient.models import Word
+from cosyclient.protocols.base import members
+from cosyclient.protocols.replies.errors import retold
+from cosyclient.util import numbers as bounds
+from cosyclient.util.extra_fields import Headers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cosyclient.models import VoiceSettings
+
+_MOST: Final = 1_000_000
+"""Places and words, as many as nobody's text has: a service that never ends must not fill the memory."""
+
+# By the first word of a code, whatever follows its dot: "Throttling.RateQuota", "InvalidParameter.DataInspection".
+_CODES: Final[Mapping[str, type[ServiceError]]] = {
+    "Throttling": Throttled,
+    "LimitRequests": Throttled,
+    "InvalidApiKey": Unauthorized,
+    "InvalidParameter": BadRequest,
+    "InvalidURL": BadRequest,
+    "InvalidFile": BadRequest,
+    "BadRequest": BadRequest,
+    "DataInspectionFailed": BadRequest,
+    "Arrearage": Forbidden,
+    "AccessDenied": Forbidden,
+    "AllocationQuota": Forbidden,
+    "ModelNotFound": NotFound,
+    "ModelNotExist": NotFound,
+    "InternalError": ServiceFault,
+    "InternalFailure": ServiceFault,
+    "SystemError": ServiceFault,
+    "ServerError": ServiceFault,
+    "RequestTimeOut": ServiceFault,
+    "ModelServingError": ServiceFault,
+    "ModelServiceFailed": ServiceFault,
+}
+
+
+OWN: Final = members(
+    "text",
+    "text_type",
+    model="model",
+    voice="voice",
+    format="format",
+    sample_rate="sample_rate",
+    rate="speed",
+    seed="seed",
+    instruction="instruct",
+    word_timestamp_enabled="words",
+)
+"""What is sent of the voice's settings, and the options that say it."""
+_WORKSPACE: Final = "workspace"
+
+
+def told(settings: VoiceSettings) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+    """Return the caller's extra parameters, and as a header the workspace to bill, which is called for among them."""
+    extra = dict(settings.extra or {})
+    workspace = extra.pop(_WORKSPACE, None)
+    if workspace is None:
+        return extra, ()
+    return extra, Headers({"X-DashScope-WorkSpace": workspace}).fields()
+
+
+def explained(error: ServiceError, *, request_id: object = None) -> ServiceError:
+    """Return *error* as what its code says it is, where the code is known; it says more than the status."""
+    kind = _CODES.get((error.code or "").partition(".")[0], type(error))
+    return retold(error, kind, request_id=request_id)
+
+
+class Words:
+    """Gather the times of words from sentences that are told several times over, each time perhaps of more words."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int], Word] = {}
+
+    def take(self, sentence: object) -> None:
+        """Remember what is readable of one ``sentence``; the last time a word is told counts."""
+        if not isinstance(sentence, dict) or not isinstance(words := sentence.get("words"), list):
+            return
+        index = sentence.get("index")
+        for word in words:
+            if (timed := _word(word)) is not None and len(self._found) < _MOST:
+                self._found[bounds.whole(index, 0, _MOST) or 0, word["begin_index"]] = timed
+
+    def all(self) -> tuple[Word, ...]:
+        """Return every word once, in the order of the text."""
+        return tuple(word for _, word in sorted(self._found.items()))
+
+    def __repr__(self) -> str:
+        return f"<Words {len(self._found)}>"
+
+
+def _word(word: Any) -> Word | None:
+    if not isinstance(word, dict) or not isinstance(word.get("text"), str):
+        return None
+    start, end = bounds.seconds(word.get("begin_time")), bounds.seconds(word.get("end_time"))
+    if bounds.whole(word.get("begin_index"), 0, _MOST) is None or start is None or end is None:
+        return None
+    return Word(word["text"], start, end)

@@ -1,0 +1,177 @@
+"""Alibaba Model Studio over HTTP: JSON in, server-sent events with base64 audio out.
+
+help.aliyun.com/zh/model-studio/cosyvoice-tts-http-api. Without events the service answers with the address of a file;
+nothing here fetches an address that a reply names, so the events serve for whole speeches as well.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import DecodeError, ServiceError, TransportError
+from cosyclient.protocols.alibaba.errors import OWN, Words, explained, told
+from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.codecs import sse
+from cosyclient.protocols.codecs.json_audio import audio_in, member, parsed, read_json
+from cosyclient.protocols.replies.errors import MAX_ERROR_BODY_BYTES, refusal_of, said_by
+from cosyclient.protocols.replies.headers import media_type, quota
+from cosyclient.protocols.replies.pcm import speech_of_samples
+from cosyclient.protocols.replies.speech import plausible, speech_of, timed
+from cosyclient.wire import WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cosyclient.config import WireConfig
+    from cosyclient.models import Utterance
+    from cosyclient.protocols.base import Item, Quota
+    from cosyclient.wire import WireReply
+
+_PATH: Final = "/api/v1/services/audio/tts/SpeechSynthesizer"
+_HEADERS: Final = (
+    ("Content-Type", "application/json; charset=utf-8"),
+    ("Accept", sse.MEDIA_TYPE),
+    ("X-DashScope-SSE", "enable"),
+)
+
+
+class ModelStudioHttpProtocol:
+    """Speak to Model Studio's CosyVoice over HTTP; voices belong to a generation of models, so both must be named."""
+
+    name: str = "model-studio-http"
+    capabilities = Capabilities(
+        stream=True,
+        instruct=True,
+        seed=True,
+        words=True,
+        speeds=(0.5, 2.0),
+        required=("model", "voice"),
+        advice="enrol the recording with Model Studio once, and pass the voice id that comes back",
+        own=OWN,
+        # Its servers let connections idle for a minute.
+        idle_limit=55.0,
+    )
+
+    def __init__(self, wire: WireConfig) -> None:
+        pass
+
+    def weigh(self, utterance: Utterance) -> int:
+        """Return an upper bound of the bytes *utterance* adds to a request's body."""
+        return len(_body(utterance))
+
+    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
+        """Return the request for the one of *utterances*; *key* identifies it across retries."""
+        (utterance,) = utterances
+        headers = (*_HEADERS, *told(utterance.settings)[1], ("X-Request-Id", key))
+        return WireRequest(method="POST", path=_PATH, headers=headers, body=_body(utterance))
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return the request for *utterance*'s samples as they are made, which is the same as for the whole."""
+        return self.encode([utterance], key=key)
+
+    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+        """Yield the text's speech once all of it is there."""
+        (utterance,) = utterances
+        words = Words()
+        data = b"".join(_pieces(reply, utterance, words, wall))
+        asked = utterance.settings
+        speech = speech_of_samples(utterance, data) if asked.format == "wav" else speech_of(utterance, data, {})
+        if asked.words:
+            speech = replace(speech, words=words.all())
+        yield [(0, plausible(utterance, speech) if speech.duration else speech)]
+
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
+        """Yield one `StreamHead`, then samples as they arrive."""
+        begun = False
+        for piece in timed(utterance, _pieces(reply, utterance, Words(), wall)):
+            if not begun:
+                begun = True
+                yield StreamHead(utterance.settings.sample_rate)
+            yield piece
+
+    def quota(self, reply: WireReply) -> Quota | None:
+        """Return what the reply's headers announce of the service's limits."""
+        return quota(reply.headers)
+
+    def __repr__(self) -> str:
+        return "<ModelStudioHttpProtocol>"
+
+
+def _body(utterance: Utterance) -> bytes:
+    settings = utterance.settings
+    wanted: dict[str, Any] = {
+        "text": utterance.text,
+        "voice": settings.voice_name,
+        # The header of a WAV file that is made while it is sent cannot say how long it is: ours can.
+        "format": "pcm" if settings.format == "wav" else settings.format,
+        "sample_rate": settings.sample_rate,
+        "rate": settings.speed,
+    }
+    options = {
+        "seed": settings.seed,
+        "instruction": settings.instruct,
+        "word_timestamp_enabled": settings.words or None,
+    }
+    wanted |= {name: value for name, value in options.items() if value is not None}
+    wanted |= told(settings)[0]
+    document = {"model": settings.model, "input": wanted}
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _pieces(reply: WireReply, utterance: Utterance, words: Words, wall: float) -> Iterator[bytes]:
+    """Yield the audio of every event; returns only when the service has said that this was all."""
+    kind = media_type(reply.headers)
+    if reply.status >= 300:
+        raise _refused(reply, _error_in(reply), utterance, wall)
+    if reply.status not in (200, 203):
+        raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+    if kind == "application/json":
+        _no_events(reply, read_json(reply), utterance, wall)
+    if kind != sse.MEDIA_TYPE:
+        raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not a stream", retryable=True)
+    over, some = False, False
+    for event in sse.events(reply.chunks()):
+        if event.name == "error":
+            raise _refused(reply, parsed(event.data), utterance, wall)
+        if not event.data.startswith("{"):
+            continue
+        document = parsed(event.data)
+        output = member(document, "output")
+        if document.get("code") and not output:
+            raise _refused(reply, document, utterance, wall)
+        words.take(output.get("sentence"))
+        last = output.get("finish_reason") == "stop"
+        # The last event may hold all of it once more, besides the address of the whole.
+        if not (last and some) and (piece := audio_in(output)):
+            some = True
+            yield piece
+        over = over or last
+    if not over:
+        raise DecodeError("audio: the stream ends before it says that it is finished", retryable=True)
+
+
+def _no_events(reply: WireReply, document: dict[str, Any], utterance: Utterance, wall: float) -> None:
+    """Raise what a JSON reply to a request for events stands for."""
+    if document.get("code"):
+        raise _refused(reply, document, utterance, wall)
+    if member(member(document, "output"), "audio").get("url"):
+        raise DecodeError("audio: the reply names an address in place of audio; it is not fetched")
+
+
+def _error_in(reply: WireReply) -> object:
+    """Return the body of a refusal, which is an event where events were asked for."""
+    if media_type(reply.headers) != sse.MEDIA_TYPE:
+        return said_by(reply)
+    try:
+        for event in sse.events(reply.chunks(), max_event_bytes=MAX_ERROR_BODY_BYTES):
+            return parsed(event.data)
+    except (TransportError, DecodeError):
+        pass  # the status has already said what matters
+    return None
+
+
+def _refused(reply: WireReply, body: object, utterance: Utterance, wall: float) -> ServiceError:
+    error = refusal_of(reply, body, [utterance], wall=wall)
+    return explained(error, request_id=body.get("request_id") if isinstance(body, dict) else None)

@@ -1,0 +1,231 @@
+"""Alibaba Model Studio's CosyVoice over WebSocket: one task per text, many tasks per connection.
+
+From "CosyVoice WebSocket API" (help.aliyun.com/zh/model-studio/cosyvoice-websocket-api) and the official SDK
+(dashscope-sdk-python, audio/tts_v2). Unlike that SDK, a task that failed or broke off is an error and never audio.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import (
+    BadRequest,
+    BadUtterance,
+    DecodeError,
+    Forbidden,
+    ServiceError,
+    ServiceFault,
+    Throttled,
+)
+from cosyclient.protocols.alibaba.errors import OWN, Words, explained, told
+from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.replies.errors import described, retold
+from cosyclient.protocols.sessions import MessageProtocol, Talk, document_of, frame, inner
+from cosyclient.util import numbers as bounds
+from cosyclient.util.quoting import plain
+from cosyclient.wire import Turn, WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cosyclient.models import Utterance, VoiceSettings
+
+PATH: Final = "/api-ws/v1/inference"
+MOST_AT_ONCE: Final = 20_000
+MOST_OF_A_TASK: Final = 200_000
+"""Characters of a message and of a task, where a Han character counts as two."""
+
+_HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+# The code that comes with these is not documented for a WebSocket.
+_TOO_FAST: Final = ("rate limit exceeded", "request rate increased too quickly")
+_TASK: Final = {"task_group": "audio", "task": "tts", "function": "SpeechSynthesizer"}
+
+
+class ModelStudioProtocol(MessageProtocol):
+    """Speak to Model Studio; the account's quota is 3 tasks a second by default, over all keys and processes."""
+
+    name = "model-studio"
+    capabilities = Capabilities(
+        medium="websocket",
+        stream=True,
+        text_in=True,
+        instruct=True,
+        seed=True,
+        words=True,
+        required=("model", "voice"),
+        speeds=(0.5, 2.0),
+        own=OWN,
+    )
+
+    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
+        """Return the conversation that has one text spoken."""
+        del key  # a task has an id of its own
+        (utterance,) = utterances
+        return _request(utterance.settings, utterance.text)
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return the same: the service always streams."""
+        return self.encode((utterance,), key=key)
+
+    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+        """Return a conversation whose text is still to be said."""
+        del key
+        return _request(settings, None)
+
+
+def _request(settings: VoiceSettings, text: str | None) -> WireRequest:
+    _, headers = told(settings)
+    return WireRequest(method="GET", path=PATH, headers=headers, body=b"", dialogue=_Order(settings, text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Make the task of one attempt."""
+
+    settings: VoiceSettings
+    text: str | None
+
+    def __call__(self) -> Task:
+        return Task(self.settings, self.text)
+
+
+class Task(Talk):
+    """Hold one task: run-task, continue-task as often as there is text, finish-task; and what comes back."""
+
+    keeps = 50.0  # the service closes after 60
+    silence = 23.0
+
+    def __init__(self, settings: VoiceSettings, text: str | None = None) -> None:
+        super().__init__()
+        self.id = uuid.uuid4().hex
+        self.characters = 0
+        """What the service counts, and bills."""
+        self._settings = settings
+        self._started = False
+        self._kept: list[str] = []
+        self._weight = 0
+        self._words = Words()
+        if text is not None:
+            self.say(text)
+            self.finish()
+
+    def open(self) -> Sequence[str | bytes]:
+        """Return run-task."""
+        asked = self._settings
+        parameters: dict[str, Any] = {
+            "text_type": "PlainText",
+            "voice": asked.voice_name,
+            "format": asked.format,
+            "sample_rate": asked.sample_rate,
+            "rate": asked.speed,
+        }
+        if asked.seed is not None:
+            parameters["seed"] = asked.seed
+        if asked.instruct is not None:
+            parameters["instruction"] = asked.instruct
+        if asked.words:
+            parameters["word_timestamp_enabled"] = True
+        parameters |= told(asked)[0]
+        # The input must be there and must be empty.
+        return [self._frame("run-task", {**_TASK, "model": asked.model, "parameters": parameters, "input": {}})]
+
+    def say(self, text: str) -> Sequence[str | bytes]:
+        """Return continue-task with *text*, in several pieces if it is too long for one, or keep it until the start."""
+        weight = weigh(text)
+        if self._weight + weight > MOST_OF_A_TASK:
+            raise BadUtterance(f"text: a task takes at most {MOST_OF_A_TASK} characters (a Han character is two)")
+        self._weight += weight
+        self.said.append(text)
+        # As many characters as fit even if each of them counts twice.
+        step = MOST_AT_ONCE if weight <= MOST_AT_ONCE else MOST_AT_ONCE // 2
+        pieces = [text[start : start + step] for start in range(0, len(text), step)]
+        return self._now_or_later(self._frame("continue-task", {"input": {"text": piece}}) for piece in pieces)
+
+    def finish(self) -> Sequence[str | bytes]:
+        """Return finish-task, once; without it the last words would never be spoken."""
+        if self.finished:
+            return ()
+        self.finished = True
+        return self._now_or_later([self._frame("finish-task", {"input": {}})])
+
+    def hear(self, message: str | bytes) -> Turn:
+        """Take one event, or a piece of audio."""
+        if isinstance(message, bytes):
+            if not self._started:
+                raise DecodeError("reply: audio before the task had started", retryable=True)
+            return Turn(audio=message)
+        document = document_of(message)
+        header, payload = inner(document, "header"), inner(document, "payload")
+        if (named := header.get("task_id")) is not None and named != self.id:
+            # Its audio could be mixed with ours.
+            raise DecodeError("reply: an event of another task", retryable=True)
+        match header.get("event"):
+            case "task-started":
+                self._started = True
+                kept, self._kept = self._kept, []
+                return Turn(send=kept)
+            case "result-generated":
+                self._learn(payload)
+            case "task-finished":
+                if not (self._started and self.finished):
+                    raise DecodeError("reply: the task finished before its text", retryable=True)
+                self._learn(payload)
+                self.reusable = True
+                return Turn(done=True)
+            case "task-failed":
+                raise self._failure(header)
+        return Turn()
+
+    def _learn(self, payload: dict[str, Any]) -> None:
+        counted = bounds.whole(inner(payload, "usage").get("characters"), 0, 1 << 31)
+        if counted is not None:
+            self.characters = counted
+        if self._settings.words:
+            self._words.take(inner(payload, "output").get("sentence"))
+            self.words = self._words.all()
+
+    def _failure(self, header: dict[str, Any]) -> ServiceError:
+        code, said = header.get("error_code"), header.get("error_message")
+        code = plain(code, 64) if isinstance(code, str) and code.isprintable() else None
+        said = said if isinstance(said, str) else ""
+        error = failure(code, said, self.said, request_id=self.id)
+        if not self.finished and _timed_out(code, said):
+            error.args = (f"{error}; its writer said nothing for too long: feed it, or finish",)
+        return error
+
+    def _now_or_later(self, frames: Iterable[str]) -> Sequence[str | bytes]:
+        if self._started:
+            return list(frames)
+        self._kept += frames
+        return ()
+
+    def _frame(self, action: str, payload: dict[str, Any]) -> str:
+        return frame({"header": {"action": action, "task_id": self.id, "streaming": "duplex"}, "payload": payload})
+
+
+def weigh(text: str) -> int:
+    """Return the characters of *text* as Model Studio counts them: a Han character is two."""
+    return len(text) + len(_HAN.findall(text)) if not text.isascii() else len(text)
+
+
+def failure(code: str | None, said: str, texts: Iterable[str], *, request_id: str | None = None) -> ServiceError:
+    """Return the error that Model Studio's *code* and message stand for; one of no known family is the service's."""
+    message = described("task failed", code, said, texts)
+    if "return error code: 418" in said:
+        message = f"{message}; the voice is not one of this model's generation"
+    if _timed_out(code, said):
+        # A connection that stalled, ours or the writer's: worth another try, no reason to open the breaker.
+        return ServiceError(message, code=code, request_id=request_id, retryable=True)
+    error = explained(ServiceFault(message, code=code, request_id=request_id))
+    if any(sign in said.casefold() for sign in _TOO_FAST):
+        return retold(error, Throttled)
+    if code is not None and code.endswith("AccessDenied"):  # Model.AccessDenied, Workspace.AccessDenied
+        return retold(error, Forbidden)
+    return retold(error, BadRequest) if code == "CLIENT_ERROR" else error
+
+
+def _timed_out(code: str | None, said: str) -> bool:
+    return code == "CLIENT_ERROR" and "timeout" in said.casefold()

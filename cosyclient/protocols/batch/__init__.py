@@ -1,0 +1,1 @@
+"""The batch protocol: up to 64 texts in one request."""

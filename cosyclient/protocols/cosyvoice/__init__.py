@@ -1,0 +1,1 @@
+"""CosyVoice's official runtimes over HTTP and gRPC."""

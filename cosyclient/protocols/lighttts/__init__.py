@@ -1,0 +1,1 @@
+"""LightTTS over HTTP and WebSocket."""

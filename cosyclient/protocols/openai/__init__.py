@@ -1,0 +1,1 @@
+"""The OpenAI speech protocol and its dialects."""

@@ -1,0 +1,312 @@
+"""The OpenAI speech protocol, in the dialects of those who say they speak it: one text in, one audio out, or streamed.
+
+``openai`` keeps to what any of them takes; ``openai:vllm-omni`` and the others (`dialects.DIALECTS`) use what their
+server has beyond: cloned voices, batches, word timestamps. Servers changed what ``stream`` means between revisions, so
+a reply is what its media type says.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from functools import lru_cache
+from json.encoder import encode_basestring as _quote
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.audio import parse_wav, wav_bytes
+from cosyclient.errors import BadUtterance, CosyError
+from cosyclient.models import Speech, Utterance
+from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.codecs.forms import form, form_weight
+from cosyclient.protocols.cosyvoice.prompt_text import MARK
+from cosyclient.protocols.openai import replies
+from cosyclient.protocols.openai.dialects import DIALECTS
+from cosyclient.protocols.replies.headers import media_type, quota
+from cosyclient.protocols.replies.items import from_json
+from cosyclient.protocols.replies.speech import check_samples, plausible, speech_of, timed
+from cosyclient.protocols.replies.wav_stream import gathered, plain
+from cosyclient.voices import Voice
+from cosyclient.wire import WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cosyclient.config import WireConfig
+    from cosyclient.models import VoiceSettings
+    from cosyclient.protocols.base import Item, Quota, Recording
+    from cosyclient.wire import WireReply
+
+logger = logging.getLogger("cosyclient")
+
+_JSON: Final = "application/json"
+_NATIVE_RATE: Final = 24000
+# Recordings make these large, and a program has few of them.
+_KEPT: Final = 16
+# What surrounds a text, alone or in a batch.
+_FRAMING_BYTES: Final = 64
+
+
+class OpenAISpeechProtocol:
+    """Speak to an OpenAI-compatible server in one *dialect*; the nameless one keeps to the standard."""
+
+    dialects: Final = tuple(name for name in DIALECTS if name)
+
+    def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:
+        self.name = f"openai:{dialect}" if dialect else "openai"
+        self._dialect = DIALECTS[dialect]
+        self.capabilities = replace(self._dialect.can, own=self._dialect.own())
+        self._missed_words = False
+        self._max_request_bytes = wire.max_request_bytes
+        # Texts come in runs that share their settings, so these are written out once.
+        self._written = lru_cache(maxsize=_KEPT)(self._write)
+
+    def weigh(self, utterance: Utterance) -> int:
+        """Return an upper bound of the bytes *utterance* adds to a request's body.
+
+        One that the route for batches would not do justice fills a request by itself.
+        """
+        settings, text = utterance.settings, self._text(utterance)
+        if self._is_form(settings):
+            return form_weight(*self._form(utterance, self._members(settings, stream=True)))
+        weight = len(_quote(text).encode()) + len(self._written(settings, False)) + _FRAMING_BYTES
+        return max(weight, self._max_request_bytes) if self._travels_alone(settings) else weight
+
+    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
+        """Return the request for *utterances*, which share their settings; *key* identifies it across retries."""
+        if len(utterances) == 1:
+            return self._single(utterances[0], key, stream=False)
+        settings = utterances[0].settings
+        if any(utterance.settings is not settings and utterance.settings != settings for utterance in utterances):
+            raise BadUtterance("utterances: those of one batch must share their settings")
+        if not self._dialect.batch_path or self._travels_alone(settings):
+            raise BadUtterance(f"utterances: protocol {self.name} takes one such text per request")
+        items = ",".join([f'{{"input":{_quote(self._text(utterance))}}}' for utterance in utterances])
+        body = b"".join((b'{"items":[', items.encode(), b"]", self._written(settings, False)))
+        return _request(self._dialect.batch_path, key, _JSON, body)
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return the request for *utterance*'s samples as they are made."""
+        if utterance.settings.speed != 1.0 and not self._dialect.stream_speed:
+            raise BadUtterance(f"speed: protocol {self.name} streams at 1.0 only, not {utterance.settings.speed:g}")
+        if utterance.settings.words:
+            raise BadUtterance(f"words: protocol {self.name} does not time the words of a stream; use synthesize")
+        return self._single(utterance, key, stream=True)
+
+    def encode_voices(self) -> WireRequest:
+        """Return the request for the list of voices."""
+        return WireRequest(method="GET", path=self._dialect.voices_path, headers=(("Accept", _JSON),), body=b"")
+
+    def encode_upload(self, recording: Recording) -> WireRequest:
+        """Return the request that hands *recording* over."""
+        if self._dialect.upload is None:
+            raise BadUtterance(f"voice: protocol {self.name} keeps no recordings")
+        return self._dialect.upload.encode(self.name, recording, model=self._dialect.defaults.get("model"))
+
+    def decode_upload(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
+        """Return the name that the voice has from now on; raises like `decode`."""
+        assert self._dialect.upload is not None  # noqa: S101 - it made the request
+        return self._dialect.upload.decode(reply, recording, wall=wall)
+
+    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+        """Yield the texts' speeches and errors as soon as they arrive, every position exactly once."""
+        sayings = self._dialect.sayings
+        reply, kind = replies.begun(reply, utterances, wall=wall, sayings=sayings, hint=self._dialect.breaks)
+        sent = [self._as_sent(utterance) for utterance in utterances]
+        if replies.is_json(kind):
+            for items in from_json(reply, sent, wall=wall, sayings=sayings):
+                yield [(position, _settled(outcome, utterances[position])) for position, outcome in items]
+            return
+        label = replies.label_of(reply)
+        if kind != replies.EVENTS:
+            data = b"".join(reply.chunks())
+        elif sent[0].settings.format in ("wav", "pcm"):
+            said = replies.head_of(label, sent[0].settings.sample_rate)
+            head, data = gathered(replies.event_samples(reply, utterances[0], said, sayings=sayings), said)
+            label |= {"sample_rate": head.sample_rate, "channels": head.channels}
+            if sent[0].settings.format == "wav" and data:
+                data = wav_bytes(data, head.sample_rate, head.channels)
+        else:
+            data = b"".join(audio for audio, _ in replies.audio_events(reply, utterances[0], sayings=sayings))
+        speech = self._speech(sent[0], data, label)
+        if utterances[0].settings.words:
+            speech = replace(speech, words=replies.words_of(reply.headers))
+            self._miss_words(reply)
+        yield [(0, _as_asked(speech, utterances[0]))]
+
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
+        """Yield one `StreamHead`, then samples as they arrive, whichever way the service streams them."""
+        sayings = self._dialect.sayings
+        reply, kind = replies.begun(reply, [utterance], wall=wall, sayings=sayings, hint=self._dialect.breaks)
+        if replies.is_json(kind):
+            raise replies.refusal_in(reply, utterance, wall=wall, sayings=sayings)
+        if kind != replies.EVENTS:
+            check_samples(reply.opening, media_type(reply.headers))
+        head = replies.head_of(replies.label_of(reply), utterance.settings.sample_rate)
+        if kind == replies.EVENTS:
+            pieces = replies.event_samples(reply, utterance, head, sayings=sayings)
+        else:
+            pieces = plain(reply.chunks(), head)
+        # Nothing but its length shows that a server has left sentences out.
+        yield from timed(utterance, map(self._corrected, pieces))
+
+    def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
+        """Return the names of the voices; raises like `decode`."""
+        names = replies.voices_of(reply, wall=wall)
+        if not self._dialect.no_voice:
+            return names
+        # It lists an uploaded voice in lower case as well, and does not mind how it is asked for.
+        return list({name.lower(): name for name in names if name != self._dialect.no_voice}.values())
+
+    def quota(self, reply: WireReply) -> Quota | None:
+        """Return what the reply's headers announce of the service's limits."""
+        return quota(reply.headers)
+
+    # Requests
+
+    def _single(self, utterance: Utterance, key: str, *, stream: bool) -> WireRequest:
+        settings = utterance.settings
+        if self._is_form(settings):
+            kind, body = form(*self._form(utterance, self._members(settings, stream=stream)))
+            return _request(self._dialect.path, key, kind, body)
+        body = f'{{"input":{_quote(self._text(utterance))}'.encode() + self._written(settings, stream)
+        return _request(self._dialect.path, key, _JSON, body)
+
+    def _write(self, settings: VoiceSettings, stream: bool) -> bytes:
+        """Return the members beside the texts, with the comma before them."""
+        written = json.dumps(self._members(settings, stream=stream), ensure_ascii=False, separators=(",", ":"))
+        return (f",{written[1:]}" if len(written) > 2 else "}").encode()
+
+    def _members(self, settings: VoiceSettings, *, stream: bool) -> dict[str, Any]:
+        """Return what *settings* are in the words of the dialect; a file is not among them."""
+        dialect = self._dialect
+        values = {**_values(settings), "format": self._format(settings)}
+        if dialect.instruct_or_transcript and settings.instruct is not None:
+            values["transcript"] = None
+        for name, default in dialect.defaults.items():
+            if values[name] is None:
+                values[name] = default
+        if dialect.preset and values["voice"] and ":" not in values["voice"]:
+            values["voice"] = dialect.preset.format_map(values)
+        members = {**dialect.always, **_renamed(values, dialect.fields), **(dialect.streaming if stream else {})}
+        packed = _renamed(values, dialect.packed)
+        # Where a server takes what the standard lacks as one packed member, it takes ours there, too.
+        (packed if dialect.packed else members).update(settings.extra or {})
+        if packed:
+            members["kwargs"] = json.dumps(packed, ensure_ascii=False)
+        if dialect.referenced and values["recording"] is not None:
+            members["references"] = [_renamed(values, dialect.referenced)]
+        return members
+
+    def _is_form(self, settings: VoiceSettings) -> bool:
+        return bool(self._dialect.file) and settings.voice_kind != "named"
+
+    def _form(self, utterance: Utterance, members: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, Any]]:
+        """Return the fields and the file of a multipart form."""
+        fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in members.items()}
+        voice = utterance.settings.voice
+        prompt = voice.prompt if isinstance(voice, Voice) else None
+        return {"input": self._text(utterance), **fields}, (self._dialect.file, prompt)
+
+    def _text(self, utterance: Utterance) -> str:
+        instruct = utterance.settings.instruct
+        return f"{instruct}{MARK}{utterance.text}" if self._dialect.marks and instruct is not None else utterance.text
+
+    def _travels_alone(self, settings: VoiceSettings) -> bool:
+        if settings.extra and not self._dialect.batch_extra.issuperset(settings.extra):
+            return True
+        # A seed of 0 is one: only None and False are nothing.
+        asked = (getattr(settings, name) for name in self._dialect.alone)
+        return any(value is not None and value is not False for value in asked)
+
+    # Replies
+
+    def _miss_words(self, reply: WireReply) -> None:
+        """Say once that a service leaves the words out: its audio is paid for, and as it should be."""
+        if self._missed_words or any(reply.headers.get(name) is not None for name in replies.WORD_HEADERS):
+            return
+        self._missed_words = True
+        logger.warning(
+            "%s: the reply names no words, so Speech.words is empty; vLLM-Omni before 0.28 never does over HTTP, and "
+            "later versions do not where the alignment fails",
+            self.name,
+        )
+
+    def _format(self, settings: VoiceSettings) -> str:
+        """Return the format to ask for: samples at another rate than the model's come as WAV, which says their rate.
+
+        A service that did not resample would not be noticed: bare samples do not show it.
+        """
+        resampled = "sample_rate" in self._dialect.fields and settings.sample_rate != _NATIVE_RATE
+        return "wav" if settings.format == "pcm" and resampled else settings.format
+
+    def _corrected(self, piece: StreamHead | bytes) -> StreamHead | bytes:
+        """Return *piece* with the rate that is known to be true, where the service tells another."""
+        if isinstance(piece, StreamHead) and self._dialect.true_rate:
+            return StreamHead(self._dialect.true_rate, piece.channels)
+        return piece
+
+    def _as_sent(self, utterance: Utterance) -> Utterance:
+        format = self._format(utterance.settings)
+        if format == utterance.settings.format:
+            return utterance
+        return Utterance(utterance.text, utterance.settings.replace({"format": format}))
+
+    def _speech(self, sent: Utterance, data: bytes, label: dict[str, Any]) -> Speech:
+        rate = self._dialect.true_rate
+        if rate is not None:
+            label["sample_rate"] = rate
+            if sent.settings.format == "wav" and data[:4] == b"RIFF":
+                wav = parse_wav(data)
+                data = wav_bytes(wav.samples, rate, wav.channels)
+        if "media_type" in label:
+            # Its parameters are among the label already.
+            label["media_type"] = label["media_type"].partition(";")[0]
+        return speech_of(sent, data, label)
+
+    def __repr__(self) -> str:
+        return f"<OpenAISpeechProtocol {self.name}>"
+
+
+def _request(path: str, key: str, kind: str, body: bytes) -> WireRequest:
+    headers = (("Content-Type", kind), ("Accept", "*/*"), ("X-Request-Id", key))
+    return WireRequest(method="POST", path=path, headers=headers, body=body)
+
+
+def _values(settings: VoiceSettings) -> dict[str, Any]:
+    """Return *settings* by our own names; what is ``None`` is not said."""
+    voice = settings.voice if isinstance(settings.voice, Voice) else None
+    prompt = voice.prompt if voice is not None else None
+    return {
+        "model": settings.model,
+        "voice": settings.voice_name,
+        "sample_rate": settings.sample_rate,
+        "speed": settings.speed if settings.speed != 1.0 else None,
+        "instruct": settings.instruct,
+        "seed": settings.seed,
+        "words": settings.words or None,
+        "recording": prompt.data_url if prompt is not None else None,
+        "transcript": voice.transcript if voice is not None else None,
+    }
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {theirs: values[ours] for ours, theirs in names.items() if values[ours] is not None}
+
+
+def _settled(outcome: Speech | CosyError, utterance: Utterance) -> Speech | CosyError:
+    if not isinstance(outcome, Speech):
+        return outcome
+    try:
+        return _as_asked(outcome, utterance)
+    except CosyError as error:
+        return error
+
+
+def _as_asked(speech: Speech, utterance: Utterance) -> Speech:
+    """Return *speech* in the format asked for, if it is one that *utterance* can have."""
+    plausible(utterance, speech)
+    if speech.format == utterance.settings.format:
+        return speech
+    wav = parse_wav(speech.audio)
+    return replace(speech, audio=wav.samples, format="pcm", fingerprint=utterance.fingerprint)

@@ -1,0 +1,207 @@
+"""What OpenAI-compatible servers answer: audio under a label or in events, words in a header, voices in a list."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.audio import sniff
+from cosyclient.audio.wav import is_wav, opening
+from cosyclient.errors import DecodeError
+from cosyclient.models import Word
+from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.codecs.json_audio import names_in, read_list
+from cosyclient.protocols.codecs.sse import MEDIA_TYPE, events
+from cosyclient.protocols.codecs.strict import unbase64, unjson
+from cosyclient.protocols.replies.errors import item_error, refusal, refusal_of, said_by
+from cosyclient.protocols.replies.headers import media_type
+from cosyclient.protocols.replies.wav_stream import Begun
+from cosyclient.util import numbers as bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cosyclient.audio.wav import Kind
+    from cosyclient.errors import CosyError
+    from cosyclient.models import Utterance
+    from cosyclient.protocols.replies.error_rules import Sayings
+    from cosyclient.wire import WireReply
+
+EVENTS: Final = MEDIA_TYPE
+OCTETS: Final = "/octet-stream"
+"""What OpenAI's own description calls every format, below ``application/``; object stores say ``binary/``."""
+
+WORD_HEADERS: Final = ("x-word-timestamps", "x-word-timestamps-omitted")
+"""One of them is in each reply of a server that was asked for words and knows of them."""
+
+# RFC 2586 has L16 big-endian; whoever says it here means the little-endian samples that the others call PCM.
+_L16: Final = "audio/l16"
+_RATE: Final = re.compile(r";\s*rate=(\d+)\b", re.IGNORECASE)
+_CHANNELS: Final = re.compile(r";\s*channels=(\d+)\b", re.IGNORECASE)
+_MAX_LABEL: Final = 256
+_LISTS: Final = ("voices", "uploaded_voices", "result", "results", "data")
+_NAMES: Final = ("uri", "name", "voice_id", "id")
+
+
+def begun(
+    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = (), hint: str = ""
+) -> tuple[Begun, str]:
+    """Return a reply that is a finished success by its head, and what it is; raises what it stands for otherwise.
+
+    That is a media type, or nothing where its first bytes tell that it is audio, whatever it is called. JSON may be
+    either: a batch, or the error that Vox-Box says with 200.
+    """
+    kind = media_type(reply.headers)
+    if reply.status >= 300 or kind == "application/problem+json":
+        raise refusal(reply, utterances, wall=wall, sayings=sayings)
+    # 203 is a 200 that a proxy has touched; 202, 204, 206 and the like are not the finished whole.
+    if reply.status not in (200, 201, 203):
+        raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+    read = Begun(reply, hint=hint)
+    if sniff(read.opening):
+        kind = ""
+    elif is_json(kind):
+        return read, kind
+    listed = len(utterances) != 1
+    if listed or not (not kind or kind == EVENTS or kind.startswith("audio/") or kind.endswith(OCTETS)):
+        wanted = "a batch" if listed else "audio"
+        raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not {wanted}", retryable=True)
+    return read, kind
+
+
+def is_json(kind: str) -> bool:
+    """Return whether *kind* is JSON, under whichever name."""
+    return kind.endswith(("/json", "+json"))
+
+
+def refusal_in(reply: WireReply, utterance: Utterance, *, wall: float, sayings: Sayings = ()) -> CosyError:
+    """Return the error that JSON in place of audio stands for, the status being that of a success."""
+    body = said_by(reply)
+    if isinstance(body, dict) and any(map(body.get, ("error", "code", "status_code", "detail"))):
+        return refusal_of(reply, body, [utterance], wall=wall, sayings=sayings)
+    return DecodeError(f"HTTP {reply.status}: JSON instead of audio", retryable=True)
+
+
+def label_of(reply: WireReply) -> dict[str, Any]:
+    """Return what the head of *reply* says of its audio, in the names of `speech_of`."""
+    headers = reply.headers
+    kind, said = media_type(headers), (headers.get("content-type") or "")[:_MAX_LABEL]
+    rate, channels = _RATE.search(said), _CHANNELS.search(said)
+    label: dict[str, Any] = {
+        "sample_rate": bounds.written(rate[1] if rate else headers.get("x-sample-rate"), *bounds.SAMPLE_RATES),
+        "channels": bounds.written(channels[1] if channels else headers.get("x-channels"), *bounds.CHANNELS),
+    }
+    if kind != EVENTS:
+        label["media_type"] = "audio/pcm" if kind == _L16 else kind
+    return {name: value for name, value in label.items() if value is not None}
+
+
+def head_of(label: Mapping[str, Any], rate: int) -> StreamHead:
+    """Return what samples labelled so are, at *rate* where the label does not say."""
+    return StreamHead(label.get("sample_rate", rate), label.get("channels", 1))
+
+
+def audio_events(
+    reply: WireReply, utterance: Utterance, *, sayings: Sayings = ()
+) -> Iterator[tuple[bytes, int | None]]:
+    """Yield the audio of each event, and its rate if it names one; returns only when the service said that is all.
+
+    OpenAI's and vLLM-Omni's ``speech.audio.…`` events and SGLang-Omni's chunks that end with ``[DONE]``. Raises the
+    `ServiceError` that an error among them stands for, or `DecodeError`.
+    """
+    for event in events(reply.chunks()):
+        if event.data == "[DONE]":
+            return
+        try:
+            message = unjson(event.data)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise DecodeError(f"reply: an event of {len(event.data)} characters that is no JSON object", retryable=True)
+        name = message.get("type") or event.name
+        if message.get("error") or name in ("error", "speech.audio.error"):
+            raise item_error(
+                message.get("error") or message,
+                [utterance],
+                status=reply.status,
+                lead="the stream failed",
+                endpoint_fault=None,
+                sayings=sayings,
+            )
+        if name == "speech.audio.done":
+            return
+        rate: Any = None
+        audio: Any = message.get("audio")
+        if isinstance(audio, dict):
+            audio, rate = audio.get("data"), audio.get("sample_rate")
+        if isinstance(audio, str) and audio:
+            try:
+                yield unbase64(audio), bounds.sample_rate(rate)
+            except ValueError:
+                raise DecodeError(f"audio: {len(audio)} characters that are not base64", retryable=True) from None
+    raise DecodeError("reply: the events end without saying that they are all", retryable=True)
+
+
+def event_samples(
+    reply: WireReply, utterance: Utterance, said: StreamHead, *, sayings: Sayings = ()
+) -> Iterator[StreamHead | bytes]:
+    """Yield the head and the samples of events; each may be a WAV of its own, the first alone, or none."""
+    head: StreamHead | None = None
+    kind: Kind | None = None
+    rest = b""
+    for audio, rate in audio_events(reply, utterance, sayings=sayings):
+        this = StreamHead(rate, said.channels) if rate else head or said
+        if is_wav(audio):
+            found = opening(audio, growing=True)
+            if found is None:
+                raise DecodeError("audio: an event that ends inside a WAV header", retryable=True)
+            kind, rest = found.kind, b""
+            this = StreamHead(kind.sample_rate, kind.channels)
+            audio = audio[found.start :][: found.size]
+        if head is None:
+            head = this
+            yield head
+        elif this != head:
+            raise DecodeError("audio: the stream changes its rate in the middle")
+        if kind is not None:
+            audio = rest + audio
+            whole = len(audio) - len(audio) % kind.block_bytes
+            audio, rest = kind.s16(audio[:whole]), audio[whole:]
+        yield audio
+
+
+def words_of(headers: Mapping[str, str]) -> tuple[Word, ...]:
+    """Return the words that vLLM-Omni names in a header, in seconds; none where it left them out or nobody can read it.
+
+    It leaves them out beyond 4 KB, and says so in ``X-Word-Timestamps-Omitted``.
+    """
+    try:
+        listed = unjson(headers.get("x-word-timestamps") or "[]")
+    except ValueError:
+        return ()
+    words = [timed_word(entry) for entry in listed] if isinstance(listed, list) else []
+    readable = tuple(word for word in words if word is not None)
+    # Who is given some takes them for all.
+    return readable if len(readable) == len(words) else ()
+
+
+def voices_of(reply: WireReply, *, wall: float) -> list[str]:
+    """Return the names in a list of voices, whichever of its forms it has; raises what a refusal stands for."""
+    if reply.status >= 300:
+        raise refusal(reply, (), wall=wall)
+    document = read_list(reply)
+    lists = [document] if isinstance(document, list) else []
+    if isinstance(document, dict):
+        lists = [value for name in _LISTS if isinstance(value := document.get(name), list)]
+    if not lists:
+        raise DecodeError("reply: JSON without a list of voices")
+    # Uploaded ones are named twice at times.
+    return names_in(chain.from_iterable(lists), _NAMES)
+
+
+def timed_word(entry: object) -> Word | None:
+    """Return what vLLM-Omni says of one word, in seconds, or ``None`` where that is not readable."""
+    said = entry if isinstance(entry, dict) else {}
+    text, start, end = said.get("word"), bounds.seconds(said.get("start_ms")), bounds.seconds(said.get("end_ms"))
+    return Word(text, start, end) if isinstance(text, str) and start is not None and end is not None else None

@@ -1,0 +1,1 @@
+"""What several protocols read in replies: errors, headers, items, audio."""

@@ -1,0 +1,111 @@
+"""Batches answered in JSON: one object or one base64 string per text, decoded while they arrive.
+
+The shape that this project's batch protocol, vLLM-Omni and SGLang-Omni have in common, and those of `shapes`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import CosyError, DecodeError
+from cosyclient.protocols.codecs.json_results import ResultReader
+from cosyclient.protocols.replies.errors import item_error, refusal_of
+from cosyclient.protocols.replies.item_shapes import Numbering, audio_in, decoded, listed_in, spoken
+from cosyclient.protocols.replies.speech import Positions, speech_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cosyclient.models import Speech, Utterance
+    from cosyclient.protocols.base import Item
+    from cosyclient.protocols.replies.error_rules import Sayings
+    from cosyclient.wire import WireReply
+
+# What an error says of itself that no batch does.
+_REFUSING: Final = ("error", "code", "status_code")
+_SPOKEN: Final = {"status": "success"}
+
+
+def from_json(
+    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()
+) -> Iterator[list[Item]]:
+    """Yield the texts' speeches and errors of a JSON reply as soon as they arrive, every position exactly once.
+
+    Its server's *sayings* tell what its errors mean before all else. Raises the `ServiceError` that a refusal dressed
+    as a success stands for, or `DecodeError`.
+    """
+    reader = ResultReader(reply.chunks(), most=len(utterances))
+    positions = Positions(len(utterances))
+    shared = reader.members
+    numbering = Numbering(utterances)
+    # What has to wait for the end of the reply: audio that goes by its place, which only the right number of them
+    # makes sure, and audio that comes before the members that tell how many there are and what they are.
+    held: list[tuple[int, Any]] = []
+    for results in reader.results():
+        items: list[Item] = []
+        early = "total" in shared
+        if early:
+            positions.expect(shared["total"])
+        try:
+            for element in results:
+                index = positions.take(numbering.of(element, mixed=reader.bare))
+                if early and numbering.named:
+                    items.append((index, _element(element, shared, utterances, index, reply.status, sayings)))
+                else:
+                    held.append((index, element))
+        except DecodeError:
+            # What was whole before the fault stands.
+            if items:
+                yield items
+            raise
+        if items:
+            yield items
+    if not reader.listed:
+        listed = listed_in(shared, utterances)
+        if listed is None and shared.get("results") is None and any(map(shared.get, _REFUSING)):
+            raise refusal_of(reply, shared, utterances, wall=wall, sayings=sayings)
+        if listed is None:
+            raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
+        held = [(positions.take(numbering.of(element, mixed=False)), element) for element in listed]
+        shared = {}
+    positions.expect(shared.get("total", len(utterances)))
+    positions.close()
+    if held:
+        yield [(index, _element(element, shared, utterances, index, reply.status, sayings)) for index, element in held]
+
+
+def _element(
+    element: Any,
+    shared: dict[str, Any],
+    utterances: Sequence[Utterance],
+    index: int,
+    status: int,
+    sayings: Sayings,
+) -> Speech | CosyError:
+    """Return what one element of a JSON reply stands for: an object, audio alone, or null for a text that failed."""
+    try:
+        fields, audio = (
+            audio_in(element) if isinstance(element, dict) else (_SPOKEN if element is not None else {}, element)
+        )
+    except DecodeError as error:
+        return error
+    return outcome_of(fields, audio, shared, utterances, index, status, sayings)
+
+
+def outcome_of(
+    fields: dict[str, Any],
+    audio: Any,
+    shared: dict[str, Any],
+    utterances: Sequence[Utterance],
+    index: int,
+    status: int,
+    sayings: Sayings = (),
+) -> Speech | CosyError:
+    """Return the speech, or the error, that one item stands for; *audio* is bytes, or base64 in JSON."""
+    if not spoken(fields, audio):
+        error = fields.get("error") or fields.get("message") or fields.get("detail")
+        return item_error(error, utterances, status=status, sayings=sayings)
+    try:
+        return speech_of(utterances[index], decoded(audio), {**shared, **fields})
+    except CosyError as error:
+        return error

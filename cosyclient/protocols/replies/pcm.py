@@ -1,0 +1,80 @@
+"""Replies that are samples and nothing else: no label, no rate, no length, so only what is odd about them tells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cosyclient import audio as _audio
+from cosyclient.errors import DecodeError
+from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.replies.errors import refusal
+from cosyclient.protocols.replies.headers import media_type
+from cosyclient.protocols.replies.speech import check_samples, speech_of, timed
+from cosyclient.protocols.replies.wav_stream import excused, gathered, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cosyclient.errors import ServiceError
+    from cosyclient.models import Speech, Utterance
+    from cosyclient.wire import WireReply
+
+# So many bytes in a row are all printable ASCII in text only: the upper halves of samples are mostly 0x00 or 0xFF.
+_TELLING_BYTES: Final = 48
+
+
+class Refusal(Protocol):
+    """Make the error that a refusing reply stands for."""
+
+    def __call__(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError: ...
+
+
+def samples(
+    reply: WireReply, utterance: Utterance, *, wall: float, refuse: Refusal = refusal, hint: str = ""
+) -> Iterator[StreamHead | bytes]:
+    """Yield what the samples of *reply* are, and the samples as they arrive; nothing if there is not one.
+
+    Returns only when they are all there and can be *utterance*'s. Raises what *refuse* makes of a refusal, and
+    `DecodeError`. *hint* is added to what the transport says when the reply breaks off before its first byte.
+    """
+    if reply.status >= 300:
+        raise refuse(reply, [utterance], wall=wall)
+    if reply.status not in (200, 203):
+        raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+    said = StreamHead(utterance.settings.sample_rate)
+    yield from timed(utterance, plain(_samples(reply, excused(reply.chunks(), hint)), said))
+
+
+def speech(utterance: Utterance, pieces: Iterable[StreamHead | bytes]) -> Speech:
+    """Return the speech that *pieces* are, a head and its samples, in the format that was asked for."""
+    head, data = gathered(pieces, StreamHead(utterance.settings.sample_rate))
+    return speech_of_samples(utterance, data, head)
+
+
+def speech_of_samples(utterance: Utterance, data: bytes, head: StreamHead | None = None) -> Speech:
+    """Return the speech that *data* is, mono at the rate asked for unless *head* tells better, as `speech_of` does."""
+    asked = utterance.settings
+    head = head or StreamHead(asked.sample_rate)
+    _audio.inspect("pcm", data, head.sample_rate, head.channels)
+    whole = _audio.wav_bytes(data, head.sample_rate, head.channels) if asked.format == "wav" and data else data
+    return speech_of(utterance, whole, {"sample_rate": head.sample_rate, "channels": head.channels})
+
+
+def _samples(reply: WireReply, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the content of *reply* once its first bytes have told that it can be samples, or a file of them."""
+    opening = b""
+    while len(opening) < _TELLING_BYTES and (chunk := next(chunks, None)) is not None:
+        opening += chunk
+    if opening:
+        try:
+            check_samples(opening, media_type(reply.headers))
+        except DecodeError as error:
+            raise DecodeError(f"HTTP {reply.status}: {error}", retryable=True) from None
+        yield _not_text(opening)
+    yield from chunks
+
+
+def _not_text(opening: bytes) -> bytes:
+    if len(opening) >= _TELLING_BYTES // 2 and opening.isascii() and opening.decode("ascii").isprintable():
+        raise DecodeError("audio: text instead of samples", retryable=True)
+    return opening

@@ -1,0 +1,74 @@
+"""Hand a recorded voice over to a service that speaks it by name afterwards: one form, one name in return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosyclient.errors import BadUtterance, DecodeError
+from cosyclient.protocols.codecs.forms import form
+from cosyclient.protocols.codecs.json_audio import any_json, beginning, is_name
+from cosyclient.protocols.replies.errors import refusal
+from cosyclient.util.quoting import quotes
+from cosyclient.wire import WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cosyclient.protocols.base import Recording
+    from cosyclient.wire import WireReply
+
+_MOST_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """Say how one service takes a recording: where, under which names, and which member of its answer names it.
+
+    ``fields`` maps ``name``, ``transcript``, ``consent`` and ``model`` to the service's words, of which ``needs`` must
+    be given. Where ``answer`` is empty the voice is asked for by the name that was chosen.
+    """
+
+    path: str
+    file: str
+    fields: Mapping[str, str]
+    needs: tuple[str, ...] = ()
+    answer: str = ""
+
+    def encode(self, protocol: str, recording: Recording, *, model: str | None = None) -> WireRequest:
+        """Return the request that hands *recording* over to the service *protocol* is spoken with."""
+        values = {
+            "name": recording.name,
+            "transcript": recording.voice.transcript,
+            "consent": recording.consent,
+            "model": model,
+        }
+        for field in self.needs:
+            if not values[field]:
+                raise BadUtterance(f"{field}: protocol {protocol} keeps no voice without one")
+        prompt = recording.voice.prompt
+        if prompt is None:
+            raise BadUtterance("voice: has a name already; upload one made with Voice.clone or Voice.cross_lingual")
+        fields = {theirs: said for ours, theirs in self.fields.items() if (said := values[ours])}
+        kind, body = form(fields, (self.file, prompt))
+        headers = (("Content-Type", kind), ("Accept", "application/json"))
+        return WireRequest(method="POST", path=self.path, headers=headers, body=body)
+
+    def decode(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
+        """Return the name the voice has from now on; raises like `WireProtocol.decode`."""
+        if reply.status >= 300:
+            error = refusal(reply, (), wall=wall)
+            if quotes(str(error), [recording.voice.transcript or "", recording.consent or ""]):
+                error.args = (f"HTTP {reply.status}: detail withheld, it quotes the transcript",)
+            raise error
+        answer = any_json(beginning(reply, _MOST_BYTES))
+        if not isinstance(answer, dict):
+            raise DecodeError(f"HTTP {reply.status}: no answer to an upload")
+        if answer.get("success") is False or answer.get("error"):
+            raise DecodeError("upload: the service says that it failed")
+        if not self.answer:
+            return recording.name
+        name = answer.get(self.answer)
+        if not is_name(name):
+            raise DecodeError(f"upload: the answer has no {self.answer}")
+        return name

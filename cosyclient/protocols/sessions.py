@@ -1,0 +1,132 @@
+"""What the protocols over messages share: documents read with care, and from a conversation's audio to a speech."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.errors import DecodeError
+from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.protocols.replies.errors import refusal
+from cosyclient.protocols.replies.headers import quota
+from cosyclient.protocols.replies.speech import plausible, speech_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cosyclient.config import WireConfig
+    from cosyclient.models import Utterance, Word
+    from cosyclient.protocols.base import Item, Quota
+    from cosyclient.wire import WireReply
+
+_OPEN: Final = 200
+_REMEMBERED: Final = 500
+
+
+class Talk:
+    """Begin a `Dialogue`: what most of them have in common.
+
+    ``said`` holds the latest texts, which no error may quote; ``words`` and ``sample_rate`` are what was learned.
+    """
+
+    reusable = False
+    keeps = 0.0
+    silence = 0.0
+    """Seconds after which the service gives up on a writer; it says so itself, a little later at most."""
+
+    def __init__(self) -> None:
+        self.said: deque[str] = deque(maxlen=_REMEMBERED)
+        self.words: tuple[Word, ...] = ()
+        self.sample_rate: int | None = None
+        self.finished = False
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds without a message that are the writer's doing."""
+        return 0.0 if self.finished else 1.25 * self.silence
+
+    def closed(self, code: int) -> bool:
+        """Return False: this conversation ends with a message."""
+        del code
+        return False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'done' if self.reusable else 'finished' if self.finished else 'open'}>"
+
+
+def frame(document: dict[str, Any]) -> str:
+    """Return *document* as the text of a message."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def document_of(message: str) -> dict[str, Any]:
+    """Return the object that *message* is; `DecodeError` if it is something else."""
+    try:
+        document = unjson(message)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise DecodeError(f"reply: a message of {len(message)} characters that is no JSON object", retryable=True)
+    return document
+
+
+def inner(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the object found by following *names*, or an empty one."""
+    for name in names:
+        found = document.get(name)
+        if not isinstance(found, dict):
+            return {}
+        document = found
+    return document
+
+
+class MessageProtocol:
+    """Be what every protocol over messages is: one text per conversation, audio in pieces, no body to weigh."""
+
+    name: str
+
+    def __init__(self, wire: WireConfig) -> None:
+        del wire  # nothing of it concerns messages
+
+    def weigh(self, utterance: Utterance) -> int:
+        """Return 0: a conversation has no body."""
+        del utterance
+        return 0
+
+    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
+        """Yield the text's speech once the service has said that it is whole."""
+        if reply.status != _OPEN:
+            raise refusal(reply, utterances, wall=wall)
+        (utterance,) = utterances
+        dialogue = getattr(reply, "dialogue", None)
+        fields = {"sample_rate": getattr(dialogue, "sample_rate", None)}
+        data = self.file(utterance, b"".join(reply.chunks()))
+        speech = plausible(utterance, speech_of(utterance, data, fields))
+        yield [(0, replace(speech, words=getattr(dialogue, "words", ())))]
+
+    def file(self, utterance: Utterance, data: bytes) -> bytes:
+        """Return what the caller asked for, made of the *data* that came."""
+        del utterance
+        return data
+
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
+        """Yield what the samples are, once the first are there, and the samples."""
+        if reply.status != _OPEN:
+            raise refusal(reply, [utterance], wall=wall)
+        begun = False
+        for piece in reply.chunks():
+            if not begun:
+                begun = True
+                rate = getattr(getattr(reply, "dialogue", None), "sample_rate", None)
+                yield StreamHead(rate or utterance.settings.sample_rate)
+            yield piece
+
+    def quota(self, reply: WireReply) -> Quota | None:
+        """Return what a refusal's headers announce of the service's limits."""
+        return quota(reply.headers)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"

@@ -1,0 +1,248 @@
+"""The tensors of the KServe v2 protocol: three that ask, one that answers, over HTTP and over gRPC.
+
+HTTP with Triton's binary extension (JSON first, then raw values; docs/protocol/extension_binary_data.md of
+triton-inference-server/server), or the plain JSON of kserve/open-inference-protocol; gRPC with the field numbers of
+that project's ``grpc_predict_v2.proto``, which Triton shares.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from cosyclient.audio.pcm import native
+from cosyclient.errors import DecodeError
+from cosyclient.protocols.codecs.protobuf import content, field, fields, message, packed, text, unpacked, varint
+from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.util import numbers as bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+WAVEFORM: Final = "waveform"
+_MOST_DIMENSIONS: Final = 32
+_ABSURD: Final = 1 << 40
+_MOST_VALUES: Final = 1_000_000
+"""Values of a reply that is all JSON: 30 s of samples, after which the servers cut off, are 720,000."""
+_FINAL: Final = "triton_final_response"
+_EMPTY_FINAL: Final = "triton_enable_empty_final_response"
+RESERVED: Final = {_FINAL: "", _EMPTY_FINAL: "", "binary_data_output": ""}
+"""Parameters of a request that are said already, or are not a caller's to say."""
+
+
+class Tensor(NamedTuple):
+    """Name one input: its type, shape and raw little-endian values."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+def floats(name: str, data: bytes) -> Tensor:
+    """Return float32 values as one row."""
+    return Tensor(name, "FP32", (1, len(data) // 4), data)
+
+
+def whole(name: str, value: int) -> Tensor:
+    """Return one 32-bit number."""
+    return Tensor(name, "INT32", (1, 1), struct.pack("<i", value))
+
+
+def words(name: str, said: str) -> Tensor:
+    """Return one text."""
+    data = said.encode()
+    return Tensor(name, "BYTES", (1, 1), struct.pack("<I", len(data)) + data)
+
+
+# --- over HTTP ---
+
+
+def http_body(tensors: Sequence[Tensor], *, key: str, parameters: Mapping[str, Any] | None = None) -> tuple[bytes, int]:
+    """Return the body that asks for the waveform of *tensors*, and how many of its bytes are JSON."""
+    head = {
+        "id": key,
+        **({"parameters": dict(parameters)} if parameters else {}),
+        "inputs": [
+            {
+                "name": each.name,
+                "shape": each.shape,
+                "datatype": each.datatype,
+                "parameters": {"binary_data_size": len(each.data)},
+            }
+            for each in tensors
+        ],
+        "outputs": [{"name": WAVEFORM, "parameters": {"binary_data": True}}],
+    }
+    lead = json.dumps(head, separators=(",", ":")).encode()
+    return b"".join((lead, *(each.data for each in tensors))), len(lead)
+
+
+class Stranger(Exception):
+    """Carry the JSON of a reply that is no inference."""
+
+    def __init__(self, document: object) -> None:
+        super().__init__()
+        self.document = document
+
+
+def http_waveform(body: bytes, announced: str | None) -> bytes:
+    """Return the float32 samples of a reply whose first *announced* bytes are JSON.
+
+    Without that header all of it is JSON. Raises `DecodeError` where samples are announced and not there, and
+    `Stranger` with the JSON if it is no inference.
+    """
+    size: int | None = len(body)
+    if announced is not None and (size := bounds.written(announced, 0, len(body))) is None:
+        raise DecodeError("reply: the length of its JSON is not that of its header", retryable=True)
+    try:
+        document = unjson(body[:size], most=_MOST_VALUES)
+    except ValueError:
+        raise DecodeError(f"reply: {size} bytes that are not JSON", retryable=True) from None
+    outputs = document.get("outputs") if isinstance(document, dict) else None
+    if not isinstance(outputs, list):
+        raise Stranger(document)
+    place = size or 0
+    for output in outputs:
+        if not isinstance(output, dict):
+            raise DecodeError("reply: an output that is no object", retryable=True)
+        parameters = output.get("parameters")
+        length = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        if length is not None and bounds.whole(length, 0, len(body)) is None:
+            raise DecodeError(f"audio: an output of more bytes than the {len(body)} that came", retryable=True)
+        if output.get("name") == WAVEFORM:
+            shape = output.get("shape")
+            return _checked(output.get("datatype"), shape, _values(output, body, place, length))
+        place += length or 0
+    raise DecodeError("reply: no waveform among its outputs")
+
+
+def _values(output: dict[str, Any], body: bytes, place: int, length: int | None) -> bytes:
+    if length is not None:
+        if place + length > len(body):
+            raise DecodeError(f"audio: {length} bytes announced, {len(body) - place} there", retryable=True)
+        return body[place : place + length]
+    numbers = _flat(output.get("data"))
+    try:
+        if bool in set(map(type, numbers)):
+            raise TypeError
+        values = array("f", numbers)
+    except (TypeError, OverflowError):
+        raise DecodeError("audio: a waveform that is not made of numbers", retryable=True) from None
+    return native(values).tobytes()
+
+
+def _flat(data: object) -> list[Any]:
+    # Flat in practice; the specification allows rows, too.
+    while isinstance(data, list) and len(data) == 1 and isinstance(data[0], list):
+        data = data[0]
+    if not isinstance(data, list):
+        raise DecodeError("reply: a waveform without data", retryable=True)
+    return data
+
+
+def _checked(datatype: object, shape: object, values: bytes) -> bytes:
+    if datatype != "FP32":
+        raise DecodeError("audio: a waveform that is not FP32")
+    count = _count(shape)
+    if count is None or 4 * count != len(values):
+        announced = "another number of" if count is None else str(count)
+        raise DecodeError(f"audio: {len(values)} bytes for {announced} samples of 4", retryable=True)
+    return values
+
+
+def _count(shape: object) -> int | None:
+    """Return the values a tensor of that *shape* has, or ``None`` if nobody's has so many."""
+    if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS:
+        return None
+    count = 1
+    for size in shape:
+        if (size := bounds.whole(size, 0, _ABSURD)) is None:
+            return None
+        count *= size
+    return bounds.whole(count, 0, _ABSURD)
+
+
+# --- over gRPC ---
+
+
+def _parameter(value: bool | int | str) -> bytes:
+    """Return an ``InferParameter``: its oneof says which kind it is, so that nothing of it is left out."""
+    if isinstance(value, bool):
+        return varint(1 << 3) + varint(value)
+    if isinstance(value, int):
+        # Below zero as all 64 bits of its complement.
+        return varint(2 << 3) + varint(value % (1 << 64))
+    return message(3, value.encode())
+
+
+def grpc_request(
+    model: str, tensors: Sequence[Tensor], *, key: str, parameters: Mapping[str, Any] | None = None
+) -> bytes:
+    """Return the ``ModelInferRequest`` for the waveform of *tensors*; a stream of replies is to mark its end."""
+    return b"".join(
+        (
+            field(1, model),
+            field(3, key),
+            message(4, field(1, _EMPTY_FINAL), message(2, field(1, True))),
+            *(message(4, field(1, name), message(2, _parameter(value))) for name, value in (parameters or {}).items()),
+            *(message(5, field(1, each.name), field(2, each.datatype), packed(3, each.shape)) for each in tensors),
+            message(6, field(1, WAVEFORM)),
+            *(message(7, each.data) for each in tensors),
+        )
+    )
+
+
+@dataclass(slots=True)
+class Answer:
+    """Hold what one ``ModelStreamInferResponse`` says."""
+
+    error: str = ""
+    samples: bytes = b""
+    final: bool = False
+
+
+def grpc_answer(data: bytes) -> Answer:
+    """Return what a ``ModelStreamInferResponse`` says; `DecodeError` if it is none."""
+    answer = Answer()
+    pieces: list[bytes] = []
+    for number, value in fields(data):
+        if number == 1:
+            answer.error = text(value)
+        elif number == 2:
+            pieces += _read_response(content(value), answer)
+    answer.samples = b"".join(pieces)
+    return answer
+
+
+def _read_response(data: bytes, answer: Answer) -> Iterator[bytes]:
+    """Yield the samples of a ``ModelInferResponse``; whether it is the last goes into *answer*."""
+    outputs: list[bytes] = []
+    raw: list[bytes] = []
+    for number, value in fields(data):
+        if number == 4 and text(dict(fields(content(value))).get(1, b"")) == _FINAL:
+            entry = dict(fields(content(value)))
+            answer.final = bool(dict(fields(content(entry.get(2, b"")))).get(1, 0))
+        elif number == 5:
+            outputs.append(content(value))
+        elif number == 6:
+            raw.append(content(value))
+    for position, output in enumerate(outputs):
+        name, datatype, shape = "", "", []
+        inline: list[bytes] = []
+        for number, value in fields(output):
+            if number == 1:
+                name = text(value)
+            elif number == 2:
+                datatype = text(value)
+            elif number == 3:
+                # One number each, or all of them packed: a reader has to take both.
+                shape += [value] if isinstance(value, int) else unpacked(value, most=_MOST_DIMENSIONS)
+            elif number == 5:
+                inline += [content(part) for tag, part in fields(content(value)) if tag == 6]
+        if name == WAVEFORM:
+            values = raw[position] if position < len(raw) else b"".join(inline)
+            yield _checked(datatype, shape, values)

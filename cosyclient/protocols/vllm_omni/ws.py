@@ -1,0 +1,251 @@
+"""vLLM-Omni's speech over WebSocket, for Fun-CosyVoice3: a configuration, texts, and sentences that come back.
+
+From vllm-omni 0.30, vllm_omni/entrypoints/openai/serving_speech_stream.py. The session has no rate: the audio has the
+model's, 24,000 Hz. Words come with samples only, behind those of each sentence and counted from its beginning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cosyclient.audio import wav_bytes
+from cosyclient.errors import BadRequest, BadUtterance, DecodeError, ServiceError, ServiceFault
+from cosyclient.models import Word
+from cosyclient.protocols.base import Capabilities, members
+from cosyclient.protocols.codecs.strict import unbase64
+from cosyclient.protocols.openai.replies import timed_word
+from cosyclient.protocols.replies.error_rules import VLLM_OMNI, said_verdict
+from cosyclient.protocols.replies.errors import described
+from cosyclient.protocols.sessions import MessageProtocol, Talk, document_of, frame
+from cosyclient.util import numbers as bounds
+from cosyclient.util.quoting import plain
+from cosyclient.voices import Voice
+from cosyclient.wire import Turn, WireRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosyclient.models import Utterance, VoiceSettings
+
+PATH: Final = "/v1/audio/speech/stream"
+SAMPLE_RATE: Final = 24000
+_PIECE_CHARACTERS: Final = 32 << 10
+"""At most four bytes each, so that a message stays within the service's 128 KiB."""
+_MOST_WORDS: Final = 100_000
+"""More than any text has: a service that never ends must not fill the memory."""
+
+
+class VllmOmniSocketProtocol(MessageProtocol):
+    """Speak to vLLM-Omni over a WebSocket, which takes text while it is written."""
+
+    name = "vllm-omni-ws"
+    capabilities = Capabilities(
+        medium="websocket",
+        stream=True,
+        text_in=True,
+        voices=frozenset({"named", "clone"}),
+        seed=True,
+        words=True,
+        required=("voice",),
+        speeds=(0.25, 4.0),
+        sample_rates=(SAMPLE_RATE,),
+        own=members(
+            "type",
+            "stream_audio",
+            "split_granularity",
+            model="model",
+            voice="voice",
+            ref_audio="voice",
+            ref_text="voice",
+            response_format="format",
+            sample_rate="sample_rate",
+            speed="speed",
+            seed="seed",
+            word_timestamps="words",
+        ),
+    )
+
+    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
+        """Return the conversation that has one text spoken as one file."""
+        del key
+        (utterance,) = utterances
+        asked = utterance.settings
+        if asked.words and (asked.format not in ("wav", "pcm") or asked.speed != 1.0):
+            raise BadUtterance("words: protocol vllm-omni-ws times those of wav and pcm at the speed 1.0 only")
+        # Words come with a stream of samples and with nothing else.
+        return _request(_Order(asked, utterance.text, stream=asked.words))
+
+    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
+        """Return the conversation that has one text spoken in samples as they are made."""
+        del key
+        return _request(_Order(_streamable(utterance.settings), utterance.text, stream=True))
+
+    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+        """Return a conversation whose text is still to be said; each sentence is spoken when it is whole."""
+        del key
+        return _request(_Order(_streamable(settings), None, stream=True))
+
+    def file(self, utterance: Utterance, data: bytes) -> bytes:
+        """Return what the caller asked for, made of the *data* that came."""
+        wrap = data and utterance.settings.words and utterance.settings.format == "wav"
+        return wav_bytes(data, SAMPLE_RATE) if wrap else data
+
+
+def _streamable(settings: VoiceSettings) -> VoiceSettings:
+    if settings.speed != 1.0:
+        raise BadUtterance("speed: protocol vllm-omni-ws streams at 1.0 only; use synthesize")
+    if settings.words:
+        raise BadUtterance("words: protocol vllm-omni-ws has none for a stream; use synthesize")
+    return settings
+
+
+def _request(order: _Order) -> WireRequest:
+    return WireRequest(method="GET", path=PATH, headers=(), body=b"", dialogue=order)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Make the session of one attempt."""
+
+    settings: VoiceSettings
+    text: str | None
+    stream: bool
+
+    def __call__(self) -> Session:
+        return Session(self.settings, self.text, stream=self.stream)
+
+
+class Session(Talk):
+    """Hold one utterance: its configuration, its texts, its end; and the sentences that come back."""
+
+    keeps = 20.0  # the service closes after 30, and its server when a ping of every 20 is not answered in 20 more
+    silence = 30.0
+
+    def __init__(self, settings: VoiceSettings, text: str | None = None, *, stream: bool = False) -> None:
+        super().__init__()
+        self._settings = settings
+        self._text = text
+        self._stream = stream
+        self._format = "pcm" if stream else settings.format
+        self._began = False
+        self._got_bytes = self._before_bytes = 0
+        self._rate: int | None = None
+
+    def open(self) -> Sequence[str | bytes]:
+        """Return the configuration, and the text if it is known."""
+        asked = self._settings
+        # What is left out would be what the conversation before had, so everything is said.
+        config: dict[str, Any] = {
+            "type": "session.config",
+            "response_format": self._format,
+            "speed": asked.speed,
+            "seed": asked.seed,
+            "stream_audio": self._stream,
+            # A sentence can be spoken before the rest is written; a whole text is one file.
+            "split_granularity": "sentence" if self._text is None else "none",
+            "word_timestamps": asked.words,
+        }
+        if asked.model is not None:
+            config["model"] = asked.model
+        if isinstance(asked.voice, Voice) and asked.voice.prompt is not None:
+            config |= {"voice": None, "ref_audio": asked.voice.prompt.data_url, "ref_text": asked.voice.transcript}
+        else:
+            config |= {"voice": asked.voice_name, "ref_audio": None, "ref_text": None}
+        config |= asked.extra or {}
+        messages: list[str | bytes] = [frame(config)]
+        if self._text is not None:
+            messages += [*self.say(self._text), *self.finish()]
+        return messages
+
+    def say(self, text: str) -> Sequence[str | bytes]:
+        """Return *text*, in several messages if it is too long for one."""
+        self.said.append(text)
+        pieces = [text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS)]
+        return [frame({"type": "input.text", "text": piece}) for piece in pieces]
+
+    def finish(self) -> Sequence[str | bytes]:
+        """Return the message after which the rest is spoken, once."""
+        if self.finished:
+            return ()
+        self.finished = True
+        return [frame({"type": "input.done"})]
+
+    def hear(self, message: str | bytes) -> Turn:
+        """Take one message, or a piece of audio."""
+        if isinstance(message, bytes):
+            return self._audio(message)
+        document = document_of(message)
+        match document.get("type"):
+            case "audio.start":
+                self._start(document)
+            case "audio.chunk":
+                return self._chunk(document)
+            case "audio.done":
+                self._check_sentence(document)
+            case "session.done":
+                if not self.finished:
+                    raise DecodeError("reply: the session is done before its text", retryable=True)
+                # What is extra would be said to the next one, too, and nothing takes it back.
+                self.reusable = not self._settings.extra
+                return Turn(done=True)
+            case "error":
+                raise self._failure(document)
+        return Turn()
+
+    def _start(self, document: dict[str, Any]) -> None:
+        named, rate = document.get("format"), document.get("sample_rate")
+        if isinstance(named, str) and named != self._format:
+            raise DecodeError(f"audio: asked for {self._format}, the reply calls it {plain(named, 16)}")
+        if (rate := bounds.sample_rate(rate)) is not None:
+            if self._began and self._stream and rate != self._rate:
+                raise DecodeError("audio: the rate changes in the middle")
+            self.sample_rate = self._rate = rate
+        self._before_bytes += self._got_bytes
+        self._began, self._got_bytes = True, 0
+
+    def _audio(self, data: bytes) -> Turn:
+        if not self._began:
+            raise DecodeError("reply: audio before its beginning", retryable=True)
+        self._got_bytes += len(data)
+        return Turn(audio=data)
+
+    def _chunk(self, document: dict[str, Any]) -> Turn:
+        """Take a piece of audio that comes with the times of its words."""
+        self._words(document.get("timestamps"))
+        coded = document.get("audio_b64") or ""
+        try:
+            data = unbase64(coded)
+        except (ValueError, TypeError):
+            raise DecodeError("audio: a piece that is not base64", retryable=True) from None
+        return self._audio(data) if data else Turn()
+
+    def _words(self, found: object) -> None:
+        if not isinstance(found, list) or len(self.words) > _MOST_WORDS:
+            return
+        start = self._before_bytes / (2 * (self._rate or SAMPLE_RATE))
+        words = filter(None, map(timed_word, found))
+        self.words += tuple(Word(word.text, start + word.start, start + word.end) for word in words)
+
+    def _check_sentence(self, document: dict[str, Any]) -> None:
+        if document.get("error") is True:
+            raise ServiceFault("the service failed in the middle of a sentence")
+        total = bounds.whole(document.get("total_bytes"), 0, 1 << 62)
+        if total is not None and total != self._got_bytes:
+            raise DecodeError(f"audio: {total} bytes announced, {self._got_bytes} there", retryable=True)
+
+    def _failure(self, document: dict[str, Any]) -> ServiceError:
+        # The service has no codes to tell by. Before the first sentence has begun it is the configuration that is
+        # found wrong; after that anything, the caller's mistakes among it.
+        said = document.get("message")
+        message = described("the service says", None, said, self.said)
+        verdict = said_verdict(said, VLLM_OMNI)
+        if verdict is not None:
+            return verdict.kind(message)
+        if "timeout" in message.casefold() or "timed out" in message.casefold():
+            return ServiceError(message, retryable=True)
+        if self._began or document.get("partial_audio") is True:
+            return ServiceFault(message)
+        if "split_granularity" in message:
+            message = f"{message}; its version cannot leave a text whole (0.22 is one): use protocol='openai:vllm-omni'"
+        return BadRequest(message)

@@ -1,0 +1,1 @@
+"""Calls over few shared gRPC channels."""

@@ -1,0 +1,159 @@
+"""The gRPC transport: calls over few shared connections, every wait bounded by deadline and gap, bytes in and out.
+
+Whatever a method is called, one message goes and messages come: on the wire unary calls and streams differ in nothing
+else, so all of them are made alike and nothing here knows a service's messages.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from cosyclient.errors import (
+    ClientClosed,
+    DeadlineExceeded,
+    TransportError,
+)
+from cosyclient.transports.base import PoolStats, agent
+from cosyclient.transports.grpc.options import STREAMS, options, target_of
+from cosyclient.transports.grpc.reply import GrpcReply, aside
+from cosyclient.transports.network import Network, network_of
+from cosyclient.wire import laid_over
+
+if TYPE_CHECKING:
+    from cosyclient.clock import Cancellation, Clock, Deadline
+    from cosyclient.config.resolve import ResolvedConfig
+    from cosyclient.wire import WireRequest
+
+# A forked child must not close its parent's channels, not even by forgetting them: that would be said to the service,
+# over the parent's own connection. What is in here is never forgotten.
+_open: Final[set[Any]] = set()
+_CLOSING: Final = 5.0
+"""Seconds that a connection may take to be closed."""
+
+
+class GrpcTransport:
+    """Carry calls to one service over as many connections as their number needs, usually one.
+
+    Each call has a thread of ours while it lasts, the only one that speaks with grpcio (see `grpc_reply`). A forked
+    child needs a transport of its own, and had better not be forked while calls are under way.
+    """
+
+    def __init__(self, settings: ResolvedConfig, *, clock: Clock, network: Network | None = None) -> None:
+        wire, timeouts = settings.rest.wire, settings.rest.timeouts
+        network = network or network_of(settings)
+        self.target, secure = target_of(settings.base_url)
+        # What errors call it: grpcio's own words do not say that there is a proxy between.
+        self.way = self.target if network.proxy is None else f"{self.target} through the proxy {network.proxy}"
+        self._options = options(wire, connect=timeouts.connect, agent=agent(), proxy=network.proxy)
+        self._credentials = grpc.ssl_channel_credentials(network.roots) if secure else None
+        self._metadata: list[tuple[str, str]] = []
+        if settings.api_key is not None:
+            self._metadata.append(("authorization", settings.api_key.bearer()))
+        self.max_reply_bytes = wire.max_reply_bytes
+        self._most = max(1, -(-settings.sizing.connections // STREAMS))
+        self.clock = clock
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        # Guarded by _lock: the calls under way on each channel.
+        self._channels: dict[Any, set[GrpcReply]] = {}
+        self.closed = False
+
+    def send(
+        self,
+        request: WireRequest,
+        *,
+        deadline: Deadline,
+        read_timeout: float,
+        cancellation: Cancellation | None = None,
+    ) -> GrpcReply:
+        """Call the method that is *request*'s path with its body; return once the service answered at all.
+
+        Raises `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded` or `ClientClosed`. What the
+        service itself says no with is raised by the reply's ``chunks``.
+        """
+        if os.getpid() != self._owner:
+            raise RuntimeError("a gRPC transport cannot be used after fork(); make one in the child")
+        left = deadline.remaining
+        if not left:
+            raise DeadlineExceeded("the deadline passed before the request was sent")
+        reply = GrpcReply(self, deadline, read_timeout, cancellation)
+        metadata = [(name.lower(), value) for name, value in laid_over(self._metadata, request.headers)]
+        try:
+            reply.begin(
+                lambda: self._board(reply).unary_stream(request.path)(request.body, timeout=left, metadata=metadata)
+            )
+        except ValueError as error:
+            # grpcio says so of a channel that another thread has closed, and of metadata it cannot send.
+            reply.close()
+            if self.closed:
+                raise ClientClosed("the transport is closed") from error
+            raise TransportError(
+                f"the request cannot be sent; {error}", sent=False, retryable=False, endpoint_fault=False
+            ) from error
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+    def stats(self) -> PoolStats:
+        """Return a snapshot: connections, however many calls each carries, and the calls as ``streams``."""
+        with self._lock:
+            busy = [calls for calls in self._channels.values() if calls]
+            return PoolStats(
+                in_use=len(busy),
+                idle=len(self._channels) - len(busy),
+                opened=len(self._channels),
+                limit=self._most,
+                streams=sum(map(len, busy)),
+            )
+
+    def close(self, *, wait: bool = True) -> None:
+        """Close every connection, waking whoever reads from one; a second call does nothing."""
+        if os.getpid() != self._owner:
+            return
+        with self._lock:
+            self.closed = True
+            channels = list(self._channels)
+        closed = [aside(channel.close) for channel in channels]
+        _open.difference_update(channels)
+        if wait:
+            for each in closed:
+                each.acquire(timeout=_CLOSING)
+
+    def _board(self, reply: GrpcReply) -> Any:
+        """Return the channel for one more call: the one with the fewest, a new one while those there are full."""
+        with self._lock:
+            if self.closed:
+                raise ClientClosed("the transport is closed")
+            channel = min(self._channels, key=lambda each: len(self._channels[each]), default=None)
+            if channel is None or (len(self._channels[channel]) >= STREAMS and len(self._channels) < self._most):
+                channel = self._dial()
+                self._channels[channel] = set()
+                _open.add(channel)
+            self._channels[channel].add(reply)
+            return channel
+
+    def _dial(self) -> Any:
+        # Connects when first used.
+        if self._credentials is None:
+            return grpc.insecure_channel(self.target, self._options)
+        return grpc.secure_channel(self.target, self._credentials, self._options)
+
+    def leave(self, reply: GrpcReply) -> None:
+        """Count a call as ended."""
+        with self._lock:
+            for calls in self._channels.values():
+                calls.discard(reply)
+
+    def __del__(self) -> None:
+        if getattr(self, "_channels", None) and not self.closed:
+            self.close(wait=False)  # whoever happens to collect garbage is not held up
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        state = "closed" if self.closed else f"{stats.streams} calls on {stats.opened} of {stats.limit} connections"
+        return f"<GrpcTransport {self.target}, {state}>"

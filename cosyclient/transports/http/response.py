@@ -1,0 +1,134 @@
+"""The standard library's reply, with what it would let pass refused: unread ends, hidden fields, two framings."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from typing import Any, Final
+
+from urllib3.exceptions import HeaderParsingError
+from urllib3.util.response import assert_header_parsing
+
+from cosyclient.transports.http.head import take_apart
+
+# What reading a reply may raise because of the wire.
+BROKEN: Final = (OSError, http.client.HTTPException)
+
+_WITHOUT_CONTENT: Final = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_MAX_LINE_BYTES: Final = 65536
+_MANY: Final = 100
+"""So many fields http.client reads."""
+
+
+class Reply(http.client.HTTPResponse):
+    """Read one reply: `begin` for status and ``fields``, then `read1` until ``done``.
+
+    ``reusable`` tells whether the connection may carry another request once this reply is done.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_only = kwargs.get("method") == "HEAD"
+        self.done = False
+        self.reusable = False
+        self.fields: list[tuple[bytes, bytes]] = []
+
+    def begin(self) -> None:
+        """Read status and fields; interim replies (1xx) are passed over. Raises one of `BROKEN`."""
+        if not self._begin_plainly():
+            self._begin()
+
+    def _begin_plainly(self) -> bool:
+        """Read a head that leaves no questions, and return True; otherwise read nothing.
+
+        http.client's own way, through the e-mail package, costs more than all the rest of a request.
+        """
+        found = take_apart(self.fp.peek())
+        if found is None or self._head_only:
+            return False
+        size, status, reason, fields = found
+        named = {name.lower(): value for name, value in fields}
+        length, coding = named.get(b"content-length"), named.get(b"transfer-encoding", b"chunked")
+        if (length is None) is (b"transfer-encoding" not in named) or coding != b"chunked":
+            return False
+        if not (length is None or _LENGTH.fullmatch(length)) or status in _WITHOUT_CONTENT:
+            return False
+        if len(named) != len(fields) or len(fields) > _MANY:
+            return False
+        self.fp.read(size)
+        self.version, self.status, self.reason, self.fields = 11, status, reason, fields
+        self.length = None if length is None else int(length)
+        self.chunked, self.chunk_left, self.will_close = length is None, None, False
+        self.reusable = b"close" not in named.get(b"connection", b"").lower()
+        self.done = self.length == 0
+        return True
+
+    def _begin(self) -> None:
+        super().begin()
+        while self.status < http.client.OK:
+            # http.client skips 100 but takes an early hint (103) for the answer.
+            if self.status == http.client.SWITCHING_PROTOCOLS:
+                raise http.client.HTTPException("the server switched protocols unasked")
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
+        try:
+            assert_header_parsing(self.headers)
+        except HeaderParsingError as error:
+            # Its message quotes all there is, which may be megabytes.
+            raise http.client.HTTPException(f"unreadable header fields: {str(error)[:200]}") from None
+        # A folded value is one line here, as in the e-mail package's newer policies.
+        self.fields = [
+            (name.encode("latin-1"), "".join(value.splitlines()).encode("latin-1"))
+            for name, value in self.headers.items()
+        ]
+        lengths = set(self.headers.get_all("content-length", ()))
+        if len(lengths) > 1 or (lengths and not _LENGTH.fullmatch(next(iter(lengths)).strip().encode("latin-1"))):
+            raise http.client.HTTPException(f"contradictory or unreadable Content-Length: {sorted(lengths)!s:.100}")
+        if len(self.headers.get_all("transfer-encoding", ())) != self.chunked:
+            raise http.client.HTTPException("a transfer coding other than chunked")
+        # Both framings at once smells of smuggling (RFC 9112, 6.3): read it, but trust the connection no more.
+        self.reusable = not (self.will_close or (lengths and self.chunked))
+        # http.client would close the connection under a reply that ends with it; that is for the pool to do.
+        self.will_close = False
+        self.done = self.length == 0
+
+    def read1(self, n: int = -1) -> bytes:
+        """Return what is there of the content, at most *n* bytes, waiting only when nothing is; empty at its end."""
+        try:
+            piece = super().read1(n)
+        except http.client.RemoteDisconnected:
+            # Only content without a length ends with its connection.
+            if self.chunked or self.length is not None:
+                raise
+            piece = b""
+        if self.chunked and self.chunk_left is not None and self.chunk_left < 0:
+            raise http.client.HTTPException("a chunk of negative size")
+        self.done = not piece or self.length == 0
+        return piece
+
+    def _read_next_chunk_size(self) -> int:
+        # http.client takes whatever int() does, "+1_0" too: another reader on the way may see another end of the reply,
+        # and what follows would be the answer to somebody else.
+        line = self.fp.readline(_MAX_LINE_BYTES)
+        size = _CHUNK_SIZE.fullmatch(line)
+        if size is None:
+            raise http.client.HTTPException("a chunk of unreadable size")
+        if not line.endswith(b"\r\n"):
+            self.reusable = False
+        return int(size[1], 16)
+
+    def _safe_read(self, amt: int) -> bytes:
+        # What http.client reads so is the line end after a chunk, and it does not look at it.
+        end: bytes = super()._safe_read(amt)  # type: ignore[misc]
+        if end != b"\r\n":
+            raise http.client.HTTPException("a chunk of another size than it says")
+        return end
+
+    def isclosed(self) -> bool:
+        """Return whether the connection is free for the next request."""
+        return self.done
+
+    def close(self) -> None:
+        """Do nothing: the connection is the pool's to close, and another thread may be reading from it."""

@@ -1,0 +1,1 @@
+"""Small tools below everything else: files, numbers, quoting, timers."""

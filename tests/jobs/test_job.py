@@ -1,0 +1,597 @@
+"""A job as its owner sees it: waits a service out, goes on where it was, keeps what it has, and knows when to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import soundfile
+
+from cosyclient.cli import main
+from cosyclient.emulator import Emulator, Settings, echo_text
+from cosyclient.util import files
+from tests.support.waiting import GENEROUS, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def echo_service() -> Iterator[Emulator]:
+    """Return a service whose audio carries its text."""
+    with Emulator(Settings(engine="echo")) as emulator:
+        yield emulator
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the settings of whoever runs these tests out of them."""
+    for name in [name for name in os.environ if name.startswith("COSYCLIENT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def echo(echo_service: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """Return the service with fresh counters, found through the environment."""
+    monkeypatch.setenv("COSYCLIENT_BASE_URL", echo_service.url)
+    echo_service.reset()
+    return echo_service
+
+
+class Ended:
+    """Hold how a command ended and what it said."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Return the summary of ``--json``."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Return a function that runs ``cosyclient synth INPUT -o out`` in this process."""
+
+    def run(*arguments: object) -> Ended:
+        capsys.readouterr()
+        try:
+            code = main(["synth", *map(str, arguments), "-o", "out", "--json"])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return run
+
+
+def texts(*lines: str, name: str = "in.txt") -> Path:
+    path = Path(name)
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def objects(*records: Any) -> Path:
+    return texts(*(json.dumps(record) for record in records), name="in.jsonl")
+
+
+def manifest() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path("out/manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def heard() -> dict[str, str]:
+    """Return the text in every audio file, by file name; nothing else lies there."""
+    found = {path.name: path for path in Path("out").iterdir() if path.name != "manifest.jsonl"}
+    return {name: echo_text(path.read_bytes()) for name, path in sorted(found.items())}
+
+
+def spoken() -> dict[Any, str]:
+    """Return the text in the file of every id, as the manifest has it."""
+    return {
+        record["id"]: echo_text(Path("out", record["file"]).read_bytes()) for record in manifest() if record["file"]
+    }
+
+
+# A service that goes and comes
+
+
+@contextlib.contextmanager
+def synth(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start ``cosyclient synth`` and see to it that it ends."""
+    command = [sys.executable, "-W", "error::ResourceWarning", "-m", "cosyclient", "synth", *arguments]
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_a_restart_of_the_service_costs_no_line() -> None:
+    settings: dict[str, Any] = {"engine": "echo", "rtt": 0.05}
+    texts(*(f"text {number}" for number in range(1500)))
+    first = Emulator(Settings(**settings))
+    port = int(first.url.rpartition(":")[2])
+    with first, synth("in.txt", "-o", "out", "--url", first.url, "--max-batch", "4", "--json") as process:
+        eventually(lambda: first.counters().texts > 40, "some were spoken")
+        first.close()
+        time.sleep(2.5)
+        with Emulator(Settings(port=port, **settings)):
+            output, said = process.communicate(timeout=GENEROUS)
+    assert process.returncode == 0, said
+    assert json.loads(output)["succeeded"] == 1500
+    assert "waiting for the service, 300 s at most (--wait-for-service): " in said
+    assert "the service answers again, after " in said
+    assert len(heard()) == len(manifest()) == 1500
+
+
+def test_a_service_that_is_not_up_yet_is_waited_for() -> None:
+    with Emulator(Settings(engine="echo")) as found:
+        port = int(found.url.rpartition(":")[2])
+    texts("one", "two")
+    with synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("waiting for the service, 300 s at most (--wait-for-service): Conn")
+        with Emulator(Settings(engine="echo", port=port)):
+            assert process.wait(GENEROUS) == 0
+    assert heard() == {"00001.wav": "one", "00002.wav": "two"}
+
+
+def test_after_the_wait_the_job_stops_early_and_nothing_has_failed(run: Callable[..., Ended]) -> None:
+    with Emulator(Settings(engine="echo")) as emulator:
+        url = emulator.url
+    source = texts(*(f"text {number}" for number in range(300)))
+    ended = run(source, "--url", url, "--wait-for-service", 1, "--max-batch", 4)
+    assert ended.code == 3
+    assert (ended.summary["failed"], ended.summary["stopped"]) == (0, "service down")
+    assert manifest() == []
+    assert f"no service at {url}: ConnectFailed: " in ended.err
+    assert ended.err.endswith("stopped; the same command with --resume goes on from here\n")
+
+
+def test_texts_of_a_short_timeout_are_put_back_while_the_service_is_down() -> None:
+    with Emulator(Settings(engine="echo")) as found:
+        port = int(found.url.rpartition(":")[2])
+    texts("one", "two")
+    with synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}", "--timeout", "0.7") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("waiting for the service")
+        time.sleep(2.0)
+        with Emulator(Settings(engine="echo", port=port)):
+            assert process.wait(GENEROUS) == 0
+    assert heard() == {"00001.wav": "one", "00002.wav": "two"}
+
+
+def test_a_text_that_fails_for_its_own_reason_fails_alone_even_as_the_last(
+    echo: Emulator, run: Callable[..., Ended]
+) -> None:
+    assert run(texts(*(f"text {number}" for number in range(50)))).code == 0
+    echo.inject("error", count=100, status=500)
+    ended = run(texts(*(f"text {number}" for number in range(50)), "poison"), "--resume", "--retries", 0)
+    assert (ended.code, ended.summary["failed"], ended.summary["stopped"]) == (1, 1, None)
+    assert [record["line"] for record in manifest() if record["error"]] == [51]
+
+
+# What is wrong with all alike
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--voice", "nobody"), "refuses every text: NotFound: HTTP 404 unknown_voice"),
+        (("--model", "nothing"), "refuses every text: NotFound: HTTP 404 unknown_model"),
+        (("--url", "{}/elsewhere"), "/elsewhere refuses every text: NotFound: HTTP 404"),
+    ],
+)
+def test_what_every_text_would_meet_stops_the_job(
+    echo: Emulator, run: Callable[..., Ended], options: tuple[str, str], says: str
+) -> None:
+    source = texts(*(f"text {number}" for number in range(400)))
+    name, value = options
+    ended = run(source, name, value.format(echo.url), "--max-batch", 1, "--concurrency", 4)
+    assert (ended.code, ended.summary["stopped"]) == (3, "refused")
+    assert says in ended.err
+    assert "; for its voices see `cosyclient voices`, for the rest `cosyclient doctor`\n" in ended.err
+    assert echo.counters().requests < 40
+
+
+def test_another_kind_of_service_is_not_waited_for(run: Callable[..., Ended]) -> None:
+    with Emulator(Settings(engine="echo", fault={"html": 1.0})) as emulator:
+        ended = run(texts(*(f"text {number}" for number in range(400))), "--url", emulator.url, "--max-batch", 1)
+    assert (ended.code, ended.summary["stopped"]) == (3, "refused")
+    assert "refuses every text: DecodeError: HTTP 200: text/html" in ended.err
+
+
+def test_a_wrong_voice_of_some_stops_nobody(echo: Emulator, run: Callable[..., Ended]) -> None:
+    source = objects({"text": "one"}, *({"text": f"{n}", "voice": "nobody"} for n in range(60)), {"text": "two"})
+    ended = run(source, "--max-batch", 1, "--concurrency", 1)
+    assert (ended.code, ended.summary["failed"], ended.summary["succeeded"]) == (1, 60, 2)
+
+
+def test_a_key_that_is_withdrawn_amid_the_job_stops_it(echo: Emulator, run: Callable[..., Ended]) -> None:
+    echo.inject("drip", count=2, bytes=1 << 20, interval=0)
+    echo.inject("error", count=1000, status=401)
+    source = texts(*(f"text {number}" for number in range(400)))
+    ended = run(source, "--max-batch", 1, "--concurrency", 1)
+    assert (ended.code, ended.summary["succeeded"], ended.summary["stopped"]) == (3, 2, "refused")
+    assert ended.summary["requests"] < 30
+
+
+# A folder that cannot be written
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("what", ["audio", "manifest"])
+def test_a_full_disk_ends_the_job_at_once(
+    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, code: int, what: str
+) -> None:
+    source = texts(*(f"text {number}" for number in range(400)))
+    part, write = files._part, os.write
+    left = [3]
+
+    def full(path: str = "") -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(code, os.strerror(code), path)
+
+    def no_part(directory: Path) -> tuple[str, int]:
+        full(str(directory))
+        return part(directory)
+
+    def no_line(handle: int, data: bytes) -> int:
+        if b'"fingerprint"' in data:
+            if left[0] <= 0:
+                write(handle, data[:10])  # as much as there was room for
+            full()
+        return write(handle, data)
+
+    with monkeypatch.context() as disk:
+        if what == "audio":
+            disk.setattr(files, "_part", no_part)
+        else:
+            disk.setattr(os, "write", no_line)
+        ended = run(source, "--max-batch", 1, "--concurrency", 2)
+    assert (ended.code, ended.summary["stopped"], ended.summary["succeeded"]) == (4, "output", 3)
+    assert f"cosyclient synth: cannot write to out{'' if what == 'audio' else '/manifest.jsonl'}: " in ended.err
+    advice = "make it writable" if code == errno.EROFS else "make room there"
+    assert f"{os.strerror(code)}; nothing more was sent; {advice}\n" in ended.err
+    assert ended.err.endswith("stopped; the same command with --resume goes on from here\n")
+    assert echo.counters().texts < 40
+    assert [record["error"] for record in manifest()] == [None] * 3, "whole lines only"
+
+    assert run(source, "--resume").code == 0
+    assert set(spoken().values()) == {f"text {number}" for number in range(400)}
+
+
+def test_little_room_is_filled_one_text_at_a_time(
+    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = texts(*(f"text {number}" for number in range(400)))
+    part, left = files._part, [5]
+
+    def no_part(directory: Path) -> tuple[str, int]:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+        return part(directory)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+        disk.setattr(files, "_part", no_part)
+        ended = run(source)
+    assert (ended.code, ended.summary["succeeded"]) == (4, 5)
+    assert echo.counters().texts == 6, "one was bought in vain"
+
+
+# An earlier run
+
+
+def test_an_earlier_run_is_neither_lost_nor_made_again_unasked(echo: Emulator, run: Callable[..., Ended]) -> None:
+    source = texts("one", "two")
+    assert run(source).code == 0
+    before = Path("out/manifest.jsonl").read_bytes()
+    ended = run(source)
+    assert ended.code == 2
+    assert "out holds an earlier run; --resume goes on with it, --overwrite makes everything anew" in ended.err
+    assert echo.counters().texts == 2, "nothing was sent"
+    assert Path("out/manifest.jsonl").read_bytes() == before
+    assert run(source, "--resume", "--overwrite").code == 2
+    assert run(source, "--overwrite").code == 0
+    assert echo.counters().texts == 4
+    assert len(manifest()) == 2
+
+
+def test_two_runs_on_one_folder_are_kept_apart(
+    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts("one", "two")
+    with synth("-", "-o", "out", stdin=subprocess.PIPE) as process:
+        eventually(Path("out/manifest.jsonl").exists, "the first run has begun")
+        ended = run("in.txt", "--overwrite")
+        assert ended.code == 2
+        assert "another run is at work in out; wait for it, or choose another folder" in ended.err
+        process.kill()
+        process.wait(GENEROUS)
+    # The lock is gone with its owner, however that ended.
+    assert run("in.txt", "--resume").code == 0
+
+
+def test_what_a_killed_run_left_half_written_is_swept(echo: Emulator, run: Callable[..., Ended]) -> None:
+    Path("out").mkdir()
+    Path("out/.cosyclient-0123456789abcdef.part").write_bytes(b"half")
+    Path("out/.mine.part").write_bytes(b"mine")
+    assert run(texts("one")).code == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == [".mine.part", "00001.wav", "manifest.jsonl"]
+
+
+@pytest.mark.parametrize("left", [0, 2, 1000])
+def test_audio_that_was_cut_is_made_again(echo: Emulator, run: Callable[..., Ended], left: int) -> None:
+    source = texts("one", "two", "three")
+    assert run(source).code == 0
+    os.truncate("out/00002.wav", left)
+    Path("out/00003.wav").write_bytes(b"<html>".ljust(Path("out/00003.wav").stat().st_size))
+    ended = run(source, "--resume")
+    assert (ended.code, ended.summary["succeeded"], ended.summary["skipped"]) == (0, 2, 1)
+    assert heard() == {"00001.wav": "one", "00002.wav": "two", "00003.wav": "three"}
+    assert len(manifest()) == 3
+
+
+def test_lines_that_have_moved_are_not_bought_again(echo: Emulator, run: Callable[..., Ended]) -> None:
+    assert run(texts("one", "two", "three")).code == 0
+    echo.reset()
+    ended = run(texts("zero", "one", "two", "three", "two"), "--resume", "--join", "all.wav", "--gap", 0)
+    assert (ended.code, ended.summary["succeeded"], ended.summary["skipped"]) == (0, 1, 4)
+    assert echo.counters().texts == 1
+    assert spoken() == {"00001": "zero", "00002": "one", "00003": "two", "00004": "three", "00005": "two"}
+    assert [record["line"] for record in sorted(manifest(), key=lambda each: each["line"])] == [1, 2, 3, 4, 5]
+    whole = sum(soundfile.info(Path("out", record["file"])).frames for record in manifest())
+    assert soundfile.info("all.wav").frames == whole
+    # And back again.
+    assert run(texts("one", "two", "three"), "--resume").summary["skipped"] == 3
+    assert echo.counters().texts == 1
+
+
+def test_a_line_that_repeats_an_earlier_one_leaves_that_its_record(echo: Emulator, run: Callable[..., Ended]) -> None:
+    assert run(texts("one", "two", "three")).code == 0
+    for _ in range(2):
+        assert run(texts("one", "two", "three", "two"), "--resume").summary["skipped"] == 4
+        assert sorted((record["line"], record["file"]) for record in manifest()) == [
+            (1, "00001.wav"),
+            (2, "00002.wav"),
+            (3, "00003.wav"),
+            (4, "00002.wav"),
+        ]
+
+
+def test_a_text_that_was_changed_takes_the_name_of_the_old_one(echo: Emulator, run: Callable[..., Ended]) -> None:
+    assert run(texts("one", "two", "three")).code == 0
+    assert run(texts("one", "zwei", "three"), "--resume").code == 0
+    assert heard() == {"00001.wav": "one", "00002.wav": "zwei", "00003.wav": "three"}
+    assert len(manifest()) == 3
+
+
+def test_a_manifest_of_an_earlier_version_or_of_an_enemy_is_read(echo: Emulator, run: Callable[..., Ended]) -> None:
+    assert run(objects({"id": 7, "text": "one"}, {"text": "two"})).code == 0
+    old = [{name: record[name] for name in record if name not in ("line", "bytes")} for record in manifest()]
+    Path("secret.wav").write_bytes(Path("out/7.wav").read_bytes())
+    hostile = [
+        "[" * 100_000,
+        '{"id": [1], "fingerprint": "x", "file": "7.wav", "error": null}',
+        '{"id": {}, "fingerprint": [], "file": 5, "error": null}',
+        "null",
+        '{"id": "x", "file": null, "bytes": ' + "9" * 5000 + "}",
+        json.dumps({**old[1], "file": "../secret.wav", "id": "stolen"}),
+        json.dumps({**old[1], "file": ".."}),
+        json.dumps({**old[1], "file": "a\0b.wav"}),
+    ]
+    lines = [json.dumps({**old[0], "id": "7"}), *hostile]
+    Path("out/manifest.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    ended = run(objects({"id": 7, "text": "one"}, {"text": "two"}), "--resume")
+    assert (ended.code, ended.summary["skipped"], ended.summary["succeeded"]) == (0, 1, 1)
+    assert spoken() == {7: "one", "00002": "two"}
+    assert "Traceback" not in ended.err
+
+
+# Ids and members
+
+
+def test_any_id_is_kept_and_names_a_file(echo: Emulator, run: Callable[..., Ended]) -> None:
+    names = [
+        "a/b",
+        "a_b",
+        "../escape",
+        ".hidden",
+        "",
+        "好" * 100,
+        "A",
+        "a",
+        "é",
+        "e\u0301",
+        7,
+        7.5,
+        "x\0y",
+        "con:1?",
+        "-o",
+    ]
+    names += ["manifest.jsonl", "/etc/passwd", "a\nb", "\ud800"]
+    ended = run(objects(*({"id": name, "text": f"text {n}"} for n, name in enumerate(names))))
+    assert ended.code == 0
+    records = sorted(manifest(), key=lambda record: record["line"])
+    assert [record["id"] for record in records] == names
+    assert len({record["file"].casefold() for record in records}) == len(names)
+    for number, record in enumerate(records):
+        assert Path(record["file"]).name == record["file"]
+        assert not record["file"].startswith((".", "-"))
+        assert len(record["file"].encode()) <= 255
+        assert echo_text(Path("out", record["file"]).read_bytes()) == f"text {number}"
+    assert [record["file"] for record in records][1] == "a_b.wav"
+    echo.reset()
+    assert run("in.jsonl", "--resume").code == 0
+    assert echo.counters().texts == 0
+
+
+def test_ids_that_are_given_twice_or_are_a_later_lines_number_cost_no_line(
+    echo: Emulator, run: Callable[..., Ended]
+) -> None:
+    source = objects({"id": "00003", "text": "one"}, {"id": "00003", "text": "two"}, {"text": "three"})
+    assert run(source).code == 0
+    assert heard() == {"00003.wav": "one", "00003-2.wav": "two", "00003-3.wav": "three"}
+    assert [record["id"] for record in manifest()] == ["00003"] * 3
+
+
+def test_members_that_mean_nothing_here_pass_through(echo: Emulator, run: Callable[..., Ended]) -> None:
+    source = objects(
+        {"text": "one", "speaker": "Anna", "chapter": {"n": 1, "tags": ["a"]}, "file": "mine", "error": "none"},
+        {"text": "two", "speeed": 2},
+    )
+    ended = run(source)
+    assert ended.code == 0
+    first, second = sorted(manifest(), key=lambda record: record["line"])
+    assert (first["speaker"], first["chapter"]) == ("Anna", {"n": 1, "tags": ["a"]})
+    assert (first["file"], first["error"]) == ("00001.wav", None)
+    assert first["input"] == {"file": "mine", "error": "none"}
+    assert second["speeed"] == 2
+    assert 'line 2: "speeed" goes to the manifest only; did you mean speed?\n' in ended.err
+    failed = objects({"text": "x" * 5000, "speaker": "Ben"})
+    assert run(failed, "--overwrite").code == 1
+    assert manifest()[0]["speaker"] == "Ben"
+
+
+def test_members_may_be_called_otherwise(echo: Emulator, run: Callable[..., Ended]) -> None:
+    source = objects({"key": "a", "sentence": "one", "text": "original", "id": 5}, {"key": "b", "text": "two"})
+    ended = run(source, "--text-field", "sentence", "--id-field", "key")
+    assert ended.code == 1
+    assert heard() == {"a.wav": "one"}
+    first, second = sorted(manifest(), key=lambda record: record["line"])
+    assert (first["id"], first["text"], first["input"]) == ("a", "original", {"id": 5})
+    assert second["error"] == 'line 2: BadUtterance: must be an object with a string "sentence"'
+    for options in (("--text-field", "voice"), ("--id-field", ""), ("--id-field", "text")):
+        assert run(source, "--overwrite", *options).code == 2
+
+
+# Who speaks
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "named"),
+    [
+        ((), {"COSYCLIENT_API_KEY": "secret"}, "COSYCLIENT_API_KEY is given"),
+        (("--protocol", "openai"), {}, "--protocol is given"),
+        (("--model", "m"), {"COSYCLIENT_VOICE": "v"}, "--model and COSYCLIENT_VOICE are given"),
+        (("--voice", "v"), {}, "--voice is given"),
+    ],
+)
+def test_what_only_a_service_can_give_asks_for_its_address(
+    run: Callable[..., Ended],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    environment: dict[str, str],
+    named: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ended = run(texts("one"), *options)
+    assert ended.code == 2
+    assert f"--url: no service is named, but {named}; name it with --url or COSYCLIENT_BASE_URL" in ended.err
+    assert "--emulator" in ended.err
+    assert "secret" not in ended.err
+
+
+def test_the_emulator_says_that_it_was_the_emulator(
+    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = run(texts("hello"), "--emulator", "--voice", "中文女")
+    assert ended.code == 0
+    assert ended.summary["emulator"] is True
+    assert "1 speeches of the emulator, not of CosyVoice, " in ended.err
+    assert manifest()[0]["emulator"] is True
+    # What it said is not what the service would say.
+    ended = run(texts("hello"), "--resume", "--voice", "中文女")
+    assert (ended.code, ended.summary["succeeded"], ended.summary["emulator"]) == (0, 1, False)
+    assert "emulator" not in manifest()[0]
+    assert run(texts("hello"), "--overwrite", "--emulator", "--url", echo.url).code == 2
+
+
+# Signals
+
+
+def test_sigterm_finishes_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Emulator(Settings(engine="echo", rtt=0.1)) as emulator:
+        monkeypatch.setenv("COSYCLIENT_BASE_URL", emulator.url)
+        texts(*(f"text {number}" for number in range(300)))
+        slowly = ("--max-batch", "3", "--concurrency", "2")
+        with synth("in.txt", "-o", "out", *slowly, "--json") as process:
+            eventually(lambda: Path("out/manifest.jsonl").exists() and manifest(), "the first text is finished")
+            process.terminate()
+            output, said = process.communicate(timeout=GENEROUS)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert "finishing what is in flight; a second signal is enough to stop at once\n" in said
+        assert json.loads(output)["interrupted"] is True
+        assert emulator.counters().texts == json.loads(output)["succeeded"] == len(heard()), "what was paid for is kept"
+        with synth("in.txt", "-o", "out", "--resume") as process:
+            assert process.wait(GENEROUS) == 0
+        assert emulator.counters().texts == 300
+
+
+def test_a_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Emulator(Settings(engine="echo")) as emulator:
+        monkeypatch.setenv("COSYCLIENT_BASE_URL", emulator.url)
+        emulator.inject("hang", count=100)
+        texts("one")
+        with synth("in.txt", "-o", "out") as process:
+            eventually(lambda: emulator.counters().faults.get("hang", 0) >= 1, "the service hangs")
+            process.terminate()
+            assert process.stderr is not None
+            assert [process.stderr.readline(), process.stderr.readline()][1].startswith("finishing")
+            process.terminate()
+            assert process.wait(GENEROUS) == 143
+
+
+def test_ctrl_c_while_waiting_for_the_service_takes_everything_back() -> None:
+    with Emulator(Settings(engine="echo")) as found:
+        url = found.url
+    texts(*(f"text {number}" for number in range(200)))
+    with synth("in.txt", "-o", "out", "--url", url) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("waiting for the service")
+        time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(GENEROUS) == 130
+    assert time.monotonic() - began < 20, "it does not wait for the service any longer"
+    assert manifest() == []
+
+
+def test_lines_without_speech_are_passed_over_and_noted(
+    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = run(texts("one", "……！", "🎉", "two"))
+    assert (ended.code, ended.summary["skipped"], ended.summary["failed"]) == (0, 2, 0)
+    assert heard() == {"00001.wav": "one", "00004.wav": "two"}
+    assert {record["id"]: record.get("skipped") for record in manifest()} == {
+        "00001": None,
+        "00002": "nothing in it to be spoken",
+        "00003": "nothing in it to be spoken",
+        "00004": None,
+    }
+    assert run(texts("one", "……！", "🎉", "two"), "--resume").summary["skipped"] == 4
+    assert len(manifest()) == 4
+    assert echo.counters().texts == 2

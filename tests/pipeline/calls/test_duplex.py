@@ -1,0 +1,400 @@
+"""Text in while it is written: order, back-pressure, retries, both sides' failures, and what stays behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient import (
+    BadUtterance,
+    ClientClosed,
+    ConfigurationError,
+    CosyClient,
+    DeadlineExceeded,
+    Rejected,
+    ServiceError,
+    ServiceFault,
+    TransportError,
+    Unauthorized,
+)
+from cosyclient.clock import SystemClock
+from cosyclient.emulator.echo import echo_text
+from cosyclient.models import VoiceSettings
+from cosyclient.pipeline.calls.duplex import Feeder
+from cosyclient.protocols.alibaba import model_studio_ws as model_studio
+from cosyclient.testing import RecordingListener
+from tests.contracts.faces_websocket import ROWS
+from tests.emulator.conftest import start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cosyclient.emulator import Emulator
+    from tests.contracts.served import Served
+
+__all__ = ["start"]
+
+rows = pytest.mark.parametrize("row", ROWS, ids=str)
+STUDIO = ROWS[0]
+_PATIENCE = 20.0
+
+
+@pytest.fixture
+def emulator(start: Callable[..., Emulator]) -> Emulator:
+    """Return an emulator whose audio tells its text."""
+    return start(engine="echo")
+
+
+def until(seen: Callable[[], bool]) -> None:
+    """Wait until *seen*."""
+    end = time.monotonic() + _PATIENCE
+    while not seen():
+        assert time.monotonic() < end, "not seen in time"
+        time.sleep(0.01)
+
+
+def writers() -> int:
+    """Return how many threads say what somebody writes."""
+    return sum(thread.name == "cosyclient-writer" for thread in threading.enumerate())
+
+
+def plain(row: Served, emulator: Emulator, **more: Any) -> CosyClient:
+    """Return a client of *row* at the speed at which all of them stream."""
+    return row.client(emulator, **{"speed": 1.0, **more})
+
+
+@rows
+def test_tokens_go_in_and_audio_comes_out(row: Served, emulator: Emulator) -> None:
+    """All of it, in order; nothing but the client and its threads is needed, and none of them stays."""
+    tokens = ["", " ", "He", "l", "lo", ". ", "How", " are", "\n", "you", "?", " 你", "好", "。", " ", "Bye"]
+    with plain(row, emulator) as client:
+        with client.stream_text(iter(tokens)) as stream:
+            assert stream.sample_rate == row.sample_rate
+            pieces = list(stream)
+        spoken = echo_text(b"".join(pieces))
+        # Blanks between sentences are not spoken.
+        assert spoken.replace(" ", "").replace("\n", "") == "".join(tokens).replace(" ", "").replace("\n", "")
+        assert stream.speech().pcm() == b"".join(pieces)
+        assert "ConversationStream" in repr(stream)
+        until(lambda: writers() == 0)
+        assert emulator.heard()[-1]["text"] == "".join(tokens)
+        assert client.stats().in_flight == 0
+        # The next call finds everything as it should be.
+        assert echo_text(client.synthesize("after").audio) == "after"
+
+
+def test_audio_comes_before_the_text_is_finished(emulator: Emulator) -> None:
+    """Which is the point of it."""
+    go_on = threading.Event()
+
+    def written() -> Iterator[str]:
+        yield "First."
+        assert go_on.wait(_PATIENCE)
+        yield "Second."
+
+    with plain(STUDIO, emulator) as client, client.stream_text(written()) as stream:
+        pieces = iter(stream)
+        assert echo_text(next(pieces)) == "First."
+        go_on.set()
+        assert echo_text(b"".join(pieces)) == "Second."
+
+
+def test_nothing_is_sent_before_there_is_something_to_say(emulator: Emulator) -> None:
+    """A model that thinks long must not wear out a service that waits for its writer."""
+    seen: list[int] = []
+
+    def written() -> Iterator[str]:
+        yield " "
+        seen.append(emulator.counters().connections_seen)
+        yield "Now."
+
+    with plain(STUDIO, emulator) as client:
+        assert client.stream_text(written()).speech().duration > 0
+    assert seen == [0]
+
+
+@pytest.mark.parametrize("texts", [[], ["", " ", "\n"]])
+def test_nothing_to_say_is_an_error(emulator: Emulator, texts: list[str]) -> None:
+    """Told before anything is sent."""
+    with plain(STUDIO, emulator) as client, pytest.raises(BadUtterance, match="nothing to say"):
+        client.stream_text(texts)
+    assert emulator.counters().connections_seen == 0
+
+
+def test_what_is_no_text_is_an_error(emulator: Emulator) -> None:
+    """At the beginning at once; later the rest is spoken first."""
+    with plain(STUDIO, emulator) as client:
+        for texts in ([b"bytes"], [3], ["a\x00b"], ["\ud800"]):
+            with pytest.raises(BadUtterance):
+                client.stream_text(texts)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="pieces"):
+            client.stream_text("one text")
+        with pytest.raises(BadUtterance, match="format"):
+            client.stream_text(["a"], format="mp3")
+        with pytest.raises(BadUtterance, match="^voice"):
+            client.stream_text(["a"], voice=None)
+        assert emulator.counters().connections_seen == 0
+        with (
+            client.stream_text(["Fine.", "bad\x00"]) as stream,
+            pytest.raises(BadUtterance, match="U\\+0000") as caught,
+        ):
+            list(stream)
+        assert caught.value.partial is not None
+        assert echo_text(caught.value.partial.audio) == "Fine."
+
+
+def test_a_protocol_that_takes_whole_texts_says_so(emulator: Emulator) -> None:
+    """And what to call instead."""
+    with CosyClient(emulator.url) as client, pytest.raises(BadUtterance, match="use stream"):
+        client.stream_text(["a"])
+
+
+class Broken(Exception):
+    """Stand for what a language model's client raises."""
+
+
+@rows
+def test_a_writer_that_fails_has_what_it_wrote_spoken(row: Served, emulator: Emulator) -> None:
+    """Then its error is the cause of ours, with all the audio; asking again tells the same."""
+
+    def written() -> Iterator[str]:
+        yield "Said, and"
+        yield " more"
+        raise Broken("no more tokens")
+
+    with plain(row, emulator) as client:
+        stream = client.stream_text(written())
+        for _ in range(2):
+            with pytest.raises(Rejected, match="Broken") as caught:
+                list(stream)
+            assert isinstance(caught.value.__cause__, Broken)
+            assert caught.value.partial is not None
+            assert echo_text(caught.value.partial.audio) == "Said, and more"
+            assert "no more tokens" not in str(caught.value)
+        with pytest.raises(Rejected):
+            stream.speech()
+        assert set(client.stats().breakers.values()) == {"closed"}
+        assert client.stats().in_flight == 0
+
+
+def test_a_writer_that_fails_before_the_first_word_fails_the_call(emulator: Emulator) -> None:
+    """With its own error: nothing of ours has happened yet."""
+
+    def written(word: str) -> str:
+        raise Broken
+
+    with plain(STUDIO, emulator) as client, pytest.raises(Broken):
+        client.stream_text(map(written, ["one"]))
+    assert emulator.counters().connections_seen == 0
+
+
+@rows
+def test_an_attempt_that_fails_before_the_first_sound_is_made_again_with_all_the_text(
+    row: Served, emulator: Emulator
+) -> None:
+    """What was said meanwhile is said again, in order, and nothing twice."""
+    listener = RecordingListener()
+    tokens = [f"{number}." for number in range(20)]
+
+    def written() -> Iterator[str]:
+        yield from tokens[:10]
+        until(lambda: sum(emulator.counters().faults.values()) == 2)
+        yield from tokens[10:]
+
+    with plain(row, emulator, max_retries=3, listeners=[listener]) as client:
+        emulator.inject("reset")
+        emulator.inject("task_failed")
+        speech = client.stream_text(written()).speech()
+        assert (echo_text(speech.audio), speech.attempts) == ("".join(tokens), 3)
+        assert emulator.heard()[-1]["text"] == "".join(tokens)
+
+
+def test_a_failure_amid_the_audio_ends_the_stream_and_the_writer(emulator: Emulator) -> None:
+    """With what had come by then; nobody is asked for more text."""
+    asked: list[int] = []
+
+    def written() -> Iterator[str]:
+        for number in range(1_000_000):
+            asked.append(number)
+            yield f"Sentence {number}. "
+            time.sleep(0.001)
+
+    emulator.inject("task_failed", after=3)
+    with plain(STUDIO, emulator, max_retries=3) as client:
+        stream = client.stream_text(written())
+        with pytest.raises(ServiceFault) as caught:
+            list(stream)
+        assert caught.value.partial is not None
+        assert echo_text(caught.value.partial.audio).startswith("Sentence 0.")
+        until(lambda: writers() == 0)
+        assert len(asked) < 1_000_000
+        with pytest.raises(ServiceFault):
+            stream.speech()
+
+
+def test_a_writer_that_falls_silent_is_told_by_the_service(start: Callable[..., Emulator]) -> None:
+    """The service's patience ends before ours, and its word for it says what to do."""
+    emulator = start(engine="echo", task_idle=0.3)
+    silent = threading.Event()
+
+    def written() -> Iterator[str]:
+        yield "Hello."
+        silent.wait(_PATIENCE)
+        yield "never"
+
+    with plain(STUDIO, emulator) as client:
+        with pytest.raises(ServiceError, match="feed it, or finish") as caught:
+            client.stream_text(written()).speech()
+        assert caught.value.code == "CLIENT_ERROR"
+        assert not caught.value.endpoint_fault
+        assert caught.value.partial is not None
+        silent.set()
+        until(lambda: writers() == 0)
+
+
+def test_closing_early_stops_both_sides(start: Callable[..., Emulator]) -> None:
+    """The writer, whose generator is closed, and the service."""
+    emulator = start(engine="tone", chunk_seconds=0.2, chunk_gap=60.0)
+    closed = threading.Event()
+
+    def written() -> Iterator[str]:
+        try:
+            while True:
+                yield "A sentence that is spoken. "
+                time.sleep(0.01)
+        finally:
+            closed.set()
+
+    with plain(STUDIO, emulator) as client:
+        with client.stream_text(written()) as stream:
+            next(iter(stream))
+            assert emulator.counters().in_flight == 1
+        assert closed.wait(_PATIENCE)
+        until(lambda: emulator.counters().in_flight == 0)
+        assert client.stats().in_flight == 0
+        until(lambda: writers() == 0)
+        with pytest.raises(Rejected):
+            stream.speech()
+
+
+def test_closing_the_client_ends_its_conversations(start: Callable[..., Emulator]) -> None:
+    """Whoever listens is told, whoever writes is let go."""
+    emulator = start(engine="tone", chunk_seconds=0.2, chunk_gap=60.0)
+
+    def written() -> Iterator[str]:
+        while True:
+            yield "A sentence that is spoken. "
+            time.sleep(0.01)
+
+    client = plain(STUDIO, emulator)
+    stream = client.stream_text(written())
+    client.close(drain=False)
+    with pytest.raises((Rejected, TransportError)):
+        list(stream)
+    until(lambda: writers() == 0)
+    with pytest.raises(ClientClosed):
+        client.stream_text(["a"])
+
+
+def test_a_deadline_counts_the_whole_conversation(emulator: Emulator) -> None:
+    """Also what the writer takes for it."""
+    over = threading.Event()
+
+    def written() -> Iterator[str]:
+        yield "Hello."
+        over.wait(_PATIENCE)
+
+    with plain(STUDIO, emulator) as client:
+        stream = client.stream_text(written(), timeout=0.4)
+        with pytest.raises(DeadlineExceeded) as caught:
+            list(stream)
+        assert caught.value.partial is not None
+        over.set()
+
+
+def test_a_refusal_is_not_hidden_by_the_writer(start: Callable[..., Emulator]) -> None:
+    """A wrong key, for one."""
+    emulator = start(engine="echo", api_key="s3cret")
+    with plain(STUDIO, emulator, api_key="wrong") as client, pytest.raises(Unauthorized):
+        client.stream_text(["Hello."])
+    assert writers() == 0
+
+
+def test_too_much_text_is_the_writers_error(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task takes so many characters; what was within is spoken."""
+    monkeypatch.setattr(model_studio, "MOST_OF_A_TASK", 10)
+    with plain(STUDIO, emulator) as client:
+        with client.stream_text(["Go.", "On.", "字字字"]) as stream, pytest.raises(BadUtterance, match="10") as caught:
+            list(stream)
+        assert caught.value.partial is not None
+        assert echo_text(caught.value.partial.audio) == "Go.On."
+
+
+class Slow:
+    """Be a conversation whose socket takes nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.finished = False
+        self.may_flush = threading.Event()
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def finish(self) -> None:
+        self.finished = True
+
+    def flush(self) -> None:
+        assert self.may_flush.wait(_PATIENCE)
+
+
+def test_a_piece_is_pulled_when_the_one_before_has_left() -> None:
+    """A service that takes no text stops the writer, too."""
+    pulled: list[int] = []
+
+    def written() -> Iterator[str]:
+        for number in range(10):
+            pulled.append(number)
+            yield f"{number} "
+
+    feeder, reply = Feeder(written(), SystemClock()), Slow()
+    assert feeder.begin(VoiceSettings()).text == "0"
+    feeder.attach(reply)  # type: ignore[arg-type]
+    until(lambda: len(reply.said) == 2)
+    assert pulled == [0, 1]
+    assert feeder.waited >= 0
+    reply.may_flush.set()
+    until(lambda: reply.finished)
+    assert "".join(reply.said) == "".join(f"{number} " for number in range(10))
+    assert repr(feeder) == "<Feeder ended>"
+
+
+def test_what_was_said_is_kept_until_the_first_sound_only() -> None:
+    """After that no other attempt will need it."""
+    go_on = threading.Event()
+
+    def written() -> Iterator[str]:
+        yield "a"
+        yield "b"
+        assert go_on.wait(_PATIENCE)
+        yield "c"
+
+    feeder, first, second = Feeder(written(), SystemClock()), Slow(), Slow()
+    first.may_flush.set()
+    second.may_flush.set()
+    feeder.begin(VoiceSettings())
+    feeder.attach(first)  # type: ignore[arg-type]
+    until(lambda: first.said == ["a", "b"])
+    feeder.detach()
+    feeder.attach(second)  # type: ignore[arg-type]
+    assert second.said == ["a", "b"]
+    feeder.settle()
+    go_on.set()
+    until(lambda: second.finished)
+    assert (first.said, second.said) == (["a", "b"], ["a", "b", "c"])
+    feeder.close()
+    feeder.orphan()
+    assert repr(feeder) == "<Feeder closed>"

@@ -1,0 +1,209 @@
+"""Late texts travel once more: the first reply counts, the loser is broken off, and the count stays within bounds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cosyclient import ClientConfig, CosyClient, HedgeConfig, PacingConfig
+from cosyclient.clock import Deadline
+from cosyclient.emulator import Emulator, echo_text, running
+from cosyclient.errors import CosyError
+from cosyclient.models import Speech, Utterance, VoiceSettings
+from cosyclient.pipeline.calls.hedging import Hedger
+from cosyclient.pipeline.queue.batch import BatchLimits, Flight
+from cosyclient.pipeline.queue.batcher import Batcher
+from cosyclient.pipeline.queue.coalescer import Coalescer, Landing
+from cosyclient.pipeline.queue.waiters import Waiter
+from cosyclient.policies.hedge import HedgePolicy
+from cosyclient.testing import FakeClock
+from tests.support.service import audio_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 60.0
+CONFIG = ClientConfig(hedge=HedgeConfig(extra=0.1), pacing=PacingConfig(burst=1000))
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Emulator]:
+    """Run a service whose audio carries its text."""
+    with running(engine="echo") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def hedging(service: Emulator) -> Iterator[CosyClient]:
+    """Return a client that knows how fast the service is."""
+    service.reset()
+    with CosyClient(service.url, requests_per_second=1e4, config=CONFIG) as client:
+        for number in range(60):
+            client.synthesize(f"warm {number}")
+        yield client
+
+
+def test_a_text_that_hangs_is_answered_by_its_second_journey(service: Emulator, hedging: CosyClient) -> None:
+    """One request more, on another connection; the one that hung is not used again and nothing stays taken."""
+    before, hedged = service.counters().requests, hedging.stats().hedged
+    service.inject("hang")
+    speech = hedging.synthesize("late", timeout=PATIENCE)
+    assert echo_text(speech.pcm()) == "late"
+    assert service.counters().requests == before + 2
+    assert hedging.stats().hedged == hedged + 1
+    assert (hedging.stats().in_flight, hedging.stats().pending, hedging.stats().pool.in_use) == (0, 0, 0)
+    for number in range(20):
+        assert echo_text(hedging.synthesize(f"after {number}").pcm()) == f"after {number}"
+
+
+def test_late_texts_ride_with_whoever_leaves_next(service: Emulator, hedging: CosyClient) -> None:
+    """Company is better than a request of one's own: the next call takes the late text along."""
+    before = service.counters()
+    service.inject("hang")
+    late = hedging.submit("late", timeout=PATIENCE)
+    # On its way, not waiting: the first company would share its request otherwise.
+    while not hedging.stats().in_flight:
+        time.sleep(0.001)
+    number = 0
+    while not late.done():
+        hedging.synthesize(f"company {number}")
+        number += 1
+    assert echo_text(late.result().pcm()) == "late"
+    after = service.counters()
+    assert after.texts - before.texts == number + 2
+    assert after.requests - before.requests <= number + 2
+
+
+def test_a_failed_hedge_changes_nothing(service: Emulator, hedging: CosyClient) -> None:
+    """The late reply comes after all: an error on the second journey is not the text's."""
+    hedged = hedging.stats().hedged
+    service.inject("error", status=503, after=0.5)
+    service.inject("error", status=400)
+    assert echo_text(hedging.synthesize("late", timeout=PATIENCE).pcm()) == "late"
+    assert hedging.stats().hedged == hedged + 1
+
+
+def test_closing_ends_both_journeys(service: Emulator, hedging: CosyClient) -> None:
+    """Neither holds up the other's end, and the timer's thread is gone."""
+    hedged = hedging.stats().hedged
+    service.inject("hang", count=2)
+    future = hedging.submit("late", timeout=PATIENCE)
+    while hedging.stats().hedged == hedged:
+        assert not future.done()
+    hedging.close(drain=False)
+    assert future.exception(PATIENCE) is not None
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cosyclient")]
+
+
+def test_it_is_off_unless_asked_for(service: Emulator) -> None:
+    """Every hedge is billed."""
+    with CosyClient(service.url) as client:
+        for number in range(50):
+            client.synthesize(f"calm {number}")
+        assert client.stats().hedged == 0
+    assert not [thread for thread in threading.enumerate() if thread.name == "cosyclient-hedge"]
+
+
+class Attempt:
+    """Be an attempt with some texts unanswered."""
+
+    def __init__(self, *flights: Flight) -> None:
+        self.flights = list(flights)
+
+    def unanswered(self) -> list[Flight]:
+        return self.flights
+
+
+def flight(text: str = "hello") -> Flight:
+    made = Flight(Utterance(text, VoiceSettings()), 10)
+    made.until = 2000.0
+    return made
+
+
+def test_an_ailing_service_is_not_asked_twice() -> None:
+    """Neither while its breaker is not closed nor while the retry budget is half spent."""
+    clock, boarded = FakeClock(), threading.Event()
+    asked = threading.Event()
+
+    def allowed() -> bool:
+        asked.set()
+        return False
+
+    policy = HedgePolicy(HedgeConfig(extra=0.1))
+    for _ in range(40):
+        policy.ended(0.1)
+    hedger = Hedger(policy, clock=clock, allowed=allowed, board=lambda _: boarded.set(), leave=lambda: None)
+    assert hedger.watch(Attempt(flight()), 1) is not None
+    assert asked.wait(PATIENCE)
+    hedger.close()
+    assert not boarded.is_set()
+    assert repr(hedger) == "<Hedger <HedgePolicy late after 0.100 s, 0 texts again, 0 requests for them alone>>"
+
+
+class Carrier:
+    """Be a call."""
+
+    def reconsider(self) -> None:
+        pass
+
+
+def land(coalescer: Coalescer, result: Landing, call: Carrier | None = None, *, final: bool = False) -> list[Landing]:
+    """Bring *result* and return what has ended by it."""
+    ended: list[Landing] = []
+    coalescer.land([result], ended, call, final=final)
+    return ended
+
+
+class TestTwoCalls:
+    """One flight, carried twice."""
+
+    def test_an_error_waits_for_the_other_call(self) -> None:
+        """The first call's error is dropped, the second's counts; a speech counts always."""
+        coalescer, clock = Coalescer(), FakeClock()
+        first, second, carried = Carrier(), Carrier(), flight()
+        coalescer.lead(carried, Waiter(Deadline.after(clock, 9.0)))
+        coalescer.take([carried], first)
+        carried.hedged = True
+        coalescer.take([carried], second)
+        error = CosyError("no")
+        assert land(coalescer, (carried, error), first) == []
+        assert land(coalescer, (carried, error)) == []
+        coalescer.drop([carried], first)
+        assert land(coalescer, (carried, error), second) == [(carried, error)]
+
+    def test_a_final_error_ends_it(self) -> None:
+        """The client closes: whoever carries it, it is over."""
+        coalescer, clock = Coalescer(), FakeClock()
+        carried = flight()
+        coalescer.lead(carried, Waiter(Deadline.after(clock, 9.0)))
+        coalescer.take([carried], Carrier())
+        carried.hedged = True
+        landing = (carried, CosyError("closed"))
+        assert land(coalescer, landing, final=True) == [landing]
+
+    def test_the_first_speech_counts(self) -> None:
+        """The second finds it landed."""
+        coalescer, clock = Coalescer(), FakeClock()
+        carried = flight()
+        coalescer.lead(carried, Waiter(Deadline.after(clock, 9.0)))
+        speech = Speech(audio=audio_of("hello"), format="wav", sample_rate=24000)
+        assert land(coalescer, (carried, speech)) == [(carried, speech)]
+        assert land(coalescer, (carried, speech)) == []
+
+    def test_late_texts_go_first_and_once(self) -> None:
+        """They board before those who wait, call no worker by themselves, and never a third time."""
+        batcher = Batcher(BatchLimits(texts=4, body_bytes=1 << 20, seconds=1e9), workers=4, clock=FakeClock())
+        late, waiting = [flight("a"), flight("b")], [flight("c"), flight("d"), flight("e")]
+        batcher.put_again(late)
+        assert batcher.workers == 0
+        assert batcher.put(waiting)
+        assert batcher.call() == 2
+        batch = batcher.seal()
+        assert batch is not None
+        assert batch.flights == [*late, *waiting[:2]]
+        assert batch.news == 2
+        batcher.put_again(late)
+        assert batcher.queued == 1

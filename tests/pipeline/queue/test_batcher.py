@@ -1,0 +1,551 @@
+"""Texts that wait: how many workers they are worth, what a batch takes, and that nothing is counted twice."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyclient.clock import Deadline, SystemClock
+from cosyclient.errors import ClientClosed
+from cosyclient.models import Speech, Utterance, VoiceSettings
+from cosyclient.pipeline.queue.batch import Batch, BatchLimits, Flight
+from cosyclient.pipeline.queue.batcher import Batcher
+from cosyclient.pipeline.queue.coalescer import Coalescer, Landing
+from cosyclient.pipeline.queue.waiters import SpeechFuture, Waiter
+from cosyclient.policies.base import NO_ESTIMATE, Estimate
+from cosyclient.testing import FakeClock
+from tests.support.service import audio_of
+
+CALM = VoiceSettings(voice="calm")
+LOUD = VoiceSettings(voice="loud")
+
+
+def lane_of(batch: Batch) -> list[int]:
+    """Return the lanes of a batch's texts, in order."""
+    return [each.lane for each in batch.flights]
+
+
+def make(
+    texts: int = 64, *, workers: int = 4, body_bytes: int = 1 << 20, seconds: float = 1e9, linger: float = 0.0
+) -> Batcher:
+    limits = BatchLimits(texts=texts, body_bytes=body_bytes, seconds=seconds)
+    return Batcher(limits, workers=workers, clock=FakeClock(), linger=linger)
+
+
+def flight(text: str = "hello", voice: VoiceSettings = CALM, *, weight: int = 10, until: float = 2000.0) -> Flight:
+    made = Flight(Utterance(text, voice), weight)
+    made.until = until
+    return made
+
+
+def flights(count: int, voice: VoiceSettings = CALM) -> list[Flight]:
+    return [flight(f"text {number}", voice) for number in range(count)]
+
+
+def bulk(count: int, voice: VoiceSettings = CALM) -> list[Flight]:
+    return [Flight(Utterance(f"bulk {number}", voice), 10, bulk=True) for number in range(count)]
+
+
+def put(batcher: Batcher, waiting: list[Flight]) -> int:
+    """Queue *waiting* and return how many workers are called for that, as a dispatcher does."""
+    wanted = batcher.put(waiting)
+    called = batcher.call()
+    assert wanted == (called > 0)
+    return called
+
+
+def seal(batcher: Batcher, estimate: Estimate = NO_ESTIMATE) -> tuple[Batch, int]:
+    """Seal on a seeking worker; return the batch, and how many more workers are called for what stays."""
+    batch = batcher.seal(estimate)
+    assert batch is not None
+    wanted = batcher.wants_workers
+    called = batcher.call()
+    assert wanted == (called > 0)
+    return batch, called
+
+
+def test_three_texts_wake_one_worker() -> None:
+    """A worker is called per batch that could be sealed, not per text."""
+    batcher = make()
+    assert [put(batcher, [each]) for each in flights(3)] == [1, 0, 0]
+    batch, more = seal(batcher)
+    assert len(batch.flights) == 3
+    assert more == 0
+
+
+def test_a_full_queue_wakes_as_many_workers_as_there_are() -> None:
+    """640 texts are ten batches, but four workers are all there are; they seek again until nothing is left."""
+    batcher = make(workers=4)
+    assert put(batcher, flights(640)) == 4
+    for _ in range(4):
+        batch, more = seal(batcher)
+        assert len(batch.flights) == 64
+        assert more == 0
+    assert batcher.again()
+    assert len(seal(batcher)[0].flights) == 64
+
+
+def test_texts_travel_in_the_order_they_came() -> None:
+    """A batch takes the oldest first."""
+    batcher = make(2)
+    waiting = flights(3)
+    put(batcher, waiting)
+    first, _ = seal(batcher)
+    second, _ = seal(batcher)
+    assert first.flights + second.flights == waiting
+
+
+def test_settings_do_not_mix_and_take_turns() -> None:
+    """Each batch has one voice, and a long queue of one does not starve the other."""
+    batcher = make(2)
+    put(batcher, flights(6, CALM) + flights(1, LOUD))
+    sealed = [seal(batcher)[0] for _ in range(4)]
+    assert [batch.settings.voice for batch in sealed] == ["calm", "loud", "calm", "calm"]
+
+
+class TestLanes:
+    """Interactive texts go first; bulk fills what they leave."""
+
+    def test_bulk_fills_the_room_an_interactive_batch_leaves(self) -> None:
+        """Whoever came later but is waited for goes first, and the request leaves full."""
+        batcher = make(4)
+        put(batcher, bulk(6))
+        put(batcher, flights(2))
+        assert [lane_of(seal(batcher)[0]) for _ in range(2)] == [[0, 0, 1, 1], [1, 1, 1, 1]]
+        assert batcher.queued == 0
+
+    def test_bulk_of_another_voice_waits(self) -> None:
+        """Settings never mix, whatever the lane."""
+        batcher = make(4)
+        put(batcher, bulk(2, LOUD))
+        put(batcher, flights(1, CALM))
+        assert [lane_of(seal(batcher)[0]) for _ in range(2)] == [[0], [1, 1]]
+
+    def test_no_bulk_travels_while_interactive_batches_are_full(self) -> None:
+        """Bulk takes what is left over, and nothing is."""
+        batcher = make(2)
+        put(batcher, bulk(2))
+        put(batcher, flights(4))
+        assert [lane_of(seal(batcher)[0]) for _ in range(3)] == [[0, 0], [0, 0], [1, 1]]
+
+    def test_a_promoted_text_changes_lanes(self) -> None:
+        """Somebody who cannot wait has asked for the same text; the workers called are still enough."""
+        batcher = make(2)
+        waiting = bulk(3)
+        assert put(batcher, waiting) == 2
+        batcher.promote(waiting[2])
+        batcher.promote(waiting[2])
+        first, _ = seal(batcher)
+        assert first.flights == [waiting[2], waiting[0]]
+        batcher.promote(waiting[0])
+        second, more = seal(batcher)
+        assert (second.flights, more) == ([waiting[1]], 0)
+
+    def test_a_batch_takes_as_long_as_it_says(self) -> None:
+        """The cap on audio holds for what the second lane adds, too."""
+        seconds = flight().seconds
+        batcher = make(9, seconds=2.5 * seconds)
+        put(batcher, [flight("hello"), *(Flight(Utterance(word, CALM), 1, bulk=True) for word in ("hallo", "salut"))])
+        assert lane_of(seal(batcher)[0]) == [0, 1]
+
+
+class TestEstimate:
+    """What is known of the service decides who travels."""
+
+    def test_a_batch_holds_no_more_audio_than_the_service_should_get_at_once(self) -> None:
+        """The cap that was measured holds beside the one that was set, and calls more workers."""
+        seconds = flight().seconds
+        batcher = make(9, seconds=10 * seconds)
+        put(batcher, [flight("hello"), flight("hallo"), flight("salut")])
+        batch, more = seal(batcher, Estimate(audio=2.5 * seconds))
+        assert [len(batch.flights), batcher.queued, more] == [2, 1, 1]
+
+    def test_texts_short_of_time_travel_where_there_is_room(self) -> None:
+        """Nobody loses his place to them, whoever has more time left goes first, and nobody is refused."""
+        batcher = make(3)
+        short, shorter, fine = (flight(f"until {until}", until=until) for until in (1005.0, 1003.0, 1030.0))
+        put(batcher, [shorter, short, fine])
+        batch, _ = seal(batcher, Estimate(needed=6.0))
+        assert batch.flights == [fine, short, shorter]
+
+    def test_texts_short_of_time_let_those_go_first_that_make_it(self) -> None:
+        """Passed over is not refused: they keep their places, and go as soon as nobody else would."""
+        batcher = make(2)
+        short = [flight(f"short {n}", until=1005.0) for n in range(2)]
+        fine = [flight(f"fine {n}", until=1030.0) for n in range(3)]
+        put(batcher, [*short, *fine])
+        sealed = []
+        for _ in range(3):
+            batch = batcher.seal(Estimate(needed=6.0), worker=False)
+            assert batch is not None
+            sealed.append(batch.flights)
+        assert sealed == [fine[:2], [fine[2], short[0]], [short[1]]]
+        assert batcher.queued == 0
+
+    def test_a_text_that_travels_once_more_is_passed_over_by_nobody(self) -> None:
+        """It is under way already, and may be answered there."""
+        batcher = make(1)
+        again, fine = flight("again", until=1003.0), flight("fine", until=1030.0)
+        put(batcher, [fine])
+        batcher.put_again([again])
+        batch, _ = seal(batcher, Estimate(needed=6.0))
+        assert batch.flights == [again]
+
+    def test_where_nothing_comes_back_in_time_the_newest_goes_first(self) -> None:
+        """It has most time left; the others keep their places."""
+        batcher = make(2)
+        waiting = [flight(f"text {n}", until=1010.0 + n) for n in range(5)]
+        put(batcher, waiting)
+        batch, _ = seal(batcher, Estimate(needed=math.inf))
+        assert batch.flights == [waiting[4], waiting[3]]
+        batch, _ = seal(batcher)
+        assert batch.flights == waiting[:2]
+
+
+def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
+    """Counting texts alone would leave what did not fit to a worker that may be busy for long."""
+    batcher = make(body_bytes=25)
+    assert put(batcher, flights(3)) == 1
+    batch, more = seal(batcher)
+    assert len(batch.flights) == 2
+    assert more == 1
+
+
+def test_a_batch_keeps_to_its_audio_seconds_but_always_takes_one() -> None:
+    """A text that alone exceeds the cap still travels, alone."""
+    batch = Batch(CALM, BatchLimits(texts=9, body_bytes=1, seconds=0.001))
+    assert batch.add(flight("a long first text", weight=100))
+    assert not batch.add(flight("x", weight=0))
+    assert repr(batch) == "<Batch 1/9 texts, 1.1 s expected>"
+
+
+def test_a_discarded_text_does_not_travel() -> None:
+    """Taken out of the middle; the others keep their order and the workers are still enough."""
+    batcher = make(2)
+    waiting = flights(3)
+    put(batcher, waiting)
+    assert batcher.discard(waiting[1])
+    assert not batcher.discard(waiting[1])
+    batch, more = seal(batcher)
+    assert batch.flights == [waiting[0], waiting[2]]
+    assert more == 0
+    assert batcher.queued == 0
+
+
+def test_a_worker_that_finds_nothing_is_dismissed() -> None:
+    """`head` and `seal` find nothing and change nothing: the worker goes, and nobody is counted any more."""
+    batcher = make()
+    waiting = flights(1)
+    assert put(batcher, waiting) == 1
+    batcher.discard(waiting[0])
+    assert batcher.head() is None
+    assert batcher.seal() is None
+    assert (batcher.workers, batcher.idle) == (1, False)
+    batcher.dismiss()
+    assert batcher.idle
+    assert repr(batcher) == "<Batcher 0 queued, 0/4 workers, 0 seeking>"
+
+
+def test_only_what_is_due_is_taken() -> None:
+    """A refusal that concerns one deadline leaves those who can wait longer."""
+    batcher = make()
+    soon, late = flight("soon", until=10.0), flight("late", until=99.0)
+    put(batcher, [soon, late])
+    assert batcher.head() == 10.0
+    assert batcher.take_due(10.0) == [soon]
+    assert batcher.head() == 99.0
+
+
+def test_linger_waits_for_company_and_no_longer() -> None:
+    """With linger set, a short batch waits that long since its oldest text, on the clock."""
+    clock = FakeClock()
+    batcher = Batcher(BatchLimits(texts=2, body_bytes=99, seconds=9.0), workers=1, clock=clock, linger=0.5)
+    put(batcher, flights(1))
+    before = clock.now()
+    seal(batcher)
+    assert clock.now() == before + 0.5
+
+
+def test_linger_is_over_as_soon_as_the_batch_is_full() -> None:
+    """Whoever completes it opens the gate; the clock does not move."""
+
+    class Arrival(FakeClock):
+        def wait(self, gate: threading.Lock, seconds: float) -> bool:
+            batcher.put([flight("company")])
+            return super().wait(gate, seconds)
+
+    clock = Arrival()
+    batcher = Batcher(BatchLimits(texts=2, body_bytes=99, seconds=9.0), workers=1, clock=clock, linger=0.5)
+    put(batcher, flights(1))
+    before = clock.now()
+    assert [each.utterance.text for each in seal(batcher)[0].flights] == ["text 0", "company"]
+    assert clock.now() == before
+
+
+def test_texts_that_are_queued_or_landed_are_not_queued_again() -> None:
+    """Whoever was interrupted puts them back without knowing how far he came."""
+    batcher = make()
+    waiting, gone = flights(3), flight("gone")
+    gone.landed = True
+    assert put(batcher, [*waiting, gone]) == 1
+    assert put(batcher, [*waiting, gone]) == 0
+    assert batcher.queued == 3
+    assert seal(batcher)[0].flights == waiting
+
+
+def test_a_sealed_batch_can_be_put_back_whole() -> None:
+    """It is in the list before it is filled, so an interrupted thread finds all that it took."""
+    batcher = make(2)
+    waiting = flights(3)
+    put(batcher, waiting)
+    sealed: list[Batch] = []
+    batch = batcher.seal(worker=False, into=sealed)
+    assert batch is not None
+    assert sealed == [batch]
+    put(batcher, batch.flights)
+    batcher.seal(worker=False, into=sealed)
+    batcher.seal(worker=False, into=sealed)
+    assert [each.flights for each in sealed] == [waiting[:2], [waiting[2], waiting[0]], [waiting[1]]]
+
+
+def test_a_caller_that_carries_others_is_no_worker_but_is_waited_for() -> None:
+    """All workers stay to be called while it stands beside them, and nothing is idle until it has left."""
+    batcher = make(workers=1)
+    batcher.join("caller")
+    assert put(batcher, flights(1)) == 1
+    assert batcher.seal(worker=False) is not None
+    assert batcher.workers == 1
+    assert put(batcher, flights(1)) == 0  # the worker that was called is still on its way
+    assert seal(batcher) is not None
+    assert not batcher.again()
+    assert not batcher.idle
+    assert not batcher.wait_idle(batcher._clock.now() + 1.0)
+    batcher.disembark("caller")
+    batcher.disembark("caller")
+    assert batcher.wait_idle(batcher._clock.now())
+
+
+def test_a_lone_text_is_carried_by_its_caller_unless_it_has_company() -> None:
+    """What is queued would share its request; where texts do not share requests, it is no company."""
+    for texts, may in ((2, False), (1, True)):
+        batcher = make(texts)
+        assert batcher.embark("first")
+        assert not batcher.idle
+        batcher.disembark("first")
+        put(batcher, flights(1))
+        assert batcher.embark("second") is may
+        batcher.disembark("second")
+        seal(batcher)
+        assert not batcher.again()
+        assert batcher.idle
+    assert not make(linger=0.1).embark("third")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.integers(1, 9), st.sampled_from([CALM, LOUD])),
+            st.tuples(st.just("work"), st.integers(1, 3), st.none()),
+            st.tuples(st.just("discard"), st.integers(0, 30), st.none()),
+        ),
+        max_size=40,
+    ),
+    size=st.integers(1, 4),
+    workers=st.integers(1, 3),
+)
+def test_every_text_travels_exactly_once(
+    steps: list[tuple[str, int, VoiceSettings | None]], size: int, workers: int
+) -> None:
+    """Whatever the order of events, no text is lost, none travels twice, and no worker is left over."""
+    batcher = make(size, workers=workers)
+    called, put, sealed, gone = 0, [], [], []
+    busy = 0
+
+    def turn() -> None:
+        nonlocal called, busy
+        if called:
+            called -= 1
+            batch = batcher.seal()
+            called += batcher.call()
+            if batch is None:
+                batcher.dismiss()
+            else:
+                assert 1 <= len(batch.flights) <= size
+                sealed.extend(batch.flights)
+                busy += 1
+        elif busy:
+            busy -= 1
+            called += batcher.again()
+
+    for kind, count, voice in steps:
+        if kind == "put" and voice is not None:
+            fresh = flights(count, voice)
+            put.extend(fresh)
+            wanted = batcher.put(fresh)
+            more = batcher.call()
+            assert wanted == (more > 0)
+            called += more
+        elif kind == "work":
+            for _ in range(count):
+                turn()
+        elif put and batcher.discard(put[count % len(put)]):
+            gone.append(put[count % len(put)])
+        assert batcher.workers == called + busy <= workers
+    while called or busy:
+        turn()
+    assert len(sealed) == len(set(sealed))
+    assert set(sealed) | set(gone) == set(put)
+    assert not set(sealed) & set(gone)
+    assert repr(batcher) == f"<Batcher 0 queued, 0/{workers} workers, 0 seeking>"
+
+
+def waiter(until: float) -> Waiter:
+    return Waiter(Deadline(until, FakeClock()))
+
+
+def land(coalescer: Coalescer, results: list[Landing]) -> list[Landing]:
+    """End the flights of *results* and return those that had not ended before."""
+    ended: list[Landing] = []
+    coalescer.land(results, ended)
+    return ended
+
+
+def speech(text: str = "hello") -> Speech:
+    return Speech(audio=audio_of(text), format="wav", sample_rate=24000)
+
+
+class TestCoalescer:
+    """Equal texts under way travel once."""
+
+    def test_a_second_wish_joins_the_first(self) -> None:
+        """One flight, two waiters, the later deadline."""
+        coalescer = Coalescer()
+        first, second, carried = waiter(5.0), waiter(9.0), flight(until=float("-inf"))
+        assert coalescer.follow(carried.utterance, first) is None
+        assert coalescer.lead(carried, first) is carried
+        assert coalescer.follow(Utterance("hello", VoiceSettings(voice="calm")), second) is carried
+        assert carried.until == 9.0
+        landing = (carried, speech())
+        assert land(coalescer, [landing]) == [landing]
+        assert carried.waiters == [first, second]
+        assert land(coalescer, [landing]) == []
+        assert (coalescer.boarded, coalescer.spoken, coalescer.failed) == (2, 1, 0)
+        assert repr(coalescer) == "<Coalescer 0 aloft>"
+
+    def test_a_race_to_lead_has_one_winner(self) -> None:
+        """Both looked, neither found a flight, both bring one: the second joins the first's."""
+        coalescer = Coalescer()
+        mine, other, late = flight(), flight(), waiter(5.0)
+        assert coalescer.lead(mine, waiter(5.0)) is mine
+        assert coalescer.lead(other, late) is mine
+        assert late.flight is mine
+
+    def test_the_flight_goes_on_when_its_leader_gives_up(self) -> None:
+        """It belongs to all its waiters; it ends with the last, and its deadline follows who is left."""
+        coalescer = Coalescer()
+        leader, follower, carried = waiter(9.0), waiter(5.0), flight()
+        coalescer.lead(carried, leader)
+        coalescer.follow(carried.utterance, follower)
+        assert coalescer.leave(leader) == (True, None)
+        assert carried.until == 5.0
+        assert coalescer.leave(leader) == (True, None)
+        assert carried.waiters == [follower]
+        # Who was interrupted on the way out leaves once more and hears the same, and nothing is counted twice.
+        for _ in range(2):
+            assert coalescer.leave(follower) == (True, carried)
+        assert (coalescer.boarded, coalescer.spoken, coalescer.failed) == (2, 0, 1)
+        assert land(coalescer, [(carried, speech())]) == []
+        assert coalescer.follow(carried.utterance, waiter(1.0)) is None
+
+    def test_whoever_leaves_after_the_landing_is_answered_by_whoever_landed_it(self) -> None:
+        """One of the two resolves it, never both and never neither."""
+        coalescer, mine, carried = Coalescer(), waiter(9.0), flight()
+        assert coalescer.leave(mine) == (False, None)
+        coalescer.lead(carried, mine)
+        landing = (carried, speech())
+        assert land(coalescer, [landing]) == [landing]
+        assert coalescer.leave(mine) == (False, None)
+        assert carried.waiters == [mine]
+
+    def test_a_landing_interrupted_halfway_is_finished_by_the_same_call(self) -> None:
+        """What has ended is in the list, and what has not is added by the second try."""
+        coalescer = Coalescer()
+        carried = [flight("one"), flight("two")]
+        for each in carried:
+            coalescer.lead(each, waiter(9.0))
+        landings: list[Landing] = [(each, speech()) for each in carried]
+        ended: list[Landing] = []
+        coalescer.land(landings[:1], ended)
+        coalescer.land(landings, ended)
+        assert ended == landings
+        assert (coalescer.spoken, coalescer.aloft()) == (2, [])
+
+    def test_without_single_flight_every_wish_travels(self) -> None:
+        """The knob is off: equal texts are separate flights."""
+        coalescer = Coalescer(single_flight=False)
+        one, other = flight(), flight()
+        assert coalescer.lead(one, waiter(1.0)) is one
+        assert coalescer.follow(one.utterance, waiter(1.0)) is None
+        assert coalescer.lead(other, waiter(1.0)) is other
+        assert set(coalescer.aloft()) == {one, other}
+
+
+class TestWaiter:
+    """Those who wait."""
+
+    def test_a_result_that_is_there_is_not_waited_for(self) -> None:
+        """Not even by making a lock."""
+        mine, made = waiter(0.0), speech()
+        mine.resolve(made)
+        assert mine.wait()
+        assert mine.result is made
+
+    def test_a_deadline_that_has_passed_ends_the_wait(self) -> None:
+        """And says that nothing came."""
+        mine = waiter(0.0)
+        assert not mine.wait()
+        assert "pending" in repr(mine)
+
+    def test_whoever_blocks_is_woken(self) -> None:
+        """By another thread, whichever of the two comes first."""
+        for _ in range(200):
+            mine, made = Waiter(Deadline.after(SystemClock(), 60.0)), speech()
+            resolver = threading.Thread(target=mine.resolve, args=(made,))
+            resolver.start()
+            assert mine.wait()
+            assert mine.result is made
+            resolver.join()
+
+    def test_its_future_hears_of_it(self) -> None:
+        """A speech, an error, or nothing any more after `cancel`."""
+        given_up: list[Waiter] = []
+        for result in (speech(), ClientClosed("no")):
+            future = SpeechFuture(given_up.append)
+            Waiter(Deadline(0.0, FakeClock()), future=future).resolve(result)
+            assert (future.exception(0) or future.result(0)) is result
+            assert not future.cancel()
+        cancelled = SpeechFuture(given_up.append)
+        mine = Waiter(Deadline(0.0, FakeClock()), future=cancelled)
+        assert cancelled.cancel()
+        assert cancelled.cancel()
+        assert given_up == [mine]
+        mine.resolve(speech())
+        assert cancelled.cancelled()
+
+    @pytest.mark.parametrize("done", [True, False])
+    def test_an_orphan_fails_unless_it_was_done(self, done: bool) -> None:
+        """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
+        called: list[object] = []
+        mine = SpeechFuture(lambda _: None)
+        if done:
+            mine.set_result(speech())
+        else:
+            mine.add_done_callback(called.append)
+        mine.orphan()
+        assert (mine.exception(0) is None) is done
+        assert called == []

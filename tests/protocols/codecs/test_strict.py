@@ -1,0 +1,75 @@
+"""Base64: one answer, with the fast package installed and without."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosyclient.protocols.codecs import strict as coding
+from cosyclient.protocols.codecs.strict import unbase64
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def without_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make the import fail, as it does where the extra is not installed."""
+    monkeypatch.setitem(sys.modules, "pybase64", None)
+    coding._fast.cache_clear()
+    yield
+    coding._fast.cache_clear()
+
+
+ODD = st.sampled_from([b"=", b"==", b"\n", b" ", b"-", b"_", b"\x00", b"\xff", "é".encode(), b"!", b"A"])
+
+
+@st.composite
+def nearly_base64(draw: st.DrawFn) -> bytes:
+    """Return base64 with up to three changes."""
+    coded = base64.b64encode(draw(st.binary(max_size=40)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(coded)))
+        coded = coded[:at] + draw(ODD) + coded[at + draw(st.integers(0, 1)) :]
+    return coded
+
+
+@given(nearly_base64())
+def test_the_fast_package_changes_no_answer(coded: bytes) -> None:
+    """Strict means the same for both: the alphabet, its padding, nothing behind it."""
+    assert coding._fast() is not None
+    try:
+        expected = binascii.a2b_base64(coded, strict_mode=True)
+    except ValueError:
+        for form in (coded, memoryview(coded)):
+            with pytest.raises(binascii.Error):
+                unbase64(form)
+    else:
+        assert unbase64(coded) == unbase64(memoryview(coded)) == unbase64(coded.decode()) == expected
+
+
+def test_text_beyond_ascii_is_no_base64() -> None:
+    """Text of a JSON string may hold anything."""
+    with pytest.raises(ValueError, match="ASCII"):
+        unbase64("é")
+
+
+@pytest.mark.usefixtures("without_package")
+def test_without_the_package_the_standard_library_does_it() -> None:
+    """The extra is an extra."""
+    assert coding._fast() is None
+    assert unbase64("AAEC") == b"\0\1\2"
+    with pytest.raises(ValueError, match="padding"):
+        unbase64("AAE")
+
+
+def test_with_the_package_the_standard_library_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What costs forty times as much is not done beside it."""
+    monkeypatch.setattr(coding, "binascii", None)
+    assert unbase64(b"AAEC") == b"\0\1\2"

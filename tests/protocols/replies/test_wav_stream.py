@@ -1,0 +1,113 @@
+"""Streams of samples: bare, or behind a WAV header that is taken off."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from cosyclient.audio import parse_wav
+from cosyclient.audio.pcm import s16_of
+from cosyclient.errors import DecodeError
+from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.replies.wav_stream import plain
+from tests.protocols.wire import pieces
+from tests.protocols.wire_openai import unsized, wav
+
+SAMPLES = struct.pack("<100h", *range(100))
+SAID = StreamHead(24000)
+
+
+def read(body: bytes, size: int = 0) -> tuple[StreamHead, bytes]:
+    """Return the head and the samples of a stream in pieces of *size* bytes."""
+    head, *rest = plain(pieces(body, size), SAID)
+    assert isinstance(head, StreamHead)
+    return head, b"".join(each for each in rest if isinstance(each, bytes))
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 44, 45, 1000])
+def test_samples_are_the_same_bare_and_behind_any_header(size: int) -> None:
+    """Sizes known or not, chunks before the samples and behind them."""
+    file = wav(SAMPLES, 16000)
+    listed = b"LIST" + struct.pack("<I", 5) + b"INFOx\0"
+    assert read(SAMPLES, size) == (SAID, SAMPLES)
+    assert read(file, size) == (StreamHead(16000), SAMPLES)
+    assert read(unsized(file), size) == (StreamHead(16000), SAMPLES)
+    assert read(file[:36] + listed + file[36:] + listed, size) == (StreamHead(16000), SAMPLES)
+    assert read(wav(SAMPLES, 22050, 2), size) == (StreamHead(22050, 2), SAMPLES)
+    assert read(b"RIFF" + SAMPLES, size) == (SAID, b"RIFF" + SAMPLES), "four bytes are no file"
+    assert read(b"\1\2\3", size) == (SAID, b"\1\2\3")
+    assert list(plain(pieces(b"", size), SAID)) == []
+
+
+@pytest.mark.parametrize("size", [0, 7])
+def test_a_file_cut_short_is_an_error(size: int) -> None:
+    """In its header, or where it announced more samples."""
+    file = wav(SAMPLES)
+    for cut in (12, 30, 43, 44 + 50):
+        with pytest.raises(DecodeError, match="truncated wav") as caught:
+            read(file[:cut], size)
+        assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        (wav(SAMPLES)[:20] + b"\3\0" + wav(SAMPLES)[22:], "16-bit samples of format 0x0003; PCM, float and G.711"),
+        (wav(SAMPLES)[:34] + b"\x20\0" + wav(SAMPLES)[36:], "32 bits, 2 bytes a frame"),
+        (wav(SAMPLES, 1), "claims 1 channel.s., 1 Hz"),
+        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0" + SAMPLES, "no usable fmt"),
+        (b"RIFF\0\0\0\0WAVEjunk" + struct.pack("<I", 1 << 30) + SAMPLES, "header of more than 65536 bytes"),
+    ],
+)
+def test_what_is_no_file_of_ours_is_an_error(header: bytes, complaint: str) -> None:
+    """It is told before the first samples."""
+    with pytest.raises(DecodeError, match=complaint):
+        read(header)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 7, 45, 1000])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("tag", "bits"), [(1, 8), (1, 16), (1, 24), (3, 32)])
+def test_files_one_after_the_other_are_one_stream(size: int, known: bool, tag: int, bits: int) -> None:
+    """Wherever they are cut, whatever their samples: what comes out is what the files hold, as 16-bit samples."""
+    parts = [bytes((7 * place + part) % 120 for place in range(24 * (9 + part))) for part in range(3)]
+    files = [wav_of(tag, bits, each, known) for each in parts]
+    files = [file + (b"x" if known and place == 1 else b"") for place, file in enumerate(files)]
+    head, samples = read(b"".join(files), size)
+    assert head == StreamHead(24000)
+    assert samples == b"".join(parse_wav(file).samples for file in files)
+    assert samples == b"".join(s16_of(tag, bits, each) for each in parts)
+
+
+@pytest.mark.parametrize("size", [0, 1, 45])
+def test_samples_that_look_like_a_header_are_samples(size: int) -> None:
+    """As long as they are not one."""
+    samples = b"RIFFRIFF1234WAVRRIFRI" * 7 + b"R"
+    assert read(unsized(wav(samples)), size) == (SAID, samples)
+    # Half a sample at the end is none.
+    assert read(unsized(wav(samples + b"x")), size) == (SAID, samples)
+
+
+@pytest.mark.parametrize("size", [0, 1, 45])
+def test_files_that_do_not_agree_are_no_stream(size: int) -> None:
+    """What was before them has been heard."""
+    with pytest.raises(DecodeError, match="changes its rate or its samples in the middle") as caught:
+        read(wav(SAMPLES) + wav(SAMPLES, 16000), size)
+    assert not caught.value.endpoint_fault
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF, 0x7FFFF000, 2_000_000_000, 0xFFFFFFFF - 36])
+def test_a_size_that_nobody_can_have_known_is_none(size: int) -> None:
+    """The stream ends where it ends."""
+    file = wav(SAMPLES)
+    assert read(file[:40] + struct.pack("<I", size) + file[44:], 100) == (SAID, SAMPLES)
+
+
+def wav_of(tag: int, bits: int, samples: bytes, known: bool) -> bytes:
+    """Return a WAV file at 24,000 Hz, its sizes known or not."""
+    block = bits // 8
+    fmt = struct.pack("<HHIIHH", tag, 1, 24000, 24000 * block, block, bits)
+    sizes = (36 + len(samples), len(samples)) if known else (0xFFFFFFFF, 0xFFFFFFFF)
+    head = b"RIFF" + struct.pack("<I", sizes[0]) + b"WAVEfmt " + struct.pack("<I", 16) + fmt
+    return head + b"data" + struct.pack("<I", sizes[1]) + samples

@@ -1,0 +1,523 @@
+"""The client in fake time: its real queue, policies and bookkeeping, event by event, against a model service.
+
+What `Dispatcher` and `Call` do with threads that wait is done here with events, so that a minute of three hundred
+callers takes milliseconds and every run of a seed is the same.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections import Counter, deque
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+from cosyclient.config import ClientConfig
+from cosyclient.endpoints.endpoint import Endpoint, Grant
+from cosyclient.errors import (
+    AttemptTimeout,
+    BulkheadFull,
+    CircuitOpen,
+    CosyError,
+    DeadlineExceeded,
+    RateLimited,
+    RetryBudgetSpent,
+    ServiceFault,
+    Throttled,
+)
+from cosyclient.events import Events
+from cosyclient.models import Utterance, VoiceSettings
+from cosyclient.pipeline.bulk_window import Window
+from cosyclient.pipeline.queue.batch import BatchLimits, Flight
+from cosyclient.pipeline.queue.batcher import Batcher
+from cosyclient.policies.breaker import Breaker
+from cosyclient.policies.budget import RetryBudget
+from cosyclient.policies.bulkhead import Bulkhead
+from cosyclient.policies.ratelimit.limiter import RateLimiter
+from cosyclient.policies.retry import RetryPolicy
+from cosyclient.testing import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cosyclient.events import Listener
+    from cosyclient.policies.retry import RetrySchedule
+    from cosyclient.transports.base import Transport
+
+VOICE = VoiceSettings(format="opus")
+
+
+class Failure(NamedTuple):
+    """Answer a request with *error*, *after* so many seconds."""
+
+    error: CosyError
+    after: float = 0.002
+
+
+Answer: TypeAlias = "Sequence[float] | Failure"
+"""The instant at which each text of a request is answered, or why none is."""
+
+
+class Service(Protocol):
+    """Answer requests."""
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        """Answer a request that leaves *now*, with texts of so many seconds of *audio* each."""
+
+
+class Network:
+    """Answer each request as a whole after ``latency(audio, dice)`` seconds, whatever else is under way."""
+
+    def __init__(self, latency: Callable[[Sequence[float], random.Random], float]) -> None:
+        self._latency = latency
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        return [now + self._latency(audio, dice)] * len(audio)
+
+
+class Flaky:
+    """Fail a *share* of requests at once, as one sick node behind a balancer does."""
+
+    def __init__(
+        self, service: Service, share: float, *, throttled: bool = False, retry_after: float | None = None
+    ) -> None:
+        self._service = service
+        self._share = share
+        self._throttled = throttled
+        self._retry_after = retry_after
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        if dice.random() < self._share:
+            if self._throttled:
+                return Failure(Throttled("HTTP 429", status=429, retry_after=self._retry_after))
+            return Failure(ServiceFault("HTTP 503", status=503))
+        return self._service.answer(now, audio, dice)
+
+
+class Gpus:
+    """Render texts on *count* GPUs, first come, first served; they do not notice that a client leaves.
+
+    With *whole* requests, a GPU takes a request with all its texts, and answers them together. *stall* keeps them from
+    working for the first seconds; *noise* is the σ by which rendering times vary log-normally.
+    """
+
+    def __init__(
+        self,
+        count: int = 4,
+        *,
+        rtf: float = 0.06,
+        rtt: float = 0.01,
+        stall: float = 0.0,
+        noise: float = 0.0,
+        whole: bool = False,
+    ) -> None:
+        self._free_at = [stall] * count
+        self._rtf = rtf
+        self._rtt = rtt
+        self._noise = noise
+        self._whole = whole
+
+    @property
+    def capacity(self) -> float:
+        """Return the seconds of audio rendered a second."""
+        return len(self._free_at) / self._rtf
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        parts = [math.fsum(audio)] if self._whole else audio
+        answers = []
+        for seconds in parts:
+            work = seconds * self._rtf
+            if self._noise:
+                work *= dice.lognormvariate(-(self._noise**2) / 2, self._noise)
+            end = max(now + self._rtt / 2, self._free_at[0]) + work
+            heapq.heapreplace(self._free_at, end)
+            answers.append(end + self._rtt / 2)
+        return answers * len(audio) if self._whole else answers
+
+    def resize(self, count: int, now: float) -> None:
+        """Go on with another number of GPUs; what is queued is finished as promised."""
+        kept = heapq.nlargest(count, self._free_at)
+        self._free_at = kept + [now] * (count - len(kept))
+        heapq.heapify(self._free_at)
+
+
+class Quota:
+    """Refuse requests beyond *rate* a second with 429, by a bucket of *burst*."""
+
+    def __init__(self, service: Service, rate: float, burst: float) -> None:
+        self._service = service
+        self._rate = rate
+        self._burst = self._left = burst
+        self._looked_at = 0.0
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        self._left = min(self._burst, self._left + self._rate * (now - self._looked_at))
+        self._looked_at = now
+        if self._left < 1.0:
+            return Failure(Throttled("HTTP 429", status=429))
+        self._left -= 1.0
+        return self._service.answer(now, audio, dice)
+
+
+class AtMost:
+    """Refuse requests beyond *count* at once with 429."""
+
+    def __init__(self, service: Service, count: int) -> None:
+        self._service = service
+        self._count = count
+        self._until: list[float] = []
+
+    def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
+        self._until = [until for until in self._until if until > now]
+        if len(self._until) >= self._count:
+            return Failure(Throttled("HTTP 429", status=429))
+        answers = self._service.answer(now, audio, dice)
+        if not isinstance(answers, Failure):
+            self._until.append(max(answers))
+        return answers
+
+
+class Told(NamedTuple):
+    """Hold what became of one text: when, after how long, its audio, and the error if there was one."""
+
+    at: float
+    waited: float
+    audio: float
+    error: CosyError | None
+
+
+class _Call:
+    """Carry a batch through its attempts, as `cosyclient.pipeline.calls.batch_call.Call` does."""
+
+    __slots__ = ("flights", "schedule", "spent", "tries")
+
+    def __init__(self, flights: list[Flight], schedule: RetrySchedule) -> None:
+        self.flights = flights
+        self.schedule = schedule
+        self.spent = 0
+        self.tries = 0
+
+
+class Simulation:
+    """Run a client against *service* in fake time; see the module's docstring.
+
+    *rate* is in requests a second. Texts are asked for with `ask`, bulk jobs with `job`, other events with `at`. What
+    becomes of them is in ``told``; ``requests`` counts what left, ``limits`` holds the limit ten times a second.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        seed: int = 0,
+        config: ClientConfig | None = None,
+        concurrency: int = 40,
+        rate: float = 1e6,
+        max_batch: int = 64,
+        max_retries: int = 3,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self.service = service
+        self.dice = random.Random(seed)
+        self.clock = FakeClock(0.0)
+        self.config = config = config or ClientConfig()
+        self.told: list[Told] = []
+        self.requests = 0
+        self.limits: list[tuple[float, int]] = []
+        self._max_batch = max_batch
+        self._threads = concurrency
+        events = Events(listeners)
+        transport: Transport = None  # type: ignore[assignment] # nothing is sent
+        self.endpoint = Endpoint(
+            "simulated",
+            transport,
+            limiter=RateLimiter(rate=rate, burst=config.pacing.burst),
+            bulkhead=Bulkhead(concurrency, self.clock, name="in flight", full=BulkheadFull),
+            breaker=Breaker(config.breaker, name="simulated", uniform=self.dice.uniform),
+            adaptive=config.adaptive,
+            latency_floor=config.pool.expected_latency * config.pool.headroom,
+            clock=self.clock,
+            events=events,
+            max_hold=config.retry.max_retry_after,
+        )
+        self.budget = RetryBudget(config.retry, in_flight=concurrency)
+        self._retry = RetryPolicy(
+            config.retry,
+            max_retries,
+            jitter=lambda ceiling: self.dice.uniform(0.0, ceiling),
+            uniform=self.dice.uniform,
+        )
+        limits = BatchLimits(texts=max_batch, body_bytes=1 << 20, seconds=math.inf)
+        # It calls no workers here: each batch brings its own.
+        self._batcher = Batcher(limits, workers=0, clock=self.clock)
+        self._carriers = 0
+        self._waiting: deque[_Call] = deque()
+        self._accepted: dict[Flight, tuple[float, Callable[[Told], object] | None]] = {}
+        self._coming: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
+        self._number = itertools.count()
+
+    # What tests do with it
+
+    @property
+    def now(self) -> float:
+        """Return the fake time."""
+        return self.clock.now()
+
+    def at(self, instant: float, do: Callable[..., object], *arguments: object) -> None:
+        """Call *do* at *instant*."""
+        heapq.heappush(self._coming, (instant, next(self._number), do, arguments))
+
+    def ask(
+        self, text: str, timeout: float, then: Callable[[Told], object] | None = None, *, bulk: bool = False
+    ) -> Flight:
+        """Ask for *text*, which has *timeout* seconds; call *then* with what becomes of it."""
+        flight = Flight(Utterance(text, VOICE), 100, bulk=bulk)
+        flight.until = self.now + timeout
+        self._accepted[flight] = (self.now, then)
+        self._batcher.put([flight])
+        self.at(flight.until, self._expire, flight)
+        self._pump()
+        return flight
+
+    def job(self, texts: Sequence[str], timeout: float | None, done: Callable[[], object] | None = None) -> None:
+        """Ask for many texts as `batch_synth` does, and call *done* after the last."""
+        permits, left = self._threads, deque(texts)
+        window = Window(
+            VOICE,
+            texts=permits * self._max_batch,
+            least=self._max_batch,
+            audio_bytes=self.config.queue.max_audio_bytes,
+            useful=self._useful,
+        )
+        open_ = 0
+
+        def go_on() -> None:
+            nonlocal open_
+            while left and window.open:
+                texts = [left.popleft() for _ in range(min(self._max_batch, len(left)))]
+                window.take(texts)
+                span = timeout or self.config.timeouts.of_job(window.audio)
+                flights = []
+                for text in texts:
+                    flight = Flight(Utterance(text, VOICE), 100, bulk=True)
+                    flight.until = self.now + span
+                    self._accepted[flight] = (self.now, partial(read, text))
+                    self.at(flight.until, self._expire, flight)
+                    flights.append(flight)
+                open_ += len(flights)
+                self._batcher.put(flights)
+            self._pump()
+
+        def read(text: str, _: Told) -> None:
+            nonlocal open_
+            open_ -= 1
+            window.give_back(text)
+            # The job's thread gets to read them all before it asks for more.
+            if left:
+                self.at(self.now, go_on)
+            elif not open_ and done is not None:
+                done()
+
+        go_on()
+
+    def run(self, until: float = math.inf) -> None:
+        """Let events happen, until none is left or the time has come."""
+        look = 0.0
+        while self._coming and self._coming[0][0] < until:
+            instant, _, do, arguments = heapq.heappop(self._coming)
+            while look < instant and math.isfinite(until):
+                self.limits.append((look, self.endpoint.bulkhead.limit))
+                look += 0.1
+            self.clock.advance(max(0.0, instant - self.now))
+            do(*arguments)
+        if math.isfinite(until):
+            self.clock.advance(max(0.0, until - self.now))
+
+    @property
+    def spoken(self) -> list[Told]:
+        """Return what became speech."""
+        return [told for told in self.told if told.error is None]
+
+    def lost(self) -> Counter[str]:
+        """Return how many texts did not, by error, with ``unsent`` where nothing was sent for them."""
+        return Counter(
+            type(told.error).__name__ + ("" if told.error.sent else " unsent")
+            for told in self.told
+            if told.error is not None
+        )
+
+    def goodput(self, since: float, until: float) -> float:
+        """Return the seconds of audio a second that were there in time between two instants."""
+        return math.fsum(told.audio for told in self.spoken if since <= told.at < until) / (until - since)
+
+    @property
+    def done_at(self) -> float:
+        """Return when the last text was answered or lost."""
+        return max((told.at for told in self.told), default=0.0)
+
+    # What a client does
+
+    def _useful(self) -> tuple[float, float]:
+        fillings = 2.0 * self.endpoint.bulkhead.limit
+        return fillings * self._max_batch, fillings * self.endpoint.estimate().audio
+
+    def _end(self, flight: Flight, error: CosyError | None) -> None:
+        if flight.landed:
+            return
+        flight.landed = True
+        began, then = self._accepted.pop(flight)
+        self._batcher.discard(flight)
+        told = Told(self.now, self.now - began, flight.seconds, error)
+        self.told.append(told)
+        if then is not None:
+            # As an event of its own: who is refused at once asks again at once.
+            self.at(self.now, then, told)
+
+    def _expire(self, flight: Flight) -> None:
+        self._end(flight, DeadlineExceeded("no speech before the deadline", sent=not flight.queued))
+
+    def _pump(self) -> None:
+        """Let workers come for the right to send, as long as there is work for them and a permit."""
+        while self._waiting or (self._batcher.queued and self._carriers < self._threads):
+            try:
+                self.endpoint.breaker.check(self.now)
+            except CircuitOpen as error:
+                self._refuse_all(error)
+                return
+            grant = Grant(self.endpoint)
+            if not self.endpoint.bulkhead.try_acquire(grant):
+                return
+            if self._waiting:
+                call = self._waiting.popleft()
+                latest = max(flight.until for flight in call.flights)
+            else:
+                call = None
+                self._carriers += 1
+                head = self._batcher.head()
+                assert head is not None
+                latest = head
+            try:
+                grant._reservation = self.endpoint.limiter.reserve(self.now, max_wait=latest - self.now)
+            except RateLimited as error:
+                self._refuse(call, latest, grant, error)
+                continue
+            self._paced(call, latest, grant)
+
+    def _paced(self, call: _Call | None, latest: float, grant: Grant) -> None:
+        """Go on once pacing allows it: a call that tries again, or else whoever waits by then."""
+        assert grant._reservation is not None
+        if (wait := grant._reservation.wait(self.now)) > 0:
+            self.at(self.now + wait, self._recheck, call, latest, grant)
+            return
+        try:
+            self.endpoint.breaker.admit(self.now, grant._admission)
+        except CircuitOpen as error:
+            self._refuse(call, latest, grant, error)
+            self._refuse_all(error)
+            return
+        if call is None:
+            batch = self._batcher.seal(self.endpoint.estimate(), worker=False)
+            if batch is None:
+                grant.cancel()
+                self._carriers -= 1
+                return
+            assert batch.flights, "a batch of nothing"
+            call = _Call(batch.flights, self._retry.schedule())
+        self._attempt(call, grant)
+
+    def _recheck(self, call: _Call | None, latest: float, grant: Grant) -> None:
+        place = grant._reservation
+        assert place is not None
+        try:
+            grant._reservation = self.endpoint.limiter.recheck(place, self.now, max_wait=latest - self.now)
+        except RateLimited as error:
+            self._refuse(call, latest, grant, error)
+            self._pump()
+            return
+        self._paced(call, latest, grant)
+
+    def _refuse(self, call: _Call | None, before: float, grant: Grant, error: CosyError) -> None:
+        """Give back what is held and refuse the call, or all that wait and are due *before*."""
+        grant.cancel()
+        if call is not None:
+            self._finish(call, error)
+            return
+        self._carriers -= 1
+        for flight in self._batcher.take_due(before):
+            self._end(flight, error)
+
+    def _refuse_all(self, error: CosyError) -> None:
+        for flight in self._batcher.take_due(math.inf):
+            self._end(flight, error)
+        while self._waiting:
+            self._finish(self._waiting.popleft(), error)
+
+    def _attempt(self, call: _Call, grant: Grant) -> None:
+        flights = [flight for flight in call.flights if not flight.landed]
+        if not flights:
+            grant.cancel()
+            self._carriers -= 1
+            return
+        call.flights, now = flights, self.now
+        until = max(flight.until for flight in flights)
+        audio = math.fsum(flight.seconds for flight in flights)
+        given = min(flight.until - flight.queued_at for flight in flights)
+        grant.start(now, retry=call.tries > 0, audio=audio, given=given)
+        call.tries += 1
+        self.requests += 1
+        answer = self.service.answer(now, [flight.seconds for flight in flights], self.dice)
+        if isinstance(answer, Failure):
+            end = now + answer.after
+            self.at(min(end, until), self._over, call, grant, now, answer.error if end <= until else None, 0.0)
+            return
+        read_timeout = max(self.config.timeouts.of_reads(audio) * 2.0 ** (call.tries - 1), grant.read_timeout)
+        returned, heard, error = 0.0, now, None
+        for instant, flight in sorted(zip(answer, flights, strict=True), key=lambda pair: pair[0]):
+            if instant > min(until, heard + read_timeout):
+                until = min(until, heard + read_timeout)
+                error = AttemptTimeout("nothing came in time") if until == heard + read_timeout else None
+                break
+            heard, returned = instant, returned + flight.seconds
+            self.at(instant, self._end, flight, None)
+        self.at(min(max(answer), until), self._over, call, grant, now, error, returned)
+
+    def _over(self, call: _Call, grant: Grant, started: float, error: CosyError | None, returned: float) -> None:
+        late = [flight for flight in call.flights if not flight.landed]
+        audio = math.fsum(flight.seconds for flight in call.flights)
+        if error is None and returned < audio - 1e-6:
+            silent = not returned and self.endpoint.silent_since(started)
+            fair = self.now - started >= max(self.config.timeouts.first_byte, grant.expected)
+            error = DeadlineExceeded("the deadline passed", sent=True, endpoint_fault=fair and silent)
+        grant.settle(error, self.now, returned=returned)
+        if error is None:
+            self.budget.deposit(call.spent)
+            self._carriers -= 1
+        else:
+            self._again(call, late, error)
+        self._pump()
+
+    def _again(self, call: _Call, left: list[Flight], error: CosyError) -> None:
+        wait = None
+        if left:
+            latest = max(flight.until for flight in left)
+            wait = call.schedule.next_wait(error, remaining=latest - self.now)
+        if wait is None:
+            self._finish(call, error)
+            return
+        cost = self.budget.withdraw(throttled=error.throttled)
+        if not cost:
+            self._finish(call, RetryBudgetSpent("not tried again, the retry budget is spent", sent=error.sent))
+            return
+        call.spent += cost
+        self.at(self.now + wait, self._ready, call)
+
+    def _ready(self, call: _Call) -> None:
+        self._waiting.append(call)
+        self._pump()
+
+    def _finish(self, call: _Call, error: CosyError) -> None:
+        self._carriers -= 1
+        for flight in call.flights:
+            self._end(flight, error)

@@ -1,0 +1,127 @@
+"""What travels gzipped: nothing unasked, and nothing twice that a service has refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cosyclient import ClientConfig, CosyClient, WireConfig
+from cosyclient.transports.http.request_coding import Packing
+from cosyclient.wire import WireRequest
+from tests.support.hostile import hostile, reply
+from tests.support.service import item
+from tests.transports.wire import ask, made, request
+
+if TYPE_CHECKING:
+    from tests.support.hostile import Behaviour, Received, Visit
+
+BODY = json.dumps({"texts": ["hello, world"] * 200}).encode()
+ALWAYS = ClientConfig(wire=WireConfig(gzip_requests=True))
+NEVER = ClientConfig(wire=WireConfig(gzip_requests=False))
+
+
+class Service:
+    """Answer with *statuses* in turn, the last for ever, and remember what came; *headers* go with each."""
+
+    def __init__(self, *statuses: int, headers: tuple[str, ...] = (), puzzled: int = 200) -> None:
+        self._statuses, self._headers, self._puzzled = list(statuses), headers, puzzled
+        self._lock = threading.Lock()
+        self.got: list[str] = []
+
+    def __call__(self, visit: Visit) -> None:
+        while (received := visit.request()) is not None:
+            visit.send(self._answer(received))
+
+    def _answer(self, received: Received) -> bytes:
+        packed = received.headers.get("content-encoding") == "gzip"
+        with self._lock:
+            self.got.append("gzip" if packed else "plain")
+            status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+        if packed and self._puzzled != 200:
+            return reply(b"{}", status=f"{self._puzzled} No", headers=self._headers)
+        body = gzip.decompress(received.body) if packed else received.body
+        count = len(json.loads(body)["texts"])
+        results = [item(index, "x") for index in range(count)]
+        return reply(
+            json.dumps({"results": results}).encode(),
+            status=f"{status} Word",
+            headers=("Content-Type: application/json", *self._headers),
+        )
+
+
+def asked(service: Behaviour, config: ClientConfig | None = None, *, times: int = 3) -> list[int]:
+    with hostile(service) as running:
+        transport = made(running.url, config=config)
+        found = [ask(transport, request(BODY, "/batch"))[0] for _ in range(times)]
+        transport.close()
+        return found
+
+
+@pytest.mark.parametrize("said", ["", "Accept-Encoding: identity", "Accept-Encoding: gzip;q=0", "Accept-Encoding: br"])
+def test_nothing_is_gzipped_that_nobody_asked_for(said: str) -> None:
+    """The simplest server cannot read it."""
+    service = Service(200, headers=(said,) if said else ())
+    assert asked(service) == [200, 200, 200]
+    assert service.got == ["plain"] * 3
+
+
+@pytest.mark.parametrize("said", ["gzip", "br, GZIP;q=0.5", "deflate,x-gzip ; q=1.0"])
+def test_a_service_that_says_so_is_sent_less(said: str) -> None:
+    """From the next request on; a small body, and one that says no more than it weighs, stays as it is."""
+    service = Service(200, headers=(f"Accept-Encoding: {said}",))
+    assert asked(service) == [200, 200, 200]
+    assert service.got == ["plain", "gzip", "gzip"]
+    packing = Packing(WireConfig(gzip_requests=True))
+    small = request(b'{"texts":["a"]}')
+    assert packing.packed(small) is small
+    audio = WireRequest(method="POST", path="/", headers=(("content-type", "audio/wav"),), body=bytes(5000))
+    assert packing.packed(audio) is audio
+    noise = WireRequest(method="POST", path="/", headers=(("Content-Type", "application/json"),), body=BODY[:1025])
+    assert len(packing.packed(noise).body) < 1025
+    assert packing.packed(noise) == packing.packed(noise)
+
+
+def test_it_can_be_turned_on_and_off() -> None:
+    """Whatever the service says."""
+    service = Service(200)
+    assert asked(service, ALWAYS) == [200, 200, 200]
+    assert service.got == ["gzip"] * 3
+    service = Service(200, headers=("Accept-Encoding: gzip",))
+    assert asked(service, NEVER) == [200, 200, 200]
+    assert service.got == ["plain"] * 3
+
+
+@pytest.mark.parametrize("puzzled", [400, 415, 422, 500])
+def test_what_is_refused_for_being_gzipped_is_sent_plain_at_once(puzzled: int) -> None:
+    """Once, and all that follows too: the caller notices nothing."""
+    service = Service(200, puzzled=puzzled, headers=("Accept-Encoding: gzip",))
+    assert asked(service, ALWAYS) == [200, 200, 200]
+    assert service.got == ["gzip", "plain", "plain", "plain"]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_refusal_of_a_service_that_has_read_gzip_before_is_one(status: int) -> None:
+    """It is not asked again: 415 alone would mean the coding then."""
+    service = Service(200, status)
+    assert asked(service, ALWAYS, times=2) == [200, status]
+    assert service.got == ["gzip", "gzip"]
+
+
+def test_neither_retries_nor_breaker_hear_of_it() -> None:
+    """200 texts, not one attempt more than requests that were answered, and a closed breaker."""
+    service = Service(200, puzzled=500)
+    with hostile(service) as running, CosyClient(running.url, config=ALWAYS, max_retries=0, concurrency=2) as cosy:
+        assert len(cosy.batch_synth([f"text {number:03d}: hello, world" for number in range(400)])) == 400
+        stats = cosy.stats()
+    assert (stats.retries, stats.failed, set(stats.breakers.values())) == (0, 0, {"closed"})
+
+
+def test_a_service_that_refuses_it_plain_too_has_the_last_word() -> None:
+    """What is wrong with the request is told, not what was tried with it."""
+    service = Service(400, puzzled=400)
+    assert asked(service, ALWAYS, times=1) == [400]
+    assert service.got == ["gzip", "plain"]

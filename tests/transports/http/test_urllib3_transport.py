@@ -1,0 +1,425 @@
+"""Urllib3Transport on its own: a good httpx citizen with a pool that ages, wakes and never loses a place."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trustme
+
+from cosyclient.clock import Cancellation, Deadline, SystemClock
+from cosyclient.testing import FakeClock
+from cosyclient.transports import sockets as guard_module
+from cosyclient.transports.http.connection import Connection
+from cosyclient.transports.http.response import Reply
+from cosyclient.transports.http.urllib3_transport import Content, TransportClosed, Urllib3Transport
+from tests.support.hostile import (
+    CUT_HEAD,
+    CUT_LENGTH,
+    GARBAGE,
+    Visit,
+    answers,
+    chunked,
+    cuts_after,
+    echoes,
+    hangs_after,
+    hostile,
+    never_answers,
+    reply,
+    resets_after,
+    unanswered,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def transport() -> Iterator[Urllib3Transport]:
+    """A transport of four connections, closed after the test."""
+    with Urllib3Transport(connections=4) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A certificate authority nobody knows."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """A server context with that authority's certificate for 127.0.0.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
+def client(transport: httpx.BaseTransport, **timeout: float | None) -> httpx.Client:
+    return httpx.Client(transport=transport, timeout=httpx.Timeout(30.0, **timeout), trust_env=False)
+
+
+def test_serves_plain_httpx(transport: Urllib3Transport) -> None:
+    """Any httpx call works, streamed or not, with content of any kind."""
+
+    def content() -> Iterator[bytes]:
+        yield from (b"in ", b"pieces")
+
+    with hostile(answers(chunked(b"he", b"llo"))) as service:
+        front = client(transport)
+        assert front.get(service.url).text == "hello"
+        assert front.post(service.url, json={"a": 1}).http_version == "HTTP/1.1"
+        assert front.head(f"{service.url}/?q=1").status_code == 200
+        with front.stream("POST", service.url, content=content(), headers={"Content-Length": "9"}) as streamed:
+            assert b"".join(streamed.iter_raw()) == b"hello"
+        assert service.requests[-1].body == b"in pieces"
+
+
+def test_counts_what_it_holds(transport: Urllib3Transport) -> None:
+    """The repr is the status line."""
+    with hostile(answers()) as service:
+        front = client(transport)
+        assert repr(transport) == "<Urllib3Transport 0 in use, 0 idle of 4, 0 opened>"
+        with front.stream("GET", service.url):
+            assert repr(transport) == "<Urllib3Transport 1 in use, 0 idle of 4, 1 opened>"
+            front.get(service.url)
+            assert repr(transport) == "<Urllib3Transport 1 in use, 1 idle of 4, 2 opened>"
+        assert repr(transport) == "<Urllib3Transport 0 in use, 1 idle of 4, 2 opened>"
+        transport.close()
+        assert repr(transport) == "<Urllib3Transport closed, 2 opened>"
+
+
+def test_never_opens_more_than_it_may(transport: Urllib3Transport) -> None:
+    """And opens no more than it needs."""
+    with hostile(echoes(delay=0.001)) as service, ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda _: client(transport).get(service.url), range(200)))
+        assert service.peak <= 4
+        assert service.seen <= 4
+        assert transport.stats().idle == service.seen
+
+
+def test_what_is_cancelled_with_its_last_byte_is_no_bad_luck_for_the_next(transport: Urllib3Transport) -> None:
+    """Its connection is not used again: the request that came upon it would be refused as cancelled, too."""
+    with hostile(answers(reply(b"hello"))) as service:
+        cancellation = Cancellation()
+        response = transport.handle_request(
+            httpx.Request("GET", service.url, extensions={"cancellation": cancellation, "timeout": {"read": 30.0}})
+        )
+        content = response.stream
+        assert isinstance(content, Content)
+        read = content.reply.read1
+
+        def last_byte(n: int = -1) -> bytes:
+            data = read(n)
+            cancellation.cancel()
+            return data
+
+        content.reply.read1 = last_byte  # type: ignore[method-assign]
+        assert response.read() == b"hello"
+        assert transport.stats().in_use == 0
+        assert client(transport).get(service.url).text == "hello"
+        assert transport.stats().opened == 2
+
+
+def test_a_reply_without_content_frees_its_place_at_once(transport: Urllib3Transport) -> None:
+    """Nobody has to read nothing."""
+    with hostile(answers(reply(b""))) as service, client(transport).stream("GET", service.url):
+        assert transport.stats().in_use == 0
+
+
+def test_a_reply_frees_its_place_with_its_last_byte(transport: Urllib3Transport) -> None:
+    """The next request need not wait until this one's reader is done with it."""
+    with hostile(answers(reply(b"hello"))) as service, client(transport).stream("GET", service.url) as streamed:
+        pieces = streamed.iter_raw()
+        assert next(pieces) == b"hello"
+        assert transport.stats().in_use == 0
+
+
+def test_a_connection_that_says_too_much_is_not_used_again(transport: Urllib3Transport) -> None:
+    """What it says unasked would answer the next request."""
+    with hostile(answers(reply(b"one") + reply(b"two"))) as service:
+        for _ in range(3):
+            assert client(transport).get(service.url).text == "one"
+        assert service.seen == 3
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "expected"),
+    [
+        (cuts_after(b""), httpx.RemoteProtocolError),
+        (cuts_after(CUT_HEAD), httpx.RemoteProtocolError),
+        (cuts_after(CUT_LENGTH), httpx.RemoteProtocolError),
+        (cuts_after(GARBAGE), httpx.RemoteProtocolError),
+        (resets_after(CUT_LENGTH), httpx.ReadError),
+        (hangs_after(b""), httpx.ReadTimeout),
+        (hangs_after(CUT_LENGTH), httpx.ReadTimeout),
+    ],
+)
+def test_raises_what_httpx_raises(
+    transport: Urllib3Transport, behaviour: Callable[[Visit], None], expected: type[Exception]
+) -> None:
+    """Code written for httpx's own transport keeps working."""
+    with hostile(behaviour) as service:
+        with pytest.raises(expected) as caught:
+            client(transport, read=0.05 if expected is httpx.ReadTimeout else 30.0).get(service.url)
+        assert isinstance(caught.value, httpx.TransportError)
+        assert caught.value.request.url == service.url
+        assert transport.stats().in_use == 0
+
+
+def test_raises_what_httpx_raises_before_anything_is_sent(transport: Urllib3Transport) -> None:
+    """Connecting, waiting for a place, nonsense."""
+    with unanswered() as port, pytest.raises(httpx.ConnectTimeout):
+        client(transport, connect=0.05).get(f"http://127.0.0.1:{port}")
+    with hostile(never_answers()) as service, pytest.raises(httpx.ConnectTimeout):
+        client(transport, connect=0.05).get(f"https://127.0.0.1:{service.port}")
+    with pytest.raises(httpx.ConnectError):
+        client(transport).get(f"http://127.0.0.1:{service.port}")
+    with pytest.raises(httpx.UnsupportedProtocol):
+        transport.handle_request(httpx.Request("GET", "ftp://127.0.0.1/"))
+    with hostile(hangs_after(CUT_LENGTH)) as service, Urllib3Transport(connections=1) as small:
+        front = client(small, pool=0.05)
+        with front.stream("GET", service.url), pytest.raises(httpx.PoolTimeout):
+            front.get(service.url)
+    assert transport.stats().in_use == 0
+    transport.close()
+    with pytest.raises(TransportClosed):
+        client(transport).get(service.url)
+
+
+def test_an_idle_connection_is_not_used_beyond_its_limit() -> None:
+    """uvicorn closes after 5 s; we let go after 4."""
+    clock = FakeClock()
+    with hostile(answers()) as service, Urllib3Transport(idle_limit=4.0, max_age=1e6, clock=clock) as transport:
+        for pause, seen in ((0.0, 1), (4.0, 1), (4.1, 2), (3.0, 2)):
+            clock.advance(pause)
+            client(transport).get(service.url)
+            assert service.seen == seen
+
+
+def test_a_connection_is_not_used_beyond_its_age() -> None:
+    """So that new addresses behind a name are found; ±20 %, so that a fleet does not reconnect in step."""
+    clock = FakeClock()
+    asked: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return high
+
+    with (
+        hostile(answers()) as service,
+        Urllib3Transport(idle_limit=1e6, max_age=100.0, uniform=uniform, clock=clock) as transport,
+    ):
+        for pause, seen in ((0.0, 1), (60.0, 1), (59.0, 1), (1.0, 2), (119.0, 2)):
+            clock.advance(pause)
+            client(transport).get(service.url)
+            assert service.seen == seen
+    assert asked == [(0.8, 1.2)] * 2
+
+
+def test_what_idled_too_long_is_let_go_when_another_comes_back() -> None:
+    """After a burst the pool shrinks to what is used."""
+    clock = FakeClock()
+    with hostile(answers()) as service, Urllib3Transport(idle_limit=4.0, clock=clock) as transport:
+        front = client(transport)
+        with front.stream("GET", service.url), front.stream("GET", service.url), front.stream("GET", service.url):
+            pass
+        for response in [front.send(front.build_request("GET", service.url), stream=True) for _ in range(3)]:
+            response.read()
+        assert transport.stats().idle == 3
+        clock.advance(3.0)
+        front.get(service.url)
+        clock.advance(3.0)
+        for idle in (2, 1, 1):
+            front.get(service.url)
+            assert transport.stats().idle == idle
+        assert service.wait_for(lambda seen: seen.open == 1)
+
+
+def test_a_response_dropped_unclosed_frees_its_place() -> None:
+    """Whoever forgets to close must not starve the others."""
+    with hostile(answers(reply(b"x" * 1000))) as service, Urllib3Transport(connections=1) as transport:
+        for _ in range(3):
+            transport.handle_request(httpx.Request("GET", service.url))
+            gc.collect()
+        assert client(transport).get(service.url).status_code == 200
+        assert transport.stats().in_use == 0
+
+
+def test_closing_a_response_under_its_reader_wakes_the_reader() -> None:
+    """Its socket is shut down, not closed: the number could belong to another's connection by then."""
+    with (
+        hostile(hangs_after(CUT_LENGTH)) as service,
+        Urllib3Transport() as transport,
+        ThreadPoolExecutor(1) as threads,
+        client(transport).stream("GET", service.url) as response,
+    ):
+        pieces = iter(response.stream)  # type: ignore[arg-type]
+        next(pieces)
+        waiting = threads.submit(next, pieces)
+        while response.stream._stream._reader is None:  # type: ignore[union-attr]
+            pass
+        response.close()
+        assert isinstance(waiting.exception(timeout=30), httpx.ReadError)
+        assert transport.stats().in_use == 0
+        assert service.wait_for(lambda seen: seen.open == 0)
+
+
+def test_a_response_closed_early_does_not_look_complete() -> None:
+    """Neither does one that is read after it was closed."""
+    with hostile(answers(reply(b"x" * 1000))) as service, Urllib3Transport() as transport:
+        response = transport.handle_request(httpx.Request("GET", service.url))
+        response.stream.close()  # type: ignore[union-attr]
+        with pytest.raises(httpx.ReadError, match="closed before its end"):
+            list(response.stream)  # type: ignore[arg-type]
+
+
+def test_a_stream_that_cannot_be_replayed_is_not_sent_twice() -> None:
+    """A stale connection may have swallowed part of it."""
+    with hostile(answers(times=1)) as service, Urllib3Transport() as transport:
+        front = client(transport)
+        front.get(service.url)
+        assert service.wait_for(lambda seen: seen.open == 0)
+        # The end is noticed before anything is sent, so this is no replay.
+        assert front.post(service.url, content=iter([b"a", b"b"])).status_code == 200
+        assert service.seen == 2
+
+
+@pytest.mark.parametrize("phase", ["connect", "write", "begin", "read"])
+def test_an_interrupt_in_any_phase_gives_the_place_back(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    """Ctrl-C is no reason to lose a connection for ever."""
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with hostile(answers(chunked(b"x"))) as service, Urllib3Transport(connections=1) as transport:
+        with monkeypatch.context() as patch:
+            where: tuple[object, str] = {
+                "connect": (Connection, "connect"),
+                "write": (guard_module.GuardedSocket, "sendall"),
+                "begin": (guard_module.GuardedSocket, "recv_into"),
+                "read": (Reply, "read1"),
+            }[phase]
+            patch.setattr(*where, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                client(transport).get(service.url)
+        assert transport.stats().in_use == 0
+        assert client(transport).get(service.url).text == "x"
+
+
+def test_sockets_send_at_once_and_notice_dead_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nagle's delay would cost 40 ms a request."""
+    seen: list[Connection] = []
+    connect = Connection.connect
+
+    def noting(self: Connection) -> None:
+        connect(self)
+        seen.append(self)
+
+    monkeypatch.setattr(Connection, "connect", noting)
+    with hostile(answers()) as service, Urllib3Transport() as transport:
+        client(transport).get(service.url)
+        assert seen[0].guard is not None
+        sock = seen[0].guard._sock
+        assert sock is not None
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_each_address_gets_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that never answers leaves time for the next."""
+    with hostile(answers()) as service, unanswered() as port, Urllib3Transport() as transport:
+        dead = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
+        good = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", service.port))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [dead, good])
+        assert client(transport, connect=0.2).get("http://two-addresses.test").status_code == 200
+
+
+def test_unknown_authorities_are_refused_by_default(server_tls: ssl.SSLContext) -> None:
+    """Verification is on until somebody says otherwise."""
+    with hostile(answers(), tls=server_tls) as service:
+        with Urllib3Transport() as transport, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            client(transport).get(service.url)
+        with Urllib3Transport(verify=False) as transport:
+            assert client(transport).get(service.url).text == "ok"
+
+
+def test_a_ca_file_or_a_context_of_ones_own_is_used(
+    authority: trustme.CA, server_tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Host names are checked with either."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    own = ssl.create_default_context(cafile=str(path))
+    with hostile(echoes(), tls=server_tls) as service:
+        here = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", service.port))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [here])
+        for verify in (str(path), own):
+            with Urllib3Transport(verify=verify) as transport:
+                bodies = [client(transport).post(service.url, content=b"x" * size).content for size in (1, 200_000)]
+                assert [len(body) for body in bodies] == [2, 200_001]
+                assert transport.stats().opened == 1
+                with pytest.raises(httpx.ConnectError, match="Hostname mismatch"):
+                    client(transport).get("https://somebody-else.test")
+
+
+def test_one_context_is_made_for_all_origins(monkeypatch: pytest.MonkeyPatch, server_tls: ssl.SSLContext) -> None:
+    """It costs 30 ms, so it is made when first needed, and once."""
+    made: list[ssl.SSLContext] = []
+
+    def create(**_: Any) -> ssl.SSLContext:
+        made.append(ssl._create_unverified_context())
+        return made[-1]
+
+    monkeypatch.setattr(httpx, "create_ssl_context", create)
+    with (
+        hostile(answers(), tls=server_tls) as one,
+        hostile(answers(), tls=server_tls) as two,
+        Urllib3Transport() as transport,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        assert not made
+        list(threads.map(client(transport).get, [one.url, two.url] * 8))
+        assert len(made) == 1
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_content_without_length_ends_only_with_an_orderly_end(
+    authority: trustme.CA, server_tls: ssl.SSLContext, tmp_path: Path, orderly: bool
+) -> None:
+    """Behind TLS a cut can be told from an end (RFC 9112, 9.8)."""
+
+    def behave(visit: Visit) -> None:
+        visit.request()
+        visit.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        if orderly:
+            assert isinstance(visit.sock, ssl.SSLSocket)
+            visit.sock.unwrap()
+
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    with hostile(behave, tls=server_tls) as service, Urllib3Transport(verify=str(path)) as transport:
+        if orderly:
+            assert client(transport).get(service.url).text == "hello"
+        else:
+            with pytest.raises(httpx.ReadError):
+                client(transport).get(service.url)
+
+
+def test_tls_reads_and_writes_end_at_the_deadline(authority: trustme.CA, server_tls: ssl.SSLContext) -> None:
+    """Encryption changes nothing about time."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with hostile(hangs_after(CUT_LENGTH), tls=server_tls) as service, Urllib3Transport(verify=context) as transport:
+        request = httpx.Request(
+            "POST", service.url, content=b"x", extensions={"deadline": Deadline.after(SystemClock(), 0.3)}
+        )
+        with pytest.raises(httpx.ReadTimeout):
+            transport.handle_request(request).read()
+        assert service.wait_for(lambda seen: seen.open == 0)

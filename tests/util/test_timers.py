@@ -1,0 +1,68 @@
+"""The timer: what is watched expires in time, and what is forgotten keeps no thread."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from cosyclient.clock import Deadline, SystemClock
+from cosyclient.util.threads import IDLE
+from cosyclient.util.timers import Expiry
+
+
+@dataclass(eq=False)
+class _Watched:
+    deadline: Deadline
+    watched: bool = False
+    done: bool = False
+
+
+class _Leaping(SystemClock):
+    """Let time pass at once, as soon as the test is ready."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.waiting, self.ready = threading.Event(), threading.Event()
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, gate: threading.Lock, seconds: float) -> bool:
+        self.waiting.set()
+        assert self.ready.wait(30)
+        self.time += seconds
+        return gate.acquire(blocking=False)
+
+
+def _ends(name: str) -> bool:
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(30)
+            return not thread.is_alive()
+    return True
+
+
+def test_what_was_resolved_long_before_its_deadline_keeps_no_thread() -> None:
+    clock, expired = _Leaping(), list[_Watched]()
+    expiry = Expiry(clock, expired.append, name="forgetting")
+    waiter = _Watched(Deadline(3600.0, clock))
+    expiry.watch(waiter)
+    assert clock.waiting.wait(30)
+    waiter.done = True
+    expiry.forget(waiter)
+    clock.ready.set()
+    assert _ends("forgetting")
+    assert not expired
+    assert clock.time <= 3 * IDLE
+
+
+def test_what_is_watched_for_an_hour_expires_after_it_however_often_the_timer_looks() -> None:
+    clock, expired = _Leaping(), list[_Watched]()
+    expiry = Expiry(clock, expired.append, name="watching")
+    waiter = _Watched(Deadline(3600.0, clock))
+    expiry.watch(waiter)
+    assert clock.waiting.wait(30)
+    clock.ready.set()
+    assert _ends("watching")
+    assert expired == [waiter]
+    assert 3600.0 <= clock.time <= 3600.1 + 3 * IDLE
