@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cosyclient
-from cosyclient import NotFound, PartialFailure, environment
+from cosyclient import NotFound, PartialFailure
 from cosyclient.cli.commands.protocols import markdown
+from cosyclient.config import environment
 from cosyclient.config.resolve import resolve
 from cosyclient.emulator import running
 from cosyclient.testing import ScriptedReply, scripted_client

@@ -26,7 +26,7 @@ from cosyclient.models import Utterance, VoiceSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "cosyclient")
 
 

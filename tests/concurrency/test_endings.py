@@ -21,9 +21,9 @@ from cosyclient import (
     PacingConfig,
     QueueConfig,
     QueueFull,
-    expiry,
-    workers,
 )
+from cosyclient.pipeline.calls import workers
+from cosyclient.util import timers
 from tests.concurrency.test_client import PATIENCE, client, spoken
 from tests.support.service import text_in
 from tests.support.waiting import eventually
@@ -392,7 +392,7 @@ def test_the_timer_waits_for_nobody_who_closes_in_a_callback() -> None:
 
 def test_clients_that_nobody_closes_keep_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty of them, each used and then forgotten or kept: their threads end, and come back with the next text."""
-    for module in (workers, expiry):
+    for module in (workers, timers):
         monkeypatch.setattr(module, "IDLE", 0.05)
     before = set(threading.enumerate())
 

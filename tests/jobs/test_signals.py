@@ -26,7 +26,7 @@ from tests.support.waiting import GENEROUS, eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXTS = 120
 SLOWLY = ("--max-batch", "3", "--concurrency", "2")
 

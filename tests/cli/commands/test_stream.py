@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cosyclient.emulator import Emulator
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 TEXT = "你好，世界。Hello."
 
 
