@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from benchmarks.options import Options
+    from cosyclient.models import Priority
 
 _AUDIO: Final = "opus"
 _EXTRA: Final = 0.02
@@ -151,7 +152,8 @@ def _job(client: CosyClient, name: str) -> AbstractContextManager[list[None]]:
     """Run a job that never ends while the block does; it appends to the list for each text it gets."""
     from contextlib import contextmanager
 
-    priority = {"beside bulk": "bulk", "beside equals": "interactive"}.get(name)
+    priorities: dict[str, Priority] = {"beside bulk": "bulk", "beside equals": "interactive"}
+    priority = priorities.get(name)
 
     @contextmanager
     def running_job() -> Iterator[list[None]]:

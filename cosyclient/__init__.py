@@ -41,7 +41,7 @@ from cosyclient.errors import (
     TransportError,
     Unauthorized,
 )
-from cosyclient.models import Outcome, Speech, Word, join
+from cosyclient.models import Outcome, Speech, SpeechOptions, StreamOptions, Word, join
 from cosyclient.pipeline.calls.stream import SpeechStream
 from cosyclient.pipeline.stats import ClientStats
 from cosyclient.voices import Voice
@@ -83,7 +83,9 @@ __all__ = [
     "ServiceFault",
     "Sizing",
     "Speech",
+    "SpeechOptions",
     "SpeechStream",
+    "StreamOptions",
     "Throttled",
     "TimeoutConfig",
     "TooLarge",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from cosyclient.clock import Clock, Mailbox, SystemClock
 from cosyclient.config.records import check_number
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import httpx
 
     from cosyclient.config.records import ClientConfig
+    from cosyclient.models import Priority, SpeechOptions, StreamOptions
     from cosyclient.pipeline.admission import Reception
     from cosyclient.pipeline.calls.stream import SpeechStream
     from cosyclient.pipeline.queue.waiters import Waiter
@@ -128,18 +129,15 @@ class CosyClient:
         )
         self._core = Core(settings, transport, Events(listeners), self._clock, self._executor)
         self._defaults = Terms(self._core.settings.voice, None, bulk=False)
-        self._priority: str | None = None
+        self._priority: Priority | None = None
         self._owner = True
 
-    def synthesize(self, text: str, **options: Any) -> Speech:
+    def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
         """Return the speech of *text*, sharing requests with whatever other threads ask for meanwhile.
 
-        Options, here and in every other call: voice, model, format, sample_rate (Hz), speed, instruct, seed, words,
-        headers, extra, on_silent (see `CosyClient`), timeout (seconds) and priority: ``"interactive"`` goes first,
-        ``"bulk"`` takes what that leaves. `synthesize` and `submit` are interactive unless told otherwise,
-        `synthesize_many` and `batch_synth` bulk. Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a
-        `Rejected` when the client itself says no, and what the service or the wire did otherwise; see
-        `cosyclient.errors`.
+        *options*, here and in every other call, are those of `SpeechOptions`; an unknown one is a `ConfigurationError`.
+        Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a `Rejected` when the client itself says no,
+        and what the service or the wire did otherwise; see `cosyclient.errors`.
         """
         terms = self._begin(options)
         desk = self._core.house().desk
@@ -153,7 +151,9 @@ class CosyClient:
             # The error's traceback holds this frame: a name for the error in it would be a cycle.
             del result
 
-    def submit(self, text: str, on_done: Callable[[Outcome], object] | None = None, **options: Any) -> Future[Speech]:
+    def submit(
+        self, text: str, on_done: Callable[[Outcome], object] | None = None, **options: Unpack[SpeechOptions]
+    ) -> Future[Speech]:
         """Send *text* on its way and return its future; it resolves by the call's deadline, come what may.
 
         *on_done* is called with the `Outcome` in the caller's context variables, on one of the client's threads: keep
@@ -169,7 +169,7 @@ class CosyClient:
         desk.admit(text, terms, future)
         return future
 
-    def stream(self, text: str, **options: Any) -> SpeechStream:
+    def stream(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
         """Return *text*'s samples as they arrive, as soon as the first are there; a context manager.
 
         Signed 16-bit little-endian chunks at the stream's ``sample_rate``. Tried again until the first samples have
@@ -180,7 +180,7 @@ class CosyClient:
         house.desk.check_may_block()
         return house.stream(text, terms)
 
-    def stream_text(self, texts: Iterable[str], **options: Any) -> SpeechStream:
+    def stream_text(self, texts: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
         """Return the samples of a text that is still being written, such as a language model's tokens.
 
         Nothing is sent before *texts* yields the first words; from then on a thread pulls from it and sends each piece
@@ -196,13 +196,13 @@ class CosyClient:
         house.desk.check_may_block()
         return house.converse(texts, terms)
 
-    def _plain(self, options: dict[str, Any]) -> Terms:
+    def _plain(self, options: StreamOptions) -> Terms:
         if (asked := options.setdefault("format", "pcm")) != "pcm":
             raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {asked!r}; use synthesize for files")
         return self._begin(options)
 
     def synthesize_many(
-        self, texts: Iterable[str], *, ordered: bool = True, **options: Any
+        self, texts: Iterable[str], *, ordered: bool = True, **options: Unpack[SpeechOptions]
     ) -> Generator[Outcome, None, None]:
         """Yield an `Outcome` per text, reading *texts* only as fast as they are consumed.
 
@@ -218,7 +218,7 @@ class CosyClient:
         run = self._in_order if ordered else self._as_finished
         return run(desk, feed, terms)
 
-    def batch_synth(self, texts: Iterable[str], **options: Any) -> list[bytes]:
+    def batch_synth(self, texts: Iterable[str], **options: Unpack[SpeechOptions]) -> list[bytes]:
         """Return the audio of all *texts*, in their order: the drop-in call.
 
         Raises `PartialFailure` when any of them failed; it carries every speech that was finished and every error.
@@ -242,7 +242,7 @@ class CosyClient:
             ) from first.error
         return [outcome.unwrap().audio for outcome in outcomes]
 
-    def with_options(self, **overrides: Any) -> CosyClient:
+    def with_options(self, **overrides: Unpack[SpeechOptions]) -> CosyClient:
         """Return a view with other default options; it shares pool, quota and policies, and costs next to nothing.
 
         Closing the view closes nothing: the client it came from owns the connections.
@@ -305,13 +305,13 @@ class CosyClient:
     def __reduce__(self) -> str:
         raise TypeError("a CosyClient holds threads and sockets and cannot be pickled; make one in each worker process")
 
-    def _begin(self, options: dict[str, Any]) -> Terms:
+    def _begin(self, options: SpeechOptions | StreamOptions) -> Terms:
         """Return the terms of a call that begins now, whatever has to be set up before its text is looked at."""
         began = self._clock.now()
         settings, timeout, bulk, _ = self._agree(options)
         return Terms(settings, timeout, bulk, began)
 
-    def _agree(self, options: dict[str, Any], *, bulk: bool = False) -> Terms:
+    def _agree(self, options: SpeechOptions | StreamOptions, *, bulk: bool = False) -> Terms:
         """Return the terms of a call that is by nature *bulk* or not, and that says more in *options*."""
         defaults = self._defaults
         if not options and not bulk:
@@ -326,8 +326,8 @@ class CosyClient:
             options["headers"] = settings.headers
         return Terms(settings, timeout, bulk if priority is None else priority == "bulk")
 
-    def _checked_priority(self, options: dict[str, Any]) -> str | None:
-        priority: str | None = options.pop("priority", self._priority)
+    def _checked_priority(self, options: SpeechOptions | StreamOptions) -> Priority | None:
+        priority = options.pop("priority", self._priority)
         if priority not in (None, "interactive", "bulk"):
             raise ConfigurationError(f"priority: must be 'interactive' or 'bulk', got {priority!r}")
         return priority

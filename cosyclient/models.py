@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 
 from cosyclient import audio as _audio
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
@@ -29,6 +29,59 @@ MAX_INSTRUCT_CODE_POINTS: Final = 500
 MAX_GAP: Final = 3600.0
 """Seconds of silence between two joined speeches, at most."""
 SAMPLE_RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
+
+AudioFormat: TypeAlias = Literal["wav", "pcm", "mp3", "opus"]
+"""How a service encodes audio: ``pcm`` is plain 16-bit samples, ``opus`` an Ogg file."""
+OnSilent: TypeAlias = Literal["error", "silence"]
+"""What a text becomes of which the service makes no audio: a `DecodeError`, or a short silence."""
+Priority: TypeAlias = Literal["interactive", "bulk"]
+"""Whether a text is sent first, or takes the capacity that interactive texts leave."""
+
+
+class _Options(TypedDict, total=False):
+    voice: str | Voice | None
+    """The name of a voice, or a `Voice` cloned from a recording; ``None`` is the service's own."""
+    model: str | None
+    """The name of a model; ``None`` is the service's own."""
+    sample_rate: int
+    """Hz: one of 8000, 16000, 22050, 24000, 44100 and 48000."""
+    speed: float
+    """A factor from 0.25 to 4.0."""
+    instruct: str | None
+    """How to speak, such as a dialect or an emotion: at most 500 code points."""
+    seed: int | None
+    """From 0 to 65,535; the same seed gives the same speech where the service supports it."""
+    words: bool
+    """Whether to ask for the time of every word, see `Speech`."""
+    on_silent: OnSilent
+    """What becomes of a text without a letter or digit of which the service makes no audio."""
+    headers: Mapping[str, str] | None
+    """Header fields of the request, laid over those of the client."""
+    extra: Mapping[str, Any] | None
+    """Members of the request that the service knows and this library does not, laid over those of the client."""
+    timeout: float | None
+    """Seconds from the call to its deadline; ``None`` is the client's."""
+    priority: Priority | None
+    """``"interactive"`` texts are sent first; ``"bulk"`` texts take the capacity that is left. ``None`` is the
+    default: bulk in `CosyClient.synthesize_many` and `CosyClient.batch_synth`, interactive elsewhere."""
+
+
+class SpeechOptions(_Options, total=False):
+    """Options of a call of `CosyClient`, and the defaults that `CosyClient.with_options` sets.
+
+    What is left out is as the client was made. `VoiceSettings` checks the values.
+    """
+
+    format: AudioFormat
+    """The encoding of the audio."""
+
+
+class StreamOptions(_Options, total=False):
+    """Options of `CosyClient.stream` and `CosyClient.stream_text`: those of `SpeechOptions`, but always as samples."""
+
+    format: Literal["pcm"]
+    """Streams are plain samples."""
+
 
 # Han, kana and hangul: one character is about one syllable.
 _SYLLABIC: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
@@ -122,7 +175,7 @@ class VoiceSettings:
     def replace(self, options: Mapping[str, Any]) -> VoiceSettings:
         """Return these settings with *options* laid over them; an unknown option is a `ConfigurationError`."""
         for unknown in sorted(options.keys() - _OPTION_NAMES):
-            known = (*sorted(_OPTION_NAMES), "priority", "timeout")
+            known = sorted(SpeechOptions.__annotations__)
             raise ConfigurationError(
                 f"unknown option {unknown}{did_you_mean(unknown, known)}; known are {', '.join(known)}"
             )

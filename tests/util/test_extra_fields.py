@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyclient import BadUtterance, ConfigurationError, CosyClient, NotFound
+from cosyclient import BadUtterance, ConfigurationError, CosyClient, NotFound, SpeechOptions
 from cosyclient.cli import main
 from cosyclient.config import WireConfig
 from cosyclient.models import Utterance, VoiceSettings
@@ -202,7 +202,8 @@ def test_no_frame_of_ours_shows_a_value() -> None:
     secret = "s3cret-value-of-a-header"
     with hostile(answers(reply(status="404 Not Found"))) as service:
         clients = [CosyClient(service.url, headers={"X-Token": secret}), CosyClient(service.url)]
-        for client, options in zip(clients, [{}, {"headers": {"X-Token": secret}}], strict=True):
+        of_calls: list[SpeechOptions] = [{}, {"headers": {"X-Token": secret}}]
+        for client, options in zip(clients, of_calls, strict=True):
             with client, pytest.raises(NotFound) as caught:
                 client.synthesize("hello", **options)
             told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
@@ -370,7 +371,7 @@ def test_an_unknown_option_names_the_nearest(option: str, says: str) -> None:
     """A slip is told as one."""
     client, _ = scripted_client(answer)
     with pytest.raises(ConfigurationError, match=says.replace("?", r"\?")):
-        client.synthesize("hello", **{option: 1})
+        client.synthesize("hello", **{option: 1})  # type: ignore[arg-type]
     client.close()
 
 
