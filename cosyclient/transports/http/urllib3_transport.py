@@ -298,14 +298,17 @@ class Content(httpx.SyncByteStream):
         self.reply = reply
         self._cancellation = cancellation
         self._reader: int | None = None
+        self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         while not self.reply.done:
-            if not self._place.held:
-                # An end that we made ourselves must not pass for the end of the content.
-                raise self._transport._failure(httpx.ReadError("the response was closed before its end"))
+            # First publish the reader, then look at the flag; after the read, unpublish it and look again. `close` sets
+            # the flag before it looks for a reader. So one of the two threads gives the connection back, never neither.
             self._reader = threading.get_ident()
             try:
+                if self._closed:
+                    # An end that we made ourselves must not pass for the end of the content.
+                    raise self._transport._failure(httpx.ReadError("the response was closed before its end"))
                 piece = self.reply.read1(_PIECE_BYTES)
             except BROKEN as error:
                 self.close()
@@ -315,7 +318,7 @@ class Content(httpx.SyncByteStream):
                 raise
             finally:
                 self._reader = None
-            if self.reply.isclosed():
+            if self._closed or self.reply.isclosed():
                 # The place is free with the last byte; the reader of the response may take its time.
                 self.close()
             if piece:
@@ -329,6 +332,7 @@ class Content(httpx.SyncByteStream):
         place = self._place
         if not place.held:
             return
+        self._closed = True
         if self._reader not in (None, threading.get_ident()):
             if (connection := place.connection) is not None:
                 connection.sever()

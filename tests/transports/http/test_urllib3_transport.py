@@ -271,6 +271,26 @@ def test_closing_a_response_under_its_reader_wakes_the_reader() -> None:
         assert service.wait_for(lambda seen: seen.open == 0)
 
 
+def test_a_response_closed_as_its_reader_has_read_frees_its_place(transport: Urllib3Transport) -> None:
+    """Its reader holds a piece by then and may never ask for the next: nobody but its own thread could do it later."""
+    with hostile(hangs_after(CUT_LENGTH)) as service, ThreadPoolExecutor(1) as threads:
+        content = transport.handle_request(httpx.Request("GET", service.url)).stream
+        assert isinstance(content, Content)
+        read = content.reply.read1
+
+        def read_then_closed(n: int = -1) -> bytes:
+            piece = read(n)
+            threads.submit(content.close).result()
+            return piece
+
+        content.reply.read1 = read_then_closed  # type: ignore[method-assign]
+        pieces = iter(content)
+        assert next(pieces)
+        assert transport.stats().in_use == 0
+        with pytest.raises(httpx.ReadError, match="closed before its end"):
+            next(pieces)
+
+
 def test_a_response_closed_early_does_not_look_complete() -> None:
     """Neither does one that is read after it was closed."""
     with hostile(answers(reply(b"x" * 1000))) as service, Urllib3Transport() as transport:
