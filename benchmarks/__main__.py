@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.catalogue import BENCHMARKS, run
-from benchmarks.extra import ExtraMissing
-from benchmarks.options import DEFAULT_OUTPUT, FORMATS, Options
+from benchmarks.harness.extra import ExtraMissing
+from benchmarks.harness.options import DEFAULT_OUTPUT, FORMATS, Options
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Name the benchmarks; each is a module of this package with a ``run(options)``."""
+"""Name the benchmarks; each is a module of `benchmarks.suites` with a ``run(options)``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from benchmarks.options import Options
+    from benchmarks.harness.options import Options
 
 BENCHMARKS: Final = {
     "report": "the field report's table on the emulator: its 'before', its own client, batch_synth, synthesize",
@@ -23,7 +23,10 @@ BENCHMARKS: Final = {
     "chaos": "faults, restarts, interrupts, forks, cancels, closes over every protocol: each text accounted for",
 }
 
+_PACKAGES: Final = ("bodies", "chaos", "deadlines", "overload", "quota", "scaling", "storm")
+MODULES: Final = {name: f"benchmarks.suites.{name}" + (".run" if name in _PACKAGES else "") for name in BENCHMARKS}
+
 
 def run(name: str, options: Options) -> None:
     """Run the benchmark *name*; its module, and what that needs, is loaded now."""
-    import_module(f"benchmarks.{name}").run(options)
+    import_module(MODULES[name]).run(options)

@@ -1,4 +1,4 @@
-"""The cabinet of services that misbehave on purpose; what runs them is `benchmarks.adversary`.
+"""The cabinet of services that misbehave on purpose; what runs them is `benchmarks.harness.adversary`.
 
 with hostile(drips_body(interval=0.01)) as service:
     client = ...(service.url)
@@ -12,7 +12,7 @@ import gzip
 import socket
 import zlib
 
-from benchmarks.adversary import Behaviour, Hostile, Received, Visit, hostile, reply, unanswered
+from benchmarks.harness.adversary import Behaviour, Hostile, Received, Visit, hostile, reply, unanswered
 
 __all__ = ["Behaviour", "Hostile", "Received", "Visit", "hostile", "reply", "unanswered"]
 

