@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, Ty
 
 from cosyclient import audio as _audio
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
-from cosyclient.util import numbers as bounds
 from cosyclient.util.extra_fields import Extra, Headers
 from cosyclient.util.files import write_atomically
+from cosyclient.util.numbers import float_in_range, int_in_range
 from cosyclient.voices import MAX_NAME, Voice, check_characters, check_words
 
 if TYPE_CHECKING:
@@ -149,11 +149,11 @@ class VoiceSettings:
             raise BadUtterance(
                 f"sample_rate: {_shown(self.sample_rate)} is not one of {', '.join(map(str, SAMPLE_RATES))}"
             )
-        if (speed := bounds.real(self.speed, 0.25, 4.0)) is None:
+        if (speed := float_in_range(self.speed, 0.25, 4.0)) is None:
             raise BadUtterance(f"speed: must be a number from 0.25 to 4.0, got {_shown(self.speed)}")
         # 1 and 1.0 are one speed: one fingerprint, one batch.
         object.__setattr__(self, "speed", speed)
-        if self.seed is not None and bounds.whole(self.seed, 0, 65535) is None:
+        if self.seed is not None and int_in_range(self.seed, 0, 65535) is None:
             raise BadUtterance(f"seed: must be an integer from 0 to 65535, got {_shown(self.seed)}")
         if not isinstance(self.words, bool):
             raise BadUtterance(f"words: must be True or False, got {_shown(self.words)}")

@@ -8,7 +8,7 @@ from typing import Final
 from cosyclient.audio.base import AudioInfo, cut, wrong
 from cosyclient.audio.mp3 import named
 from cosyclient.errors import DecodeError
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import valid_sample_rate
 
 _OGG_PAGE: Final = struct.Struct("<5xBq12xB")
 _MOST_SECONDS_A_BYTE: Final = 0.12
@@ -46,7 +46,7 @@ def walk_opus(data: bytes, sample_rate: int) -> AudioInfo:
             ticks += max(0, granule - pre_skip)
             channels, pre_skip, input_rate = struct.unpack_from("<BHI", data, body + 9)
             # Playback is at 48 kHz; this is what was encoded.
-            sample_rate = bounds.sample_rate(input_rate) or sample_rate
+            sample_rate = valid_sample_rate(input_rate) or sample_rate
             granule = 0
         elif stamp > 0:
             granule = stamp

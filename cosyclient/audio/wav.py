@@ -14,7 +14,7 @@ from cosyclient.audio.base import cut, wrong
 from cosyclient.audio.mp3 import named
 from cosyclient.audio.pcm import KINDS, PCM, s16_of
 from cosyclient.errors import ConfigurationError, DecodeError
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import valid_channel_count, valid_sample_rate
 
 _EXTENSIBLE: Final = 0xFFFE
 _UNKNOWN: Final = 0xFFFFFFFF
@@ -223,7 +223,7 @@ def _kind(fmt: bytes) -> Kind:
         # The sub-format GUID begins with the plain format tag.
         (tag,) = struct.unpack_from("<H", fmt, 24)
     taken = (bits + 7) // 8 * 8
-    if not (bounds.channels(channels) and bounds.sample_rate(rate) and bits) or block != channels * taken // 8:
+    if not (valid_channel_count(channels) and valid_sample_rate(rate) and bits) or block != channels * taken // 8:
         raise DecodeError(f"audio: WAV claims {channels} channel(s), {rate} Hz, {bits} bits, {block} bytes a frame")
     if (tag, taken) not in KINDS:
         raise DecodeError(

@@ -19,8 +19,8 @@ from cosyclient.errors import (
 from cosyclient.models import Word
 from cosyclient.protocols.base import members
 from cosyclient.protocols.replies.errors import retold
-from cosyclient.util import numbers as bounds
 from cosyclient.util.extra_fields import Headers
+from cosyclient.util.numbers import int_in_range, seconds_from_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +99,7 @@ class Words:
         index = sentence.get("index")
         for word in words:
             if (timed := _word(word)) is not None and len(self._found) < _MOST:
-                self._found[bounds.whole(index, 0, _MOST) or 0, word["begin_index"]] = timed
+                self._found[int_in_range(index, 0, _MOST) or 0, word["begin_index"]] = timed
 
     def all(self) -> tuple[Word, ...]:
         """Return every word once, in the order of the text."""
@@ -112,7 +112,7 @@ class Words:
 def _word(word: Any) -> Word | None:
     if not isinstance(word, dict) or not isinstance(word.get("text"), str):
         return None
-    start, end = bounds.seconds(word.get("begin_time")), bounds.seconds(word.get("end_time"))
-    if bounds.whole(word.get("begin_index"), 0, _MOST) is None or start is None or end is None:
+    start, end = seconds_from_ms(word.get("begin_time")), seconds_from_ms(word.get("end_time"))
+    if int_in_range(word.get("begin_index"), 0, _MOST) is None or start is None or end is None:
         return None
     return Word(word["text"], start, end)

@@ -24,7 +24,7 @@ from cosyclient.protocols.alibaba.errors import OWN, Words, explained, told
 from cosyclient.protocols.base import Capabilities
 from cosyclient.protocols.replies.errors import described, retold
 from cosyclient.protocols.sessions import MessageProtocol, Talk, document_of, frame, inner
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import int_in_range
 from cosyclient.util.quoting import plain
 from cosyclient.wire import Turn, WireRequest
 
@@ -180,7 +180,7 @@ class Task(Talk):
         return Turn()
 
     def _learn(self, payload: dict[str, Any]) -> None:
-        counted = bounds.whole(inner(payload, "usage").get("characters"), 0, 1 << 31)
+        counted = int_in_range(inner(payload, "usage").get("characters"), 0, 1 << 31)
         if counted is not None:
             self.characters = counted
         if self._settings.words:

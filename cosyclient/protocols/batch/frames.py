@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.codecs.strict import unjson
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import int_in_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,7 +173,7 @@ class FrameDecoder:
 
     def _count(self, header: dict[str, Any]) -> None:
         self._ended = True
-        announced = tuple(bounds.whole(header.get(name), 0, 1 << 31) for name in ("succeeded", "failed"))
+        announced = tuple(int_in_range(header.get(name), 0, 1 << 31) for name in ("succeeded", "failed"))
         if announced != (self._succeeded, self._failed):
             raise DecodeError(
                 f"frames: {self._succeeded} succeeded and {self._failed} failed items came, "

@@ -17,7 +17,13 @@ from cosyclient.protocols.codecs.strict import unbase64, unjson
 from cosyclient.protocols.replies.errors import item_error, refusal, refusal_of, said_by
 from cosyclient.protocols.replies.headers import media_type
 from cosyclient.protocols.replies.wav_stream import Begun
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import (
+    CHANNEL_COUNT_RANGE,
+    SAMPLE_RATE_RANGE,
+    parse_int_in_range,
+    seconds_from_ms,
+    valid_sample_rate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -89,8 +95,8 @@ def label_of(reply: WireReply) -> dict[str, Any]:
     kind, said = media_type(headers), (headers.get("content-type") or "")[:_MAX_LABEL]
     rate, channels = _RATE.search(said), _CHANNELS.search(said)
     label: dict[str, Any] = {
-        "sample_rate": bounds.written(rate[1] if rate else headers.get("x-sample-rate"), *bounds.SAMPLE_RATES),
-        "channels": bounds.written(channels[1] if channels else headers.get("x-channels"), *bounds.CHANNELS),
+        "sample_rate": parse_int_in_range(rate[1] if rate else headers.get("x-sample-rate"), *SAMPLE_RATE_RANGE),
+        "channels": parse_int_in_range(channels[1] if channels else headers.get("x-channels"), *CHANNEL_COUNT_RANGE),
     }
     if kind != EVENTS:
         label["media_type"] = "audio/pcm" if kind == _L16 else kind
@@ -137,7 +143,7 @@ def audio_events(
             audio, rate = audio.get("data"), audio.get("sample_rate")
         if isinstance(audio, str) and audio:
             try:
-                yield unbase64(audio), bounds.sample_rate(rate)
+                yield unbase64(audio), valid_sample_rate(rate)
             except ValueError:
                 raise DecodeError(f"audio: {len(audio)} characters that are not base64", retryable=True) from None
     raise DecodeError("reply: the events end without saying that they are all", retryable=True)
@@ -203,5 +209,5 @@ def voices_of(reply: WireReply, *, wall: float) -> list[str]:
 def timed_word(entry: object) -> Word | None:
     """Return what vLLM-Omni says of one word, in seconds, or ``None`` where that is not readable."""
     said = entry if isinstance(entry, dict) else {}
-    text, start, end = said.get("word"), bounds.seconds(said.get("start_ms")), bounds.seconds(said.get("end_ms"))
+    text, start, end = said.get("word"), seconds_from_ms(said.get("start_ms")), seconds_from_ms(said.get("end_ms"))
     return Word(text, start, end) if isinstance(text, str) and start is not None and end is not None else None

@@ -15,7 +15,7 @@ from cosyclient.errors import (
     TooLarge,
     Unauthorized,
 )
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import int_in_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +96,7 @@ def verdict_on(status: int) -> Verdict | None:
 def told_status(problem: Mapping[str, Any]) -> int | None:
     """Return the status that *problem* itself tells of, or ``None``."""
     return next(
-        (status for name in _STATUSES if (status := bounds.whole(problem.get(name), 300, 599)) is not None), None
+        (status for name in _STATUSES if (status := int_in_range(problem.get(name), 300, 599)) is not None), None
     )
 
 

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.protocols.base import Quota
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import float_in_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ def _milliseconds(value: object) -> float | None:
         if not _NUMBER.fullmatch(value):
             return None
         value = float(value)
-    number = bounds.real(value, -math.inf, 1000 * _ABSURD_SECONDS)
+    number = float_in_range(value, -math.inf, 1000 * _ABSURD_SECONDS)
     return None if number is None else _sane(number / 1000)
 
 

@@ -9,7 +9,7 @@ from cosyclient import audio as _audio
 from cosyclient.errors import DecodeError
 from cosyclient.models import SAMPLE_RATES, Speech, Utterance, has_speech
 from cosyclient.protocols.base import StreamHead
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import parse_int_in_range, seconds_from_ms, valid_channel_count, valid_sample_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -82,8 +82,8 @@ def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Spee
     asked = utterance.settings
     said = fields.get("media_type")
     kind, named = _parameters(said[:256]) if isinstance(said, str) else ("", {})
-    rate = bounds.sample_rate(named.get("rate", fields.get("sample_rate"))) or asked.sample_rate
-    channels = bounds.channels(named.get("channels", fields.get("channels"))) or 1
+    rate = valid_sample_rate(named.get("rate", fields.get("sample_rate"))) or asked.sample_rate
+    channels = valid_channel_count(named.get("channels", fields.get("channels"))) or 1
     if asked.format == "pcm" and _audio.sniff(data) == "wav":
         # Samples all the same, and their header tells what no label tells better.
         wav = _audio.parse_wav(data)
@@ -94,7 +94,7 @@ def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Spee
     if info.duration == 0 or (still and has_speech(utterance.text)):
         fault = f"{info.duration:.2f} s of silence" if still else f"empty {asked.format}"
         return unspoken(utterance, fault, sample_rate=info.sample_rate)
-    announced = bounds.seconds(fields.get("duration_ms"))
+    announced = seconds_from_ms(fields.get("duration_ms"))
     if not told and announced is not None and announced > _OVERSTATED * (info.duration or 0.0) + _ROUNDED:
         # Raw samples and streaming headers do not tell that their end is missing; the reply's own figure may.
         raise DecodeError(
@@ -223,5 +223,7 @@ def _parameters(said: str) -> tuple[str, Mapping[str, int]]:
     """Return a media type and its numeric parameters (``audio/pcm;rate=24000``)."""
     kind, *parameters = said.lower().split(";")
     pairs = (parameter.strip().partition("=") for parameter in parameters)
-    numbers = {name: number for name, _, value in pairs if (number := bounds.written(value, 0, 1 << 31)) is not None}
+    numbers = {
+        name: number for name, _, value in pairs if (number := parse_int_in_range(value, 0, 1 << 31)) is not None
+    }
     return kind.strip(), numbers

@@ -17,7 +17,7 @@ from cosyclient.audio.pcm import native
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.codecs.protobuf import content, field, fields, message, packed, text, unpacked, varint
 from cosyclient.protocols.codecs.strict import unjson
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import int_in_range, parse_int_in_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -96,7 +96,7 @@ def http_waveform(body: bytes, announced: str | None) -> bytes:
     `Stranger` with the JSON if it is no inference.
     """
     size: int | None = len(body)
-    if announced is not None and (size := bounds.written(announced, 0, len(body))) is None:
+    if announced is not None and (size := parse_int_in_range(announced, 0, len(body))) is None:
         raise DecodeError("reply: the length of its JSON is not that of its header", retryable=True)
     try:
         document = unjson(body[:size], most=_MOST_VALUES)
@@ -111,7 +111,7 @@ def http_waveform(body: bytes, announced: str | None) -> bytes:
             raise DecodeError("reply: an output that is no object", retryable=True)
         parameters = output.get("parameters")
         length = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-        if length is not None and bounds.whole(length, 0, len(body)) is None:
+        if length is not None and int_in_range(length, 0, len(body)) is None:
             raise DecodeError(f"audio: an output of more bytes than the {len(body)} that came", retryable=True)
         if output.get("name") == WAVEFORM:
             shape = output.get("shape")
@@ -160,10 +160,10 @@ def _count(shape: object) -> int | None:
         return None
     count = 1
     for size in shape:
-        if (size := bounds.whole(size, 0, _ABSURD)) is None:
+        if (size := int_in_range(size, 0, _ABSURD)) is None:
             return None
         count *= size
-    return bounds.whole(count, 0, _ABSURD)
+    return int_in_range(count, 0, _ABSURD)
 
 
 # --- over gRPC ---

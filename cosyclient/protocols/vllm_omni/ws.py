@@ -18,7 +18,7 @@ from cosyclient.protocols.openai.replies import timed_word
 from cosyclient.protocols.replies.error_rules import VLLM_OMNI, said_verdict
 from cosyclient.protocols.replies.errors import described
 from cosyclient.protocols.sessions import MessageProtocol, Talk, document_of, frame
-from cosyclient.util import numbers as bounds
+from cosyclient.util.numbers import int_in_range, valid_sample_rate
 from cosyclient.util.quoting import plain
 from cosyclient.voices import Voice
 from cosyclient.wire import Turn, WireRequest
@@ -197,7 +197,7 @@ class Session(Talk):
         named, rate = document.get("format"), document.get("sample_rate")
         if isinstance(named, str) and named != self._format:
             raise DecodeError(f"audio: asked for {self._format}, the reply calls it {plain(named, 16)}")
-        if (rate := bounds.sample_rate(rate)) is not None:
+        if (rate := valid_sample_rate(rate)) is not None:
             if self._began and self._stream and rate != self._rate:
                 raise DecodeError("audio: the rate changes in the middle")
             self.sample_rate = self._rate = rate
@@ -230,7 +230,7 @@ class Session(Talk):
     def _check_sentence(self, document: dict[str, Any]) -> None:
         if document.get("error") is True:
             raise ServiceFault("the service failed in the middle of a sentence")
-        total = bounds.whole(document.get("total_bytes"), 0, 1 << 62)
+        total = int_in_range(document.get("total_bytes"), 0, 1 << 62)
         if total is not None and total != self._got_bytes:
             raise DecodeError(f"audio: {total} bytes announced, {self._got_bytes} there", retryable=True)
 
