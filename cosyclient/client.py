@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from cosyclient.clock import Clock, Mailbox, SystemClock
 from cosyclient.config.records import check_number
@@ -197,9 +197,10 @@ class CosyClient:
         return house.converse(texts, terms)
 
     def _plain(self, options: StreamOptions) -> Terms:
-        if (asked := options.setdefault("format", "pcm")) != "pcm":
+        wanted = cast("SpeechOptions", options)
+        if (asked := wanted.setdefault("format", "pcm")) != "pcm":
             raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {asked!r}; use synthesize for files")
-        return self._begin(options)
+        return self._begin(wanted)
 
     def synthesize_many(
         self, texts: Iterable[str], *, ordered: bool = True, **options: Unpack[SpeechOptions]
@@ -305,13 +306,13 @@ class CosyClient:
     def __reduce__(self) -> str:
         raise TypeError("a CosyClient holds threads and sockets and cannot be pickled; make one in each worker process")
 
-    def _begin(self, options: SpeechOptions | StreamOptions) -> Terms:
+    def _begin(self, options: SpeechOptions) -> Terms:
         """Return the terms of a call that begins now, whatever has to be set up before its text is looked at."""
         began = self._clock.now()
         settings, timeout, bulk, _ = self._agree(options)
         return Terms(settings, timeout, bulk, began)
 
-    def _agree(self, options: SpeechOptions | StreamOptions, *, bulk: bool = False) -> Terms:
+    def _agree(self, options: SpeechOptions, *, bulk: bool = False) -> Terms:
         """Return the terms of a call that is by nature *bulk* or not, and that says more in *options*."""
         defaults = self._defaults
         if not options and not bulk:
@@ -326,7 +327,7 @@ class CosyClient:
             options["headers"] = settings.headers
         return Terms(settings, timeout, bulk if priority is None else priority == "bulk")
 
-    def _checked_priority(self, options: SpeechOptions | StreamOptions) -> Priority | None:
+    def _checked_priority(self, options: SpeechOptions) -> Priority | None:
         priority = options.pop("priority", self._priority)
         if priority not in (None, "interactive", "bulk"):
             raise ConfigurationError(f"priority: must be 'interactive' or 'bulk', got {priority!r}")

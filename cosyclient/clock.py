@@ -100,7 +100,7 @@ class Flag:
 
     def __init__(self) -> None:
         self._set = False
-        self._gates: set[threading.Lock] = set()
+        self._gates = set[threading.Lock]()
 
     def is_set(self) -> bool:
         """Return whether it is set."""

@@ -38,7 +38,12 @@ Priority: TypeAlias = Literal["interactive", "bulk"]
 """Whether a text is sent first, or takes the capacity that interactive texts leave."""
 
 
-class _Options(TypedDict, total=False):
+class StreamOptions(TypedDict, total=False):
+    """Options of `CosyClient.stream` and `CosyClient.stream_text`, whose audio is always plain samples.
+
+    What is left out is as the client was made. `VoiceSettings` checks the values and names the rule that one breaks.
+    """
+
     voice: str | Voice | None
     """The name of a voice, or a `Voice` cloned from a recording; ``None`` is the service's own."""
     model: str | None
@@ -66,21 +71,12 @@ class _Options(TypedDict, total=False):
     default: bulk in `CosyClient.synthesize_many` and `CosyClient.batch_synth`, interactive elsewhere."""
 
 
-class SpeechOptions(_Options, total=False):
-    """Options of a call of `CosyClient`, and the defaults that `CosyClient.with_options` sets.
-
-    What is left out is as the client was made. `VoiceSettings` checks the values.
-    """
+# TypedDict is named again as a base, without which pdoc does not find the inherited fields on Python 3.11.
+class SpeechOptions(StreamOptions, TypedDict, total=False):
+    """Options of every other call of `CosyClient`, and the defaults that `CosyClient.with_options` sets."""
 
     format: AudioFormat
-    """The encoding of the audio."""
-
-
-class StreamOptions(_Options, total=False):
-    """Options of `CosyClient.stream` and `CosyClient.stream_text`: those of `SpeechOptions`, but always as samples."""
-
-    format: Literal["pcm"]
-    """Streams are plain samples."""
+    """How the audio is encoded."""
 
 
 # Han, kana and hangul: one character is about one syllable.

@@ -48,7 +48,7 @@ def address(base_url: str, path: str) -> str:
 class Turn(NamedTuple):
     """Say what a message of the service leads to: messages to send, audio to hand on, and whether that was all."""
 
-    send: Sequence[str | bytes] = ()
+    send: tuple[str | bytes, ...] = ()
     audio: bytes = b""
     done: bool = False
 

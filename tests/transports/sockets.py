@@ -123,7 +123,7 @@ class Plain:
         if message == "fail":
             raise ServiceFault("failed")
         if message.startswith("say "):
-            return Turn(send=[message[4:]])
+            return Turn(send=(message[4:],))
         if message.startswith("nothing"):
             return Turn()
         self.reusable = self._may

@@ -54,7 +54,7 @@ client = CosyClient(
     listeners=[listen],
 )
 options: SpeechOptions = {"voice": "longanyang", "format": "mp3", "seed": 7, "timeout": 10, "priority": "interactive"}
-samples: StreamOptions = {"format": "pcm", "speed": 1.2, "words": True}
+samples: StreamOptions = {"speed": 1.2, "words": True}
 
 with client as entered:
     assert_type(entered, CosyClient)
@@ -80,6 +80,7 @@ with client as entered:
 CosyClient("https://tts.example.com", timeot=10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 client.synthesize("hello", voise="longanyang")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 client.submit("hello", samplerate=16000)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+client.stream("hello", format="wav")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 client.stream("hello", sped=1.2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 client.stream_text(["hello"], instruction="sing")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 client.synthesize_many(["a"], order=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -95,6 +96,5 @@ typo: SpeechOptions = {"formt": "wav"}  # type: ignore[typeddict-unknown-key]  #
 client.synthesize("hello", format="ogg")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 client.synthesize("hello", speed="fast")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 client.synthesize("hello", priority="batch")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.stream("hello", format="wav")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 client.with_options(on_silent="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 client.synthesize(b"hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

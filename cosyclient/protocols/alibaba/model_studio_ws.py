@@ -166,7 +166,7 @@ class Task(Talk):
             case "task-started":
                 self._started = True
                 kept, self._kept = self._kept, []
-                return Turn(send=kept)
+                return Turn(send=tuple(kept))
             case "result-generated":
                 self._learn(payload)
             case "task-finished":

@@ -133,7 +133,7 @@ def test_what_is_no_text_is_an_error(emulator: Emulator) -> None:
         with pytest.raises(ConfigurationError, match="pieces"):
             client.stream_text("one text")
         with pytest.raises(BadUtterance, match="format"):
-            client.stream_text(["a"], format="mp3")  # type: ignore[arg-type]
+            client.stream_text(["a"], format="mp3")  # type: ignore[call-arg]
         with pytest.raises(BadUtterance, match="^voice"):
             client.stream_text(["a"], voice=None)
         assert emulator.counters().connections_seen == 0

@@ -311,7 +311,7 @@ def test_bad_wishes_are_refused_before_anything_is_sent() -> None:
     """Each says what is possible instead."""
     client, transport = streaming([])
     with pytest.raises(BadUtterance, match="use synthesize for files"):
-        client.stream("a", format="mp3")  # type: ignore[arg-type]
+        client.stream("a", format="mp3")  # type: ignore[call-arg]
     with pytest.raises(BadUtterance, match="blank"):
         client.stream(" ")
     with pytest.raises(BadUtterance, match="instruct: protocol plain does not take it; protocols that can do it: ba"):
