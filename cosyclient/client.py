@@ -16,7 +16,7 @@ from cosyclient.models import Outcome, Speech
 from cosyclient.pipeline.admission import Terms
 from cosyclient.pipeline.queue.waiters import SpeechFuture
 from cosyclient.pipeline.shared import Core
-from cosyclient.protocols.base import Recording
+from cosyclient.protocols.base import VoiceUpload
 from cosyclient.voices import MAX_NAME, Voice, check_words
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class CosyClient:
             check_words("consent", consent, most=MAX_NAME)
         house = self._core.house()
         house.desk.check_may_block()
-        return Voice(house.upload(Recording(voice, name, consent), self._defaults.settings.sent_headers))
+        return Voice(house.upload(VoiceUpload(voice, name, consent), self._defaults.settings.sent_headers))
 
     @property
     def window(self) -> int:

@@ -1,4 +1,4 @@
-"""What travels between a protocol and a transport: requests, replies, and conversations made of messages."""
+"""What travels between a protocol and a transport: requests, replies, and sessions made of messages."""
 
 from __future__ import annotations
 
@@ -15,87 +15,92 @@ _VERSION = "/v1/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireRequest:
-    """Hold one encoded request: where it goes, what it says; encoded once, sent once per attempt."""
+    """Hold one encoded request; a protocol encodes it once, a transport sends it once per attempt."""
 
     method: str
     path: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
-    dialogue: Callable[[], Dialogue] | None = None
-    """What makes the other half of a conversation over messages; one is made per attempt."""
+    new_session: Callable[[], MessageSession] | None = None
+    """Makes the session that a transport over messages runs; called once per attempt."""
 
-    def under(self, headers: Headers | None) -> WireRequest:
-        """Return this request with *headers*, which replace what it says under the same names."""
-        return replace(self, headers=laid_over(self.headers, headers.fields())) if headers else self
+    def with_headers(self, headers: Headers | None) -> WireRequest:
+        """Return this request with *headers* added; they replace its own fields of the same names."""
+        return replace(self, headers=replace_headers(self.headers, headers.fields())) if headers else self
 
     def __repr__(self) -> str:
         return f"<WireRequest {self.method} {self.path}, {len(self.body)} bytes>"
 
 
-def laid_over(fields: Sequence[tuple[str, str]], others: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return *others* and those of *fields* with other names, so that none is there twice."""
+def replace_headers(
+    fields: Sequence[tuple[str, str]], others: Sequence[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """Return *fields* without those named in *others*, then *others*; names are compared without regard to case."""
     names = {name.lower() for name, _ in others}
     return (*(field for field in fields if field[0].lower() not in names), *others)
 
 
-def address(base_url: str, path: str) -> str:
-    """Return where *path* is at the service of *base_url*, which may name its version or not, as ``/v1``."""
+def join_url(base_url: str, path: str) -> str:
+    """Return the address of *path* below *base_url*; a version ``/v1`` that both name is written once."""
     if path.startswith(_VERSION) and f"{base_url}/".endswith(_VERSION):
         path = path.removeprefix(_VERSION)
     return f"{base_url}/{path.lstrip('/')}"
 
 
-class Turn(NamedTuple):
-    """Say what a message of the service leads to: messages to send, audio to hand on, and whether that was all."""
+class Step(NamedTuple):
+    """Hold what a session does about one message: messages to send, audio to pass on, and whether it has ended."""
 
     send: tuple[str | bytes, ...] = ()
     audio: bytes = b""
     done: bool = False
 
 
-class Dialogue(Protocol):
-    """Hold one conversation over a connection that carries messages; knows no socket.
+class MessageSession(Protocol):
+    """Turn texts into messages and messages into audio, for one attempt; it knows no socket.
 
-    The transport makes one call at a time, from whichever thread, and sends what they return in that order.
+    The transport calls one method at a time, from any thread, and sends the messages they return in that order.
     """
 
     reusable: bool
-    """Whether the connection may carry another conversation now; only true once this one is done."""
-    keeps: float
-    """Seconds that a connection may idle after this conversation and before another."""
+    """Whether the connection can carry another session; true only after this one has ended in good order."""
+    idle_limit: float
+    """Seconds that the connection may idle between this session and the next."""
 
     @property
-    def patience(self) -> float:
-        """Return the seconds without a message that are the writer's doing: 0 once all the text is said."""
+    def writer_timeout(self) -> float:
+        """Return the seconds without a message that the caller's writer may cause; 0 once the text has ended.
 
-    def open(self) -> Sequence[str | bytes]:
-        """Return the messages to begin with."""
-
-    def hear(self, message: str | bytes) -> Turn:
-        """Return what *message* leads to; raises the `ServiceError` or `DecodeError` it stands for."""
-
-    def say(self, text: str) -> Sequence[str | bytes]:
-        """Return the messages that carry *text*, or nothing if it is kept until the service is ready.
-
-        Raises `BadUtterance` when it is more than one conversation may carry.
+        The transport waits this long, if it is longer than the read timeout.
         """
 
-    def finish(self) -> Sequence[str | bytes]:
-        """Return the messages that tell that no more text follows, or nothing if that is kept, too."""
+    def open(self) -> Sequence[str | bytes]:
+        """Return the first messages."""
+
+    def receive(self, message: str | bytes) -> Step:
+        """Return what to do about *message*; raises the `ServiceError` or `DecodeError` it stands for."""
+
+    def send_text(self, text: str) -> Sequence[str | bytes]:
+        """Return the messages that carry *text*; none while the service is not ready, then a later step sends them.
+
+        Raises `BadUtterance` for more text than a session may carry.
+        """
+
+    def end_text(self) -> Sequence[str | bytes]:
+        """Return the messages that end the text; none while the service is not ready, as for `send_text`."""
 
     def closed(self, code: int) -> bool:
-        """Return whether this is how the conversation ends: the service closed the connection with *code*.
+        """Return whether a connection closed by the service with *code* is the session's regular end.
 
-        Raises the `ServiceError` that the code stands for, if it is a refusal.
+        Raises the `ServiceError` of a code that stands for one.
         """
 
 
 class WireReply(Protocol):
-    """Offer one reply while it arrives; read it once, then close it."""
+    """Read one reply while it arrives: once, then close it."""
 
     @property
     def status(self) -> int:
-        """Return the HTTP status or its kin."""
+        """Return the HTTP status, or the one that stands for it."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -105,25 +110,25 @@ class WireReply(Protocol):
         """Yield the content as it arrives, content codings undone, bounded in size and time."""
 
     def close(self) -> None:
-        """Let go of the connection: back to the pool if it was read whole, closed otherwise."""
+        """Release the connection: to the pool if the reply was read to its end, otherwise it is closed."""
 
 
 @runtime_checkable
-class ConversationReply(WireReply, Protocol):
-    """Offer the audio of a conversation, whose ``chunks`` are pieces of audio, and take its texts meanwhile."""
+class DuplexReply(WireReply, Protocol):
+    """Read the audio of a session, whose ``chunks`` are pieces of it, and send its text meanwhile."""
 
     @property
-    def dialogue(self) -> Dialogue:
-        """Return the conversation, which may have learned more than audio."""
+    def session(self) -> MessageSession:
+        """Return the session, which may have learned more than audio."""
 
-    def say(self, text: str) -> None:
-        """Put *text* in line, to leave with the next `flush` or read; waits for nothing and may come from any thread.
+    def send_text(self, text: str) -> None:
+        """Queue *text* for the next `flush` or read; does not wait, and may be called from any thread.
 
-        Raises like `Dialogue.say`, and `TransportError` when the conversation is over.
+        Raises what `MessageSession.send_text` raises, and `TransportError` when the session is over.
         """
 
-    def finish(self) -> None:
-        """Put in line that no more text follows; as `say`."""
+    def end_text(self) -> None:
+        """Queue the end of the text, as `send_text` queues text."""
 
     def flush(self) -> None:
-        """Wait until what was put in line has left; raises what the wire did, or `DeadlineExceeded`."""
+        """Wait until what was queued is sent; raises the connection's errors, or `DeadlineExceeded`."""

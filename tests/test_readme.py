@@ -186,7 +186,10 @@ def test_every_other_line_of_shell_installs_what_there_is() -> None:
     """From here, for no index has it, with extras that exist."""
     rest = [each for line in SHELL for each in line.split(" && ") if each.removeprefix(".venv/bin/") not in COMMANDS]
     installing = [each for each in rest if each.startswith(".venv/bin/pip ")]
-    assert set(rest) - set(installing) == {"python3 -m venv .venv", ".venv/bin/python -m pytest -q -n 2 --dist worksteal"}
+    assert set(rest) - set(installing) == {
+        "python3 -m venv .venv",
+        ".venv/bin/python -m pytest -q -n 2 --dist worksteal",
+    }
     assert all(extras_of(each) for each in installing)
 
 

@@ -277,7 +277,7 @@ class _Under:
         self._headers = settings.voice.sent_headers
 
     def send(self, request: WireRequest, **options: Any) -> WireReply:
-        return self._transport.send(request.under(self._headers), **options)
+        return self._transport.send(request.with_headers(self._headers), **options)
 
     def stats(self) -> PoolStats:
         return self._transport.stats()

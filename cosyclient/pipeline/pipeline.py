@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from cosyclient.config.resolve import ResolvedConfig
     from cosyclient.pipeline.admission import Terms
     from cosyclient.pipeline.queue.batch import Flight
-    from cosyclient.protocols.base import Recording, WireProtocol
+    from cosyclient.protocols.base import VoiceUpload, WireProtocol
     from cosyclient.transports.base import Transport
     from cosyclient.util.extra_fields import Headers
     from cosyclient.wire import WireReply, WireRequest
@@ -180,7 +180,7 @@ class House:
             self._caller,
             protocol,
             utterance,
-            protocol.encode_stream(utterance, key=uuid.uuid4().hex).under(terms.settings.sent_headers),
+            protocol.encode_stream(utterance, key=uuid.uuid4().hex).with_headers(terms.settings.sent_headers),
             terms.deadline(self._clock, span),
             self._forgotten,
         )
@@ -197,7 +197,7 @@ class House:
         deadline = terms.deadline(self._clock, terms.timeout or self._settings.timeout or LONGEST)
         feeder = Feeder(texts, self._clock)
         utterance = feeder.begin(terms.settings)
-        request = protocol.encode_conversation(terms.settings, key=uuid.uuid4().hex).under(terms.settings.sent_headers)
+        request = protocol.encode_duplex(terms.settings, key=uuid.uuid4().hex).with_headers(terms.settings.sent_headers)
         stream = ConversationStream(self._caller, protocol, feeder, utterance, request, deadline, self._forgotten)
         self._streams.add(stream)
         return stream.open()
@@ -208,18 +208,18 @@ class House:
         if not (protocol.capabilities.lists_voices and isinstance(protocol, ListingProtocol)):
             raise BadUtterance(f"voices: protocol {protocol.name} cannot list them; see what its service says")
         return self._ask(
-            protocol.encode_voices().under(headers),
+            protocol.encode_voices().with_headers(headers),
             lambda reply: protocol.decode_voices(reply, wall=self._clock.wall()),
             repeatable=True,
         )
 
-    def upload(self, recording: Recording, headers: Headers | None) -> str:
+    def upload(self, recording: VoiceUpload, headers: Headers | None) -> str:
         """Have the service keep *recording*, sent under *headers*; return the name it has there."""
         protocol = self._protocol
         if not (protocol.capabilities.keeps_voices and isinstance(protocol, UploadingProtocol)):
             raise BadUtterance(f"upload_voice: protocol {protocol.name} keeps no recordings")
         return self._ask(
-            protocol.encode_upload(recording).under(headers),
+            protocol.encode_upload(recording).with_headers(headers),
             lambda reply: protocol.decode_upload(reply, recording, wall=self._clock.wall()),
             repeatable=False,
         )

@@ -215,12 +215,12 @@ class StreamingProtocol(WireProtocol, Protocol):
 class TextInProtocol(StreamingProtocol, Protocol):
     """Speak a way of serving that takes text while it is written, through a `ConversationReply`."""
 
-    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+    def encode_duplex(self, settings: VoiceSettings, *, key: str) -> WireRequest:
         """Return the request that opens a conversation; its texts follow through the reply's ``say``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class VoiceUpload:
     """Hold a recorded voice that a service shall keep under a *name*; *consent* is the speaker's, where it is asked."""
 
     voice: Voice
@@ -232,10 +232,10 @@ class Recording:
 class UploadingProtocol(WireProtocol, Protocol):
     """Speak a way of serving that keeps recorded voices."""
 
-    def encode_upload(self, recording: Recording) -> WireRequest:
+    def encode_upload(self, recording: VoiceUpload) -> WireRequest:
         """Return the request that hands *recording* over."""
 
-    def decode_upload(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
+    def decode_upload(self, reply: WireReply, recording: VoiceUpload, *, wall: float) -> str:
         """Return the name that the voice has from now on; raises like `decode`."""
 
 

@@ -26,27 +26,27 @@ _OPEN: Final = 200
 _REMEMBERED: Final = 500
 
 
-class Talk:
-    """Begin a `Dialogue`: what most of them have in common.
+class BaseSession:
+    """Begin a `MessageSession`: what most of them have in common.
 
     ``said`` holds the latest texts, which no error may quote; ``words`` and ``sample_rate`` are what was learned.
     """
 
     reusable = False
-    keeps = 0.0
-    silence = 0.0
+    idle_limit = 0.0
+    writer_idle_limit = 0.0
     """Seconds after which the service gives up on a writer; it says so itself, a little later at most."""
 
     def __init__(self) -> None:
-        self.said: deque[str] = deque(maxlen=_REMEMBERED)
+        self.sent_texts: deque[str] = deque(maxlen=_REMEMBERED)
         self.words: tuple[Word, ...] = ()
         self.sample_rate: int | None = None
-        self.finished = False
+        self.text_ended = False
 
     @property
-    def patience(self) -> float:
+    def writer_timeout(self) -> float:
         """Return the seconds without a message that are the writer's doing."""
-        return 0.0 if self.finished else 1.25 * self.silence
+        return 0.0 if self.text_ended else 1.25 * self.writer_idle_limit
 
     def closed(self, code: int) -> bool:
         """Return False: this conversation ends with a message."""
@@ -54,7 +54,7 @@ class Talk:
         return False
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {'done' if self.reusable else 'finished' if self.finished else 'open'}>"
+        return f"<{type(self).__name__} {'done' if self.reusable else 'finished' if self.text_ended else 'open'}>"
 
 
 def frame(document: dict[str, Any]) -> str:
@@ -83,7 +83,7 @@ def inner(document: dict[str, Any], *names: str) -> dict[str, Any]:
     return document
 
 
-class MessageProtocol:
+class SessionProtocol:
     """Be what every protocol over messages is: one text per conversation, audio in pieces, no body to weigh."""
 
     name: str
@@ -101,11 +101,11 @@ class MessageProtocol:
         if reply.status != _OPEN:
             raise refusal(reply, utterances, wall=wall)
         (utterance,) = utterances
-        dialogue = getattr(reply, "dialogue", None)
-        fields = {"sample_rate": getattr(dialogue, "sample_rate", None)}
+        session = getattr(reply, "session", None)
+        fields = {"sample_rate": getattr(session, "sample_rate", None)}
         data = self.file(utterance, b"".join(reply.chunks()))
         speech = plausible(utterance, speech_of(utterance, data, fields))
-        yield [(0, replace(speech, words=getattr(dialogue, "words", ())))]
+        yield [(0, replace(speech, words=getattr(session, "words", ())))]
 
     def file(self, utterance: Utterance, data: bytes) -> bytes:
         """Return what the caller asked for, made of the *data* that came."""
@@ -120,7 +120,7 @@ class MessageProtocol:
         for piece in reply.chunks():
             if not begun:
                 begun = True
-                rate = getattr(getattr(reply, "dialogue", None), "sample_rate", None)
+                rate = getattr(getattr(reply, "session", None), "sample_rate", None)
                 yield StreamHead(rate or utterance.settings.sample_rate)
             yield piece
 

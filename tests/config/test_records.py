@@ -26,7 +26,7 @@ from cosyclient import (
 )
 from cosyclient.config.resolve import ResolvedConfig, Secret, resolve
 from cosyclient.config.sizing import field_report
-from cosyclient.wire import address
+from cosyclient.wire import join_url
 
 PLAIN: dict[str, Any] = {
     "base_url": "http://tts.test",
@@ -156,7 +156,7 @@ def test_no_address_raises_what_is_not_ours(opening: str, rest: str) -> None:
         return
     url = client._core.settings.base_url
     if url.startswith("http"):
-        asked = httpx.URL(address(url, "/batch"))
+        asked = httpx.URL(join_url(url, "/batch"))
         assert asked.host
         assert asked.raw_path.endswith(b"/batch")
     client.close()

@@ -129,7 +129,7 @@ ADDED = {"zz_volume": 80, "zz_hint": "zh"}
 
 def sent_by(request: WireRequest) -> bytes:
     """Return all that a request says, the first messages of a conversation included."""
-    said = request.dialogue().open() if request.dialogue is not None else ()
+    said = request.new_session().open() if request.new_session is not None else ()
     pieces = (piece if isinstance(piece, bytes) else piece.encode() for piece in said)
     return b"\n".join((repr(request.headers).encode(), request.body, *pieces))
 

@@ -14,7 +14,7 @@ from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.addresses import _ROUTES
 from cosyclient.protocols.registry import PROTOCOLS, every_name, guess, home, protocol_for
 from cosyclient.testing import ScriptedTransport
-from cosyclient.wire import address
+from cosyclient.wire import join_url
 from tests.protocols import wire_runtime
 from tests.support.service import answer
 
@@ -134,7 +134,7 @@ def test_every_route_is_of_a_protocol_there_is() -> None:
             voice=voice, model="m" if can.model and not name.startswith("triton") else None, format=can.formats[0]
         )
         path = protocol.encode([Utterance("hello", settings)], key="k").path
-        assert home(address("http://h/base", path), name).url == "http://h/base", name
+        assert home(join_url("http://h/base", path), name).url == "http://h/base", name
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.protocols.alibaba.model_studio_ws import Task
 from cosyclient.protocols.base import (
     ListingProtocol,
-    Recording,
     StreamHead,
     StreamingProtocol,
     UploadingProtocol,
+    VoiceUpload,
     WireProtocol,
 )
 from cosyclient.protocols.batch.frames import FrameDecoder
@@ -46,7 +46,7 @@ from tests.protocols.wire_runtime import CLONE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cosyclient.wire import Dialogue
+    from cosyclient.wire import MessageSession
 
 ABSURD: list[Any] = [
     *(True, False, None, 0, -1, 1, 999, 10**10, 2**32 - 1, 2**63, 10**400, -(10**400), 1e308, 0.5, math.nan, math.inf),
@@ -129,7 +129,7 @@ def everything(protocol: WireProtocol, face: Face, reply: Callable[[], ScriptedR
             assert all(name and name.isprintable() for name in protocol.decode_voices(reply(), wall=0.0))
     if isinstance(protocol, UploadingProtocol) and protocol.capabilities.keeps_voices:
         with suppress(CosyError):
-            assert protocol.decode_upload(reply(), Recording(CLONE, "me"), wall=0.0).isprintable()
+            assert protocol.decode_upload(reply(), VoiceUpload(CLONE, "me"), wall=0.0).isprintable()
     protocol.quota(reply())
 
 
@@ -178,7 +178,7 @@ def test_no_damage_raises_anything_foreign(face: Face, data: st.DataObject) -> N
 
 
 SPOKEN = VoiceSettings(voice="v", model="m", words=True)
-DIALOGUES: dict[str, Callable[[], Dialogue]] = {
+SESSIONS: dict[str, Callable[[], MessageSession]] = {
     "model-studio": lambda: Task(SPOKEN, "好。"),
     "vllm-omni-ws": lambda: Session(SPOKEN, "好。"),
     "vllm-omni-ws stream": lambda: Session(VoiceSettings(voice="v"), stream=True),
@@ -190,21 +190,21 @@ EVENTS = [
 ]
 
 
-@pytest.mark.parametrize("name", DIALOGUES)
+@pytest.mark.parametrize("name", SESSIONS)
 @given(messages=st.lists(st.tuples(st.sampled_from(EVENTS), documents, documents), max_size=5))
 @settings(max_examples=60)
 def test_no_message_raises_anything_foreign(name: str, messages: list[tuple[str, Any, Any]]) -> None:
     """Of those that conversations are made of."""
-    dialogue: Any = DIALOGUES[name]()
+    session: Any = SESSIONS[name]()
     with suppress(CosyError):
-        dialogue.hear(json.dumps({"type": "audio.start"}))
+        session.receive(json.dumps({"type": "audio.start"}))
         for event, payload, more in messages:
-            header = {"event": event, "task_id": getattr(dialogue, "id", "")}
+            header = {"event": event, "task_id": getattr(session, "id", "")}
             extra = more if isinstance(more, dict) else {"timestamps": more, "words": more}
             for text in (json.dumps({**extra, "type": event, "header": header, "payload": payload}), json.dumps(more)):
-                turn = dialogue.hear(text)
+                turn = session.receive(text)
                 assert isinstance(turn.audio, bytes)
-    assert all(0 <= word.start < 1e7 for word in dialogue.words)
+    assert all(0 <= word.start < 1e7 for word in session.words)
 
 
 # --- one by one, for what is said of each ---

@@ -45,7 +45,7 @@ def started(text: str | None = "hello", **options: Any) -> Task:
     """Return a task that the service has begun."""
     made = task(text, **options)
     made.open()
-    made.hear(event(made, "task-started"))
+    made.receive(event(made, "task-started"))
     return made
 
 
@@ -87,9 +87,9 @@ def test_a_task_begins_with_its_parameters_and_nothing_else() -> None:
 def test_every_task_has_an_id_of_its_own_and_keeps_it() -> None:
     """Each attempt is another task; all its frames bear one id."""
     request = protocol_for("model-studio", WireConfig()).encode([Utterance("hello", STUDIO)], key="k")
-    assert request.dialogue is not None
+    assert request.new_session is not None
     ids = set()
-    for made in (request.dialogue(), request.dialogue()):
+    for made in (request.new_session(), request.new_session()):
         opening = read(made.open())
         sent = read(heard(made, [event(made, "task-started")])[0])
         assert len({document["header"]["task_id"] for document in [*opening, *sent]}) == 1
@@ -132,20 +132,20 @@ def test_text_said_later_goes_out_at_once_and_before_the_start_is_kept() -> None
     """In the order in which it was said."""
     made = task(None)
     made.open()
-    assert (made.say("a"), made.say("b")) == ((), ())
+    assert (made.send_text("a"), made.send_text("b")) == ((), ())
     send, *_ = heard(made, [event(made, "task-started")])
     assert [document["payload"]["input"] for document in read(send)] == [{"text": "a"}, {"text": "b"}]
-    assert [document["payload"]["input"] for document in read(made.say("c"))] == [{"text": "c"}]
-    assert made.patience > made.silence
-    assert actions(made.finish()) == ["finish-task"]
-    assert (made.finish(), made.patience) == ((), 0.0)
+    assert [document["payload"]["input"] for document in read(made.send_text("c"))] == [{"text": "c"}]
+    assert made.writer_timeout > made.writer_idle_limit
+    assert actions(made.end_text()) == ["finish-task"]
+    assert (made.end_text(), made.writer_timeout) == ((), 0.0)
 
 
 def test_a_finish_before_the_start_is_kept_too() -> None:
     """After the text."""
     made = task(None)
-    made.say("a")
-    assert made.finish() == ()
+    made.send_text("a")
+    assert made.end_text() == ()
     assert actions(heard(made, [event(made, "task-started")])[0]) == ["continue-task", "finish-task"]
 
 
@@ -153,7 +153,7 @@ def test_a_finish_before_the_start_is_kept_too() -> None:
 def test_long_text_goes_in_pieces_that_the_service_takes(text: str, pieces: int) -> None:
     """A Han character counts as two."""
     made = started(None)
-    sent = [document["payload"]["input"]["text"] for document in read(made.say(text))]
+    sent = [document["payload"]["input"]["text"] for document in read(made.send_text(text))]
     assert "".join(sent) == text
     assert len(sent) == pieces
     assert all(weigh(piece) <= MOST_AT_ONCE for piece in sent)
@@ -163,9 +163,9 @@ def test_a_task_takes_only_so_much() -> None:
     """Told before it is sent."""
     made = started(None)
     for _ in range(10):
-        made.say("字" * 10_000)
+        made.send_text("字" * 10_000)
     with pytest.raises(BadUtterance, match=f"{MOST_OF_A_TASK}"):
-        made.say("a")
+        made.send_text("a")
 
 
 def test_weights() -> None:
@@ -180,8 +180,8 @@ def test_words_are_gathered_once_from_wherever_they_come() -> None:
     whole = {"index": 0, "words": [word("你", 0, 0, 110), word("好", 1, 110, 300)]}
     second = {"index": 1, "words": [word("world", 0, 300, 900)]}
     for sentence in (first, whole, second, second):
-        made.hear(result(made, "sentence-synthesis", sentence=sentence))
-    made.hear(event(made, "task-finished", {"output": {"sentence": second}}))
+        made.receive(result(made, "sentence-synthesis", sentence=sentence))
+    made.receive(event(made, "task-finished", {"output": {"sentence": second}}))
     assert made.words == (Word("你", 0.0, 0.11), Word("好", 0.11, 0.3), Word("world", 0.3, 0.9))
 
 
@@ -189,7 +189,7 @@ def test_words_are_gathered_once_from_wherever_they_come() -> None:
 def test_unreadable_words_are_no_words(words: Any) -> None:
     """They are an extra; the audio stands."""
     made = started(words=True)
-    made.hear(result(made, "sentence-end", sentence={"index": 0, "words": words}))
+    made.receive(result(made, "sentence-end", sentence={"index": 0, "words": words}))
     assert made.words == ()
 
 
@@ -218,7 +218,7 @@ def test_failed_tasks_are_classified(code: str | None, said: str, kind: type[Ser
     """Section 8 of the protocol reference, rule 5; the task's id is the request's."""
     made = started()
     with pytest.raises(ServiceError) as caught:
-        made.hear(event(made, "task-failed", error_code=code, error_message=said))
+        made.receive(event(made, "task-failed", error_code=code, error_message=said))
     error = caught.value
     assert type(error) is kind
     assert (error.retryable, error.throttled, error.sent) == (retryable, kind is Throttled, True)
@@ -231,19 +231,19 @@ def test_what_failed_is_told_with_advice_and_without_the_text() -> None:
     """Errors are logged."""
     assert "not one of this model's generation" in str(failure("InvalidParameter", "Engine return error code: 418", ()))
     made = started(None)
-    made.say("the secret text")
+    made.send_text("the secret text")
     with pytest.raises(ServiceError, match="feed it, or finish") as caught:
-        made.hear(event(made, "task-failed", error_code="CLIENT_ERROR", error_message="request timeout after 23 s"))
+        made.receive(event(made, "task-failed", error_code="CLIENT_ERROR", error_message="request timeout after 23 s"))
     assert "timeout" in str(caught.value)
     for said in ("cannot speak: the secret text", "x" * 5000, {"not": "a string"}, "line\nbreak"):
         with pytest.raises(ServiceError) as caught:
-            made.hear(event(made, "task-failed", error_code="InternalError", error_message=said))
+            made.receive(event(made, "task-failed", error_code="InternalError", error_message=said))
         shown = str(caught.value)
         assert "secret" not in shown
         assert len(shown) < 400
         assert "\n" not in shown
     with pytest.raises(ServiceError) as caught:
-        made.hear(event(made, "task-failed", error_code="x\n" * 99, error_message=""))
+        made.receive(event(made, "task-failed", error_code="x\n" * 99, error_message=""))
     assert caught.value.code is None
 
 
@@ -254,14 +254,14 @@ def test_what_failed_is_told_with_advice_and_without_the_text() -> None:
 def test_what_is_no_event_is_an_error(message: str) -> None:
     """Of the service, and worth another try."""
     with pytest.raises(DecodeError) as caught:
-        started().hear(message)
+        started().receive(message)
     assert caught.value.retryable
 
 
 @pytest.mark.parametrize("message", ["{}", '{"header":null}', '{"header":[]}', '{"header":{"event":7},"payload":5}'])
 def test_what_says_nothing_changes_nothing(message: str) -> None:
     """Newer services may say more."""
-    assert started().hear(message) == ((), b"", False)
+    assert started().receive(message) == ((), b"", False)
 
 
 def test_what_comes_out_of_turn_is_an_error() -> None:
@@ -274,7 +274,7 @@ def test_what_comes_out_of_turn_is_an_error() -> None:
         (unfinished, event(unfinished, "task-finished")),
     ):
         with pytest.raises(DecodeError) as caught:
-            made.hear(message)
+            made.receive(message)
         assert caught.value.retryable
         assert not made.reusable
 
@@ -362,7 +362,7 @@ def test_what_is_not_whole_is_no_session(messages: list[str | bytes]) -> None:
 def test_a_session_must_not_end_before_its_text() -> None:
     """Somebody else's end is not ours."""
     with pytest.raises(DecodeError):
-        session(None, stream=True).hear(vllm("session.done"))
+        session(None, stream=True).receive(vllm("session.done"))
 
 
 @pytest.mark.parametrize(
@@ -428,8 +428,8 @@ def test_words_are_asked_for_with_a_stream_of_samples() -> None:
     protocol = protocol_for("vllm-omni-ws", WireConfig())
     for format in ("wav", "pcm"):
         request = protocol.encode([Utterance("a", VoiceSettings(voice=CLONE, words=True, format=format))], key="k")
-        assert request.dialogue is not None
-        config, *_ = read(request.dialogue().open())
+        assert request.new_session is not None
+        config, *_ = read(request.new_session().open())
         assert [config[name] for name in ("stream_audio", "response_format", "word_timestamps")] == [True, "pcm", True]
     for options in ({"format": "mp3"}, {"speed": 1.5}):
         settings = VoiceSettings(voice=CLONE, words=True).replace(options)
@@ -440,7 +440,7 @@ def test_words_are_asked_for_with_a_stream_of_samples() -> None:
 def test_long_text_stays_within_a_message_of_vllm() -> None:
     """128 KiB of UTF-8."""
     made = session(None, stream=True)
-    messages = made.say("😀" * 40_000)
+    messages = made.send_text("😀" * 40_000)
     assert [len(message) <= 200_000 for message in messages] == [True, True]
     assert all(len(document["text"].encode()) <= 128 << 10 for document in read(messages))
 
@@ -454,7 +454,7 @@ def test_vllm_streams_at_its_own_speed_only() -> None:
         with pytest.raises(BadUtterance):
             protocol.encode_stream(Utterance("a", settings), key="k")
         with pytest.raises(BadUtterance):
-            protocol.encode_conversation(settings, key="k")
+            protocol.encode_duplex(settings, key="k")
 
 
 # --- LightTTS ---
@@ -477,7 +477,7 @@ def test_a_bistream_begins_with_the_voice_and_ends_with_the_connection() -> None
 def test_an_error_of_a_bistream_is_the_services() -> None:
     """It has no codes."""
     with pytest.raises(ServiceFault, match="no such model"):
-        Bistream(VoiceSettings(voice=CLONE), "hello").hear('{"error":"no such model"}')
+        Bistream(VoiceSettings(voice=CLONE), "hello").receive('{"error":"no such model"}')
 
 
 # --- all of them ---
@@ -490,7 +490,7 @@ def test_a_stream_is_its_samples_after_a_head(name: str) -> None:
     assert isinstance(protocol, StreamingProtocol)
     settings = VoiceSettings(voice=CLONE if name == "lighttts-ws" else "v", model="m", format="pcm")
     utterance = Utterance("a", settings)
-    assert protocol.encode_stream(utterance, key="k").dialogue is not None
+    assert protocol.encode_stream(utterance, key="k").new_session is not None
     pieces = list(protocol.decode_stream(ScriptedReply(200, {}, [b"abc", b"d"]), utterance, wall=0.0))
     assert pieces == [StreamHead(24000), b"abc", b"d"]
     with pytest.raises(Unauthorized):
@@ -503,16 +503,16 @@ def test_a_conversation_says_what_comes_later(name: str) -> None:
     protocol = protocol_for(name, WireConfig())
     assert isinstance(protocol, TextInProtocol)
     settings = VoiceSettings(voice=CLONE if name == "lighttts-ws" else "v", model="m", format="pcm")
-    request = protocol.encode_conversation(settings, key="k")
-    assert request.dialogue is not None
-    made = request.dialogue()
+    request = protocol.encode_duplex(settings, key="k")
+    assert request.new_session is not None
+    made = request.new_session()
     assert not any("later" in str(message) for message in made.open())
-    assert made.patience > 0
-    said = [*made.say("later"), *made.finish()]
+    assert made.writer_timeout > 0
+    said = [*made.send_text("later"), *made.end_text()]
     if name == "model-studio":
-        said = [*made.hear(event(made, "task-started")).send]
+        said = [*made.receive(event(made, "task-started")).send]
     assert "later" in str(said[0])
-    assert (made.patience, made.finish()) == (0.0, ())
+    assert (made.writer_timeout, made.end_text()) == (0.0, ())
     assert "finished" in repr(made)
 
 
@@ -550,7 +550,7 @@ def test_lighttts_says_whose_a_mistake_is_in_words_and_by_closing() -> None:
         ("Server error: CUDA error", ServiceFault),
     ):
         with pytest.raises(ServiceError) as caught:
-            Bistream(settings, "hello").hear(json.dumps({"error": said}))
+            Bistream(settings, "hello").receive(json.dumps({"error": said}))
         assert type(caught.value) is kind, said
     with pytest.raises(BadRequest, match="recording"):
         Bistream(settings, "hello").closed(1003)
@@ -564,6 +564,6 @@ def test_lighttts_writes_the_mark_that_cosyvoice3_wants() -> None:
     for transcript in (TRANSCRIPT, marked):
         voice = Voice.clone(recording(), transcript)
         request = protocol.encode([Utterance("a", VoiceSettings(voice=voice))], key="k")
-        assert request.dialogue is not None
-        head, _, *_ = request.dialogue().open()
+        assert request.new_session is not None
+        head, _, *_ = request.new_session().open()
         assert json.loads(head)["prompt_text"] == marked

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cosyclient.wire import Dialogue
+    from cosyclient.wire import MessageSession
 
 
-def event(dialogue: Any, name: str, payload: dict[str, Any] | None = None, **header: Any) -> str:
-    """Return an event of Model Studio for the task of *dialogue*."""
-    head = {"task_id": dialogue.id, "event": name, "attributes": {}, **header}
+def event(session: Any, name: str, payload: dict[str, Any] | None = None, **header: Any) -> str:
+    """Return an event of Model Studio for the task of *session*."""
+    head = {"task_id": session.id, "event": name, "attributes": {}, **header}
     return json.dumps({"header": head, "payload": payload or {}})
 
 
-def result(dialogue: Any, kind: str, **output: Any) -> str:
+def result(session: Any, kind: str, **output: Any) -> str:
     """Return a result-generated event of this type."""
-    return event(dialogue, "result-generated", {"output": {"type": kind, **output}})
+    return event(session, "result-generated", {"output": {"type": kind, **output}})
 
 
 def word(text: str, index: int, begin: int, end: int) -> dict[str, Any]:
@@ -43,12 +43,12 @@ def actions(messages: Iterable[str | bytes]) -> list[str]:
     return [document["header"]["action"] for document in read(messages)]
 
 
-def heard(dialogue: Dialogue, messages: Sequence[str | bytes]) -> tuple[list[str | bytes], bytes, bool]:
+def heard(session: MessageSession, messages: Sequence[str | bytes]) -> tuple[list[str | bytes], bytes, bool]:
     """Return what *messages* lead to, together."""
     send: list[str | bytes] = []
     audio, done = b"", False
     for message in messages:
-        turn = dialogue.hear(message)
+        turn = session.receive(message)
         send += turn.send
         audio += turn.audio
         done = done or turn.done

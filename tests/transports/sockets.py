@@ -1,4 +1,4 @@
-"""What the WebSocket transport's suites share: services that misbehave after the handshake, and a plain dialogue."""
+"""What the WebSocket transport's suites share: services that misbehave after the handshake, and a plain session."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from websockets.server import ServerProtocol
 
 from cosyclient.errors import ServiceFault
 from cosyclient.transports.websocket.transport import WebSocketTransport
-from cosyclient.wire import Turn, WireRequest
+from cosyclient.wire import Step, WireRequest
 from tests.transports.wire import CLOCK, settings, soon
 
 if TYPE_CHECKING:
@@ -107,33 +107,35 @@ def speaks(*audio: bytes) -> Behaviour:
 class Plain:
     """Open with texts, take bytes for audio, "done" for the end, "fail" for an error, "say …", "nothing …"."""
 
-    def __init__(self, *texts: str, reusable: bool = True, keeps: float = 60.0, silence: float = 0.0) -> None:
+    def __init__(
+        self, *texts: str, reusable: bool = True, idle_limit: float = 60.0, writer_timeout: float = 0.0
+    ) -> None:
         self._texts = texts
         self._may = reusable
         self.reusable = False
-        self.keeps = keeps
-        self.patience = silence
+        self.idle_limit = idle_limit
+        self.writer_timeout = writer_timeout
 
     def open(self) -> Sequence[str | bytes]:
         return self._texts
 
-    def hear(self, message: str | bytes) -> Turn:
+    def receive(self, message: str | bytes) -> Step:
         if isinstance(message, bytes):
-            return Turn(audio=message)
+            return Step(audio=message)
         if message == "fail":
             raise ServiceFault("failed")
         if message.startswith("say "):
-            return Turn(send=(message[4:],))
+            return Step(send=(message[4:],))
         if message.startswith("nothing"):
-            return Turn()
+            return Step()
         self.reusable = self._may
-        return Turn(done=True)
+        return Step(done=True)
 
-    def say(self, text: str) -> Sequence[str | bytes]:
+    def send_text(self, text: str) -> Sequence[str | bytes]:
         return [text]
 
-    def finish(self) -> Sequence[str | bytes]:
-        self.patience = 0.0
+    def end_text(self) -> Sequence[str | bytes]:
+        self.writer_timeout = 0.0
         return ["finish"]
 
     def closed(self, code: int) -> bool:
@@ -146,11 +148,13 @@ class Make:
 
     texts: tuple[str, ...] = ("hello",)
     reusable: bool = True
-    keeps: float = 60.0
-    silence: float = 0.0
+    idle_limit: float = 60.0
+    writer_timeout: float = 0.0
 
     def __call__(self) -> Plain:
-        return Plain(*self.texts, reusable=self.reusable, keeps=self.keeps, silence=self.silence)
+        return Plain(
+            *self.texts, reusable=self.reusable, idle_limit=self.idle_limit, writer_timeout=self.writer_timeout
+        )
 
 
 MADE: list[WebSocketTransport] = []
@@ -166,7 +170,7 @@ def made(service: Hostile, **options: Any) -> WebSocketTransport:
 
 def conversation(path: str = "/talk", **options: Any) -> WireRequest:
     """Return a request for a conversation of this kind."""
-    return WireRequest(method="GET", path=path, headers=(("X-Tag", "t1"),), body=b"", dialogue=Make(**options))
+    return WireRequest(method="GET", path=path, headers=(("X-Tag", "t1"),), body=b"", new_session=Make(**options))
 
 
 def begun(

@@ -155,7 +155,7 @@ def test_a_websocket_is_opened_under_them_and_shared_only_by_equals() -> None:
     with hostile(sockets.speaks(b"audio")) as service:
         transport = sockets.made(service)
         plain = sockets.conversation()
-        tenant = plain.under(Headers({"X-Tenant": "a", "Authorization": "Basic abc"}))
+        tenant = plain.with_headers(Headers({"X-Tenant": "a", "Authorization": "Basic abc"}))
         for request in (plain, tenant, tenant, plain):
             assert sockets.spoken(transport, request) == b"audio"
         shaken = [seen.headers for seen in service.requests]
@@ -169,7 +169,7 @@ def test_grpc_sends_them_as_metadata() -> None:
     with grpc_wire.serving() as (url, script):
         transport = grpc_wire.made(url)
         request = WireRequest(method="POST", path="/script.Script/echo", headers=(), body=b"hello")
-        under = request.under(Headers({"X-Tenant": "a", "Authorization": "Basic abc"}))
+        under = request.with_headers(Headers({"X-Tenant": "a", "Authorization": "Basic abc"}))
         reply = transport.send(under, deadline=wire.soon(), read_timeout=20.0)
         list(reply.chunks())
         transport.close()
@@ -308,8 +308,8 @@ def test_model_studio_takes_parameters_and_a_workspace() -> None:
     utterance = Utterance("hello", settings)
     request = protocol_for("model-studio", WireConfig()).encode([utterance], key="k")
     assert request.headers == (("X-DashScope-WorkSpace", "ws-1"),)
-    assert request.dialogue is not None
-    parameters = json.loads(request.dialogue().open()[0])["payload"]["parameters"]
+    assert request.new_session is not None
+    parameters = json.loads(request.new_session().open()[0])["payload"]["parameters"]
     assert (parameters["volume"], parameters["language_hints"], "workspace" in parameters) == (80, ["zh"], False)
     request = protocol_for("model-studio-http", WireConfig()).encode([utterance], key="k")
     assert ("X-DashScope-WorkSpace", "ws-1") in request.headers
@@ -347,10 +347,10 @@ def test_a_websocket_that_remembers_is_not_used_again() -> None:
     protocol = protocol_for("vllm-omni-ws", WireConfig())
     for extra, reusable in (({"language": "zh"}, False), (None, True)):
         request = protocol.encode([Utterance("hello", VoiceSettings(voice="v", extra=extra))], key="k")
-        assert request.dialogue is not None
-        session = request.dialogue()
+        assert request.new_session is not None
+        session = request.new_session()
         session.open()
-        session.hear(json.dumps({"type": "session.done"}))
+        session.receive(json.dumps({"type": "session.done"}))
         assert session.reusable is reusable
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import ConnectFailed, DecodeError, Forbidden, NotFound, ServiceError, Unauthorized
-from cosyclient.wire import address
+from cosyclient.wire import join_url
 
 if TYPE_CHECKING:
     from cosyclient.errors import CosyError
@@ -44,7 +44,7 @@ class Advice:
         hint = ""
         if isinstance(error, (Unauthorized, Forbidden)):
             hint = self._about_the_key(error, request)
-            if request.dialogue is not None:
+            if request.new_session is not None:
                 # Starlette's answer to a WebSocket that it has no route for, too.
                 hint = f"{hint}; {self._asked(request)}; {self._next()}"
         elif isinstance(error, ConnectFailed):
@@ -61,7 +61,7 @@ class Advice:
             error.args = (f"{error}; {hint}",)
 
     def _asked(self, request: WireRequest) -> str:
-        where = address(self.base_url, request.path)
+        where = join_url(self.base_url, request.path)
         return f"asked was {request.method} {where if len(where) <= _MOST else where[: _MOST - 1] + '…'}"
 
     def _next(self) -> str:

@@ -195,7 +195,7 @@ class Call:
         if request is None:
             self._key = self._key or uuid.uuid4().hex
             encoded = caller.protocol.encode(utterances, key=self._key)
-            request = self._request = encoded.under(utterances[0].settings.sent_headers)
+            request = self._request = encoded.with_headers(utterances[0].settings.sent_headers)
         this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
         expected = math.fsum(flight.seconds for flight in flights)
         given = min(flight.until - flight.queued_at for flight in flights)

@@ -10,7 +10,7 @@ from cosyclient.errors import BadUtterance, CosyError, Rejected
 from cosyclient.models import MAX_CODE_POINTS, Utterance, check_text
 from cosyclient.pipeline.calls.stream import SpeechStream
 from cosyclient.util.threads import start_thread
-from cosyclient.wire import ConversationReply
+from cosyclient.wire import DuplexReply
 
 if TYPE_CHECKING:
     from collections import deque
@@ -41,7 +41,7 @@ class Feeder:
         self._running = False
         # Guards the fields below. Saying only puts in line, so it may be done under it; that keeps the order.
         self._lock = threading.Lock()
-        self._reply: ConversationReply | None = None
+        self._reply: DuplexReply | None = None
         self._kept: list[str] | None = []
         self._ended = False
         self._closed = False
@@ -63,13 +63,13 @@ class Feeder:
                 return Utterance(said.strip()[:MAX_CODE_POINTS], settings)
         raise BadUtterance("texts: there was nothing to say in them")
 
-    def attach(self, reply: ConversationReply) -> None:
+    def attach(self, reply: DuplexReply) -> None:
         """Say all over again in a new attempt, and go on there."""
         with self._lock:
             for text in self._kept or ():
-                reply.say(text)
+                reply.send_text(text)
             if self._ended:
-                reply.finish()
+                reply.end_text()
             self._reply = reply
             self._waited, now = 0.0, self._clock.now()
             self._waits_since = now if self._waits_since is not None else None
@@ -145,7 +145,7 @@ class Feeder:
                 self._kept.append(text)
             if reply is not None and text:
                 try:
-                    reply.say(text)
+                    reply.send_text(text)
                 except BadUtterance:
                     raise
                 except CosyError:
@@ -159,7 +159,7 @@ class Feeder:
             self._ended, reply = True, self._reply
             try:
                 if reply is not None:
-                    reply.finish()
+                    reply.end_text()
             except CosyError:
                 return
         if reply is not None:
@@ -181,7 +181,7 @@ def _checked(text: object) -> str:
     return text
 
 
-def _flush(reply: ConversationReply) -> None:
+def _flush(reply: DuplexReply) -> None:
     # Whoever listens hears of it.
     with contextlib.suppress(CosyError):
         reply.flush()
@@ -245,7 +245,7 @@ class ConversationStream(SpeechStream):
 
     def _opened(self, reply: WireReply) -> None:
         # A refusal takes no text; what reads the reply will say so.
-        if isinstance(reply, ConversationReply):
+        if isinstance(reply, DuplexReply):
             self._feeder.attach(reply)
 
     def _begun(self) -> None:

@@ -86,13 +86,13 @@ def explained(error: ServiceError, *, request_id: object = None) -> ServiceError
     return retold(error, kind, request_id=request_id)
 
 
-class Words:
+class WordTimings:
     """Gather the times of words from sentences that are told several times over, each time perhaps of more words."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, int], Word] = {}
 
-    def take(self, sentence: object) -> None:
+    def add(self, sentence: object) -> None:
         """Remember what is readable of one ``sentence``; the last time a word is told counts."""
         if not isinstance(sentence, dict) or not isinstance(words := sentence.get("words"), list):
             return

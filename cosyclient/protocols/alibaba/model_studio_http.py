@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError, ServiceError, TransportError
-from cosyclient.protocols.alibaba.errors import OWN, Words, explained, told
+from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
 from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.codecs import sse
 from cosyclient.protocols.codecs.json_audio import audio_in, member, parsed, read_json
@@ -74,7 +74,7 @@ class ModelStudioHttpProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once all of it is there."""
         (utterance,) = utterances
-        words = Words()
+        words = WordTimings()
         data = b"".join(_pieces(reply, utterance, words, wall))
         asked = utterance.settings
         speech = speech_of_samples(utterance, data) if asked.format == "wav" else speech_of(utterance, data, {})
@@ -85,7 +85,7 @@ class ModelStudioHttpProtocol:
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive."""
         begun = False
-        for piece in timed(utterance, _pieces(reply, utterance, Words(), wall)):
+        for piece in timed(utterance, _pieces(reply, utterance, WordTimings(), wall)):
             if not begun:
                 begun = True
                 yield StreamHead(utterance.settings.sample_rate)
@@ -120,7 +120,7 @@ def _body(utterance: Utterance) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _pieces(reply: WireReply, utterance: Utterance, words: Words, wall: float) -> Iterator[bytes]:
+def _pieces(reply: WireReply, utterance: Utterance, words: WordTimings, wall: float) -> Iterator[bytes]:
     """Yield the audio of every event; returns only when the service has said that this was all."""
     kind = media_type(reply.headers)
     if reply.status >= 300:
@@ -141,7 +141,7 @@ def _pieces(reply: WireReply, utterance: Utterance, words: Words, wall: float) -
         output = member(document, "output")
         if document.get("code") and not output:
             raise _refused(reply, document, utterance, wall)
-        words.take(output.get("sentence"))
+        words.add(output.get("sentence"))
         last = output.get("finish_reason") == "stop"
         # The last event may hold all of it once more, besides the address of the whole.
         if not (last and some) and (piece := audio_in(output)):

@@ -20,13 +20,13 @@ from cosyclient.errors import (
     ServiceFault,
     Throttled,
 )
-from cosyclient.protocols.alibaba.errors import OWN, Words, explained, told
+from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
 from cosyclient.protocols.base import Capabilities
 from cosyclient.protocols.replies.errors import described, retold
-from cosyclient.protocols.sessions import MessageProtocol, Talk, document_of, frame, inner
+from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame, inner
 from cosyclient.util.numbers import int_in_range
 from cosyclient.util.quoting import plain
-from cosyclient.wire import Turn, WireRequest
+from cosyclient.wire import Step, WireRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,7 +44,7 @@ _TOO_FAST: Final = ("rate limit exceeded", "request rate increased too quickly")
 _TASK: Final = {"task_group": "audio", "task": "tts", "function": "SpeechSynthesizer"}
 
 
-class ModelStudioProtocol(MessageProtocol):
+class ModelStudioProtocol(SessionProtocol):
     """Speak to Model Studio; the account's quota is 3 tasks a second by default, over all keys and processes."""
 
     name = "model-studio"
@@ -70,7 +70,7 @@ class ModelStudioProtocol(MessageProtocol):
         """Return the same: the service always streams."""
         return self.encode((utterance,), key=key)
 
-    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+    def encode_duplex(self, settings: VoiceSettings, *, key: str) -> WireRequest:
         """Return a conversation whose text is still to be said."""
         del key
         return _request(settings, None)
@@ -78,7 +78,7 @@ class ModelStudioProtocol(MessageProtocol):
 
 def _request(settings: VoiceSettings, text: str | None) -> WireRequest:
     _, headers = told(settings)
-    return WireRequest(method="GET", path=PATH, headers=headers, body=b"", dialogue=_Order(settings, text))
+    return WireRequest(method="GET", path=PATH, headers=headers, body=b"", new_session=_Order(settings, text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,11 @@ class _Order:
         return Task(self.settings, self.text)
 
 
-class Task(Talk):
+class Task(BaseSession):
     """Hold one task: run-task, continue-task as often as there is text, finish-task; and what comes back."""
 
-    keeps = 50.0  # the service closes after 60
-    silence = 23.0
+    idle_limit = 50.0  # the service closes after 60
+    writer_idle_limit = 23.0
 
     def __init__(self, settings: VoiceSettings, text: str | None = None) -> None:
         super().__init__()
@@ -107,10 +107,10 @@ class Task(Talk):
         self._started = False
         self._kept: list[str] = []
         self._weight = 0
-        self._words = Words()
+        self._words = WordTimings()
         if text is not None:
-            self.say(text)
-            self.finish()
+            self.send_text(text)
+            self.end_text()
 
     def open(self) -> Sequence[str | bytes]:
         """Return run-task."""
@@ -132,31 +132,31 @@ class Task(Talk):
         # The input must be there and must be empty.
         return [self._frame("run-task", {**_TASK, "model": asked.model, "parameters": parameters, "input": {}})]
 
-    def say(self, text: str) -> Sequence[str | bytes]:
+    def send_text(self, text: str) -> Sequence[str | bytes]:
         """Return continue-task with *text*, in several pieces if it is too long for one, or keep it until the start."""
         weight = weigh(text)
         if self._weight + weight > MOST_OF_A_TASK:
             raise BadUtterance(f"text: a task takes at most {MOST_OF_A_TASK} characters (a Han character is two)")
         self._weight += weight
-        self.said.append(text)
+        self.sent_texts.append(text)
         # As many characters as fit even if each of them counts twice.
         step = MOST_AT_ONCE if weight <= MOST_AT_ONCE else MOST_AT_ONCE // 2
         pieces = [text[start : start + step] for start in range(0, len(text), step)]
         return self._now_or_later(self._frame("continue-task", {"input": {"text": piece}}) for piece in pieces)
 
-    def finish(self) -> Sequence[str | bytes]:
+    def end_text(self) -> Sequence[str | bytes]:
         """Return finish-task, once; without it the last words would never be spoken."""
-        if self.finished:
+        if self.text_ended:
             return ()
-        self.finished = True
+        self.text_ended = True
         return self._now_or_later([self._frame("finish-task", {"input": {}})])
 
-    def hear(self, message: str | bytes) -> Turn:
+    def receive(self, message: str | bytes) -> Step:
         """Take one event, or a piece of audio."""
         if isinstance(message, bytes):
             if not self._started:
                 raise DecodeError("reply: audio before the task had started", retryable=True)
-            return Turn(audio=message)
+            return Step(audio=message)
         document = document_of(message)
         header, payload = inner(document, "header"), inner(document, "payload")
         if (named := header.get("task_id")) is not None and named != self.id:
@@ -166,33 +166,33 @@ class Task(Talk):
             case "task-started":
                 self._started = True
                 kept, self._kept = self._kept, []
-                return Turn(send=tuple(kept))
+                return Step(send=tuple(kept))
             case "result-generated":
                 self._learn(payload)
             case "task-finished":
-                if not (self._started and self.finished):
+                if not (self._started and self.text_ended):
                     raise DecodeError("reply: the task finished before its text", retryable=True)
                 self._learn(payload)
                 self.reusable = True
-                return Turn(done=True)
+                return Step(done=True)
             case "task-failed":
                 raise self._failure(header)
-        return Turn()
+        return Step()
 
     def _learn(self, payload: dict[str, Any]) -> None:
         counted = int_in_range(inner(payload, "usage").get("characters"), 0, 1 << 31)
         if counted is not None:
             self.characters = counted
         if self._settings.words:
-            self._words.take(inner(payload, "output").get("sentence"))
+            self._words.add(inner(payload, "output").get("sentence"))
             self.words = self._words.all()
 
     def _failure(self, header: dict[str, Any]) -> ServiceError:
         code, said = header.get("error_code"), header.get("error_message")
         code = plain(code, 64) if isinstance(code, str) and code.isprintable() else None
         said = said if isinstance(said, str) else ""
-        error = failure(code, said, self.said, request_id=self.id)
-        if not self.finished and _timed_out(code, said):
+        error = failure(code, said, self.sent_texts, request_id=self.id)
+        if not self.text_ended and _timed_out(code, said):
             error.args = (f"{error}; its writer said nothing for too long: feed it, or finish",)
         return error
 

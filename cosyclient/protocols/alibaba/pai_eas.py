@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config import WireConfig
     from cosyclient.models import Utterance
-    from cosyclient.protocols.base import Item, Quota, Recording
+    from cosyclient.protocols.base import Item, Quota, VoiceUpload
     from cosyclient.wire import WireReply
 
 _JSON: Final = "application/json"
@@ -127,11 +127,11 @@ class PaiEasProtocol:
             raise DecodeError("reply: no list of recordings", retryable=True)
         return names_in((each for each in listed if isinstance(each, dict)), ("id",))
 
-    def encode_upload(self, recording: Recording) -> WireRequest:
+    def encode_upload(self, recording: VoiceUpload) -> WireRequest:
         """Return the request that hands *recording* over."""
         return _UPLOAD.encode(self.name, recording)
 
-    def decode_upload(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
+    def decode_upload(self, reply: WireReply, recording: VoiceUpload, *, wall: float) -> str:
         """Return the id of the recording; raises like `decode`."""
         return _UPLOAD.decode(reply, recording, wall=wall)
 

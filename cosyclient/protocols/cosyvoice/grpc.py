@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Final
 from cosyclient.errors import BadRequest, ServiceFault
 from cosyclient.protocols.base import MODEL_HOPS, Capabilities, StreamHead
 from cosyclient.protocols.codecs.protobuf import content, field, fields, message
-from cosyclient.protocols.cosyvoice.prompt_audio import heard, heard_samples
-from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, MARK, advice, instruction, led
+from cosyclient.protocols.cosyvoice.prompt_audio import max_samples_at_16k, prompt_at_16k
+from cosyclient.protocols.cosyvoice.prompt_text import (
+    COSYVOICE3,
+    END_OF_PROMPT,
+    advice,
+    instruction,
+    with_system_prompt,
+)
 from cosyclient.protocols.replies.errors import discreet, refusal, retold
 from cosyclient.protocols.replies.headers import quota
 from cosyclient.protocols.replies.pcm import speech_of_samples
@@ -70,7 +76,7 @@ class RuntimeGrpcProtocol:
         if isinstance(voice, str) or voice is None:
             return size + len((voice or "").encode()) + len((settings.instruct or "").encode())
         assert voice.prompt is not None  # noqa: S101 - settings hold a name where there is none
-        return size + len((voice.transcript or "").encode()) + 2 * heard_samples(voice.prompt)
+        return size + len((voice.transcript or "").encode()) + 2 * max_samples_at_16k(voice.prompt)
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for the one utterance; *key* goes along as metadata."""
@@ -110,10 +116,12 @@ class RuntimeGrpcProtocol:
             # Its field numbers go the other way round than everywhere else.
             return message(_SFT, field(1, voice or ""), field(2, said))
         assert voice.prompt is not None  # noqa: S101 - settings hold a name where there is none
-        recording = heard(voice.prompt)
+        recording = prompt_at_16k(voice.prompt)
         if voice.transcript is None:
-            return message(_CROSS_LINGUAL, field(1, led(said) if self._marked else said), field(2, recording))
-        transcript = led(voice.transcript) if self._marked else voice.transcript
+            return message(
+                _CROSS_LINGUAL, field(1, with_system_prompt(said) if self._marked else said), field(2, recording)
+            )
+        transcript = with_system_prompt(voice.transcript) if self._marked else voice.transcript
         return message(_ZERO_SHOT, field(1, said), field(2, transcript), field(3, recording))
 
     def _samples(self, reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
@@ -140,5 +148,5 @@ class RuntimeGrpcProtocol:
             return retold(error, BadRequest)
         if settings.voice_kind != "named" and not self._marked:
             error.args = (f"{said}; {advice(self.name)}",)
-        callers = MARK in said or any(words in said for words in _CALLERS)
+        callers = END_OF_PROMPT in said or any(words in said for words in _CALLERS)
         return retold(error, BadRequest) if callers else error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.protocols.base import MODEL_HOPS, Capabilities, members
 from cosyclient.protocols.codecs.forms import form, form_weight
-from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, advice, instruction, led
+from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, advice, instruction, with_system_prompt
 from cosyclient.protocols.replies import pcm as raw
 from cosyclient.protocols.replies.headers import quota
 from cosyclient.voices import Voice
@@ -111,9 +111,9 @@ class RuntimeProtocol:
         if instruct is not None:
             return "instruct2", fields, file
         if voice.transcript is None:
-            fields["tts_text"] = led(utterance.text) if self._marked else utterance.text
+            fields["tts_text"] = with_system_prompt(utterance.text) if self._marked else utterance.text
             return "cross_lingual", fields, file
-        fields["prompt_text"] = led(voice.transcript) if self._marked else voice.transcript
+        fields["prompt_text"] = with_system_prompt(voice.transcript) if self._marked else voice.transcript
         return "zero_shot", fields, file
 
     def __repr__(self) -> str:

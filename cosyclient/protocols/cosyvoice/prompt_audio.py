@@ -10,35 +10,35 @@ from cosyclient.errors import ConfigurationError
 if TYPE_CHECKING:
     from cosyclient.voices import Prompt
 
-HEARD_RATE: Final = 16000
+PROMPT_RATE: Final = 16000
 """Hz of the recordings that CosyVoice's gRPC and Triton servers take; neither says so on the wire."""
 
 
-def heard(prompt: Prompt) -> bytes:
+def prompt_at_16k(prompt: Prompt) -> bytes:
     """Return the recording as signed 16-bit samples at 16 kHz, made once; raises `ConfigurationError` without soxr."""
     return prompt.form("s16le 16000", _resampled)
 
 
-def heard_f32(prompt: Prompt) -> bytes:
+def prompt_at_16k_f32(prompt: Prompt) -> bytes:
     """Return the recording as float32 samples at 16 kHz, made once; raises `ConfigurationError` without soxr."""
-    return prompt.form("f32le 16000", lambda prompt: f32_of_s16(heard(prompt)))
+    return prompt.form("f32le 16000", lambda prompt: f32_of_s16(prompt_at_16k(prompt)))
 
 
-def heard_samples(prompt: Prompt) -> int:
+def max_samples_at_16k(prompt: Prompt) -> int:
     """Return the most samples that the recording has at 16 kHz, without making them."""
-    return len(prompt.samples) // 2 * HEARD_RATE // prompt.sample_rate + 1
+    return len(prompt.samples) // 2 * PROMPT_RATE // prompt.sample_rate + 1
 
 
 def _resampled(prompt: Prompt) -> bytes:
-    if prompt.sample_rate == HEARD_RATE:
+    if prompt.sample_rate == PROMPT_RATE:
         return prompt.samples
     soxr, numpy = optional("soxr"), optional("numpy")
     if soxr is None or numpy is None:
         raise ConfigurationError(
-            f"voice: the service takes recordings of {HEARD_RATE} Hz, this one has {prompt.sample_rate}; converting it "
-            f"needs soxr: pip install '.[grpc]' in the checkout, or convert it, as with: "
-            f"ffmpeg -i recording -ac 1 -ar {HEARD_RATE} -sample_fmt s16 prompt.wav"
+            f"voice: the service takes recordings of {PROMPT_RATE} Hz, this one has {prompt.sample_rate}; converting "
+            f"it needs soxr: pip install '.[grpc]' in the checkout, or convert it, as with: "
+            f"ffmpeg -i recording -ac 1 -ar {PROMPT_RATE} -sample_fmt s16 prompt.wav"
         )
     samples = numpy.frombuffer(prompt.samples, "<i2")
-    made: bytes = soxr.resample(samples, prompt.sample_rate, HEARD_RATE).astype("<i2").tobytes()
+    made: bytes = soxr.resample(samples, prompt.sample_rate, PROMPT_RATE).astype("<i2").tobytes()
     return made

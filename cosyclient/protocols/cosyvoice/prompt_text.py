@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
-MARK: Final = "<|endofprompt|>"
+END_OF_PROMPT: Final = "<|endofprompt|>"
 """What separates an instruction, or a system's part, from the text."""
 COSYVOICE3: Final = "cosyvoice3"
 """The dialect of servers that leave both to the client."""
 _SYSTEM: Final = "You are a helpful assistant."
 
 
-def led(text: str) -> str:
+def with_system_prompt(text: str) -> str:
     """Return *text* behind what CosyVoice3 wants before a transcript, or before a text spoken without one."""
-    return text if MARK in text else f"{_SYSTEM}{MARK}{text}"
+    return text if END_OF_PROMPT in text else f"{_SYSTEM}{END_OF_PROMPT}{text}"
 
 
 def instruction(instruct: str, *, system: bool) -> str:
@@ -24,9 +24,9 @@ def instruction(instruct: str, *, system: bool) -> str:
 
     *system* puts before it what CosyVoice3 was trained with.
     """
-    if MARK in instruct:
+    if END_OF_PROMPT in instruct:
         return instruct
-    return f"{_SYSTEM} {instruct}{MARK}" if system else f"{instruct}{MARK}"
+    return f"{_SYSTEM} {instruct}{END_OF_PROMPT}" if system else f"{instruct}{END_OF_PROMPT}"
 
 
 def advice(family: str) -> str:

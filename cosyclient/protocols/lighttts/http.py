@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cosyclient.errors import BadUtterance, ServiceError, ServiceFault
 from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.codecs.forms import form, form_weight
-from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, led
+from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_prompt
 from cosyclient.protocols.replies import pcm as raw
 from cosyclient.protocols.replies.error_rules import LIGHT_TTS, said_verdict
 from cosyclient.protocols.replies.errors import refusal_of, retold, said_by
@@ -98,7 +98,7 @@ class LightTtsProtocol:
         said = (voice.transcript if isinstance(voice, Voice) else None) or ""
         fields = {
             "tts_text": utterance.text,
-            "prompt_text": led(said) if self._marked else said,
+            "prompt_text": with_system_prompt(said) if self._marked else said,
             "stream": "true" if stream else "false",
             "tts_model_name": settings.model or "default",
             "speed": f"{settings.speed:g}",

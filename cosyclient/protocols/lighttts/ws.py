@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import BadRequest, ServiceFault
 from cosyclient.protocols.base import Capabilities, members
-from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, led
+from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_prompt
 from cosyclient.protocols.lighttts.http import knows_no_style
 from cosyclient.protocols.replies.error_rules import LIGHT_TTS, said_verdict
 from cosyclient.protocols.replies.errors import described
 from cosyclient.protocols.replies.pcm import samples, speech
-from cosyclient.protocols.sessions import MessageProtocol, Talk, document_of, frame
+from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame
 from cosyclient.voices import Voice
-from cosyclient.wire import Turn, WireRequest
+from cosyclient.wire import Step, WireRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ _NORMAL: Final = 1000
 _UNSUPPORTED: Final = 1003
 
 
-class LightTtsSocketProtocol(MessageProtocol):
+class LightTtsSocketProtocol(SessionProtocol):
     """Speak to LightTTS over a WebSocket, which takes text while it is written; one conversation per connection."""
 
     name = "lighttts-ws"
@@ -62,7 +62,7 @@ class LightTtsSocketProtocol(MessageProtocol):
         """Return the same: the service always streams."""
         return self.encode((utterance,), key=key)
 
-    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+    def encode_duplex(self, settings: VoiceSettings, *, key: str) -> WireRequest:
         """Return a conversation whose text is still to be said."""
         del key
         return _request(_Order(settings, None, self._marked))
@@ -74,7 +74,7 @@ class LightTtsSocketProtocol(MessageProtocol):
 
 
 def _request(order: _Order) -> WireRequest:
-    return WireRequest(method="GET", path=PATH, headers=(), body=b"", dialogue=order)
+    return WireRequest(method="GET", path=PATH, headers=(), body=b"", new_session=order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,10 @@ class _Order:
         return Bistream(self.settings, self.text, marked=self.marked)
 
 
-class Bistream(Talk):
+class Bistream(BaseSession):
     """Hold one conversation, which ends when the service closes the connection in good order."""
 
-    silence = 30.0
+    writer_idle_limit = 30.0
 
     def __init__(self, settings: VoiceSettings, text: str | None = None, *, marked: bool = False) -> None:
         super().__init__()
@@ -108,31 +108,31 @@ class Bistream(Talk):
         assert voice.prompt is not None  # noqa: S101
         said = voice.transcript or ""
         head = {
-            "prompt_text": led(said) if self._marked else said,
+            "prompt_text": with_system_prompt(said) if self._marked else said,
             "tts_model_name": self._settings.model or "default",
             **(self._settings.extra or {}),
         }
         messages: list[str | bytes] = [frame(head), voice.prompt.wav]
         if self._text is not None:
-            messages += [*self.say(self._text), *self.finish()]
+            messages += [*self.send_text(self._text), *self.end_text()]
         return messages
 
-    def say(self, text: str) -> Sequence[str | bytes]:
+    def send_text(self, text: str) -> Sequence[str | bytes]:
         """Return *text* as a message."""
-        self.said.append(text)
+        self.sent_texts.append(text)
         return [frame({"tts_text": text})] if text else ()
 
-    def finish(self) -> Sequence[str | bytes]:
+    def end_text(self) -> Sequence[str | bytes]:
         """Return the message after which the rest is spoken, once."""
-        if self.finished:
+        if self.text_ended:
             return ()
-        self.finished = True
+        self.text_ended = True
         return [frame({"finish": True})]
 
-    def hear(self, message: str | bytes) -> Turn:
+    def receive(self, message: str | bytes) -> Step:
         """Take a piece of audio, or an error."""
         if isinstance(message, bytes):
-            return Turn(audio=message)
+            return Step(audio=message)
         document = document_of(message)
         if "error" in document:
             # It has no codes, only words: of its own faults, and of what it was given.
@@ -141,11 +141,11 @@ class Bistream(Talk):
             kind = verdict.kind if verdict is not None else ServiceFault
             if knows_no_style(said, self._settings.model):
                 kind = BadRequest
-            raise kind(described("the service says", None, said, self.said))
-        return Turn()
+            raise kind(described("the service says", None, said, self.sent_texts))
+        return Step()
 
     def closed(self, code: int) -> bool:
         """Return whether the service closed as one that has said everything; raises where it will not have the text."""
         if code == _UNSUPPORTED:
             raise BadRequest("the service closed with 1003: it cannot read the recording")
-        return self.finished and code == _NORMAL
+        return self.text_ended and code == _NORMAL

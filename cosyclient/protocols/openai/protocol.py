@@ -19,7 +19,7 @@ from cosyclient.errors import BadUtterance, CosyError
 from cosyclient.models import Speech, Utterance
 from cosyclient.protocols.base import StreamHead
 from cosyclient.protocols.codecs.forms import form, form_weight
-from cosyclient.protocols.cosyvoice.prompt_text import MARK
+from cosyclient.protocols.cosyvoice.prompt_text import END_OF_PROMPT
 from cosyclient.protocols.openai import replies
 from cosyclient.protocols.openai.dialects import DIALECTS
 from cosyclient.protocols.replies.headers import media_type, quota
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config import WireConfig
     from cosyclient.models import VoiceSettings
-    from cosyclient.protocols.base import Item, Quota, Recording
+    from cosyclient.protocols.base import Item, Quota, VoiceUpload
     from cosyclient.wire import WireReply
 
 logger = logging.getLogger("cosyclient")
@@ -97,13 +97,13 @@ class OpenAISpeechProtocol:
         """Return the request for the list of voices."""
         return WireRequest(method="GET", path=self._dialect.voices_path, headers=(("Accept", _JSON),), body=b"")
 
-    def encode_upload(self, recording: Recording) -> WireRequest:
+    def encode_upload(self, recording: VoiceUpload) -> WireRequest:
         """Return the request that hands *recording* over."""
         if self._dialect.upload is None:
             raise BadUtterance(f"voice: protocol {self.name} keeps no recordings")
         return self._dialect.upload.encode(self.name, recording, model=self._dialect.defaults.get("model"))
 
-    def decode_upload(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
+    def decode_upload(self, reply: WireReply, recording: VoiceUpload, *, wall: float) -> str:
         """Return the name that the voice has from now on; raises like `decode`."""
         assert self._dialect.upload is not None  # noqa: S101 - it made the request
         return self._dialect.upload.decode(reply, recording, wall=wall)
@@ -210,7 +210,11 @@ class OpenAISpeechProtocol:
 
     def _text(self, utterance: Utterance) -> str:
         instruct = utterance.settings.instruct
-        return f"{instruct}{MARK}{utterance.text}" if self._dialect.marks and instruct is not None else utterance.text
+        return (
+            f"{instruct}{END_OF_PROMPT}{utterance.text}"
+            if self._dialect.marks and instruct is not None
+            else utterance.text
+        )
 
     def _travels_alone(self, settings: VoiceSettings) -> bool:
         if settings.extra and not self._dialect.batch_extra.issuperset(settings.extra):

@@ -15,7 +15,7 @@ from cosyclient.wire import WireRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cosyclient.protocols.base import Recording
+    from cosyclient.protocols.base import VoiceUpload
     from cosyclient.wire import WireReply
 
 _MOST_BYTES = 65536
@@ -35,7 +35,7 @@ class Upload:
     needs: tuple[str, ...] = ()
     answer: str = ""
 
-    def encode(self, protocol: str, recording: Recording, *, model: str | None = None) -> WireRequest:
+    def encode(self, protocol: str, recording: VoiceUpload, *, model: str | None = None) -> WireRequest:
         """Return the request that hands *recording* over to the service *protocol* is spoken with."""
         values = {
             "name": recording.name,
@@ -54,7 +54,7 @@ class Upload:
         headers = (("Content-Type", kind), ("Accept", "application/json"))
         return WireRequest(method="POST", path=self.path, headers=headers, body=body)
 
-    def decode(self, reply: WireReply, recording: Recording, *, wall: float) -> str:
+    def decode(self, reply: WireReply, recording: VoiceUpload, *, wall: float) -> str:
         """Return the name the voice has from now on; raises like `WireProtocol.decode`."""
         if reply.status >= 300:
             error = refusal(reply, (), wall=wall)

@@ -14,7 +14,7 @@ from cosyclient.errors import BadRequest, BadUtterance, DecodeError, NotFound, S
 from cosyclient.models import has_speech
 from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.codecs.forms import path_segment
-from cosyclient.protocols.cosyvoice.prompt_audio import heard_f32, heard_samples
+from cosyclient.protocols.cosyvoice.prompt_audio import max_samples_at_16k, prompt_at_16k_f32
 from cosyclient.protocols.replies.errors import MAX_MESSAGE, discreet, refusal, refusal_of
 from cosyclient.protocols.replies.headers import media_type, quota
 from cosyclient.protocols.replies.pcm import speech_of_samples
@@ -76,7 +76,7 @@ class _Triton:
         if isinstance(voice, str) or voice is None:
             return size
         assert voice.prompt is not None  # noqa: S101 - settings hold a name where there is none
-        return size + len((voice.transcript or "").encode()) + _MARK_BITS + 4 * heard_samples(voice.prompt)
+        return size + len((voice.transcript or "").encode()) + _MARK_BITS + 4 * max_samples_at_16k(voice.prompt)
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits, as a gateway before it may."""
@@ -87,17 +87,17 @@ class _Triton:
         (utterance,) = utterances
         settings, voice = utterance.settings, utterance.settings.voice
         model = settings.model or self._model
-        target = tensors.words("target_text", utterance.text)
+        target = tensors.text_tensor("target_text", utterance.text)
         if isinstance(voice, str) or voice is None:
             if model != _DEFAULT_MODEL:
                 raise BadUtterance(f"voice: model {model} has none of its own; clone one")
             return model, [target]
         assert voice.prompt is not None  # noqa: S101 - settings hold a name where there is none
-        samples = heard_f32(voice.prompt)
+        samples = prompt_at_16k_f32(voice.prompt)
         return model, [
-            tensors.floats("reference_wav", samples),
-            tensors.whole("reference_wav_len", len(samples) // 4),
-            tensors.words("reference_text", _transcript(model, voice)),
+            tensors.float_tensor("reference_wav", samples),
+            tensors.int_tensor("reference_wav_len", len(samples) // 4),
+            tensors.text_tensor("reference_text", _transcript(model, voice)),
             target,
         ]
 
@@ -134,7 +134,7 @@ class TritonProtocol(_Triton):
         body = b"".join(reply.chunks())
         try:
             samples = tensors.http_waveform(body, announced)
-        except tensors.Stranger as found:
+        except tensors.NotAnInference as found:
             if isinstance(found.document, dict) and "error" in found.document:
                 raise _advised(refusal_of(reply, found.document, utterances, wall=wall)) from None
             raise DecodeError("reply: JSON that is no inference", retryable=True) from None

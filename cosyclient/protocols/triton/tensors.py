@@ -42,17 +42,17 @@ class Tensor(NamedTuple):
     data: bytes
 
 
-def floats(name: str, data: bytes) -> Tensor:
+def float_tensor(name: str, data: bytes) -> Tensor:
     """Return float32 values as one row."""
     return Tensor(name, "FP32", (1, len(data) // 4), data)
 
 
-def whole(name: str, value: int) -> Tensor:
+def int_tensor(name: str, value: int) -> Tensor:
     """Return one 32-bit number."""
     return Tensor(name, "INT32", (1, 1), struct.pack("<i", value))
 
 
-def words(name: str, said: str) -> Tensor:
+def text_tensor(name: str, said: str) -> Tensor:
     """Return one text."""
     data = said.encode()
     return Tensor(name, "BYTES", (1, 1), struct.pack("<I", len(data)) + data)
@@ -81,7 +81,7 @@ def http_body(tensors: Sequence[Tensor], *, key: str, parameters: Mapping[str, A
     return b"".join((lead, *(each.data for each in tensors))), len(lead)
 
 
-class Stranger(Exception):
+class NotAnInference(Exception):
     """Carry the JSON of a reply that is no inference."""
 
     def __init__(self, document: object) -> None:
@@ -104,7 +104,7 @@ def http_waveform(body: bytes, announced: str | None) -> bytes:
         raise DecodeError(f"reply: {size} bytes that are not JSON", retryable=True) from None
     outputs = document.get("outputs") if isinstance(document, dict) else None
     if not isinstance(outputs, list):
-        raise Stranger(document)
+        raise NotAnInference(document)
     place = size or 0
     for output in outputs:
         if not isinstance(output, dict):

@@ -17,11 +17,11 @@ from cosyclient.protocols.codecs.strict import unbase64
 from cosyclient.protocols.openai.replies import timed_word
 from cosyclient.protocols.replies.error_rules import VLLM_OMNI, said_verdict
 from cosyclient.protocols.replies.errors import described
-from cosyclient.protocols.sessions import MessageProtocol, Talk, document_of, frame
+from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame
 from cosyclient.util.numbers import int_in_range, valid_sample_rate
 from cosyclient.util.quoting import plain
 from cosyclient.voices import Voice
-from cosyclient.wire import Turn, WireRequest
+from cosyclient.wire import Step, WireRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ _MOST_WORDS: Final = 100_000
 """More than any text has: a service that never ends must not fill the memory."""
 
 
-class VllmOmniSocketProtocol(MessageProtocol):
+class VllmOmniSocketProtocol(SessionProtocol):
     """Speak to vLLM-Omni over a WebSocket, which takes text while it is written."""
 
     name = "vllm-omni-ws"
@@ -81,7 +81,7 @@ class VllmOmniSocketProtocol(MessageProtocol):
         del key
         return _request(_Order(_streamable(utterance.settings), utterance.text, stream=True))
 
-    def encode_conversation(self, settings: VoiceSettings, *, key: str) -> WireRequest:
+    def encode_duplex(self, settings: VoiceSettings, *, key: str) -> WireRequest:
         """Return a conversation whose text is still to be said; each sentence is spoken when it is whole."""
         del key
         return _request(_Order(_streamable(settings), None, stream=True))
@@ -101,7 +101,7 @@ def _streamable(settings: VoiceSettings) -> VoiceSettings:
 
 
 def _request(order: _Order) -> WireRequest:
-    return WireRequest(method="GET", path=PATH, headers=(), body=b"", dialogue=order)
+    return WireRequest(method="GET", path=PATH, headers=(), body=b"", new_session=order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +116,11 @@ class _Order:
         return Session(self.settings, self.text, stream=self.stream)
 
 
-class Session(Talk):
+class Session(BaseSession):
     """Hold one utterance: its configuration, its texts, its end; and the sentences that come back."""
 
-    keeps = 20.0  # the service closes after 30, and its server when a ping of every 20 is not answered in 20 more
-    silence = 30.0
+    idle_limit = 20.0  # the service closes after 30, and its server when a ping of every 20 is not answered in 20 more
+    writer_idle_limit = 30.0
 
     def __init__(self, settings: VoiceSettings, text: str | None = None, *, stream: bool = False) -> None:
         super().__init__()
@@ -155,23 +155,23 @@ class Session(Talk):
         config |= asked.extra or {}
         messages: list[str | bytes] = [frame(config)]
         if self._text is not None:
-            messages += [*self.say(self._text), *self.finish()]
+            messages += [*self.send_text(self._text), *self.end_text()]
         return messages
 
-    def say(self, text: str) -> Sequence[str | bytes]:
+    def send_text(self, text: str) -> Sequence[str | bytes]:
         """Return *text*, in several messages if it is too long for one."""
-        self.said.append(text)
+        self.sent_texts.append(text)
         pieces = [text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS)]
         return [frame({"type": "input.text", "text": piece}) for piece in pieces]
 
-    def finish(self) -> Sequence[str | bytes]:
+    def end_text(self) -> Sequence[str | bytes]:
         """Return the message after which the rest is spoken, once."""
-        if self.finished:
+        if self.text_ended:
             return ()
-        self.finished = True
+        self.text_ended = True
         return [frame({"type": "input.done"})]
 
-    def hear(self, message: str | bytes) -> Turn:
+    def receive(self, message: str | bytes) -> Step:
         """Take one message, or a piece of audio."""
         if isinstance(message, bytes):
             return self._audio(message)
@@ -184,14 +184,14 @@ class Session(Talk):
             case "audio.done":
                 self._check_sentence(document)
             case "session.done":
-                if not self.finished:
+                if not self.text_ended:
                     raise DecodeError("reply: the session is done before its text", retryable=True)
                 # What is extra would be said to the next one, too, and nothing takes it back.
                 self.reusable = not self._settings.extra
-                return Turn(done=True)
+                return Step(done=True)
             case "error":
                 raise self._failure(document)
-        return Turn()
+        return Step()
 
     def _start(self, document: dict[str, Any]) -> None:
         named, rate = document.get("format"), document.get("sample_rate")
@@ -204,13 +204,13 @@ class Session(Talk):
         self._before_bytes += self._got_bytes
         self._began, self._got_bytes = True, 0
 
-    def _audio(self, data: bytes) -> Turn:
+    def _audio(self, data: bytes) -> Step:
         if not self._began:
             raise DecodeError("reply: audio before its beginning", retryable=True)
         self._got_bytes += len(data)
-        return Turn(audio=data)
+        return Step(audio=data)
 
-    def _chunk(self, document: dict[str, Any]) -> Turn:
+    def _chunk(self, document: dict[str, Any]) -> Step:
         """Take a piece of audio that comes with the times of its words."""
         self._words(document.get("timestamps"))
         coded = document.get("audio_b64") or ""
@@ -218,7 +218,7 @@ class Session(Talk):
             data = unbase64(coded)
         except (ValueError, TypeError):
             raise DecodeError("audio: a piece that is not base64", retryable=True) from None
-        return self._audio(data) if data else Turn()
+        return self._audio(data) if data else Step()
 
     def _words(self, found: object) -> None:
         if not isinstance(found, list) or len(self.words) > _MOST_WORDS:
@@ -238,7 +238,7 @@ class Session(Talk):
         # The service has no codes to tell by. Before the first sentence has begun it is the configuration that is
         # found wrong; after that anything, the caller's mistakes among it.
         said = document.get("message")
-        message = described("the service says", None, said, self.said)
+        message = described("the service says", None, said, self.sent_texts)
         verdict = said_verdict(said, VLLM_OMNI)
         if verdict is not None:
             return verdict.kind(message)

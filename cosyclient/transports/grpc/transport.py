@@ -21,7 +21,7 @@ from cosyclient.transports.base import PoolStats, agent
 from cosyclient.transports.grpc.options import STREAMS, options, target_of
 from cosyclient.transports.grpc.reply import GrpcReply, aside
 from cosyclient.transports.network import Network, network_of
-from cosyclient.wire import laid_over
+from cosyclient.wire import replace_headers
 
 if TYPE_CHECKING:
     from cosyclient.clock import Cancellation, Clock, Deadline
@@ -81,7 +81,7 @@ class GrpcTransport:
         if not left:
             raise DeadlineExceeded("the deadline passed before the request was sent")
         reply = GrpcReply(self, deadline, read_timeout, cancellation)
-        metadata = [(name.lower(), value) for name, value in laid_over(self._metadata, request.headers)]
+        metadata = [(name.lower(), value) for name, value in replace_headers(self._metadata, request.headers)]
         try:
             reply.begin(
                 lambda: self._board(reply).unary_stream(request.path)(request.body, timeout=left, metadata=metadata)

@@ -17,7 +17,7 @@ from cosyclient.transports.http.request_coding import Packing
 from cosyclient.transports.http.urllib3_transport import Urllib3Transport, origin_of
 from cosyclient.transports.network import Network, network_of
 from cosyclient.util.quoting import ConcealedBytes
-from cosyclient.wire import address
+from cosyclient.wire import join_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -303,7 +303,7 @@ class _Front(httpx.Client):
 
 
 def _join(base_url: str, path: str) -> httpx.URL:
-    return httpx.URL(address(base_url, path))
+    return httpx.URL(join_url(base_url, path))
 
 
 def _opening(url: Callable[[str], httpx.URL], headers: Sequence[tuple[bytes, bytes]], method: str, path: str) -> bytes:

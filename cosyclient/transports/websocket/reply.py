@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cosyclient.clock import Cancellation, Deadline
     from cosyclient.transports.http.pool import Place
     from cosyclient.transports.websocket.connection import WebSocket
-    from cosyclient.wire import Dialogue
+    from cosyclient.wire import MessageSession
 
 _OPEN: Final = 200
 
@@ -90,18 +90,18 @@ class Conversation:
         self,
         transport: Keeper,
         place: Place[WebSocket],
-        dialogue: Dialogue,
+        session: MessageSession,
         cancellation: Cancellation,
         deadline: Deadline,
     ) -> None:
         # First, for the finalizer.
         self._transport = transport
         self._place = place
-        self.dialogue = dialogue
+        self.session = session
         self._cancellation = cancellation
         self._deadline = deadline
         self._taken_bytes = 0
-        # Makes one order of what the dialogue is told and what it says: no wait and no I/O happens under it.
+        # Makes one order of what the session is told and what it says: no wait and no I/O happens under it.
         self._order = threading.Lock()
         # Guards the fields below: the socket may be closed only when no thread is inside it.
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class Conversation:
         self._reusable = False
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the audio as it arrives, up to ``wire.max_reply_bytes``, sending what the dialogue says to it.
+        """Yield the audio as it arrives, up to ``wire.max_reply_bytes``, sending what the session says to it.
 
         Raises the `ServiceError` or `DecodeError` the service's messages stand for, `AttemptTimeout`,
         `TransportError`, `DeadlineExceeded` or `ClientClosed`; after any of them the socket is closed.
@@ -119,7 +119,7 @@ class Conversation:
             while True:
                 audio, done = self._hear()
                 if done:
-                    self._end(reusable=self.dialogue.reusable)
+                    self._end(reusable=self.session.reusable)
                 if audio:
                     self._count(audio)
                     yield audio
@@ -128,13 +128,13 @@ class Conversation:
         finally:
             self.close()
 
-    def say(self, text: str) -> None:
+    def send_text(self, text: str) -> None:
         """Put *text* in line, to leave with the next `flush` or read."""
-        self.put(lambda: self.dialogue.say(text))
+        self.put(lambda: self.session.send_text(text))
 
-    def finish(self) -> None:
+    def end_text(self) -> None:
         """Put in line that no more text follows."""
-        self.put(self.dialogue.finish)
+        self.put(self.session.end_text)
 
     def flush(self) -> None:
         """Wait until what was put in line has left."""
@@ -159,13 +159,13 @@ class Conversation:
         with use, use:
             socket = use.enter()
             try:
-                message = socket.hear(lambda: self.dialogue.patience)
+                message = socket.hear(lambda: self.session.writer_timeout)
             except Closed as error:
-                if self.dialogue.closed(error.code):
+                if self.session.closed(error.code):
                     return b"", True
                 raise
             with self._order:
-                turn = self.dialogue.hear(message)
+                turn = self.session.receive(message)
                 socket.put(turn.send)
             if turn.send and turn.done:
                 socket.flush()
@@ -213,7 +213,7 @@ class Conversation:
 
     def _let_go(self) -> None:
         if (socket := self._place.connection) is not None:
-            socket.keeps = self.dialogue.keeps
+            socket.keeps = self.session.idle_limit
         if self._place.held:
             self._transport.release(self._place, self._cancellation, reusable=self._reusable)
 

@@ -24,7 +24,7 @@ from cosyclient.transports.http.pool import Place, Places, lifetimes
 from cosyclient.transports.network import Network, network_of
 from cosyclient.transports.resolving import Resolver
 from cosyclient.transports.sockets import Severed, Spans
-from cosyclient.wire import laid_over
+from cosyclient.wire import replace_headers
 
 try:
     from websockets.uri import parse_uri
@@ -92,8 +92,8 @@ class WebSocketTransport:
         """
         if self.closed:
             raise ClientClosed("the transport is closed")
-        if request.dialogue is None:
-            raise TypeError("a request without a dialogue cannot be sent over a WebSocket")
+        if request.new_session is None:
+            raise TypeError("a request without a session cannot be sent over a WebSocket")
         left = deadline.remaining
         if not left:
             raise DeadlineExceeded("the deadline passed before the request was sent")
@@ -106,9 +106,9 @@ class WebSocketTransport:
             cancellation.on_cancel(socket.sever)
             if socket.is_closed:
                 self._open(socket, request, spans, deadline)
-            dialogue = request.dialogue()
-            reply = Conversation(self, place, dialogue, cancellation, deadline)
-            reply.put(dialogue.open)
+            session = request.new_session()
+            reply = Conversation(self, place, session, cancellation, deadline)
+            reply.put(session.open)
             reply.flush()
             return reply
         except BaseException as error:
@@ -162,7 +162,7 @@ class WebSocketTransport:
 
     def _open(self, socket: WebSocket, request: WireRequest, spans: Spans, deadline: Deadline) -> None:
         try:
-            socket.open(laid_over(self._headers, request.headers), spans)
+            socket.open(replace_headers(self._headers, request.headers), spans)
         except CosyError:
             raise
         except TimeoutError as error:

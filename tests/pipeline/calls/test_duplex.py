@@ -341,10 +341,10 @@ class Slow:
         self.finished = False
         self.may_flush = threading.Event()
 
-    def say(self, text: str) -> None:
+    def send_text(self, text: str) -> None:
         self.said.append(text)
 
-    def finish(self) -> None:
+    def end_text(self) -> None:
         self.finished = True
 
     def flush(self) -> None:

@@ -22,7 +22,7 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.models import Speech, Utterance, VoiceSettings, Word
-from cosyclient.protocols.alibaba.errors import Words
+from cosyclient.protocols.alibaba.errors import WordTimings
 from cosyclient.protocols.alibaba.model_studio_http import ModelStudioHttpProtocol
 from cosyclient.protocols.base import StreamHead, check_settings
 from cosyclient.testing import ScriptedReply
@@ -144,8 +144,8 @@ def test_words_are_told_once_each_in_order() -> None:
 @pytest.mark.parametrize("told", [None, [], {}, {"words": 3}, {"words": [3, {}, {"text": "a"}]}])
 def test_unreadable_words_are_no_words(told: Any) -> None:
     """They are an extra, and no reason to lose a speech."""
-    words = Words()
-    words.take(told)
+    words = WordTimings()
+    words.add(told)
     assert words.all() == ()
     assert repr(words) == "<Words 0>"
 

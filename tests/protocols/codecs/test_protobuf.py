@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2
 from cosyclient.emulator.protos import message as described
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.codecs import protobuf
-from cosyclient.protocols.triton.tensors import Answer, floats, grpc_answer, grpc_request, whole, words
+from cosyclient.protocols.triton.tensors import Answer, float_tensor, grpc_answer, grpc_request, int_tensor, text_tensor
 from tests.protocols.wire_grpc import answer, tagged_floats
 
 _Request: Any = described("cosyvoice.Request")
@@ -65,7 +65,11 @@ def test_a_message_cut_anywhere_is_broken_or_shorter() -> None:
 
 def test_a_request_for_triton_is_what_its_own_client_reads() -> None:
     """Model, id, tensors with their shapes, raw values in their order, and the wish for a marked end."""
-    tensors = [floats("reference_wav", bytes(4 * 300)), whole("reference_wav_len", 300), words("target_text", "你好")]
+    tensors = [
+        float_tensor("reference_wav", bytes(4 * 300)),
+        int_tensor("reference_wav_len", 300),
+        text_tensor("target_text", "你好"),
+    ]
     read = service_pb2.ModelInferRequest.FromString(grpc_request("cosyvoice3", tensors, key="k-1"))
     assert (read.model_name, read.id) == ("cosyvoice3", "k-1")
     assert read.parameters["triton_enable_empty_final_response"].bool_param is True

@@ -16,20 +16,20 @@ from tests.protocols.wire_runtime import recording
 def test_a_recording_is_resampled_once() -> None:
     """To 16 kHz, whatever it had; one that has it already is left alone."""
     prompt = Prompt(recording(rate=48000))
-    heard = waveforms.heard(prompt)
-    assert waveforms.heard(prompt) is heard
+    heard = waveforms.prompt_at_16k(prompt)
+    assert waveforms.prompt_at_16k(prompt) is heard
     assert len(heard) == 32000
-    assert len(heard) // 2 <= waveforms.heard_samples(prompt)
-    assert waveforms.heard_f32(prompt) is waveforms.heard_f32(prompt)
+    assert len(heard) // 2 <= waveforms.max_samples_at_16k(prompt)
+    assert waveforms.prompt_at_16k_f32(prompt) is waveforms.prompt_at_16k_f32(prompt)
     middle = struct.unpack_from("<100h", heard, 16000)
     assert all(abs(sample - 700) <= 2 for sample in middle)
     plain = Prompt(recording())
-    assert waveforms.heard(plain) is plain.samples
+    assert waveforms.prompt_at_16k(plain) is plain.samples
 
 
 def test_without_soxr_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where resampling is needed."""
     monkeypatch.setitem(sys.modules, "soxr", None)
-    assert waveforms.heard(Prompt(recording()))
+    assert waveforms.prompt_at_16k(Prompt(recording()))
     with pytest.raises(ConfigurationError, match=r"'\.\[grpc\]'.*ffmpeg"):
-        waveforms.heard(Prompt(recording(rate=24000)))
+        waveforms.prompt_at_16k(Prompt(recording(rate=24000)))

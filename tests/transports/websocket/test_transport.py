@@ -37,7 +37,7 @@ from cosyclient.transports.websocket.connection import WebSocket
 from cosyclient.transports.websocket.messages import Inbox
 from cosyclient.transports.websocket.reply import Conversation
 from cosyclient.transports.websocket.transport import WebSocketTransport
-from cosyclient.wire import ConversationReply, WireReply, WireRequest
+from cosyclient.wire import DuplexReply, WireReply, WireRequest
 from tests.support.hostile import answers, drips_head, hangs_after, hostile, never_answers, never_reads, reply
 from tests.transports.sockets import MADE, Peer, Plain, begun, conversation, made, speaks, spoken, upgraded
 from tests.transports.wire import CLOCK, settings
@@ -57,9 +57,9 @@ def _close() -> Iterator[None]:
         MADE.pop().close()
 
 
-def talking(reply: WireReply) -> ConversationReply:
+def talking(reply: WireReply) -> DuplexReply:
     """Return *reply* as the conversation it is."""
-    assert isinstance(reply, ConversationReply)
+    assert isinstance(reply, DuplexReply)
     return reply
 
 
@@ -139,7 +139,7 @@ def test_speaks_tls_and_trusts_only_whom_it_should() -> None:
         assert not caught.value.retryable
 
 
-def test_what_the_dialogue_answers_is_sent() -> None:
+def test_what_the_session_answers_is_sent() -> None:
     """While the reader waits for more."""
 
     def behave(peer: Peer) -> None:
@@ -166,9 +166,9 @@ def test_texts_are_said_while_another_thread_listens() -> None:
         answer = talking(begun(made(service), conversation(texts=("0,",))))
         listening = threads.submit(lambda: b"".join(answer.chunks()))
         for number in range(1, 500):
-            answer.say(f"{number},")
+            answer.send_text(f"{number},")
             answer.flush()
-        answer.finish()
+        answer.end_text()
         answer.flush()
         assert listening.result(30) == b"".join(b"%d," % number for number in range(500))
 
@@ -188,9 +188,9 @@ def test_both_sides_may_send_more_than_fits_between_them() -> None:
 
         def say() -> None:
             for _ in range(20):
-                answer.say(block)
+                answer.send_text(block)
                 answer.flush()
-            answer.finish()
+            answer.end_text()
             answer.flush()
 
         saying = threads.submit(say)
@@ -249,7 +249,7 @@ def test_a_socket_idles_as_long_as_its_service_lets_it(keeps: float, idle_limit:
     with hostile(speaks(b"x")) as service:
         transport = made(service, config=ClientConfig(pool=PoolConfig(idle_limit=idle_limit)))
         for _ in range(3):
-            spoken(transport, conversation(keeps=keeps))
+            spoken(transport, conversation(idle_limit=keeps))
             threading.Event().wait(0.005)
         assert service.seen == seen
         transport.close()
@@ -397,7 +397,7 @@ def test_a_conversation_broken_off_is_a_transport_error(behaviour: Callable[[Vis
 
 
 def test_some_conversations_end_with_the_connection() -> None:
-    """Which the dialogue decides."""
+    """Which the session decides."""
     with hostile(says(b"all", close=4000)) as service:
         transport = made(service)
         assert [spoken(transport) for _ in range(2)] == [b"all"] * 2
@@ -427,7 +427,7 @@ def test_more_than_the_limit_is_refused(pieces: list[bytes]) -> None:
         assert service.wait_for(lambda seen: seen.open == 0)
 
 
-def test_what_the_dialogue_raises_closes_the_socket() -> None:
+def test_what_the_session_raises_closes_the_socket() -> None:
     """An error is no state to go on from."""
     with hostile(says(b"x", "fail")) as service:
         transport = made(service)
@@ -503,12 +503,12 @@ def test_pings_of_a_service_that_reads_nothing_take_no_room() -> None:
         socket: WebSocket | None = None
 
         @property
-        def patience(self) -> float:
+        def writer_timeout(self) -> float:
             longest[0] = max(longest[0], len(self.socket._outbox) if self.socket is not None else 0)
             return 0.0
 
-        @patience.setter
-        def patience(self, _: float) -> None:
+        @writer_timeout.setter
+        def writer_timeout(self, _: float) -> None:
             pass
 
     def behave(peer: Peer) -> None:
@@ -519,11 +519,11 @@ def test_pings_of_a_service_that_reads_nothing_take_no_room() -> None:
             peer.visit.send(pings)
 
     with hostile(upgraded(behave)) as service:
-        wanted = WireRequest(method="GET", path="/talk", headers=(), body=b"", dialogue=Watching)
+        wanted = WireRequest(method="GET", path="/talk", headers=(), body=b"", new_session=Watching)
         answer = begun(made(service), wanted, deadline=2.0)
         assert isinstance(answer, Conversation)
-        assert isinstance(answer.dialogue, Watching)
-        answer.dialogue.socket = answer._place.connection
+        assert isinstance(answer.session, Watching)
+        answer.session.socket = answer._place.connection
         with pytest.raises(DeadlineExceeded):
             b"".join(answer.chunks())
     assert 1 << 10 < longest[0] < 1 << 20
@@ -604,7 +604,7 @@ def test_pings_are_no_answer() -> None:
 
 
 def test_the_writers_silence_is_not_the_services() -> None:
-    """As long as text may follow the gap is the dialogue's to allow; after that it is the read timeout's."""
+    """As long as text may follow the gap is the session's to allow; after that it is the read timeout's."""
     heard = threading.Event()
 
     def behave(peer: Peer) -> None:
@@ -614,11 +614,11 @@ def test_the_writers_silence_is_not_the_services() -> None:
         peer.visit.until_closed()
 
     with hostile(upgraded(behave)) as service, ThreadPoolExecutor(1) as threads:
-        answer = talking(begun(made(service), conversation(silence=30.0), read_timeout=0.05))
+        answer = talking(begun(made(service), conversation(writer_timeout=30.0), read_timeout=0.05))
         listening = threads.submit(lambda: b"".join(answer.chunks()))
         threading.Event().wait(0.3)
         assert not listening.done()
-        answer.finish()
+        answer.end_text()
         answer.flush()
         assert heard.wait(30)
         assert isinstance(listening.exception(30), AttemptTimeout)
@@ -674,7 +674,7 @@ def test_a_cancellation_wakes_the_reader_and_the_service_sees_it() -> None:
         assert service.wait_for(lambda seen: seen.open == 0)
         assert transport.stats().in_use == transport.stats().idle == 0
         with pytest.raises(TransportError, match="over"):
-            talking(answer).say("more")
+            talking(answer).send_text("more")
 
 
 def test_a_cancelled_call_does_not_begin() -> None:
