@@ -179,7 +179,7 @@ class WireProtocol(Protocol):
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the texts' speeches and errors as soon as they arrive, together what arrives together.
 
-        Every position comes exactly once. Raises the `ServiceError` a refusal stands for, or `DecodeError` or
+        Every position comes exactly once. Raises the `ServiceError` of an error reply, or `DecodeError` or
         `TransportError` when the reply breaks off; what was yielded before stands. *wall* is the present in epoch
         seconds, for dates in headers.
         """
@@ -207,7 +207,7 @@ class StreamingProtocol(WireProtocol, Protocol):
         """Yield one `StreamHead`, then samples as they arrive; they may be cut anywhere, inside a sample too.
 
         Returns only when the service said, by whatever its protocol has for it, that this was all. Raises the
-        `ServiceError` a refusal stands for, before the head or amid the samples, `DecodeError` or `TransportError`.
+        `ServiceError` of an error reply, before the head or amid the samples, `DecodeError` or `TransportError`.
         """
 
 

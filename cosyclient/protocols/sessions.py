@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import StreamHead
 from cosyclient.protocols.codecs.strict import unjson
-from cosyclient.protocols.replies.errors import refusal
+from cosyclient.protocols.replies.errors import error_from_reply
 from cosyclient.protocols.replies.headers import quota
 from cosyclient.protocols.replies.speech import plausible, speech_of
 
@@ -99,7 +99,7 @@ class SessionProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once the service has said that it is whole."""
         if reply.status != _OPEN:
-            raise refusal(reply, utterances, wall=wall)
+            raise error_from_reply(reply, utterances, wall=wall)
         (utterance,) = utterances
         session = getattr(reply, "session", None)
         fields = {"sample_rate": getattr(session, "sample_rate", None)}
@@ -115,7 +115,7 @@ class SessionProtocol:
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield what the samples are, once the first are there, and the samples."""
         if reply.status != _OPEN:
-            raise refusal(reply, [utterance], wall=wall)
+            raise error_from_reply(reply, [utterance], wall=wall)
         begun = False
         for piece in reply.chunks():
             if not begun:
@@ -125,7 +125,7 @@ class SessionProtocol:
             yield piece
 
     def quota(self, reply: WireReply) -> Quota | None:
-        """Return what a refusal's headers announce of the service's limits."""
+        """Return what an error reply's headers announce of the service's limits."""
         return quota(reply.headers)
 
     def __repr__(self) -> str:

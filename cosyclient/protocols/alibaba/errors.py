@@ -18,7 +18,7 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Word
 from cosyclient.protocols.base import members
-from cosyclient.protocols.replies.errors import retold
+from cosyclient.protocols.replies.errors import reclassify
 from cosyclient.util.extra_fields import Headers
 from cosyclient.util.numbers import int_in_range, seconds_from_ms
 
@@ -83,7 +83,7 @@ def told(settings: VoiceSettings) -> tuple[dict[str, Any], tuple[tuple[str, str]
 def explained(error: ServiceError, *, request_id: object = None) -> ServiceError:
     """Return *error* as what its code says it is, where the code is known; it says more than the status."""
     kind = _CODES.get((error.code or "").partition(".")[0], type(error))
-    return retold(error, kind, request_id=request_id)
+    return reclassify(error, kind, request_id=request_id)
 
 
 class WordTimings:

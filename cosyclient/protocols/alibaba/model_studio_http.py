@@ -15,7 +15,7 @@ from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, tol
 from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.codecs import sse
 from cosyclient.protocols.codecs.json_audio import audio_in, member, parsed, read_json
-from cosyclient.protocols.replies.errors import MAX_ERROR_BODY_BYTES, refusal_of, said_by
+from cosyclient.protocols.replies.errors import MAX_ERROR_BODY_BYTES, check_status, error_from_body, read_error_body
 from cosyclient.protocols.replies.headers import media_type, quota
 from cosyclient.protocols.replies.pcm import speech_of_samples
 from cosyclient.protocols.replies.speech import plausible, speech_of, timed
@@ -122,11 +122,8 @@ def _body(utterance: Utterance) -> bytes:
 
 def _pieces(reply: WireReply, utterance: Utterance, words: WordTimings, wall: float) -> Iterator[bytes]:
     """Yield the audio of every event; returns only when the service has said that this was all."""
+    check_status(reply, [utterance], wall=wall, make_error=_error_from_reply)
     kind = media_type(reply.headers)
-    if reply.status >= 300:
-        raise _refused(reply, _error_in(reply), utterance, wall)
-    if reply.status not in (200, 203):
-        raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
     if kind == "application/json":
         _no_events(reply, read_json(reply), utterance, wall)
     if kind != sse.MEDIA_TYPE:
@@ -134,13 +131,13 @@ def _pieces(reply: WireReply, utterance: Utterance, words: WordTimings, wall: fl
     over, some = False, False
     for event in sse.events(reply.chunks()):
         if event.name == "error":
-            raise _refused(reply, parsed(event.data), utterance, wall)
+            raise _error_from_body(reply, parsed(event.data), utterance, wall)
         if not event.data.startswith("{"):
             continue
         document = parsed(event.data)
         output = member(document, "output")
         if document.get("code") and not output:
-            raise _refused(reply, document, utterance, wall)
+            raise _error_from_body(reply, document, utterance, wall)
         words.add(output.get("sentence"))
         last = output.get("finish_reason") == "stop"
         # The last event may hold all of it once more, besides the address of the whole.
@@ -155,15 +152,15 @@ def _pieces(reply: WireReply, utterance: Utterance, words: WordTimings, wall: fl
 def _no_events(reply: WireReply, document: dict[str, Any], utterance: Utterance, wall: float) -> None:
     """Raise what a JSON reply to a request for events stands for."""
     if document.get("code"):
-        raise _refused(reply, document, utterance, wall)
+        raise _error_from_body(reply, document, utterance, wall)
     if member(member(document, "output"), "audio").get("url"):
         raise DecodeError("audio: the reply names an address in place of audio; it is not fetched")
 
 
-def _error_in(reply: WireReply) -> object:
-    """Return the body of a refusal, which is an event where events were asked for."""
+def _error_body(reply: WireReply) -> object:
+    """Return the body of an error reply, which is an event where events were asked for."""
     if media_type(reply.headers) != sse.MEDIA_TYPE:
-        return said_by(reply)
+        return read_error_body(reply)
     try:
         for event in sse.events(reply.chunks(), max_event_bytes=MAX_ERROR_BODY_BYTES):
             return parsed(event.data)
@@ -172,6 +169,10 @@ def _error_in(reply: WireReply) -> object:
     return None
 
 
-def _refused(reply: WireReply, body: object, utterance: Utterance, wall: float) -> ServiceError:
-    error = refusal_of(reply, body, [utterance], wall=wall)
+def _error_from_reply(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
+    return _error_from_body(reply, _error_body(reply), utterances[0], wall)
+
+
+def _error_from_body(reply: WireReply, body: object, utterance: Utterance, wall: float) -> ServiceError:
+    error = error_from_body(reply, body, [utterance], wall=wall)
     return explained(error, request_id=body.get("request_id") if isinstance(body, dict) else None)

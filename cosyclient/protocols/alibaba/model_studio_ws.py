@@ -22,7 +22,7 @@ from cosyclient.errors import (
 )
 from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
 from cosyclient.protocols.base import Capabilities
-from cosyclient.protocols.replies.errors import described, retold
+from cosyclient.protocols.replies.errors import error_message, reclassify
 from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame, inner
 from cosyclient.util.numbers import int_in_range
 from cosyclient.util.quoting import plain
@@ -213,7 +213,7 @@ def weigh(text: str) -> int:
 
 def failure(code: str | None, said: str, texts: Iterable[str], *, request_id: str | None = None) -> ServiceError:
     """Return the error that Model Studio's *code* and message stand for; one of no known family is the service's."""
-    message = described("task failed", code, said, texts)
+    message = error_message("task failed", code, said, texts)
     if "return error code: 418" in said:
         message = f"{message}; the voice is not one of this model's generation"
     if _timed_out(code, said):
@@ -221,10 +221,10 @@ def failure(code: str | None, said: str, texts: Iterable[str], *, request_id: st
         return ServiceError(message, code=code, request_id=request_id, retryable=True)
     error = explained(ServiceFault(message, code=code, request_id=request_id))
     if any(sign in said.casefold() for sign in _TOO_FAST):
-        return retold(error, Throttled)
+        return reclassify(error, Throttled)
     if code is not None and code.endswith("AccessDenied"):  # Model.AccessDenied, Workspace.AccessDenied
-        return retold(error, Forbidden)
-    return retold(error, BadRequest) if code == "CLIENT_ERROR" else error
+        return reclassify(error, Forbidden)
+    return reclassify(error, BadRequest) if code == "CLIENT_ERROR" else error
 
 
 def _timed_out(code: str | None, said: str) -> bool:

@@ -12,7 +12,7 @@ from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import Capabilities, StreamHead, members
 from cosyclient.protocols.codecs import sse
 from cosyclient.protocols.codecs.json_audio import audio_in, member, names_in, parsed, read_json, read_list
-from cosyclient.protocols.replies.errors import refusal, refusal_of, retold
+from cosyclient.protocols.replies.errors import check_status, error_from_body, error_from_reply, reclassify
 from cosyclient.protocols.replies.headers import media_type, quota
 from cosyclient.protocols.replies.speech import plausible, speech_of, timed
 from cosyclient.protocols.replies.uploads import Upload
@@ -120,7 +120,7 @@ class PaiEasProtocol:
     def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
         """Return the ids of the recordings; raises like `decode`."""
         if reply.status >= 300:
-            raise refusal(reply, (), wall=wall)
+            raise error_from_reply(reply, (), wall=wall)
         listed = read_list(reply)
         listed = listed.get("data") if isinstance(listed, dict) else listed
         if not isinstance(listed, list):
@@ -166,10 +166,7 @@ def _request(body: bytes, key: str, *, accept: str) -> WireRequest:
 
 def _checked(reply: WireReply, utterance: Utterance, wall: float) -> str:
     """Return the media type of a success; raises what anything else stands for."""
-    if reply.status >= 300:
-        raise refusal(reply, [utterance], wall=wall)
-    if reply.status not in (200, 203):
-        raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+    check_status(reply, [utterance], wall=wall)
     return media_type(reply.headers)
 
 
@@ -191,6 +188,6 @@ def _heard(document: dict[str, Any], reply: WireReply, utterance: Utterance, wal
     output = member(document, "output")
     error = document.get("error") or output.get("error")
     if error or (not output and document.get("code")):
-        found = refusal_of(reply, {**document, "error": error} if error else document, [utterance], wall=wall)
-        raise retold(found, type(found), request_id=document.get("request_id"))
+        found = error_from_body(reply, {**document, "error": error} if error else document, [utterance], wall=wall)
+        raise reclassify(found, type(found), request_id=document.get("request_id"))
     return audio_in(output), output.get("finish_reason") in _ENDS

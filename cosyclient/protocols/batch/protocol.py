@@ -15,7 +15,7 @@ from cosyclient.errors import BadUtterance, DecodeError
 from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.batch import frames
 from cosyclient.protocols.batch.frames import FrameDecoder
-from cosyclient.protocols.replies.errors import refusal
+from cosyclient.protocols.replies.errors import check_status
 from cosyclient.protocols.replies.headers import media_type, quota
 from cosyclient.protocols.replies.items import from_json, outcome_of
 from cosyclient.protocols.replies.speech import Positions
@@ -83,14 +83,10 @@ class BatchProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the texts' speeches and errors as soon as they arrive, every position exactly once.
 
-        Raises the `ServiceError` a refusal stands for, or `DecodeError` when the reply is not what was asked for.
+        Raises the `ServiceError` of an error reply, or `DecodeError` when the reply is not what was asked for.
         """
         kind = media_type(reply.headers)
-        if reply.status >= 300 or kind == "application/problem+json":
-            raise refusal(reply, utterances, wall=wall)
-        # 203 is a 200 that a proxy has touched; 202, 204, 206 and the like are not the finished whole.
-        if reply.status not in (200, 201, 203):
-            raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+        check_status(reply, utterances, wall=wall)
         if kind == frames.MEDIA_TYPE:
             yield from self._from_frames(reply, utterances)
         elif kind.endswith(("/json", "+json")):

@@ -19,7 +19,7 @@ from cosyclient.protocols.cosyvoice.prompt_text import (
     instruction,
     with_system_prompt,
 )
-from cosyclient.protocols.replies.errors import discreet, refusal, retold
+from cosyclient.protocols.replies.errors import error_from_reply, reclassify, redact_texts
 from cosyclient.protocols.replies.headers import quota
 from cosyclient.protocols.replies.pcm import speech_of_samples
 from cosyclient.protocols.replies.speech import plausible, timed
@@ -125,11 +125,11 @@ class RuntimeGrpcProtocol:
         return message(_ZERO_SHOT, field(1, said), field(2, transcript), field(3, recording))
 
     def _samples(self, reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
-        """Yield what each message of *reply* carries; raises the error of one that is a refusal, or broken."""
+        """Yield what each message of *reply* carries; raises the error that one stands for, or `DecodeError`."""
         if reply.status >= 300:
-            raise refusal(reply, [utterance], wall=wall)
+            raise error_from_reply(reply, [utterance], wall=wall)
         try:
-            with discreet([utterance]):
+            with redact_texts([utterance]):
                 for chunk in reply.chunks():
                     for number, value in fields(chunk):
                         if number == _AUDIO and (samples := content(value)):
@@ -145,8 +145,8 @@ class RuntimeGrpcProtocol:
         said, settings = str(error), utterance.settings
         if settings.voice_kind == "named" and said.endswith(f" {settings.voice_name!r}"):
             error.args = (f"{said}: the model has no such voice",)
-            return retold(error, BadRequest)
+            return reclassify(error, BadRequest)
         if settings.voice_kind != "named" and not self._marked:
             error.args = (f"{said}; {advice(self.name)}",)
         callers = END_OF_PROMPT in said or any(words in said for words in _CALLERS)
-        return retold(error, BadRequest) if callers else error
+        return reclassify(error, BadRequest) if callers else error

@@ -12,8 +12,8 @@ from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.codecs.forms import form, form_weight
 from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_prompt
 from cosyclient.protocols.replies import pcm as raw
-from cosyclient.protocols.replies.error_rules import LIGHT_TTS, said_verdict
-from cosyclient.protocols.replies.errors import refusal_of, retold, said_by
+from cosyclient.protocols.replies.error_rules import LIGHT_TTS, rule_for_message
+from cosyclient.protocols.replies.errors import error_from_body, read_error_body, reclassify
 from cosyclient.protocols.replies.headers import quota
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
@@ -73,11 +73,18 @@ class LightTtsProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once all of it is there."""
         (utterance,) = utterances
-        yield [(0, raw.speech(utterance, raw.samples(reply, utterance, wall=wall, refuse=_refusal, hint=_HINT)))]
+        yield [
+            (
+                0,
+                raw.speech(
+                    utterance, raw.samples(reply, utterance, wall=wall, make_error=_error_from_reply, hint=_HINT)
+                ),
+            )
+        ]
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive."""
-        yield from raw.samples(reply, utterance, wall=wall, refuse=_refusal, hint=_HINT)
+        yield from raw.samples(reply, utterance, wall=wall, make_error=_error_from_reply, hint=_HINT)
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what a proxy in front of it announces of its limits; the server itself has none."""
@@ -111,16 +118,16 @@ class LightTtsProtocol:
         return "<LightTtsProtocol>"
 
 
-def _refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
+def _error_from_reply(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
     """Return what *reply* stands for: 417 is how this server says that something of its own went wrong."""
-    body = said_by(reply)
-    error = refusal_of(reply, body, utterances, wall=wall, sayings=LIGHT_TTS)
+    body = read_error_body(reply)
+    error = error_from_body(reply, body, utterances, wall=wall, rules=LIGHT_TTS)
     if error.status != _EXPECTATION_FAILED:
         return error
     message = body.get("message") if isinstance(body, dict) else None
     if knows_no_style(message, utterances[0].settings.model):
         return error
-    return error if said_verdict(message, LIGHT_TTS) else retold(error, ServiceFault)
+    return error if rule_for_message(message, LIGHT_TTS) else reclassify(error, ServiceFault)
 
 
 def knows_no_style(said: object, model: str | None) -> bool:

@@ -12,8 +12,8 @@ from cosyclient.errors import BadRequest, ServiceFault
 from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_prompt
 from cosyclient.protocols.lighttts.http import knows_no_style
-from cosyclient.protocols.replies.error_rules import LIGHT_TTS, said_verdict
-from cosyclient.protocols.replies.errors import described
+from cosyclient.protocols.replies.error_rules import LIGHT_TTS, rule_for_message
+from cosyclient.protocols.replies.errors import error_message
 from cosyclient.protocols.replies.pcm import samples, speech
 from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame
 from cosyclient.voices import Voice
@@ -137,11 +137,11 @@ class Bistream(BaseSession):
         if "error" in document:
             # It has no codes, only words: of its own faults, and of what it was given.
             said = document["error"]
-            verdict = said_verdict(said, LIGHT_TTS)
-            kind = verdict.kind if verdict is not None else ServiceFault
+            verdict = rule_for_message(said, LIGHT_TTS)
+            kind = verdict.error_type if verdict is not None else ServiceFault
             if knows_no_style(said, self._settings.model):
                 kind = BadRequest
-            raise kind(described("the service says", None, said, self.sent_texts))
+            raise kind(error_message("the service says", None, said, self.sent_texts))
         return Step()
 
     def closed(self, code: int) -> bool:

@@ -18,7 +18,7 @@ from cosyclient.protocols.replies.uploads import Upload
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cosyclient.protocols.replies.error_rules import Sayings
+    from cosyclient.protocols.replies.error_rules import MessageRules
 
 _PLAIN: Final = {"model": "model", "voice": "voice", "format": "response_format", "speed": "speed"}
 _STANDARD: Final = {**_PLAIN, "instruct": "instructions"}
@@ -68,7 +68,7 @@ class Dialect:
     """The rate its samples have whatever they are labelled."""
     stream_speed: bool = True
     """Whether a speed other than 1.0 may be asked for while streaming."""
-    sayings: Sayings = ()
+    message_rules: MessageRules = ()
     """What its errors mean, where its statuses do not say."""
     breaks: str = ""
     """Why its reply may break off after its head, where that need not be its fault."""
@@ -102,7 +102,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         fields=_STANDARD,
         streaming={"stream_format": "audio"},
         # Whichever of them it is that answers.
-        sayings=(*VLLM_OMNI, *XINFERENCE, *VOX_BOX),
+        message_rules=(*VLLM_OMNI, *XINFERENCE, *VOX_BOX),
     ),
     "openai": Dialect(
         can=Capabilities(
@@ -142,7 +142,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         batch_extra=frozenset({"language", "max_new_tokens", "task_type"}),
         voices_path=_OMNI_VOICES,
         no_voice="default",
-        sayings=VLLM_OMNI,
+        message_rules=VLLM_OMNI,
         upload=Upload(
             path=_OMNI_VOICES,
             file="audio_sample",
@@ -186,14 +186,14 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         streaming={"stream": True},
         stream_speed=False,
         instruct_or_transcript=True,
-        sayings=XINFERENCE,
+        message_rules=XINFERENCE,
     ),
     # It applies the speed twice, so none is asked for. Its WAV says 22,050 Hz whatever the model.
     "vox-box": Dialect(
         can=Capabilities(lists_voices=True, sample_rates=_MODEL_RATES, required=("model", "voice")),
         fields={"model": "model", "voice": "voice", "format": "response_format"},
         voices_path="/v1/voices",
-        sayings=VOX_BOX,
+        message_rules=VOX_BOX,
     ),
     # Triton makes 24,000 Hz; the label is a number from the bridge's command line.
     "triton-bridge": Dialect(

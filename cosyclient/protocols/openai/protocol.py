@@ -110,11 +110,11 @@ class OpenAISpeechProtocol:
 
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the texts' speeches and errors as soon as they arrive, every position exactly once."""
-        sayings = self._dialect.sayings
-        reply, kind = replies.begun(reply, utterances, wall=wall, sayings=sayings, hint=self._dialect.breaks)
+        rules = self._dialect.message_rules
+        reply, kind = replies.begun(reply, utterances, wall=wall, rules=rules, hint=self._dialect.breaks)
         sent = [self._as_sent(utterance) for utterance in utterances]
         if replies.is_json(kind):
-            for items in from_json(reply, sent, wall=wall, sayings=sayings):
+            for items in from_json(reply, sent, wall=wall, rules=rules):
                 yield [(position, _settled(outcome, utterances[position])) for position, outcome in items]
             return
         label = replies.label_of(reply)
@@ -122,12 +122,12 @@ class OpenAISpeechProtocol:
             data = b"".join(reply.chunks())
         elif sent[0].settings.format in ("wav", "pcm"):
             said = replies.head_of(label, sent[0].settings.sample_rate)
-            head, data = gathered(replies.event_samples(reply, utterances[0], said, sayings=sayings), said)
+            head, data = gathered(replies.event_samples(reply, utterances[0], said, rules=rules), said)
             label |= {"sample_rate": head.sample_rate, "channels": head.channels}
             if sent[0].settings.format == "wav" and data:
                 data = wav_bytes(data, head.sample_rate, head.channels)
         else:
-            data = b"".join(audio for audio, _ in replies.audio_events(reply, utterances[0], sayings=sayings))
+            data = b"".join(audio for audio, _ in replies.audio_events(reply, utterances[0], rules=rules))
         speech = self._speech(sent[0], data, label)
         if utterances[0].settings.words:
             speech = replace(speech, words=replies.words_of(reply.headers))
@@ -136,15 +136,15 @@ class OpenAISpeechProtocol:
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
         """Yield one `StreamHead`, then samples as they arrive, whichever way the service streams them."""
-        sayings = self._dialect.sayings
-        reply, kind = replies.begun(reply, [utterance], wall=wall, sayings=sayings, hint=self._dialect.breaks)
+        rules = self._dialect.message_rules
+        reply, kind = replies.begun(reply, [utterance], wall=wall, rules=rules, hint=self._dialect.breaks)
         if replies.is_json(kind):
-            raise replies.refusal_in(reply, utterance, wall=wall, sayings=sayings)
+            raise replies.error_in_place_of_audio(reply, utterance, wall=wall, rules=rules)
         if kind != replies.EVENTS:
             check_samples(reply.opening, media_type(reply.headers))
         head = replies.head_of(replies.label_of(reply), utterance.settings.sample_rate)
         if kind == replies.EVENTS:
-            pieces = replies.event_samples(reply, utterance, head, sayings=sayings)
+            pieces = replies.event_samples(reply, utterance, head, rules=rules)
         else:
             pieces = plain(reply.chunks(), head)
         # Nothing but its length shows that a server has left sentences out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,13 @@ from cosyclient.protocols.base import StreamHead
 from cosyclient.protocols.codecs.json_audio import names_in, read_list
 from cosyclient.protocols.codecs.sse import MEDIA_TYPE, events
 from cosyclient.protocols.codecs.strict import unbase64, unjson
-from cosyclient.protocols.replies.errors import item_error, refusal, refusal_of, said_by
+from cosyclient.protocols.replies.errors import (
+    check_status,
+    error_from_body,
+    error_from_item,
+    error_from_reply,
+    read_error_body,
+)
 from cosyclient.protocols.replies.headers import media_type
 from cosyclient.protocols.replies.wav_stream import Begun
 from cosyclient.util.numbers import (
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
     from cosyclient.audio.wav import Kind
     from cosyclient.errors import CosyError
     from cosyclient.models import Utterance
-    from cosyclient.protocols.replies.error_rules import Sayings
+    from cosyclient.protocols.replies.error_rules import MessageRules
     from cosyclient.wire import WireReply
 
 EVENTS: Final = MEDIA_TYPE
@@ -51,7 +58,7 @@ _NAMES: Final = ("uri", "name", "voice_id", "id")
 
 
 def begun(
-    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = (), hint: str = ""
+    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, rules: MessageRules = (), hint: str = ""
 ) -> tuple[Begun, str]:
     """Return a reply that is a finished success by its head, and what it is; raises what it stands for otherwise.
 
@@ -59,11 +66,7 @@ def begun(
     either: a batch, or the error that Vox-Box says with 200.
     """
     kind = media_type(reply.headers)
-    if reply.status >= 300 or kind == "application/problem+json":
-        raise refusal(reply, utterances, wall=wall, sayings=sayings)
-    # 203 is a 200 that a proxy has touched; 202, 204, 206 and the like are not the finished whole.
-    if reply.status not in (200, 201, 203):
-        raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+    check_status(reply, utterances, wall=wall, make_error=partial(error_from_reply, rules=rules))
     read = Begun(reply, hint=hint)
     if sniff(read.opening):
         kind = ""
@@ -81,11 +84,13 @@ def is_json(kind: str) -> bool:
     return kind.endswith(("/json", "+json"))
 
 
-def refusal_in(reply: WireReply, utterance: Utterance, *, wall: float, sayings: Sayings = ()) -> CosyError:
+def error_in_place_of_audio(
+    reply: WireReply, utterance: Utterance, *, wall: float, rules: MessageRules = ()
+) -> CosyError:
     """Return the error that JSON in place of audio stands for, the status being that of a success."""
-    body = said_by(reply)
+    body = read_error_body(reply)
     if isinstance(body, dict) and any(map(body.get, ("error", "code", "status_code", "detail"))):
-        return refusal_of(reply, body, [utterance], wall=wall, sayings=sayings)
+        return error_from_body(reply, body, [utterance], wall=wall, rules=rules)
     return DecodeError(f"HTTP {reply.status}: JSON instead of audio", retryable=True)
 
 
@@ -109,7 +114,7 @@ def head_of(label: Mapping[str, Any], rate: int) -> StreamHead:
 
 
 def audio_events(
-    reply: WireReply, utterance: Utterance, *, sayings: Sayings = ()
+    reply: WireReply, utterance: Utterance, *, rules: MessageRules = ()
 ) -> Iterator[tuple[bytes, int | None]]:
     """Yield the audio of each event, and its rate if it names one; returns only when the service said that is all.
 
@@ -127,13 +132,13 @@ def audio_events(
             raise DecodeError(f"reply: an event of {len(event.data)} characters that is no JSON object", retryable=True)
         name = message.get("type") or event.name
         if message.get("error") or name in ("error", "speech.audio.error"):
-            raise item_error(
+            raise error_from_item(
                 message.get("error") or message,
                 [utterance],
                 status=reply.status,
                 lead="the stream failed",
                 endpoint_fault=None,
-                sayings=sayings,
+                rules=rules,
             )
         if name == "speech.audio.done":
             return
@@ -150,13 +155,13 @@ def audio_events(
 
 
 def event_samples(
-    reply: WireReply, utterance: Utterance, said: StreamHead, *, sayings: Sayings = ()
+    reply: WireReply, utterance: Utterance, said: StreamHead, *, rules: MessageRules = ()
 ) -> Iterator[StreamHead | bytes]:
     """Yield the head and the samples of events; each may be a WAV of its own, the first alone, or none."""
     head: StreamHead | None = None
     kind: Kind | None = None
     rest = b""
-    for audio, rate in audio_events(reply, utterance, sayings=sayings):
+    for audio, rate in audio_events(reply, utterance, rules=rules):
         this = StreamHead(rate, said.channels) if rate else head or said
         if is_wav(audio):
             found = opening(audio, growing=True)
@@ -193,9 +198,9 @@ def words_of(headers: Mapping[str, str]) -> tuple[Word, ...]:
 
 
 def voices_of(reply: WireReply, *, wall: float) -> list[str]:
-    """Return the names in a list of voices, whichever of its forms it has; raises what a refusal stands for."""
+    """Return the names in a list of voices, whichever of its forms it has; raises what an error reply stands for."""
     if reply.status >= 300:
-        raise refusal(reply, (), wall=wall)
+        raise error_from_reply(reply, (), wall=wall)
     document = read_list(reply)
     lists = [document] if isinstance(document, list) else []
     if isinstance(document, dict):

@@ -1,4 +1,8 @@
-"""What statuses and codes mean, as tables: which error, and where its own answers to who may do what do not hold."""
+"""Tables from HTTP statuses, error codes and server messages to the error classes of `cosyclient.errors`.
+
+Statuses from RFC 9110 and 6585, codes from this project's batch protocol, OpenAI, vLLM and SGLang; messages from the
+sources of vLLM-Omni, Xinference, Vox-Box and LightTTS. Pure data and lookups, nothing is read here.
+"""
 
 from __future__ import annotations
 
@@ -21,38 +25,38 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Verdict(NamedTuple):
-    """Say what a refusal becomes; ``None`` keeps what the error class says."""
+class ErrorRule(NamedTuple):
+    """What one status, code or message means; ``None`` keeps the default of the error class."""
 
-    kind: type[ServiceError]
+    error_type: type[ServiceError]
     retryable: bool | None = None
     endpoint_fault: bool | None = None
-    wait: float | None = None
-    """Seconds to wait where the service names none."""
+    retry_after: float | None = None
+    """Seconds to wait before the next attempt where the service names none."""
 
 
-# One row per status that differs from its hundred.
+# One row per status that differs from its class of a hundred.
 _BY_STATUS: Final = {
-    401: Verdict(Unauthorized),
-    402: Verdict(Forbidden),
-    403: Verdict(Forbidden),
-    404: Verdict(NotFound),
-    # A slow upload is as likely our fault as theirs: worth another try, no reason to open the breaker.
-    408: Verdict(ServiceError, retryable=True),
-    # The first try with this key is still running there; it finishes at the pace of synthesis, not of a back-off.
-    409: Verdict(ServiceError, retryable=True, wait=1.0),
-    410: Verdict(NotFound),
-    413: Verdict(TooLarge),
-    414: Verdict(TooLarge),
-    425: Verdict(ServiceError, retryable=True),
-    429: Verdict(Throttled),
-    431: Verdict(TooLarge),
-    501: Verdict(ServiceFault, retryable=False),
-    505: Verdict(ServiceFault, retryable=False),
+    401: ErrorRule(Unauthorized),
+    402: ErrorRule(Forbidden),
+    403: ErrorRule(Forbidden),
+    404: ErrorRule(NotFound),
+    # A slow upload is as likely caused here as there: worth a retry, no reason to open the breaker.
+    408: ErrorRule(ServiceError, retryable=True),
+    # The first attempt with this key still runs on the server; it ends at the pace of synthesis, not of a back-off.
+    409: ErrorRule(ServiceError, retryable=True, retry_after=1.0),
+    410: ErrorRule(NotFound),
+    413: ErrorRule(TooLarge),
+    414: ErrorRule(TooLarge),
+    425: ErrorRule(ServiceError, retryable=True),
+    429: ErrorRule(Throttled),
+    431: ErrorRule(TooLarge),
+    501: ErrorRule(ServiceFault, retryable=False),
+    505: ErrorRule(ServiceFault, retryable=False),
 }
-_BY_HUNDRED: Final = {3: Verdict(ServiceError), 4: Verdict(BadRequest), 5: Verdict(ServiceFault)}
+_BY_CLASS: Final = {3: ErrorRule(ServiceError), 4: ErrorRule(BadRequest), 5: ErrorRule(ServiceFault)}
 
-# What one item of an accepted batch can say. The endpoint has answered, so none of these is held against it.
+# Codes of one item of an accepted batch. The endpoint has answered, so none of these counts as its fault.
 BY_CODE: Final = {
     "malformed_json": BadRequest,
     "validation_failed": BadRequest,
@@ -75,52 +79,54 @@ BY_CODE: Final = {
     "loading": ServiceFault,
     "draining": ServiceFault,
     "upstream_timeout": ServiceFault,
-    # What vLLM and SGLang call theirs.
+    # The codes of vLLM and SGLang.
     "BadRequestError": BadRequest,
     "invalid_request_error": BadRequest,
     "NotFoundError": NotFound,
     "model_not_found": NotFound,
 }
 
-# Throttled in name only: no wait helps, somebody has to pay.
-SPENT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-# Where a refusal dressed as a success says its status: problem details, vLLM, Vox-Box.
+# Sent with 429, but no wait helps: the account has to be paid for.
+QUOTA_EXHAUSTED: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+# Members that hold the status of an error sent with 200: problem details, vLLM, Vox-Box.
 _STATUSES: Final = ("status", "code", "status_code")
 
 
-def verdict_on(status: int) -> Verdict | None:
-    """Return what a refusal with this status is, or ``None`` if it is no status of a refusal."""
-    return _BY_STATUS.get(status) or _BY_HUNDRED.get(status // 100)
+def rule_for_status(status: int) -> ErrorRule | None:
+    """Return the rule for *status*, or ``None`` if it is no error status."""
+    return _BY_STATUS.get(status) or _BY_CLASS.get(status // 100)
 
 
-def told_status(problem: Mapping[str, Any]) -> int | None:
-    """Return the status that *problem* itself tells of, or ``None``."""
+def status_in(problem: Mapping[str, Any]) -> int | None:
+    """Return the error status among the members of *problem*, or ``None``."""
     return next(
         (status for name in _STATUSES if (status := int_in_range(problem.get(name), 300, 599)) is not None), None
     )
 
 
-Sayings: TypeAlias = tuple[tuple["re.Pattern[str]", Verdict], ...]
-"""What one server says, from its first word on, where its status misleads or there is none; the first decides."""
+MessageRules: TypeAlias = tuple[tuple["re.Pattern[str]", ErrorRule], ...]
+"""Patterns of one server's messages, matched from their start, where its status misleads or is missing; the first match
+decides."""
 
 
-def said_verdict(detail: object, sayings: Sayings) -> Verdict | None:
-    """Return what a server that has these *sayings* means by *detail*, or ``None``."""
+def rule_for_message(detail: object, rules: MessageRules) -> ErrorRule | None:
+    """Return the first of *rules* that *detail* matches, or ``None``."""
     if not isinstance(detail, str):
         return None
-    return next((verdict for saying, verdict in sayings if saying.match(detail)), None)
+    return next((rule for pattern, rule in rules if pattern.match(detail)), None)
 
 
-def _sayings(lead: str, **verdicts: tuple[type[ServiceError], tuple[str, ...]]) -> Sayings:
-    """Return the sayings of a server that may begin with *lead*, as a pattern; those of each group mean its error."""
+def _message_rules(prefix: str, **groups: tuple[type[ServiceError], tuple[str, ...]]) -> MessageRules:
+    """Return a rule per group: an error type, and the patterns of its messages, each behind an optional *prefix*."""
     return tuple(
-        (re.compile(f"(?:{lead})?(?:{'|'.join(words)})", re.DOTALL), Verdict(kind)) for kind, words in verdicts.values()
+        (re.compile(f"(?:{prefix})?(?:{'|'.join(patterns)})", re.DOTALL), ErrorRule(error_type))
+        for error_type, patterns in groups.values()
     )
 
 
-VLLM_OMNI: Final = _sayings(
+VLLM_OMNI: Final = _message_rules(
     r"Speech generation failed: |Generation failed for utterance \d+, sentence \d+: ",
-    callers=(
+    caller=(
         BadRequest,
         (
             *("Unknown voice '", "Invalid voice '", "Uploaded voice '", "Audio file for uploaded voice '"),
@@ -133,15 +139,15 @@ VLLM_OMNI: Final = _sayings(
             ),
         ),
     ),
-    models=(NotFound, (r".*The model `[^`]*` does not exist",)),
+    model=(NotFound, (r".*The model `[^`]*` does not exist",)),
     # Before 0.30 these came with 400.
-    faults=(ServiceFault, ("Speech generation failed: ", "Internal error: ")),
+    service=(ServiceFault, ("Speech generation failed: ", "Internal error: ")),
 )
-"""vLLM-Omni, whose items of a batch and errors over WebSocket have no codes."""
+"""vLLM-Omni: its batch items and its errors over WebSocket carry no codes."""
 
-XINFERENCE: Final = _sayings(
+XINFERENCE: Final = _message_rules(
     r"\[address=[^\]]*\] |Internal Server Error: ",
-    callers=(
+    caller=(
         BadRequest,
         (
             r"Invalid voice .*, CosyVoice available speakers",
@@ -149,18 +155,18 @@ XINFERENCE: Final = _sayings(
             r"\d+ validation errors? for SpeechRequest",
             "wav sample rate ",
             "do not support extract speech token for audio longer than 30s",
-            # Of a text that has nothing to be spoken there is nothing to be joined.
+            # Raised for a text in which there is nothing to speak.
             r"torch\.cat\(\): expected a non-empty list",
         ),
     ),
 )
-"""Xinference, which says 500 of whatever a model raises."""
+"""Xinference: it answers 500 to every exception of a model."""
 
-VOX_BOX: Final = _sayings("Failed to generate speech, ", callers=(BadRequest, (r"Voice .* not supported$",)))
-"""Vox-Box, which says 500 inside a 200 of whatever a model raises."""
+VOX_BOX: Final = _message_rules("Failed to generate speech, ", caller=(BadRequest, (r"Voice .* not supported$",)))
+"""Vox-Box: it answers 200 with a 500 in the body to every exception of a model."""
 
-LIGHT_TTS: Final = _sayings(
+LIGHT_TTS: Final = _message_rules(
     "Server error: ",
-    callers=(BadRequest, ("The input is too long and the resulting audio will be incomplete",)),
+    caller=(BadRequest, ("The input is too long and the resulting audio will be incomplete",)),
 )
-"""LightTTS, which says 417 of whatever goes wrong inside, or nothing but words over its WebSocket."""
+"""LightTTS: it answers 417 to every internal error, and over WebSocket a message without a code."""

@@ -1,7 +1,8 @@
-"""What a refusal means: status, code and problem details become one error that says who may do what about it.
+"""Build one error from an error reply: from its status, its code and its problem details.
 
-Problem details from RFC 9457, statuses from RFC 9110; the error bodies of OpenAI-like services and of FastAPI are read
-too. A message names code, title and the place of the fault, is bounded, and leaves out a detail that quotes a text.
+Reads problem details (RFC 9457), statuses (RFC 9110) and the error bodies of OpenAI-like services and of FastAPI, at
+most `MAX_ERROR_BODY_BYTES` of them. What a status, code or message means is looked up in `error_rules`. A message names
+code, title and the place of the fault, has at most `MAX_MESSAGE` characters, and omits a detail that quotes a text.
 """
 
 from __future__ import annotations
@@ -9,12 +10,19 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from cosyclient.errors import BadRequest, CosyError, DecodeError, ServiceError, ServiceFault, TooLarge, TransportError
 from cosyclient.protocols.codecs.strict import unjson
-from cosyclient.protocols.replies.error_rules import BY_CODE, SPENT, Verdict, said_verdict, told_status, verdict_on
+from cosyclient.protocols.replies.error_rules import (
+    BY_CODE,
+    QUOTA_EXHAUSTED,
+    ErrorRule,
+    rule_for_message,
+    rule_for_status,
+    status_in,
+)
 from cosyclient.protocols.replies.headers import media_type, retry_after
 from cosyclient.util.quoting import plain, quotes, word
 
@@ -22,39 +30,67 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cosyclient.models import Utterance
-    from cosyclient.protocols.replies.error_rules import Sayings
+    from cosyclient.protocols.replies.error_rules import MessageRules
     from cosyclient.wire import WireReply
 
+PROBLEM_TYPE: Final = "application/problem+json"
 MAX_ERROR_BODY_BYTES: Final = 65536
 MAX_MESSAGE: Final = 300
+"""Characters of an error's message."""
 _KIND: Final = re.compile(r"[a-z_]{1,30}")
 
 
-def refusal(reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()) -> ServiceError:
-    """Return the error that *reply* stands for, reading at most 64 KiB of it; its server's *sayings* go first."""
-    return refusal_of(reply, said_by(reply), utterances, wall=wall, sayings=sayings)
+class ErrorFactory(Protocol):
+    """Builds the error that an error reply stands for; `error_from_reply` unless a protocol knows more."""
+
+    def __call__(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError: ...
 
 
-def refusal_of(
-    reply: WireReply, body: object, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()
+def check_status(
+    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, make_error: ErrorFactory | None = None
+) -> None:
+    """Raise unless the head of *reply* announces a complete result.
+
+    Raises what *make_error* (`error_from_reply` if not given) builds of an error status or a body of problem details,
+    and `DecodeError` for a success that is not the whole result.
+    """
+    if reply.status >= 300 or media_type(reply.headers) == PROBLEM_TYPE:
+        raise (make_error or error_from_reply)(reply, utterances, wall=wall)
+    # 203 is a 200 that a proxy changed. 202, 204, 206 and the like are not the complete result.
+    if reply.status not in (200, 201, 203):
+        raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+
+
+def error_from_reply(
+    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, rules: MessageRules = ()
 ) -> ServiceError:
-    """Return the error that *reply* stands for, whose *body* has been read: parsed JSON, or text."""
+    """Return the error that *reply* stands for, reading its body; the *rules* of its server precede all others.
+
+    *utterances* are those of the request, which the message must not quote; *wall* is the present in epoch seconds.
+    """
+    return error_from_body(reply, read_error_body(reply), utterances, wall=wall, rules=rules)
+
+
+def error_from_body(
+    reply: WireReply, body: object, utterances: Sequence[Utterance], *, wall: float, rules: MessageRules = ()
+) -> ServiceError:
+    """Return the error that *reply* stands for whose *body*, parsed JSON or text, has been read already."""
     problem = _problem(body)
     status = reply.status
     code = _code(problem, utterances)
     if status < 300:
-        # A refusal dressed as a success is what its body says: a status of its own, or a code.
-        status = told_status(problem) or status
-    verdict = (
-        said_verdict(problem.get("detail"), sayings)
-        or verdict_on(status)
-        or Verdict(BY_CODE.get(code or "", ServiceFault))
+        # An error sent with a success status: the body holds the true status, or a code.
+        status = status_in(problem) or status
+    rule = (
+        rule_for_message(problem.get("detail"), rules)
+        or rule_for_status(status)
+        or ErrorRule(BY_CODE.get(code or "", ServiceFault))
     )
     retryable = problem.get("retryable")
     if not isinstance(retryable, bool):
-        # OpenAI's word to its own clients, which they obey before all rules.
+        # OpenAI's header to its own clients, which obey it before all rules.
         retryable = {"true": True, "false": False}.get(reply.headers.get("x-should-retry") or "")
-    if code in SPENT:
+    if code in QUOTA_EXHAUSTED:
         retryable = False
     wait = retry_after(reply.headers, problem.get("retry_after_ms"), wall=wall)
     lead = f"HTTP {reply.status}"
@@ -62,54 +98,72 @@ def refusal_of(
         message = f"{lead} points to {_target(reply)}; redirects are not followed, set base_url to the final address"
     else:
         message = _message(lead, code, {"title": _phrase(reply.status), **problem}, _texts(utterances))
-    if verdict.kind is TooLarge and len(utterances) > 1:
+    if rule.error_type is TooLarge and len(utterances) > 1:
         message = f"{message[: MAX_MESSAGE - 80]}; the request held {len(utterances)} texts, max_batch= makes it fewer"
-    return verdict.kind(
+    return rule.error_type(
         message,
         status=reply.status,
         code=code,
         request_id=word(reply.headers.get("x-request-id"), 128) or None,
-        retryable=verdict.retryable if retryable is None else retryable,
-        endpoint_fault=verdict.endpoint_fault,
-        retry_after=verdict.wait if wait is None else wait,
+        retryable=rule.retryable if retryable is None else retryable,
+        endpoint_fault=rule.endpoint_fault,
+        retry_after=rule.retry_after if wait is None else wait,
     )
 
 
-def item_error(
+def error_from_item(
     error: object,
     utterances: Sequence[Utterance],
     *,
     status: int,
     lead: str = "item failed",
     endpoint_fault: bool | None = False,
-    sayings: Sayings = (),
+    rules: MessageRules = (),
 ) -> ServiceError:
-    """Return the error one failed item stands for: *error* as our object, as vLLM-Omni's string, or absent.
+    """Return the error of one failed item of a batch, or of one error event of a stream.
 
-    A cause this code does not know counts as transient unless the service says otherwise. *lead* begins its message;
-    *endpoint_fault* ``None`` leaves it to the cause whether the endpoint is to blame; a server's *sayings* go first.
+    *error* is an object with our members, a string as from vLLM-Omni, or ``None``. An unknown cause counts as transient
+    unless the service says otherwise. *lead* begins the message; with *endpoint_fault* ``None`` the cause decides
+    whether the endpoint is to blame.
     """
     problem = _problem(error)
     code = _code(problem, utterances)
-    said = problem.get("retryable")
-    verdict = (
-        said_verdict(problem.get("detail"), sayings)
-        or verdict_on(told_status(problem) or 0)
-        or Verdict(BY_CODE.get(code or "") or (BadRequest if said is False else ServiceFault))
+    retryable = problem.get("retryable")
+    rule = (
+        rule_for_message(problem.get("detail"), rules)
+        or rule_for_status(status_in(problem) or 0)
+        or ErrorRule(BY_CODE.get(code or "") or (BadRequest if retryable is False else ServiceFault))
     )
-    return verdict.kind(
+    return rule.error_type(
         _message(lead, code, problem, _texts(utterances)),
         status=status,
         code=code,
-        retryable=said if isinstance(said, bool) else verdict.retryable,
+        retryable=retryable if isinstance(retryable, bool) else rule.retryable,
         endpoint_fault=endpoint_fault,
         retry_after=retry_after({}, problem.get("retry_after_ms"), wall=0.0),
     )
 
 
+def reclassify(error: ServiceError, error_type: type[ServiceError], *, request_id: object = None) -> ServiceError:
+    """Return *error* as an *error_type*, for a service whose codes or messages are more exact than its statuses.
+
+    What the original said of retrying and blame is kept only where the type stays the same.
+    """
+    same = error_type is type(error)
+    return error_type(
+        str(error),
+        status=error.status,
+        code=error.code,
+        request_id=error.request_id or word(request_id, 128) or None,
+        retryable=error.retryable if same else None,
+        endpoint_fault=error.endpoint_fault if same else None,
+        retry_after=error.retry_after,
+    )
+
+
 @contextmanager
-def discreet(utterances: Sequence[Utterance]) -> Iterator[None]:
-    """Have the errors that a transport raises say nothing of the texts, which transports do not know."""
+def redact_texts(utterances: Sequence[Utterance]) -> Iterator[None]:
+    """Replace the message of an error raised inside that quotes *utterances*; transports do not know the texts."""
     try:
         yield
     except CosyError as error:
@@ -119,33 +173,33 @@ def discreet(utterances: Sequence[Utterance]) -> Iterator[None]:
         raise
 
 
-def described(lead: str, code: str | None, detail: object, texts: Iterable[str]) -> str:
-    """Return a message for an error that came in another way than as a reply; it is bounded and quotes no text."""
+def error_message(lead: str, code: str | None, detail: object, texts: Iterable[str]) -> str:
+    """Return the message of an error that came as a message of a session; it is bounded and quotes none of *texts*."""
     return _message(lead, code, {"detail": detail}, texts)
 
 
-def said_by(reply: WireReply) -> object:
-    """Return the body of a refusal, parsed JSON or text, reading at most 64 KiB of it."""
-    pieces = bytearray()
+def read_error_body(reply: WireReply) -> object:
+    """Return the body of an error reply: parsed JSON, text, or ``None``; reads at most `MAX_ERROR_BODY_BYTES`."""
+    body = bytearray()
     try:
         for chunk in reply.chunks():
-            pieces += chunk[: MAX_ERROR_BODY_BYTES - len(pieces)]
-            if len(pieces) >= MAX_ERROR_BODY_BYTES:
+            body += chunk[: MAX_ERROR_BODY_BYTES - len(body)]
+            if len(body) >= MAX_ERROR_BODY_BYTES:
                 break
     except (TransportError, DecodeError):
-        # The status has already said what matters; a body that breaks off or will not unpack takes nothing from it.
+        # The status alone determines the error; a body that breaks off or cannot be decompressed does not change it.
         pass
     kind = media_type(reply.headers)
     if kind.endswith(("/json", "+json")):
         try:
-            return unjson(pieces)
+            return unjson(body)
         except ValueError:
             return None
-    return pieces.decode("utf-8", "replace") if kind == "text/plain" else None
+    return body.decode("utf-8", "replace") if kind == "text/plain" else None
 
 
 def _problem(body: object) -> dict[str, Any]:
-    """Return one shape for all: problem details, ``{"error": {…}}``, ``{"message": …}``, a string, or nothing."""
+    """Return *body* as problem details; it is those, ``{"error": {…}}``, ``{"message": …}``, a string or nothing."""
     if isinstance(body, str):
         return {"detail": body}
     if not isinstance(body, dict):
@@ -161,7 +215,7 @@ def _problem(body: object) -> dict[str, Any]:
 def _code(problem: dict[str, Any], utterances: Sequence[Utterance]) -> str | None:
     for name in ("code", "type"):
         value = problem.get(name)
-        # RFC 9457's type is an address, OpenAI's a word; only the word is a code.
+        # In RFC 9457 the type is a URL, at OpenAI a word; only the word is a code.
         if isinstance(value, str) and value and "/" not in value and ":" not in value:
             code = plain(value, 64)
             return None if quotes(code, _texts(utterances)) else code
@@ -172,9 +226,9 @@ def _message(lead: str, code: str | None, problem: dict[str, Any], texts: Iterab
     texts = list(texts)
     parts = [f"{lead} {code}" if code else lead]
     for name in ("title", "detail"):
-        said = plain(problem.get(name), MAX_MESSAGE)
-        if said and said.casefold() != parts[-1].casefold():
-            parts.append(f"{name} withheld, it quotes a text" if quotes(said, texts) else said)
+        value = plain(problem.get(name), MAX_MESSAGE)
+        if value and value.casefold() != parts[-1].casefold():
+            parts.append(f"{name} withheld, it quotes a text" if quotes(value, texts) else value)
     message = ": ".join(parts[:2]) + "".join(f"; {part}" for part in parts[2:])
     if (pointers := _pointers(problem)) and not quotes(" ".join(pointers), texts):
         message = f"{message[: MAX_MESSAGE - 140]} (at {', '.join(pointers)})"
@@ -182,7 +236,7 @@ def _message(lead: str, code: str | None, problem: dict[str, Any], texts: Iterab
 
 
 def _pointers(problem: dict[str, Any]) -> list[str]:
-    """Return the places of at most three faults: JSON pointers of our errors, or FastAPI's ``loc`` written as such."""
+    """Return where at most three faults are: JSON pointers, or FastAPI's ``loc`` written as JSON pointers."""
     faults = problem.get("errors", problem.get("detail"))
     found = []
     for fault in faults[:3] if isinstance(faults, list) else ():
@@ -192,13 +246,13 @@ def _pointers(problem: dict[str, Any]) -> list[str]:
             place = "".join(f"/{plain(str(step)[:40], 40)}" for step in place[:8] if isinstance(step, (str, int)))
             kind = fault.get("type")
         if shown := plain(place, 40):
-            # What FastAPI says of a fault quotes the input; its kind ("missing", "too_long") does not.
+            # FastAPI's message quotes the input; its type of fault ("missing", "too_long") does not.
             found.append(f"{shown}: {plain(kind, 30)}" if isinstance(kind, str) and _KIND.fullmatch(kind) else shown)
     return found
 
 
 def _texts(utterances: Sequence[Utterance]) -> list[str]:
-    """Return all that was said with *utterances*: their texts, and how and by which words they were to be spoken."""
+    """Return every text sent with *utterances*, none of which an error may quote: also instruction and transcript."""
     texts = [utterance.text for utterance in utterances]
     if utterances:
         settings = utterances[0].settings
@@ -219,17 +273,3 @@ def _target(reply: WireReply) -> str:
     except ValueError:
         host = None
     return word(host, 100) or "another path"
-
-
-def retold(error: ServiceError, kind: type[ServiceError], *, request_id: object = None) -> ServiceError:
-    """Return *error* as one of *kind*, for a service whose codes say more than its statuses."""
-    same = kind is type(error)
-    return kind(
-        str(error),
-        status=error.status,
-        code=error.code,
-        request_id=error.request_id or word(request_id, 128) or None,
-        retryable=error.retryable if same else None,
-        endpoint_fault=error.endpoint_fault if same else None,
-        retry_after=error.retry_after,
-    )

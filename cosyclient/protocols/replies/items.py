@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import CosyError, DecodeError
 from cosyclient.protocols.codecs.json_results import ResultReader
-from cosyclient.protocols.replies.errors import item_error, refusal_of
+from cosyclient.protocols.replies.errors import error_from_body, error_from_item
 from cosyclient.protocols.replies.item_shapes import Numbering, audio_in, decoded, listed_in, spoken
 from cosyclient.protocols.replies.speech import Positions, speech_of
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cosyclient.models import Speech, Utterance
     from cosyclient.protocols.base import Item
-    from cosyclient.protocols.replies.error_rules import Sayings
+    from cosyclient.protocols.replies.error_rules import MessageRules
     from cosyclient.wire import WireReply
 
 # What an error says of itself that no batch does.
@@ -27,12 +27,12 @@ _SPOKEN: Final = {"status": "success"}
 
 
 def from_json(
-    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, sayings: Sayings = ()
+    reply: WireReply, utterances: Sequence[Utterance], *, wall: float, rules: MessageRules = ()
 ) -> Iterator[list[Item]]:
     """Yield the texts' speeches and errors of a JSON reply as soon as they arrive, every position exactly once.
 
-    Its server's *sayings* tell what its errors mean before all else. Raises the `ServiceError` that a refusal dressed
-    as a success stands for, or `DecodeError`.
+    *rules* are those of its server for the messages of errors. Raises the `ServiceError` of an error
+    sent with a success status, or `DecodeError`.
     """
     reader = ResultReader(reply.chunks(), most=len(utterances))
     positions = Positions(len(utterances))
@@ -50,7 +50,7 @@ def from_json(
             for element in results:
                 index = positions.take(numbering.of(element, mixed=reader.bare))
                 if early and numbering.named:
-                    items.append((index, _element(element, shared, utterances, index, reply.status, sayings)))
+                    items.append((index, _element(element, shared, utterances, index, reply.status, rules)))
                 else:
                     held.append((index, element))
         except DecodeError:
@@ -63,7 +63,7 @@ def from_json(
     if not reader.listed:
         listed = listed_in(shared, utterances)
         if listed is None and shared.get("results") is None and any(map(shared.get, _REFUSING)):
-            raise refusal_of(reply, shared, utterances, wall=wall, sayings=sayings)
+            raise error_from_body(reply, shared, utterances, wall=wall, rules=rules)
         if listed is None:
             raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
         held = [(positions.take(numbering.of(element, mixed=False)), element) for element in listed]
@@ -71,7 +71,7 @@ def from_json(
     positions.expect(shared.get("total", len(utterances)))
     positions.close()
     if held:
-        yield [(index, _element(element, shared, utterances, index, reply.status, sayings)) for index, element in held]
+        yield [(index, _element(element, shared, utterances, index, reply.status, rules)) for index, element in held]
 
 
 def _element(
@@ -80,7 +80,7 @@ def _element(
     utterances: Sequence[Utterance],
     index: int,
     status: int,
-    sayings: Sayings,
+    rules: MessageRules,
 ) -> Speech | CosyError:
     """Return what one element of a JSON reply stands for: an object, audio alone, or null for a text that failed."""
     try:
@@ -89,7 +89,7 @@ def _element(
         )
     except DecodeError as error:
         return error
-    return outcome_of(fields, audio, shared, utterances, index, status, sayings)
+    return outcome_of(fields, audio, shared, utterances, index, status, rules)
 
 
 def outcome_of(
@@ -99,12 +99,12 @@ def outcome_of(
     utterances: Sequence[Utterance],
     index: int,
     status: int,
-    sayings: Sayings = (),
+    rules: MessageRules = (),
 ) -> Speech | CosyError:
     """Return the speech, or the error, that one item stands for; *audio* is bytes, or base64 in JSON."""
     if not spoken(fields, audio):
         error = fields.get("error") or fields.get("message") or fields.get("detail")
-        return item_error(error, utterances, status=status, sayings=sayings)
+        return error_from_item(error, utterances, status=status, rules=rules)
     try:
         return speech_of(utterances[index], decoded(audio), {**shared, **fields})
     except CosyError as error:

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from cosyclient import audio as _audio
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import StreamHead
-from cosyclient.protocols.replies.errors import refusal
+from cosyclient.protocols.replies.errors import check_status
 from cosyclient.protocols.replies.headers import media_type
 from cosyclient.protocols.replies.speech import check_samples, speech_of, timed
 from cosyclient.protocols.replies.wav_stream import excused, gathered, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from cosyclient.errors import ServiceError
     from cosyclient.models import Speech, Utterance
+    from cosyclient.protocols.replies.errors import ErrorFactory
     from cosyclient.wire import WireReply
 
 # So many bytes in a row are all printable ASCII in text only: the upper halves of samples are mostly 0x00 or 0xFF.
 _TELLING_BYTES: Final = 48
 
 
-class Refusal(Protocol):
-    """Make the error that a refusing reply stands for."""
-
-    def __call__(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError: ...
-
-
 def samples(
-    reply: WireReply, utterance: Utterance, *, wall: float, refuse: Refusal = refusal, hint: str = ""
+    reply: WireReply, utterance: Utterance, *, wall: float, make_error: ErrorFactory | None = None, hint: str = ""
 ) -> Iterator[StreamHead | bytes]:
-    """Yield what the samples of *reply* are, and the samples as they arrive; nothing if there is not one.
+    """Yield the format of *reply*'s samples, then the samples as they arrive; nothing if there are none.
 
-    Returns only when they are all there and can be *utterance*'s. Raises what *refuse* makes of a refusal, and
-    `DecodeError`. *hint* is added to what the transport says when the reply breaks off before its first byte.
+    Returns only when they are complete and their duration is plausible for *utterance*. Raises what *make_error* builds
+    of an error reply, and `DecodeError`. *hint* is appended to the transport's error if the reply breaks off before its
+    first byte.
     """
-    if reply.status >= 300:
-        raise refuse(reply, [utterance], wall=wall)
-    if reply.status not in (200, 203):
-        raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+    check_status(reply, [utterance], wall=wall, make_error=make_error)
     said = StreamHead(utterance.settings.sample_rate)
     yield from timed(utterance, plain(_samples(reply, excused(reply.chunks(), hint)), said))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cosyclient.errors import BadUtterance, DecodeError
 from cosyclient.protocols.codecs.forms import form
 from cosyclient.protocols.codecs.json_audio import any_json, beginning, is_name
-from cosyclient.protocols.replies.errors import refusal
+from cosyclient.protocols.replies.errors import error_from_reply
 from cosyclient.util.quoting import quotes
 from cosyclient.wire import WireRequest
 
@@ -57,7 +57,7 @@ class Upload:
     def decode(self, reply: WireReply, recording: VoiceUpload, *, wall: float) -> str:
         """Return the name the voice has from now on; raises like `WireProtocol.decode`."""
         if reply.status >= 300:
-            error = refusal(reply, (), wall=wall)
+            error = error_from_reply(reply, (), wall=wall)
             if quotes(str(error), [recording.voice.transcript or "", recording.consent or ""]):
                 error.args = (f"HTTP {reply.status}: detail withheld, it quotes the transcript",)
             raise error

@@ -15,7 +15,13 @@ from cosyclient.models import has_speech
 from cosyclient.protocols.base import Capabilities, StreamHead
 from cosyclient.protocols.codecs.forms import path_segment
 from cosyclient.protocols.cosyvoice.prompt_audio import max_samples_at_16k, prompt_at_16k_f32
-from cosyclient.protocols.replies.errors import MAX_MESSAGE, discreet, refusal, refusal_of
+from cosyclient.protocols.replies.errors import (
+    MAX_MESSAGE,
+    check_status,
+    error_from_body,
+    error_from_reply,
+    redact_texts,
+)
 from cosyclient.protocols.replies.headers import media_type, quota
 from cosyclient.protocols.replies.pcm import speech_of_samples
 from cosyclient.protocols.replies.speech import plausible, timed
@@ -122,12 +128,9 @@ class TritonProtocol(_Triton):
         return WireRequest(method="POST", path=path, headers=headers, body=body)
 
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
-        """Yield the one text's speech; raises the `ServiceError` a refusal stands for, or `DecodeError`."""
+        """Yield the one text's speech; raises the `ServiceError` of an error reply, or `DecodeError`."""
         (utterance,) = utterances
-        if reply.status >= 300:
-            raise _advised(refusal(reply, utterances, wall=wall))
-        if reply.status not in (200, 203):
-            raise DecodeError(f"HTTP {reply.status}: not a finished reply", retryable=True)
+        check_status(reply, utterances, wall=wall, make_error=_error_from_reply)
         kind, announced = media_type(reply.headers), reply.headers.get("inference-header-content-length")
         if kind not in (_JSON, _BINARY) or (kind == _BINARY and announced is None):
             raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is no inference", retryable=True)
@@ -136,7 +139,7 @@ class TritonProtocol(_Triton):
             samples = tensors.http_waveform(body, announced)
         except tensors.NotAnInference as found:
             if isinstance(found.document, dict) and "error" in found.document:
-                raise _advised(refusal_of(reply, found.document, utterances, wall=wall)) from None
+                raise _advised(error_from_body(reply, found.document, utterances, wall=wall)) from None
             raise DecodeError("reply: JSON that is no inference", retryable=True) from None
         yield [(0, _speech(utterance, s16_of_f32(samples)))]
 
@@ -190,8 +193,8 @@ class TritonGrpcProtocol(_Triton):
 def _pieces(reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
     """Yield the samples of each answer; returns after the one marked as the last."""
     if reply.status >= 300:
-        raise refusal(reply, [utterance], wall=wall)
-    with discreet([utterance]):
+        raise error_from_reply(reply, [utterance], wall=wall)
+    with redact_texts([utterance]):
         for chunk in reply.chunks():
             answer = tensors.grpc_answer(chunk)
             if answer.error:
@@ -252,6 +255,10 @@ def _told(error: str) -> ServiceError:
     """Return what the words of a failed answer stand for: it carries no code."""
     kind, code = next(((kind, code) for words, kind, code in _SAID if words in error), (ServiceFault, "INTERNAL"))
     return kind(f"Triton: {plain(error, MAX_MESSAGE)}", code=code)
+
+
+def _error_from_reply(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:
+    return _advised(error_from_reply(reply, utterances, wall=wall))
 
 
 def _advised(error: ServiceError) -> ServiceError:

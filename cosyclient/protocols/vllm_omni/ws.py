@@ -15,8 +15,8 @@ from cosyclient.models import Word
 from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.codecs.strict import unbase64
 from cosyclient.protocols.openai.replies import timed_word
-from cosyclient.protocols.replies.error_rules import VLLM_OMNI, said_verdict
-from cosyclient.protocols.replies.errors import described
+from cosyclient.protocols.replies.error_rules import VLLM_OMNI, rule_for_message
+from cosyclient.protocols.replies.errors import error_message
 from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame
 from cosyclient.util.numbers import int_in_range, valid_sample_rate
 from cosyclient.util.quoting import plain
@@ -238,10 +238,10 @@ class Session(BaseSession):
         # The service has no codes to tell by. Before the first sentence has begun it is the configuration that is
         # found wrong; after that anything, the caller's mistakes among it.
         said = document.get("message")
-        message = described("the service says", None, said, self.sent_texts)
-        verdict = said_verdict(said, VLLM_OMNI)
+        message = error_message("the service says", None, said, self.sent_texts)
+        verdict = rule_for_message(said, VLLM_OMNI)
         if verdict is not None:
-            return verdict.kind(message)
+            return verdict.error_type(message)
         if "timeout" in message.casefold() or "timed out" in message.casefold():
             return ServiceError(message, retryable=True)
         if self._began or document.get("partial_audio") is True:

@@ -25,7 +25,7 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.batch.protocol import BatchProtocol
-from cosyclient.protocols.replies.errors import refusal
+from cosyclient.protocols.replies.errors import error_from_reply
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
 
@@ -153,12 +153,12 @@ def test_a_request_that_is_too_large_says_what_makes_it_smaller() -> None:
     """The service names its limit, and the client its option; a lone text cannot be fewer."""
     too_large = wire.json_reply({"detail": "at most 8 texts"}, 413)
     lead = f"HTTP 413: {HTTPStatus(413).phrase}; at most 8 texts"
-    assert str(refusal(too_large, wire.texts(9), wall=0.0)) == (
+    assert str(error_from_reply(too_large, wire.texts(9), wall=0.0)) == (
         f"{lead}; the request held 9 texts, max_batch= makes it fewer"
     )
-    assert str(refusal(too_large, wire.texts(1), wall=0.0)) == lead
+    assert str(error_from_reply(too_large, wire.texts(1), wall=0.0)) == lead
     long = wire.json_reply({"detail": "d" * 5000}, 413)
-    assert len(str(refusal(long, wire.texts(64), wall=0.0))) <= 300
+    assert len(str(error_from_reply(long, wire.texts(64), wall=0.0))) <= 300
 
 
 @pytest.mark.parametrize("kind", ["Missing!", "a" * 31, 7, None, "tell me"])
