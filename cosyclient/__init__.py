@@ -1,4 +1,26 @@
-"""Blocking, thread-pooled client for CosyVoice speech synthesis."""
+"""A blocking, thread-pooled client for CosyVoice speech synthesis.
+
+`CosyClient` turns texts into audio with plain blocking calls. Batching, pacing, the connection pool, retries and the
+circuit breaker are its business.
+
+```python
+from cosyclient import CosyClient
+
+with CosyClient("https://tts.example.com") as cosy:  # the API key comes from COSYCLIENT_API_KEY
+    cosy.synthesize("Hello, world.").save("hello.wav")
+    for outcome in cosy.synthesize_many(["One.", "Two."], speed=1.2):  # lazy, in order
+        outcome.unwrap().save(f"{outcome.index}.wav")
+```
+
+What each module is for:
+
+- `cosyclient.client`: `CosyClient` and its calls.
+- `cosyclient.models`: texts, options, speeches and outcomes. `cosyclient.voices`: voices by name and from recordings.
+- `cosyclient.config`: every setting. `cosyclient.errors`: every error. `cosyclient.events`: what listeners receive.
+- `cosyclient.audio`: audio formats without a decoder.
+- `cosyclient.testing` and `cosyclient.emulator`: fakes, and a whole service on this machine.
+- `cosyclient.clock`, `cosyclient.wire`, `cosyclient.transports.base` and `cosyclient.protocols.base`: interfaces.
+"""
 
 from cosyclient.client import CosyClient
 from cosyclient.config import (

@@ -1,4 +1,19 @@
-"""The front of the house: plain blocking calls, one object per program."""
+"""The client: `CosyClient`, one object per program, with plain blocking calls.
+
+```python
+from cosyclient import CosyClient
+
+with CosyClient("https://tts.example.com", voice="中文女") as cosy:
+    speech = cosy.synthesize("Hello, world.", format="wav", timeout=10)  # waits for one text
+    future = cosy.submit("How are you?")  # does not wait
+    wavs = cosy.batch_synth(["One.", "Two."])  # a list of bytes, in order
+    print(speech.format, future.result().format, len(wavs))  # wav wav 2
+
+    night = cosy.with_options(priority="bulk", speed=0.9)  # the same pool and quota, other defaults
+    outcomes = night.synthesize_many(["Three.", " "])  # lazy, in order; a bad text does not end it
+    print([type(outcome.error).__name__ for outcome in outcomes])  # ['NoneType', 'BadUtterance']
+```
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""Time as the library sees it: monotonic float seconds, one seam for tests, one deadline per call, one way out."""
+"""Time: the clock that every wait of a client goes through, deadlines, and cancellation.
+
+Times are monotonic float seconds. `Clock` is the interface that `cosyclient.testing.FakeClock` replaces.
+
+```python
+from cosyclient.clock import Deadline
+from cosyclient.testing import FakeClock
+
+clock = FakeClock()
+deadline = Deadline.after(clock, 2.0)
+clock.advance(1.5)
+print(deadline.remaining, deadline.expired)  # 0.5 False
+```
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,18 @@
-"""What can go wrong, as one tree.
+"""The errors that a client raises, as one tree.
+
+```python
+from cosyclient import CosyClient, CosyError, DeadlineExceeded, Rejected
+
+with CosyClient("https://tts.example.com") as cosy:
+    try:
+        cosy.synthesize(" ")
+    except Rejected as error:  # by the client itself, here a BadUtterance
+        print(error)  # text: must not be empty or blank
+    except DeadlineExceeded as error:
+        print(error.sent, len(error.attempts))
+    except CosyError as error:
+        print(error.retry_after)
+```
 
     CosyError
     ├── ConfigurationError            also ValueError
@@ -21,8 +35,8 @@
     │   └── ServiceFault              5xx and its kin
     └── DecodeError                   not audio, wrong count, truncated
 
-Three questions are answered apart, because they have different readers: ``sent`` (may the service have billed it?),
-``retryable`` (may the retry policy try again?), ``endpoint_fault`` (should the breaker count it?).
+Three questions are answered separately, because they have different readers: ``sent`` (may the service have billed
+it?), ``retryable`` (may the retry policy try again?), ``endpoint_fault`` (should the breaker count it?).
 """
 
 from __future__ import annotations

@@ -1,4 +1,22 @@
-"""What happens, as records; whoever wants to know listens. Never text, never audio."""
+"""Events: records of what happens in a client, for metrics and logs. They hold no text and no audio.
+
+```python
+from cosyclient import CosyClient
+from cosyclient.events import Event, UtteranceFinished
+
+
+def count(event: Event) -> None:
+    if isinstance(event, UtteranceFinished):
+        print(event.characters, event.attempts, event.error)  # 13 1 None
+
+
+with CosyClient("https://tts.example.com", listeners=[count]) as cosy:
+    cosy.synthesize("Hello, world.")
+```
+
+A listener is called on the thread on which the event happens, so it must be short. What it raises is logged. The logger
+``cosyclient`` receives every event, too.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,19 @@
-"""The nouns that cross rooms: what is asked for and what came back."""
+"""The records of the public API: what is asked for, and what came back.
+
+`SpeechOptions` are the options of a call, `Speech` is the audio of one text, `Outcome` a text with its speech or error.
+
+```python
+from cosyclient import CosyClient, SpeechOptions, join
+
+options: SpeechOptions = {"format": "wav", "sample_rate": 24000, "speed": 1.2}
+with CosyClient("https://tts.example.com") as cosy:
+    outcomes = list(cosy.synthesize_many(["One.", "Two."], **options))
+
+whole = join([outcome.unwrap() for outcome in outcomes], gap=0.3)  # raises the error of a text that failed
+print(whole.media_type, whole.sample_rate, whole.channels)  # audio/wav 24000 1
+whole.save("both.wav")
+```
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,28 @@
-"""Fakes for suites that use the client: time that obeys, a service that follows a script, a listener that remembers."""
+"""Fakes for the tests of programs that use the client: a clock, a transport that follows a script, a listener.
+
+```python
+import base64
+import json
+
+from cosyclient.audio import wav_bytes
+from cosyclient.events import AttemptFinished
+from cosyclient.testing import RecordingListener, ScriptedReply, scripted_client
+
+audio = base64.b64encode(wav_bytes(bytes(range(200)), 24000)).decode()
+result = {"results": [{"index": 0, "status": "success", "audio_data": audio}]}
+listener = RecordingListener()
+client, transport = scripted_client(
+    [
+        ScriptedReply(503),
+        ScriptedReply(200, {"Content-Type": "application/json"}, [json.dumps(result).encode()]),
+    ],
+    listeners=[listener],
+)
+speech = client.synthesize("Hello.")  # starts no thread, opens no socket, and waits for nothing
+print(speech.attempts, [request.path for request in transport.requests])  # 2 ['/batch', '/batch']
+print([event.latency for event in listener.of(AttemptFinished)])  # [0.0, 0.0]
+```
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""Who speaks: a voice the service knows by name, or one cloned from a recording, checked and encoded once."""
+"""Voices: those that a service knows by name, and those cloned from a recording.
+
+```python
+from cosyclient import Voice
+from cosyclient.audio import wav_bytes
+
+recording = wav_bytes(bytes(2 * 16000), sample_rate=16000)  # the path of a file does as well
+print(Voice("longanyang").kind)  # named
+print(Voice.clone(recording, transcript="What is said in it.").kind)  # clone
+print(Voice.cross_lingual(recording).kind)  # cross_lingual
+```
+
+Pass one as ``voice=`` to a client or a call. Make it once: the recording is read, checked and encoded then.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,15 @@
-"""What travels between a protocol and a transport: requests, replies, and sessions made of messages."""
+"""What a protocol and a transport exchange: requests, replies, and sessions made of messages.
+
+A protocol makes a `WireRequest`, a transport sends it and returns a `WireReply`.
+
+```python
+from cosyclient.wire import WireRequest, join_url
+
+request = WireRequest(method="POST", path="/v1/audio/speech", headers=(("Accept", "audio/wav"),), body=b"{}")
+print(request)  # <WireRequest POST /v1/audio/speech, 2 bytes>
+print(join_url("https://tts.example.org/v1", request.path))  # https://tts.example.org/v1/audio/speech
+```
+"""
 
 from __future__ import annotations
 

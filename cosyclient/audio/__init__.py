@@ -1,4 +1,15 @@
-"""PCM, WAV, Ogg Opus and MP3 framing as byte arithmetic: how long audio is, and whether it is whole. No decoding."""
+"""Audio formats as byte arithmetic: how long audio is, and whether it is whole. There is no decoder.
+
+PCM, WAV, Ogg Opus and MP3.
+
+```python
+from cosyclient.audio import check, parse_wav, sniff, wav_bytes
+
+audio = wav_bytes(bytes(48000), sample_rate=24000)  # signed 16-bit little-endian samples
+print(sniff(audio), check("wav", audio, 24000).duration)  # wav 1.0
+print(len(parse_wav(audio).samples))  # 48000
+```
+"""
 
 from __future__ import annotations
 
@@ -9,18 +20,16 @@ from cosyclient.audio.base import MEDIA_TYPES, AudioInfo, empty, sniff, wrong
 from cosyclient.audio.mp3 import mp3_is_silence, named, walk_mp3
 from cosyclient.audio.ogg import opus_is_silence, walk_opus
 from cosyclient.audio.pcm import alike
-from cosyclient.audio.silence import silence
+from cosyclient.audio.silent_file import silence
 from cosyclient.audio.wav import WavInfo, parse_wav, wav_bytes
 from cosyclient.errors import DecodeError
 
 __all__ = [
     "MEDIA_TYPES",
     "AudioInfo",
-    "Found",
     "WavInfo",
     "check",
     "duration",
-    "inspect",
     "named",
     "parse_wav",
     "silence",

@@ -1,12 +1,16 @@
-"""Run a CosyVoice batch service on this machine, for listening, testing and measuring.
+"""A CosyVoice service on this machine, for listening, testing and measuring.
 
-    from cosyclient.emulator import running
+```python
+from cosyclient import CosyClient
+from cosyclient.emulator import running
 
-    with running(engine="espeak", rtt=0.2) as emulator:
-        print(emulator.url)
+with running(engine="tone", rtt=0.05) as emulator, CosyClient(emulator.url) as cosy:
+    cosy.synthesize("Hello.").save("hello.wav")
+    print(emulator.counters().requests)  # 1
+```
 
-It shares no code with the client, so a mistake in the client cannot pass its own test. Importing this package
-is cheap; what synthesises and serves comes with ``pip install '.[emulator]'`` and is loaded when used.
+It shares no code with the client, so that a mistake in the client cannot pass its own test. Importing this package is
+cheap; what synthesizes and serves comes with ``pip install '.[emulator]'`` and is loaded when used.
 """
 
 from cosyclient.emulator.counters import Counters

@@ -1,4 +1,20 @@
-"""What the call asks of a protocol: bytes from utterances, speeches from bytes; no socket, no clock."""
+"""The interface of a wire protocol: bytes from utterances, speeches from bytes. It knows no socket and no clock.
+
+`Capabilities` says as data what a protocol can do, so that what it cannot do is refused before anything is sent.
+
+```python
+from cosyclient import BadUtterance
+from cosyclient.models import VoiceSettings
+from cosyclient.protocols.base import Capabilities, check_settings
+
+can = Capabilities(formats=("wav", "pcm"), speeds=(0.5, 2.0))
+check_settings("mine", can, VoiceSettings(format="wav", speed=1.5))
+try:
+    check_settings("mine", can, VoiceSettings(format="mp3"))
+except BadUtterance as error:
+    print(error)  # format: protocol mine serves wav and pcm, not mp3
+```
+"""
 
 from __future__ import annotations
 

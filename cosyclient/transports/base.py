@@ -1,4 +1,31 @@
-"""What the call asks of a transport: send one request, give back one reply, within a deadline."""
+"""The interface of a transport: send one request, return its reply, within a deadline.
+
+Pass an object with these methods as ``CosyClient(transport=…)``, for a medium of your own or for tests.
+
+```python
+from cosyclient import CosyClient, Unauthorized
+from cosyclient.testing import ScriptedReply
+from cosyclient.transports.base import PoolStats
+
+
+class Refusing:
+    def send(self, request, *, deadline, read_timeout, cancellation=None):
+        return ScriptedReply(401)
+
+    def stats(self):
+        return PoolStats()
+
+    def close(self):
+        pass
+
+
+with CosyClient("https://tts.example.org", transport=Refusing()) as cosy:
+    try:
+        cosy.synthesize("Hello.")
+    except Unauthorized as error:
+        print(error.status)  # 401
+```
+"""
 
 from __future__ import annotations
 
