@@ -28,9 +28,9 @@ from cosyclient.config.resolve import DOCUMENTED_RATE, resolve
 from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
 from cosyclient.events import Events, Listener, guarded
 from cosyclient.models import Outcome, Speech
-from cosyclient.pipeline.admission import Terms
+from cosyclient.pipeline.admission import CallOptions
 from cosyclient.pipeline.queue.waiters import SpeechFuture
-from cosyclient.pipeline.shared import Core
+from cosyclient.pipeline.shared import SharedPipeline
 from cosyclient.protocols.base import VoiceUpload
 from cosyclient.voices import MAX_NAME, Voice, check_words
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config.records import ClientConfig
     from cosyclient.models import Priority, SpeechOptions, StreamOptions
-    from cosyclient.pipeline.admission import Reception
+    from cosyclient.pipeline.admission import Admission
     from cosyclient.pipeline.calls.stream import SpeechStream
     from cosyclient.pipeline.queue.waiters import Waiter
     from cosyclient.pipeline.stats import ClientStats
@@ -142,8 +142,8 @@ class CosyClient:
             trust_env=trust_env,
             config=config,
         )
-        self._core = Core(settings, transport, Events(listeners), self._clock, self._executor)
-        self._defaults = Terms(self._core.settings.voice, None, bulk=False)
+        self._shared = SharedPipeline(settings, transport, Events(listeners), self._clock, self._executor)
+        self._defaults = CallOptions(self._shared.settings.voice, None, bulk=False)
         self._priority: Priority | None = None
         self._owner = True
 
@@ -154,10 +154,10 @@ class CosyClient:
         Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a `Rejected` when the client itself says no,
         and what the service or the wire did otherwise; see `cosyclient.errors`.
         """
-        terms = self._begin(options)
-        desk = self._core.house().desk
-        desk.check_may_block()
-        result = desk.speak(text, terms)
+        call = self._begin_call(options)
+        admission = self._shared.pipeline().admission
+        admission.check_may_block()
+        result = admission.run(text, call)
         if isinstance(result, Speech):
             return result
         try:
@@ -175,13 +175,13 @@ class CosyClient:
         it short, and of the client call only `submit` there. Blocks only while the client's queue is full. Raises like
         `synthesize` for what is refused at once.
         """
-        terms = self._begin(options)
-        desk = self._core.house().desk
-        future = SpeechFuture(desk.abandon)
+        call = self._begin_call(options)
+        admission = self._shared.pipeline().admission
+        future = SpeechFuture(admission.abandon)
         if on_done is not None:
             context = contextvars.copy_context()
             future.add_done_callback(lambda done: guarded(context.run, on_done, _future_outcome(text, done)))
-        desk.admit(text, terms, future)
+        admission.submit(text, call, future)
         return future
 
     def stream(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
@@ -190,10 +190,10 @@ class CosyClient:
         Signed 16-bit little-endian chunks at the stream's ``sample_rate``. Tried again until the first samples have
         come, never after. Raises like `synthesize`, and `BadUtterance` where the protocol cannot stream.
         """
-        terms = self._plain(options)
-        house = self._core.house()
-        house.desk.check_may_block()
-        return house.stream(text, terms)
+        call = self._plain(options)
+        pipeline = self._shared.pipeline()
+        pipeline.admission.check_may_block()
+        return pipeline.stream(text, call)
 
     def stream_text(self, texts: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
         """Return the samples of a text that is still being written, such as a language model's tokens.
@@ -206,16 +206,16 @@ class CosyClient:
         """
         if isinstance(texts, (str, bytes)):
             raise ConfigurationError("texts: must be pieces of a text; for a whole one use stream")
-        terms = self._plain(options)
-        house = self._core.house()
-        house.desk.check_may_block()
-        return house.converse(texts, terms)
+        call = self._plain(options)
+        pipeline = self._shared.pipeline()
+        pipeline.admission.check_may_block()
+        return pipeline.duplex(texts, call)
 
-    def _plain(self, options: StreamOptions) -> Terms:
+    def _plain(self, options: StreamOptions) -> CallOptions:
         wanted = cast("SpeechOptions", options)
         if (asked := wanted.setdefault("format", "pcm")) != "pcm":
             raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {asked!r}; use synthesize for files")
-        return self._begin(wanted)
+        return self._begin_call(wanted)
 
     def synthesize_many(
         self, texts: Iterable[str], *, ordered: bool = True, **options: Unpack[SpeechOptions]
@@ -227,12 +227,12 @@ class CosyClient:
         *texts* iterator itself are raised. Closing the iterator early takes back what has not left yet. While the
         service is down the texts wait for it, until their deadline or as ``RetryConfig.wait_for_service`` says.
         """
-        terms = self._agree(options, bulk=True)
-        desk = self._core.house().desk
-        desk.check_may_block()
-        feed = _feed(texts, self._core.settings.max_batch)
+        call = self._call_options(options, bulk=True)
+        admission = self._shared.pipeline().admission
+        admission.check_may_block()
+        feed = _feed(texts, self._shared.settings.max_batch)
         run = self._in_order if ordered else self._as_finished
-        return run(desk, feed, terms)
+        return run(admission, feed, call)
 
     def batch_synth(self, texts: Iterable[str], **options: Unpack[SpeechOptions]) -> list[bytes]:
         """Return the audio of all *texts*, in their order: the drop-in call.
@@ -264,16 +264,16 @@ class CosyClient:
         Closing the view closes nothing: the client it came from owns the connections.
         """
         view = object.__new__(type(self))
-        view._core, view._owner = self._core, False
+        view._shared, view._owner = self._shared, False
         view._priority = priority = self._checked_priority(overrides)
-        view._defaults = self._agree(overrides)._replace(bulk=priority == "bulk")
+        view._defaults = self._call_options(overrides)._replace(bulk=priority == "bulk")
         return view
 
     def voices(self) -> list[str]:
         """Return the names of the voices the service lists; raises `BadUtterance` where its protocol cannot ask."""
-        house = self._core.house()
-        house.desk.check_may_block()
-        return house.voices(self._defaults.settings.sent_headers)
+        pipeline = self._shared.pipeline()
+        pipeline.admission.check_may_block()
+        return pipeline.voices(self._defaults.settings.sent_headers)
 
     def upload_voice(self, voice: Voice, name: str, *, consent: str | None = None) -> Voice:
         """Have the service keep a recorded *voice* under *name*; return the voice to ask for from now on.
@@ -286,18 +286,18 @@ class CosyClient:
         check_words("name", name, most=MAX_NAME)
         if consent is not None:
             check_words("consent", consent, most=MAX_NAME)
-        house = self._core.house()
-        house.desk.check_may_block()
-        return Voice(house.upload(VoiceUpload(voice, name, consent), self._defaults.settings.sent_headers))
+        pipeline = self._shared.pipeline()
+        pipeline.admission.check_may_block()
+        return Voice(pipeline.upload(VoiceUpload(voice, name, consent), self._defaults.settings.sent_headers))
 
     @property
     def window(self) -> int:
         """Return how many texts one bulk job should keep under way: enough to fill every request in flight."""
-        return self._core.window
+        return self._shared.window
 
     def stats(self) -> ClientStats:
         """Return a snapshot of what this client did and does in this process."""
-        return self._core.stats()
+        return self._shared.stats()
 
     def close(self, drain: bool = True) -> None:
         """Refuse new calls, finish what is under way (or fail it with ``drain=False``), let go of everything.
@@ -306,7 +306,7 @@ class CosyClient:
         do: anything else raises `ConfigurationError`, for it would wait for the thread it is called on.
         """
         if self._owner:
-            self._core.close(drain=drain)
+            self._shared.close(drain=drain)
 
     def __enter__(self) -> Self:
         return self
@@ -316,19 +316,19 @@ class CosyClient:
         self.close(drain=kind is None)
 
     def __repr__(self) -> str:
-        return f"<CosyClient {self._core!r}>"
+        return f"<CosyClient {self._shared!r}>"
 
     def __reduce__(self) -> str:
         raise TypeError("a CosyClient holds threads and sockets and cannot be pickled; make one in each worker process")
 
-    def _begin(self, options: SpeechOptions) -> Terms:
-        """Return the terms of a call that begins now, whatever has to be set up before its text is looked at."""
+    def _begin_call(self, options: SpeechOptions) -> CallOptions:
+        """Return the options of a call that begins now: its deadline counts from here."""
         began = self._clock.now()
-        settings, timeout, bulk, _ = self._agree(options)
-        return Terms(settings, timeout, bulk, began)
+        settings, timeout, bulk, _ = self._call_options(options)
+        return CallOptions(settings, timeout, bulk, began)
 
-    def _agree(self, options: SpeechOptions, *, bulk: bool = False) -> Terms:
-        """Return the terms of a call that is by nature *bulk* or not, and that says more in *options*."""
+    def _call_options(self, options: SpeechOptions, *, bulk: bool = False) -> CallOptions:
+        """Return the client's options with *options* over them; *bulk* is the kind of call where neither says."""
         defaults = self._defaults
         if not options and not bulk:
             return defaults
@@ -340,7 +340,7 @@ class CosyClient:
         if "headers" in options:
             # The caller's frame shows these in tracebacks: as what does not show their values.
             options["headers"] = settings.headers
-        return Terms(settings, timeout, bulk if priority is None else priority == "bulk")
+        return CallOptions(settings, timeout, bulk if priority is None else priority == "bulk")
 
     def _checked_priority(self, options: SpeechOptions) -> Priority | None:
         priority = options.pop("priority", self._priority)
@@ -348,61 +348,65 @@ class CosyClient:
             raise ConfigurationError(f"priority: must be 'interactive' or 'bulk', got {priority!r}")
         return priority
 
-    def _in_order(self, desk: Reception, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
+    def _in_order(
+        self, admission: Admission, feed: Iterator[list[str]], call: CallOptions
+    ) -> Generator[Outcome, None, None]:
         asked: deque[str] = deque()
         waiters: deque[Waiter] = deque()
-        window, index = self._core.bulk_window(terms.settings), 0
+        window, index = self._shared.bulk_window(call.settings), 0
         try:
             while True:
-                while not desk.refusing and window.open and (texts := next(feed, None)):
-                    window.take(texts)
+                while not admission.closing and window.has_room and (texts := next(feed, None)):
+                    window.add(texts)
                     asked.extend(texts)
-                    desk.admit_many(texts, terms, audio=window.audio, into=waiters)
+                    admission.submit_many(texts, call, audio=window.audio_seconds, into=waiters)
                 if not waiters:
                     break
-                result = desk.outcome(waiters[0])
+                result = admission.result_of(waiters[0])
                 waiters.popleft()
                 text = asked.popleft()
                 yield _outcome(index, text, result)
-                window.give_back(text)
+                window.remove(text)
                 index += 1
         finally:
             try:
-                desk.take_back(waiters)
+                admission.undo(waiters)
             except BaseException:  # an interrupt amid the taking back: once more
-                desk.take_back(waiters)
+                admission.undo(waiters)
                 raise
-        _refuse_rest(desk, feed)
+        _refuse_rest(admission, feed)
 
-    def _as_finished(self, desk: Reception, feed: Iterator[list[str]], terms: Terms) -> Generator[Outcome, None, None]:
+    def _as_finished(
+        self, admission: Admission, feed: Iterator[list[str]], call: CallOptions
+    ) -> Generator[Outcome, None, None]:
         finished: Mailbox[Waiter] = Mailbox()
         waiting: dict[Waiter, tuple[int, str]] = {}
         fresh: list[Waiter] = []
-        window, index = self._core.bulk_window(terms.settings), 0
+        window, index = self._shared.bulk_window(call.settings), 0
         try:
             while True:
-                while not desk.refusing and window.open and (texts := next(feed, None)):
-                    window.take(texts)
+                while not admission.closing and window.has_room and (texts := next(feed, None)):
+                    window.add(texts)
                     fresh = []
-                    desk.admit_many(texts, terms, audio=window.audio, into=fresh, notify=finished.put)
+                    admission.submit_many(texts, call, audio=window.audio_seconds, into=fresh, notify=finished.put)
                     for text, waiter in zip(texts, fresh, strict=True):
                         waiting[waiter] = (index, text)
                         index += 1
-                        desk.watch(waiter)
+                        admission.start_timer(waiter)
                 if not waiting:
                     break
                 done = finished.get()  # bounded: each is watched and resolves by its deadline
                 assert done.result is not None  # noqa: S101 - it says so by being here
                 position, text = waiting.pop(done)
                 yield _outcome(position, text, done.result)
-                window.give_back(text)
+                window.remove(text)
         finally:
             try:
-                desk.take_back((*waiting, *fresh))
+                admission.undo((*waiting, *fresh))
             except BaseException:  # an interrupt amid the taking back: once more
-                desk.take_back((*waiting, *fresh))
+                admission.undo((*waiting, *fresh))
                 raise
-        _refuse_rest(desk, feed)
+        _refuse_rest(admission, feed)
 
 
 def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -414,9 +418,9 @@ def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     return iter(lambda: list(islice(source, step)), [])
 
 
-def _refuse_rest(desk: Reception, feed: Iterator[list[str]]) -> None:
+def _refuse_rest(admission: Admission, feed: Iterator[list[str]]) -> None:
     """Raise if texts are left that a closed client will not take: a silent end would look like success."""
-    if desk.refusing and next(feed, None):
+    if admission.closing and next(feed, None):
         raise ClientClosed("the client was closed before all texts were read")
 
 

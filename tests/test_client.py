@@ -37,7 +37,7 @@ from cosyclient import (
     WireConfig,
 )
 from cosyclient.events import AttemptFinished, BatchSealed, BreakerChanged, RetryScheduled, UtteranceFinished
-from cosyclient.pipeline.pipeline import House
+from cosyclient.pipeline.pipeline import Pipeline
 from cosyclient.policies.adaptive import Sample
 from cosyclient.policies.base import Estimate
 from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
@@ -494,7 +494,7 @@ class TestBreaker:
         def slow(_: WireRequest) -> Exception:
             clock.advance(spent / 2)
             if others:
-                client._core.house()._endpoint.ledger.answered_at = clock.now()
+                client._shared.pipeline()._endpoint.ledger.answered_at = clock.now()
             clock.advance(spent / 2)
             return DeadlineExceeded("too late")
 
@@ -511,7 +511,7 @@ class TestOverload:
     def test_a_text_that_will_hardly_make_it_is_sent_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What an attempt takes is an estimate: it says who goes first, and refuses nobody."""
         client, transport = scripted_client(answer)
-        endpoint = client._core.house()._endpoint
+        endpoint = client._shared.pipeline()._endpoint
         monkeypatch.setattr(endpoint, "estimate", lambda: Estimate(needed=40.0))
         assert text_in(client.submit("hardly", timeout=20.0).result()) == "hardly"
         assert len(transport.requests) == 1
@@ -526,7 +526,7 @@ class TestOverload:
                 return super().send(request)
 
         client, _ = scripted_client(answer)
-        endpoint = client._core.house()._endpoint
+        endpoint = client._shared.pipeline()._endpoint
         endpoint.transport = Timed(answer)
         client.synthesize("字" * 20)
         sample = Sample(4.0, 0.0, 0.0, 30.0, read_timeout=60.0)
@@ -707,9 +707,9 @@ class TestLife:
 @pytest.mark.parametrize("way", ["synthesize", "submit", "stream"])
 def test_the_timeout_counts_from_the_first_line_of_the_call(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client sets up on its first call is part of it."""
-    clock, made, ends = FakeClock(), House.__init__, []
+    clock, made, ends = FakeClock(), Pipeline.__init__, []
 
-    def slow(self: House, *arguments: Any, **named: Any) -> None:
+    def slow(self: Pipeline, *arguments: Any, **named: Any) -> None:
         made(self, *arguments, **named)
         clock.advance(1.0)
 
@@ -717,7 +717,7 @@ def test_the_timeout_counts_from_the_first_line_of_the_call(way: str, monkeypatc
         ends.append(deadline.at)
         raise BadRequest("that will do")
 
-    monkeypatch.setattr(House, "__init__", slow)
+    monkeypatch.setattr(Pipeline, "__init__", slow)
     monkeypatch.setattr(ScriptedTransport, "send", send)
     client, _ = scripted_client(answer, clock=clock, protocol="openai", model="m", voice="v")
     began = clock.now()

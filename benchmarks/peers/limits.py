@@ -120,5 +120,5 @@ class Controller:
 
 def install(client: CosyClient, name: str) -> None:
     """Have *client* limited by *name* from now on; it must not have been used before."""
-    endpoint = client._core.house()._endpoint
+    endpoint = client._shared.pipeline()._endpoint
     endpoint.concurrency = Controller(LIMITS[name](endpoint.bulkhead.limit), endpoint.bulkhead)  # type: ignore[assignment]

@@ -225,7 +225,7 @@ def _ours(
         config=ClientConfig(pacing=PacingConfig(burst=1_000_000)),
     )
     view = client.with_options(**contest.options)
-    can = client._core._protocol.capabilities
+    can = client._shared._protocol.capabilities
 
     def streamed(words: str) -> Iterator[bytes]:
         # Opened when the first piece is asked for, so that the opening is timed.

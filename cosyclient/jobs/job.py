@@ -262,7 +262,7 @@ class Job:
             if self._stop is not None and self._stop.output:
                 waiter.cancel()
             else:
-                cast("SpeechFuture", waiter).withdraw()
+                cast("SpeechFuture", waiter).cancel_if_unsent()
 
     def _record(self, under: _Under, result: Speech | BaseException) -> None:
         if isinstance(result, Speech):

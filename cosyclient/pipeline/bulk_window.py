@@ -18,7 +18,7 @@ _SYLLABIC_SECONDS: Final = 0.2
 _ALPHABETIC_SECONDS: Final = 0.065
 
 
-class Window:
+class BulkWindow:
     """Count the texts of one bulk job that are under way or not yet read, and the audio they are expected to become.
 
     At most *texts*, and at most *audio_bytes* of audio unless that would hold back the first *least*: a request must
@@ -36,7 +36,7 @@ class Window:
         useful: Callable[[], tuple[float, float]] = lambda: (math.inf, math.inf),
     ) -> None:
         self._texts = texts
-        self._useful = useful
+        self._capacity = useful
         self._bounds = (math.inf, math.inf)
         self._asked = 0
         self._least = min(least, texts)
@@ -47,12 +47,12 @@ class Window:
         self._expected_bytes = 0
 
     @property
-    def open(self) -> bool:
+    def has_room(self) -> bool:
         """Return whether another text may be sent on its way."""
         if self._count < self._least:
             return True
         if not self._asked % _FRESH:
-            self._bounds = self._useful()
+            self._bounds = self._capacity()
         self._asked += 1
         texts, seconds = self._bounds
         return self._count < min(self._texts, texts) and self._expected_bytes < min(
@@ -60,16 +60,16 @@ class Window:
         )
 
     @property
-    def audio(self) -> float:
+    def audio_seconds(self) -> float:
         """Return the seconds of audio under way or not yet read."""
         return self._expected_bytes / self._per_second
 
-    def take(self, texts: Sequence[object]) -> None:
+    def add(self, texts: Sequence[object]) -> None:
         """Count *texts* as under way."""
         self._count += len(texts)
         self._expected_bytes += sum(map(self._expects, texts))
 
-    def give_back(self, text: object) -> None:
+    def remove(self, text: object) -> None:
         """Count *text* as read."""
         self._count -= 1
         self._expected_bytes -= self._expects(text)
@@ -82,6 +82,6 @@ class Window:
 
     def __repr__(self) -> str:
         return (
-            f"<Window {self._count}/{self._texts} texts, "
+            f"<BulkWindow {self._count}/{self._texts} texts, "
             f"{self._expected_bytes / 1e6:.1f} of {self._audio_bytes / 1e6:.1f} MB expected>"
         )

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock, Deadline
     from cosyclient.config.resolve import ResolvedConfig
-    from cosyclient.pipeline.queue.batch import Flight
+    from cosyclient.pipeline.queue.batch import PendingText
 
 
-class Places:
+class FlowController:
     """Give out places; bulk needs one of its own as well, so that some are left for others.
 
     When all are taken the overflow policy decides: refuse, wait, or have the caller *carry* a waiting batch himself,
@@ -41,37 +41,39 @@ class Places:
         """Return how many texts hold a place."""
         return self._all.in_use
 
-    def take(self, flight: Flight, deadline: Deadline, before_waiting: Callable[[], None]) -> None:
-        """Take *flight*'s place, calling *before_waiting* if that is not to be had at once.
+    def acquire(self, pending: PendingText, deadline: Deadline, before_waiting: Callable[[], None]) -> None:
+        """Take *pending*'s place, calling *before_waiting* if that is not to be had at once.
 
         Raises `QueueFull`, or `ClientClosed`. Whatever it raises, the caller is to `give_back` then.
         """
-        if flight.bulk:
-            self._take(self._bulk, flight, deadline, before_waiting)
-        self._take(self._all, flight, deadline, before_waiting)
+        if pending.bulk:
+            self._acquire(self._bulk, pending, deadline, before_waiting)
+        self._acquire(self._all, pending, deadline, before_waiting)
 
-    def give_back(self, flights: Collection[Flight]) -> None:
-        """Give the places of *flights* back, where they hold any."""
-        self._all.release_all(flights)
+    def release(self, accepted: Collection[PendingText]) -> None:
+        """Give the places of *accepted* back, where they hold any."""
+        self._all.release_all(accepted)
         # Looked at rather than tried: interactive texts need not wait for this lock.
-        if any(flight.bulk for flight in flights):
-            self._bulk.release_all(flights)
+        if any(pending.bulk for pending in accepted):
+            self._bulk.release_all(accepted)
 
     def close(self) -> None:
         """Refuse whoever waits for a place, and all who come."""
         self._bulk.close()
         self._all.close()
 
-    def _take(self, places: Bulkhead, flight: Flight, deadline: Deadline, before_waiting: Callable[[], None]) -> None:
-        if places.try_acquire(flight):
+    def _acquire(
+        self, places: Bulkhead, pending: PendingText, deadline: Deadline, before_waiting: Callable[[], None]
+    ) -> None:
+        if places.try_acquire(pending):
             return
         before_waiting()
         if self._overflow == "reject" or self._may_not_wait():
             raise QueueFull(f"queue: all {places.limit} places are taken; slow down or raise queue.max_pending")
         while self._overflow == "caller_runs" and self._carry():
-            if places.try_acquire(flight):
+            if places.try_acquire(pending):
                 return
-        places.acquire(deadline, flight)
+        places.acquire(deadline, pending)
 
     def __repr__(self) -> str:
-        return f"<Places {self._all!r} {self._bulk!r}>"
+        return f"<FlowController {self._all!r} {self._bulk!r}>"

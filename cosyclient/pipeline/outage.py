@@ -11,7 +11,7 @@ from cosyclient.clock import Deadline
 from cosyclient.errors import CircuitOpen, ConnectFailed, CosyError, RetryBudgetSpent, ServiceError
 from cosyclient.events import ServiceDown, ServiceUp
 from cosyclient.policies.breaker import OPEN
-from cosyclient.util.timers import Expiry
+from cosyclient.util.timers import DeadlineTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from cosyclient.endpoints.endpoint import Endpoint
     from cosyclient.errors import Attempt
     from cosyclient.events import Events
-    from cosyclient.pipeline.queue.batch import Carrier, Flight
-    from cosyclient.pipeline.queue.coalescer import Coalescer, Landing
-    from cosyclient.pipeline.queue.completion import Arrivals
+    from cosyclient.pipeline.queue.batch import Holder, PendingText
+    from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
+    from cosyclient.pipeline.queue.completion import Completer
 
 _LOOK: Final = 0.1
 """Seconds between two looks at whether the service is back; they send nothing."""
@@ -50,8 +50,8 @@ class Outage:
         *,
         endpoint: Endpoint,
         coalescer: Coalescer,
-        arrivals: Arrivals,
-        dispatch: Callable[[Sequence[Flight]], None],
+        completer: Completer,
+        dispatch: Callable[[Sequence[PendingText]], None],
         clock: Clock,
         events: Events,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -59,15 +59,17 @@ class Outage:
         self._wait = wait
         self._endpoint = endpoint
         self._coalescer = coalescer
-        self._arrivals = arrivals
+        self._completer = completer
         self._dispatch = dispatch
         self._clock = clock
         self._events = events
         self._uniform = uniform
-        self._timer: Expiry[_Look] = Expiry(clock, self._look, name="cosyclient-outage", grain=_LOOK / 2)
+        self._timer: DeadlineTimer[_Check] = DeadlineTimer(
+            clock, self._check, name="cosyclient-outage", resolution=_LOOK / 2
+        )
         self._lock = threading.Lock()
         # All guarded by _lock.
-        self._held: dict[Flight, CosyError] = {}
+        self._held: dict[PendingText, CosyError] = {}
         self._looking = False
         self._closed = False
         self._since: float | None = None
@@ -76,32 +78,34 @@ class Outage:
         self._pause = _FIRST
         self._next = 0.0
 
-    def land(self, results: Iterable[Landing], attempts: Sequence[Attempt] = (), call: Carrier | None = None) -> None:
-        """Resolve the flights of *results* on behalf of *call*, but hold those that can wait for the service."""
+    def complete(
+        self, results: Iterable[Completion], attempts: Sequence[Attempt] = (), call: Holder | None = None
+    ) -> None:
+        """Resolve the texts of *results* on behalf of *call*, but hold those that can wait for the service."""
         landing, held = [], []
-        for flight, result in results:
+        for text, result in results:
             if isinstance(result, CosyError):
-                if call is not None and call not in flight.calls:
+                if call is not None and call not in text.calls:
                     continue  # held before, and on its way again by now
-                if self._waits(flight, result, attempts, call):
-                    held.append((flight, result))
+                if self._waits(text, result, attempts, call):
+                    held.append((text, result))
                     continue
-            landing.append((flight, result))
+            landing.append((text, result))
         if held:
             landing += self._hold(held, attempts, call)
-        self._arrivals.land(landing, attempts, call)
+        self._completer.complete(landing, attempts, call)
 
-    def release(self, flight: Flight) -> None:
-        """Send *flight* on its way if it is held: somebody has joined it who would rather hear what is wrong."""
+    def release(self, text: PendingText) -> None:
+        """Send *text* on its way if it is held: somebody has joined it who would rather hear what is wrong."""
         with self._lock:
-            held = self._held.pop(flight, None) is not None
+            held = self._held.pop(text, None) is not None
         if held:
-            self._send([flight])
+            self._send([text])
 
     @property
     def on_timer(self) -> bool:
         """Return whether the calling thread is the one that looks whether the service is back."""
-        return self._timer.on_timer
+        return self._timer.on_own_thread
 
     def close(self) -> None:
         """Hold nothing any more; what is held fails for the reason it was held for."""
@@ -109,25 +113,25 @@ class Outage:
             self._closed = True
             held, self._held = self._held, {}
         self._timer.close()
-        self._arrivals.land(held.items())
+        self._completer.complete(held.items())
 
-    def _waits(self, flight: Flight, error: CosyError, attempts: Sequence[Attempt], call: Carrier | None) -> bool:
-        """Return whether *flight*, which failed with *error*, would rather wait for the service."""
-        if self._wait == 0 or flight.landed or any(other is not call for other in flight.calls):
+    def _waits(self, text: PendingText, error: CosyError, attempts: Sequence[Attempt], call: Holder | None) -> bool:
+        """Return whether *text*, which failed with *error*, would rather wait for the service."""
+        if self._wait == 0 or text.done or any(other is not call for other in text.calls):
             return False
-        if not any(waiter.bulk for waiter in flight.waiters) or not (now := self._clock.now()) < flight.until:
+        if not any(waiter.bulk for waiter in text.waiters) or not (now := self._clock.now()) < text.deadline:
             return False
         cause = error.__cause__ if isinstance(error, RetryBudgetSpent) else error
         if isinstance(error, CircuitOpen):
             return True
         if not (isinstance(cause, CosyError) and cause.retryable and (cause.endpoint_fault or cause.throttled)):
             return False
-        if now + (error.retry_after or 0.0) >= flight.until:
+        if now + (error.retry_after or 0.0) >= text.deadline:
             return False
         if isinstance(cause, ConnectFailed) or cause.throttled:
             return True
         unavailable = isinstance(cause, ServiceError) and cause.status in _UNAVAILABLE
-        if not unavailable and flight.in_vain >= _IN_VAIN:
+        if not unavailable and text.failed_sends >= _IN_VAIN:
             return False
         # Whether anybody has been answered since this one first failed tells whose fault it is.
         return isinstance(error, RetryBudgetSpent) or self._silent(attempts)
@@ -136,16 +140,16 @@ class Outage:
         return not attempts or self._endpoint.silent_since(attempts[0].started + attempts[0].latency)
 
     def _hold(
-        self, held: Sequence[tuple[Flight, CosyError]], attempts: Sequence[Attempt], call: Carrier | None
-    ) -> list[Landing]:
-        """Hold the flights of *held*; return those for whom the wait is over."""
+        self, held: Sequence[tuple[PendingText, CosyError]], attempts: Sequence[Attempt], call: Holder | None
+    ) -> list[Completion]:
+        """Hold the texts of *held*; return those for whom the wait is over."""
         now = self._clock.now()
         down: CosyError | None = None
         up: float | None = None
-        too_late: list[Landing] = []
-        left: list[tuple[Flight, CosyError]] = []
+        too_late: list[Completion] = []
+        left: list[tuple[PendingText, CosyError]] = []
         with self._lock:
-            for flight, error in held:
+            for text, error in held:
                 refused = isinstance(error, CircuitOpen)
                 if self._since is not None and not self._endpoint.silent_since(self._since):
                     up = now - self._since
@@ -158,41 +162,41 @@ class Outage:
                     self._given = (math.inf if heard else _NEVER_HEARD) if self._wait is None else self._wait
                     self._next = now + self._spread()
                 if self._closed or self._given_up_locked(now):
-                    too_late.append((flight, error))
+                    too_late.append((text, error))
                     continue
-                self._held[flight] = flight.held = error
-                flight.tried += len(attempts)
+                self._held[text] = text.outage_error = error
+                text.earlier_attempts += len(attempts)
                 self._failed_at = now
                 if not refused:
-                    flight.in_vain += error.sent
+                    text.failed_sends += error.sent
                     self._next = max(self._next, now + (error.retry_after or 0.0))
-                    flight.not_before = now + (error.retry_after or self._spread())
-                left.append((flight, error))
+                    text.not_before = now + (error.retry_after or self._spread())
+                left.append((text, error))
             look = bool(left) and not self._looking
         if look:
             # Before anything else, for an interrupt may come; two that look do no harm, none does.
-            self._timer.watch(_Look(Deadline.after(self._clock, _LOOK)))
+            self._timer.add(_Check(Deadline.after(self._clock, _LOOK)))
             self._looking = True
         if call is not None:
-            self._coalescer.drop([flight for flight, _ in left], call)
-        for flight, error in left:
+            self._coalescer.detach([text for text, _ in left], call)
+        for text, error in left:
             # Whoever is not of a bulk call waits for nobody.
-            self._arrivals.dismiss([waiter for waiter in flight.waiters if not waiter.bulk], error, attempts)
+            self._completer.fail_waiters([waiter for waiter in text.waiters if not waiter.bulk], error, attempts)
         if up is not None:
             self._events.emit(ServiceUp(endpoint=self._endpoint.name, seconds=up))
         if down is not None and left:
             self._events.emit(ServiceDown(endpoint=self._endpoint.name, error=down))
         return too_late
 
-    def _look(self, _: _Look) -> None:
+    def _check(self, _: _Check) -> None:
         """Let those go on that may."""
         now = self._clock.now()
-        given_up: dict[Flight, CosyError] = {}
-        going: list[Flight] = []
+        given_up: dict[PendingText, CosyError] = {}
+        going: list[PendingText] = []
         up: float | None = None
         with self._lock:
-            self._held = {flight: error for flight, error in self._held.items() if not flight.landed}
-            due = [flight for flight in self._held if flight.not_before <= now]
+            self._held = {text: error for text, error in self._held.items() if not text.done}
+            due = [text for text in self._held if text.not_before <= now]
             if not self._endpoint.silent_since(self._failed_at) or (self._since is None and due):
                 up = None if self._since is None else now - self._since
                 self._over_locked()
@@ -206,23 +210,23 @@ class Outage:
                     going = due[:1]
                     self._pause = min(2.0 * self._pause, _LONGEST)
                     self._next = now + self._spread()
-            for flight in going:
-                del self._held[flight]
+            for text in going:
+                del self._held[text]
             self._looking = bool(self._held) and not self._closed
             looking = self._looking
         if up is not None:
             self._events.emit(ServiceUp(endpoint=self._endpoint.name, seconds=up))
         if given_up:
-            self._arrivals.land(given_up.items())
+            self._completer.complete(given_up.items())
         self._send(going)
         if looking:
-            self._timer.watch(_Look(Deadline.after(self._clock, _LOOK)))
+            self._timer.add(_Check(Deadline.after(self._clock, _LOOK)))
 
-    def _send(self, flights: list[Flight]) -> None:
-        for flight in flights:
-            flight.held, flight.hedged = None, False
-        if flights:
-            self._dispatch(flights)
+    def _send(self, texts: list[PendingText]) -> None:
+        for text in texts:
+            text.outage_error, text.hedged = None, False
+        if texts:
+            self._dispatch(texts)
 
     def _may_go(self, now: float) -> bool:
         try:
@@ -246,7 +250,7 @@ class Outage:
         return f"<Outage {state}, {len(self._held)} texts held>"
 
 
-class _Look:
+class _Check:
     """Mark when to look next."""
 
     __slots__ = ("deadline", "done", "watched")

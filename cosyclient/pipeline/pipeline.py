@@ -18,19 +18,19 @@ from cosyclient.errors import (
     ClientClosed,
 )
 from cosyclient.events import BreakerChanged, Events
-from cosyclient.pipeline.admission import Reception
+from cosyclient.pipeline.admission import Admission
 from cosyclient.pipeline.calls.advice import Advice
-from cosyclient.pipeline.calls.batch_call import Caller
+from cosyclient.pipeline.calls.batch_call import CallContext
 from cosyclient.pipeline.calls.dispatcher import Dispatcher
-from cosyclient.pipeline.calls.duplex import LONGEST, ConversationStream, Feeder
+from cosyclient.pipeline.calls.duplex import LONGEST, DuplexStream, TextFeeder
 from cosyclient.pipeline.calls.hedging import Hedger
-from cosyclient.pipeline.calls.stream import Forgotten, SpeechStream
-from cosyclient.pipeline.calls.unary import ask
+from cosyclient.pipeline.calls.stream import DroppedStream, SpeechStream
+from cosyclient.pipeline.calls.unary import call_unary
 from cosyclient.pipeline.outage import Outage
 from cosyclient.pipeline.queue.batch import BatchLimits
 from cosyclient.pipeline.queue.batcher import Batcher
 from cosyclient.pipeline.queue.coalescer import Coalescer
-from cosyclient.pipeline.queue.completion import Arrivals
+from cosyclient.pipeline.queue.completion import Completer
 from cosyclient.pipeline.stats import ClientStats
 from cosyclient.policies.breaker import CLOSED, Breaker
 from cosyclient.policies.budget import RetryBudget
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from cosyclient.config.resolve import ResolvedConfig
-    from cosyclient.pipeline.admission import Terms
-    from cosyclient.pipeline.queue.batch import Flight
+    from cosyclient.pipeline.admission import CallOptions
+    from cosyclient.pipeline.queue.batch import PendingText
     from cosyclient.protocols.base import VoiceUpload, WireProtocol
     from cosyclient.transports.base import Transport
     from cosyclient.util.extra_fields import Headers
     from cosyclient.wire import WireReply, WireRequest
 
 
-class House:
+class Pipeline:
     """Take texts in, see them through the rooms, and hand out what becomes of them."""
 
     def __init__(
@@ -73,7 +73,7 @@ class House:
         self._clock = clock
         self._events = events
         self._closing = Flag()
-        self._forgotten: deque[Forgotten] = deque()
+        self._dropped: deque[DroppedStream] = deque()
 
         self._protocol = protocol
         self._budget = RetryBudget(rest.retry, in_flight=sizing.permits)
@@ -81,7 +81,7 @@ class House:
             settings.base_url,
             make_transport(settings, clock),
             limiter=RateLimiter(rate=settings.requests_per_second, burst=rest.pacing.burst),
-            bulkhead=Bulkhead(sizing.permits, clock, name="in flight", full=BulkheadFull),
+            bulkhead=Bulkhead(sizing.permits, clock, name="in text", full=BulkheadFull),
             adaptive=rest.adaptive,
             # What the pool was sized for is no sign of overload.
             latency_floor=rest.pool.expected_latency * rest.pool.headroom,
@@ -96,27 +96,29 @@ class House:
             secret=settings.api_key,
         )
         self._coalescer = Coalescer(single_flight=rest.queue.single_flight)
-        self.desk = desk = Reception(settings, protocol, self._coalescer, clock)
-        self._arrivals = Arrivals(
+        self.admission = admission = Admission(settings, protocol, self._coalescer, clock)
+        self._completer = Completer(
             self._coalescer,
-            desk.expiry,
+            admission.timer,
             endpoint=settings.base_url,
             events=events,
             clock=clock,
-            ended=desk.places.give_back,
+            ended=admission.flow.release,
         )
         self._outage = Outage(
             rest.retry.wait_for_service,
             endpoint=self._endpoint,
             coalescer=self._coalescer,
-            arrivals=self._arrivals,
+            completer=self._completer,
             dispatch=self._dispatch,
             clock=clock,
             events=events,
         )
         self._batcher = Batcher(
             BatchLimits(
-                texts=settings.max_batch, body_bytes=rest.wire.max_request_bytes, seconds=rest.wire.max_batch_seconds
+                max_texts=settings.max_batch,
+                body_bytes=rest.wire.max_request_bytes,
+                audio_seconds=rest.wire.max_batch_seconds,
             ),
             workers=sizing.threads,
             clock=clock,
@@ -128,10 +130,10 @@ class House:
                 HedgePolicy(rest.hedge),
                 clock=clock,
                 allowed=self._may_hedge,
-                board=self._batcher.put_again,
+                board=self._batcher.requeue_front,
                 leave=self._call_workers,
             )
-        self._caller = Caller(
+        self._context = CallContext(
             protocol=self._protocol,
             endpoint=self._endpoint,
             retry=RetryPolicy(rest.retry, settings.max_retries),
@@ -149,56 +151,58 @@ class House:
             coalescer=self._coalescer,
             hedger=self._hedger,
             rates=RateWatch(hops, events, self._endpoint.name) if (hops := protocol.capabilities.hops) else None,
-            land=self._outage.land,
+            complete=self._outage.complete,
         )
         self._dispatcher = Dispatcher(
             batcher=self._batcher,
             endpoint=self._endpoint,
-            caller=self._caller,
+            context=self._context,
             workers=sizing.threads,
             executor=executor,
             clock=clock,
             closing=self._closing,
-            land=self._outage.land,
+            land=self._outage.complete,
         )
-        desk.open(self._arrivals, self._batcher, self._dispatcher, self._outage)
+        admission.open(self._completer, self._batcher, self._dispatcher, self._outage)
         self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
 
     # Streams and questions
 
-    def stream(self, text: str, terms: Terms) -> SpeechStream:
+    def stream(self, text: str, options: CallOptions) -> SpeechStream:
         """Return the samples of *text* as they arrive, once the first of them are there."""
         protocol = self._protocol
         if not (protocol.capabilities.stream and isinstance(protocol, StreamingProtocol)):
             raise BadUtterance(f"stream: protocol {protocol.name} sends audio whole only; use synthesize")
-        utterance = self.desk.utterance(text, terms.settings)
-        self.desk.check_open()
+        utterance = self.admission.make_utterance(text, options.settings)
+        self.admission.check_open()
         # Whoever plays what arrives takes as long as the audio lasts.
-        span = terms.timeout or self._settings.timeout
+        span = options.timeout or self._settings.timeout
         span = span or self._settings.rest.timeouts.of_call(len(text)) + 2 * utterance.expected_seconds
         stream = SpeechStream(
-            self._caller,
+            self._context,
             protocol,
             utterance,
-            protocol.encode_stream(utterance, key=uuid.uuid4().hex).with_headers(terms.settings.sent_headers),
-            terms.deadline(self._clock, span),
-            self._forgotten,
+            protocol.encode_stream(utterance, key=uuid.uuid4().hex).with_headers(options.settings.sent_headers),
+            options.deadline(self._clock, span),
+            self._dropped,
         )
         self._streams.add(stream)
         return stream.open()
 
-    def converse(self, texts: Iterable[str], terms: Terms) -> SpeechStream:
+    def duplex(self, texts: Iterable[str], options: CallOptions) -> SpeechStream:
         """Return the samples of a text that is still being written, once the first of them are there."""
         protocol = self._protocol
         if not (protocol.capabilities.text_in and isinstance(protocol, TextInProtocol)):
             raise BadUtterance(f"stream_text: protocol {protocol.name} takes whole texts only; use stream")
-        self.desk.fit(terms.settings)
-        self.desk.check_open()
-        deadline = terms.deadline(self._clock, terms.timeout or self._settings.timeout or LONGEST)
-        feeder = Feeder(texts, self._clock)
-        utterance = feeder.begin(terms.settings)
-        request = protocol.encode_duplex(terms.settings, key=uuid.uuid4().hex).with_headers(terms.settings.sent_headers)
-        stream = ConversationStream(self._caller, protocol, feeder, utterance, request, deadline, self._forgotten)
+        self.admission.check_settings(options.settings)
+        self.admission.check_open()
+        deadline = options.deadline(self._clock, options.timeout or self._settings.timeout or LONGEST)
+        feeder = TextFeeder(texts, self._clock)
+        utterance = feeder.begin(options.settings)
+        request = protocol.encode_duplex(options.settings, key=uuid.uuid4().hex).with_headers(
+            options.settings.sent_headers
+        )
+        stream = DuplexStream(self._context, protocol, feeder, utterance, request, deadline, self._dropped)
         self._streams.add(stream)
         return stream.open()
 
@@ -207,7 +211,7 @@ class House:
         protocol = self._protocol
         if not (protocol.capabilities.lists_voices and isinstance(protocol, ListingProtocol)):
             raise BadUtterance(f"voices: protocol {protocol.name} cannot list them; see what its service says")
-        return self._ask(
+        return self._call_unary(
             protocol.encode_voices().with_headers(headers),
             lambda reply: protocol.decode_voices(reply, wall=self._clock.wall()),
             repeatable=True,
@@ -218,26 +222,26 @@ class House:
         protocol = self._protocol
         if not (protocol.capabilities.keeps_voices and isinstance(protocol, UploadingProtocol)):
             raise BadUtterance(f"upload_voice: protocol {protocol.name} keeps no recordings")
-        return self._ask(
+        return self._call_unary(
             protocol.encode_upload(recording).with_headers(headers),
             lambda reply: protocol.decode_upload(reply, recording, wall=self._clock.wall()),
             repeatable=False,
         )
 
-    def _ask(self, request: WireRequest, decode: Callable[[WireReply], T], *, repeatable: bool) -> T:
-        self.desk.check_open()
+    def _call_unary(self, request: WireRequest, decode: Callable[[WireReply], T], *, repeatable: bool) -> T:
+        self.admission.check_open()
         span = self._settings.timeout or self._settings.rest.timeouts.base
-        return ask(self._caller, request, decode, Deadline.after(self._clock, span), repeatable=repeatable)
+        return call_unary(self._context, request, decode, Deadline.after(self._clock, span), repeatable=repeatable)
 
     # Seams between rooms
 
-    def _dispatch(self, flights: Sequence[Flight]) -> None:
+    def _dispatch(self, texts: Sequence[PendingText]) -> None:
         # The outage is made before the dispatcher, whose refusals it hears of.
-        self._dispatcher.dispatch(flights)
+        self._dispatcher.dispatch(texts)
 
     def _call_workers(self) -> None:
         # The hedger is made before the dispatcher, whose calls it watches.
-        self._dispatcher.call_workers()
+        self._dispatcher.start_workers()
 
     def _may_hedge(self) -> bool:
         """Return whether the service works, keeps up, and retries are few: an ailing one needs less load, not more."""
@@ -247,26 +251,26 @@ class House:
 
     # Looking and closing
 
-    def sweep(self) -> None:
+    def release_dropped_streams(self) -> None:
         """Let go of what streams held that were dropped without being closed: their finalizers must not."""
-        while self._forgotten:
+        while self._dropped:
             try:
-                forgotten = self._forgotten[0]
+                forgotten = self._dropped[0]
             except IndexError:  # another thread was faster
                 return
-            forgotten.let_go()
+            forgotten.release()
             with contextlib.suppress(ValueError):
-                self._forgotten.remove(forgotten)
+                self._dropped.remove(forgotten)
 
     @property
-    def useful(self) -> tuple[float, float]:
-        """Return the texts, and their seconds of audio, that fill twice what may be in flight now."""
+    def bulk_capacity(self) -> tuple[float, float]:
+        """Return the texts, and their seconds of audio, that fill twice what may be in text now."""
         fillings = 2.0 * self._endpoint.bulkhead.limit
         return fillings * self._settings.max_batch, fillings * self._endpoint.estimate().audio
 
     def stats(self) -> ClientStats:
         """Return a snapshot."""
-        self.sweep()
+        self.release_dropped_streams()
         endpoint, ledger, settings = self._endpoint, self._endpoint.ledger, self._settings
         rate, latency = ledger.rate(self._clock.now()), ledger.latency
         advice = None
@@ -279,10 +283,10 @@ class House:
                 max_batch=settings.max_batch,
             )
         return ClientStats(
-            calls=self._coalescer.boarded + self._arrivals.refused,
-            utterances=self._coalescer.spoken,
-            failed=self._coalescer.failed + self._arrivals.refused,
-            rejected=self._arrivals.rejected,
+            calls=self._coalescer.accepted + self._completer.not_accepted,
+            utterances=self._coalescer.succeeded,
+            failed=self._coalescer.failed + self._completer.not_accepted,
+            rejected=self._completer.rejected,
             executions=ledger.executions,
             retries=ledger.retries,
             throttled=ledger.throttled,
@@ -292,7 +296,7 @@ class House:
             in_flight=endpoint.bulkhead.in_use,
             limit=endpoint.bulkhead.limit,
             workers=self._batcher.workers,
-            pending=self.desk.places.in_use,
+            pending=self.admission.flow.in_use,
             retry_budget=self._budget.available,
             pool=endpoint.transport.stats(),
             breakers={endpoint.name: endpoint.breaker.state},
@@ -304,36 +308,36 @@ class House:
 
     def close(self, *, drain: bool) -> None:
         """Refuse what is new, finish (or fail) what is under way, then let go of threads and connections."""
-        self.desk.refusing = True
-        self.desk.places.close()
+        self.admission.closing = True
+        self.admission.flow.close()
         # Nobody who closes wants to wait for a service that is down.
         self._outage.close()
         try:
             if drain:
-                latest = max((flight.until for flight in self._coalescer.aloft()), default=0.0)
+                latest = max((text.deadline for text in self._coalescer.pending()), default=0.0)
                 # Whoever stops at a deadline needs a moment to say so.
                 self._batcher.wait_idle(latest + 1.0)
         finally:
             # After a drain there is nothing left to fail; without one, or when it was interrupted, all callers wake.
             self._closing.set()
             closed = ClientClosed("the client was closed")
-            self._batcher.take_due(float("inf"))
-            self._arrivals.land([(flight, closed) for flight in self._coalescer.aloft()], final=True)
+            self._batcher.pop_due(float("inf"))
+            self._completer.complete([(text, closed) for text in self._coalescer.pending()], final=True)
             if self._hedger is not None:
                 self._hedger.close()
             for stream in list(self._streams):
                 stream.close()
-            self.sweep()
+            self.release_dropped_streams()
             self._endpoint.bulkhead.close()
             self._endpoint.transport.close()
-            self._dispatcher.close(wait=not self.desk.on_own_thread())
-            self.desk.expiry.close()
+            self._dispatcher.close(wait=not self.admission.on_own_thread())
+            self.admission.timer.close()
 
-    def orphan(self) -> None:
+    def reset_after_fork(self) -> None:
         """Fail what was under way when this process was forked; called in the child, where no other thread runs."""
-        for flight in self._coalescer.aloft():
-            for waiter in flight.waiters:
+        for text in self._coalescer.pending():
+            for waiter in text.waiters:
                 if waiter.future is not None:
-                    waiter.future.orphan()
+                    waiter.future.reset_after_fork()
         for stream in list(self._streams):
-            stream.orphan()
+            stream.reset_after_fork()

@@ -1,4 +1,4 @@
-"""What a client and its views share: one house per process, built on first use and anew in a forked child."""
+"""What a client and its views share: one pipeline per process, built on first use and anew in a forked child."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cosyclient.errors import ClientClosed, ConfigurationError
-from cosyclient.pipeline.bulk_window import Window
-from cosyclient.pipeline.pipeline import House
+from cosyclient.pipeline.bulk_window import BulkWindow
+from cosyclient.pipeline.pipeline import Pipeline
 from cosyclient.pipeline.stats import ClientStats
 from cosyclient.protocols.registry import guess, home, protocol_for
 from cosyclient.transports.registry import prepare
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from cosyclient.transports.base import Transport
 
 
-class Core:
-    """Share one house between a client and its views, and build it anew in a forked child."""
+class SharedPipeline:
+    """Share one pipeline between a client and its views, and build it anew in a forked child."""
 
     def __init__(
         self,
@@ -63,44 +63,44 @@ class Core:
         self._executor = executor
         self._lock = threading.Lock()
         # Guarded by _lock.
-        self._house: House | None = None
+        self._pipeline: Pipeline | None = None
         self._closed = self._ended = False
         self._pid = os.getpid()
-        _cores.add(self)
+        _shared_pipelines.add(self)
 
     @property
     def window(self) -> int:
         """Return how many texts of one bulk call may be under way: what fills every permit, within the queue."""
         return min(self.settings.bulk_pending, self.settings.sizing.permits * self.settings.max_batch)
 
-    def bulk_window(self, settings: VoiceSettings) -> Window:
+    def bulk_window(self, settings: VoiceSettings) -> BulkWindow:
         """Return what keeps one bulk job of texts with these *settings* within `window` and its share of memory."""
-        return Window(
+        return BulkWindow(
             settings,
             texts=self.window,
             least=self.settings.max_batch,
             audio_bytes=self.settings.rest.queue.max_audio_bytes,
-            useful=self._useful,
+            useful=self._bulk_capacity,
         )
 
-    def _useful(self) -> tuple[float, float]:
-        house = self._house
-        return (math.inf, math.inf) if house is None else house.useful
+    def _bulk_capacity(self) -> tuple[float, float]:
+        pipeline = self._pipeline
+        return (math.inf, math.inf) if pipeline is None else pipeline.bulk_capacity
 
-    def house(self) -> House:
-        """Return the house, built now if this process has none yet."""
+    def pipeline(self) -> Pipeline:
+        """Return the pipeline, built now if this process has none yet."""
         if self._pid != os.getpid():
             # Forked by what tells Python nothing of it, such as uWSGI.
-            self.forget()
-        house = self._house
-        if house is not None and not self._closed:
-            house.sweep()
-            return house
+            self.reset_after_fork()
+        pipeline = self._pipeline
+        if pipeline is not None and not self._closed:
+            pipeline.release_dropped_streams()
+            return pipeline
         with self._lock:
             if self._closed:
                 raise ClientClosed("the client is closed; make a new one")
-            if self._house is None:
-                self._house = House(
+            if self._pipeline is None:
+                self._pipeline = Pipeline(
                     self.settings,
                     self._protocol,
                     make_transport=self._make_transport,
@@ -108,20 +108,20 @@ class Core:
                     clock=self._clock,
                     executor=self._executor,
                 )
-            return self._house
+            return self._pipeline
 
     def stats(self) -> ClientStats:
         """Return a snapshot; all zeroes before first use."""
         if self._pid != os.getpid():
-            self.forget()
-        house = self._house
-        return ClientStats() if house is None else house.stats()
+            self.reset_after_fork()
+        pipeline = self._pipeline
+        return ClientStats() if pipeline is None else pipeline.stats()
 
     def close(self, *, drain: bool) -> None:
-        """Close the house; again does nothing, unless it was interrupted."""
+        """Close the pipeline; again does nothing, unless it was interrupted."""
         if self._pid != os.getpid():
-            self.forget()
-        if drain and self._house is not None and self._house.desk.on_own_thread():
+            self.reset_after_fork()
+        if drain and self._pipeline is not None and self._pipeline.admission.on_own_thread():
             raise ConfigurationError(
                 "close: would wait for the thread it is called on, one of the client's own; "
                 "use close(drain=False) in on_done, or close on another thread"
@@ -130,30 +130,30 @@ class Core:
             if self._ended:
                 return
             self._closed = True
-            house = self._house
-        if house is not None:
-            house.close(drain=drain)
+            pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.close(drain=drain)
         self._ended = True
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start clean in a forked child: its threads do not exist, its sockets belong to the parent."""
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        house, self._house = self._house, None
-        if house is not None:
-            house.orphan()
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.reset_after_fork()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "idle" if self._house is None else "open"
+        state = "closed" if self._closed else "idle" if self._pipeline is None else "open"
         return f"{self.settings.base_url} {self.settings.protocol} {state} {self.settings.sizing!r}"
 
 
-_cores: weakref.WeakSet[Core] = weakref.WeakSet()
+_shared_pipelines: weakref.WeakSet[SharedPipeline] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for core in list(_cores):
-        core.forget()
+    for core in list(_shared_pipelines):
+        core.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

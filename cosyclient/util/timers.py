@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock, Deadline
 
-GRAIN: Final = 0.02
+RESOLUTION: Final = 0.02
 """Seconds between two looks: futures expire at most this late, and one look serves all that fall into it."""
 
 
@@ -42,17 +42,22 @@ class _Run:
         self.thread: int | None = None
 
 
-class Expiry(Generic[T]):
+class DeadlineTimer(Generic[T]):
     """Call *expire* with everything watched whose deadline has passed, from one thread that runs while it is needed.
 
-    They sit in buckets of *grain* seconds, so watching and forgetting cost a set operation, and a million
+    They sit in buckets of *resolution* seconds, so watching and forgetting cost a set operation, and a million
     finished futures leave nothing behind.
     """
 
     def __init__(
-        self, clock: Clock, expire: Callable[[T], None], *, name: str = "cosyclient-expiry", grain: float = GRAIN
+        self,
+        clock: Clock,
+        expire: Callable[[T], None],
+        *,
+        name: str = "cosyclient-expiry",
+        resolution: float = RESOLUTION,
     ) -> None:
-        self._grain = grain
+        self._resolution = resolution
         self._name = name
         self._clock = clock
         self._expire = expire
@@ -63,7 +68,7 @@ class Expiry(Generic[T]):
         self._next: int | None = None
         self._closed = False
 
-    def watch(self, waiter: T) -> None:
+    def add(self, waiter: T) -> None:
         """Expire *waiter* when its deadline passes."""
         slot = self._slot(waiter)
         with self._lock:
@@ -78,9 +83,9 @@ class Expiry(Generic[T]):
             open_gate(run.gate)
         if waiter.done:
             # Resolved before it was watched, so nobody else will say so.
-            self.forget(waiter)
+            self.discard(waiter)
 
-    def forget(self, waiter: T) -> None:
+    def discard(self, waiter: T) -> None:
         """Stop watching *waiter*, if that was asked for; it has been resolved."""
         if not waiter.watched:
             return
@@ -93,7 +98,7 @@ class Expiry(Generic[T]):
                     del self._buckets[slot]
 
     @property
-    def on_timer(self) -> bool:
+    def on_own_thread(self) -> bool:
         """Return whether the calling thread is the timer, as in a callback: all other deadlines wait for it."""
         return self._running is not None and self._running.thread == threading.get_ident()
 
@@ -126,7 +131,7 @@ class Expiry(Generic[T]):
             raise
 
     def _slot(self, waiter: T) -> int:
-        return int(waiter.deadline.at / self._grain) + 1
+        return int(waiter.deadline.at / self._resolution) + 1
 
     def _run(self, run: _Run) -> None:
         run.thread = threading.get_ident()
@@ -151,11 +156,11 @@ class Expiry(Generic[T]):
             if self._next is None:
                 return IDLE
             # Looked at again before: what was watched longest may be forgotten by now, and nobody says so.
-            return min(IDLE, self._next * self._grain - self._clock.now())
+            return min(IDLE, self._next * self._resolution - self._clock.now())
 
     def _due(self) -> Collection[T]:
         with self._lock:
-            if self._next is None or self._next * self._grain > self._clock.now():
+            if self._next is None or self._next * self._resolution > self._clock.now():
                 return ()
             return self._buckets.pop(self._next, ())
 
@@ -168,4 +173,4 @@ class Expiry(Generic[T]):
             return True
 
     def __repr__(self) -> str:
-        return f"<Expiry {sum(map(len, self._buckets.values()))} watched>"
+        return f"<DeadlineTimer {sum(map(len, self._buckets.values()))} pending>"

@@ -39,7 +39,7 @@ FAST: dict[str, Any] = {"requests_per_second": 1e6, "concurrency": 2}
 
 def held(client: CosyClient) -> dict[str, int]:
     """Return what is taken and not given back: all of it is 0 where nothing is under way."""
-    house, stats = client._core.house(), client.stats()
+    house, stats = client._shared.pipeline(), client.stats()
     batcher, endpoint = house._batcher, house._endpoint
     limit = endpoint.concurrency._limit
     return {
@@ -48,11 +48,11 @@ def held(client: CosyClient) -> dict[str, int]:
         "in flight": stats.in_flight,
         "workers": stats.workers,
         "connections": stats.pool.in_use,
-        "bulk places": house.desk.places._bulk.in_use,
-        "carriers": len(batcher._carried),
+        "bulk places": house.admission.flow._bulk.in_use,
+        "carriers": len(batcher._inline),
         "seeking": batcher._seeking,
-        "batches called for": batcher._needed,
-        "texts under way": len(house._coalescer.aloft()),
+        "batches called for": batcher._batches_waiting,
+        "texts under way": len(house._coalescer.pending()),
         "calls the breaker waits for": endpoint.breaker._under_way,
         "attempts the limit counts": limit._throughput.in_flight if limit is not None else 0,
     }
@@ -289,7 +289,7 @@ def test_a_collector_that_comes_where_a_lock_is_held() -> None:
         return ScriptedReply(200, {"Content-Type": "audio/pcm"}, [SAMPLES] * 3)
 
     with scripted(samples, protocol="openai:vllm-omni", model="m", voice="v", concurrency=1) as client:
-        bulkhead = client._core.house()._endpoint.bulkhead
+        bulkhead = client._shared.pipeline()._endpoint.bulkhead
 
         def forget() -> None:
             stream = client.stream("forgotten", timeout=PATIENCE)
@@ -308,7 +308,7 @@ def test_numbers_that_cannot_be_leave_no_permit_behind(monkeypatch: pytest.Monke
     """Whatever is raised while an attempt ends, its permit comes back."""
     with scripted(concurrency=1) as client:
         client.synthesize("warm")
-        concurrency = client._core.house()._endpoint.concurrency
+        concurrency = client._shared.pipeline()._endpoint.concurrency
         finish = concurrency.finish
 
         def divides(*arguments: Any, **more: Any) -> None:

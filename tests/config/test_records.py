@@ -154,7 +154,7 @@ def test_no_address_raises_what_is_not_ours(opening: str, rest: str) -> None:
     if refused is not None:
         assert "base_url" in refused
         return
-    url = client._core.settings.base_url
+    url = client._shared.settings.base_url
     if url.startswith("http"):
         asked = httpx.URL(join_url(url, "/batch"))
         assert asked.host

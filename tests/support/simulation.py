@@ -29,8 +29,8 @@ from cosyclient.errors import (
 )
 from cosyclient.events import Events
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.pipeline.bulk_window import Window
-from cosyclient.pipeline.queue.batch import BatchLimits, Flight
+from cosyclient.pipeline.bulk_window import BulkWindow
+from cosyclient.pipeline.queue.batch import BatchLimits, PendingText
 from cosyclient.pipeline.queue.batcher import Batcher
 from cosyclient.policies.breaker import Breaker
 from cosyclient.policies.budget import RetryBudget
@@ -193,7 +193,7 @@ class _Call:
 
     __slots__ = ("flights", "schedule", "spent", "tries")
 
-    def __init__(self, flights: list[Flight], schedule: RetrySchedule) -> None:
+    def __init__(self, flights: list[PendingText], schedule: RetrySchedule) -> None:
         self.flights = flights
         self.schedule = schedule
         self.spent = 0
@@ -249,12 +249,12 @@ class Simulation:
             jitter=lambda ceiling: self.dice.uniform(0.0, ceiling),
             uniform=self.dice.uniform,
         )
-        limits = BatchLimits(texts=max_batch, body_bytes=1 << 20, seconds=math.inf)
+        limits = BatchLimits(max_texts=max_batch, body_bytes=1 << 20, audio_seconds=math.inf)
         # It calls no workers here: each batch brings its own.
         self._batcher = Batcher(limits, workers=0, clock=self.clock)
         self._carriers = 0
         self._waiting: deque[_Call] = deque()
-        self._accepted: dict[Flight, tuple[float, Callable[[Told], object] | None]] = {}
+        self._accepted: dict[PendingText, tuple[float, Callable[[Told], object] | None]] = {}
         self._coming: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
         self._number = itertools.count()
 
@@ -271,20 +271,20 @@ class Simulation:
 
     def ask(
         self, text: str, timeout: float, then: Callable[[Told], object] | None = None, *, bulk: bool = False
-    ) -> Flight:
+    ) -> PendingText:
         """Ask for *text*, which has *timeout* seconds; call *then* with what becomes of it."""
-        flight = Flight(Utterance(text, VOICE), 100, bulk=bulk)
-        flight.until = self.now + timeout
+        flight = PendingText(Utterance(text, VOICE), 100, bulk=bulk)
+        flight.deadline = self.now + timeout
         self._accepted[flight] = (self.now, then)
-        self._batcher.put([flight])
-        self.at(flight.until, self._expire, flight)
+        self._batcher.enqueue([flight])
+        self.at(flight.deadline, self._expire, flight)
         self._pump()
         return flight
 
     def job(self, texts: Sequence[str], timeout: float | None, done: Callable[[], object] | None = None) -> None:
         """Ask for many texts as `batch_synth` does, and call *done* after the last."""
         permits, left = self._threads, deque(texts)
-        window = Window(
+        window = BulkWindow(
             VOICE,
             texts=permits * self._max_batch,
             least=self._max_batch,
@@ -295,25 +295,25 @@ class Simulation:
 
         def go_on() -> None:
             nonlocal open_
-            while left and window.open:
+            while left and window.has_room:
                 texts = [left.popleft() for _ in range(min(self._max_batch, len(left)))]
-                window.take(texts)
-                span = timeout or self.config.timeouts.of_job(window.audio)
+                window.add(texts)
+                span = timeout or self.config.timeouts.of_job(window.audio_seconds)
                 flights = []
                 for text in texts:
-                    flight = Flight(Utterance(text, VOICE), 100, bulk=True)
-                    flight.until = self.now + span
+                    flight = PendingText(Utterance(text, VOICE), 100, bulk=True)
+                    flight.deadline = self.now + span
                     self._accepted[flight] = (self.now, partial(read, text))
-                    self.at(flight.until, self._expire, flight)
+                    self.at(flight.deadline, self._expire, flight)
                     flights.append(flight)
                 open_ += len(flights)
-                self._batcher.put(flights)
+                self._batcher.enqueue(flights)
             self._pump()
 
         def read(text: str, _: Told) -> None:
             nonlocal open_
             open_ -= 1
-            window.give_back(text)
+            window.remove(text)
             # The job's thread gets to read them all before it asks for more.
             if left:
                 self.at(self.now, go_on)
@@ -363,19 +363,19 @@ class Simulation:
         fillings = 2.0 * self.endpoint.bulkhead.limit
         return fillings * self._max_batch, fillings * self.endpoint.estimate().audio
 
-    def _end(self, flight: Flight, error: CosyError | None) -> None:
-        if flight.landed:
+    def _end(self, flight: PendingText, error: CosyError | None) -> None:
+        if flight.done:
             return
-        flight.landed = True
+        flight.done = True
         began, then = self._accepted.pop(flight)
         self._batcher.discard(flight)
-        told = Told(self.now, self.now - began, flight.seconds, error)
+        told = Told(self.now, self.now - began, flight.audio_seconds, error)
         self.told.append(told)
         if then is not None:
             # As an event of its own: who is refused at once asks again at once.
             self.at(self.now, then, told)
 
-    def _expire(self, flight: Flight) -> None:
+    def _expire(self, flight: PendingText) -> None:
         self._end(flight, DeadlineExceeded("no speech before the deadline", sent=not flight.queued))
 
     def _pump(self) -> None:
@@ -391,11 +391,11 @@ class Simulation:
                 return
             if self._waiting:
                 call = self._waiting.popleft()
-                latest = max(flight.until for flight in call.flights)
+                latest = max(flight.deadline for flight in call.flights)
             else:
                 call = None
                 self._carriers += 1
-                head = self._batcher.head()
+                head = self._batcher.next_deadline()
                 assert head is not None
                 latest = head
             try:
@@ -423,8 +423,8 @@ class Simulation:
                 grant.cancel()
                 self._carriers -= 1
                 return
-            assert batch.flights, "a batch of nothing"
-            call = _Call(batch.flights, self._retry.schedule())
+            assert batch.texts, "a batch of nothing"
+            call = _Call(batch.texts, self._retry.schedule())
         self._attempt(call, grant)
 
     def _recheck(self, call: _Call | None, latest: float, grant: Grant) -> None:
@@ -445,29 +445,29 @@ class Simulation:
             self._finish(call, error)
             return
         self._carriers -= 1
-        for flight in self._batcher.take_due(before):
+        for flight in self._batcher.pop_due(before):
             self._end(flight, error)
 
     def _refuse_all(self, error: CosyError) -> None:
-        for flight in self._batcher.take_due(math.inf):
+        for flight in self._batcher.pop_due(math.inf):
             self._end(flight, error)
         while self._waiting:
             self._finish(self._waiting.popleft(), error)
 
     def _attempt(self, call: _Call, grant: Grant) -> None:
-        flights = [flight for flight in call.flights if not flight.landed]
+        flights = [flight for flight in call.flights if not flight.done]
         if not flights:
             grant.cancel()
             self._carriers -= 1
             return
         call.flights, now = flights, self.now
-        until = max(flight.until for flight in flights)
-        audio = math.fsum(flight.seconds for flight in flights)
-        given = min(flight.until - flight.queued_at for flight in flights)
+        until = max(flight.deadline for flight in flights)
+        audio = math.fsum(flight.audio_seconds for flight in flights)
+        given = min(flight.deadline - flight.queued_at for flight in flights)
         grant.start(now, retry=call.tries > 0, audio=audio, given=given)
         call.tries += 1
         self.requests += 1
-        answer = self.service.answer(now, [flight.seconds for flight in flights], self.dice)
+        answer = self.service.answer(now, [flight.audio_seconds for flight in flights], self.dice)
         if isinstance(answer, Failure):
             end = now + answer.after
             self.at(min(end, until), self._over, call, grant, now, answer.error if end <= until else None, 0.0)
@@ -479,13 +479,13 @@ class Simulation:
                 until = min(until, heard + read_timeout)
                 error = AttemptTimeout("nothing came in time") if until == heard + read_timeout else None
                 break
-            heard, returned = instant, returned + flight.seconds
+            heard, returned = instant, returned + flight.audio_seconds
             self.at(instant, self._end, flight, None)
         self.at(min(max(answer), until), self._over, call, grant, now, error, returned)
 
     def _over(self, call: _Call, grant: Grant, started: float, error: CosyError | None, returned: float) -> None:
-        late = [flight for flight in call.flights if not flight.landed]
-        audio = math.fsum(flight.seconds for flight in call.flights)
+        late = [flight for flight in call.flights if not flight.done]
+        audio = math.fsum(flight.audio_seconds for flight in call.flights)
         if error is None and returned < audio - 1e-6:
             silent = not returned and self.endpoint.silent_since(started)
             fair = self.now - started >= max(self.config.timeouts.first_byte, grant.expected)
@@ -498,10 +498,10 @@ class Simulation:
             self._again(call, late, error)
         self._pump()
 
-    def _again(self, call: _Call, left: list[Flight], error: CosyError) -> None:
+    def _again(self, call: _Call, left: list[PendingText], error: CosyError) -> None:
         wait = None
         if left:
-            latest = max(flight.until for flight in left)
+            latest = max(flight.deadline for flight in left)
             wait = call.schedule.next_wait(error, remaining=latest - self.now)
         if wait is None:
             self._finish(call, error)

@@ -112,7 +112,7 @@ def test_tls_goes_through_a_tunnel(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with hostile(echoes(), tls=context) as service, hostile(leads_to(service.port)) as proxy:
         with CosyClient("https://tts.test", proxy=proxy.url, verify=tmp_path / "ca.pem", api_key="s3cret") as cosy:
-            transport: Any = cosy._core.house()._endpoint.transport
+            transport: Any = cosy._shared.pipeline()._endpoint.transport
             for number in range(3):
                 assert ask(transport, request(X_Tag=str(number))) == (200, f"{number}|{{}}".encode())
         assert [each.line for each in proxy.requests] == ["CONNECT tts.test:443 HTTP/1.1"]
@@ -154,7 +154,7 @@ def test_a_proxy_that_knows_nobody_is_named_without_its_password(
         assert len(error.attempts) == 1
         shown = f"http://us%20er:****@127.0.0.1:{proxy.port}" if login else proxy.url
         assert f"the proxy {shown} (proxy)" in str(error)
-        said = f"{error!r} {error.__cause__!r} {cosy!r} {cosy._core.settings!r} {vars(cosy._core)!r}" + caplog.text
+        said = f"{error!r} {error.__cause__!r} {cosy!r} {cosy._shared.settings!r} {vars(cosy._shared)!r}" + caplog.text
         assert not [form for form in (PASSWORD, LOGIN, BASIC, BASIC.split()[1]) if form in said]
 
 
@@ -247,7 +247,7 @@ def test_socks_proxies_are_told_addresses(url: str, line: str) -> None:
     """As addresses, of either length."""
     with hostile(answers()) as service, hostile(socks(service.port)) as proxy:
         with CosyClient(url, proxy=f"socks5h://127.0.0.1:{proxy.port}") as cosy:
-            transport: Any = cosy._core.house()._endpoint.transport
+            transport: Any = cosy._shared.pipeline()._endpoint.transport
             assert ask(transport) == (200, b"ok")
         assert [each.line for each in proxy.requests] == [f"SOCKS {line}"]
 
@@ -422,7 +422,7 @@ def test_plain_requests_name_the_whole_address() -> None:
             ("http://[fd00::1]:81", "http://[fd00::1]:81/v1/speech"),
         ):
             with CosyClient(url, proxy=proxy.url) as cosy:
-                transport: Any = cosy._core.house()._endpoint.transport
+                transport: Any = cosy._shared.pipeline()._endpoint.transport
                 assert ask(transport, request(b"hello")) == (200, b"ok")
             assert proxy.requests[-1].line == f"POST {target} HTTP/1.1"
             assert proxy.requests[-1].body == b"hello"

@@ -90,7 +90,7 @@ def test_an_authority_of_ones_own_is_trusted(
     monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
     options = {"verify": verify} if where == "client" else {"config": ClientConfig(wire=WireConfig(verify=verify))}
     with hostile(answers(), tls=server_tls) as service, CosyClient(service.url, **options) as client:
-        transport = client._core.house()._endpoint.transport
+        transport = client._shared.pipeline()._endpoint.transport
         assert ask(transport) == (200, b"ok")  # type: ignore[arg-type]
 
 

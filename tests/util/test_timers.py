@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.util.threads import IDLE
-from cosyclient.util.timers import Expiry
+from cosyclient.util.timers import DeadlineTimer
 
 
 @dataclass(eq=False)
@@ -44,12 +44,12 @@ def _ends(name: str) -> bool:
 
 def test_what_was_resolved_long_before_its_deadline_keeps_no_thread() -> None:
     clock, expired = _Leaping(), list[_Watched]()
-    expiry = Expiry(clock, expired.append, name="forgetting")
+    expiry = DeadlineTimer(clock, expired.append, name="forgetting")
     waiter = _Watched(Deadline(3600.0, clock))
-    expiry.watch(waiter)
+    expiry.add(waiter)
     assert clock.waiting.wait(30)
     waiter.done = True
-    expiry.forget(waiter)
+    expiry.discard(waiter)
     clock.ready.set()
     assert _ends("forgetting")
     assert not expired
@@ -58,9 +58,9 @@ def test_what_was_resolved_long_before_its_deadline_keeps_no_thread() -> None:
 
 def test_what_is_watched_for_an_hour_expires_after_it_however_often_the_timer_looks() -> None:
     clock, expired = _Leaping(), list[_Watched]()
-    expiry = Expiry(clock, expired.append, name="watching")
+    expiry = DeadlineTimer(clock, expired.append, name="watching")
     waiter = _Watched(Deadline(3600.0, clock))
-    expiry.watch(waiter)
+    expiry.add(waiter)
     assert clock.waiting.wait(30)
     clock.ready.set()
     assert _ends("watching")

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from cosyclient.models import Utterance
     from cosyclient.pipeline.calls.advice import Advice
     from cosyclient.pipeline.calls.hedging import Hedger
-    from cosyclient.pipeline.queue.batch import Batch, Carrier, Flight
-    from cosyclient.pipeline.queue.coalescer import Coalescer, Landing
+    from cosyclient.pipeline.queue.batch import Batch, Holder, PendingText
+    from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
     from cosyclient.policies.budget import RetryBudget
     from cosyclient.policies.retry import RetryPolicy
     from cosyclient.protocols.base import Item, WireProtocol
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class CallContext:
     """Fly batches: hold what all calls share, so that a `Call` is only what one batch needs.
 
-    *land* resolves flights with their speeches or errors on behalf of a call; it never raises, and one resolved
+    *land* resolves texts with their speeches or errors on behalf of a call; it never raises, and one resolved
     before stays as it is. *hedger* is there if late texts are to travel once more, *rates* if the service names none.
     """
 
@@ -62,20 +62,20 @@ class Caller:
     coalescer: Coalescer
     hedger: Hedger | None
     rates: RateWatch | None
-    land: Callable[[Iterable[Landing], Sequence[Attempt], Carrier], None]
+    complete: Callable[[Iterable[Completion], Sequence[Attempt], Holder], None]
 
 
-class _Try:
+class _AttemptState:
     """Keep what one try has to show so far."""
 
-    __slots__ = ("_endpoint", "again", "audio", "error", "failed", "number", "started", "texts", "unanswered")
+    __slots__ = ("_endpoint", "again", "audio", "error", "failed", "number", "started", "text_count", "unanswered")
 
-    def __init__(self, flights: Sequence[Flight], *, number: int, endpoint: str, started: float) -> None:
+    def __init__(self, texts: Sequence[PendingText], *, number: int, endpoint: str, started: float) -> None:
         self.number = number
         self.started = started
-        self.texts = len(flights)
-        self.unanswered = dict(enumerate(flights))
-        self.again: dict[Flight, CosyError] = {}
+        self.text_count = len(texts)
+        self.unanswered = dict(enumerate(texts))
+        self.again: dict[PendingText, CosyError] = {}
         self.failed = 0
         self.audio = 0.0
         """Seconds expected of the texts that were spoken."""
@@ -87,25 +87,25 @@ class _Try:
         return Attempt(self.number, self._endpoint, self.started, now - self.started, error)
 
 
-class Call:
+class BatchCall:
     """Carry one batch through its attempts, the first of them with *grant*; lives on one thread at a time."""
 
-    def __init__(self, caller: Caller, batch: Batch, grant: Grant) -> None:
-        self._caller = caller
-        self._flights = batch.flights
+    def __init__(self, context: CallContext, batch: Batch, grant: Grant) -> None:
+        self._context = context
+        self._texts = batch.texts
         self._grant = grant
         self._granted = True
-        self._schedule = caller.retry.schedule()
+        self._schedule = context.retry.schedule()
         self._attempts: list[Attempt] = []
         self._cancellation = Cancellation()
         self._spent = 0
         # Events name the batch by its first key; a key names one body, and changes with it.
         self._name = self._key = uuid.uuid4().hex
         self._request: WireRequest | None = None
-        self._pending: list[Flight] = []
+        self._pending: list[PendingText] = []
 
-    def run(self, left: dict[Flight, CosyError] | None = None) -> None:
-        """Fly until nothing is left; every flight is resolved then and the grant is back.
+    def run(self, left: dict[PendingText, CosyError] | None = None) -> None:
+        """Fly until nothing is left; every text is resolved then and the grant is back.
 
         *left* is what a first attempt left over. Only an interrupt is raised: what has not landed is nobody's then.
         """
@@ -115,12 +115,12 @@ class Call:
             self._run(left)
         finally:
             try:
-                self.end()
+                self.release()
             except BaseException:  # an interrupt amid the giving back: once more
-                self.end()
+                self.release()
                 raise
 
-    def run_once(self, latest: float) -> dict[Flight, CosyError]:
+    def run_once(self, latest: float) -> dict[PendingText, CosyError]:
         """Fly once, on a thread that has to be back at *latest*; return what is left for `run` to do elsewhere.
 
         Only an interrupt is raised. Unless it is run on, the caller is to `end` it.
@@ -131,97 +131,97 @@ class Call:
         except Exception as error:
             if raised_by_signal(error):
                 raise
-            self._resolve_all(error)
+            self._fail_all(error)
             return {}
 
-    def _run(self, left: dict[Flight, CosyError] | None) -> None:
+    def _run(self, left: dict[PendingText, CosyError] | None) -> None:
         try:
             if left is None:
                 left = self._attempt()
             while left:
-                self._keep(self._pause(left))
+                self._keep_pending(self._pause(left))
                 left = self._attempt()
         except Exception as error:
             if raised_by_signal(error):
                 raise
             # A fault of our own must not leave callers waiting for ever.
-            self._resolve_all(error)
+            self._fail_all(error)
 
-    def end(self) -> None:
-        """Give the grant back and let go of the flights; again does nothing."""
+    def release(self) -> None:
+        """Give the grant back and let go of the texts; again does nothing."""
         self._grant.cancel()
-        self._caller.coalescer.drop(self._flights, self)
+        self._context.coalescer.detach(self._texts, self)
 
     def _begin(self) -> None:
-        for flight in self._flights:
-            if not flight.hedged:
-                flight.attempts = self._attempts
-        self._caller.coalescer.take(self._flights, self)
+        for text in self._texts:
+            if not text.hedged:
+                text.attempts = self._attempts
+        self._context.coalescer.attach(self._texts, self)
         # Looked at after the line above: whoever gives up from now on is heard of.
-        self._pending = [flight for flight in self._flights if not flight.landed]
-        if self._caller.events.wanted and self._pending:
-            self._announce(self._pending)
+        self._pending = [text for text in self._texts if not text.done]
+        if self._context.events.wanted and self._pending:
+            self._emit_sealed(self._pending)
 
-    def _keep(self, left: Mapping[Flight, CosyError]) -> None:
+    def _keep_pending(self, left: Mapping[PendingText, CosyError]) -> None:
         # In the order they were sent, which the bytes kept for another try still have.
-        still = [flight for flight in self._pending if flight in left]
+        still = [text for text in self._pending if text in left]
         if len(still) != len(self._pending):
-            self._rename()
+            self._drop_key()
         self._pending = still
 
-    def reconsider(self) -> None:
-        """Break the attempt off when none of its flights is wanted any more: its thread has better things to do."""
-        if all(flight.landed for flight in self._flights):
+    def cancel_if_unwanted(self) -> None:
+        """Break the attempt off when none of its texts is wanted any more: its thread has better things to do."""
+        if all(text.done for text in self._texts):
             self._cancellation.cancel()
 
-    def unanswered(self) -> list[Flight]:
-        """Return the flights that have not landed and travel with this call alone."""
-        return [flight for flight in self._pending if not (flight.landed or flight.hedged)]
+    def unanswered(self) -> list[PendingText]:
+        """Return the texts that have not landed and travel with this call alone."""
+        return [text for text in self._pending if not (text.done or text.hedged)]
 
-    def _attempt(self, latest: float = math.inf) -> dict[Flight, CosyError]:
+    def _attempt(self, latest: float = math.inf) -> dict[PendingText, CosyError]:
         """Send what is pending once, resolve what is final, and return what failed but may travel again."""
-        flights = self._pending
-        if not flights:
+        texts = self._pending
+        if not texts:
             return {}
-        caller, clock = self._caller, self._caller.clock
-        deadline = Deadline(min(latest, max(flight.until for flight in flights)), clock)
+        context, clock = self._context, self._context.clock
+        deadline = Deadline(min(latest, max(text.deadline for text in texts)), clock)
         if not self._granted:
-            self._grant = Grant(caller.endpoint)
-            caller.endpoint.acquire(self._grant, deadline, caller.closing)
+            self._grant = Grant(context.endpoint)
+            context.endpoint.acquire(self._grant, deadline, context.closing)
         grant, self._granted = self._grant, False
-        # The same flights are the same bytes and the same key; encoded once, sent per attempt.
-        utterances = [flight.utterance for flight in flights]
+        # The same texts are the same bytes and the same key; encoded once, sent per attempt.
+        utterances = [text.utterance for text in texts]
         request = self._request
         if request is None:
             self._key = self._key or uuid.uuid4().hex
-            encoded = caller.protocol.encode(utterances, key=self._key)
+            encoded = context.protocol.encode(utterances, key=self._key)
             request = self._request = encoded.with_headers(utterances[0].settings.sent_headers)
-        this = _Try(flights, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
-        expected = math.fsum(flight.seconds for flight in flights)
-        given = min(flight.until - flight.queued_at for flight in flights)
+        this = _AttemptState(texts, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
+        expected = math.fsum(text.audio_seconds for text in texts)
+        given = min(text.deadline - text.queued_at for text in texts)
         grant.start(this.started, retry=this.number > 1, audio=expected, given=given)
-        hedger, watch = caller.hedger, None
+        hedger, watch = context.hedger, None
         if hedger is not None:
-            watch = hedger.watch(self, len(self.unanswered()))
+            watch = hedger.start(self, len(self.unanswered()))
         try:
             self._exchange(this, grant, request, utterances, expected, deadline)
         except CosyError as error:
             grant.endpoint.conceal(error, self._given_headers)
-            caller.advice.add(error, request)
-            this.error = self._explained(error, this, grant, clock.now(), deadline)
+            context.advice.add(error, request)
+            this.error = self._explain(error, this, grant, clock.now(), deadline)
         finally:
             if hedger is not None:
                 # One broken off because its hedge had won tells as much as one that came through.
                 told = this.error is None or self._cancellation.cancelled
-                hedger.unwatch(watch, clock.now() - this.started if told else None)
+                hedger.finish(watch, clock.now() - this.started if told else None)
         grant.settle(this.error, clock.now(), returned=this.audio)
         self._record(this)
-        self._sort_out(this, deadline)
+        self._split_failures(this, deadline)
         return this.again
 
     def _exchange(
         self,
-        this: _Try,
+        this: _AttemptState,
         grant: Grant,
         request: WireRequest,
         utterances: Sequence[Utterance],
@@ -229,53 +229,55 @@ class Call:
         deadline: Deadline,
     ) -> None:
         """Send, and resolve the texts as they are answered."""
-        caller = self._caller
+        context = self._context
         reply = grant.endpoint.transport.send(
             request,
             deadline=deadline,
             # A time-out is a guess: each try is given twice the time of the one before.
-            read_timeout=max(caller.timeouts.of_reads(expected) * 2.0 ** (this.number - 1), grant.read_timeout),
+            read_timeout=max(context.timeouts.of_reads(expected) * 2.0 ** (this.number - 1), grant.read_timeout),
             cancellation=self._cancellation,
         )
         try:
             # A refusal says it as well, and there it matters most: before decoding, which raises.
-            if (quota := caller.protocol.quota(reply)) is not None:
+            if (quota := context.protocol.quota(reply)) is not None:
                 grant.endpoint.heed(quota)
-            for items in caller.protocol.decode(reply, utterances, wall=caller.clock.wall()):
-                self._take(this, items)
+            for items in context.protocol.decode(reply, utterances, wall=context.clock.wall()):
+                self._complete_items(this, items)
         finally:
             reply.close()
         # A finished reply is replayed for its key: what it lacks has to be asked for under another.
-        self._rename()
+        self._drop_key()
         if this.unanswered:
             raise DecodeError(f"the reply left {len(this.unanswered)} of {len(utterances)} texts out")
 
-    def _take(self, this: _Try, items: Sequence[Item]) -> None:
-        spoken: list[Landing] = []
+    def _complete_items(self, this: _AttemptState, items: Sequence[Item]) -> None:
+        spoken: list[Completion] = []
         for position, item in items:
-            flight = this.unanswered.pop(position)
+            text = this.unanswered.pop(position)
             if isinstance(item, Speech):
-                spoken.append((flight, item))
-                this.audio += flight.seconds
-                if self._caller.rates is not None and has_speech(flight.utterance.text):
-                    self._caller.rates.hear(round(item.duration * item.sample_rate), item.sample_rate)
+                spoken.append((text, item))
+                this.audio += text.audio_seconds
+                if self._context.rates is not None and has_speech(text.utterance.text):
+                    self._context.rates.hear(round(item.duration * item.sample_rate), item.sample_rate)
                 continue
             this.failed += 1
-            self._caller.endpoint.conceal(item, self._given_headers)
+            self._context.endpoint.conceal(item, self._given_headers)
             if item.retryable:
-                this.again[flight] = item
+                this.again[text] = item
             else:
-                attempt = this.attempt(self._caller.clock.now(), item)
-                self._caller.land([(flight, _stand_in(flight, item))], [*self._attempts, attempt], self)
-        self._caller.land(spoken, self._attempts, self)
+                attempt = this.attempt(self._context.clock.now(), item)
+                self._context.complete([(text, _stand_in(text, item))], [*self._attempts, attempt], self)
+        self._context.complete(spoken, self._attempts, self)
 
     @property
     def _given_headers(self) -> tuple[tuple[str, str], ...]:
-        # Those of the flights, which share their settings: a request is gone once its reply is finished.
-        headers = self._flights[0].utterance.settings.sent_headers
+        # Those of the texts, which share their settings: a request is gone once its reply is finished.
+        headers = self._texts[0].utterance.settings.sent_headers
         return headers.fields() if headers is not None else ()
 
-    def _explained(self, error: CosyError, this: _Try, grant: Grant, now: float, deadline: Deadline) -> CosyError:
+    def _explain(
+        self, error: CosyError, this: _AttemptState, grant: Grant, now: float, deadline: Deadline
+    ) -> CosyError:
         """Return *error* with what only the call knows about it."""
         if self._cancellation.cancelled:
             # Broken off by us, because the callers changed their minds or because their deadline passed.
@@ -284,11 +286,11 @@ class Call:
             broken_off.__cause__ = error
             error = broken_off
         if isinstance(error, DecodeError):
-            self._rename()
+            self._drop_key()
         elif isinstance(error, DeadlineExceeded):
             # To blame for letting it pass is only a service that was given a fair time and answered nothing meanwhile,
             # to nobody: one that is slow, or that we gave too much to do, works.
-            fair = now - this.started >= max(self._caller.timeouts.first_byte, grant.expected)
+            fair = now - this.started >= max(self._context.timeouts.first_byte, grant.expected)
             silent = not this.audio and grant.endpoint.silent_since(this.started)
             error.endpoint_fault = fair and silent
         elif isinstance(error, ServiceFault) and not any(has_speech(each.utterance.text) for each in self._pending):
@@ -296,66 +298,66 @@ class Call:
             error.endpoint_fault = False
         return error
 
-    def _record(self, this: _Try) -> None:
-        caller = self._caller
-        attempt = this.attempt(caller.clock.now(), this.error or next(iter(this.again.values()), None))
+    def _record(self, this: _AttemptState) -> None:
+        context = self._context
+        attempt = this.attempt(context.clock.now(), this.error or next(iter(this.again.values()), None))
         self._attempts.append(attempt)
         if attempt.error is None:
-            caller.budget.deposit(self._spent)
-        if caller.events.wanted:
-            caller.events.emit(
+            context.budget.deposit(self._spent)
+        if context.events.wanted:
+            context.events.emit(
                 AttemptFinished(
                     endpoint=attempt.endpoint,
                     batch=self._name,
                     number=attempt.number,
-                    texts=this.texts,
+                    texts=this.text_count,
                     failed=this.failed + len(this.unanswered),
                     latency=attempt.latency,
                     error=this.error,
                 )
             )
 
-    def _sort_out(self, this: _Try, deadline: Deadline) -> None:
+    def _split_failures(self, this: _AttemptState, deadline: Deadline) -> None:
         """Resolve the unanswered that will not travel again, and add the others to those that will."""
         if (error := this.error) is None:
             return
         late = isinstance(error, DeadlineExceeded)
-        final: list[Landing] = []
-        for flight in this.unanswered.values():
+        final: list[Completion] = []
+        for text in this.unanswered.values():
             # The deadline may be that of callers who have given up; one who joined later takes over.
-            if flight.until > deadline.at if late else error.retryable:
-                this.again[flight] = error
+            if text.deadline > deadline.at if late else error.retryable:
+                this.again[text] = error
             else:
-                final.append((flight, _stand_in(flight, error) if this.texts == 1 else error))
-        self._caller.land(final, self._attempts, self)
+                final.append((text, _stand_in(text, error) if this.text_count == 1 else error))
+        self._context.complete(final, self._attempts, self)
         # Said after the others were told: to them it is final.
         error.retryable = bool(this.again) if late else error.retryable
 
-    def _pause(self, left: dict[Flight, CosyError]) -> dict[Flight, CosyError]:
+    def _pause(self, left: dict[PendingText, CosyError]) -> dict[PendingText, CosyError]:
         """Wait as the retry policy says; return those that still want to travel, the others are resolved."""
-        left = {flight: error for flight, error in left.items() if not flight.landed}
+        left = {text: error for text, error in left.items() if not text.done}
         if not left:
             return {}
-        caller, clock = self._caller, self._caller.clock
+        context, clock = self._context, self._context.clock
         # The longest wait asked for decides; texts without one follow the schedule.
         error = max(left.values(), key=lambda each: each.retry_after or 0.0)
-        latest = max(flight.until for flight in left)
+        latest = max(text.deadline for text in left)
         wait = self._schedule.next_wait(error, remaining=latest - clock.now())
         if wait is None:
-            self._land_all(left)
+            self._complete_all(left)
             return {}
-        cost = caller.budget.withdraw(throttled=error.throttled)
+        cost = context.budget.withdraw(throttled=error.throttled)
         if not cost:
-            self._land_all({flight: budget_spent(each) for flight, each in left.items()})
+            self._complete_all({text: budget_spent(each) for text, each in left.items()})
             return {}
         self._spent += cost
         wakes = clock.now() + wait
-        self._land_all({flight: each for flight, each in left.items() if flight.until <= wakes})
-        patient = {flight: each for flight, each in left.items() if flight.until > wakes}
+        self._complete_all({text: each for text, each in left.items() if text.deadline <= wakes})
+        patient = {text: each for text, each in left.items() if text.deadline > wakes}
         if patient:
-            caller.events.emit(
+            context.events.emit(
                 RetryScheduled(
-                    endpoint=caller.endpoint.name,
+                    endpoint=context.endpoint.name,
                     batch=self._name,
                     number=len(self._attempts) + 1,
                     texts=len(patient),
@@ -363,50 +365,50 @@ class Call:
                     error=error,
                 )
             )
-            if clock.sleep(wait, caller.closing):
+            if clock.sleep(wait, context.closing):
                 closed = ClientClosed("the client was closed before this text's next attempt")
                 closed.__cause__ = error
-                self._land_all(dict.fromkeys(patient, closed))
+                self._complete_all(dict.fromkeys(patient, closed))
                 return {}
         # Those whose callers have all given up meanwhile need not be paid for.
-        return {flight: each for flight, each in patient.items() if not flight.landed}
+        return {text: each for text, each in patient.items() if not text.done}
 
-    def _land_all(self, left: Mapping[Flight, CosyError]) -> None:
-        self._caller.land(left.items(), self._attempts, self)
+    def _complete_all(self, left: Mapping[PendingText, CosyError]) -> None:
+        self._context.complete(left.items(), self._attempts, self)
 
-    def _resolve_all(self, error: BaseException) -> None:
+    def _fail_all(self, error: BaseException) -> None:
         if not isinstance(error, CosyError):
             fault = CosyError(f"unexpected {type(error).__name__} while a batch was under way; please report it")
             fault.__cause__ = error
             error = fault
         elif self._attempts and (last := self._attempts[-1].error) is not None:
             error.__cause__ = last
-        self._land_all(dict.fromkeys(self._pending, error))
+        self._complete_all(dict.fromkeys(self._pending, error))
 
-    def _rename(self) -> None:
+    def _drop_key(self) -> None:
         # An idempotency key stands for one body: fewer texts are a new request.
         self._key = ""
         self._request = None
 
-    def _announce(self, flights: Sequence[Flight]) -> None:
-        caller = self._caller
-        caller.events.emit(
+    def _emit_sealed(self, texts: Sequence[PendingText]) -> None:
+        context = self._context
+        context.events.emit(
             BatchSealed(
-                endpoint=caller.endpoint.name,
+                endpoint=context.endpoint.name,
                 batch=self._name,
-                texts=len(flights),
-                characters=sum(len(flight.utterance.text) for flight in flights),
-                waited=caller.clock.now() - min(flight.queued_at for flight in flights),
+                texts=len(texts),
+                characters=sum(len(text.utterance.text) for text in texts),
+                waited=context.clock.now() - min(text.queued_at for text in texts),
             )
         )
 
 
-def _stand_in(flight: Flight, error: CosyError) -> Speech | CosyError:
-    """Return what a flight becomes that failed for good: silence, if its text is without speech and may be that.
+def _stand_in(text: PendingText, error: CosyError) -> Speech | CosyError:
+    """Return what a text becomes that failed for good: silence, if its text is without speech and may be that.
 
     Some services refuse such a text where others make nothing of it.
     """
-    utterance = flight.utterance
+    utterance = text.utterance
     wanted = utterance.settings.on_silent == "silence" and not has_speech(utterance.text)
     return unspoken(utterance, str(error)) if wanted and isinstance(error, BadRequest) else error
 

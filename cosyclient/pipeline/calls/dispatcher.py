@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cosyclient.clock import Deadline
 from cosyclient.endpoints.endpoint import Grant
 from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
-from cosyclient.pipeline.calls.batch_call import Call
+from cosyclient.pipeline.calls.batch_call import BatchCall
 from cosyclient.pipeline.calls.workers import Workers
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock, Flag
     from cosyclient.endpoints.endpoint import Endpoint
-    from cosyclient.pipeline.calls.batch_call import Caller
-    from cosyclient.pipeline.queue.batch import Batch, Flight
+    from cosyclient.pipeline.calls.batch_call import CallContext
+    from cosyclient.pipeline.queue.batch import Batch, PendingText
     from cosyclient.pipeline.queue.batcher import Batcher
-    from cosyclient.pipeline.queue.coalescer import Landing
+    from cosyclient.pipeline.queue.coalescer import Completion
 
 logger = logging.getLogger("cosyclient")
 
@@ -36,88 +36,88 @@ class Dispatcher:
         *,
         batcher: Batcher,
         endpoint: Endpoint,
-        caller: Caller,
+        context: CallContext,
         workers: int,
         executor: Executor | None,
         clock: Clock,
         closing: Flag,
-        land: Callable[[list[Landing]], None],
+        land: Callable[[list[Completion]], None],
     ) -> None:
         self._batcher = batcher
         self._endpoint = endpoint
-        self._caller = caller
+        self._context = context
         self._clock = clock
         self._closing = closing
-        self._land = land
+        self._complete = land
         self._thread = threading.local()
         self._workers = Workers(
             workers,
-            call=batcher.call,
+            call=batcher.claim_workers,
             work=self._work,
             idle=lambda: batcher.idle,
-            under_way=caller.coalescer.under_way,
+            under_way=context.coalescer.pending_check,
             executor=executor,
         )
 
-    def dispatch(self, flights: Sequence[Flight]) -> None:
-        """Queue *flights*, those that are not, and wake the workers they need."""
-        if self._batcher.put(flights):
+    def dispatch(self, texts: Sequence[PendingText]) -> None:
+        """Queue *texts*, those that are not, and wake the workers they need."""
+        if self._batcher.enqueue(texts):
             self._workers.wake()
 
-    def call_workers(self) -> None:
+    def start_workers(self) -> None:
         """Start the workers that the queue is worth."""
-        if self._batcher.wants_workers:
+        if self._batcher.needs_workers:
             self._workers.wake()
 
-    def carry(self, flight: Flight, latest: float) -> bool:
-        """Fly *flight* on the calling thread if nothing else waits and it may leave at once; return whether it did.
+    def run_inline(self, text: PendingText, latest: float) -> bool:
+        """Fly *text* on the calling thread if nothing else waits and it may leave at once; return whether it did.
 
         Two hand-overs between threads would cost a lone text more than all else. What a first attempt leaves over is
         a worker's: it may have to wait longer than this caller, who is back at *latest*. Only an interrupt is raised;
-        *flight* may still be up then, with nobody to carry it. Not for a worker: it may not block.
+        *text* may still be up then, with nobody to carry it. Not for a worker: it may not block.
         """
         grant = Grant(self._endpoint)
-        call: Call | None = None
+        call: BatchCall | None = None
         handed_over = False
         try:
-            if not self._batcher.embark(grant):
+            if not self._batcher.begin_inline(grant):
                 return False
             # What a worker may not do, callbacks on this thread may not do either, as long as it holds a permit.
             self._thread.works = True
             if not self._endpoint.try_acquire(grant):
                 return False
-            call = Call(self._caller, self._batcher.alone(flight), grant)
+            call = BatchCall(self._context, self._batcher.single(text), grant)
             if left := call.run_once(latest):
-                self._workers.hand_over(partial(self._finish, call, left, grant))
+                self._workers.submit(partial(self._finish_inline, call, left, grant))
                 handed_over = True
             return True
         finally:
             self._thread.works = False
             if not handed_over:
                 try:
-                    self._leave(grant, call)
+                    self._end_inline(grant, call)
                 except BaseException:  # an interrupt amid the giving back: once more
-                    self._leave(grant, call)
+                    self._end_inline(grant, call)
                     raise
 
-    def run_here(self) -> None:
+    def run_on_caller(self) -> None:
         """Carry one batch on the calling thread, as the ``caller_runs`` overflow policy has it."""
         grant = Grant(self._endpoint)
         sealed: list[Batch] = []
         try:
-            self._batcher.join(grant)
+            self._batcher.add_inline(grant)
             self._thread.works = True
-            self._turn(grant, sealed, worker=False)
+            self._send_batch(grant, sealed, worker=False)
         finally:
             self._thread.works = False
             try:
-                self._put_back(grant, sealed)
+                self._end_on_caller(grant, sealed)
             except BaseException:  # an interrupt amid the giving back: once more
-                self._put_back(grant, sealed)
+                self._end_on_caller(grant, sealed)
                 raise
 
     @property
-    def on_worker(self) -> bool:
+    def on_worker_thread(self) -> bool:
         """Return whether the calling thread is a worker, as in a callback: it must not wait for the others."""
         return getattr(self._thread, "works", False)
 
@@ -125,56 +125,56 @@ class Dispatcher:
         """Let the workers finish, and *wait* for that; what they carry ends by its deadline or with the transport."""
         self._workers.close(wait=wait)
 
-    def _leave(self, grant: Grant, call: Call | None) -> None:
+    def _end_inline(self, grant: Grant, call: BatchCall | None) -> None:
         """Give back what a thread that carries its own text holds."""
         if call is not None:
-            call.end()
+            call.release()
         grant.cancel()
-        self._batcher.disembark(grant)
+        self._batcher.end_inline(grant)
 
-    def _put_back(self, grant: Grant, sealed: Sequence[Batch]) -> None:
+    def _end_on_caller(self, grant: Grant, sealed: Sequence[Batch]) -> None:
         """Give back what a thread that carries for others holds: their texts go on without it if it was interrupted."""
         grant.cancel()
-        left = [flight for batch in sealed for flight in batch.flights if not (flight.landed or flight.calls)]
+        left = [text for batch in sealed for text in batch.texts if not (text.done or text.calls)]
         if left:
-            self._batcher.put_back(left)
-        self._batcher.disembark(grant)
-        self.call_workers()
+            self._batcher.restore(left)
+        self._batcher.end_inline(grant)
+        self.start_workers()
 
-    def _finish(self, call: Call, left: dict[Flight, CosyError], grant: Grant) -> None:
+    def _finish_inline(self, call: BatchCall, left: dict[PendingText, CosyError], grant: Grant) -> None:
         # Once more: an interrupt just after the handing over has taken it off.
-        self._batcher.join(grant)
+        self._batcher.add_inline(grant)
         self._thread.works = True
         try:
             call.run(left)
         finally:
             self._thread.works = False
-            self._batcher.disembark(grant)
+            self._batcher.end_inline(grant)
 
     def _work(self) -> None:
         self._thread.works = True
         try:
-            while self._turn(Grant(self._endpoint), []):
+            while self._send_batch(Grant(self._endpoint), []):
                 if not threading.main_thread().is_alive():
                     # The interpreter waits for this thread; what is asked of it from now on is not its affair.
-                    self._batcher.dismiss()
-                    self.call_workers()
+                    self._batcher.release_worker()
+                    self.start_workers()
                     return
         finally:
             self._thread.works = False
 
-    def _turn(self, grant: Grant, sealed: list[Batch], *, worker: bool = True) -> bool:
+    def _send_batch(self, grant: Grant, sealed: list[Batch], *, worker: bool = True) -> bool:
         """Obtain the right to send, seal, fly; return whether to go on. Called by a seeking worker, or by none."""
         seeking = worker
         try:
-            head = self._batcher.head()
+            head = self._batcher.next_deadline()
             if head is None:
                 return False
             try:
                 self._endpoint.acquire(grant, Deadline(head, self._clock), self._closing)
             except Exception as error:  # noqa: BLE001 - told to those who wait
                 grant.cancel()
-                self._refuse_head(head, error)
+                self._fail_next(head, error)
                 seeking = False
                 return worker
             batch = self._batcher.seal(self._endpoint.estimate(), worker=worker, into=sealed)
@@ -184,14 +184,14 @@ class Dispatcher:
             seeking = False
         finally:
             if seeking:
-                self._batcher.dismiss()
+                self._batcher.release_worker()
                 # Whoever queued a text meanwhile saw one that seeks, and called no other.
-                self.call_workers()
+                self.start_workers()
         try:
-            self.call_workers()
-            hedger = self._caller.hedger
-            if hedger is None or batch.news or hedger.policy.afford_request():
-                Call(self._caller, batch, grant).run()
+            self.start_workers()
+            hedger = self._context.hedger
+            if hedger is None or batch.first_sends or hedger.policy.afford_request():
+                BatchCall(self._context, batch, grant).run()
             else:
                 # Late texts alone, and no request to spare: they stay with the call they are under way with.
                 grant.cancel()
@@ -201,22 +201,22 @@ class Dispatcher:
             # No interrupt finds a worker. What else comes this far must not take the others' texts with it.
             grant.cancel()
             logger.exception("a worker failed")
-            self._land([(flight, _unexpected(error)) for flight in batch.flights])
-        return worker and self._batcher.again()
+            self._complete([(text, _unexpected(error)) for text in batch.texts])
+        return worker and self._batcher.continue_worker()
 
-    def _refuse_head(self, head: float, error: Exception) -> None:
+    def _fail_next(self, head: float, error: Exception) -> None:
         if isinstance(error, (CircuitOpen, ClientClosed)):
             # What waits behind would hear the same.
-            self._refuse(math.inf, error)
+            self._fail_due(math.inf, error)
         elif isinstance(error, CosyError):
             # No place or pace before that deadline: those that can wait longer go on waiting.
-            self._refuse(head, error)
+            self._fail_due(head, error)
         else:
             logger.exception("a worker failed to obtain the right to send")
-            self._refuse(head, _unexpected(error))
+            self._fail_due(head, _unexpected(error))
 
-    def _refuse(self, before: float, error: CosyError) -> None:
-        self._land([(flight, error) for flight in self._batcher.take_due(before)])
+    def _fail_due(self, before: float, error: CosyError) -> None:
+        self._complete([(text, error) for text in self._batcher.pop_due(before)])
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self._batcher!r}>"

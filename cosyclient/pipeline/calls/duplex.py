@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock, Deadline
     from cosyclient.models import VoiceSettings
-    from cosyclient.pipeline.calls.batch_call import Caller
-    from cosyclient.pipeline.calls.stream import Forgotten
+    from cosyclient.pipeline.calls.batch_call import CallContext
+    from cosyclient.pipeline.calls.stream import DroppedStream
     from cosyclient.protocols.base import TextInProtocol
     from cosyclient.wire import WireReply, WireRequest
 
@@ -28,7 +28,7 @@ LONGEST: Final = 3600.0
 _EXPECTED_SECONDS: Final = 10.0
 
 
-class Feeder:
+class TextFeeder:
     """Pull pieces of text and say them in whatever attempt is under way; what was said is kept for the next one.
 
     Once the first audio is there no other attempt will follow and nothing is kept. A piece is pulled only when the one
@@ -167,7 +167,7 @@ class Feeder:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "ended" if self._ended else "writing"
-        return f"<Feeder {state}>"
+        return f"<TextFeeder {state}>"
 
 
 def _checked(text: object) -> str:
@@ -187,7 +187,7 @@ def _flush(reply: DuplexReply) -> None:
         reply.flush()
 
 
-class ConversationStream(SpeechStream):
+class DuplexStream(SpeechStream):
     """Iterate the samples of a text that is still being written, as they arrive.
 
     A writer that fails has what it said spoken to the end; then the iteration raises `Rejected` with the writer's error
@@ -196,15 +196,15 @@ class ConversationStream(SpeechStream):
 
     def __init__(
         self,
-        caller: Caller,
+        context: CallContext,
         protocol: TextInProtocol,
-        feeder: Feeder,
+        feeder: TextFeeder,
         utterance: Utterance,
         request: WireRequest,
         deadline: Deadline,
-        forgotten: deque[Forgotten] | None = None,
+        forgotten: deque[DroppedStream] | None = None,
     ) -> None:
-        super().__init__(caller, protocol, utterance, request, deadline, forgotten)
+        super().__init__(context, protocol, utterance, request, deadline, forgotten)
         self._feeder = feeder
 
     def open(self) -> Self:
@@ -222,10 +222,10 @@ class ConversationStream(SpeechStream):
         self._feeder.close()
         super().close()
 
-    def orphan(self) -> None:
+    def reset_after_fork(self) -> None:
         """Let go in a forked child without a sign to anybody."""
         self._feeder.orphan()
-        super().orphan()
+        super().reset_after_fork()
 
     @property
     def _expected_seconds(self) -> float:

@@ -5,34 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cosyclient.clock import Deadline
-from cosyclient.util.timers import Expiry
+from cosyclient.util.timers import DeadlineTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cosyclient.clock import Clock
-    from cosyclient.pipeline.queue.batch import Flight
+    from cosyclient.pipeline.queue.batch import PendingText
     from cosyclient.policies.hedge import HedgePolicy
 
-_GRAIN: Final = 0.004
+_RESOLUTION: Final = 0.004
 """Seconds by which an attempt may be noticed too late: they are seconds of somebody's wait."""
 _COMPANY: Final = 0.25
 """Share of the delay for which late texts wait for somebody to leave with, before they cost a request."""
 
 
-class Late(Protocol):
+class Hedgeable(Protocol):
     """Stand for an attempt that may turn out late."""
 
-    def unanswered(self) -> list[Flight]:
+    def unanswered(self) -> list[PendingText]:
         """Return the texts it was sent with that are still without an answer."""
 
 
-class Watch:
+class HedgeCheck:
     """Mark when one attempt is late, or when its texts have waited long enough for company."""
 
     __slots__ = ("attempt", "deadline", "done", "watched")
 
-    def __init__(self, attempt: Late | None, deadline: Deadline) -> None:
+    def __init__(self, attempt: Hedgeable | None, deadline: Deadline) -> None:
         self.attempt = attempt
         self.deadline = deadline
         self.done = False
@@ -42,7 +42,7 @@ class Watch:
 class Hedger:
     """Watch attempts from one timer thread, started when first needed, and let late texts board again.
 
-    *allowed* tells whether the service is well enough for it, *board* queues flights once more, *leave* starts the
+    *allowed* tells whether the service is well enough for it, *board* queues texts once more, *leave* starts the
     workers that the queue is worth.
     """
 
@@ -52,7 +52,7 @@ class Hedger:
         *,
         clock: Clock,
         allowed: Callable[[], bool],
-        board: Callable[[Sequence[Flight]], None],
+        board: Callable[[Sequence[PendingText]], None],
         leave: Callable[[], None],
     ) -> None:
         self.policy = policy
@@ -60,24 +60,26 @@ class Hedger:
         self._allowed = allowed
         self._board = board
         self._leave = leave
-        self._timer: Expiry[Watch] = Expiry(clock, self._fire, name="cosyclient-hedge", grain=_GRAIN)
+        self._timer: DeadlineTimer[HedgeCheck] = DeadlineTimer(
+            clock, self._check, name="cosyclient-hedge", resolution=_RESOLUTION
+        )
 
-    def watch(self, attempt: Late, texts: int) -> Watch | None:
+    def start(self, attempt: Hedgeable, texts: int) -> HedgeCheck | None:
         """Note that *attempt* leaves now with *texts* new texts; return what `unwatch` wants back."""
         self.policy.began(texts)
         delay = self.policy.delay
         if delay is None or not texts:
             return None
-        watch = Watch(attempt, Deadline.after(self._clock, delay))
-        self._timer.watch(watch)
+        watch = HedgeCheck(attempt, Deadline.after(self._clock, delay))
+        self._timer.add(watch)
         return watch
 
-    def unwatch(self, watch: Watch | None, latency: float | None) -> None:
+    def finish(self, watch: HedgeCheck | None, latency: float | None) -> None:
         """Note that the attempt is over; *latency* is given if it tells how fast the service is."""
         if watch is not None:
             watch.done = True
             watch.attempt = None
-            self._timer.forget(watch)
+            self._timer.discard(watch)
         if latency is not None:
             self.policy.ended(latency)
 
@@ -85,7 +87,7 @@ class Hedger:
         """Stop the timer."""
         self._timer.close()
 
-    def _fire(self, watch: Watch) -> None:
+    def _check(self, watch: HedgeCheck) -> None:
         attempt, watch.attempt = watch.attempt, None
         if attempt is None:
             self._leave()
@@ -97,7 +99,7 @@ class Hedger:
         if late:
             self._board(late)
             patience = _COMPANY * (self.policy.delay or 0.0)
-            self._timer.watch(Watch(None, Deadline.after(self._clock, patience)))
+            self._timer.add(HedgeCheck(None, Deadline.after(self._clock, patience)))
 
     def __repr__(self) -> str:
         return f"<Hedger {self.policy!r}>"

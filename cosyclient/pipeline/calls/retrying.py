@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Deadline
     from cosyclient.errors import Attempt, CosyError
-    from cosyclient.pipeline.calls.batch_call import Caller
+    from cosyclient.pipeline.calls.batch_call import CallContext
 
 
 def persist(
-    caller: Caller,
+    context: CallContext,
     attempt: Callable[[], CosyError | None],
     attempts: Sequence[Attempt],
     *,
@@ -28,21 +28,21 @@ def persist(
 
     Raises the error of the last one, carrying all of them, when no more are granted. Events call it by *name*.
     """
-    schedule, spent = caller.retry.schedule(), 0
+    schedule, spent = context.retry.schedule(), 0
     while (error := attempt()) is not None:
         wait = schedule.next_wait(error, remaining=deadline.remaining)
-        if caller.closing.is_set() and error.retryable:
+        if context.closing.is_set() and error.retryable:
             # Whether it was the last try or not: what the client's end breaks off looks like a wire that broke.
             raise _closed(error).for_caller(attempts)
         if wait is None:
             raise error.for_caller(attempts)
-        cost = caller.budget.withdraw(throttled=error.throttled)
+        cost = context.budget.withdraw(throttled=error.throttled)
         if not cost:
             raise budget_spent(error).for_caller(attempts)
         spent += cost
-        caller.events.emit(
+        context.events.emit(
             RetryScheduled(
-                endpoint=caller.endpoint.name,
+                endpoint=context.endpoint.name,
                 batch=name,
                 number=len(attempts) + 1,
                 texts=1,
@@ -50,9 +50,9 @@ def persist(
                 error=error,
             )
         )
-        if caller.clock.sleep(wait, caller.closing):
+        if context.clock.sleep(wait, context.closing):
             raise _closed(error).for_caller(attempts)
-    caller.budget.deposit(spent)
+    context.budget.deposit(spent)
 
 
 def _closed(error: CosyError) -> ClientClosed:

@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Deadline
     from cosyclient.models import Utterance
-    from cosyclient.pipeline.calls.batch_call import Caller
+    from cosyclient.pipeline.calls.batch_call import CallContext
     from cosyclient.protocols.base import StreamingProtocol
     from cosyclient.wire import WireReply, WireRequest
 
 
-class Forgotten(NamedTuple):
+class DroppedStream(NamedTuple):
     """Hold what a stream held that was dropped without being closed."""
 
     grant: Grant
     reply: WireReply | None
     cancellation: Cancellation
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Break off what was under way and give back what it held."""
         with self.grant, self.grant:
             self.cancellation.cancel()
@@ -61,14 +61,14 @@ class SpeechStream:
 
     def __init__(
         self,
-        caller: Caller,
+        context: CallContext,
         protocol: StreamingProtocol,
         utterance: Utterance,
         request: WireRequest,
         deadline: Deadline,
-        forgotten: deque[Forgotten] | None = None,
+        forgotten: deque[DroppedStream] | None = None,
     ) -> None:
-        self._caller = caller
+        self._context = context
         self._protocol = protocol
         self._utterance = utterance
         self._request = request
@@ -89,20 +89,20 @@ class SpeechStream:
         self._over = False
         self._broken: CosyError | None = None
         # Where the finalizer leaves what this one held; last, so that one whose making was interrupted has none.
-        self._forgotten = forgotten
+        self._dropped = forgotten
 
     def open(self) -> Self:
         """Wait for the first samples, trying again as policy allows; raises what becomes of the last attempt."""
-        persist(self._caller, self._try, self._attempts, deadline=self._deadline, name=self._name)
+        persist(self._context, self._try, self._attempts, deadline=self._deadline, name=self._name)
         return self
 
     def _try(self) -> CosyError | None:
         """Send once and read until the first samples; return why there are none."""
-        caller, clock = self._caller, self._caller.clock
-        self._grant = grant = Grant(caller.endpoint)
+        context, clock = self._context, self._context.clock
+        self._grant = grant = Grant(context.endpoint)
         expected = self._expected_seconds
         try:
-            caller.endpoint.acquire(grant, self._deadline, caller.closing)
+            context.endpoint.acquire(grant, self._deadline, context.closing)
         except BaseException:
             with grant, grant:
                 raise
@@ -112,10 +112,10 @@ class SpeechStream:
             self._reply = reply = grant.endpoint.transport.send(
                 self._request,
                 deadline=self._deadline,
-                read_timeout=max(caller.timeouts.of_reads(expected) * 2.0 ** len(self._attempts), grant.read_timeout),
+                read_timeout=max(context.timeouts.of_reads(expected) * 2.0 ** len(self._attempts), grant.read_timeout),
                 cancellation=self._cancellation,
             )
-            if (quota := caller.protocol.quota(reply)) is not None:
+            if (quota := context.protocol.quota(reply)) is not None:
                 grant.endpoint.heed(quota)
             self._opened(reply)
             self._pieces = iter(self._protocol.decode_stream(reply, self._utterance, wall=clock.wall()))
@@ -127,7 +127,7 @@ class SpeechStream:
             self._pull()
             self._begun()
         except CosyError as error:
-            caller.advice.add(error, self._request)
+            context.advice.add(error, self._request)
             spoken = has_speech(self._text)
             if isinstance(error, ServiceFault) and not spoken:
                 # Servers stumble over a text without speech, and are well with every other.
@@ -169,7 +169,7 @@ class SpeechStream:
                 self._pull()
             except CosyError as error:
                 # What we have broken off ourselves looks like a wire that broke.
-                ours = (self._closed or self._caller.closing.is_set()) and not isinstance(error, Rejected)
+                ours = (self._closed or self._context.closing.is_set()) and not isinstance(error, Rejected)
                 self._broken = broken = self._end_of_it() if ours else error
                 self._end(broken)
                 raise self._with_partial(broken) from (error if ours else error.__cause__)
@@ -185,7 +185,7 @@ class SpeechStream:
         """Take the next samples, at least one frame; return whether there were more."""
         if self._closed:
             raise self._end_of_it()
-        clock, block = self._caller.clock, 2 * self.channels
+        clock, block = self._context.clock, 2 * self.channels
         began = clock.now()
         try:
             for piece in self._pieces:
@@ -210,8 +210,8 @@ class SpeechStream:
         elif self._is_silence() and has_speech(self._text):
             seconds = sum(map(len, self._received)) / (block * self.sample_rate)
             raise DecodeError(f"audio: {seconds:.2f} s of silence", retryable=True)
-        elif self._caller.rates is not None and has_speech(self._text):
-            self._caller.rates.hear(sum(map(len, self._received)) // block, self.sample_rate)
+        elif self._context.rates is not None and has_speech(self._text):
+            self._context.rates.hear(sum(map(len, self._received)) // block, self.sample_rate)
         self._end(None)
         self._check_whole()
         self._over = True
@@ -226,7 +226,7 @@ class SpeechStream:
 
     def _end_of_it(self) -> Rejected:
         """Return what a closed stream's listener hears: that his client was closed, or that he did it himself."""
-        if self._caller.closing.is_set():
+        if self._context.closing.is_set():
             return ClientClosed("the client was closed amid the stream", sent=True)
         return Rejected("the stream was closed", sent=True)
 
@@ -279,7 +279,7 @@ class SpeechStream:
             self._cancellation.cancel()
         self._end(Rejected("the stream was closed", sent=True))
 
-    def orphan(self) -> None:
+    def reset_after_fork(self) -> None:
         """Let go in a forked child without a sign to anybody: the connection is the parent's."""
         # The lock may be held by a thread that does not exist here.
         self._lock = threading.Lock()
@@ -313,21 +313,21 @@ class SpeechStream:
 
     def _settle(self, grant: Grant, error: CosyError | None) -> None:
         self._let_go()
-        caller = self._caller
+        context = self._context
         headers = self._utterance.settings.sent_headers
-        caller.endpoint.conceal(error, headers.fields() if headers is not None else ())
-        now = caller.clock.now()
+        context.endpoint.conceal(error, headers.fields() if headers is not None else ())
+        now = context.clock.now()
         # What the listener took his time for is no latency of the service.
         idle = min(now - self._started, max(0.0, now - self._started - self._listened) + self._awaited)
         self._close_reply()
         seconds = sum(map(len, self._received)) / (2 * self.channels * self.sample_rate) if self._received else 0.0
         grant.settle(error, now, returned=seconds, idle=idle)
         attempt = Attempt(
-            len(self._attempts) + 1, caller.endpoint.name, self._started, now - self._started - idle, error
+            len(self._attempts) + 1, context.endpoint.name, self._started, now - self._started - idle, error
         )
         self._attempts.append(attempt)
-        if caller.events.wanted:
-            caller.events.emit(
+        if context.events.wanted:
+            context.events.emit(
                 AttemptFinished(
                     endpoint=attempt.endpoint,
                     batch=self._name,
@@ -366,9 +366,9 @@ class SpeechStream:
     def __del__(self) -> None:
         # A forgotten stream must not keep a permit for ever. The collector may come at any allocation, also where one
         # of our locks is held: nothing is locked here and nobody told, the client's next call does that.
-        forgotten: deque[Forgotten] | None = getattr(self, "_forgotten", None)
+        forgotten: deque[DroppedStream] | None = getattr(self, "_dropped", None)
         if forgotten is not None and self._grant is not None:
-            forgotten.append(Forgotten(self._grant, self._reply, self._cancellation))
+            forgotten.append(DroppedStream(self._grant, self._reply, self._cancellation))
 
     def __repr__(self) -> str:
         state = "over" if self._over else "closed" if self._closed else "open"

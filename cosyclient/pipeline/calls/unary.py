@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cosyclient.clock import Deadline
-    from cosyclient.pipeline.calls.batch_call import Caller
+    from cosyclient.pipeline.calls.batch_call import CallContext
     from cosyclient.wire import WireReply, WireRequest
 
 T = TypeVar("T")
@@ -22,27 +22,32 @@ _PROTOCOLS: Final = frozenset({"accept", "content-type"})
 """Header fields that are no caller's, and no secret."""
 
 
-def ask(
-    caller: Caller, request: WireRequest, decode: Callable[[WireReply], T], deadline: Deadline, *, repeatable: bool
+def call_unary(
+    context: CallContext,
+    request: WireRequest,
+    decode: Callable[[WireReply], T],
+    deadline: Deadline,
+    *,
+    repeatable: bool,
 ) -> T:
     """Return what *decode* makes of the reply to *request*.
 
     Tried again as policy allows; one that is not *repeatable* only if the service has certainly not heard it.
     """
-    clock = caller.clock
+    clock = context.clock
     attempts: list[Attempt] = []
     found: list[T] = []
 
     def attempt() -> CosyError | None:
-        grant = Grant(caller.endpoint)
+        grant = Grant(context.endpoint)
         error: CosyError | None = None
         with grant, grant:
-            caller.endpoint.acquire(grant, deadline, caller.closing)
+            context.endpoint.acquire(grant, deadline, context.closing)
             started = clock.now()
             try:
                 grant.start(started, retry=bool(attempts), audio=0.0, given=deadline.remaining)
                 reply = grant.endpoint.transport.send(
-                    request, deadline=deadline, read_timeout=caller.timeouts.of_reads(0.0)
+                    request, deadline=deadline, read_timeout=context.timeouts.of_reads(0.0)
                 )
                 try:
                     found.append(decode(reply))
@@ -51,14 +56,14 @@ def ask(
             except CosyError as refused:
                 told = [field for field in request.headers if field[0].lower() not in _PROTOCOLS]
                 grant.endpoint.conceal(refused, told)
-                caller.advice.add(refused, request)
+                context.advice.add(refused, request)
                 error = refused
             now = clock.now()
             grant.settle(error, now)
-        attempts.append(Attempt(len(attempts) + 1, caller.endpoint.name, started, now - started, error))
+        attempts.append(Attempt(len(attempts) + 1, context.endpoint.name, started, now - started, error))
         if error is not None and error.sent and not (repeatable or error.throttled):
             error.retryable = False
         return error
 
-    persist(caller, attempt, attempts, deadline=deadline, name=uuid.uuid4().hex)
+    persist(context, attempt, attempts, deadline=deadline, name=uuid.uuid4().hex)
     return found[0]

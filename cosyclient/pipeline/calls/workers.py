@@ -29,7 +29,7 @@ def _main_lives() -> bool:
     return threading.main_thread().is_alive()
 
 
-def _take(left: list[Callable[[], None]]) -> None:
+def _run_once(left: list[Callable[[], None]]) -> None:
     """Run the task that is *left*, unless another thread has taken it."""
     try:
         task = left.pop()
@@ -67,7 +67,7 @@ class Workers:
         executor: Executor | None = None,
     ) -> None:
         self._most = most
-        self._call = call
+        self._claim = call
         self._work = work
         self._idle = idle
         self._under_way = under_way
@@ -83,7 +83,7 @@ class Workers:
     def wake(self) -> None:
         """See to it that as many workers run as are wanted."""
         if self._given is not None:
-            for _ in range(self._call()):
+            for _ in range(self._claim()):
                 self._given.submit(self._work)
             return
         # One note serves all who leave one before it is read.
@@ -91,7 +91,7 @@ class Workers:
             self._notes.put(None)
         self._run()
 
-    def hand_over(self, task: Callable[[], None]) -> None:
+    def submit(self, task: Callable[[], None]) -> None:
         """Run *task* on a worker."""
         if self._given is not None:
             self._given.submit(task)
@@ -136,14 +136,14 @@ class Workers:
             while self._begin(mine):
                 self._read_all()
                 if not (self._closed or _main_lives()):
-                    self._outlive()
+                    self._finish_after_main_thread()
                     return
-                if (self._closed or self._idle()) and self._rest(mine):
+                if (self._closed or self._idle()) and self._stop_executor(mine):
                     return
         finally:
             mine.over.set()
 
-    def _outlive(self) -> None:
+    def _finish_after_main_thread(self) -> None:
         """Keep the interpreter until what was accepted is spoken; what comes later is other threads' affair."""
         still = self._under_way()
         self._running = None
@@ -179,9 +179,9 @@ class Workers:
             waited = 0.0
             try:
                 if note is not None:
-                    self._submit(note)
-                for _ in range(self._call()):
-                    self._submit(self._work)
+                    self._execute(note)
+                for _ in range(self._claim()):
+                    self._execute(self._work)
             except Exception:
                 logger.exception("a worker could not be started")
 
@@ -194,7 +194,7 @@ class Workers:
                     self._running = mine
         return self._running is mine
 
-    def _rest(self, mine: _Reader) -> bool:
+    def _stop_executor(self, mine: _Reader) -> bool:
         """Let the pool's threads end; return whether this one is to end as well."""
         executor, self._executor = self._executor, None
         if executor is not None:
@@ -205,20 +205,20 @@ class Workers:
             self._running = None
         return not self._notes or not self._begin(mine)
 
-    def _submit(self, task: Callable[[], None]) -> None:
+    def _execute(self, task: Callable[[], None]) -> None:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="cosyclient")
         left = [task]
         try:
-            self._executor.submit(_take, left)
+            self._executor.submit(_run_once, left)
         except RuntimeError:
             # Threads of a pool are refused once the main thread has ended; those of the user's that still run want
             # their texts all the same. Where the system allows no more, one that runs already may be faster: the pool
             # has queued the task by then.
             try:
-                start_thread(partial(_take, left), "cosyclient-late")
+                start_thread(partial(_run_once, left), "cosyclient-late")
             except RuntimeError:
-                _take(left)
+                _run_once(left)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "running" if self._running is not None else "at rest"

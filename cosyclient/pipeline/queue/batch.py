@@ -22,14 +22,14 @@ BULK: Final = 1
 """The lane of texts that fill what the other leaves."""
 
 
-class Carrier(Protocol):
-    """Be what a flight knows of a call that carries it."""
+class Holder(Protocol):
+    """Be what a text knows of a call that carries it."""
 
-    def reconsider(self) -> None:
-        """Stop if none of its flights is wanted any more."""
+    def cancel_if_unwanted(self) -> None:
+        """Stop if none of its texts is wanted any more."""
 
 
-class Flight:
+class PendingText:
     """Carry one utterance; whoever asks for the same meanwhile waits for it too.
 
     ``waiters``, ``landed`` and ``calls`` are guarded by the coalescer's lock, ``queued``, ``lane`` and ``hedged`` by
@@ -41,93 +41,93 @@ class Flight:
 
     __slots__ = (
         "attempts",
+        "audio_seconds",
+        "body_bytes",
         "bulk",
         "calls",
+        "deadline",
+        "done",
+        "earlier_attempts",
+        "failed_sends",
         "hedged",
-        "held",
-        "in_vain",
         "key",
-        "landed",
         "lane",
         "not_before",
+        "outage_error",
         "queued",
         "queued_at",
-        "seconds",
-        "tried",
-        "until",
         "utterance",
         "waiters",
-        "weight",
     )
 
     def __init__(self, utterance: Utterance, weight: int, *, bulk: bool = False) -> None:
         self.utterance = utterance
         self.key = utterance.key
-        self.weight = weight
+        self.body_bytes = weight
         self.bulk = bulk
         self.lane: Lane = BULK if bulk else INTERACTIVE
-        self.seconds = utterance.expected_seconds
+        self.audio_seconds = utterance.expected_seconds
         self.waiters: list[Waiter] = []
-        self.until = float("-inf")
+        self.deadline = float("-inf")
         self.queued_at = 0.0
         self.queued = False
         self.attempts: Sequence[Attempt] = ()
-        self.calls: tuple[Carrier, ...] = ()
+        self.calls: tuple[Holder, ...] = ()
         self.hedged = False
-        self.landed = False
-        self.held: CosyError | None = None
+        self.done = False
+        self.outage_error: CosyError | None = None
         self.not_before = 0.0
-        self.in_vain = 0
-        self.tried = 0
+        self.failed_sends = 0
+        self.earlier_attempts = 0
 
     def __repr__(self) -> str:
-        return f"<Flight {self.utterance!r}, {len(self.waiters)} waiting>"
+        return f"<PendingText {self.utterance!r}, {len(self.waiters)} waiting>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
     """Say when a batch is full: by texts, by bytes of request body, by expected seconds of audio."""
 
-    texts: int
+    max_texts: int
     body_bytes: int
-    seconds: float
+    audio_seconds: float
 
 
 class Batch:
-    """Collect flights that may share one request: open, until it says no or is sent.
+    """Collect texts that may share one request: open, until it says no or is sent.
 
     Legal: open → sealed. Illegal: anything back; a sealed batch is never added to.
     """
 
-    __slots__ = ("_limits", "_most_seconds", "body_bytes", "flights", "seconds", "settings")
+    __slots__ = ("_limits", "_max_audio_seconds", "audio_seconds", "body_bytes", "settings", "texts")
 
     def __init__(self, settings: VoiceSettings, limits: BatchLimits, estimate: Estimate = NO_ESTIMATE) -> None:
         self.settings = settings
-        self.flights: list[Flight] = []
-        self._most_seconds = min(limits.seconds, estimate.audio)
+        self.texts: list[PendingText] = []
+        self._max_audio_seconds = min(limits.audio_seconds, estimate.audio)
         self.body_bytes = 0
-        self.seconds = 0.0
+        self.audio_seconds = 0.0
         self._limits = limits
 
-    def add(self, flight: Flight) -> bool:
-        """Take *flight* along if there is room; a first one always fits, or it would wait for ever."""
-        seconds = flight.seconds
+    def add(self, text: PendingText) -> bool:
+        """Take *text* along if there is room; a first one always fits, or it would wait for ever."""
+        seconds = text.audio_seconds
         limits = self._limits
-        if self.flights and (
-            len(self.flights) >= limits.texts
-            or self.body_bytes + flight.weight > limits.body_bytes
-            or self.seconds + seconds > self._most_seconds
+        if self.texts and (
+            len(self.texts) >= limits.max_texts
+            or self.body_bytes + text.body_bytes > limits.body_bytes
+            or self.audio_seconds + seconds > self._max_audio_seconds
         ):
             return False
-        self.flights.append(flight)
-        self.body_bytes += flight.weight
-        self.seconds += seconds
+        self.texts.append(text)
+        self.body_bytes += text.body_bytes
+        self.audio_seconds += seconds
         return True
 
     @property
-    def news(self) -> int:
+    def first_sends(self) -> int:
         """Return how many of its texts travel for the first time."""
-        return sum(not flight.hedged for flight in self.flights)
+        return sum(not text.hedged for text in self.texts)
 
     def __repr__(self) -> str:
-        return f"<Batch {len(self.flights)}/{self._limits.texts} texts, {self.seconds:.1f} s expected>"
+        return f"<Batch {len(self.texts)}/{self._limits.max_texts} texts, {self.audio_seconds:.1f} s expected>"

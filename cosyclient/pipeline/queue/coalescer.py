@@ -1,4 +1,4 @@
-"""One flight per utterance: equal texts under way travel once, and each caller keeps its own deadline."""
+"""One text per utterance: equal texts under way travel once, and each caller keeps its own deadline."""
 
 from __future__ import annotations
 
@@ -12,137 +12,137 @@ if TYPE_CHECKING:
 
     from cosyclient.errors import CosyError
     from cosyclient.models import Utterance
-    from cosyclient.pipeline.queue.batch import Carrier, Flight
+    from cosyclient.pipeline.queue.batch import Holder, PendingText
     from cosyclient.pipeline.queue.waiters import Waiter
 
-Landing: TypeAlias = "tuple[Flight, Speech | CosyError]"
-"""A flight and what became of its text."""
+Completion: TypeAlias = "tuple[PendingText, Speech | CosyError]"
+"""A text and what became of its text."""
 
 
 class Coalescer:
-    """Keep the flights under way and let callers join the one that already carries their utterance.
+    """Keep the texts under way and let callers join the one that already carries their utterance.
 
-    A flight belongs to all its waiters alike: the one who came first may give up and the others keep it, so nobody
+    A text belongs to all its waiters alike: the one who came first may give up and the others keep it, so nobody
     has to be promoted. It ends when the last waiter leaves or when it lands.
     """
 
     def __init__(self, *, single_flight: bool = True) -> None:
         self._single_flight = single_flight
         self._lock = threading.Lock()
-        # All guarded by _lock, with every flight's waiters, until and landed.
-        self._by_key: dict[tuple[str, str], Flight] = {}
-        self._aloft: set[Flight] = set()
+        # All guarded by _lock, with every text's waiters, until and landed.
+        self._by_key: dict[tuple[str, str], PendingText] = {}
+        self._pending: set[PendingText] = set()
         # Counted here because the lock is held anyway: one lock less for every text.
-        self.boarded = 0
+        self.accepted = 0
         """Waiters taken aboard."""
-        self.spoken = 0
-        """Flights that ended with a speech."""
+        self.succeeded = 0
+        """Texts that ended with a speech."""
         self.failed = 0
-        """Flights that ended without."""
+        """Texts that ended without."""
 
-    def follow(self, utterance: Utterance, waiter: Waiter) -> Flight | None:
-        """Let *waiter* share a flight of *utterance* if there is one, and return that."""
+    def join(self, utterance: Utterance, waiter: Waiter) -> PendingText | None:
+        """Let *waiter* share a text of *utterance* if there is one, and return that."""
         # Looked up without the lock first: a miss is the rule, and `lead` looks again.
         if not self._single_flight or (key := utterance.key) not in self._by_key:
             return None
         with self._lock:
-            flight = self._by_key.get(key)
-            if flight is not None:
-                self._board_locked(flight, waiter)
-            return flight
+            text = self._by_key.get(key)
+            if text is not None:
+                self._join_locked(text, waiter)
+            return text
 
-    def lead(self, flight: Flight, waiter: Waiter) -> Flight:
-        """Start *flight* for *waiter* and return it, or the equal one that has started meanwhile and was joined."""
+    def start(self, text: PendingText, waiter: Waiter) -> PendingText:
+        """Start *text* for *waiter* and return it, or the equal one that has started meanwhile and was joined."""
         # Before anything is done for it, so that `leave` finds what is to be undone.
-        waiter.flight = flight
+        waiter.pending_text = text
         with self._lock:
             if self._single_flight:
-                existing = self._by_key.setdefault(flight.key, flight)
-                if existing is not flight:
-                    self._board_locked(existing, waiter)
+                existing = self._by_key.setdefault(text.key, text)
+                if existing is not text:
+                    self._join_locked(existing, waiter)
                     return existing
-            self._aloft.add(flight)
-            self._board_locked(flight, waiter)
-            return flight
+            self._pending.add(text)
+            self._join_locked(text, waiter)
+            return text
 
-    def leave(self, waiter: Waiter) -> tuple[bool, Flight | None]:
-        """Take *waiter* off its flight, also if it was interrupted on its way aboard.
+    def abandon(self, waiter: Waiter) -> tuple[bool, PendingText | None]:
+        """Take *waiter* off its text, also if it was interrupted on its way aboard.
 
-        Return whether nobody else will resolve it any more, and the flight if that has ended because nobody is left who
+        Return whether nobody else will resolve it any more, and the text if that has ended because nobody is left who
         wants it: once more on each further call.
         """
         with self._lock:
-            flight = waiter.flight
-            if flight is None or (flight.landed and flight.waiters):
+            text = waiter.pending_text
+            if text is None or (text.done and text.waiters):
                 return False, None
-            aboard = waiter in flight.waiters
+            aboard = waiter in text.waiters
             if aboard:
-                flight.waiters.remove(waiter)
-            if flight.waiters:
-                flight.until = max(other.deadline.at for other in flight.waiters)
+                text.waiters.remove(waiter)
+            if text.waiters:
+                text.deadline = max(other.deadline.at for other in text.waiters)
                 return True, None
-            if not flight.landed:
-                self._land_locked(flight)
+            if not text.done:
+                self._complete_locked(text)
                 self.failed += aboard
-            return True, flight
+            return True, text
 
-    def take(self, flights: Iterable[Flight], call: Carrier) -> None:
-        """Note that *call* carries *flights* from now on."""
+    def attach(self, texts: Iterable[PendingText], call: Holder) -> None:
+        """Note that *call* carries *texts* from now on."""
         with self._lock:
-            for flight in flights:
-                flight.calls = (*flight.calls, call)
+            for text in texts:
+                text.calls = (*text.calls, call)
 
-    def drop(self, flights: Iterable[Flight], call: Carrier) -> None:
-        """Note that *call* carries *flights* no longer."""
+    def detach(self, texts: Iterable[PendingText], call: Holder) -> None:
+        """Note that *call* carries *texts* no longer."""
         with self._lock:
-            for flight in flights:
-                # The flight may outlive the call, in a future that its owner keeps.
-                flight.calls = tuple(other for other in flight.calls if other is not call)
+            for text in texts:
+                # The text may outlive the call, in a future that its owner keeps.
+                text.calls = tuple(other for other in text.calls if other is not call)
 
-    def land(
-        self, results: Iterable[Landing], ended: list[Landing], call: Carrier | None = None, *, final: bool = False
+    def complete(
+        self, results: Iterable[Completion], ended: list[Completion], call: Holder | None = None, *, final: bool = False
     ) -> None:
-        """End the flights of *results*, noting in *ended* those that had not before: their waiters are to be resolved.
+        """End the texts of *results*, noting in *ended* those that had not before: their waiters are to be resolved.
 
         Several at once, because those of one reply arrive together and the lock is every caller's. An error that
-        *call* brings, or somebody who carries nothing, does not end a flight that another call carries as well,
+        *call* brings, or somebody who carries nothing, does not end a text that another call carries as well,
         unless it is *final*. What an interrupt leaves half done is done by the same call once more.
         """
         with self._lock:
             for landing in results:
-                flight, result = landing
-                if flight.landed:
+                text, result = landing
+                if text.done:
                     continue
                 spoken = isinstance(result, Speech)
-                if flight.hedged and not (spoken or final) and any(other is not call for other in flight.calls):
+                if text.hedged and not (spoken or final) and any(other is not call for other in text.calls):
                     continue
                 ended += [landing]
-                self._land_locked(flight)
-                self.spoken += spoken
+                self._complete_locked(text)
+                self.succeeded += spoken
                 self.failed += not spoken
 
-    def aloft(self) -> list[Flight]:
-        """Return the flights under way."""
+    def pending(self) -> list[PendingText]:
+        """Return the texts under way."""
         # Without the lock: in a forked child its owner may not exist, and copying a set is one step anyway.
-        return list(self._aloft)
+        return list(self._pending)
 
-    def under_way(self) -> Callable[[], bool]:
-        """Return a function that says whether any of the flights that are under way now still is."""
-        flights = self.aloft()
-        return lambda: not all(flight.landed for flight in flights)
+    def pending_check(self) -> Callable[[], bool]:
+        """Return a function that says whether any of the texts that are under way now still is."""
+        texts = self.pending()
+        return lambda: not all(text.done for text in texts)
 
-    def _board_locked(self, flight: Flight, waiter: Waiter) -> None:
-        until = max(flight.until, waiter.deadline.at)
-        waiter.flight = flight
-        flight.waiters += [waiter]
-        flight.until = until
-        self.boarded += 1
+    def _join_locked(self, text: PendingText, waiter: Waiter) -> None:
+        until = max(text.deadline, waiter.deadline.at)
+        waiter.pending_text = text
+        text.waiters += [waiter]
+        text.deadline = until
+        self.accepted += 1
 
-    def _land_locked(self, flight: Flight) -> None:
-        if self._by_key.get(flight.key) is flight:
-            del self._by_key[flight.key]
-        self._aloft -= {flight}
-        flight.landed = True
+    def _complete_locked(self, text: PendingText) -> None:
+        if self._by_key.get(text.key) is text:
+            del self._by_key[text.key]
+        self._pending -= {text}
+        text.done = True
 
     def __repr__(self) -> str:
-        return f"<Coalescer {len(self._aloft)} aloft>"
+        return f"<Coalescer {len(self._pending)} aloft>"

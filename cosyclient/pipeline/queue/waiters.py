@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock, Deadline
     from cosyclient.errors import CosyError
-    from cosyclient.pipeline.queue.batch import Flight
+    from cosyclient.pipeline.queue.batch import PendingText
 
 # Above this a step waited for a thread that computes without pause: the interpreter takes turns of 5 ms.
 _SLOW: Final = 0.0045
@@ -31,7 +31,7 @@ _BROKEN: Final = 0.25
 _STUCK: Final = 1.0
 
 
-class Relay:
+class WakeupChain:
     """Wake the waiting threads of a client one after the other: each, once awake, wakes the next.
 
     Sixty-four threads woken at once fight for the interpreter, and most lose several times before they run: with
@@ -46,30 +46,30 @@ class Relay:
         # All guarded by _lock.
         self._line: deque[Waiter] = deque()
         self._running = False
-        self._passed = 0.0
+        self._last_wake = 0.0
 
     def start(self, waiters: Sequence[Waiter]) -> None:
         """Let *waiters*, whose results are there, be woken in their turn."""
         now = self._clock.now()
         with self._lock:
             for each in waiters:
-                if each.relay is None:
+                if each.chain is None:
                     self._line += [each]
-                    each.relay = self
-            if self._running and now - self._passed < _BROKEN:
+                    each.chain = self
+            if self._running and now - self._last_wake < _BROKEN:
                 return
             self._running = True
-            self._passed = now
+            self._last_wake = now
             self._wake_locked()
 
-    def pass_on(self) -> None:
+    def wake_next(self) -> None:
         """Wake the next waiter; called by one that has just been woken."""
         now = self._clock.now()
         with self._lock:
-            slow, self._passed = now - self._passed > _SLOW, now
+            slow, self._last_wake = now - self._last_wake > _SLOW, now
             if slow:
                 for _ in range(min(_BESIDE, len(self._line))):
-                    self._line[0].passes_on = False
+                    self._line[0].wakes_next = False
                     self._line[0].wake()
                     del self._line[0]
             self._wake_locked()
@@ -84,31 +84,31 @@ class Relay:
         self._running = False
 
     def __repr__(self) -> str:
-        return f"<Relay {len(self._line)} to wake, {'running' if self._running else 'at rest'}>"
+        return f"<WakeupChain {len(self._line)} to wake, {'running' if self._running else 'at rest'}>"
 
 
 class Waiter:
     """Stand for one caller's wish, until ``deadline``.
 
-    ``flight`` is set while the text is under way; several waiters may share one flight. ``result`` is set once, by
-    whoever took the waiter off its flight. *notify* is called then. ``watched`` says whether a timer looks after
+    ``text`` is set while the text is under way; several waiters may share one text. ``result`` is set once, by
+    whoever took the waiter off its text. *notify* is called then. ``watched`` says whether a timer looks after
     the deadline. A lock made only by who really has to wait: a `Future` with its condition costs several times as
-    much, and most speeches of a bulk call are there before anybody asks for them. ``relay`` is set when the result
+    much, and most speeches of a bulk call are there before anybody asks for them. ``chain`` is set when the result
     is there and this one is to be woken in its turn, and ``passes_on`` whether it is to wake the next one then. *bulk*
     is whether it belongs to a bulk call, which waits for a service that is down.
     """
 
     __slots__ = (
         "_gate",
-        "_left",
+        "_stopped_waiting",
         "bulk",
+        "chain",
         "deadline",
-        "flight",
         "future",
         "notify",
-        "passes_on",
-        "relay",
+        "pending_text",
         "result",
+        "wakes_next",
         "watched",
     )
 
@@ -122,15 +122,15 @@ class Waiter:
     ) -> None:
         self.deadline = deadline
         self.bulk = bulk
-        self.flight: Flight | None = None
+        self.pending_text: PendingText | None = None
         self.future = future
         self.notify = notify
         self.result: Speech | CosyError | None = None
         self.watched = False
-        self.relay: Relay | None = None
-        self.passes_on = True
+        self.chain: WakeupChain | None = None
+        self.wakes_next = True
         self._gate: threading.Lock | None = None
-        self._left = False
+        self._stopped_waiting = False
         if future is not None:
             future.waiter = self
 
@@ -140,19 +140,19 @@ class Waiter:
         return self.result is not None
 
     @property
-    def waits(self) -> bool:
+    def needs_wakeup(self) -> bool:
         """Return whether a thread waits for the result, is to be woken and nobody sees to that yet."""
-        return self._gate is not None and self.relay is None
+        return self._gate is not None and self.chain is None
 
     def resolve(self, result: Speech | CosyError) -> None:
         """Hand over what became of the text."""
         if self.future is not None:
-            self.future.deliver(result)
+            self.future.resolve(result)
         # First the result, then a look at whether somebody waits; `wait` does it the other way round, so one sees the
-        # other. The flight knows its waiters: letting go of it frees the audio with its last user, not with the next
+        # other. The text knows its waiters: letting go of it frees the audio with its last user, not with the next
         # collection of cycles.
         self.result = result
-        self.flight = None
+        self.pending_text = None
         if self.notify is not None:
             self.notify(self)
 
@@ -166,24 +166,24 @@ class Waiter:
             # Looked at again now that the gate can be seen: `resolve` does it the other way round.
             woken = self.result is None and pass_gate(gate, self.deadline.remaining)
         finally:
-            # First the mark, then a look at the gate; `wake` does it the other way round, so that whenever the relay
+            # First the mark, then a look at the gate; `wake` does it the other way round, so that whenever the chain
             # arrives at least one of the two passes it on.
-            self._left = True
+            self._stopped_waiting = True
             try:
-                if (woken or gate.acquire(blocking=False)) and self.relay is not None and self.passes_on:
-                    self.relay.pass_on()
+                if (woken or gate.acquire(blocking=False)) and self.chain is not None and self.wakes_next:
+                    self.chain.wake_next()
             except BaseException:
                 # Once too often does no harm.
-                if self.relay is not None:
-                    self.relay.pass_on()
+                if self.chain is not None:
+                    self.chain.wake_next()
                 raise
         return self.result is not None
 
     def wake(self) -> bool:
-        """Open the gate; return whether somebody stands there, who will pass the relay on."""
+        """Open the gate; return whether somebody stands there, who will pass the chain on."""
         assert self._gate is not None  # noqa: S101 - `waits` said so
         open_gate(self._gate)
-        return not self._left
+        return not self._stopped_waiting
 
     def __repr__(self) -> str:
         return f"<Waiter {'pending' if self.result is None else repr(self.result)}, {self.deadline!r}>"
@@ -199,7 +199,7 @@ class SpeechFuture(Future[Speech]):
         super().__init__()
         self.waiter: Waiter | None = None
         self._abandon = abandon
-        self._told: Speech | CosyError | None = None
+        self._resolved_with: Speech | CosyError | None = None
         self._gates: set[threading.Lock] = set()
 
     def result(self, timeout: float | None = None) -> Speech:
@@ -227,7 +227,7 @@ class SpeechFuture(Future[Speech]):
             # Looked at now that the gate can be seen; who opens it does it the other way round.
             if self._state == PENDING:
                 pass_gate(gate, math.inf if timeout is None else timeout)
-            return self._told if self._state == FINISHED else None
+            return self._resolved_with if self._state == FINISHED else None
         finally:
             self._gates.discard(gate)
 
@@ -243,7 +243,7 @@ class SpeechFuture(Future[Speech]):
             self._invoke_callbacks()
             raise
 
-    def deliver(self, result: Speech | CosyError) -> None:
+    def resolve(self, result: Speech | CosyError) -> None:
         """Resolve with *result*, unless it has been resolved or was cancelled a moment ago."""
         self.waiter = None
         # A thread that was interrupted on its way into `result` holds this lock for ever; no other holds it for long.
@@ -253,11 +253,11 @@ class SpeechFuture(Future[Speech]):
             self._condition = threading.Condition()
         # Out of a callback concurrent.futures lets through what is no Exception: that must not end the thread that has
         # other texts of the batch, or other deadlines, still to look after.
-        guarded(self._settle, result)
+        guarded(self._resolve_once, result)
 
-    def _settle(self, result: Speech | CosyError) -> None:
+    def _resolve_once(self, result: Speech | CosyError) -> None:
         if self._state == PENDING:
-            self._told = result
+            self._resolved_with = result
         try:
             if isinstance(result, Speech):
                 self.set_result(result)
@@ -277,17 +277,17 @@ class SpeechFuture(Future[Speech]):
             self._abandon(waiter)
         return cancelled
 
-    def withdraw(self) -> bool:
+    def cancel_if_unsent(self) -> bool:
         """Cancel unless the text is being sent."""
         waiter = self.waiter
-        flight = waiter.flight if waiter is not None else None
-        if flight is None or flight.hedged or not (flight.queued or flight.held is not None):
+        text = waiter.pending_text if waiter is not None else None
+        if text is None or text.hedged or not (text.queued or text.outage_error is not None):
             return False
         return self.cancel()
 
-    def orphan(self) -> None:
+    def reset_after_fork(self) -> None:
         """Fail in a forked child, where the threads that would have resolved this future do not exist."""
         # The lock may be held by such a thread, and callbacks belong to the parent, which will run them.
         self._condition = threading.Condition()
         self._done_callbacks: list[Callable[[Future[Speech]], object]] = []
-        self.deliver(ClientClosed("the process was forked while this text was under way; submit it again"))
+        self.resolve(ClientClosed("the process was forked while this text was under way; submit it again"))

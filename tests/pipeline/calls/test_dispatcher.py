@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cosyclient import CosyClient
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.pipeline.queue.batch import Flight
+from cosyclient.pipeline.queue.batch import PendingText
 from cosyclient.testing import ScriptedTransport
 from tests.support.service import answer
 
@@ -23,10 +23,10 @@ def test_a_text_queued_as_a_worker_leaves_is_not_left_behind(monkeypatch: pytest
     """The worker that found nothing still counts as one that seeks, so whoever comes then calls no other."""
     transport = ScriptedTransport(answer)
     with CosyClient("http://scripted.test", transport=transport) as client:
-        house = client._core.house()
+        house = client._shared.pipeline()
         batcher, dispatcher = house._batcher, house._dispatcher
         late: list[Future[Speech]] = []
-        dismiss = batcher.dismiss
+        dismiss = batcher.release_worker
 
         def leave() -> None:
             if not late:
@@ -35,12 +35,12 @@ def test_a_text_queued_as_a_worker_leaves_is_not_left_behind(monkeypatch: pytest
                 other.join()
             dismiss()
 
-        monkeypatch.setattr(batcher, "dismiss", leave)
-        gone = Flight(Utterance("gone", VoiceSettings()), 10)
-        batcher.put([gone])
-        assert batcher.call() == 1
+        monkeypatch.setattr(batcher, "release_worker", leave)
+        gone = PendingText(Utterance("gone", VoiceSettings()), 10)
+        batcher.enqueue([gone])
+        assert batcher.claim_workers() == 1
         batcher.discard(gone)
-        dispatcher._workers.hand_over(dispatcher._work)
+        dispatcher._workers.submit(dispatcher._work)
         while not late:
             pass
         assert late[0].result(10.0).audio

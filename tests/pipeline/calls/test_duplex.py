@@ -23,7 +23,7 @@ from cosyclient import (
 from cosyclient.clock import SystemClock
 from cosyclient.emulator.echo import echo_text
 from cosyclient.models import VoiceSettings
-from cosyclient.pipeline.calls.duplex import Feeder
+from cosyclient.pipeline.calls.duplex import TextFeeder
 from cosyclient.protocols.alibaba import model_studio_ws as model_studio
 from cosyclient.testing import RecordingListener
 from tests.contracts.faces_websocket import ROWS
@@ -78,7 +78,7 @@ def test_tokens_go_in_and_audio_comes_out(row: Served, emulator: Emulator) -> No
         # Blanks between sentences are not spoken.
         assert spoken.replace(" ", "").replace("\n", "") == "".join(tokens).replace(" ", "").replace("\n", "")
         assert stream.speech().pcm() == b"".join(pieces)
-        assert "ConversationStream" in repr(stream)
+        assert "DuplexStream" in repr(stream)
         until(lambda: writers() == 0)
         assert emulator.heard()[-1]["text"] == "".join(tokens)
         assert client.stats().in_flight == 0
@@ -360,7 +360,7 @@ def test_a_piece_is_pulled_when_the_one_before_has_left() -> None:
             pulled.append(number)
             yield f"{number} "
 
-    feeder, reply = Feeder(written(), SystemClock()), Slow()
+    feeder, reply = TextFeeder(written(), SystemClock()), Slow()
     assert feeder.begin(VoiceSettings()).text == "0"
     feeder.attach(reply)  # type: ignore[arg-type]
     until(lambda: len(reply.said) == 2)
@@ -369,7 +369,7 @@ def test_a_piece_is_pulled_when_the_one_before_has_left() -> None:
     reply.may_flush.set()
     until(lambda: reply.finished)
     assert "".join(reply.said) == "".join(f"{number} " for number in range(10))
-    assert repr(feeder) == "<Feeder ended>"
+    assert repr(feeder) == "<TextFeeder ended>"
 
 
 def test_what_was_said_is_kept_until_the_first_sound_only() -> None:
@@ -382,7 +382,7 @@ def test_what_was_said_is_kept_until_the_first_sound_only() -> None:
         assert go_on.wait(_PATIENCE)
         yield "c"
 
-    feeder, first, second = Feeder(written(), SystemClock()), Slow(), Slow()
+    feeder, first, second = TextFeeder(written(), SystemClock()), Slow(), Slow()
     first.may_flush.set()
     second.may_flush.set()
     feeder.begin(VoiceSettings())
@@ -397,4 +397,4 @@ def test_what_was_said_is_kept_until_the_first_sound_only() -> None:
     assert (first.said, second.said) == (["a", "b"], ["a", "b", "c"])
     feeder.close()
     feeder.orphan()
-    assert repr(feeder) == "<Feeder closed>"
+    assert repr(feeder) == "<TextFeeder closed>"

@@ -14,9 +14,9 @@ from cosyclient.emulator import Emulator, echo_text, running
 from cosyclient.errors import CosyError
 from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.pipeline.calls.hedging import Hedger
-from cosyclient.pipeline.queue.batch import BatchLimits, Flight
+from cosyclient.pipeline.queue.batch import BatchLimits, PendingText
 from cosyclient.pipeline.queue.batcher import Batcher
-from cosyclient.pipeline.queue.coalescer import Coalescer, Landing
+from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
 from cosyclient.pipeline.queue.waiters import Waiter
 from cosyclient.policies.hedge import HedgePolicy
 from cosyclient.testing import FakeClock
@@ -110,16 +110,16 @@ def test_it_is_off_unless_asked_for(service: Emulator) -> None:
 class Attempt:
     """Be an attempt with some texts unanswered."""
 
-    def __init__(self, *flights: Flight) -> None:
+    def __init__(self, *flights: PendingText) -> None:
         self.flights = list(flights)
 
-    def unanswered(self) -> list[Flight]:
+    def unanswered(self) -> list[PendingText]:
         return self.flights
 
 
-def flight(text: str = "hello") -> Flight:
-    made = Flight(Utterance(text, VoiceSettings()), 10)
-    made.until = 2000.0
+def flight(text: str = "hello") -> PendingText:
+    made = PendingText(Utterance(text, VoiceSettings()), 10)
+    made.deadline = 2000.0
     return made
 
 
@@ -136,24 +136,26 @@ def test_an_ailing_service_is_not_asked_twice() -> None:
     for _ in range(40):
         policy.ended(0.1)
     hedger = Hedger(policy, clock=clock, allowed=allowed, board=lambda _: boarded.set(), leave=lambda: None)
-    assert hedger.watch(Attempt(flight()), 1) is not None
+    assert hedger.start(Attempt(flight()), 1) is not None
     assert asked.wait(PATIENCE)
     hedger.close()
     assert not boarded.is_set()
     assert repr(hedger) == "<Hedger <HedgePolicy late after 0.100 s, 0 texts again, 0 requests for them alone>>"
 
 
-class Carrier:
+class Holder:
     """Be a call."""
 
-    def reconsider(self) -> None:
+    def cancel_if_unwanted(self) -> None:
         pass
 
 
-def land(coalescer: Coalescer, result: Landing, call: Carrier | None = None, *, final: bool = False) -> list[Landing]:
+def land(
+    coalescer: Coalescer, result: Completion, call: Holder | None = None, *, final: bool = False
+) -> list[Completion]:
     """Bring *result* and return what has ended by it."""
-    ended: list[Landing] = []
-    coalescer.land([result], ended, call, final=final)
+    ended: list[Completion] = []
+    coalescer.complete([result], ended, call, final=final)
     return ended
 
 
@@ -163,23 +165,23 @@ class TestTwoCalls:
     def test_an_error_waits_for_the_other_call(self) -> None:
         """The first call's error is dropped, the second's counts; a speech counts always."""
         coalescer, clock = Coalescer(), FakeClock()
-        first, second, carried = Carrier(), Carrier(), flight()
-        coalescer.lead(carried, Waiter(Deadline.after(clock, 9.0)))
-        coalescer.take([carried], first)
+        first, second, carried = Holder(), Holder(), flight()
+        coalescer.start(carried, Waiter(Deadline.after(clock, 9.0)))
+        coalescer.attach([carried], first)
         carried.hedged = True
-        coalescer.take([carried], second)
+        coalescer.attach([carried], second)
         error = CosyError("no")
         assert land(coalescer, (carried, error), first) == []
         assert land(coalescer, (carried, error)) == []
-        coalescer.drop([carried], first)
+        coalescer.detach([carried], first)
         assert land(coalescer, (carried, error), second) == [(carried, error)]
 
     def test_a_final_error_ends_it(self) -> None:
         """The client closes: whoever carries it, it is over."""
         coalescer, clock = Coalescer(), FakeClock()
         carried = flight()
-        coalescer.lead(carried, Waiter(Deadline.after(clock, 9.0)))
-        coalescer.take([carried], Carrier())
+        coalescer.start(carried, Waiter(Deadline.after(clock, 9.0)))
+        coalescer.attach([carried], Holder())
         carried.hedged = True
         landing = (carried, CosyError("closed"))
         assert land(coalescer, landing, final=True) == [landing]
@@ -188,22 +190,22 @@ class TestTwoCalls:
         """The second finds it landed."""
         coalescer, clock = Coalescer(), FakeClock()
         carried = flight()
-        coalescer.lead(carried, Waiter(Deadline.after(clock, 9.0)))
+        coalescer.start(carried, Waiter(Deadline.after(clock, 9.0)))
         speech = Speech(audio=audio_of("hello"), format="wav", sample_rate=24000)
         assert land(coalescer, (carried, speech)) == [(carried, speech)]
         assert land(coalescer, (carried, speech)) == []
 
     def test_late_texts_go_first_and_once(self) -> None:
         """They board before those who wait, call no worker by themselves, and never a third time."""
-        batcher = Batcher(BatchLimits(texts=4, body_bytes=1 << 20, seconds=1e9), workers=4, clock=FakeClock())
+        batcher = Batcher(BatchLimits(max_texts=4, body_bytes=1 << 20, audio_seconds=1e9), workers=4, clock=FakeClock())
         late, waiting = [flight("a"), flight("b")], [flight("c"), flight("d"), flight("e")]
-        batcher.put_again(late)
+        batcher.requeue_front(late)
         assert batcher.workers == 0
-        assert batcher.put(waiting)
-        assert batcher.call() == 2
+        assert batcher.enqueue(waiting)
+        assert batcher.claim_workers() == 2
         batch = batcher.seal()
         assert batch is not None
-        assert batch.flights == [*late, *waiting[:2]]
-        assert batch.news == 2
-        batcher.put_again(late)
+        assert batch.texts == [*late, *waiting[:2]]
+        assert batch.first_sends == 2
+        batcher.requeue_front(late)
         assert batcher.queued == 1

@@ -73,7 +73,7 @@ def streaming(
 ) -> tuple[CosyClient, ScriptedTransport]:
     """Return a scripted client that speaks `PlainProtocol`."""
     client, transport = scripted_client(script, **arguments)
-    client._core._protocol = PlainProtocol(WireConfig())
+    client._shared._protocol = PlainProtocol(WireConfig())
     return client, transport
 
 
@@ -276,7 +276,7 @@ def test_a_forked_child_leaves_the_stream_to_its_parent() -> None:
     reply = pieces(b"\1\2", b"\3\4")
     client, _ = streaming([reply])
     stream = client.stream("a")
-    client._core.forget()
+    client._shared.reset_after_fork()
     with pytest.raises(Rejected):
         list(stream)
     del stream

@@ -132,7 +132,7 @@ def test_one_note_serves_all_who_wake(board: Board) -> None:
         assert read.wait(PATIENCE)
         return board.call()
 
-    team._call = call
+    team._claim = call
     team.wake()
     assert busy.wait(PATIENCE)
     for _ in range(1000):
@@ -149,7 +149,7 @@ def test_a_task_handed_over_runs_once_on_a_worker(board: Board) -> None:
     team = board.workers(1)
     names: list[str] = []
     for _ in range(20):
-        team.hand_over(lambda: names.append(threading.current_thread().name))
+        team.submit(lambda: names.append(threading.current_thread().name))
     eventually(lambda: len(names) == 20, "all ran")
     team.close(wait=True)
     assert set(names) == {"cosyclient_0"}
@@ -162,8 +162,8 @@ def test_what_a_task_raises_ends_nothing(board: Board) -> None:
         raise RuntimeError("sabotage")
 
     ran = threading.Event()
-    team.hand_over(broken)
-    team.hand_over(ran.set)
+    team.submit(broken)
+    team.submit(ran.set)
     assert ran.wait(PATIENCE)
     team.close(wait=True)
 
@@ -178,7 +178,7 @@ def test_a_call_that_fails_is_logged_and_the_next_note_is_read(board: Board, cap
             raise ValueError("sabotage")
         return board.call()
 
-    team._call = call
+    team._claim = call
     board.want()
     team.wake()
     assert failed.wait(PATIENCE)
@@ -228,7 +228,7 @@ def test_a_reader_that_goes_to_rest_misses_no_note(
     def one() -> None:
         for _ in range(rounds):
             if handed_over:
-                team.hand_over(ran.release)
+                team.submit(ran.release)
             else:
                 board.want()
                 team.wake()
@@ -290,7 +290,7 @@ def test_closing_waits_for_what_was_handed_over_a_moment_ago() -> None:
             assert go_on.wait(PATIENCE)
             ended.set()
 
-        team.hand_over(task)
+        team.submit(task)
         closing = threading.Thread(target=team.close, kwargs={"wait": True})
         closing.start()
         assert started.wait(PATIENCE)
@@ -319,7 +319,7 @@ def test_whoever_comes_after_closing_is_served_and_leaves_no_thread(board: Board
     team = board.workers(1)
     team.close(wait=True)
     ran = threading.Event()
-    team.hand_over(ran.set)
+    team.submit(ran.set)
     assert ran.wait(PATIENCE)
     eventually(lambda: not ours(), "all threads have ended")
 
@@ -328,7 +328,7 @@ def test_an_executor_that_was_given_is_used_on_the_calling_thread(board: Board) 
     team = board.workers(executor=InlineExecutor())
     board.want(2)
     team.wake()
-    team.hand_over(lambda: board.threads.add("handed over"))
+    team.submit(lambda: board.threads.add("handed over"))
     assert board.ran == 2
     assert board.threads == {threading.current_thread().name, "handed over"}
     assert not ours()
@@ -365,7 +365,7 @@ def test_where_no_thread_can_be_started_the_caller_does_the_work(board: Board, m
     board.want(2)
     team.wake()
     handed_over: list[str] = []
-    team.hand_over(lambda: handed_over.append(threading.current_thread().name))
+    team.submit(lambda: handed_over.append(threading.current_thread().name))
     assert board.ran == 2
     assert board.threads == {threading.current_thread().name} == set(handed_over)
     assert repr(team) == "<Workers at rest, at most 2>"
@@ -383,10 +383,10 @@ def test_a_task_whose_thread_was_refused_runs_once(board: Board, monkeypatch: py
         first.set()
         assert go_on.wait(PATIENCE)
 
-    team.hand_over(busy)
+    team.submit(busy)
     assert first.wait(PATIENCE)
     for _ in range(2):
-        team.hand_over(lambda: ran.append(threading.current_thread().name))
+        team.submit(lambda: ran.append(threading.current_thread().name))
     eventually(lambda: not team._notes, "both were read")
     go_on.set()
     team.close(wait=True)
@@ -404,10 +404,10 @@ def test_who_hangs_keeps_nobody_from_being_served() -> None:
         hangs.set()
         assert go_on.wait(PATIENCE)
 
-    team.hand_over(hang)
+    team.submit(hang)
     assert hangs.wait(PATIENCE)
     eventually(lambda: team._running is None, "the reader is at rest")
-    team.hand_over(served.set)
+    team.submit(served.set)
     assert served.wait(PATIENCE)
     go_on.set()
     team.close(wait=True)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.errors import ClientClosed
 from cosyclient.models import Speech, Utterance, VoiceSettings
-from cosyclient.pipeline.queue.batch import Batch, BatchLimits, Flight
+from cosyclient.pipeline.queue.batch import Batch, BatchLimits, PendingText
 from cosyclient.pipeline.queue.batcher import Batcher
-from cosyclient.pipeline.queue.coalescer import Coalescer, Landing
+from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
 from cosyclient.pipeline.queue.waiters import SpeechFuture, Waiter
 from cosyclient.policies.base import NO_ESTIMATE, Estimate
 from cosyclient.testing import FakeClock
@@ -26,34 +26,34 @@ LOUD = VoiceSettings(voice="loud")
 
 def lane_of(batch: Batch) -> list[int]:
     """Return the lanes of a batch's texts, in order."""
-    return [each.lane for each in batch.flights]
+    return [each.lane for each in batch.texts]
 
 
 def make(
     texts: int = 64, *, workers: int = 4, body_bytes: int = 1 << 20, seconds: float = 1e9, linger: float = 0.0
 ) -> Batcher:
-    limits = BatchLimits(texts=texts, body_bytes=body_bytes, seconds=seconds)
+    limits = BatchLimits(max_texts=texts, body_bytes=body_bytes, audio_seconds=seconds)
     return Batcher(limits, workers=workers, clock=FakeClock(), linger=linger)
 
 
-def flight(text: str = "hello", voice: VoiceSettings = CALM, *, weight: int = 10, until: float = 2000.0) -> Flight:
-    made = Flight(Utterance(text, voice), weight)
-    made.until = until
+def flight(text: str = "hello", voice: VoiceSettings = CALM, *, weight: int = 10, until: float = 2000.0) -> PendingText:
+    made = PendingText(Utterance(text, voice), weight)
+    made.deadline = until
     return made
 
 
-def flights(count: int, voice: VoiceSettings = CALM) -> list[Flight]:
+def flights(count: int, voice: VoiceSettings = CALM) -> list[PendingText]:
     return [flight(f"text {number}", voice) for number in range(count)]
 
 
-def bulk(count: int, voice: VoiceSettings = CALM) -> list[Flight]:
-    return [Flight(Utterance(f"bulk {number}", voice), 10, bulk=True) for number in range(count)]
+def bulk(count: int, voice: VoiceSettings = CALM) -> list[PendingText]:
+    return [PendingText(Utterance(f"bulk {number}", voice), 10, bulk=True) for number in range(count)]
 
 
-def put(batcher: Batcher, waiting: list[Flight]) -> int:
+def put(batcher: Batcher, waiting: list[PendingText]) -> int:
     """Queue *waiting* and return how many workers are called for that, as a dispatcher does."""
-    wanted = batcher.put(waiting)
-    called = batcher.call()
+    wanted = batcher.enqueue(waiting)
+    called = batcher.claim_workers()
     assert wanted == (called > 0)
     return called
 
@@ -62,8 +62,8 @@ def seal(batcher: Batcher, estimate: Estimate = NO_ESTIMATE) -> tuple[Batch, int
     """Seal on a seeking worker; return the batch, and how many more workers are called for what stays."""
     batch = batcher.seal(estimate)
     assert batch is not None
-    wanted = batcher.wants_workers
-    called = batcher.call()
+    wanted = batcher.needs_workers
+    called = batcher.claim_workers()
     assert wanted == (called > 0)
     return batch, called
 
@@ -73,7 +73,7 @@ def test_three_texts_wake_one_worker() -> None:
     batcher = make()
     assert [put(batcher, [each]) for each in flights(3)] == [1, 0, 0]
     batch, more = seal(batcher)
-    assert len(batch.flights) == 3
+    assert len(batch.texts) == 3
     assert more == 0
 
 
@@ -83,10 +83,10 @@ def test_a_full_queue_wakes_as_many_workers_as_there_are() -> None:
     assert put(batcher, flights(640)) == 4
     for _ in range(4):
         batch, more = seal(batcher)
-        assert len(batch.flights) == 64
+        assert len(batch.texts) == 64
         assert more == 0
-    assert batcher.again()
-    assert len(seal(batcher)[0].flights) == 64
+    assert batcher.continue_worker()
+    assert len(seal(batcher)[0].texts) == 64
 
 
 def test_texts_travel_in_the_order_they_came() -> None:
@@ -96,7 +96,7 @@ def test_texts_travel_in_the_order_they_came() -> None:
     put(batcher, waiting)
     first, _ = seal(batcher)
     second, _ = seal(batcher)
-    assert first.flights + second.flights == waiting
+    assert first.texts + second.texts == waiting
 
 
 def test_settings_do_not_mix_and_take_turns() -> None:
@@ -140,16 +140,19 @@ class TestLanes:
         batcher.promote(waiting[2])
         batcher.promote(waiting[2])
         first, _ = seal(batcher)
-        assert first.flights == [waiting[2], waiting[0]]
+        assert first.texts == [waiting[2], waiting[0]]
         batcher.promote(waiting[0])
         second, more = seal(batcher)
-        assert (second.flights, more) == ([waiting[1]], 0)
+        assert (second.texts, more) == ([waiting[1]], 0)
 
     def test_a_batch_takes_as_long_as_it_says(self) -> None:
         """The cap on audio holds for what the second lane adds, too."""
-        seconds = flight().seconds
+        seconds = flight().audio_seconds
         batcher = make(9, seconds=2.5 * seconds)
-        put(batcher, [flight("hello"), *(Flight(Utterance(word, CALM), 1, bulk=True) for word in ("hallo", "salut"))])
+        put(
+            batcher,
+            [flight("hello"), *(PendingText(Utterance(word, CALM), 1, bulk=True) for word in ("hallo", "salut"))],
+        )
         assert lane_of(seal(batcher)[0]) == [0, 1]
 
 
@@ -158,11 +161,11 @@ class TestEstimate:
 
     def test_a_batch_holds_no_more_audio_than_the_service_should_get_at_once(self) -> None:
         """The cap that was measured holds beside the one that was set, and calls more workers."""
-        seconds = flight().seconds
+        seconds = flight().audio_seconds
         batcher = make(9, seconds=10 * seconds)
         put(batcher, [flight("hello"), flight("hallo"), flight("salut")])
         batch, more = seal(batcher, Estimate(audio=2.5 * seconds))
-        assert [len(batch.flights), batcher.queued, more] == [2, 1, 1]
+        assert [len(batch.texts), batcher.queued, more] == [2, 1, 1]
 
     def test_texts_short_of_time_travel_where_there_is_room(self) -> None:
         """Nobody loses his place to them, whoever has more time left goes first, and nobody is refused."""
@@ -170,7 +173,7 @@ class TestEstimate:
         short, shorter, fine = (flight(f"until {until}", until=until) for until in (1005.0, 1003.0, 1030.0))
         put(batcher, [shorter, short, fine])
         batch, _ = seal(batcher, Estimate(needed=6.0))
-        assert batch.flights == [fine, short, shorter]
+        assert batch.texts == [fine, short, shorter]
 
     def test_texts_short_of_time_let_those_go_first_that_make_it(self) -> None:
         """Passed over is not refused: they keep their places, and go as soon as nobody else would."""
@@ -182,7 +185,7 @@ class TestEstimate:
         for _ in range(3):
             batch = batcher.seal(Estimate(needed=6.0), worker=False)
             assert batch is not None
-            sealed.append(batch.flights)
+            sealed.append(batch.texts)
         assert sealed == [fine[:2], [fine[2], short[0]], [short[1]]]
         assert batcher.queued == 0
 
@@ -191,9 +194,9 @@ class TestEstimate:
         batcher = make(1)
         again, fine = flight("again", until=1003.0), flight("fine", until=1030.0)
         put(batcher, [fine])
-        batcher.put_again([again])
+        batcher.requeue_front([again])
         batch, _ = seal(batcher, Estimate(needed=6.0))
-        assert batch.flights == [again]
+        assert batch.texts == [again]
 
     def test_where_nothing_comes_back_in_time_the_newest_goes_first(self) -> None:
         """It has most time left; the others keep their places."""
@@ -201,9 +204,9 @@ class TestEstimate:
         waiting = [flight(f"text {n}", until=1010.0 + n) for n in range(5)]
         put(batcher, waiting)
         batch, _ = seal(batcher, Estimate(needed=math.inf))
-        assert batch.flights == [waiting[4], waiting[3]]
+        assert batch.texts == [waiting[4], waiting[3]]
         batch, _ = seal(batcher)
-        assert batch.flights == waiting[:2]
+        assert batch.texts == waiting[:2]
 
 
 def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
@@ -211,13 +214,13 @@ def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
     batcher = make(body_bytes=25)
     assert put(batcher, flights(3)) == 1
     batch, more = seal(batcher)
-    assert len(batch.flights) == 2
+    assert len(batch.texts) == 2
     assert more == 1
 
 
 def test_a_batch_keeps_to_its_audio_seconds_but_always_takes_one() -> None:
     """A text that alone exceeds the cap still travels, alone."""
-    batch = Batch(CALM, BatchLimits(texts=9, body_bytes=1, seconds=0.001))
+    batch = Batch(CALM, BatchLimits(max_texts=9, body_bytes=1, audio_seconds=0.001))
     assert batch.add(flight("a long first text", weight=100))
     assert not batch.add(flight("x", weight=0))
     assert repr(batch) == "<Batch 1/9 texts, 1.1 s expected>"
@@ -231,7 +234,7 @@ def test_a_discarded_text_does_not_travel() -> None:
     assert batcher.discard(waiting[1])
     assert not batcher.discard(waiting[1])
     batch, more = seal(batcher)
-    assert batch.flights == [waiting[0], waiting[2]]
+    assert batch.texts == [waiting[0], waiting[2]]
     assert more == 0
     assert batcher.queued == 0
 
@@ -242,10 +245,10 @@ def test_a_worker_that_finds_nothing_is_dismissed() -> None:
     waiting = flights(1)
     assert put(batcher, waiting) == 1
     batcher.discard(waiting[0])
-    assert batcher.head() is None
+    assert batcher.next_deadline() is None
     assert batcher.seal() is None
     assert (batcher.workers, batcher.idle) == (1, False)
-    batcher.dismiss()
+    batcher.release_worker()
     assert batcher.idle
     assert repr(batcher) == "<Batcher 0 queued, 0/4 workers, 0 seeking>"
 
@@ -255,15 +258,15 @@ def test_only_what_is_due_is_taken() -> None:
     batcher = make()
     soon, late = flight("soon", until=10.0), flight("late", until=99.0)
     put(batcher, [soon, late])
-    assert batcher.head() == 10.0
-    assert batcher.take_due(10.0) == [soon]
-    assert batcher.head() == 99.0
+    assert batcher.next_deadline() == 10.0
+    assert batcher.pop_due(10.0) == [soon]
+    assert batcher.next_deadline() == 99.0
 
 
 def test_linger_waits_for_company_and_no_longer() -> None:
     """With linger set, a short batch waits that long since its oldest text, on the clock."""
     clock = FakeClock()
-    batcher = Batcher(BatchLimits(texts=2, body_bytes=99, seconds=9.0), workers=1, clock=clock, linger=0.5)
+    batcher = Batcher(BatchLimits(max_texts=2, body_bytes=99, audio_seconds=9.0), workers=1, clock=clock, linger=0.5)
     put(batcher, flights(1))
     before = clock.now()
     seal(batcher)
@@ -275,14 +278,14 @@ def test_linger_is_over_as_soon_as_the_batch_is_full() -> None:
 
     class Arrival(FakeClock):
         def wait(self, gate: threading.Lock, seconds: float) -> bool:
-            batcher.put([flight("company")])
+            batcher.enqueue([flight("company")])
             return super().wait(gate, seconds)
 
     clock = Arrival()
-    batcher = Batcher(BatchLimits(texts=2, body_bytes=99, seconds=9.0), workers=1, clock=clock, linger=0.5)
+    batcher = Batcher(BatchLimits(max_texts=2, body_bytes=99, audio_seconds=9.0), workers=1, clock=clock, linger=0.5)
     put(batcher, flights(1))
     before = clock.now()
-    assert [each.utterance.text for each in seal(batcher)[0].flights] == ["text 0", "company"]
+    assert [each.utterance.text for each in seal(batcher)[0].texts] == ["text 0", "company"]
     assert clock.now() == before
 
 
@@ -290,11 +293,11 @@ def test_texts_that_are_queued_or_landed_are_not_queued_again() -> None:
     """Whoever was interrupted puts them back without knowing how far he came."""
     batcher = make()
     waiting, gone = flights(3), flight("gone")
-    gone.landed = True
+    gone.done = True
     assert put(batcher, [*waiting, gone]) == 1
     assert put(batcher, [*waiting, gone]) == 0
     assert batcher.queued == 3
-    assert seal(batcher)[0].flights == waiting
+    assert seal(batcher)[0].texts == waiting
 
 
 def test_a_sealed_batch_can_be_put_back_whole() -> None:
@@ -306,26 +309,26 @@ def test_a_sealed_batch_can_be_put_back_whole() -> None:
     batch = batcher.seal(worker=False, into=sealed)
     assert batch is not None
     assert sealed == [batch]
-    put(batcher, batch.flights)
+    put(batcher, batch.texts)
     batcher.seal(worker=False, into=sealed)
     batcher.seal(worker=False, into=sealed)
-    assert [each.flights for each in sealed] == [waiting[:2], [waiting[2], waiting[0]], [waiting[1]]]
+    assert [each.texts for each in sealed] == [waiting[:2], [waiting[2], waiting[0]], [waiting[1]]]
 
 
 def test_a_caller_that_carries_others_is_no_worker_but_is_waited_for() -> None:
     """All workers stay to be called while it stands beside them, and nothing is idle until it has left."""
     batcher = make(workers=1)
-    batcher.join("caller")
+    batcher.add_inline("caller")
     assert put(batcher, flights(1)) == 1
     assert batcher.seal(worker=False) is not None
     assert batcher.workers == 1
     assert put(batcher, flights(1)) == 0  # the worker that was called is still on its way
     assert seal(batcher) is not None
-    assert not batcher.again()
+    assert not batcher.continue_worker()
     assert not batcher.idle
     assert not batcher.wait_idle(batcher._clock.now() + 1.0)
-    batcher.disembark("caller")
-    batcher.disembark("caller")
+    batcher.end_inline("caller")
+    batcher.end_inline("caller")
     assert batcher.wait_idle(batcher._clock.now())
 
 
@@ -333,16 +336,16 @@ def test_a_lone_text_is_carried_by_its_caller_unless_it_has_company() -> None:
     """What is queued would share its request; where texts do not share requests, it is no company."""
     for texts, may in ((2, False), (1, True)):
         batcher = make(texts)
-        assert batcher.embark("first")
+        assert batcher.begin_inline("first")
         assert not batcher.idle
-        batcher.disembark("first")
+        batcher.end_inline("first")
         put(batcher, flights(1))
-        assert batcher.embark("second") is may
-        batcher.disembark("second")
+        assert batcher.begin_inline("second") is may
+        batcher.end_inline("second")
         seal(batcher)
-        assert not batcher.again()
+        assert not batcher.continue_worker()
         assert batcher.idle
-    assert not make(linger=0.1).embark("third")
+    assert not make(linger=0.1).begin_inline("third")
 
 
 @settings(max_examples=200, deadline=None)
@@ -371,23 +374,23 @@ def test_every_text_travels_exactly_once(
         if called:
             called -= 1
             batch = batcher.seal()
-            called += batcher.call()
+            called += batcher.claim_workers()
             if batch is None:
-                batcher.dismiss()
+                batcher.release_worker()
             else:
-                assert 1 <= len(batch.flights) <= size
-                sealed.extend(batch.flights)
+                assert 1 <= len(batch.texts) <= size
+                sealed.extend(batch.texts)
                 busy += 1
         elif busy:
             busy -= 1
-            called += batcher.again()
+            called += batcher.continue_worker()
 
     for kind, count, voice in steps:
         if kind == "put" and voice is not None:
             fresh = flights(count, voice)
             put.extend(fresh)
-            wanted = batcher.put(fresh)
-            more = batcher.call()
+            wanted = batcher.enqueue(fresh)
+            more = batcher.claim_workers()
             assert wanted == (more > 0)
             called += more
         elif kind == "work":
@@ -408,10 +411,10 @@ def waiter(until: float) -> Waiter:
     return Waiter(Deadline(until, FakeClock()))
 
 
-def land(coalescer: Coalescer, results: list[Landing]) -> list[Landing]:
+def land(coalescer: Coalescer, results: list[Completion]) -> list[Completion]:
     """End the flights of *results* and return those that had not ended before."""
-    ended: list[Landing] = []
-    coalescer.land(results, ended)
+    ended: list[Completion] = []
+    coalescer.complete(results, ended)
     return ended
 
 
@@ -426,50 +429,50 @@ class TestCoalescer:
         """One flight, two waiters, the later deadline."""
         coalescer = Coalescer()
         first, second, carried = waiter(5.0), waiter(9.0), flight(until=float("-inf"))
-        assert coalescer.follow(carried.utterance, first) is None
-        assert coalescer.lead(carried, first) is carried
-        assert coalescer.follow(Utterance("hello", VoiceSettings(voice="calm")), second) is carried
-        assert carried.until == 9.0
+        assert coalescer.join(carried.utterance, first) is None
+        assert coalescer.start(carried, first) is carried
+        assert coalescer.join(Utterance("hello", VoiceSettings(voice="calm")), second) is carried
+        assert carried.deadline == 9.0
         landing = (carried, speech())
         assert land(coalescer, [landing]) == [landing]
         assert carried.waiters == [first, second]
         assert land(coalescer, [landing]) == []
-        assert (coalescer.boarded, coalescer.spoken, coalescer.failed) == (2, 1, 0)
+        assert (coalescer.accepted, coalescer.succeeded, coalescer.failed) == (2, 1, 0)
         assert repr(coalescer) == "<Coalescer 0 aloft>"
 
     def test_a_race_to_lead_has_one_winner(self) -> None:
         """Both looked, neither found a flight, both bring one: the second joins the first's."""
         coalescer = Coalescer()
         mine, other, late = flight(), flight(), waiter(5.0)
-        assert coalescer.lead(mine, waiter(5.0)) is mine
-        assert coalescer.lead(other, late) is mine
-        assert late.flight is mine
+        assert coalescer.start(mine, waiter(5.0)) is mine
+        assert coalescer.start(other, late) is mine
+        assert late.pending_text is mine
 
     def test_the_flight_goes_on_when_its_leader_gives_up(self) -> None:
         """It belongs to all its waiters; it ends with the last, and its deadline follows who is left."""
         coalescer = Coalescer()
         leader, follower, carried = waiter(9.0), waiter(5.0), flight()
-        coalescer.lead(carried, leader)
-        coalescer.follow(carried.utterance, follower)
-        assert coalescer.leave(leader) == (True, None)
-        assert carried.until == 5.0
-        assert coalescer.leave(leader) == (True, None)
+        coalescer.start(carried, leader)
+        coalescer.join(carried.utterance, follower)
+        assert coalescer.abandon(leader) == (True, None)
+        assert carried.deadline == 5.0
+        assert coalescer.abandon(leader) == (True, None)
         assert carried.waiters == [follower]
         # Who was interrupted on the way out leaves once more and hears the same, and nothing is counted twice.
         for _ in range(2):
-            assert coalescer.leave(follower) == (True, carried)
-        assert (coalescer.boarded, coalescer.spoken, coalescer.failed) == (2, 0, 1)
+            assert coalescer.abandon(follower) == (True, carried)
+        assert (coalescer.accepted, coalescer.succeeded, coalescer.failed) == (2, 0, 1)
         assert land(coalescer, [(carried, speech())]) == []
-        assert coalescer.follow(carried.utterance, waiter(1.0)) is None
+        assert coalescer.join(carried.utterance, waiter(1.0)) is None
 
     def test_whoever_leaves_after_the_landing_is_answered_by_whoever_landed_it(self) -> None:
         """One of the two resolves it, never both and never neither."""
         coalescer, mine, carried = Coalescer(), waiter(9.0), flight()
-        assert coalescer.leave(mine) == (False, None)
-        coalescer.lead(carried, mine)
+        assert coalescer.abandon(mine) == (False, None)
+        coalescer.start(carried, mine)
         landing = (carried, speech())
         assert land(coalescer, [landing]) == [landing]
-        assert coalescer.leave(mine) == (False, None)
+        assert coalescer.abandon(mine) == (False, None)
         assert carried.waiters == [mine]
 
     def test_a_landing_interrupted_halfway_is_finished_by_the_same_call(self) -> None:
@@ -477,22 +480,22 @@ class TestCoalescer:
         coalescer = Coalescer()
         carried = [flight("one"), flight("two")]
         for each in carried:
-            coalescer.lead(each, waiter(9.0))
-        landings: list[Landing] = [(each, speech()) for each in carried]
-        ended: list[Landing] = []
-        coalescer.land(landings[:1], ended)
-        coalescer.land(landings, ended)
+            coalescer.start(each, waiter(9.0))
+        landings: list[Completion] = [(each, speech()) for each in carried]
+        ended: list[Completion] = []
+        coalescer.complete(landings[:1], ended)
+        coalescer.complete(landings, ended)
         assert ended == landings
-        assert (coalescer.spoken, coalescer.aloft()) == (2, [])
+        assert (coalescer.succeeded, coalescer.pending()) == (2, [])
 
     def test_without_single_flight_every_wish_travels(self) -> None:
         """The knob is off: equal texts are separate flights."""
         coalescer = Coalescer(single_flight=False)
         one, other = flight(), flight()
-        assert coalescer.lead(one, waiter(1.0)) is one
-        assert coalescer.follow(one.utterance, waiter(1.0)) is None
-        assert coalescer.lead(other, waiter(1.0)) is other
-        assert set(coalescer.aloft()) == {one, other}
+        assert coalescer.start(one, waiter(1.0)) is one
+        assert coalescer.join(one.utterance, waiter(1.0)) is None
+        assert coalescer.start(other, waiter(1.0)) is other
+        assert set(coalescer.pending()) == {one, other}
 
 
 class TestWaiter:
@@ -546,6 +549,6 @@ class TestWaiter:
             mine.set_result(speech())
         else:
             mine.add_done_callback(called.append)
-        mine.orphan()
+        mine.reset_after_fork()
         assert (mine.exception(0) is None) is done
         assert called == []

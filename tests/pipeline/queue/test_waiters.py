@@ -10,7 +10,7 @@ import pytest
 
 from cosyclient.clock import Deadline, SystemClock, closed_gate
 from cosyclient.errors import CosyError
-from cosyclient.pipeline.queue.waiters import Relay, SpeechFuture, Waiter
+from cosyclient.pipeline.queue.waiters import SpeechFuture, Waiter, WakeupChain
 from cosyclient.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def standing(count: int, clock: FakeClock) -> list[Waiter]:
     for waiter in waiters:
         waiter._gate = closed_gate()
         waiter.resolve(RESULT)
-        assert waiter.waits
+        assert waiter.needs_wakeup
     return waiters
 
 
@@ -37,36 +37,36 @@ def woken(waiters: list[Waiter]) -> list[int]:
 def test_each_wakes_the_next() -> None:
     """One is on its way at a time, whatever has landed meanwhile."""
     clock = FakeClock()
-    relay, first, second = Relay(clock), standing(2, clock), standing(1, clock)
+    relay, first, second = WakeupChain(clock), standing(2, clock), standing(1, clock)
     relay.start(first)
     relay.start(second)
     assert (woken(first), woken(second)) == ([0], [])
-    assert repr(relay) == "<Relay 2 to wake, running>"
-    relay.pass_on()
+    assert repr(relay) == "<WakeupChain 2 to wake, running>"
+    relay.wake_next()
     assert (woken(first), woken(second)) == ([0, 1], [])
-    relay.pass_on()
+    relay.wake_next()
     assert (woken(first), woken(second)) == ([0, 1], [0])
-    relay.pass_on()
-    assert repr(relay) == "<Relay 0 to wake, at rest>"
+    relay.wake_next()
+    assert repr(relay) == "<WakeupChain 0 to wake, at rest>"
 
 
 def test_a_slow_step_wakes_some_beside_who_wake_nobody() -> None:
     """Where a thread computes without pause each step costs one of its turns; seven more share it."""
     clock = FakeClock()
-    relay, waiters = Relay(clock), standing(20, clock)
+    relay, waiters = WakeupChain(clock), standing(20, clock)
     relay.start(waiters)
     clock.advance(0.006)
-    relay.pass_on()
+    relay.wake_next()
     assert woken(waiters) == list(range(9))
-    assert [waiter.passes_on for waiter in waiters[:9]] == [True] + 7 * [False] + [True]
-    relay.pass_on()
+    assert [waiter.wakes_next for waiter in waiters[:9]] == [True] + 7 * [False] + [True]
+    relay.wake_next()
     assert woken(waiters) == list(range(10))
 
 
 def test_a_broken_chain_is_taken_up_by_the_next_landing() -> None:
     """A thread killed at the wrong moment passes nothing on; the others wait no longer than until something lands."""
     clock = FakeClock()
-    relay, lost, later = Relay(clock), standing(3, clock), standing(1, clock)
+    relay, lost, later = WakeupChain(clock), standing(3, clock), standing(1, clock)
     relay.start(lost)
     clock.advance(0.2)
     relay.start(later)
@@ -79,8 +79,8 @@ def test_a_broken_chain_is_taken_up_by_the_next_landing() -> None:
 def test_who_has_left_is_passed_over() -> None:
     """Their deadline came first: the turn goes to the next who stands there."""
     clock = FakeClock()
-    relay, waiters = Relay(clock), standing(3, clock)
-    waiters[0]._left = waiters[1]._left = True
+    relay, waiters = WakeupChain(clock), standing(3, clock)
+    waiters[0]._stopped_waiting = waiters[1]._stopped_waiting = True
     relay.start(waiters)
     assert woken(waiters) == [0, 1, 2]
 
@@ -89,7 +89,10 @@ def test_who_has_left_is_passed_over() -> None:
 def test_all_threads_come_through(landings: int) -> None:
     """Two hundred threads, some with a deadline that passes meanwhile: each finds its result or its deadline."""
     clock, count = SystemClock(), 200
-    relay, waiters = Relay(clock), [Waiter(Deadline.after(clock, 0.002 if n % 5 == 0 else 60.0)) for n in range(200)]
+    relay, waiters = (
+        WakeupChain(clock),
+        [Waiter(Deadline.after(clock, 0.002 if n % 5 == 0 else 60.0)) for n in range(200)],
+    )
     found: list[bool] = []
     ready = threading.Barrier(count + 1)
 
@@ -105,7 +108,7 @@ def test_all_threads_come_through(landings: int) -> None:
         landed = waiters[start : start + -(-count // landings)]
         for waiter in landed:
             waiter.resolve(RESULT)
-        if blocked := [waiter for waiter in landed if waiter.waits]:
+        if blocked := [waiter for waiter in landed if waiter.needs_wakeup]:
             relay.start(blocked)
     for thread in threads:
         thread.join(60.0)
@@ -117,7 +120,7 @@ def test_all_threads_come_through(landings: int) -> None:
 def test_an_interrupted_waiter_passes_the_turn_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C arrives as the gate opens: the next is woken all the same."""
     clock = FakeClock()
-    relay, others = Relay(clock), standing(2, clock)
+    relay, others = WakeupChain(clock), standing(2, clock)
     interrupted = Waiter(Deadline.after(clock, 60.0))
 
     class Gate:
@@ -164,9 +167,9 @@ def test_an_interrupt_amid_a_callback_is_raised_and_the_others_are_told(raises: 
     future.add_done_callback(lambda _: signal.raise_signal(signal.SIGALRM))
     future.add_done_callback(told.append)
     with pytest.raises(raises):
-        future.deliver(RESULT)
+        future.resolve(RESULT)
     assert told == [future]
-    future.deliver(RESULT)
+    future.resolve(RESULT)
     assert told == [future]
 
 
@@ -181,9 +184,9 @@ def test_an_interrupt_before_the_callbacks_leaves_them_to_be_told(monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr(SpeechFuture, "_invoke_callbacks", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            future.deliver(RESULT)
+            future.resolve(RESULT)
     assert future.done()
-    future.deliver(RESULT)
+    future.resolve(RESULT)
     assert told == [future]
-    future.deliver(RESULT)
+    future.resolve(RESULT)
     assert told == [future]

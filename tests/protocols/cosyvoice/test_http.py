@@ -21,7 +21,7 @@ from cosyclient.errors import (
     TransportError,
 )
 from cosyclient.models import Speech, Utterance, VoiceSettings
-from cosyclient.pipeline.shared import Core
+from cosyclient.pipeline.shared import SharedPipeline
 from cosyclient.protocols.base import StreamHead, check_settings
 from cosyclient.protocols.codecs.forms import form
 from cosyclient.protocols.cosyvoice.http import RuntimeProtocol
@@ -299,11 +299,11 @@ def test_the_pool_lets_go_before_the_server_does() -> None:
     """Uvicorn closes idle connections after 5 s; a pool that was told to wait longer does not, here."""
     for protocol, kept in (("runtime", 4.0), ("batch", 30.0)):
         client, _ = scripted_client([], protocol=protocol, config=ClientConfig(pool=PoolConfig(idle_limit=30.0)))
-        assert isinstance(client._core, Core)
-        assert client._core.settings.rest.pool.idle_limit == kept
+        assert isinstance(client._shared, SharedPipeline)
+        assert client._shared.settings.rest.pool.idle_limit == kept
     client, transport = scripted_client([], protocol="runtime", config=ClientConfig(pool=PoolConfig(idle_limit=1.0)))
     assert isinstance(transport, ScriptedTransport)
-    assert client._core.settings.rest.pool.idle_limit == 1.0
+    assert client._shared.settings.rest.pool.idle_limit == 1.0
 
 
 @pytest.mark.parametrize("kind", ["", "audio/wav", "text/plain"])
