@@ -53,7 +53,7 @@ THREADS = {
     "util/timers.py",
     "pipeline/calls/workers.py",
     "pipeline/calls/duplex.py",
-    "transports/resolving.py",
+    "transports/resolver.py",
     "transports/grpc/reply.py",
     "emulator/",
 }
@@ -66,7 +66,7 @@ WAITS = {
     "policies/bulkhead.py",
     "transports/grpc/reply.py",
     "transports/http/pool.py",
-    "transports/resolving.py",
+    "transports/resolver.py",
     "testing.py",
     "emulator/",
 }

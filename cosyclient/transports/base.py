@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireReply, WireRequest
 
 
-def agent() -> str:
-    """Return what the package calls itself to services."""
+def user_agent() -> str:
+    """Return the name and version that requests carry as their ``User-Agent``."""
     try:
         return f"cosyclient/{metadata.version('cosyclient')}"
     except metadata.PackageNotFoundError:
@@ -48,9 +48,9 @@ def agent() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStats:
-    """Show a pool at one instant: connections in use and idle, opened since the start, and the most it may hold.
+    """Count the connections of a pool at one instant: in use, idle, opened since the start, and the most it may hold.
 
-    ``streams`` are the calls under way where a connection carries many.
+    ``streams`` counts the calls under way where one connection carries many.
     """
 
     in_use: int = 0
@@ -61,7 +61,7 @@ class PoolStats:
 
 
 class Transport(Protocol):
-    """Carry requests to one endpoint; safe to use from many threads."""
+    """Carry requests to one endpoint; called from many threads at once."""
 
     def send(
         self,
@@ -71,18 +71,18 @@ class Transport(Protocol):
         read_timeout: float,
         cancellation: Cancellation | None = None,
     ) -> WireReply:
-        """Send *request* and return its reply as soon as status and headers are there.
+        """Send *request* and return its reply as soon as status and headers have come; the caller closes the reply.
 
-        No wait, neither here nor while the reply is read, outlasts *deadline*; the first byte and each gap between
-        reads are granted *read_timeout* seconds at most. Where the transport can, *cancellation* ends the attempt
-        early, as a `TransportError`, and its connection is not used again. Whatever the service answers is a reply.
-        Raises `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded`, `ClientClosed`, or
-        `BulkheadFull` when no connection came free; foreign exceptions of the wire never pass, here or while the
-        reply is read.
+        No wait, neither here nor while the reply is read, outlasts *deadline*. The first byte and each gap between
+        reads take *read_timeout* seconds at most. Where the transport can, *cancellation* ends the attempt early with a
+        `TransportError`, and the connection is not used again. Every status the service answers with is a reply, not an
+        error. Raises `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded`, `ClientClosed`, or
+        `BulkheadFull` when no connection came free. Exceptions of the network or of a library below are translated into
+        these, here and while the reply is read.
         """
 
     def stats(self) -> PoolStats:
         """Return a snapshot of the connections."""
 
     def close(self) -> None:
-        """Close every connection, waking whoever reads from one; a second call does nothing."""
+        """Close every connection and wake the threads that read from one; a second call does nothing."""

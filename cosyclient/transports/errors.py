@@ -1,4 +1,8 @@
-"""Foreign exceptions of the wire as ours: one table, cause kept by whoever raises."""
+"""Translate the exceptions of httpx, urllib3, http.client and sockets into the library's own, by one table.
+
+Used by the HTTP and WebSocket transports, which keep the original as the cause. gRPC has statuses instead of exceptions
+and a table of its own, in `cosyclient.transports.grpc.errors`.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=BaseException)
 
-# What a transport may raise because of the wire. Anything else is a mistake in code, and passes as it is.
-FOREIGN: Final = (
+# What may be raised because of the wire. Anything else is a mistake in code, and passes as it is.
+WIRE_ERRORS: Final = (
     httpx.TransportError,
     httpx.InvalidURL,
     urllib3.exceptions.HTTPError,
@@ -44,35 +48,35 @@ _TABLE: Final[tuple[tuple[tuple[type[Exception], ...], type[CosyError], bool], .
     ((httpx.ConnectError, httpx.ProxyError, urllib3.exceptions.NewConnectionError), ConnectFailed, False),
     ((httpx.TimeoutException, urllib3.exceptions.TimeoutError, TimeoutError), AttemptTimeout, True),
     ((httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL), TransportError, False),
-    (FOREIGN, TransportError, True),
+    (WIRE_ERRORS, TransportError, True),
 )
-_MOST_CHARACTERS: Final = 300
+_MAX_CHARACTERS: Final = 300
 _TIMEOUTS: Final = (httpx.TimeoutException, urllib3.exceptions.TimeoutError, TimeoutError)
-_OURS: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL)
-# A timer may ring this early; so little is no time.
+_NOT_SENDABLE: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL)
+# A timer may fire this many seconds early: with so little left the deadline counts as passed.
 _ROUNDING: Final = 0.002
 
 
-def ours(error: Exception, deadline: Deadline) -> CosyError:
-    """Return what *error*, one of `FOREIGN`, means to a caller whose call ends at *deadline*."""
+def translate(error: Exception, deadline: Deadline) -> CosyError:
+    """Return what *error*, one of `WIRE_ERRORS`, means to a caller whose call ends at *deadline*."""
     kind, sent = next((kind, sent) for rows, kind, sent in _TABLE if isinstance(error, rows))
-    said = plain(str(error), _MOST_CHARACTERS)
-    message = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    text = plain(str(error), _MAX_CHARACTERS)
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if kind is BulkheadFull or kind is ClientClosed:
         return kind(message)
     if isinstance(error, _TIMEOUTS) and deadline.remaining <= _ROUNDING:
         return DeadlineExceeded(f"the deadline passed; {message}", sent=sent)
-    if isinstance(error, _OURS):
+    if isinstance(error, _NOT_SENDABLE):
         return TransportError(
             f"the request cannot be sent; {message}", sent=False, retryable=False, endpoint_fault=False
         )
-    if (refused := _cause(error, ProxyRefused)) is not None and not refused.passing:
-        # Neither the service's fault, nor better the next time.
+    if (refused := _cause(error, ProxyRefused)) is not None and not refused.temporary:
+        # Not the service's fault, and a retry would get the same answer.
         return ConnectFailed(message, retryable=False, endpoint_fault=False)
-    if (refusal := _cause(error, ssl.SSLCertVerificationError)) is not None:
-        why = getattr(refusal, "verify_message", str(refusal))
+    if (unverified := _cause(error, ssl.SSLCertVerificationError)) is not None:
+        reason = getattr(unverified, "verify_message", str(unverified))
         return ConnectFailed(
-            f"the service's TLS certificate was not accepted ({plain(why, 100)}); "
+            f"the service's TLS certificate was not accepted ({plain(reason, 100)}); "
             "if its authority is a private one, name the CA file: verify='ca.pem'",
             retryable=False,
         )
@@ -81,9 +85,9 @@ def ours(error: Exception, deadline: Deadline) -> CosyError:
 
 def _cause(error: BaseException, kind: type[E]) -> E | None:
     """Return the first error of this *kind* among *error* and its causes."""
-    seen: BaseException | None = error
+    current: BaseException | None = error
     for _ in range(8):
-        if seen is None or isinstance(seen, kind):
-            return seen
-        seen = seen.__cause__ or seen.__context__
+        if current is None or isinstance(current, kind):
+            return current
+        current = current.__cause__ or current.__context__
     return None

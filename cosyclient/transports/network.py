@@ -1,4 +1,7 @@
-"""How a client gets to its service: whom it trusts on the way, and through which proxy it goes."""
+"""Resolve the way to a service, once, when its client is made: the trusted certificates and the proxy.
+
+Used by `cosyclient.transports.registry`, by each transport made without a `Network`, and by ``cosyclient doctor``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from cosyclient.config.proxy import Proxy
 from cosyclient.errors import ConfigurationError
-from cosyclient.transports.tls import roots, tls_context
+from cosyclient.transports.tls import root_certificates, tls_context
 
 if TYPE_CHECKING:
     import ssl
@@ -19,59 +22,59 @@ if TYPE_CHECKING:
 
     from cosyclient.config.resolve import ResolvedConfig
 
-_TLS: Final = ("https", "wss")
-_PROXIES: Final[Mapping[str, tuple[str, ...]]] = {
+_TLS_SCHEMES: Final = ("https", "wss")
+_PROXY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "http": ("http",),
     "https": ("https",),
-    # A proxy that is used for TLS knows CONNECT (RFC 6455, 4.1).
+    # A proxy used for TLS supports CONNECT, which a WebSocket needs (RFC 6455, 4.1).
     "ws": ("ws", "https", "http"),
     "wss": ("wss", "https"),
     "grpc": ("grpc", "https", "http"),
     "grpcs": ("grpc", "https"),
 }
-"""The variables that may name a proxy for each scheme, without ``_PROXY``, in the order in which they are heeded."""
+"""The variables that may name a proxy for each scheme, without ``_PROXY``; the first that is set decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """Hold what is found out once, when a client is made; there is no context where no TLS is spoken."""
+    """Hold the way to one service; ``tls`` is None for a scheme without TLS, and for gRPC, which has its own."""
 
     tls: ssl.SSLContext | None = None
-    roots: bytes | None = None
-    """The authorities to trust over gRPC, as PEM; ``None`` is those that grpcio brings."""
+    root_certificates: bytes | None = None
+    """The certificates to trust over gRPC, as PEM; ``None`` means those that grpcio ships."""
     proxy: Proxy | None = None
 
 
-def network_of(settings: ResolvedConfig) -> Network:
+def resolve_network(settings: ResolvedConfig) -> Network:
     """Return the way to the service that *settings* and the environment describe; raises `ConfigurationError`."""
     scheme = urlsplit(settings.base_url).scheme
-    proxy = settings.proxy or (proxy_of(settings.base_url) if settings.trust_env else None)
+    proxy = settings.proxy or (proxy_from_environment(settings.base_url) if settings.trust_env else None)
     if proxy is not None and proxy.scheme != "http" and scheme in ("grpc", "grpcs"):
         raise ConfigurationError(f"{proxy.source}: gRPC goes through HTTP proxies only; name one, http://host:port")
     verify, name, trust_env = settings.verify, settings.verify_name, settings.trust_env
     return Network(
-        tls=tls_context(verify, name=name, trust_env=trust_env) if scheme in _TLS else None,
-        roots=roots(verify, name=name, trust_env=trust_env) if scheme == "grpcs" else None,
+        tls=tls_context(verify, name=name, trust_env=trust_env) if scheme in _TLS_SCHEMES else None,
+        root_certificates=root_certificates(verify, name=name, trust_env=trust_env) if scheme == "grpcs" else None,
         proxy=proxy,
     )
 
 
-def proxy_of(url: str) -> Proxy | None:
-    """Return the proxy that the environment names for *url*, found as httpx finds it; raises `ConfigurationError`.
+def proxy_from_environment(url: str) -> Proxy | None:
+    """Return the proxy that the environment names for *url*, by the rules of httpx; raises `ConfigurationError`.
 
-    As in Go, and unlike with httpx, none is used on the way to this machine itself, where no proxy could lead. NO_PROXY
-    may name networks (``10.0.0.0/8``), as it may for requests.
+    As in Go, and unlike in httpx, loopback addresses are reached without a proxy, which could not reach them. NO_PROXY
+    may name networks (``10.0.0.0/8``), as in requests.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
     proxies = getproxies()
-    if not proxies or _is_here(host) or proxy_bypass(parts.netloc) or _in_networks(host, proxies.get("no", "")):
+    if not proxies or _is_loopback(host) or proxy_bypass(parts.netloc) or _in_networks(host, proxies.get("no", "")):
         return None
-    scheme = next(filter(proxies.get, (*_PROXIES[parts.scheme], "all")), None)
+    scheme = next(filter(proxies.get, (*_PROXY_VARIABLES[parts.scheme], "all")), None)
     return None if scheme is None else Proxy.parse(f"{scheme.upper()}_PROXY", proxies[scheme])
 
 
-def _is_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     address = _address(host)
     return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
 

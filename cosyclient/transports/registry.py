@@ -1,4 +1,7 @@
-"""The transports by medium, and whether an address and an interpreter fit them."""
+"""Choose the transport for a protocol's medium, and check that address, packages and interpreter fit it.
+
+Used by the pipeline when a client is made, and by the command line.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cosyclient.errors import ConfigurationError
-from cosyclient.transports.network import network_of
+from cosyclient.transports.network import resolve_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,35 +21,35 @@ if TYPE_CHECKING:
     from cosyclient.config.resolve import ResolvedConfig
     from cosyclient.transports.base import Transport
 
-_MEDIA: Final[Mapping[str, str]] = {
+_TRANSPORTS: Final[Mapping[str, str]] = {
     "http": "http.transport:HttpTransport",
     "grpc": "grpc.transport:GrpcTransport",
     "websocket": "websocket.transport:WebSocketTransport",
 }
-"""What carries each medium, imported when asked for."""
+"""The class of each medium's transport, imported when it is needed."""
 _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
     "http": ("http", "https"),
     "grpc": ("grpc", "grpcs"),
     "websocket": ("ws", "wss"),
 }
 _PACKAGES: Final[Mapping[str, tuple[str, str]]] = {"grpc": ("grpc", "grpc")}
-"""What a medium needs beyond the core, and the extra that brings it."""
-_SOCKET: Final = socket.socket
-"""What it was when this was imported; gevent and eventlet put their own in its place."""
+"""The package a medium needs beyond the core, and the extra that installs it."""
+_UNPATCHED_SOCKET: Final = socket.socket
+"""The class when this module was imported; gevent and eventlet replace it by their own."""
 
 
 def check_runtime() -> None:
-    """Raise the `ConfigurationError` of an interpreter that was patched for greenlets too late.
+    """Raise `ConfigurationError` when the interpreter was patched for greenlets too late.
 
-    eventlet leaves the locks of `concurrent.futures` as they were when that was imported: the first greenlet that has
-    to wait for one would hold up all of them for ever. gevent sees to those, too.
+    eventlet does not replace the locks that `concurrent.futures` made when it was imported: the first greenlet that has
+    to wait for one would block all of them for ever. gevent replaces those, too.
     """
-    if socket.socket is not _SOCKET and socket.socket.__module__.startswith("eventlet."):
+    if socket.socket is not _UNPATCHED_SOCKET and socket.socket.__module__.startswith("eventlet."):
         raise ConfigurationError("eventlet: call eventlet.monkey_patch() before cosyclient is imported, not after it")
 
 
 def check_url(url: str, medium: str) -> None:
-    """Raise the `ConfigurationError` of a *url* that does not fit its protocol's *medium*, or of a missing package."""
+    """Raise `ConfigurationError` for a *url* that does not fit its protocol's *medium*, or for a missing package."""
     package, extra = _PACKAGES.get(medium, ("", ""))
     if package and find_spec(package) is None:
         raise ConfigurationError(f"protocol: {medium} needs a package more: pip install '.[{extra}]' in the checkout")
@@ -60,28 +63,28 @@ def check_url(url: str, medium: str) -> None:
 
     try:
         read = httpx.URL(url)
-        # Asking for the host undoes its coding, which may be none.
+        # Reading .host decodes the name, which may raise.
         labels = read.raw_host.rstrip(b".").split(b".") if read.host else [b""]
     except (httpx.InvalidURL, ValueError) as error:
         raise ConfigurationError(f"base_url: cannot be an address: {error}") from None
     if not all(0 < len(label) < 64 for label in labels):
-        # The resolver would stumble over it, as a UnicodeError.
-        raise ConfigurationError("base_url: no host has an empty step in its name, or one of more than 63 characters")
+        # The resolver would raise a UnicodeError.
+        raise ConfigurationError("base_url: no host name has an empty label, or one of more than 63 characters")
 
 
 def prepare(
     settings: ResolvedConfig, medium: str, *, given: Any = None
 ) -> Callable[[ResolvedConfig, Clock], Transport]:
-    """Return what makes the transport for *medium*, once per process; *given* is one of the user's own.
+    """Return a function that makes the transport for *medium*, called once per process; *given* is the user's own.
 
-    Whatever can be wrong with the way to the service is told now: raises `ConfigurationError`.
+    Everything about the way to the service is checked here, before the first call: raises `ConfigurationError`.
     """
     check_runtime()
     check_url(settings.base_url, medium)
     if given is not None and all(hasattr(given, name) for name in ("send", "stats", "close")):
         own: Transport = given
         return lambda *_: own
-    module, _, kind = _MEDIA[medium].partition(":")
+    module, _, kind = _TRANSPORTS[medium].partition(":")
     make = getattr(import_module(f"cosyclient.transports.{module}"), kind)
     if given is not None:
         if medium != "http":
@@ -90,17 +93,17 @@ def prepare(
         if settings.proxy is not None and settings.proxy.source == "proxy":
             raise ConfigurationError("proxy: a transport of your own finds its own way; give the proxy to that")
         return lambda settings, clock: make(settings, clock=clock, transport=given)
-    network = network_of(settings)
+    network = resolve_network(settings)
     return lambda settings, clock: make(settings, clock=clock, network=network)
 
 
 def transport_for(medium: str, settings: ResolvedConfig, *, clock: Clock) -> Transport:
-    """Return what carries *medium*."""
+    """Return the transport for *medium*; raises `ConfigurationError`."""
     return prepare(settings, medium)(settings, clock)
 
 
 def check_given(given: Any) -> None:
-    """Raise the `ConfigurationError` of a *given* transport that is none, and say what to pass instead."""
+    """Raise `ConfigurationError` when *given* is no transport, and name what to pass instead."""
     import httpx
 
     if isinstance(given, httpx.BaseTransport) or (

@@ -1,4 +1,7 @@
-"""One socket whose every operation ends within what its request was granted."""
+"""A socket with a deadline: every operation ends within what its request grants to it.
+
+Both connection pools (HTTP and WebSocket) read and write through `DeadlineSocket`. gRPC has sockets of its own.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock, Deadline
 
-# A step that nobody bounded ends after this many seconds: no wait in this library is unbounded.
-LONGEST: Final = 600.0
+# A step without a timeout of its own ends after this many seconds: no wait in this library is unbounded.
+LONGEST_WAIT: Final = 600.0
 
 
-class Spans:
-    """Hold the seconds one request grants to each of its steps, and the deadline that cuts them all short."""
+class StepTimeouts:
+    """Hold the seconds that one request grants to each of its steps, and the deadline that cuts them all short."""
 
     __slots__ = ("_at", "_now", "connect", "pool", "read", "write")
 
@@ -35,145 +38,150 @@ class Spans:
         self.write = _bounded(get("write"))
         self.pool = _bounded(get("pool"))
 
-    def left(self, span: float) -> float:
-        """Return *span* or what the deadline leaves of it; raise `TimeoutError` when that is nothing."""
+    def within_deadline(self, seconds: float) -> float:
+        """Return *seconds*, or what the deadline leaves of them; raise `TimeoutError` when that is nothing."""
         if self._at is not None:
-            span = min(span, self._at - self._now())
-        if span <= 0:
-            # A socket with a timeout of zero would not wait but answer "try again".
+            seconds = min(seconds, self._at - self._now())
+        if seconds <= 0:
+            # A socket with a timeout of zero would not wait but raise BlockingIOError.
             raise TimeoutError("no time is left")
-        return span
+        return seconds
 
-    def until(self, span: float) -> Callable[[], float]:
-        """Return a function that tells what is left of *span*, counted from now on."""
-        end = self._now() + span
-        return lambda: self.left(end - self._now())
-
-
-def _bounded(span: float | None) -> float:
-    return LONGEST if span is None else min(span, LONGEST)
+    def countdown(self, seconds: float) -> Callable[[], float]:
+        """Return a function that returns what is left of *seconds* from now on, or raises `TimeoutError`."""
+        end = self._now() + seconds
+        return lambda: self.within_deadline(end - self._now())
 
 
-class Severed(OSError):
-    """Tell that the socket was shut down from our own side, by another thread."""
+def _bounded(timeout: float | None) -> float:
+    return LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT)
 
 
-class GuardedSocket:
-    """Pass for a socket, and arm the real one before each operation with what is left of the step and the deadline.
+class Aborted(OSError):
+    """Report that this client shut the connection down, from another thread."""
 
-    However slowly the bytes drip, no `recv_into` or `sendall` outlasts ``spans``, with TLS as without. ``received``
-    counts the bytes that came in; while ``waits`` is off, `recv_into` only looks.
+    def __init__(self, message: str = "the connection was aborted by this client") -> None:
+        super().__init__(message)
+
+
+class DeadlineSocket:
+    """Act as a socket that sets the real one's timeout before each operation to what the step and the deadline leave.
+
+    However slowly the bytes arrive, no `recv_into` or `sendall` outlasts ``timeouts``, with TLS as without.
+    ``received_bytes`` counts what came in. While ``blocking`` is False, `recv_into` takes only what is there.
     """
 
-    def __init__(self, sock: socket.socket, spans: Spans) -> None:
-        self.spans = spans
-        self.received = 0
-        self.waits = True
-        self.severed = False
+    def __init__(self, sock: socket.socket, timeouts: StepTimeouts) -> None:
+        self.timeouts = timeouts
+        self.received_bytes = 0
+        self.blocking = True
+        self.aborted = False
         self._owner = os.getpid()
-        # Guards _sock against being closed by its user while another thread shuts it down: by then its number could
-        # belong to somebody else's file.
+        # Guards _sock against being closed by its user while another thread shuts it down: by then its file descriptor
+        # could belong to another file.
         self._lock = threading.Lock()
         self._sock: socket.socket | None = sock
-        self._armed: float | None = None
+        self._armed_timeout: float | None = None
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Use *sock* instead of the one before, which it has taken over."""
+    def upgrade(self, sock: socket.socket) -> None:
+        """Use *sock*, the TLS socket that wraps the one before; raises `Aborted` if that was shut down meanwhile."""
         with self._lock:
-            self._sock, self._armed = sock, None
-            severed = self.severed
-        if severed:
-            raise Severed("shut down from our side")
+            self._sock, self._armed_timeout = sock, None
+            aborted = self.aborted
+        if aborted:
+            raise Aborted
+
+    @property
+    def raw(self) -> socket.socket:
+        """Return the real socket; raises `Aborted` when it was shut down or closed."""
+        if self.aborted or self._sock is None:
+            raise Aborted if self.aborted else Aborted("the socket is closed")
+        return self._sock
 
     def recv_into(self, buffer: Any) -> int | None:
-        """Put what is there into *buffer*, waiting for it as long as the read step and the deadline allow.
+        """Read what is there into *buffer*, waiting for it as long as the read step and the deadline allow.
 
-        Returns its size, which is 0 at the connection's end, or None when nothing is there and ``waits`` is off.
+        Returns the number of bytes: 0 at the connection's end, or None when nothing is there and ``blocking`` is False.
         """
-        sock = self._live()
-        if not self.waits:
-            return self._look(sock, buffer)
-        left = self.spans.until(self.spans.read)
+        sock = self.raw
+        if not self.blocking:
+            return self._read_available(sock, buffer)
+        time_left = self.timeouts.countdown(self.timeouts.read)
         while True:
-            self._arm(sock, left())
+            self._arm(sock, time_left())
             try:
                 size = sock.recv_into(buffer)
                 break
             except TimeoutError as error:
+                # The system's own, of a peer that is gone, has a number.
                 if error.errno is not None:
-                    # The system's own, about a peer that is gone.
                     raise
-        if not size and self.severed:
-            # An end that we made ourselves must not pass for the end of the content.
-            raise Severed("shut down from our side")
-        self.received += size
+        if size == 0 and self.aborted:
+            # A reader must not take an abort for the service's own end of the stream.
+            raise Aborted
+        self.received_bytes += size
         return size
 
     def sendall(self, data: Any) -> None:
         """Send all of *data* within the write step and the deadline."""
-        sock = self._live()
-        left = self.spans.until(self.spans.write)
-        # Not the sockets' own sendall: with TLS it would grant the whole timeout to every 16 KiB record.
+        sock = self.raw
+        time_left = self.timeouts.countdown(self.timeouts.write)
+        # Not the socket's own sendall: with TLS it would grant the whole timeout to every 16 KiB record.
         with memoryview(data).cast("B") as view:
             sent = 0
             while sent < len(view):
-                self._arm(sock, left())
+                self._arm(sock, time_left())
                 try:
                     sent += sock.send(view[sent:])
                 except TimeoutError as error:
                     if error.errno is not None:
                         raise
 
-    def _arm(self, sock: socket.socket, left: float) -> None:
-        """Let the next operation end within *left* seconds, after which its caller looks at the time again.
+    def _arm(self, sock: socket.socket, seconds: float) -> None:
+        """Let the next operation end within *seconds*, after which its caller looks at the time again.
 
-        Arming is a system call for which the interpreter is given up, and most operations end at once. So long waits
-        are cut to a power of two, which seldom changes.
+        Setting a timeout is a system call that gives up the interpreter, and most operations end at once. So waits of a
+        second and more are cut to a power of two, which seldom changes.
         """
-        span = left if left < 1.0 else math.ldexp(0.5, math.frexp(left)[1])
-        if span != self._armed:
-            sock.settimeout(span)
-            self._armed = span
+        timeout = seconds if seconds < 1.0 else math.ldexp(0.5, math.frexp(seconds)[1])
+        if timeout != self._armed_timeout:
+            sock.settimeout(timeout)
+            self._armed_timeout = timeout
 
-    def _look(self, sock: socket.socket, buffer: Any) -> int | None:
+    def _read_available(self, sock: socket.socket, buffer: Any) -> int | None:
         if not wait.wait_for_read(sock, 0) and not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             return None
-        # With TLS it may be something that concerns the connection alone, such as a ticket.
+        # With TLS it may be something that concerns the connection alone, such as a session ticket.
         sock.settimeout(0.0)
-        self._armed = 0.0
+        self._armed_timeout = 0.0
         try:
             return sock.recv_into(buffer)
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
 
-    def sever(self) -> None:
-        """Shut the connection down under whoever uses it; that thread gets `Severed`."""
+    def abort(self) -> None:
+        """Shut the connection down while another thread uses it; that thread gets `Aborted`."""
         with self._lock:
-            self.severed = True
+            self.aborted = True
             if self._sock is not None:
                 with contextlib.suppress(OSError):
                     # Not SSLSocket.shutdown: that would turn the other thread's reads into plain ones.
                     socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the socket without a word to the peer; a second call does nothing."""
-        # In a forked child the lock may have been held by a thread that does not exist here.
+        """Close the socket without a TLS or protocol farewell; a second call does nothing."""
+        # In a forked child the lock may have been held by a thread that does not exist there.
         with self._lock if self._owner == os.getpid() else contextlib.nullcontext():
             sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
 
     def __del__(self) -> None:
-        # A forked child drops the parent's sockets without being asked; a warning about each would be noise there,
-        # while in the process that opened them it is a leak to be told.
+        # A forked child drops the parent's sockets; a ResourceWarning about each would be noise there. In the process
+        # that opened them it reports a leak.
         if getattr(self, "_owner", os.getpid()) != os.getpid():
             self.close()
 
-    def _live(self) -> socket.socket:
-        if self.severed or self._sock is None:
-            raise Severed("shut down from our side" if self.severed else "the socket is closed")
-        return self._sock
-
     def __repr__(self) -> str:
-        state = "severed" if self.severed else "closed" if self._sock is None else "open"
-        return f"<GuardedSocket {state}, {self.received} bytes received>"
+        state = "aborted" if self.aborted else "closed" if self._sock is None else "open"
+        return f"<DeadlineSocket {state}, {self.received_bytes} bytes received>"

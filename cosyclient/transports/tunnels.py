@@ -1,4 +1,7 @@
-"""Asking a proxy for a tunnel, by CONNECT (RFC 9110, 9.3.6) or SOCKS 5 (RFC 1928 and 1929), under the deadline."""
+"""Open a tunnel through a proxy, by CONNECT (RFC 9110, 9.3.6) or SOCKS 5 (RFC 1928 and 1929), under the deadline.
+
+Used by `Dialer` on the socket that leads to the proxy.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ if TYPE_CHECKING:
 
     from cosyclient.config.proxy import Proxy
 
-_MOST_OF_A_HEAD: Final = 16 << 10
-_MOST_OF_A_REASON: Final = 100
-_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([\t\x20-\x7e]*+))?\r\n")
-_UNKNOWN: Final = 407
-"""The status of a proxy that wants credentials, or others."""
-_SOCKS: Final = 5
-_OPEN, _LOGIN = 0, 2
+_MAX_HEAD_BYTES: Final = 16 << 10
+_MAX_REASON_CHARACTERS: Final = 100
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([\t\x20-\x7e]*+))?\r\n")
+_AUTHENTICATION_REQUIRED: Final = 407
+_SOCKS_VERSION: Final = 5
+# Authentication methods of SOCKS 5.
+_NO_AUTHENTICATION, _USERNAME_PASSWORD = 0, 2
 _NOT_ALLOWED: Final = 2
-_REASONS: Final = (
+_SOCKS_REASONS: Final = (
     "it failed",
     "not allowed",
     "network unreachable",
@@ -32,89 +35,94 @@ _REASONS: Final = (
     "command not supported",
     "address type not supported",
 )
-"""What the codes of SOCKS from 1 on mean."""
+"""What the reply codes of SOCKS 5 mean, from 1 on."""
 _ADDRESS_BYTES: Final = {1: 4, 4: 16}
+"""The size of an IPv4 and an IPv6 address, by SOCKS 5's address type."""
 
 
 class ProxyRefused(ConnectionError):
-    """Tell that a proxy answered and would not, or could not, lead to the service.
+    """Report that a proxy answered and did not open the way to the service.
 
-    ``passing`` is whether it only could not: that may be for the service's sake, and may be better the next time.
+    ``temporary`` is True when the proxy could not reach the service, which may succeed later, and False when the proxy
+    does not allow it. With *unauthenticated* the message says where the credentials go.
     """
 
-    def __init__(self, proxy: Proxy, said: str, *, passing: bool = False, stranger: bool = False) -> None:
-        hint = f"; name its user and password, {proxy.scheme}://user:password@host:port" if stranger else ""
-        super().__init__(f"the proxy {proxy} refused: {said}{hint}")
-        self.passing = passing
+    def __init__(self, proxy: Proxy, reason: str, *, temporary: bool = False, unauthenticated: bool = False) -> None:
+        hint = f"; name its user and password, {proxy.scheme}://user:password@host:port" if unauthenticated else ""
+        super().__init__(f"the proxy {proxy} refused: {reason}{hint}")
+        self.temporary = temporary
 
 
-def refusal(proxy: Proxy, status: int, reason: str) -> ProxyRefused:
-    """Return what an HTTP *proxy* means by *status*."""
-    said = f"{status} {plain(reason, _MOST_OF_A_REASON)}".rstrip()
-    return ProxyRefused(proxy, said, passing=status >= 500, stranger=status == _UNKNOWN)
+def refused_by_status(proxy: Proxy, status: int, phrase: str) -> ProxyRefused:
+    """Return the error of an HTTP *proxy* that answered with *status* and its reason *phrase*."""
+    reason = f"{status} {plain(phrase, _MAX_REASON_CHARACTERS)}".rstrip()
+    return ProxyRefused(proxy, reason, temporary=status >= 500, unauthenticated=status == _AUTHENTICATION_REQUIRED)
 
 
-def ask_for_tunnel(proxy: Proxy, host: str, port: int, sock: socket.socket, left: Callable[[], float]) -> None:
-    """Have *proxy*, at the other end of *sock*, lead to *host* and *port*, within what is *left*.
+def open_tunnel(proxy: Proxy, host: str, port: int, sock: socket.socket, time_left: Callable[[], float]) -> None:
+    """Ask *proxy*, at the other end of *sock*, for a tunnel to *host* and *port*, within *time_left*.
 
-    Raises `OSError`: `ProxyRefused` when it says no, `TimeoutError`, and others for what is no answer.
+    Raises `OSError`: `ProxyRefused` when the proxy declines, `TimeoutError`, and `ConnectionError` for an answer that
+    is none.
     """
     if proxy.scheme == "http":
-        _connect(proxy, host, port, sock, left)
+        _open_http_tunnel(proxy, host, port, sock, time_left)
     else:
-        _socks(proxy, host, port, sock, left)
+        _open_socks_tunnel(proxy, host, port, sock, time_left)
 
 
-def _connect(proxy: Proxy, host: str, port: int, sock: socket.socket, left: Callable[[], float]) -> None:
-    to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    lines = [f"CONNECT {to} HTTP/1.1".encode(), f"Host: {to}".encode()]
+def _open_http_tunnel(proxy: Proxy, host: str, port: int, sock: socket.socket, time_left: Callable[[], float]) -> None:
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [f"CONNECT {target} HTTP/1.1".encode(), f"Host: {target}".encode()]
     if proxy.authorization is not None:
         lines.append(ConcealedBytes(b"Proxy-Authorization: " + proxy.authorization))
-    _send(sock, ConcealedBytes(b"\r\n".join(lines) + b"\r\n\r\n"), left)
+    _send(sock, ConcealedBytes(b"\r\n".join(lines) + b"\r\n\r\n"), time_left)
     head = b""
     while b"\r\n\r\n" not in head:
-        if len(head) > _MOST_OF_A_HEAD:
+        if len(head) > _MAX_HEAD_BYTES:
             raise ConnectionError("its answer has no end")
-        head += _receive(sock, _MOST_OF_A_HEAD, left)
-    match = _STATUS.match(head)
+        head += _receive(sock, _MAX_HEAD_BYTES, time_left)
+    match = _STATUS_LINE.match(head)
     if match is None:
         raise ConnectionError("its answer is not HTTP")
     status = int(match[1])
     if not 200 <= status < 300:
-        raise refusal(proxy, status, (match[2] or b"").decode("ascii"))
+        raise refused_by_status(proxy, status, (match[2] or b"").decode("ascii"))
     if not head.endswith(b"\r\n\r\n"):
-        raise ConnectionError("it said more than that the tunnel is there")
+        raise ConnectionError("it sent more than the answer to CONNECT")
 
 
-def _socks(proxy: Proxy, host: str, port: int, sock: socket.socket, left: Callable[[], float]) -> None:
-    ways = bytes([_OPEN] if proxy.user is None else [_OPEN, _LOGIN])
-    _send(sock, bytes([_SOCKS, len(ways)]) + ways, left)
-    version, way = _exactly(sock, 2, left)
-    if version != _SOCKS:
+def _open_socks_tunnel(proxy: Proxy, host: str, port: int, sock: socket.socket, time_left: Callable[[], float]) -> None:
+    methods = bytes([_NO_AUTHENTICATION] if proxy.user is None else [_NO_AUTHENTICATION, _USERNAME_PASSWORD])
+    _send(sock, bytes([_SOCKS_VERSION, len(methods)]) + methods, time_left)
+    version, method = _receive_exactly(sock, 2, time_left)
+    if version != _SOCKS_VERSION:
         raise ConnectionError("its answer is not SOCKS 5")
-    if way not in ways:
-        raise ProxyRefused(proxy, "it wants credentials, or others than a password", stranger=True)
-    if way == _LOGIN:
-        _send(sock, _login(proxy), left)
-        if _exactly(sock, 2, left)[1]:
-            raise ProxyRefused(proxy, "it does not know these credentials", stranger=True)
-    _send(sock, bytes([_SOCKS, 1, 0]) + _address(host) + port.to_bytes(2, "big"), left)
-    version, code, _, kind = _exactly(sock, 4, left)
-    if version != _SOCKS:
+    if method not in methods:
+        raise ProxyRefused(proxy, "it wants credentials, or others than a password", unauthenticated=True)
+    if method == _USERNAME_PASSWORD:
+        _send(sock, _encode_credentials(proxy), time_left)
+        if _receive_exactly(sock, 2, time_left)[1]:
+            raise ProxyRefused(proxy, "it does not know these credentials", unauthenticated=True)
+    _send(sock, bytes([_SOCKS_VERSION, 1, 0]) + _encode_address(host) + port.to_bytes(2, "big"), time_left)
+    version, code, _, address_type = _receive_exactly(sock, 4, time_left)
+    if version != _SOCKS_VERSION:
         raise ConnectionError("its answer is not SOCKS 5")
     if code:
-        reason = _REASONS[code - 1] if code <= len(_REASONS) else f"code {code}"
-        raise ProxyRefused(proxy, reason, passing=code != _NOT_ALLOWED)
-    _exactly(sock, (_ADDRESS_BYTES.get(kind) or _exactly(sock, 1, left)[0]) + 2, left)
+        reason = _SOCKS_REASONS[code - 1] if code <= len(_SOCKS_REASONS) else f"code {code}"
+        raise ProxyRefused(proxy, reason, temporary=code != _NOT_ALLOWED)
+    # The address and port of the proxy's own end follow; nothing uses them.
+    size = _ADDRESS_BYTES.get(address_type) or _receive_exactly(sock, 1, time_left)[0]
+    _receive_exactly(sock, size + 2, time_left)
 
 
-def _login(proxy: Proxy) -> bytes:
+def _encode_credentials(proxy: Proxy) -> bytes:
     user, password = ((text or "").encode() for text in (proxy.user, proxy.password))
     return ConcealedBytes(b"\1" + bytes([len(user)]) + user + bytes([len(password)]) + password)
 
 
-def _address(host: str) -> bytes:
-    """Return *host* as SOCKS writes it; names are the proxy's to look up."""
+def _encode_address(host: str) -> bytes:
+    """Return *host* as SOCKS 5 writes it; a name is looked up by the proxy."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -123,21 +131,21 @@ def _address(host: str) -> bytes:
     return (b"\1" if address.version == 4 else b"\4") + address.packed
 
 
-def _send(sock: socket.socket, data: bytes, left: Callable[[], float]) -> None:
-    sock.settimeout(left())
+def _send(sock: socket.socket, data: bytes, time_left: Callable[[], float]) -> None:
+    sock.settimeout(time_left())
     sock.sendall(data)
 
 
-def _exactly(sock: socket.socket, size: int, left: Callable[[], float]) -> bytes:
+def _receive_exactly(sock: socket.socket, size: int, time_left: Callable[[], float]) -> bytes:
     data = b""
     while len(data) < size:
-        data += _receive(sock, size - len(data), left)
+        data += _receive(sock, size - len(data), time_left)
     return data
 
 
-def _receive(sock: socket.socket, size: int, left: Callable[[], float]) -> bytes:
-    # Whatever drips in, the time left is looked at before each read.
-    sock.settimeout(left())
+def _receive(sock: socket.socket, size: int, time_left: Callable[[], float]) -> bytes:
+    # However slowly the bytes arrive, the time left is looked at before each read.
+    sock.settimeout(time_left())
     data = sock.recv(size)
     if not data:
         raise ConnectionError("it closed the connection without an answer")

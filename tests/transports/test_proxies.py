@@ -16,7 +16,7 @@ from cosyclient import ConfigurationError, ConnectFailed, CosyClient, CosyError,
 from cosyclient.cli import main
 from cosyclient.config.proxy import Proxy
 from cosyclient.emulator import echo_text
-from cosyclient.transports.network import proxy_of
+from cosyclient.transports.network import proxy_from_environment
 from tests.support.hostile import (
     Behaviour,
     Visit,
@@ -177,7 +177,7 @@ def test_a_proxy_that_is_not_there_is_named(scheme: str, monkeypatch: pytest.Mon
         (answers(reply(b"", status="503 Service Unavailable")), "refused: 503 Service Unavailable", True),
         (answers(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"), "not HTTP", True),
         (answers(b"HTTP/1.1 200 \x1b[31mred\r\n\r\n"), "not HTTP", True),
-        (answers(ESTABLISHED + b"x"), "said more", True),
+        (answers(ESTABLISHED + b"x"), "sent more", True),
         (answers(b"", times=1), "without an answer", True),
         (answers(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 50_000), "no end", True),
     ],
@@ -331,7 +331,7 @@ def test_the_environment_names_proxies(
     """For each scheme its own, then that for all, and none for what is excepted."""
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    proxy = proxy_of(url)
+    proxy = proxy_from_environment(url)
     assert (proxy and proxy.source) == found
 
 

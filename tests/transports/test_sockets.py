@@ -1,4 +1,4 @@
-"""What a socket is granted before each operation, recorded instead of timed."""
+"""The timeouts set before each operation of a socket, recorded instead of waited for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from cosyclient.clock import Deadline
 from cosyclient.testing import FakeClock
-from cosyclient.transports.sockets import LONGEST, GuardedSocket, Severed, Spans
+from cosyclient.transports.sockets import LONGEST_WAIT, Aborted, DeadlineSocket, StepTimeouts
 
 
 class RecordingSocket(socket.socket):
@@ -40,45 +40,45 @@ class RecordingSocket(socket.socket):
         return 1
 
 
-def guarded(
+def recording(
     deadline: float | None, pace: float = 1.0, **timeout: float | None
-) -> tuple[GuardedSocket, RecordingSocket]:
+) -> tuple[DeadlineSocket, RecordingSocket]:
     clock = FakeClock(now=0.0)
     sock = RecordingSocket(clock, pace)
-    return GuardedSocket(
-        sock, Spans(clock, timeout, None if deadline is None else Deadline.after(clock, deadline))
+    return DeadlineSocket(
+        sock, StepTimeouts(clock, timeout, None if deadline is None else Deadline.after(clock, deadline))
     ), sock
 
 
-def test_a_drip_does_not_outlast_the_deadline() -> None:
-    """Each byte is in time; the socket is told anew only when less is left."""
-    guard, sock = guarded(5.0, read=3.0)
+def test_slow_bytes_do_not_outlast_the_deadline() -> None:
+    """Each byte is in time; the timeout is set anew only when less is left."""
+    connection, sock = recording(5.0, read=3.0)
     for _ in range(5):
-        guard.recv_into(bytearray(100))
+        connection.recv_into(bytearray(100))
     with pytest.raises(TimeoutError):
-        guard.recv_into(bytearray(100))
+        connection.recv_into(bytearray(100))
     assert sock.granted == [2.0, 1.0]
-    assert guard.received == 5
+    assert connection.received_bytes == 5
     assert sock.clock.now() == 5.0
-    guard.close()
+    connection.close()
 
 
 @pytest.mark.parametrize(
     ("read", "deadline", "granted"),
     [(7.0, None, [4.0, 2.0, 1.0]), (2.5, None, [2.0, 0.5]), (0.25, None, [0.25]), (60.0, 6.5, [4.0, 2.0, 0.5])],
 )
-def test_a_silent_read_ends_when_its_span_does(read: float, deadline: float | None, granted: list[float]) -> None:
-    """Neither earlier nor later, though the socket is told powers of two."""
-    guard, sock = guarded(deadline, pace=1e9, read=read)
+def test_a_silent_read_ends_with_its_timeout(read: float, deadline: float | None, granted: list[float]) -> None:
+    """Neither earlier nor later, though the timeouts set are powers of two."""
+    connection, sock = recording(deadline, pace=1e9, read=read)
     with pytest.raises(TimeoutError):
-        guard.recv_into(bytearray(1))
+        connection.recv_into(bytearray(1))
     assert (sock.granted, sock.clock.now()) == (granted, min(read, deadline or read))
-    guard.close()
+    connection.close()
 
 
-def test_the_systems_own_timeout_is_not_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that is gone will not answer later."""
-    guard, sock = guarded(None, read=60.0)
+def test_the_systems_own_timeout_ends_the_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It means that the peer is gone: trying again would not help."""
+    connection, sock = recording(None, read=60.0)
 
     def gone(*_: Any) -> int:
         raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
@@ -86,71 +86,71 @@ def test_the_systems_own_timeout_is_not_waited_out(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sock, "recv_into", gone)
     monkeypatch.setattr(sock, "send", gone)
     with pytest.raises(TimeoutError, match="Connection timed out"):
-        guard.recv_into(bytearray(1))
+        connection.recv_into(bytearray(1))
     with pytest.raises(TimeoutError, match="Connection timed out"):
-        guard.sendall(b"x")
+        connection.sendall(b"x")
     assert sock.clock.now() == 0.0
-    guard.close()
+    connection.close()
 
 
-def test_writing_shares_one_span() -> None:
-    """The write step covers the whole of one sendall."""
-    guard, sock = guarded(None, write=2.0)
-    guard.sendall(b"xx")
+def test_the_write_timeout_covers_the_whole_of_one_sendall() -> None:
+    connection, sock = recording(None, write=2.0)
+    connection.sendall(b"xx")
     with pytest.raises(TimeoutError):
-        guard.sendall(b"xxx")
+        connection.sendall(b"xxx")
     assert sock.clock.now() == 4.0
-    guard.close()
+    connection.close()
 
 
 def test_no_step_is_unbounded() -> None:
-    """Not even when nobody said how long."""
-    guard, sock = guarded(None, pace=1e9, read=None)
+    """Without a timeout, or with an infinite one, it ends after `LONGEST_WAIT`."""
+    connection, sock = recording(None, pace=1e9, read=None)
     with pytest.raises(TimeoutError):
-        guard.recv_into(bytearray(1))
-    assert sock.clock.now() == LONGEST
-    spans = Spans(FakeClock(), {"connect": float("inf")}, Deadline(float("inf"), FakeClock()))
-    assert {spans.left(each) for each in (spans.connect, spans.read, spans.write, spans.pool)} == {LONGEST}
-    guard.close()
+        connection.recv_into(bytearray(1))
+    assert sock.clock.now() == LONGEST_WAIT
+    timeouts = StepTimeouts(FakeClock(), {"connect": float("inf")}, Deadline(float("inf"), FakeClock()))
+    steps = (timeouts.connect, timeouts.read, timeouts.write, timeouts.pool)
+    assert {timeouts.within_deadline(step) for step in steps} == {LONGEST_WAIT}
+    connection.close()
 
 
-def test_severing_wakes_a_reader_and_outlasts_closing() -> None:
-    """The thread gets `Severed`, neither an end nor a reset; severing what is closed harms nobody."""
+def test_an_abort_wakes_the_reader_and_may_follow_a_close() -> None:
+    """The reading thread gets `Aborted`, neither an end nor a reset."""
     near, far = socket.socketpair()
-    guard = GuardedSocket(near, Spans(FakeClock(), {"read": 60.0}, None))
+    connection = DeadlineSocket(near, StepTimeouts(FakeClock(), {"read": 60.0}, None))
     caught: list[BaseException] = []
 
     def read() -> None:
         try:
-            guard.recv_into(bytearray(1))
+            connection.recv_into(bytearray(1))
         except OSError as error:
             caught.append(error)
 
     reader = threading.Thread(target=read)
     reader.start()
-    guard.sever()
+    connection.abort()
     reader.join(30)
-    assert [type(error) for error in caught] == [Severed]
-    assert repr(guard) == "<GuardedSocket severed, 0 bytes received>"
-    with pytest.raises(Severed):
-        guard.sendall(b"x")
-    guard.close()
-    guard.close()
-    guard.sever()
+    assert [type(error) for error in caught] == [Aborted]
+    assert repr(connection) == "<DeadlineSocket aborted, 0 bytes received>"
+    with pytest.raises(Aborted):
+        connection.sendall(b"x")
+    connection.close()
+    connection.close()
+    connection.abort()
     far.close()
 
 
-def test_a_look_waits_for_nothing() -> None:
-    """What is there, that there is nothing yet, and the end are three different answers."""
+def test_a_read_that_may_not_block_returns_at_once() -> None:
+    """Data, no data yet, and the end give three different results."""
     near, far = socket.socketpair()
-    guard = GuardedSocket(near, Spans(FakeClock(), {}, None))
-    guard.waits = False
-    assert guard.recv_into(bytearray(1)) is None
+    connection = DeadlineSocket(near, StepTimeouts(FakeClock(), {}, None))
+    connection.blocking = False
+    assert connection.recv_into(bytearray(1)) is None
     far.sendall(b"?")
-    assert guard.recv_into(bytearray(2)) == 1
-    assert guard.recv_into(bytearray(1)) is None
+    assert connection.recv_into(bytearray(2)) == 1
+    assert connection.recv_into(bytearray(1)) is None
     far.close()
-    assert guard.recv_into(bytearray(1)) == 0
-    guard.close()
-    with pytest.raises(Severed):
-        guard.recv_into(bytearray(1))
+    assert connection.recv_into(bytearray(1)) == 0
+    connection.close()
+    with pytest.raises(Aborted):
+        connection.recv_into(bytearray(1))

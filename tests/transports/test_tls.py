@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from cosyclient import ClientConfig, ConfigurationError, ConnectFailed, CosyClient, CosyError, WireConfig
-from cosyclient.transports.tls import roots, tls_context
+from cosyclient.transports.tls import root_certificates, tls_context
 from tests.support.hostile import answers, hostile
 from tests.transports.grpc_wire import ask as ask_grpc
 from tests.transports.grpc_wire import made as made_grpc
@@ -120,8 +120,8 @@ def test_the_environment_names_authorities(
             pytest.raises(ConnectFailed, match="not accepted"),
         ):
             blind.synthesize("hello")
-    assert roots(True, trust_env=True) == (folder / "ca.pem").read_bytes()
-    assert roots(True, trust_env=False) is None
+    assert root_certificates(True, trust_env=True) == (folder / "ca.pem").read_bytes()
+    assert root_certificates(True, trust_env=False) is None
 
 
 def test_websockets_trust_the_same(folder: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:

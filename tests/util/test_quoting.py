@@ -19,7 +19,7 @@ from cosyclient.config.resolve import Secret
 from cosyclient.errors import CosyError, TransportError
 from cosyclient.events import AttemptFinished
 from cosyclient.transports.registry import transport_for
-from cosyclient.transports.tunnels import ask_for_tunnel
+from cosyclient.transports.tunnels import open_tunnel
 from cosyclient.util.quoting import MASK, ConcealedBytes, ConcealedText, conceal, masked, plain, quotes
 from tests.support.hostile import answers, drips_head, hostile, never_answers, never_reads
 from tests.transports.sockets import conversation
@@ -229,7 +229,7 @@ def test_no_traceback_shows_the_password_of_a_proxy(scheme: str) -> None:
         theirs.sendall(b"\5\2")
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(ConnectionError) as caught:
-            ask_for_tunnel(proxy, "cosy.test", 443, ours, lambda: 5.0)
+            open_tunnel(proxy, "cosy.test", 443, ours, lambda: 5.0)
         said = theirs.recv(4096)
     told = shown(caught.value)
     assert KEY.encode() in said or base64.b64encode(f"me:{KEY}".encode()) in said

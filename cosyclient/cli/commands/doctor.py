@@ -32,10 +32,10 @@ from cosyclient.events import Events
 from cosyclient.models import Speech, Utterance
 from cosyclient.protocols.base import ListingProtocol, StreamHead, StreamingProtocol, check_length, check_settings
 from cosyclient.protocols.registry import guess, home, protocol_for
-from cosyclient.transports.network import network_of
+from cosyclient.transports.network import resolve_network
 from cosyclient.transports.registry import check_url
-from cosyclient.transports.resolving import Resolver
-from cosyclient.transports.sockets import Spans
+from cosyclient.transports.resolver import Resolver
+from cosyclient.transports.sockets import StepTimeouts
 from cosyclient.transports.tls import tls_context
 from cosyclient.util.quoting import masked
 
@@ -128,15 +128,15 @@ def _told(error: Exception, settings: ResolvedConfig) -> str:
 def _reach(settings: ResolvedConfig) -> dict[str, Any]:
     """Return the seconds that name, connection and TLS take; those of a proxy if there is one between."""
     parts = urlsplit(settings.base_url)
-    network = network_of(settings)
+    network = resolve_network(settings)
     secure = parts.scheme in ("https", "wss", "grpcs") and network.proxy is None
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     if network.proxy is not None:
         host, port = network.proxy.host, network.proxy.port
     clock = SystemClock()
     began = clock.now()
-    left = Spans(clock, {"connect": _CONNECT}, None).until(_CONNECT)
-    addresses = Resolver(clock).addresses(host, port, left, severed=lambda: False)
+    time_left = StepTimeouts(clock, {"connect": _CONNECT}, None).countdown(_CONNECT)
+    addresses = Resolver(clock).addresses(host, port, time_left, aborted=lambda: False)
     named = clock.now()
     with _connected([address[:2] for *_, address in addresses]) as connection:
         connected = clock.now()

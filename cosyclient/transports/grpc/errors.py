@@ -99,7 +99,7 @@ TABLE: Final[tuple[Row, ...]] = (
 _OTHER: Final = Row("", "", ServiceFault, 500)
 
 
-def ours(code: str, details: str, deadline: Deadline) -> CosyError:
+def translate(code: str, details: str, deadline: Deadline) -> CosyError:
     """Return what a call that ended with *code* means to a caller whose call ends at *deadline*."""
     row = next((row for row in TABLE if row.code == code and row.words in details), _OTHER)
     message = f"gRPC {code}: {plain(details, _MOST_CHARACTERS)}" if details else f"gRPC {code}"

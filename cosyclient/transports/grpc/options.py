@@ -27,10 +27,10 @@ def target_of(base_url: str) -> tuple[str, bool]:
     return f"{host}:{parts.port or _PORTS[parts.scheme]}", parts.scheme == "grpcs"
 
 
-def options(wire: WireConfig, *, connect: float, agent: str, proxy: Proxy | None = None) -> list[tuple[str, Any]]:
+def options(wire: WireConfig, *, connect: float, user_agent: str, proxy: Proxy | None = None) -> list[tuple[str, Any]]:
     """Return the channel's arguments (grpc/impl/channel_arg_names.h)."""
     return [
-        ("grpc.primary_user_agent", agent),
+        ("grpc.primary_user_agent", user_agent),
         # The default of 4 MiB is 43 s of float samples.
         ("grpc.max_receive_message_length", min(wire.max_reply_bytes, _MOST_BYTES)),
         ("grpc.max_send_message_length", -1),

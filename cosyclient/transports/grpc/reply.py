@@ -25,7 +25,7 @@ from cosyclient.errors import (
     ServiceError,
     TransportError,
 )
-from cosyclient.transports.grpc.errors import ours
+from cosyclient.transports.grpc.errors import translate
 
 if TYPE_CHECKING:
     import threading
@@ -172,7 +172,7 @@ class GrpcReply:
             return None
         if self._home.closed:
             return ClientClosed("the transport was closed meanwhile")
-        error = ours(ended.code, ended.details, self._until)
+        error = translate(ended.code, ended.details, self._until)
         if isinstance(error, TransportError):
             error.args = (f"{self._home.way}: {error}",)
         return error

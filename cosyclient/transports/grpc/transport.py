@@ -17,10 +17,10 @@ from cosyclient.errors import (
     DeadlineExceeded,
     TransportError,
 )
-from cosyclient.transports.base import PoolStats, agent
+from cosyclient.transports.base import PoolStats, user_agent
 from cosyclient.transports.grpc.options import STREAMS, options, target_of
 from cosyclient.transports.grpc.reply import GrpcReply, aside
-from cosyclient.transports.network import Network, network_of
+from cosyclient.transports.network import Network, resolve_network
 from cosyclient.wire import replace_headers
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class GrpcTransport:
 
     def __init__(self, settings: ResolvedConfig, *, clock: Clock, network: Network | None = None) -> None:
         wire, timeouts = settings.rest.wire, settings.rest.timeouts
-        network = network or network_of(settings)
+        network = network or resolve_network(settings)
         self.target, secure = target_of(settings.base_url)
         # What errors call it: grpcio's own words do not say that there is a proxy between.
         self.way = self.target if network.proxy is None else f"{self.target} through the proxy {network.proxy}"
-        self._options = options(wire, connect=timeouts.connect, agent=agent(), proxy=network.proxy)
-        self._credentials = grpc.ssl_channel_credentials(network.roots) if secure else None
+        self._options = options(wire, connect=timeouts.connect, user_agent=user_agent(), proxy=network.proxy)
+        self._credentials = grpc.ssl_channel_credentials(network.root_certificates) if secure else None
         self._metadata: list[tuple[str, str]] = []
         if settings.api_key is not None:
             self._metadata.append(("authorization", settings.api_key.bearer()))

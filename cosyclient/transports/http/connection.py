@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib3.connection import HTTPConnection
 
 from cosyclient.transports.http.response import Reply
-from cosyclient.transports.sockets import GuardedSocket, Severed, Spans
+from cosyclient.transports.sockets import Aborted, DeadlineSocket, StepTimeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cosyclient.clock import Clock
-    from cosyclient.transports.dialing import Dialer
+    from cosyclient.transports.dialer import Dialer
     from cosyclient.transports.http.head import Outgoing
 
 _BUFFER_BYTES: Final = 16 << 10
@@ -29,8 +29,8 @@ class _Inlet(io.RawIOBase):
     http.client would take a head, or the lines after the last chunk, for whole wherever somebody cuts them.
     """
 
-    def __init__(self, guard: GuardedSocket) -> None:
-        self._guard = guard
+    def __init__(self, socket: DeadlineSocket) -> None:
+        self._guard = socket
 
     def readable(self) -> bool:
         return True
@@ -58,9 +58,9 @@ class Connection(HTTPConnection):
 
     def __init__(self, *args: Any, dialer: Dialer, clock: Clock, lifetime: Callable[[], float], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.spans: Spans
-        self.guard: GuardedSocket | None = None
-        self.severed = False
+        self.timeouts: StepTimeouts
+        self.socket: DeadlineSocket | None = None
+        self.aborted = False
         self.opened = 0
         self.idle_since = 0.0
         self._dialer = dialer
@@ -72,29 +72,29 @@ class Connection(HTTPConnection):
     def connect(self) -> None:
         """Open a guarded socket, TLS handshake included."""
         self.opened += 1
-        guard = self._dialer.dial(self.spans, opened=self._watch, severed=lambda: self.severed)
+        socket = self._dialer.dial(self.timeouts, opened=self._publish_socket, aborted=lambda: self.aborted)
         self._worn_at = self._clock.now() + self._lifetime()
-        self._inbox = _Inbox(_Inlet(guard), _BUFFER_BYTES)
-        self.sock = guard
+        self._inbox = _Inbox(_Inlet(socket), _BUFFER_BYTES)
+        self.sock = socket
 
-    def begin(self, spans: Spans) -> None:
+    def begin(self, timeouts: StepTimeouts) -> None:
         """Put the next request under *spans*."""
-        self.spans = spans
-        if self.guard is not None:
-            self.guard.spans = spans
-            self.guard.received = 0
+        self.timeouts = timeouts
+        if self.socket is not None:
+            self.socket.timeouts = timeouts
+            self.socket.received_bytes = 0
 
     def dispatch(self, request: Outgoing) -> None:
         """Send *request*, head and content together where that copies little."""
-        guard = self.guard
-        assert guard is not None  # noqa: S101 - connect() made it
+        socket = self.socket
+        assert socket is not None  # noqa: S101 - connect() made it
         # Views, and nothing by a name of its own: what shows the variables of a traceback would show key and texts.
         if isinstance(request.content, bytes) and len(request.content) <= _JOIN_BYTES and not request.chunked:
-            guard.sendall(memoryview(request.head + request.content))
+            socket.sendall(memoryview(request.head + request.content))
             return
-        guard.sendall(request.head)
+        socket.sendall(request.head)
         for piece in _pieces(request):
-            guard.sendall(piece)
+            socket.sendall(piece)
 
     def answer(self, method: str) -> Reply:
         """Return the reply to a request by *method* once its status and fields are there."""
@@ -109,37 +109,37 @@ class Connection(HTTPConnection):
     @property
     def untouched(self) -> bool:
         """Return whether no byte of the reply has come."""
-        return self.guard is None or not self.guard.received
+        return self.socket is None or not self.socket.received_bytes
 
     @property
     def is_connected(self) -> bool:
         """Return whether the connection is open and nothing unasked for has arrived on it."""
-        if self.sock is None or self.guard is None:
+        if self.sock is None or self.socket is None:
             return False
-        self.guard.waits = False
+        self.socket.blocking = False
         try:
             # None is "nothing yet": neither kept from the last reply nor under way; the end is an OSError.
             return self._inbox.read(1) is None
         except OSError:
             return False
         finally:
-            self.guard.waits = True
+            self.socket.blocking = True
 
     def worn(self, now: float, idle_limit: float) -> bool:
         """Return whether this connection idled or lived too long to be used again."""
         return now - self.idle_since > idle_limit or now >= self._worn_at
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """Shut down whatever socket is in use, now or in a moment, so that its thread wakes."""
-        self.severed = True
-        if self.guard is not None:
-            self.guard.sever()
+        self.aborted = True
+        if self.socket is not None:
+            self.socket.abort()
 
-    def _watch(self, guard: GuardedSocket) -> None:
+    def _publish_socket(self, socket: DeadlineSocket) -> None:
         # First publish the socket, then look at the flag: sever() does it the other way round, so one of us acts.
-        self.guard = guard
-        if self.severed:
-            raise Severed("shut down from our side")
+        self.socket = socket
+        if self.aborted:
+            raise Aborted
 
 
 def _pieces(request: Outgoing) -> Iterator[memoryview]:

@@ -14,14 +14,14 @@ import urllib3
 from cosyclient.clock import closed_gate, open_gate
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.http.connection import Connection
-from cosyclient.transports.sockets import Severed
+from cosyclient.transports.sockets import Aborted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cosyclient.clock import Clock
-    from cosyclient.transports.dialing import Dialer
-    from cosyclient.transports.sockets import Spans
+    from cosyclient.transports.dialer import Dialer
+    from cosyclient.transports.sockets import StepTimeouts
 
 
 class Pooled(Protocol):
@@ -29,7 +29,7 @@ class Pooled(Protocol):
 
     opened: int
     """How often it was opened."""
-    severed: bool
+    aborted: bool
     """Whether it was shut down under its user."""
 
     @property
@@ -42,7 +42,7 @@ class Pooled(Protocol):
     def close(self) -> None:
         """Close it."""
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """Shut it down under its user."""
 
 
@@ -118,7 +118,7 @@ class Places(queue.LifoQueue[Any], Generic[C]):
         # First the connection, then the mark; `shut` does it the other way round.
         place.connection = connection
         if self._shut:
-            raise Severed("shut down from our side")
+            raise Aborted
 
     def give_back(self, place: Place[C], *, reusable: bool) -> None:
         """Take *place* back, and its connection if that is *reusable* and open; again does nothing."""
@@ -126,7 +126,7 @@ class Places(queue.LifoQueue[Any], Generic[C]):
             return
         connection = place.connection
         # One that was severed with the last byte read would be so for whoever is lent it next.
-        if connection is not None and (connection.severed or not reusable):
+        if connection is not None and (connection.aborted or not reusable):
             connection.close()
         with self._lock:
             keep = connection is not None and not connection.is_closed and not self._shut
@@ -236,20 +236,20 @@ class Pool(urllib3.HTTPConnectionPool):
     def _new_pool_queue(self, maxsize: int) -> Places[Connection]:
         return Places(maxsize, self._clock, self._idle_limit)
 
-    def borrow(self, place: Place[Connection], spans: Spans) -> Connection:
+    def borrow(self, place: Place[Connection], timeouts: StepTimeouts) -> Connection:
         """Take *place* within the pool step and the deadline; raises `queue.Empty` or `Severed` otherwise.
 
         The connection comes open if it was used before and is fit to be used again, closed otherwise. Whatever happens,
         *place* is to be given back.
         """
-        self.pool.take(place, spans.left(spans.pool))
+        self.pool.take(place, timeouts.within_deadline(timeouts.pool))
         connection = place.connection
         if connection is None:
             connection = cast("Connection", self._new_conn())
         elif connection.worn(self._clock.now(), self._idle_limit) or not connection.is_connected:
             connection.close()
         self.pool.fill(place, connection)
-        connection.begin(spans)
+        connection.begin(timeouts)
         return connection
 
     def give_back(self, place: Place[Connection], *, reusable: bool) -> None:
@@ -264,4 +264,4 @@ class Pool(urllib3.HTTPConnectionPool):
         for connection in idle:
             connection.close()
         for connection in lent:
-            connection.sever()
+            connection.abort()

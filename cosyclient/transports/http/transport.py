@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from cosyclient.errors import ClientClosed, ConnectFailed, CosyError, DeadlineExceeded
-from cosyclient.transports.base import PoolStats, agent
-from cosyclient.transports.errors import FOREIGN, ours
+from cosyclient.transports.base import PoolStats, user_agent
+from cosyclient.transports.errors import WIRE_ERRORS, translate
 from cosyclient.transports.http.content_coding import ContentDecoder
 from cosyclient.transports.http.head import Outgoing, lines, start
 from cosyclient.transports.http.request_coding import Packing
 from cosyclient.transports.http.urllib3_transport import Urllib3Transport, origin_of
-from cosyclient.transports.network import Network, network_of
+from cosyclient.transports.network import Network, resolve_network
 from cosyclient.util.quoting import ConcealedBytes
 from cosyclient.wire import join_url
 
@@ -49,7 +49,7 @@ class HttpTransport:
     ) -> None:
         wire, pool = settings.rest.wire, settings.rest.pool
         if transport is None:
-            network = network or network_of(settings)
+            network = network or resolve_network(settings)
             transport = Urllib3Transport(
                 connections=settings.sizing.connections,
                 verify=network.tls or settings.verify,
@@ -67,7 +67,7 @@ class HttpTransport:
         self._connect = settings.rest.timeouts.connect
         self._max_reply_bytes = wire.max_reply_bytes
         self._packing = Packing(wire)
-        self._headers: list[tuple[str, str]] = [("User-Agent", agent()), ("Accept-Encoding", "gzip")]
+        self._headers: list[tuple[str, str]] = [("User-Agent", user_agent()), ("Accept-Encoding", "gzip")]
         if settings.api_key is not None:
             self._headers.append(("Authorization", settings.api_key.bearer()))
         self._names = frozenset(name.lower() for name, _ in self._headers)
@@ -114,7 +114,7 @@ class HttpTransport:
         except CosyError:
             # Among them DeadlineExceeded, which is a TimeoutError and so an OSError too.
             raise
-        except FOREIGN as error:
+        except WIRE_ERRORS as error:
             raise self._translated(error, deadline) from error
         except RuntimeError as error:
             # httpx says so when another thread closed the client between our look at it and now.
@@ -189,7 +189,7 @@ class HttpTransport:
     def _translated(self, error: Exception, deadline: Deadline) -> Exception:
         if self._closed:
             return ClientClosed("the transport was closed meanwhile")
-        translated = ours(error, deadline)
+        translated = translate(error, deadline)
         if isinstance(translated, ConnectFailed):
             translated.args = (f"{self._base_url}: {translated}",)
         return translated
@@ -244,14 +244,14 @@ class HttpReply:
             yield from self._stream
         except CosyError:
             raise
-        except FOREIGN as error:
+        except WIRE_ERRORS as error:
             raise self._transport._translated(error, self._deadline) from error
 
     def close(self) -> None:
         """Let go of the connection: back to the pool if it was read whole, closed otherwise."""
         try:
             self._close()
-        except FOREIGN as error:
+        except WIRE_ERRORS as error:
             raise self._transport._translated(error, self._deadline) from error
 
     def __repr__(self) -> str:

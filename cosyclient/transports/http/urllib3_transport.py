@@ -13,14 +13,14 @@ import httpx
 
 from cosyclient.clock import Cancellation, SystemClock
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.dialing import Dialer
+from cosyclient.transports.dialer import Dialer
 from cosyclient.transports.http.head import Outgoing, outgoing
 from cosyclient.transports.http.pool import Place, Pool, lifetimes
 from cosyclient.transports.http.response import BROKEN, Reply
-from cosyclient.transports.resolving import Resolver
-from cosyclient.transports.sockets import Spans
+from cosyclient.transports.resolver import Resolver
+from cosyclient.transports.sockets import StepTimeouts
 from cosyclient.transports.tls import Verify, tls_context
-from cosyclient.transports.tunnels import ProxyRefused, refusal
+from cosyclient.transports.tunnels import ProxyRefused, refused_by_status
 
 if TYPE_CHECKING:
     import ssl
@@ -118,19 +118,19 @@ class Urllib3Transport(httpx.BaseTransport):
         forwarder = None if origin[0] != "http" else self._forwarder
         if forwarder is not None:
             request = through_proxy(request, origin, forwarder)
-        spans = Spans(self._clock, timeout, deadline)
+        timeouts = StepTimeouts(self._clock, timeout, deadline)
         pool = self._pool(origin)
         cancellation = cancellation or Cancellation()
         place: Place[Connection] = Place()
         try:
             try:
-                connection = pool.borrow(place, spans)
+                connection = pool.borrow(place, timeouts)
             except (queue.Empty, OSError) as error:
                 raise self._failure(httpx.PoolTimeout("no connection came free in time")) from error
-            cancellation.on_cancel(connection.sever)
+            cancellation.on_cancel(connection.abort)
             reply = self._exchange(connection, request)
             if forwarder is not None and reply.status == _PROXY_REFUSES:
-                raise self._failure(proxy_error(refusal(forwarder, reply.status, reply.reason)))
+                raise self._failure(proxy_error(refused_by_status(forwarder, reply.status, reply.reason)))
             content = Content(self, pool, place, reply, cancellation)
             if reply.done:
                 content.close()
@@ -335,7 +335,7 @@ class Content(httpx.SyncByteStream):
         self._closed = True
         if self._reader not in (None, threading.get_ident()):
             if (connection := place.connection) is not None:
-                connection.sever()
+                connection.abort()
             return
         self._cancellation.on_cancel(None)
         self._pool.give_back(place, reusable=self.reply.done and self.reply.reusable)

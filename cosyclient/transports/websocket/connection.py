@@ -20,7 +20,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 
 from cosyclient.errors import DecodeError
-from cosyclient.transports.sockets import GuardedSocket, Severed
+from cosyclient.transports.sockets import Aborted, DeadlineSocket
 from cosyclient.transports.websocket.messages import WORDLESS, Closed, Inbox, Refused
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
 
     from cosyclient.clock import Clock
-    from cosyclient.transports.dialing import Dialer
-    from cosyclient.transports.sockets import Spans
+    from cosyclient.transports.dialer import Dialer
+    from cosyclient.transports.sockets import StepTimeouts
 
 _PIECE_BYTES: Final = 64 << 10
 _TURN_BYTES: Final = 1 << 20
@@ -66,13 +66,13 @@ class WebSocket:
         self.uri = uri
         self.purpose: object = None
         """What it was opened for; it may be used again for the same only."""
-        self.severed = False
+        self.aborted = False
         self.opened = 0
         self.idle_since = 0.0
         self.keeps = 0.0
         self.worn_at = math.inf
-        self.spans: Spans
-        self.guard: GuardedSocket | None = None
+        self.timeouts: StepTimeouts
+        self.socket: DeadlineSocket | None = None
         self._dialer = dialer
         self._clock = clock
         self._max_bytes = max_bytes
@@ -90,19 +90,19 @@ class WebSocket:
         """Return whether there is no connection."""
         return self._core is None
 
-    def open(self, headers: Sequence[tuple[str, str]], spans: Spans) -> None:
+    def open(self, headers: Sequence[tuple[str, str]], timeouts: StepTimeouts) -> None:
         """Connect and shake hands within the connect step and the deadline.
 
         Raises `Refused` with the reply of a service that declines, `OSError` (also `TimeoutError`) otherwise.
         """
         self.opened += 1
-        self.spans = spans
-        left = spans.until(spans.connect)
+        self.timeouts = timeouts
+        left = timeouts.countdown(timeouts.connect)
         # No compression is offered: audio is compressed already, and texts are short.
         core = ClientProtocol(self.uri, max_size=self._max_bytes, logger=_SILENT)
         try:
-            guard = self._dialer.dial(spans, opened=self._watch, severed=lambda: self.severed)
-            guard._live().settimeout(0.0)
+            socket = self._dialer.dial(timeouts, opened=self._publish_socket, aborted=lambda: self.aborted)
+            socket.raw.settimeout(0.0)
             _greet(core, headers)
             with self._lock:
                 self._core, self._response, self._end = core, None, None
@@ -138,7 +138,7 @@ class WebSocket:
         with self._lock:
             core = self._core
             if core is None or self._end is not None:
-                raise self._end or Severed("the connection is closed")
+                raise self._end or Aborted("the connection is closed")
             for message in messages:
                 if isinstance(message, str):
                     core.send_text(message.encode())
@@ -149,7 +149,7 @@ class WebSocket:
 
     def flush(self) -> None:
         """Send what is in line within the write step and the deadline."""
-        left = self.spans.until(self.spans.write)
+        left = self.timeouts.countdown(self.timeouts.write)
         while True:
             left()
             with self._lock:
@@ -165,7 +165,7 @@ class WebSocket:
         """
         began = self._clock.now()
         while True:
-            self.spans.left(math.inf)
+            self.timeouts.within_deadline(math.inf)
             with self._lock:
                 more = False
                 if not self._inbox.messages and self._end is None:
@@ -181,8 +181,8 @@ class WebSocket:
                 self._await(lambda: self._left(began, patience()))
 
     def _left(self, began: float, patience: float) -> float:
-        span = max(self.spans.read, patience)
-        return self.spans.left(max(began, self._moved) + span - self._clock.now())
+        span = max(self.timeouts.read, patience)
+        return self.timeouts.within_deadline(max(began, self._moved) + span - self._clock.now())
 
     def is_idle(self) -> bool:
         """Return whether the connection is open and nothing unasked for has come; answers the pings that have."""
@@ -197,28 +197,28 @@ class WebSocket:
         """Return whether this connection idled or lived too long; where *idle_limit* is 0 none is used twice."""
         return not idle_limit or now - self.idle_since > self.keeps or now >= self.worn_at
 
-    def sever(self) -> None:
+    def abort(self) -> None:
         """Shut down whatever socket is in use, now or in a moment, so that its threads wake."""
-        self.severed = True
-        if self.guard is not None:
-            self.guard.sever()
+        self.aborted = True
+        if self.socket is not None:
+            self.socket.abort()
 
     def close(self) -> None:
         """Close the connection, with a word to the service if that takes no waiting."""
         with self._lock:
             core, self._core = self._core, None
-            guard, self.guard = self.guard, None
+            socket, self.socket = self.socket, None
             polite = core is not None and not self._outbox and self._end is None
             self._outbox.clear()
             self._inbox = Inbox()
-            if guard is None:
+            if socket is None:
                 return
-            if core is not None and polite and not guard.severed:
+            if core is not None and polite and not socket.aborted:
                 # A core in whose midst an interrupt came asserts what no longer holds; the interrupt must come out.
                 with contextlib.suppress(Exception):
                     core.send_close(_NORMAL)
-                    guard._live().send(b"".join(core.data_to_send()))
-        guard.close()
+                    socket.raw.send(b"".join(core.data_to_send()))
+        socket.close()
 
     # Below, nothing waits but _await.
 
@@ -253,13 +253,13 @@ class WebSocket:
         return True
 
     def _receive_locked(self) -> bytes | None:
-        guard = self._guarded()
+        socket = self._guarded()
         try:
-            data = guard._live().recv(_PIECE_BYTES)
+            data = socket.raw.recv(_PIECE_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
-        if not data and guard.severed:
-            raise Severed("shut down from our side")
+        if not data and socket.aborted:
+            raise Aborted
         return data
 
     def _send_locked(self) -> bool:
@@ -269,7 +269,7 @@ class WebSocket:
             if turn <= 0:
                 return True
             try:
-                sent = self._guarded()._live().send(bytes(self._outbox[:_PIECE_BYTES]))
+                sent = self._guarded().raw.send(bytes(self._outbox[:_PIECE_BYTES]))
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 return True
             del self._outbox[:sent]
@@ -288,26 +288,26 @@ class WebSocket:
     def _await(self, left: Callable[[], float], *, heard: bool = True) -> None:
         """Wait, as long as *left* says, until the socket can take something or, if it is *heard*, has something."""
         # Whoever severs the socket after this wakes the wait.
-        sock = self._guarded()._live()
+        sock = self._guarded().raw
         # What is left can become less when another thread says that this was all; so it is looked at again.
         wait.wait_for_socket(sock, heard, bool(self._outbox) or not heard, min(left(), _SLICE))
 
-    def _guarded(self) -> GuardedSocket:
-        if self.guard is None:
-            raise Severed("the connection is closed")
-        return self.guard
+    def _guarded(self) -> DeadlineSocket:
+        if self.socket is None:
+            raise Aborted("the connection is closed")
+        return self.socket
 
     def _live_locked(self) -> ClientProtocol:
         if self._core is None:
-            raise Severed("the connection is closed")
+            raise Aborted("the connection is closed")
         return self._core
 
-    def _watch(self, guard: GuardedSocket) -> None:
+    def _publish_socket(self, socket: DeadlineSocket) -> None:
         # First publish the socket, then look at the flag: sever() does it the other way round, so one of us acts.
-        self.guard = guard
-        if self.severed:
-            raise Severed("shut down from our side")
+        self.socket = socket
+        if self.aborted:
+            raise Aborted
 
     def __repr__(self) -> str:
-        state = "closed" if self.is_closed else "severed" if self.severed else "open"
+        state = "closed" if self.is_closed else "severed" if self.aborted else "open"
         return f"<WebSocket to {self.uri.host}:{self.uri.port}, {state}>"

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cosyclient.errors import ClientClosed, CosyError, DecodeError, TransportError
-from cosyclient.transports.errors import FOREIGN
+from cosyclient.transports.errors import WIRE_ERRORS
 from cosyclient.transports.http.transport import Fields
 from cosyclient.transports.websocket.messages import Closed
 
@@ -76,7 +76,7 @@ class _Use:
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         self._conversation._leave(self)
-        if isinstance(error, FOREIGN) and not isinstance(error, CosyError):
+        if isinstance(error, WIRE_ERRORS) and not isinstance(error, CosyError):
             raise self._conversation._translated(error) from error
 
 
@@ -209,7 +209,7 @@ class Conversation:
             self._let_go()
         elif socket is not None and not self._reusable:
             # Whoever is inside wakes, and gives it back.
-            socket.sever()
+            socket.abort()
 
     def _let_go(self) -> None:
         if (socket := self._place.connection) is not None:

@@ -17,13 +17,13 @@ from cosyclient.errors import (
     CosyError,
     DeadlineExceeded,
 )
-from cosyclient.transports.base import agent
-from cosyclient.transports.dialing import Dialer
-from cosyclient.transports.errors import ours
+from cosyclient.transports.base import user_agent
+from cosyclient.transports.dialer import Dialer
+from cosyclient.transports.errors import translate
 from cosyclient.transports.http.pool import Place, Places, lifetimes
-from cosyclient.transports.network import Network, network_of
-from cosyclient.transports.resolving import Resolver
-from cosyclient.transports.sockets import Severed, Spans
+from cosyclient.transports.network import Network, resolve_network
+from cosyclient.transports.resolver import Resolver
+from cosyclient.transports.sockets import Aborted, StepTimeouts
 from cosyclient.wire import replace_headers
 
 try:
@@ -66,12 +66,12 @@ class WebSocketTransport:
         self._base_url = settings.base_url
         self._connect = settings.rest.timeouts.connect
         self.max_bytes = wire.max_reply_bytes
-        self._network = network or network_of(settings)
+        self._network = network or resolve_network(settings)
         self._clock = clock
         self._resolver = Resolver(clock)
         self._idle_limit = pool.idle_limit
         self._lifetime = lifetimes(pool.max_age, uniform)
-        self._headers: list[tuple[str, str]] = [("User-Agent", agent())]
+        self._headers: list[tuple[str, str]] = [("User-Agent", user_agent())]
         if settings.api_key is not None:
             self._headers.append(("Authorization", settings.api_key.bearer()))
         self._places: Places[WebSocket] = Places(settings.sizing.connections, clock, pool.idle_limit)
@@ -98,14 +98,14 @@ class WebSocketTransport:
         if not left:
             raise DeadlineExceeded("the deadline passed before the request was sent")
         steps = {"connect": self._connect, "read": read_timeout, "write": read_timeout, "pool": left}
-        spans = Spans(self._clock, steps, deadline)
+        timeouts = StepTimeouts(self._clock, steps, deadline)
         cancellation = cancellation or Cancellation()
         place: Place[WebSocket] = Place()
         try:
-            socket = self._borrow(place, request, spans)
-            cancellation.on_cancel(socket.sever)
+            socket = self._borrow(place, request, timeouts)
+            cancellation.on_cancel(socket.abort)
             if socket.is_closed:
-                self._open(socket, request, spans, deadline)
+                self._open(socket, request, timeouts, deadline)
             session = request.new_session()
             reply = Conversation(self, place, session, cancellation, deadline)
             reply.put(session.open)
@@ -133,12 +133,12 @@ class WebSocketTransport:
         for connection in idle:
             connection.close()
         for connection in lent:
-            connection.sever()
+            connection.abort()
 
-    def _borrow(self, place: Place[WebSocket], request: WireRequest, spans: Spans) -> WebSocket:
+    def _borrow(self, place: Place[WebSocket], request: WireRequest, timeouts: StepTimeouts) -> WebSocket:
         """Take *place*: with an open socket fit for *request*, or with one still to be opened."""
         try:
-            self._places.take(place, spans.left(spans.pool))
+            self._places.take(place, timeouts.within_deadline(timeouts.pool))
         except (queue.Empty, TimeoutError) as error:
             if self.closed:
                 raise ClientClosed("the transport was closed meanwhile") from error
@@ -154,15 +154,15 @@ class WebSocketTransport:
                 opened = 0 if socket is None else socket.opened
                 socket = self._make(uri)
                 socket.opened, socket.purpose = opened, purpose
-            socket.spans = spans
+            socket.timeouts = timeouts
             self._places.fill(place, socket)
-        except Severed as error:
+        except Aborted as error:
             raise ClientClosed("the transport was closed meanwhile") from error
         return socket
 
-    def _open(self, socket: WebSocket, request: WireRequest, spans: Spans, deadline: Deadline) -> None:
+    def _open(self, socket: WebSocket, request: WireRequest, timeouts: StepTimeouts, deadline: Deadline) -> None:
         try:
-            socket.open(replace_headers(self._headers, request.headers), spans)
+            socket.open(replace_headers(self._headers, request.headers), timeouts)
         except CosyError:
             raise
         except TimeoutError as error:
@@ -177,7 +177,7 @@ class WebSocketTransport:
         """Return what the wire's *error* means to a caller whose call ends at *deadline*."""
         if self.closed:
             return ClientClosed("the transport was closed meanwhile")
-        translated = ours(error, deadline)
+        translated = translate(error, deadline)
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
             translated.args = (f"{self._base_url}: {translated}",)
         return translated

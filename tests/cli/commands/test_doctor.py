@@ -12,7 +12,7 @@ from cosyclient.cli import main
 from cosyclient.cli.detect import detect
 from cosyclient.emulator import running
 from cosyclient.testing import FakeClock, ScriptedReply, ScriptedTransport
-from cosyclient.transports.resolving import Resolver
+from cosyclient.transports.resolver import Resolver
 from tests.support.hostile import answers, hostile, reply
 
 if TYPE_CHECKING:

@@ -23,12 +23,12 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.testing import FakeClock
-from cosyclient.transports.grpc.errors import TABLE, ours
+from cosyclient.transports.grpc.errors import TABLE, translate
 
 
 def become(code: str, details: str = "", seconds: float = 60.0) -> CosyError:
     """Return what a status becomes with so many seconds left."""
-    return ours(code, details, Deadline.after(FakeClock(), seconds))
+    return translate(code, details, Deadline.after(FakeClock(), seconds))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from cosyclient.testing import FakeClock
-from cosyclient.transports.dialing import Dialer
+from cosyclient.transports.dialer import Dialer
 from cosyclient.transports.http.connection import Connection
 from cosyclient.transports.http.head import outgoing
 from cosyclient.transports.http.urllib3_transport import Urllib3Transport
-from cosyclient.transports.resolving import Resolver
+from cosyclient.transports.resolver import Resolver
 from tests.support.hostile import answers, hostile
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def sent(request: httpx.Request) -> list[bytes]:
 def views(request: httpx.Request) -> list[Any]:
     connection = Connection("x.test", 80, dialer=DIALER, clock=FakeClock(), lifetime=lambda: 1.0)
     sink: Any = Sink()
-    connection.guard = sink
+    connection.socket = sink
     connection.dispatch(outgoing(request))
     return list(sink.sent)
 

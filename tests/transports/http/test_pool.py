@@ -12,7 +12,7 @@ import pytest
 from cosyclient.clock import SystemClock
 from cosyclient.testing import FakeClock
 from cosyclient.transports.http.pool import Place, Places
-from cosyclient.transports.sockets import Severed
+from cosyclient.transports.sockets import Aborted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ class Line:
     def __init__(self, *, worn: bool = False) -> None:
         self.opened = 1
         self.is_closed = False
-        self.severed = False
+        self.aborted = False
         self._worn = worn
 
     def worn(self, now: float, idle_limit: float) -> bool:
@@ -38,8 +38,8 @@ class Line:
     def close(self) -> None:
         self.is_closed = True
 
-    def sever(self) -> None:
-        self.severed = True
+    def abort(self) -> None:
+        self.aborted = True
 
 
 def pool_of(size: int, clock: Clock | None = None) -> Places[Line]:
@@ -152,7 +152,7 @@ def test_shutting_names_what_idles_and_what_is_lent() -> None:
     late = taken(pool)
     pool.give_back(given_back, reusable=True)
     assert pool.shut() == ([idle], [lent])
-    with pytest.raises(Severed):
+    with pytest.raises(Aborted):
         pool.fill(late, Line())
     with pytest.raises(queue.Empty):
         taken(pool)

@@ -23,8 +23,8 @@ class Wire:
 
     def __init__(self, *portions: bytes) -> None:
         self._portions = [portion for portion in portions if portion]
-        guard: Any = self
-        self._inbox = _Inbox(_Inlet(guard))
+        socket: Any = self
+        self._inbox = _Inbox(_Inlet(socket))
 
     def recv_into(self, buffer: Any) -> int:
         if not self._portions:

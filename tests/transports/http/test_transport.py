@@ -27,7 +27,7 @@ from cosyclient.errors import (
 )
 from cosyclient.testing import FakeClock
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.errors import ours
+from cosyclient.transports.errors import translate
 from cosyclient.transports.http.transport import Fields, HttpTransport
 from cosyclient.transports.http.urllib3_transport import TransportClosed, Urllib3Transport
 from tests.support.hostile import answers, hostile
@@ -294,11 +294,11 @@ def test_foreign_exceptions_become_ours(
 def test_a_timeout_at_the_deadline_is_the_deadlines(foreign: Exception, sent_: bool) -> None:
     """There is no time left to try again."""
     clock = FakeClock()
-    error = ours(foreign, Deadline.after(clock, 0.0))
+    error = translate(foreign, Deadline.after(clock, 0.0))
     assert type(error) is DeadlineExceeded
     assert error.sent is sent_
-    assert not isinstance(ours(foreign, Deadline.after(clock, 1.0)), DeadlineExceeded)
-    assert type(ours(httpx.PoolTimeout("full"), Deadline.after(clock, 0.0))) is BulkheadFull
+    assert not isinstance(translate(foreign, Deadline.after(clock, 1.0)), DeadlineExceeded)
+    assert type(translate(httpx.PoolTimeout("full"), Deadline.after(clock, 0.0))) is BulkheadFull
 
 
 def test_a_refused_certificate_says_what_to_do_and_is_not_tried_again() -> None:
@@ -306,7 +306,7 @@ def test_a_refused_certificate_says_what_to_do_and_is_not_tried_again() -> None:
     refusal = ssl.SSLCertVerificationError(1, "certificate verify failed")
     wrapped = httpx.ConnectError("TLS")
     wrapped.__cause__ = refusal
-    error = ours(wrapped, Deadline.after(FakeClock(), 1.0))
+    error = translate(wrapped, Deadline.after(FakeClock(), 1.0))
     assert type(error) is ConnectFailed
     assert (error.sent, error.retryable) == (False, False)
     assert "verify='ca.pem'" in str(error)

@@ -322,8 +322,8 @@ def test_an_interrupt_in_any_phase_gives_the_place_back(monkeypatch: pytest.Monk
         with monkeypatch.context() as patch:
             where: tuple[object, str] = {
                 "connect": (Connection, "connect"),
-                "write": (guard_module.GuardedSocket, "sendall"),
-                "begin": (guard_module.GuardedSocket, "recv_into"),
+                "write": (guard_module.DeadlineSocket, "sendall"),
+                "begin": (guard_module.DeadlineSocket, "recv_into"),
                 "read": (Reply, "read1"),
             }[phase]
             patch.setattr(*where, interrupt)
@@ -345,8 +345,8 @@ def test_sockets_send_at_once_and_notice_dead_peers(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Connection, "connect", noting)
     with hostile(answers()) as service, Urllib3Transport() as transport:
         client(transport).get(service.url)
-        assert seen[0].guard is not None
-        sock = seen[0].guard._sock
+        assert seen[0].socket is not None
+        sock = seen[0].socket._sock
         assert sock is not None
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

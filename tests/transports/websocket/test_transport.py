@@ -803,13 +803,13 @@ def test_a_core_that_was_interrupted_is_closed_without_a_word() -> None:
             raise AssertionError
 
     class Guard:
-        severed = False
+        aborted = False
 
         def close(self) -> None:
             closed.append(True)
 
     broken: Any = WebSocket(parse_uri("ws://x.test/"), dialer=cast("Any", None), clock=CLOCK, max_bytes=1)
-    broken._core, broken.guard = Core(), Guard()
+    broken._core, broken.socket = Core(), Guard()
     broken.close()
     assert closed == [True]
     assert broken.is_closed

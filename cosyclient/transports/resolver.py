@@ -1,4 +1,7 @@
-"""Names looked up aside: ``getaddrinfo`` knows no timeout, so a thread waits for it that nobody waits for."""
+"""Look up names under a deadline: ``getaddrinfo`` takes no timeout, so a thread of its own runs it.
+
+Used by `Dialer` and by ``cosyclient doctor``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cosyclient.clock import Flag
-from cosyclient.transports.sockets import Severed
+from cosyclient.transports.sockets import Aborted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,66 +20,69 @@ if TYPE_CHECKING:
 
 Address: TypeAlias = "tuple[int, int, int, str, Any]"
 
-_JOIN: Final = 1.0
-"""Seconds within which others who ask for the same name wait for the same answer; a lost packet may hold it for 5."""
-_MOST: Final = 4
+_SHARED_FOR: Final = 1.0
+"""Seconds within which callers who ask for the same name share one lookup; a lost packet may delay it by 5."""
+_MAX_LOOKUPS_PER_NAME: Final = 4
 """Lookups of one name that may hang at once; beyond, everybody waits for the newest."""
-_SLICE: Final = 0.05
-"""Seconds between two looks at whether the connection is still wanted."""
+_POLL: Final = 0.05
+"""Seconds between two looks at whether the connection was aborted."""
 
 
 class Resolver:
-    """Look up the addresses of names, each wait within what is granted to it.
+    """Look up the addresses of names, each wait within what its caller has left.
 
-    An answer is for those who waited for it and is not kept: how long it holds is the system's own cache's to know. A
-    lookup that outlasts its callers ends by itself, on a daemon thread that keeps neither client nor interpreter.
+    A result is shared by those who waited for it and is not kept: how long it holds only the system's own cache knows.
+    A lookup that outlasts its callers ends by itself, on a daemon thread that holds up neither client nor interpreter.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        # Guarded by _lock: what is under way, per name and port, the newest last.
+        # Guarded by _lock: the lookups under way, per name and port, the newest last.
         self._lookups: dict[tuple[str, int], list[_Lookup]] = {}
 
     def addresses(
-        self, host: str, port: int, left: Callable[[], float], *, severed: Callable[[], bool]
+        self, host: str, port: int, time_left: Callable[[], float], *, aborted: Callable[[], bool]
     ) -> Sequence[Address]:
-        """Return the addresses of *host*, waiting as long as *left* says and the connection is not *severed*.
+        """Return the addresses of *host*, waiting as long as *time_left* says and *aborted* returns False.
 
-        Raises `OSError`: `socket.gaierror` for a name that has none, `TimeoutError`, `Severed`.
+        Raises `OSError`: `socket.gaierror` for a name that has none, `TimeoutError`, `Aborted`.
         """
         try:
             return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
         except socket.gaierror:
-            pass  # a name, for which somebody has to be asked
+            pass  # a name, not an address
         lookup = self._lookup(host, port)
         try:
-            while not lookup.done.wait(min(left(), _SLICE)):
-                if severed():
-                    raise Severed("shut down from our side")
+            while not lookup.done.wait(min(time_left(), _POLL)):
+                if aborted():
+                    raise Aborted
         except TimeoutError:
             raise TimeoutError(f"the name {host} was not resolved in time") from None
         if lookup.error is not None:
-            # Shared by all who waited, so its traceback is not to grow with each of them.
+            # One error for all who waited: raised itself, its traceback would grow with each of them.
             raise type(lookup.error)(*lookup.error.args)
         return lookup.found
 
     def _lookup(self, host: str, port: int) -> _Lookup:
+        """Return a lookup of *host* that is under way, or start one."""
         lookup = _Lookup(host, port, self._clock.now())
         try:
             with self._lock:
                 under_way = self._lookups.setdefault((host, port), [])
-                if under_way and (lookup.began - under_way[-1].began < _JOIN or len(under_way) >= _MOST):
+                if under_way and (
+                    lookup.began - under_way[-1].began < _SHARED_FOR or len(under_way) >= _MAX_LOOKUPS_PER_NAME
+                ):
                     return under_way[-1]
                 under_way.append(lookup)
-            # Daemonic, and not waited for until it runs, which would cost three times as much as the rest.
+            # threading.Thread would wait until the thread runs, which costs three times as much as all the rest.
             _thread.start_new_thread(self._run, (lookup,))
         except RuntimeError:
-            # No thread is to be had, as at the interpreter's end: better unbounded than not at all.
+            # No thread can be started, as at the interpreter's end: an unbounded lookup is better than none.
             self._run(lookup)
         except BaseException:
-            # An interrupt: nobody may wait for what nobody asks.
-            self._forget(lookup)
+            # An interrupt: no other caller may wait for a lookup that never runs.
+            self._remove(lookup)
             raise
         return lookup
 
@@ -84,9 +90,9 @@ class Resolver:
         try:
             lookup.run()
         finally:
-            self._forget(lookup)
+            self._remove(lookup)
 
-    def _forget(self, lookup: _Lookup) -> None:
+    def _remove(self, lookup: _Lookup) -> None:
         lookup.done.set()
         with self._lock:
             under_way = [each for each in self._lookups.pop((lookup.host, lookup.port), ()) if each is not lookup]
@@ -98,7 +104,7 @@ class Resolver:
 
 
 class _Lookup:
-    """Ask for one name's addresses, once, for any number of threads that wait."""
+    """Look one name up, once, for any number of threads that wait for ``done``."""
 
     def __init__(self, host: str, port: int, began: float) -> None:
         self.host = host
@@ -109,7 +115,7 @@ class _Lookup:
         self.done = Flag()
 
     def run(self) -> None:
-        """Find out, and wake who waits."""
+        """Look it up, and wake the threads that wait."""
         try:
             self.found = socket.getaddrinfo(self.host, self.port, 0, socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:

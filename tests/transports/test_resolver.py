@@ -1,4 +1,4 @@
-"""A resolver that hangs: nobody waits for it longer than he said, and it piles nothing up."""
+"""A resolver that hangs: no caller waits longer than its deadline, and hanging threads do not pile up."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from cosyclient import ClientClosed, ConnectFailed, CosyClient, DeadlineExceeded
 from cosyclient.clock import SystemClock
 from cosyclient.testing import FakeClock
-from cosyclient.transports.resolving import Resolver
-from cosyclient.transports.sockets import Severed
+from cosyclient.transports.resolver import Resolver
+from cosyclient.transports.sockets import Aborted
 from tests.support.hostile import answers, hostile
 from tests.support.waiting import eventually, finish, start
 from tests.transports.wire import ask, made
@@ -62,15 +62,15 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     eventually(lambda: not names.hanging, "the lookups end")
 
 
-def spans(seconds: float) -> Callable[[], float]:
+def countdown(seconds: float) -> Callable[[], float]:
     end = time.monotonic() + seconds
 
-    def left() -> float:
-        if (span := end - time.monotonic()) <= 0:
+    def time_left() -> float:
+        if (seconds_left := end - time.monotonic()) <= 0:
             raise TimeoutError("no time is left")
-        return span
+        return seconds_left
 
-    return left
+    return time_left
 
 
 def no() -> bool:
@@ -79,76 +79,78 @@ def no() -> bool:
 
 @pytest.mark.parametrize("literal", ["127.0.0.1", "::1", "fe80::1%1"])
 def test_literal_addresses_need_no_thread(names: Names, literal: str) -> None:
-    """They are read where they are."""
-    found = Resolver(SystemClock()).addresses(literal, 80, spans(30), severed=no)
+    """They are parsed in the calling thread."""
+    found = Resolver(SystemClock()).addresses(literal, 80, countdown(30), aborted=no)
     assert found[0][4][1] == 80
     assert names.asked == []
 
 
-def test_a_name_is_asked_for_once_by_all_who_want_it(names: Names) -> None:
-    """A pool that opens fifty connections at once asks one question."""
+def test_callers_that_want_one_name_share_one_lookup(names: Names) -> None:
+    """A pool that opens fifty connections at once looks the name up once."""
     resolver = Resolver(SystemClock())
-    there = set()
+    waiters = set()
 
-    def patience() -> float:
-        there.add(threading.get_ident())
+    def time_left() -> float:
+        waiters.add(threading.get_ident())
         return 30.0
 
     with ThreadPoolExecutor(20) as threads:
-        waiting = [threads.submit(resolver.addresses, "tts.test", 80, patience, severed=no) for _ in range(20)]
-        eventually(lambda: len(there) == 20, "all wait")
+        waiting = [threads.submit(resolver.addresses, "tts.test", 80, time_left, aborted=no) for _ in range(20)]
+        eventually(lambda: len(waiters) == 20, "all wait")
         assert repr(resolver) == "<Resolver 1 lookups under way>"
         names.go_on.set()
         assert [future.result(30) for future in waiting] == [[HERE]] * 20
     assert len(names.asked) == 1
-    resolver.addresses("tts.test", 80, spans(30), severed=no)
-    assert len(names.asked) == 2, "an answer is not kept"
+    resolver.addresses("tts.test", 80, countdown(30), aborted=no)
+    assert len(names.asked) == 2, "a result is not kept"
 
 
-def test_an_unknown_name_is_told_to_all(names: Names) -> None:
-    """Each gets an error of his own, with the system's number and words."""
+def test_each_caller_gets_an_error_for_an_unknown_name(names: Names) -> None:
+    """An error object of its own, with the system's number and words."""
     names.answer = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     names.go_on.set()
     for _ in range(2):
         with pytest.raises(socket.gaierror, match="not known") as caught:
-            Resolver(SystemClock()).addresses("nobody.test", 80, spans(30), severed=no)
+            Resolver(SystemClock()).addresses("nobody.test", 80, countdown(30), aborted=no)
         assert caught.value.errno == socket.EAI_NONAME
 
 
-def test_hanging_lookups_are_few(names: Names) -> None:
-    """Whoever asks later asks anew, in case only the first question was lost, but not without end."""
+def test_the_number_of_hanging_lookups_is_limited(names: Names) -> None:
+    """A later caller starts a new lookup, in case only the first one was lost, up to a limit."""
     clock = FakeClock()
     resolver = Resolver(clock)
     for _ in range(20):
         with pytest.raises(TimeoutError, match=r"tts\.test"):
-            resolver.addresses("tts.test", 80, spans(0.001), severed=no)
+            resolver.addresses("tts.test", 80, countdown(0.001), aborted=no)
         clock.advance(2.0)
     assert names.hanging == 4
     names.go_on.set()
-    eventually(lambda: repr(resolver) == "<Resolver 0 lookups under way>", "all are forgotten")
+    eventually(lambda: repr(resolver) == "<Resolver 0 lookups under way>", "all are removed")
 
 
-def test_whoever_is_severed_waits_no_longer(names: Names) -> None:
-    """Closing a transport wakes those who still look for the way."""
+def test_an_abort_ends_the_wait_for_a_lookup(names: Names) -> None:
+    """Closing a transport wakes the threads that still wait for an address."""
     looks = iter([False, False, True])
-    with pytest.raises(Severed):
-        Resolver(SystemClock()).addresses("tts.test", 80, spans(HANG), severed=lambda: next(looks))
+    with pytest.raises(Aborted):
+        Resolver(SystemClock()).addresses("tts.test", 80, countdown(HANG), aborted=lambda: next(looks))
 
 
-def test_without_a_thread_to_be_had_the_caller_asks_himself(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in an exit handler, where the interpreter starts none any more."""
+def test_a_caller_that_can_start_no_thread_looks_the_name_up_itself(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an exit handler, where the interpreter starts no threads any more."""
 
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(_thread, "start_new_thread", refuse)
     names.go_on.set()
-    assert Resolver(SystemClock()).addresses("tts.test", 80, spans(30), severed=no) == [HERE]
+    assert Resolver(SystemClock()).addresses("tts.test", 80, countdown(30), aborted=no) == [HERE]
     assert names.asked == [threading.get_ident()]
 
 
-def test_an_interrupted_lookup_is_waited_for_by_nobody(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever it is interrupted; the next one asks anew."""
+def test_no_caller_waits_for_a_lookup_that_was_interrupted(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the interrupt comes; the next caller starts a new lookup."""
     resolver, real = Resolver(SystemClock()), _thread.start_new_thread
 
     def interrupt(*_: Any) -> None:
@@ -162,10 +164,10 @@ def test_an_interrupted_lookup_is_waited_for_by_nobody(names: Names, monkeypatch
     for moment in [interrupt, interrupt_after] * 4:
         monkeypatch.setattr(_thread, "start_new_thread", moment)
         with pytest.raises(KeyboardInterrupt):
-            resolver.addresses("tts.test", 80, spans(30), severed=no)
+            resolver.addresses("tts.test", 80, countdown(30), aborted=no)
     monkeypatch.setattr(_thread, "start_new_thread", real)
-    assert resolver.addresses("tts.test", 80, spans(30), severed=no) == [HERE]
-    eventually(lambda: repr(resolver) == "<Resolver 0 lookups under way>", "all are forgotten")
+    assert resolver.addresses("tts.test", 80, countdown(30), aborted=no) == [HERE]
+    eventually(lambda: repr(resolver) == "<Resolver 0 lookups under way>", "all are removed")
 
 
 @pytest.mark.parametrize("url", ["http://tts.test", "ws://tts.test"])
