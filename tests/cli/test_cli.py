@@ -22,6 +22,7 @@ from cosyclient import __version__
 from cosyclient.cli import main
 from cosyclient.emulator import Emulator, Settings, echo_text, extra
 from cosyclient.models import Utterance, VoiceSettings
+from tests.support.ports import quiet_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -482,8 +483,7 @@ def test_without_tqdm_there_is_no_bar_and_no_difference(
 
 
 def test_nobody_at_the_address(run: Callable[..., Ended]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http://127.0.0.1:{quiet_port()}"
     source = objects("nonsense", *({"text": f"text {number}"} for number in range(400)))
     ended = run("synth", source, "-o", "out", "--url", url, "--max-batch", 4, "--retries", 1, "--wait-for-service", 0)
     assert ended.code == 3

@@ -21,6 +21,7 @@ import soundfile
 from cosyclient.cli import main
 from cosyclient.emulator import Emulator, Settings, echo_text
 from cosyclient.util import files
+from tests.support.ports import quiet_port
 from tests.support.waiting import GENEROUS, eventually
 
 if TYPE_CHECKING:
@@ -126,15 +127,14 @@ def synth(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_restart_of_the_service_costs_no_line() -> None:
-    settings: dict[str, Any] = {"engine": "echo", "rtt": 0.05}
+    settings = Settings(engine="echo", rtt=0.05, port=quiet_port())
     texts(*(f"text {number}" for number in range(1500)))
-    first = Emulator(Settings(**settings))
-    port = int(first.url.rpartition(":")[2])
+    first = Emulator(settings)
     with first, synth("in.txt", "-o", "out", "--url", first.url, "--max-batch", "4", "--json") as process:
         eventually(lambda: first.counters().texts > 40, "some were spoken")
         first.close()
         time.sleep(2.5)
-        with Emulator(Settings(port=port, **settings)):
+        with Emulator(settings):
             output, said = process.communicate(timeout=GENEROUS)
     assert process.returncode == 0, said
     assert json.loads(output)["succeeded"] == 1500
@@ -144,8 +144,7 @@ def test_a_restart_of_the_service_costs_no_line() -> None:
 
 
 def test_a_service_that_is_not_up_yet_is_waited_for() -> None:
-    with Emulator(Settings(engine="echo")) as found:
-        port = int(found.url.rpartition(":")[2])
+    port = quiet_port()
     texts("one", "two")
     with synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}") as process:
         assert process.stderr is not None
@@ -156,8 +155,7 @@ def test_a_service_that_is_not_up_yet_is_waited_for() -> None:
 
 
 def test_after_the_wait_the_job_stops_early_and_nothing_has_failed(run: Callable[..., Ended]) -> None:
-    with Emulator(Settings(engine="echo")) as emulator:
-        url = emulator.url
+    url = f"http://127.0.0.1:{quiet_port()}"
     source = texts(*(f"text {number}" for number in range(300)))
     ended = run(source, "--url", url, "--wait-for-service", 1, "--max-batch", 4)
     assert ended.code == 3
@@ -168,8 +166,7 @@ def test_after_the_wait_the_job_stops_early_and_nothing_has_failed(run: Callable
 
 
 def test_texts_of_a_short_timeout_are_put_back_while_the_service_is_down() -> None:
-    with Emulator(Settings(engine="echo")) as found:
-        port = int(found.url.rpartition(":")[2])
+    port = quiet_port()
     texts("one", "two")
     with synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}", "--timeout", "0.7") as process:
         assert process.stderr is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,6 +24,7 @@ from cosyclient import (
 from cosyclient.emulator import Emulator, Settings
 from cosyclient.events import ServiceDown, ServiceUp
 from cosyclient.testing import FakeClock, RecordingListener, scripted_client
+from tests.support.ports import quiet_port
 from tests.support.service import answer, refuse, text_in, texts_of
 from tests.support.waiting import GENEROUS, eventually
 
@@ -244,17 +245,16 @@ def test_a_retry_after_of_the_service_is_kept() -> None:
 @pytest.mark.parametrize("call", ["batch_synth", "as finished", "submit"])
 def test_a_service_that_is_restarted_amid_the_job(call: str) -> None:
     """For real: connections are reset, then refused for two seconds, on the port where it then speaks again."""
-    settings: dict[str, Any] = {"engine": "echo", "rtt": 0.05}
+    settings = Settings(engine="echo", rtt=0.05, port=quiet_port())
     texts = [f"text {n}" for n in range(600)]
-    first = Emulator(Settings(**settings))
-    port = int(first.url.rpartition(":")[2])
+    first = Emulator(settings)
     later: list[Emulator] = []
 
     def restart() -> None:
         eventually(lambda: first.counters().texts > 60, "some were spoken")
         first.close()
         down.wait(2.0)
-        later.append(Emulator(Settings(port=port, **settings)))
+        later.append(Emulator(settings))
 
     down = threading.Event()
     thread = threading.Thread(target=restart)

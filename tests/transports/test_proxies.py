@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import time
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from tests.support.hostile import (
     never_answers,
     reply,
 )
+from tests.support.ports import quiet_port
 from tests.support.proxying import DENIED, ESTABLISHED, leads_to, socks
 from tests.transports.wire import ask, made, request
 
@@ -161,8 +161,7 @@ def test_a_proxy_that_knows_nobody_is_named_without_its_password(
 @media
 def test_a_proxy_that_is_not_there_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what names it, which whoever reads the error may not have thought of."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = quiet_port()
     monkeypatch.setenv("ALL_PROXY", f"http://u:{PASSWORD.replace('/', '%2F')}@127.0.0.1:{port}")
     with client(scheme) as cosy, pytest.raises(ConnectFailed, match=f"127.0.0.1:{port}") as caught:
         cosy.synthesize("hello")

@@ -14,6 +14,7 @@ from cosyclient.emulator import running
 from cosyclient.testing import FakeClock, ScriptedReply, ScriptedTransport
 from cosyclient.transports.resolver import Resolver
 from tests.support.hostile import answers, hostile, reply
+from tests.support.ports import quiet_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,9 +128,7 @@ def test_it_reads_as_a_table(service: Emulator, capsys: pytest.CaptureFixture[st
 
 def test_nobody_there_and_nobody_known(capsys: pytest.CaptureFixture[str]) -> None:
     """Two exit codes: nothing answers, and nothing known does."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    code, report = examine(capsys, "--url", f"http://127.0.0.1:{port}")
+    code, report = examine(capsys, "--url", f"http://127.0.0.1:{quiet_port()}")
     assert code == 2
     assert "refused" in report["error"]
     with running(engine="tone", fault={"html": 1.0}) as emulator:
@@ -212,8 +211,7 @@ def test_it_tries_every_address_and_no_longer_than_it_says(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A name may have an address that nobody listens at; a resolver may hang."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        nobody = listener.getsockname()[1]
+    nobody = quiet_port()
     with hostile(answers()) as service:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (nobody, service.port)]
         monkeypatch.setattr(Resolver, "addresses", lambda *_, **__: found)
