@@ -494,7 +494,7 @@ class TestBreaker:
         def slow(_: WireRequest) -> Exception:
             clock.advance(spent / 2)
             if others:
-                client._shared.pipeline()._endpoint.ledger.answered_at = clock.now()
+                client._shared.pipeline()._endpoint.stats.answered_at = clock.now()
             clock.advance(spent / 2)
             return DeadlineExceeded("too late")
 

@@ -213,23 +213,23 @@ def test_the_defaults_are_as_printed() -> None:
         base_url="http://x", api_key=None, protocol="batch", voice={}, requests_per_second=100.0, max_connections=50,
         concurrency=None, max_batch=64, timeout=None, max_retries=3, config=None, environ={},
     )  # fmt: skip
-    rest = found.rest
-    budget = rest.retry.full_budget(found.sizing.permits)
+    config = found.config
+    budget = config.retry.full_budget(found.sizing.permits)
     printed = [
         f"{found.max_pending:,} texts; full",
         f"{budget} tokens per client (a retry of all {found.sizing.permits} in flight; more",
-        f"may be), {rest.retry.transient_cost} a transient",
-        f"{rest.retry.throttle_cost} a throttle,",
-        f"an outage costs {budget // rest.retry.transient_cost} extra",
+        f"may be), {config.retry.transient_cost} a transient",
+        f"{config.retry.throttle_cost} a throttle,",
+        f"an outage costs {budget // config.retry.transient_cost} extra",
         f"{found.sizing.permits} in flight",
-        f"burst {rest.pacing.burst};",
-        f"in a bulk call {rest.timeouts.job / 60:.0f} min and 1 s",
-        f"longer than {rest.adaptive.tolerance:.0f} s, or",
-        f"≥ {rest.breaker.minimum_failures} failures in {rest.breaker.window:.0f} s that are "
-        f"≥ {rest.breaker.failure_rate * 100:.0f} % of the calls",
-        f"for {rest.breaker.open_for:.0f} s ± ",
-        f"exactly {rest.breaker.probes} probes",
-        f"not reused after {rest.pool.idle_limit:.0f} s",
+        f"burst {config.pacing.burst};",
+        f"in a bulk call {config.timeouts.job / 60:.0f} min and 1 s",
+        f"longer than {config.adaptive.tolerance:.0f} s, or",
+        f"≥ {config.breaker.minimum_failures} failures in {config.breaker.window:.0f} s that are "
+        f"≥ {config.breaker.failure_rate * 100:.0f} % of the calls",
+        f"for {config.breaker.open_for:.0f} s ± ",
+        f"exactly {config.breaker.probes} probes",
+        f"not reused after {config.pool.idle_limit:.0f} s",
     ]
     assert [sentence for sentence in printed if sentence not in README] == []
 

@@ -90,7 +90,7 @@ class ResolvedConfig:
     proxy: Proxy | None
     """The one that was named; the environment may name another."""
     trust_env: bool
-    rest: ClientConfig
+    config: ClientConfig
 
 
 class _Documented(float):
@@ -152,9 +152,9 @@ def resolve(
     Raises `ConfigurationError` naming the argument, or the variable, and the rule.
     """
     sources = _Sources(os.environ if environ is None else environ)
-    rest = ClientConfig() if config is None else config
-    if not isinstance(rest, ClientConfig):
-        raise ConfigurationError(f"config: must be a ClientConfig, got {type(rest).__name__}")
+    config = ClientConfig() if config is None else config
+    if not isinstance(config, ClientConfig):
+        raise ConfigurationError(f"config: must be a ClientConfig, got {type(config).__name__}")
     quota = math.inf if requests_per_second is None else requests_per_second
     name, rate = sources.find("requests_per_second", None if quota is DOCUMENTED_RATE else quota)
     if rate != math.inf:
@@ -169,26 +169,26 @@ def resolve(
     check_flag(name, trusting)
     verify_name, verify = sources.find("verify", verify)
     if verify is None:
-        verify_name, verify = "wire.verify", rest.wire.verify
+        verify_name, verify = "wire.verify", config.wire.verify
     check_verify(verify_name, verify)
     named, proxy = sources.find("proxy", proxy)
     name, permits = sources.find("concurrency", concurrency)
     if permits is not None:
         check_count(name, permits)
-    if rest.pool.per_route is not None:
-        permits = field_report(cores=os.cpu_count() or 1, concurrency=permits or most, per_route=rest.pool.per_route)
+    if config.pool.per_route is not None:
+        permits = field_report(cores=os.cpu_count() or 1, concurrency=permits or most, per_route=config.pool.per_route)
     sizing = littles_law(
         rate=rate,
-        latency=rest.pool.expected_latency,
-        headroom=rest.pool.headroom,
-        connection_limit=min(most, rest.pool.total or most),
+        latency=config.pool.expected_latency,
+        headroom=config.pool.headroom,
+        connection_limit=min(most, config.pool.total or most),
         max_batch=batch,
         permits=permits,
     )
-    if rest.queue.overflow == "caller_runs":
+    if config.queue.overflow == "caller_runs":
         # Callers that carry a batch themselves do so beyond the workers, within what the service allows.
         sizing = replace(sizing, permits=most, connections=most)
-    max_pending = rest.queue.max_pending or sizing.queue
+    max_pending = config.queue.max_pending or sizing.queue
     url = _checked_url(*sources.find("base_url", base_url))
     key_names = (f"{PREFIX}API_KEY", *_key_variable(url))
     key_source, secret = sources.find("api_key", api_key)
@@ -209,12 +209,12 @@ def resolve(
         max_retries=retries,
         sizing=sizing,
         max_pending=max_pending,
-        bulk_pending=max(1, round(max_pending * rest.queue.bulk_share)),
+        bulk_pending=max(1, round(max_pending * config.queue.bulk_share)),
         verify=verify,
         verify_name=verify_name,
         proxy=None if proxy is None else Proxy.parse(named, proxy),
         trust_env=trusting,
-        rest=rest,
+        config=config,
     )
 
 

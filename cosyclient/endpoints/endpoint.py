@@ -1,4 +1,4 @@
-"""One addressable service: its limiter, bulkhead and breaker, what they grant, and the ledger of what came of it."""
+"""One service instance: its limiter, bulkhead and breaker, the permits to send to it, and counts of what came back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 from cosyclient.endpoints.concurrency import ConcurrencyController
 from cosyclient.errors import ClientClosed, CosyError, DeadlineExceeded, Rejected
 from cosyclient.events import Events, RateChanged
-from cosyclient.policies.breaker import CLOSED, Admission
+from cosyclient.policies.breaker import CLOSED, BreakerPermit
 from cosyclient.util.quoting import conceal
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _SMOOTHING: Final = 0.1
 """Weight of the newest latency in the ledger's moving average."""
 
 
-class Ledger:
+class EndpointStats:
     """Count what an endpoint was asked and how it answered."""
 
     def __init__(self) -> None:
@@ -85,16 +85,16 @@ class Ledger:
             self._sent.popleft()
 
 
-class Grant:
+class Permit:
     """Hold the right to send one request, once `Endpoint.acquire` has filled it in.
 
     Give it back with `settle` or `cancel`, whatever happens, and on any exception once more: an interrupt may have come
-    in between, and what is back is not given back again. As a context manager it cancels on the way out; ``with grant,
-    grant:`` does so twice.
+    in between, and what is back is not given back again. As a context manager it cancels on the way out; ``with permit,
+    permit:`` does so twice.
     """
 
     __slots__ = (
-        "_admission",
+        "_breaker_permit",
         "_left",
         "_reservation",
         "_samples",
@@ -108,7 +108,7 @@ class Grant:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._reservation: Reservation | None = None
-        self._admission = Admission(endpoint.breaker)
+        self._breaker_permit = BreakerPermit(endpoint.breaker)
         self._settled = False
         self._started, self._left = 0.0, False
         self._samples: list[Sample] = []
@@ -121,17 +121,17 @@ class Grant:
         """Note that a request for *audio* seconds leaves now, whose most impatient text was *given* so many in all."""
         endpoint = self.endpoint
         self._started, self._left = now, True
-        endpoint.ledger.sent(now, retry=retry)
+        endpoint.stats.sent(now, retry=retry)
         # What brings no audio is no work, and tells nothing of it.
         if audio and (sample := endpoint.concurrency.start(audio, now, given, into=self._samples)) is not None:
             self.expected, self.read_timeout = sample.expected, sample.read_timeout
 
     @property
-    def left(self) -> bool:
+    def sent(self) -> bool:
         """Return whether a request has left with it."""
         return self._left
 
-    def settle(self, error: CosyError | None, now: float, *, returned: float = 0.0, idle: float = 0.0) -> None:
+    def finish(self, error: CosyError | None, now: float, *, returned: float = 0.0, idle: float = 0.0) -> None:
         """Report how the attempt ended: the policies and the ledger each take what concerns them.
 
         *returned* is how many of the seconds of audio asked for had come by then, *idle* how many seconds of the time
@@ -143,7 +143,7 @@ class Grant:
         endpoint, place = self.endpoint, self._reservation
         assert place is not None  # noqa: S101 - nothing is sent without
         try:
-            endpoint.ledger.finished(now - idle - self._started, error, now, answered=error is None or returned > 0)
+            endpoint.stats.finished(now - idle - self._started, error, now, answered=error is None or returned > 0)
             by_chance = False
             if error is None:
                 endpoint.limiter.accepted(place)
@@ -152,16 +152,16 @@ class Grant:
             for sample in self._samples:
                 endpoint.concurrency.finish(sample, error, now, returned=returned, idle=idle, by_chance=by_chance)
             if error is None:
-                self._admission.success(now)
+                self._breaker_permit.success(now)
             elif error.endpoint_fault:
-                self._admission.failure(now, error.retry_after)
+                self._breaker_permit.failure(now, error.retry_after)
         finally:
             self._give_back()
 
     def cancel(self) -> None:
         """Give the right back: unused, or as an attempt that was broken off if something has left with it."""
         if self._left and not self._settled:
-            self.settle(Rejected("broken off", sent=True), self.endpoint.now())
+            self.finish(Rejected("broken off", sent=True), self.endpoint.now())
         else:
             self._give_back()
 
@@ -173,7 +173,7 @@ class Grant:
                 endpoint.limiter.cancel(self._reservation)
             for sample in self._samples:
                 endpoint.concurrency.finish(sample, Rejected("broken off", sent=True), endpoint.now(), returned=0.0)
-            self._admission.ignore()
+            self._breaker_permit.ignore()
         finally:
             endpoint.bulkhead.release(self)
 
@@ -185,10 +185,10 @@ class Grant:
 
 
 class Endpoint:
-    """Stand for one service instance and grant the right to send to it.
+    """Stand for one service instance and issue permits to send to it.
 
     The order is bulkhead, limiter, breaker: the limiter comes last of the two that wait, because a permit to send
-    now is worth nothing after a wait for something else (grants saved up behind a full bulkhead would leave together
+    now is worth nothing after a wait for something else (permits saved up behind a full bulkhead would leave together
     and break the quota); the breaker is asked first, so that nobody waits for a no, and again last.
     """
 
@@ -214,43 +214,43 @@ class Endpoint:
         self.bulkhead = bulkhead
         self.breaker = breaker
         self.concurrency = ConcurrencyController(adaptive, bulkhead, floor=latency_floor, endpoint=name, events=events)
-        self.ledger = Ledger()
+        self.stats = EndpointStats()
         self._clock = clock
         self._events = events
         self._max_hold = max_hold
         self._lock = threading.Lock()
         self._told: float | None = None  # the lowered rate listeners know of; guarded by _lock
 
-    def acquire(self, grant: Grant, deadline: Deadline, wake: Flag) -> None:
+    def acquire(self, permit: Permit, deadline: Deadline, wake: Flag) -> None:
         """Wait for the right to send, at most until *deadline* or until *wake* is set, which means the client closes.
 
         Raises `CircuitOpen`, `BulkheadFull`, `RateLimited`, `DeadlineExceeded` or `ClientClosed`. Whatever it raises,
-        *grant* is to be cancelled.
+        *permit* is to be cancelled.
         """
         self.breaker.check(self._clock.now())
-        self.bulkhead.acquire(deadline, grant)
-        self._pace(grant, deadline, wake)
-        self.breaker.admit(self._clock.now(), grant._admission)
+        self.bulkhead.acquire(deadline, permit)
+        self._pace(permit, deadline, wake)
+        self.breaker.admit(self._clock.now(), permit._breaker_permit)
 
-    def try_acquire(self, grant: Grant) -> bool:
-        """Fill *grant* in if the right to send is to be had without waiting; return whether it was.
+    def try_acquire(self, permit: Permit) -> bool:
+        """Fill *permit* in if the right to send is to be had without waiting; return whether it was.
 
-        A breaker that is not closed gives none. Whatever comes of it, *grant* is to be cancelled unless it was used.
+        A breaker that is not closed gives none. Whatever comes of it, *permit* is to be cancelled unless it was used.
         """
         now = self._clock.now()
-        if self.breaker.state != CLOSED or not self.bulkhead.try_acquire(grant):
+        if self.breaker.state != CLOSED or not self.bulkhead.try_acquire(permit):
             return False
         try:
-            grant._reservation = self.limiter.reserve(now, max_wait=0.0)
+            permit._reservation = self.limiter.reserve(now, max_wait=0.0)
             if self._told is not None and not self.limiter.slowed:
                 self._tell_recovery()
-            self.breaker.admit(now, grant._admission)
+            self.breaker.admit(now, permit._breaker_permit)
         except Rejected:
             return False
         return True
 
     def now(self) -> float:
-        """Return the monotonic seconds that grants go by."""
+        """Return the monotonic seconds that permits go by."""
         return self._clock.now()
 
     def estimate(self) -> Estimate:
@@ -265,7 +265,7 @@ class Endpoint:
 
     def silent_since(self, instant: float) -> bool:
         """Return whether no attempt has brought anything at all since *instant*."""
-        return self.ledger.answered_at <= instant
+        return self.stats.answered_at <= instant
 
     def throttle(self, error: CosyError, now: float, place: Reservation) -> bool:
         """Slow down after the refusal of what was sent at *place*, and pause if the service asked for it.
@@ -274,7 +274,7 @@ class Endpoint:
         refused wait.
         """
         old = self.limiter.rate
-        verdict = self.limiter.throttled(now, place, accepted=self.ledger.accepted, sent=self.ledger.rate(now))
+        verdict = self.limiter.throttled(now, place, accepted=self.stats.accepted, sent=self.stats.rate(now))
         if verdict == "chance":
             return True
         hold = 0.0
@@ -288,25 +288,25 @@ class Endpoint:
             self._events.emit(RateChanged(endpoint=self.name, old=old, new=new, hold=hold))
         return False
 
-    def heed(self, quota: Quota) -> None:
+    def apply_quota(self, quota: Quota) -> None:
         """Take the service's word for its own limit, where it is lower than what we were told."""
         old = self.limiter.rate
         self.limiter.announce(quota.limit, quota.window)
         if (new := self.limiter.rate) != old:
             self._events.emit(RateChanged(endpoint=self.name, old=old, new=new, hold=0.0))
 
-    def _pace(self, grant: Grant, deadline: Deadline, wake: Flag) -> None:
+    def _pace(self, permit: Permit, deadline: Deadline, wake: Flag) -> None:
         now = self._clock.now()
         if now >= deadline.at:
             raise DeadlineExceeded("the deadline passed before this text's turn to be sent came")
-        place = grant._reservation = self.limiter.reserve(now, max_wait=deadline.at - now)
+        place = permit._reservation = self.limiter.reserve(now, max_wait=deadline.at - now)
         if self._told is not None and not self.limiter.slowed:
             self._tell_recovery()
         while (wait := place.wait(now)) > 0:
             if self._clock.sleep(wait, wake):
                 raise ClientClosed("the client was closed while this text waited for its turn")
             now = self._clock.now()
-            place = grant._reservation = self.limiter.recheck(place, now, max_wait=deadline.at - now)
+            place = permit._reservation = self.limiter.recheck(place, now, max_wait=deadline.at - now)
 
     def _tell_recovery(self) -> None:
         with self._lock:

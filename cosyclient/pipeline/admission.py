@@ -206,7 +206,7 @@ class Admission:
         future: SpeechFuture | None = None,
         notify: Callable[[Waiter], None] | None = None,
     ) -> Waiter:
-        timeouts = self._settings.rest.timeouts
+        timeouts = self._settings.config.timeouts
         span = options.timeout or self._settings.timeout
         # What is no text is refused later, in words.
         length = len(text) if isinstance(text, str) else 0

@@ -32,7 +32,7 @@ class FlowController:
     ) -> None:
         self._all = Bulkhead(settings.max_pending, clock, name="queue", full=QueueFull)
         self._bulk = Bulkhead(settings.bulk_pending, clock, name="bulk queue", full=QueueFull)
-        self._overflow = settings.rest.queue.overflow
+        self._overflow = settings.config.queue.overflow
         self._carry = carry
         self._may_not_wait = may_not_wait
 

@@ -68,7 +68,7 @@ class Pipeline:
         clock: Clock,
         executor: Executor | None,
     ) -> None:
-        rest, sizing = settings.rest, settings.sizing
+        config, sizing = settings.config, settings.sizing
         self._settings = settings
         self._clock = clock
         self._events = events
@@ -76,26 +76,26 @@ class Pipeline:
         self._dropped: deque[DroppedStream] = deque()
 
         self._protocol = protocol
-        self._budget = RetryBudget(rest.retry, in_flight=sizing.permits)
+        self._budget = RetryBudget(config.retry, in_flight=sizing.permits)
         self._endpoint = Endpoint(
             settings.base_url,
             make_transport(settings, clock),
-            limiter=RateLimiter(rate=settings.requests_per_second, burst=rest.pacing.burst),
+            limiter=RateLimiter(rate=settings.requests_per_second, burst=config.pacing.burst),
             bulkhead=Bulkhead(sizing.permits, clock, name="in text", full=BulkheadFull),
-            adaptive=rest.adaptive,
+            adaptive=config.adaptive,
             # What the pool was sized for is no sign of overload.
-            latency_floor=rest.pool.expected_latency * rest.pool.headroom,
+            latency_floor=config.pool.expected_latency * config.pool.headroom,
             breaker=Breaker(
-                rest.breaker,
+                config.breaker,
                 name=settings.base_url,
                 on_change=lambda old, new: events.emit(BreakerChanged(endpoint=settings.base_url, old=old, new=new)),
             ),
             clock=clock,
             events=events,
-            max_hold=rest.retry.max_retry_after,
+            max_hold=config.retry.max_retry_after,
             secret=settings.api_key,
         )
-        self._coalescer = Coalescer(single_flight=rest.queue.single_flight)
+        self._coalescer = Coalescer(single_flight=config.queue.single_flight)
         self.admission = admission = Admission(settings, protocol, self._coalescer, clock)
         self._completer = Completer(
             self._coalescer,
@@ -106,7 +106,7 @@ class Pipeline:
             ended=admission.flow.release,
         )
         self._outage = Outage(
-            rest.retry.wait_for_service,
+            config.retry.wait_for_service,
             endpoint=self._endpoint,
             coalescer=self._coalescer,
             completer=self._completer,
@@ -117,17 +117,17 @@ class Pipeline:
         self._batcher = Batcher(
             BatchLimits(
                 max_texts=settings.max_batch,
-                body_bytes=rest.wire.max_request_bytes,
-                audio_seconds=rest.wire.max_batch_seconds,
+                body_bytes=config.wire.max_request_bytes,
+                audio_seconds=config.wire.max_batch_seconds,
             ),
             workers=sizing.threads,
             clock=clock,
-            linger=rest.queue.linger,
+            linger=config.queue.linger,
         )
         self._hedger = None
-        if rest.hedge.extra:
+        if config.hedge.extra:
             self._hedger = Hedger(
-                HedgePolicy(rest.hedge),
+                HedgePolicy(config.hedge),
                 clock=clock,
                 allowed=self._may_hedge,
                 board=self._batcher.requeue_front,
@@ -136,9 +136,9 @@ class Pipeline:
         self._context = CallContext(
             protocol=self._protocol,
             endpoint=self._endpoint,
-            retry=RetryPolicy(rest.retry, settings.max_retries),
+            retry=RetryPolicy(config.retry, settings.max_retries),
             budget=self._budget,
-            timeouts=rest.timeouts,
+            timeouts=config.timeouts,
             clock=clock,
             closing=self._closing,
             events=events,
@@ -177,7 +177,7 @@ class Pipeline:
         self.admission.check_open()
         # Whoever plays what arrives takes as long as the audio lasts.
         span = options.timeout or self._settings.timeout
-        span = span or self._settings.rest.timeouts.of_call(len(text)) + 2 * utterance.expected_seconds
+        span = span or self._settings.config.timeouts.of_call(len(text)) + 2 * utterance.expected_seconds
         stream = SpeechStream(
             self._context,
             protocol,
@@ -230,7 +230,7 @@ class Pipeline:
 
     def _call_unary(self, request: WireRequest, decode: Callable[[WireReply], T], *, repeatable: bool) -> T:
         self.admission.check_open()
-        span = self._settings.timeout or self._settings.rest.timeouts.base
+        span = self._settings.timeout or self._settings.config.timeouts.base
         return call_unary(self._context, request, decode, Deadline.after(self._clock, span), repeatable=repeatable)
 
     # Seams between rooms
@@ -271,14 +271,14 @@ class Pipeline:
     def stats(self) -> ClientStats:
         """Return a snapshot."""
         self.release_dropped_streams()
-        endpoint, ledger, settings = self._endpoint, self._endpoint.ledger, self._settings
-        rate, latency = ledger.rate(self._clock.now()), ledger.latency
+        endpoint, counts, settings = self._endpoint, self._endpoint.stats, self._settings
+        rate, latency = counts.rate(self._clock.now()), counts.latency
         advice = None
         if rate > 0 and latency > 0:
             advice = littles_law(
                 rate=rate,
                 latency=latency,
-                headroom=settings.rest.pool.headroom,
+                headroom=settings.config.pool.headroom,
                 connection_limit=settings.max_connections,
                 max_batch=settings.max_batch,
             )
@@ -287,9 +287,9 @@ class Pipeline:
             utterances=self._coalescer.succeeded,
             failed=self._coalescer.failed + self._completer.not_accepted,
             rejected=self._completer.rejected,
-            executions=ledger.executions,
-            retries=ledger.retries,
-            throttled=ledger.throttled,
+            executions=counts.executions,
+            retries=counts.retries,
+            throttled=counts.throttled,
             hedged=self._hedger.policy.sent if self._hedger else 0,
             hedge_requests=self._hedger.policy.requests if self._hedger else 0,
             queued=self._batcher.queued,

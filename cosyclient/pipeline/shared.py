@@ -45,16 +45,16 @@ class SharedPipeline:
         voice = settings.voice
         if model is not None and voice.model is None and name.startswith("triton"):
             voice = voice.replace({"model": model})
-        self._protocol = protocol = protocol_for(name, settings.rest.wire)
-        can, pool = protocol.capabilities, settings.rest.pool
+        self._protocol = protocol = protocol_for(name, settings.config.wire)
+        can, pool = protocol.capabilities, settings.config.pool
         self.settings = replace(
             settings,
             base_url=url,
             voice=voice,
             protocol=name,
             max_batch=min(settings.max_batch, can.batch),
-            rest=replace(
-                settings.rest, pool=replace(pool, idle_limit=min(pool.idle_limit, can.idle_limit or pool.idle_limit))
+            config=replace(
+                settings.config, pool=replace(pool, idle_limit=min(pool.idle_limit, can.idle_limit or pool.idle_limit))
             ),
         )
         self._make_transport = prepare(self.settings, protocol.capabilities.medium, given=transport)
@@ -79,7 +79,7 @@ class SharedPipeline:
             settings,
             texts=self.window,
             least=self.settings.max_batch,
-            audio_bytes=self.settings.rest.queue.max_audio_bytes,
+            audio_bytes=self.settings.config.queue.max_audio_bytes,
             useful=self._bulk_capacity,
         )
 

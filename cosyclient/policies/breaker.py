@@ -36,7 +36,7 @@ HALF_OPEN = pybreaker.STATE_HALF_OPEN
 _LONGEST_OPEN = 3600.0
 
 
-class Admission:
+class BreakerPermit:
     """Carry one call's right to be tried and its one report; report in a ``finally``, later reports change nothing.
 
     Nor do reports of what was never admitted: made beforehand and given to `Breaker.admit`, it is safe from interrupts.
@@ -122,9 +122,9 @@ class Breaker:
             with self._lock:
                 self._reject_locked(now)
 
-    def admit(self, now: float, admission: Admission | None = None) -> Admission:
+    def admit(self, now: float, admission: BreakerPermit | None = None) -> BreakerPermit:
         """Return the *admission* of a call, or raise `CircuitOpen` with the seconds to wait in ``retry_after``."""
-        admission = admission or Admission(self)
+        admission = admission or BreakerPermit(self)
         with self._lock:
             if closed := self._state == CLOSED:
                 self._under_way += 1
@@ -168,7 +168,7 @@ class Breaker:
         self._permits = self._config.probes
         self._good = self._bad = 0
 
-    def _report(self, admission: Admission, now: float, *, failed: bool, retry_after: float | None) -> None:
+    def _report(self, admission: BreakerPermit, now: float, *, failed: bool, retry_after: float | None) -> None:
         with self._lock:
             generation, admission._generation = admission._generation, -1
             if generation != self._generation:
@@ -200,7 +200,7 @@ class Breaker:
         if self._untold:
             self._tell()
 
-    def _ignore(self, admission: Admission) -> None:
+    def _ignore(self, admission: BreakerPermit) -> None:
         with self._lock:
             generation, admission._generation = admission._generation, -1
             if generation != self._generation:

@@ -14,7 +14,7 @@ import pytest
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.config import BreakerConfig, RetryConfig
 from cosyclient.errors import BulkheadFull, CircuitOpen, ClientClosed, Rejected
-from cosyclient.policies.breaker import Admission, Breaker
+from cosyclient.policies.breaker import Breaker, BreakerPermit
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
 from cosyclient.policies.ratelimit.limiter import RateLimiter
@@ -360,7 +360,7 @@ def test_one_admission_reported_by_many_counts_once() -> None:
     assert breaker._window.calls <= 20
 
 
-def _report(admission: Admission, number: int) -> None:
+def _report(admission: BreakerPermit, number: int) -> None:
     (lambda: admission.success(0.0), lambda: admission.failure(0.0), admission.ignore)[number % 3]()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cosyclient.clock import Deadline, Flag
 from cosyclient.config import AdaptiveConfig, BreakerConfig
-from cosyclient.endpoints.endpoint import Endpoint, Grant
+from cosyclient.endpoints.endpoint import Endpoint, Permit
 from cosyclient.errors import BulkheadFull, ClientClosed, RateLimited, ServiceFault, Throttled
 from cosyclient.events import Events, RateChanged
 from cosyclient.policies.breaker import Breaker
@@ -40,19 +40,19 @@ class World:
             max_hold=60.0,
         )
 
-    def acquire(self) -> Grant:
-        grant = Grant(self.endpoint)
-        self.endpoint.acquire(grant, Deadline.after(self.clock, 100.0), Flag())
-        return grant
+    def acquire(self) -> Permit:
+        permit = Permit(self.endpoint)
+        self.endpoint.acquire(permit, Deadline.after(self.clock, 100.0), Flag())
+        return permit
 
-    def grant(self) -> Grant:
-        grant = self.acquire()
-        grant.start(self.clock.now(), retry=False, audio=4.0, given=30.0)
-        return grant
+    def permit(self) -> Permit:
+        permit = self.acquire()
+        permit.start(self.clock.now(), retry=False, audio=4.0, given=30.0)
+        return permit
 
-    def refuse(self, *grants: Grant, retry_after: float | None = None) -> None:
-        for grant in grants:
-            grant.settle(Throttled("too fast", status=429, retry_after=retry_after), self.clock.now())
+    def refuse(self, *permits: Permit, retry_after: float | None = None) -> None:
+        for permit in permits:
+            permit.finish(Throttled("too fast", status=429, retry_after=retry_after), self.clock.now())
 
     def told(self) -> Iterator[tuple[float, float, float]]:
         for event in self.listener.events:
@@ -63,22 +63,22 @@ class World:
 def test_a_round_trip_of_refusals_is_told_once() -> None:
     """Ten requests were on their way; the rate falls once, and every permit is back."""
     world = World()
-    world.refuse(*[world.grant() for _ in range(10)])
+    world.refuse(*[world.permit() for _ in range(10)])
     assert list(world.told()) == [(100.0, 70.0, 0.0)]
     assert world.endpoint.bulkhead.in_use == 0
-    assert world.endpoint.ledger.accepted == 0
+    assert world.endpoint.stats.accepted == 0
 
 
 def test_recovery_is_told_once_and_not_its_every_step() -> None:
     """From the refusal to the full rate: two events, however many requests were sent meanwhile."""
     world = World()
-    world.refuse(world.grant())
+    world.refuse(world.permit())
     sent = 0
     while world.endpoint.limiter.slowed:
-        world.grant().settle(None, world.clock.now())
+        world.permit().finish(None, world.clock.now())
         sent += 1
     for _ in range(20):
-        world.grant().settle(None, world.clock.now())
+        world.permit().finish(None, world.clock.now())
     assert sent > 100
     assert list(world.told()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
 
@@ -86,19 +86,19 @@ def test_recovery_is_told_once_and_not_its_every_step() -> None:
 def test_recovery_is_told_when_only_lone_calls_are_made() -> None:
     """They take the short way, which waits for nothing."""
     world = World()
-    world.refuse(world.grant())
+    world.refuse(world.permit())
     while world.endpoint.limiter.slowed:
         world.clock.advance(0.1)
-        grant = Grant(world.endpoint)
-        if world.endpoint.try_acquire(grant):
-            grant.start(world.clock.now(), retry=False, audio=4.0, given=30.0)
-            grant.settle(None, world.clock.now())
+        permit = Permit(world.endpoint)
+        if world.endpoint.try_acquire(permit):
+            permit.start(world.clock.now(), retry=False, audio=4.0, given=30.0)
+            permit.finish(None, world.clock.now())
         else:
-            grant.cancel()
+            permit.cancel()
     world.clock.advance(0.1)
-    grant = Grant(world.endpoint)
-    assert world.endpoint.try_acquire(grant)
-    grant.cancel()
+    permit = Permit(world.endpoint)
+    assert world.endpoint.try_acquire(permit)
+    permit.cancel()
     assert list(world.told()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
 
 
@@ -106,23 +106,23 @@ def test_a_right_given_back_after_something_left_is_an_attempt() -> None:
     """Ctrl-C amid a reply: the quota was used, nobody is to blame, and nothing counts as in flight for ever."""
     world = World(AdaptiveConfig())
     for number in range(1, 6):
-        world.grant().cancel()
+        world.permit().cancel()
         assert world.endpoint.bulkhead.in_use == 0
         assert "<AdaptiveLimit 0 of 40 " in repr(world.endpoint.concurrency)
-        assert world.endpoint.ledger.executions == number
+        assert world.endpoint.stats.executions == number
     assert world.endpoint.breaker.state == "closed"
     unused = world.acquire()
     unused.cancel()
     unused.cancel()
-    assert (world.endpoint.bulkhead.in_use, world.endpoint.ledger.executions) == (0, 5)
+    assert (world.endpoint.bulkhead.in_use, world.endpoint.stats.executions) == (0, 5)
 
 
 def test_a_pause_that_was_asked_for_is_told_with_the_rate() -> None:
     """Nothing leaves before it ends."""
     world = World()
     began = world.clock.now()
-    world.refuse(world.grant(), retry_after=2.0)
-    world.grant()
+    world.refuse(world.permit(), retry_after=2.0)
+    world.permit()
     assert world.clock.now() >= began + 2.0
     assert list(world.told()) == [(100.0, 70.0, 2.0)]
 
@@ -130,9 +130,9 @@ def test_a_pause_that_was_asked_for_is_told_with_the_rate() -> None:
 def test_a_quota_is_told_when_it_moves_the_rate() -> None:
     """A limit without a window moves no rate."""
     world = World()
-    world.endpoint.heed(Quota(limit=60.0))
-    world.endpoint.heed(Quota(limit=60.0, window=1.0))
-    world.endpoint.heed(Quota(limit=60.0, window=1.0))
+    world.endpoint.apply_quota(Quota(limit=60.0))
+    world.endpoint.apply_quota(Quota(limit=60.0, window=1.0))
+    world.endpoint.apply_quota(Quota(limit=60.0, window=1.0))
     assert list(world.told()) == [(100.0, 60.0, 0.0)]
 
 
@@ -140,7 +140,7 @@ def test_a_lowered_rate_is_seen_in_the_log(caplog: pytest.LogCaptureFixture) -> 
     """Somebody who wonders why it is slow finds the reason."""
     with caplog.at_level("INFO", logger="cosyclient"):
         world = World()
-        world.refuse(world.grant())
+        world.refuse(world.permit())
     assert "RateChanged endpoint=tts-1 old=100.000 new=70.000 hold=0.000" in caplog.text
 
 
@@ -148,25 +148,25 @@ def test_giving_back_again_does_nothing() -> None:
     """Whoever is interrupted gives back once more: one report, one permit, and no place of somebody else's."""
     world = World(AdaptiveConfig())
     now = world.clock.now()
-    settled, other = world.grant(), world.grant()
+    settled, other = world.permit(), world.permit()
     for _ in range(3):
-        settled.settle(ServiceFault("HTTP 503", status=503), now)
+        settled.finish(ServiceFault("HTTP 503", status=503), now)
         settled.cancel()
-    assert (world.endpoint.bulkhead.in_use, world.endpoint.ledger.failures) == (1, 1)
+    assert (world.endpoint.bulkhead.in_use, world.endpoint.stats.failures) == (1, 1)
     assert "1 of 1 failed" in repr(world.endpoint.breaker)
     assert "<AdaptiveLimit 1 of 40 " in repr(world.endpoint.concurrency)
-    other.settle(None, now)
-    other.settle(None, now)
-    assert (world.endpoint.bulkhead.in_use, world.endpoint.ledger.executions) == (0, 2)
+    other.finish(None, now)
+    other.finish(None, now)
+    assert (world.endpoint.bulkhead.in_use, world.endpoint.stats.executions) == (0, 2)
 
 
 def test_what_was_never_acquired_has_nothing_to_give_back() -> None:
-    """The grant is made before anything is taken."""
+    """The permit is made before anything is taken."""
     world = World()
     before = repr(world.endpoint)
     for _ in range(2):
-        Grant(world.endpoint).cancel()
-    with Grant(world.endpoint):
+        Permit(world.endpoint).cancel()
+    with Permit(world.endpoint):
         pass
     assert repr(world.endpoint) == before
 
@@ -177,15 +177,15 @@ def test_a_right_that_is_not_to_be_had_leaves_nothing_taken(way: str) -> None:
     world = World()
     # The burst is spent, and the pace is too slow for the deadline.
     burst = [world.acquire() for _ in range(10)]
-    grant = Grant(world.endpoint)
+    permit = Permit(world.endpoint)
     if way == "acquire":
         with pytest.raises(RateLimited):
-            world.endpoint.acquire(grant, Deadline.after(world.clock, 0.001), Flag())
+            world.endpoint.acquire(permit, Deadline.after(world.clock, 0.001), Flag())
     else:
-        assert not world.endpoint.try_acquire(grant)
+        assert not world.endpoint.try_acquire(permit)
     assert world.endpoint.bulkhead.in_use == 11
-    grant.cancel()
-    grant.cancel()
+    permit.cancel()
+    permit.cancel()
     assert world.endpoint.bulkhead.in_use == 10
     for each in burst:
         each.cancel()
@@ -196,10 +196,10 @@ def test_closing_ends_the_wait_for_pace() -> None:
     """The flag is set while a text waits for its turn."""
     world = World()
     for _ in range(10):
-        world.grant()
-    closing, grant = Flag(), Grant(world.endpoint)
+        world.permit()
+    closing, permit = Flag(), Permit(world.endpoint)
     closing.set()
     with pytest.raises(ClientClosed):
-        world.endpoint.acquire(grant, Deadline.after(world.clock, 100.0), closing)
-    grant.cancel()
+        world.endpoint.acquire(permit, Deadline.after(world.clock, 100.0), closing)
+    permit.cancel()
     assert world.endpoint.bulkhead.in_use == 10

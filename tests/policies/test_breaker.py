@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cosyclient.config import BreakerConfig
 from cosyclient.errors import CircuitOpen
-from cosyclient.policies.breaker import Admission, Breaker
+from cosyclient.policies.breaker import Breaker, BreakerPermit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def opened(now: float = NOW, **knobs: Any) -> Breaker:
     return breaker
 
 
-def probing(count: int = 5, now: float = NOW + 30.0, **knobs: Any) -> tuple[Breaker, list[Admission]]:
+def probing(count: int = 5, now: float = NOW + 30.0, **knobs: Any) -> tuple[Breaker, list[BreakerPermit]]:
     """Return a half-open breaker and *count* of its probes."""
     breaker = opened(**knobs)
     return breaker, [breaker.admit(now) for _ in range(count)]
@@ -114,7 +114,7 @@ def test_the_next_restart_is_one_failure_again() -> None:
 def test_chance_does_not_open_it(share: float, seed: int) -> None:
     """A service that fails three calls in ten at once and takes its time for the others, forty at a time."""
     dice, breaker, now = random.Random(seed), make(), NOW
-    under_way: list[tuple[float, int, bool, Admission]] = []
+    under_way: list[tuple[float, int, bool, BreakerPermit]] = []
     for number in range(2000):
         while len(under_way) < 40:
             failed = dice.random() < share
@@ -175,7 +175,7 @@ def test_ignored_calls_do_not_count() -> None:
 @pytest.mark.parametrize("second", ["success", "failure", "ignore"])
 @pytest.mark.parametrize("first", ["success", "failure", "ignore"])
 def test_only_the_first_report_of_an_admission_counts(first: str, second: str) -> None:
-    def report(admission: Admission, kind: str) -> None:
+    def report(admission: BreakerPermit, kind: str) -> None:
         if kind == "ignore":
             admission.ignore()
         else:
@@ -515,7 +515,7 @@ def test_interrupted_listener_costs_no_permit() -> None:
             raise KeyboardInterrupt
 
     breaker = opened(on_change=interrupt, probes=1)
-    admission = Admission(breaker)
+    admission = BreakerPermit(breaker)
     with pytest.raises(KeyboardInterrupt):
         breaker.admit(NOW + 30.0, admission)
     assert rejection(breaker, NOW + 30.0) == 30.0  # it was admitted; whoever made the admission gives it back
@@ -532,7 +532,7 @@ def test_reports_of_what_was_never_admitted_change_nothing(state: str, report: s
     feed(breaker, NOW, good=1, bad=state != "closed")
     if state == "half-open":
         breaker.admit(NOW + 30.0)
-    admission, now, before = Admission(breaker), NOW + 30.0 * (state == "half-open"), repr(breaker)
+    admission, now, before = BreakerPermit(breaker), NOW + 30.0 * (state == "half-open"), repr(breaker)
     assert breaker.state == state
     for _ in range(2):
         admission.ignore() if report == "ignore" else getattr(admission, report)(now)
@@ -544,7 +544,7 @@ def test_reports_of_what_was_never_admitted_change_nothing(state: str, report: s
 
 def test_an_admission_made_beforehand_is_the_one_that_is_admitted() -> None:
     breaker = make()
-    admission = Admission(breaker)
+    admission = BreakerPermit(breaker)
     assert repr(admission) == "<Admission, none>"
     assert breaker.admit(NOW, admission) is admission
     assert repr(admission) == "<Admission by state 0>"

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from cosyclient.config import ClientConfig
-from cosyclient.endpoints.endpoint import Endpoint, Grant
+from cosyclient.endpoints.endpoint import Endpoint, Permit
 from cosyclient.errors import (
     AttemptTimeout,
     BulkheadFull,
@@ -386,8 +386,8 @@ class Simulation:
             except CircuitOpen as error:
                 self._refuse_all(error)
                 return
-            grant = Grant(self.endpoint)
-            if not self.endpoint.bulkhead.try_acquire(grant):
+            permit = Permit(self.endpoint)
+            if not self.endpoint.bulkhead.try_acquire(permit):
                 return
             if self._waiting:
                 call = self._waiting.popleft()
@@ -399,48 +399,48 @@ class Simulation:
                 assert head is not None
                 latest = head
             try:
-                grant._reservation = self.endpoint.limiter.reserve(self.now, max_wait=latest - self.now)
+                permit._reservation = self.endpoint.limiter.reserve(self.now, max_wait=latest - self.now)
             except RateLimited as error:
-                self._refuse(call, latest, grant, error)
+                self._refuse(call, latest, permit, error)
                 continue
-            self._paced(call, latest, grant)
+            self._paced(call, latest, permit)
 
-    def _paced(self, call: _Call | None, latest: float, grant: Grant) -> None:
+    def _paced(self, call: _Call | None, latest: float, permit: Permit) -> None:
         """Go on once pacing allows it: a call that tries again, or else whoever waits by then."""
-        assert grant._reservation is not None
-        if (wait := grant._reservation.wait(self.now)) > 0:
-            self.at(self.now + wait, self._recheck, call, latest, grant)
+        assert permit._reservation is not None
+        if (wait := permit._reservation.wait(self.now)) > 0:
+            self.at(self.now + wait, self._recheck, call, latest, permit)
             return
         try:
-            self.endpoint.breaker.admit(self.now, grant._admission)
+            self.endpoint.breaker.admit(self.now, permit._breaker_permit)
         except CircuitOpen as error:
-            self._refuse(call, latest, grant, error)
+            self._refuse(call, latest, permit, error)
             self._refuse_all(error)
             return
         if call is None:
             batch = self._batcher.seal(self.endpoint.estimate(), worker=False)
             if batch is None:
-                grant.cancel()
+                permit.cancel()
                 self._carriers -= 1
                 return
             assert batch.texts, "a batch of nothing"
             call = _Call(batch.texts, self._retry.schedule())
-        self._attempt(call, grant)
+        self._attempt(call, permit)
 
-    def _recheck(self, call: _Call | None, latest: float, grant: Grant) -> None:
-        place = grant._reservation
+    def _recheck(self, call: _Call | None, latest: float, permit: Permit) -> None:
+        place = permit._reservation
         assert place is not None
         try:
-            grant._reservation = self.endpoint.limiter.recheck(place, self.now, max_wait=latest - self.now)
+            permit._reservation = self.endpoint.limiter.recheck(place, self.now, max_wait=latest - self.now)
         except RateLimited as error:
-            self._refuse(call, latest, grant, error)
+            self._refuse(call, latest, permit, error)
             self._pump()
             return
-        self._paced(call, latest, grant)
+        self._paced(call, latest, permit)
 
-    def _refuse(self, call: _Call | None, before: float, grant: Grant, error: CosyError) -> None:
+    def _refuse(self, call: _Call | None, before: float, permit: Permit, error: CosyError) -> None:
         """Give back what is held and refuse the call, or all that wait and are due *before*."""
-        grant.cancel()
+        permit.cancel()
         if call is not None:
             self._finish(call, error)
             return
@@ -454,25 +454,25 @@ class Simulation:
         while self._waiting:
             self._finish(self._waiting.popleft(), error)
 
-    def _attempt(self, call: _Call, grant: Grant) -> None:
+    def _attempt(self, call: _Call, permit: Permit) -> None:
         flights = [flight for flight in call.flights if not flight.done]
         if not flights:
-            grant.cancel()
+            permit.cancel()
             self._carriers -= 1
             return
         call.flights, now = flights, self.now
         until = max(flight.deadline for flight in flights)
         audio = math.fsum(flight.audio_seconds for flight in flights)
         given = min(flight.deadline - flight.queued_at for flight in flights)
-        grant.start(now, retry=call.tries > 0, audio=audio, given=given)
+        permit.start(now, retry=call.tries > 0, audio=audio, given=given)
         call.tries += 1
         self.requests += 1
         answer = self.service.answer(now, [flight.audio_seconds for flight in flights], self.dice)
         if isinstance(answer, Failure):
             end = now + answer.after
-            self.at(min(end, until), self._over, call, grant, now, answer.error if end <= until else None, 0.0)
+            self.at(min(end, until), self._over, call, permit, now, answer.error if end <= until else None, 0.0)
             return
-        read_timeout = max(self.config.timeouts.of_reads(audio) * 2.0 ** (call.tries - 1), grant.read_timeout)
+        read_timeout = max(self.config.timeouts.of_reads(audio) * 2.0 ** (call.tries - 1), permit.read_timeout)
         returned, heard, error = 0.0, now, None
         for instant, flight in sorted(zip(answer, flights, strict=True), key=lambda pair: pair[0]):
             if instant > min(until, heard + read_timeout):
@@ -481,16 +481,16 @@ class Simulation:
                 break
             heard, returned = instant, returned + flight.audio_seconds
             self.at(instant, self._end, flight, None)
-        self.at(min(max(answer), until), self._over, call, grant, now, error, returned)
+        self.at(min(max(answer), until), self._over, call, permit, now, error, returned)
 
-    def _over(self, call: _Call, grant: Grant, started: float, error: CosyError | None, returned: float) -> None:
+    def _over(self, call: _Call, permit: Permit, started: float, error: CosyError | None, returned: float) -> None:
         late = [flight for flight in call.flights if not flight.done]
         audio = math.fsum(flight.audio_seconds for flight in call.flights)
         if error is None and returned < audio - 1e-6:
             silent = not returned and self.endpoint.silent_since(started)
-            fair = self.now - started >= max(self.config.timeouts.first_byte, grant.expected)
+            fair = self.now - started >= max(self.config.timeouts.first_byte, permit.expected)
             error = DeadlineExceeded("the deadline passed", sent=True, endpoint_fault=fair and silent)
-        grant.settle(error, self.now, returned=returned)
+        permit.finish(error, self.now, returned=returned)
         if error is None:
             self.budget.deposit(call.spent)
             self._carriers -= 1

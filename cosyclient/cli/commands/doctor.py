@@ -194,7 +194,7 @@ def _speak(
     report: dict[str, Any], settings: ResolvedConfig, voice: VoiceSettings, arguments: argparse.Namespace
 ) -> None:
     """Add what speaking shows: latency by phase, the rate of the audio, whether it streams, what is announced."""
-    protocol = protocol_for(report["protocol"], settings.rest.wire)
+    protocol = protocol_for(report["protocol"], settings.config.wire)
     can = protocol.capabilities
     report["capabilities"] = {
         **{name: getattr(can, name) for name in ("batch", "stream", "text_in", "instruct", "seed", "words")},

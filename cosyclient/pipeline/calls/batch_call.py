@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cosyclient.clock import Cancellation, Deadline
-from cosyclient.endpoints.endpoint import Grant
+from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import (
     Attempt,
     BadRequest,
@@ -88,13 +88,13 @@ class _AttemptState:
 
 
 class BatchCall:
-    """Carry one batch through its attempts, the first of them with *grant*; lives on one thread at a time."""
+    """Carry one batch through its attempts, the first of them with *permit*; lives on one thread at a time."""
 
-    def __init__(self, context: CallContext, batch: Batch, grant: Grant) -> None:
+    def __init__(self, context: CallContext, batch: Batch, permit: Permit) -> None:
         self._context = context
         self._texts = batch.texts
-        self._grant = grant
-        self._granted = True
+        self._permit = permit
+        self._acquired = True
         self._schedule = context.retry.schedule()
         self._attempts: list[Attempt] = []
         self._cancellation = Cancellation()
@@ -105,7 +105,7 @@ class BatchCall:
         self._pending: list[PendingText] = []
 
     def run(self, left: dict[PendingText, CosyError] | None = None) -> None:
-        """Fly until nothing is left; every text is resolved then and the grant is back.
+        """Fly until nothing is left; every text is resolved then and the permit is back.
 
         *left* is what a first attempt left over. Only an interrupt is raised: what has not landed is nobody's then.
         """
@@ -148,8 +148,8 @@ class BatchCall:
             self._fail_all(error)
 
     def release(self) -> None:
-        """Give the grant back and let go of the texts; again does nothing."""
-        self._grant.cancel()
+        """Give the permit back and let go of the texts; again does nothing."""
+        self._permit.cancel()
         self._context.coalescer.detach(self._texts, self)
 
     def _begin(self) -> None:
@@ -185,10 +185,10 @@ class BatchCall:
             return {}
         context, clock = self._context, self._context.clock
         deadline = Deadline(min(latest, max(text.deadline for text in texts)), clock)
-        if not self._granted:
-            self._grant = Grant(context.endpoint)
-            context.endpoint.acquire(self._grant, deadline, context.closing)
-        grant, self._granted = self._grant, False
+        if not self._acquired:
+            self._permit = Permit(context.endpoint)
+            context.endpoint.acquire(self._permit, deadline, context.closing)
+        permit, self._acquired = self._permit, False
         # The same texts are the same bytes and the same key; encoded once, sent per attempt.
         utterances = [text.utterance for text in texts]
         request = self._request
@@ -196,25 +196,25 @@ class BatchCall:
             self._key = self._key or uuid.uuid4().hex
             encoded = context.protocol.encode(utterances, key=self._key)
             request = self._request = encoded.with_headers(utterances[0].settings.sent_headers)
-        this = _AttemptState(texts, number=len(self._attempts) + 1, endpoint=grant.endpoint.name, started=clock.now())
+        this = _AttemptState(texts, number=len(self._attempts) + 1, endpoint=permit.endpoint.name, started=clock.now())
         expected = math.fsum(text.audio_seconds for text in texts)
         given = min(text.deadline - text.queued_at for text in texts)
-        grant.start(this.started, retry=this.number > 1, audio=expected, given=given)
+        permit.start(this.started, retry=this.number > 1, audio=expected, given=given)
         hedger, watch = context.hedger, None
         if hedger is not None:
             watch = hedger.start(self, len(self.unanswered()))
         try:
-            self._exchange(this, grant, request, utterances, expected, deadline)
+            self._exchange(this, permit, request, utterances, expected, deadline)
         except CosyError as error:
-            grant.endpoint.conceal(error, self._given_headers)
+            permit.endpoint.conceal(error, self._given_headers)
             context.advice.add(error, request)
-            this.error = self._explain(error, this, grant, clock.now(), deadline)
+            this.error = self._explain(error, this, permit, clock.now(), deadline)
         finally:
             if hedger is not None:
                 # One broken off because its hedge had won tells as much as one that came through.
                 told = this.error is None or self._cancellation.cancelled
                 hedger.finish(watch, clock.now() - this.started if told else None)
-        grant.settle(this.error, clock.now(), returned=this.audio)
+        permit.finish(this.error, clock.now(), returned=this.audio)
         self._record(this)
         self._split_failures(this, deadline)
         return this.again
@@ -222,7 +222,7 @@ class BatchCall:
     def _exchange(
         self,
         this: _AttemptState,
-        grant: Grant,
+        permit: Permit,
         request: WireRequest,
         utterances: Sequence[Utterance],
         expected: float,
@@ -230,17 +230,17 @@ class BatchCall:
     ) -> None:
         """Send, and resolve the texts as they are answered."""
         context = self._context
-        reply = grant.endpoint.transport.send(
+        reply = permit.endpoint.transport.send(
             request,
             deadline=deadline,
             # A time-out is a guess: each try is given twice the time of the one before.
-            read_timeout=max(context.timeouts.of_reads(expected) * 2.0 ** (this.number - 1), grant.read_timeout),
+            read_timeout=max(context.timeouts.of_reads(expected) * 2.0 ** (this.number - 1), permit.read_timeout),
             cancellation=self._cancellation,
         )
         try:
             # A refusal says it as well, and there it matters most: before decoding, which raises.
             if (quota := context.protocol.quota(reply)) is not None:
-                grant.endpoint.heed(quota)
+                permit.endpoint.apply_quota(quota)
             for items in context.protocol.decode(reply, utterances, wall=context.clock.wall()):
                 self._complete_items(this, items)
         finally:
@@ -276,7 +276,7 @@ class BatchCall:
         return headers.fields() if headers is not None else ()
 
     def _explain(
-        self, error: CosyError, this: _AttemptState, grant: Grant, now: float, deadline: Deadline
+        self, error: CosyError, this: _AttemptState, permit: Permit, now: float, deadline: Deadline
     ) -> CosyError:
         """Return *error* with what only the call knows about it."""
         if self._cancellation.cancelled:
@@ -290,8 +290,8 @@ class BatchCall:
         elif isinstance(error, DeadlineExceeded):
             # To blame for letting it pass is only a service that was given a fair time and answered nothing meanwhile,
             # to nobody: one that is slow, or that we gave too much to do, works.
-            fair = now - this.started >= max(self._context.timeouts.first_byte, grant.expected)
-            silent = not this.audio and grant.endpoint.silent_since(this.started)
+            fair = now - this.started >= max(self._context.timeouts.first_byte, permit.expected)
+            silent = not this.audio and permit.endpoint.silent_since(this.started)
             error.endpoint_fault = fair and silent
         elif isinstance(error, ServiceFault) and not any(has_speech(each.utterance.text) for each in self._pending):
             # Servers stumble over a text without speech, and are well with every other.

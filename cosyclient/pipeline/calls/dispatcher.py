@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cosyclient.clock import Deadline
-from cosyclient.endpoints.endpoint import Grant
+from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
 from cosyclient.pipeline.calls.batch_call import BatchCall
 from cosyclient.pipeline.calls.workers import Workers
@@ -76,44 +76,44 @@ class Dispatcher:
         a worker's: it may have to wait longer than this caller, who is back at *latest*. Only an interrupt is raised;
         *text* may still be up then, with nobody to carry it. Not for a worker: it may not block.
         """
-        grant = Grant(self._endpoint)
+        permit = Permit(self._endpoint)
         call: BatchCall | None = None
         handed_over = False
         try:
-            if not self._batcher.begin_inline(grant):
+            if not self._batcher.begin_inline(permit):
                 return False
             # What a worker may not do, callbacks on this thread may not do either, as long as it holds a permit.
             self._thread.works = True
-            if not self._endpoint.try_acquire(grant):
+            if not self._endpoint.try_acquire(permit):
                 return False
-            call = BatchCall(self._context, self._batcher.single(text), grant)
+            call = BatchCall(self._context, self._batcher.single(text), permit)
             if left := call.run_once(latest):
-                self._workers.submit(partial(self._finish_inline, call, left, grant))
+                self._workers.submit(partial(self._finish_inline, call, left, permit))
                 handed_over = True
             return True
         finally:
             self._thread.works = False
             if not handed_over:
                 try:
-                    self._end_inline(grant, call)
+                    self._end_inline(permit, call)
                 except BaseException:  # an interrupt amid the giving back: once more
-                    self._end_inline(grant, call)
+                    self._end_inline(permit, call)
                     raise
 
     def run_on_caller(self) -> None:
         """Carry one batch on the calling thread, as the ``caller_runs`` overflow policy has it."""
-        grant = Grant(self._endpoint)
+        permit = Permit(self._endpoint)
         sealed: list[Batch] = []
         try:
-            self._batcher.add_inline(grant)
+            self._batcher.add_inline(permit)
             self._thread.works = True
-            self._send_batch(grant, sealed, worker=False)
+            self._send_batch(permit, sealed, worker=False)
         finally:
             self._thread.works = False
             try:
-                self._end_on_caller(grant, sealed)
+                self._end_on_caller(permit, sealed)
             except BaseException:  # an interrupt amid the giving back: once more
-                self._end_on_caller(grant, sealed)
+                self._end_on_caller(permit, sealed)
                 raise
 
     @property
@@ -125,36 +125,36 @@ class Dispatcher:
         """Let the workers finish, and *wait* for that; what they carry ends by its deadline or with the transport."""
         self._workers.close(wait=wait)
 
-    def _end_inline(self, grant: Grant, call: BatchCall | None) -> None:
+    def _end_inline(self, permit: Permit, call: BatchCall | None) -> None:
         """Give back what a thread that carries its own text holds."""
         if call is not None:
             call.release()
-        grant.cancel()
-        self._batcher.end_inline(grant)
+        permit.cancel()
+        self._batcher.end_inline(permit)
 
-    def _end_on_caller(self, grant: Grant, sealed: Sequence[Batch]) -> None:
+    def _end_on_caller(self, permit: Permit, sealed: Sequence[Batch]) -> None:
         """Give back what a thread that carries for others holds: their texts go on without it if it was interrupted."""
-        grant.cancel()
+        permit.cancel()
         left = [text for batch in sealed for text in batch.texts if not (text.done or text.calls)]
         if left:
             self._batcher.restore(left)
-        self._batcher.end_inline(grant)
+        self._batcher.end_inline(permit)
         self.start_workers()
 
-    def _finish_inline(self, call: BatchCall, left: dict[PendingText, CosyError], grant: Grant) -> None:
+    def _finish_inline(self, call: BatchCall, left: dict[PendingText, CosyError], permit: Permit) -> None:
         # Once more: an interrupt just after the handing over has taken it off.
-        self._batcher.add_inline(grant)
+        self._batcher.add_inline(permit)
         self._thread.works = True
         try:
             call.run(left)
         finally:
             self._thread.works = False
-            self._batcher.end_inline(grant)
+            self._batcher.end_inline(permit)
 
     def _work(self) -> None:
         self._thread.works = True
         try:
-            while self._send_batch(Grant(self._endpoint), []):
+            while self._send_batch(Permit(self._endpoint), []):
                 if not threading.main_thread().is_alive():
                     # The interpreter waits for this thread; what is asked of it from now on is not its affair.
                     self._batcher.release_worker()
@@ -163,7 +163,7 @@ class Dispatcher:
         finally:
             self._thread.works = False
 
-    def _send_batch(self, grant: Grant, sealed: list[Batch], *, worker: bool = True) -> bool:
+    def _send_batch(self, permit: Permit, sealed: list[Batch], *, worker: bool = True) -> bool:
         """Obtain the right to send, seal, fly; return whether to go on. Called by a seeking worker, or by none."""
         seeking = worker
         try:
@@ -171,15 +171,15 @@ class Dispatcher:
             if head is None:
                 return False
             try:
-                self._endpoint.acquire(grant, Deadline(head, self._clock), self._closing)
+                self._endpoint.acquire(permit, Deadline(head, self._clock), self._closing)
             except Exception as error:  # noqa: BLE001 - told to those who wait
-                grant.cancel()
+                permit.cancel()
                 self._fail_next(head, error)
                 seeking = False
                 return worker
             batch = self._batcher.seal(self._endpoint.estimate(), worker=worker, into=sealed)
             if batch is None:
-                grant.cancel()
+                permit.cancel()
                 return False
             seeking = False
         finally:
@@ -191,15 +191,15 @@ class Dispatcher:
             self.start_workers()
             hedger = self._context.hedger
             if hedger is None or batch.first_sends or hedger.policy.afford_request():
-                BatchCall(self._context, batch, grant).run()
+                BatchCall(self._context, batch, permit).run()
             else:
                 # Late texts alone, and no request to spare: they stay with the call they are under way with.
-                grant.cancel()
+                permit.cancel()
         except BaseException as error:
             if not worker:
                 raise
             # No interrupt finds a worker. What else comes this far must not take the others' texts with it.
-            grant.cancel()
+            permit.cancel()
             logger.exception("a worker failed")
             self._complete([(text, _unexpected(error)) for text in batch.texts])
         return worker and self._batcher.continue_worker()

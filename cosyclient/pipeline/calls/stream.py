@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from cosyclient.audio import wav_bytes
 from cosyclient.audio.pcm import TELLING_FRAMES
 from cosyclient.clock import Cancellation
-from cosyclient.endpoints.endpoint import Grant
+from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import Attempt, BadRequest, ClientClosed, CosyError, DecodeError, Rejected, ServiceFault
 from cosyclient.events import AttemptFinished
 from cosyclient.models import Speech, has_speech
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 class DroppedStream(NamedTuple):
     """Hold what a stream held that was dropped without being closed."""
 
-    grant: Grant
+    permit: Permit
     reply: WireReply | None
     cancellation: Cancellation
 
     def release(self) -> None:
         """Break off what was under way and give back what it held."""
-        with self.grant, self.grant:
+        with self.permit, self.permit:
             self.cancellation.cancel()
             if self.reply is not None:
                 with contextlib.suppress(CosyError):
@@ -78,7 +78,7 @@ class SpeechStream:
         self._attempts: list[Attempt] = []
         self._lock = threading.Lock()
         # Guarded by _lock.
-        self._grant: Grant | None = None
+        self._permit: Permit | None = None
         self._closed = False
         # Of the thread that iterates.
         self._received: list[bytes] = []
@@ -99,24 +99,24 @@ class SpeechStream:
     def _try(self) -> CosyError | None:
         """Send once and read until the first samples; return why there are none."""
         context, clock = self._context, self._context.clock
-        self._grant = grant = Grant(context.endpoint)
+        self._permit = permit = Permit(context.endpoint)
         expected = self._expected_seconds
         try:
-            context.endpoint.acquire(grant, self._deadline, context.closing)
+            context.endpoint.acquire(permit, self._deadline, context.closing)
         except BaseException:
-            with grant, grant:
+            with permit, permit:
                 raise
         try:
             self._started, self._listened, self._rest = clock.now(), 0.0, b""
-            grant.start(self._started, retry=bool(self._attempts), audio=expected, given=self._deadline.remaining)
-            self._reply = reply = grant.endpoint.transport.send(
+            permit.start(self._started, retry=bool(self._attempts), audio=expected, given=self._deadline.remaining)
+            self._reply = reply = permit.endpoint.transport.send(
                 self._request,
                 deadline=self._deadline,
-                read_timeout=max(context.timeouts.of_reads(expected) * 2.0 ** len(self._attempts), grant.read_timeout),
+                read_timeout=max(context.timeouts.of_reads(expected) * 2.0 ** len(self._attempts), permit.read_timeout),
                 cancellation=self._cancellation,
             )
             if (quota := context.protocol.quota(reply)) is not None:
-                grant.endpoint.heed(quota)
+                permit.endpoint.apply_quota(quota)
             self._opened(reply)
             self._pieces = iter(self._protocol.decode_stream(reply, self._utterance, wall=clock.wall()))
             head = next(self._pieces, None) or StreamHead(self._utterance.settings.sample_rate)
@@ -275,7 +275,7 @@ class SpeechStream:
     def close(self) -> None:
         """Let go: what has not ended is broken off, at the service too where its protocol can; again does nothing."""
         self._closed = True
-        if self._grant is not None:
+        if self._permit is not None:
             self._cancellation.cancel()
         self._end(Rejected("the stream was closed", sent=True))
 
@@ -283,25 +283,25 @@ class SpeechStream:
         """Let go in a forked child without a sign to anybody: the connection is the parent's."""
         # The lock may be held by a thread that does not exist here.
         self._lock = threading.Lock()
-        self._grant, self._reply, self._closed = None, None, True
+        self._permit, self._reply, self._closed = None, None, True
         self._pieces = iter(())
 
     def _end(self, error: CosyError | None) -> None:
         """Settle the attempt under way, if one is, and let the connection go."""
-        grant = self._grant
-        if grant is None:
+        permit = self._permit
+        if permit is None:
             self._close_reply()
             return
         mine = False
         try:
             with self._lock:
-                if self._grant is grant:
-                    mine, self._grant = True, None
-            if mine and grant.left:
-                self._settle(grant, error)
+                if self._permit is permit:
+                    mine, self._permit = True, None
+            if mine and permit.sent:
+                self._settle(permit, error)
         finally:
             if mine:
-                with grant, grant:
+                with permit, permit:
                     self._close_reply()
 
     def _close_reply(self) -> None:
@@ -311,7 +311,7 @@ class SpeechStream:
                 reply.close()
             self._reply = None
 
-    def _settle(self, grant: Grant, error: CosyError | None) -> None:
+    def _settle(self, permit: Permit, error: CosyError | None) -> None:
         self._let_go()
         context = self._context
         headers = self._utterance.settings.sent_headers
@@ -321,7 +321,7 @@ class SpeechStream:
         idle = min(now - self._started, max(0.0, now - self._started - self._listened) + self._awaited)
         self._close_reply()
         seconds = sum(map(len, self._received)) / (2 * self.channels * self.sample_rate) if self._received else 0.0
-        grant.settle(error, now, returned=seconds, idle=idle)
+        permit.finish(error, now, returned=seconds, idle=idle)
         attempt = Attempt(
             len(self._attempts) + 1, context.endpoint.name, self._started, now - self._started - idle, error
         )
@@ -367,8 +367,8 @@ class SpeechStream:
         # A forgotten stream must not keep a permit for ever. The collector may come at any allocation, also where one
         # of our locks is held: nothing is locked here and nobody told, the client's next call does that.
         forgotten: deque[DroppedStream] | None = getattr(self, "_dropped", None)
-        if forgotten is not None and self._grant is not None:
-            forgotten.append(DroppedStream(self._grant, self._reply, self._cancellation))
+        if forgotten is not None and self._permit is not None:
+            forgotten.append(DroppedStream(self._permit, self._reply, self._cancellation))
 
     def __repr__(self) -> str:
         state = "over" if self._over else "closed" if self._closed else "open"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cosyclient.endpoints.endpoint import Grant
+from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import Attempt, CosyError
 from cosyclient.pipeline.calls.retrying import persist
 
@@ -39,14 +39,14 @@ def call_unary(
     found: list[T] = []
 
     def attempt() -> CosyError | None:
-        grant = Grant(context.endpoint)
+        permit = Permit(context.endpoint)
         error: CosyError | None = None
-        with grant, grant:
-            context.endpoint.acquire(grant, deadline, context.closing)
+        with permit, permit:
+            context.endpoint.acquire(permit, deadline, context.closing)
             started = clock.now()
             try:
-                grant.start(started, retry=bool(attempts), audio=0.0, given=deadline.remaining)
-                reply = grant.endpoint.transport.send(
+                permit.start(started, retry=bool(attempts), audio=0.0, given=deadline.remaining)
+                reply = permit.endpoint.transport.send(
                     request, deadline=deadline, read_timeout=context.timeouts.of_reads(0.0)
                 )
                 try:
@@ -55,11 +55,11 @@ def call_unary(
                     reply.close()
             except CosyError as refused:
                 told = [field for field in request.headers if field[0].lower() not in _PROTOCOLS]
-                grant.endpoint.conceal(refused, told)
+                permit.endpoint.conceal(refused, told)
                 context.advice.add(refused, request)
                 error = refused
             now = clock.now()
-            grant.settle(error, now)
+            permit.finish(error, now)
         attempts.append(Attempt(len(attempts) + 1, context.endpoint.name, started, now - started, error))
         if error is not None and error.sent and not (repeatable or error.throttled):
             error.retryable = False

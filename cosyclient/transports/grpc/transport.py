@@ -43,7 +43,7 @@ class GrpcTransport:
     """
 
     def __init__(self, settings: ResolvedConfig, *, clock: Clock, network: Network | None = None) -> None:
-        wire, timeouts = settings.rest.wire, settings.rest.timeouts
+        wire, timeouts = settings.config.wire, settings.config.timeouts
         network = network or resolve_network(settings)
         self.target, secure = target_of(settings.base_url)
         # What errors call it: grpcio's own words do not say that there is a proxy between.

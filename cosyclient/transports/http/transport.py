@@ -47,7 +47,7 @@ class HttpTransport:
         network: Network | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        wire, pool = settings.rest.wire, settings.rest.pool
+        wire, pool = settings.config.wire, settings.config.pool
         if transport is None:
             network = network or resolve_network(settings)
             transport = Urllib3Transport(
@@ -64,7 +64,7 @@ class HttpTransport:
         self._client = _Front(transport=transport, trust_env=False, follow_redirects=False)
         self._base_url = settings.base_url.rstrip("/")
         self._origin = origin_of(httpx.URL(self._base_url))
-        self._connect = settings.rest.timeouts.connect
+        self._connect = settings.config.timeouts.connect
         self._max_reply_bytes = wire.max_reply_bytes
         self._packing = Packing(wire)
         self._headers: list[tuple[str, str]] = [("User-Agent", user_agent()), ("Accept-Encoding", "gzip")]

@@ -62,9 +62,9 @@ class WebSocketTransport:
         network: Network | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        wire, pool = settings.rest.wire, settings.rest.pool
+        wire, pool = settings.config.wire, settings.config.pool
         self._base_url = settings.base_url
-        self._connect = settings.rest.timeouts.connect
+        self._connect = settings.config.timeouts.connect
         self.max_bytes = wire.max_reply_bytes
         self._network = network or resolve_network(settings)
         self._clock = clock

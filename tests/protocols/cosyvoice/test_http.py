@@ -300,10 +300,10 @@ def test_the_pool_lets_go_before_the_server_does() -> None:
     for protocol, kept in (("runtime", 4.0), ("batch", 30.0)):
         client, _ = scripted_client([], protocol=protocol, config=ClientConfig(pool=PoolConfig(idle_limit=30.0)))
         assert isinstance(client._shared, SharedPipeline)
-        assert client._shared.settings.rest.pool.idle_limit == kept
+        assert client._shared.settings.config.pool.idle_limit == kept
     client, transport = scripted_client([], protocol="runtime", config=ClientConfig(pool=PoolConfig(idle_limit=1.0)))
     assert isinstance(transport, ScriptedTransport)
-    assert client._shared.settings.rest.pool.idle_limit == 1.0
+    assert client._shared.settings.config.pool.idle_limit == 1.0
 
 
 @pytest.mark.parametrize("kind", ["", "audio/wav", "text/plain"])
