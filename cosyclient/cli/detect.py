@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.clock import Deadline
 from cosyclient.errors import CosyError, Forbidden, Unauthorized
-from cosyclient.protocols.codecs.json_audio import beginning, is_name
-from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.protocols.codecs.json_audio import is_voice_name, read_prefix
+from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.util.quoting import plain
 from cosyclient.wire import WireRequest
 
@@ -210,7 +210,7 @@ def first_model(transport: Transport, clock: Clock) -> str | None:
     except CosyError:
         return None
     name = _first_model(answer).get("id")
-    return name if is_name(name) and name.strip() else None
+    return name if is_voice_name(name) and name.strip() else None
 
 
 def software(transport: Transport, clock: Clock, protocol: str) -> dict[str, str]:
@@ -242,9 +242,9 @@ def _ask(transport: Transport, clock: Clock, question: Question) -> Answer:
     )
     reply = transport.send(request, deadline=Deadline.after(clock, 2 * _PATIENCE), read_timeout=_PATIENCE)
     try:
-        content = beginning(reply, _MOST_BYTES)
+        content = read_prefix(reply, _MOST_BYTES)
         try:
-            document = unjson(content)
+            document = parse_json(content)
         except ValueError:
             document = None
         return Answer(reply.status, dict(reply.headers), document)

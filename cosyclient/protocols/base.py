@@ -205,7 +205,7 @@ class WireProtocol(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class StreamHead:
+class PcmFormat:
     """Say what the samples of a stream are: signed 16-bit little-endian at ``sample_rate`` Hz, interleaved."""
 
     sample_rate: int
@@ -219,8 +219,8 @@ class StreamingProtocol(WireProtocol, Protocol):
     def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
         """Return the request for *utterance*'s samples as they are made."""
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
-        """Yield one `StreamHead`, then samples as they arrive; they may be cut anywhere, inside a sample too.
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
+        """Yield one `PcmFormat`, then samples as they arrive; they may be cut anywhere, inside a sample too.
 
         Returns only when the service said, by whatever its protocol has for it, that this was all. Raises the
         `ServiceError` of an error reply, before the head or amid the samples, `DecodeError` or `TransportError`.

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.base import StreamHead
-from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.protocols.replies.errors import error_from_reply
 from cosyclient.protocols.replies.headers import quota
-from cosyclient.protocols.replies.speech import plausible, speech_of
+from cosyclient.protocols.replies.speech import check_plausible, speech_from_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ def frame(document: dict[str, Any]) -> str:
 def document_of(message: str) -> dict[str, Any]:
     """Return the object that *message* is; `DecodeError` if it is something else."""
     try:
-        document = unjson(message)
+        document = parse_json(message)
     except ValueError:
         document = None
     if not isinstance(document, dict):
@@ -104,7 +104,7 @@ class SessionProtocol:
         session = getattr(reply, "session", None)
         fields = {"sample_rate": getattr(session, "sample_rate", None)}
         data = self.file(utterance, b"".join(reply.chunks()))
-        speech = plausible(utterance, speech_of(utterance, data, fields))
+        speech = check_plausible(utterance, speech_from_bytes(utterance, data, fields))
         yield [(0, replace(speech, words=getattr(session, "words", ())))]
 
     def file(self, utterance: Utterance, data: bytes) -> bytes:
@@ -112,7 +112,7 @@ class SessionProtocol:
         del utterance
         return data
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
         """Yield what the samples are, once the first are there, and the samples."""
         if reply.status != _OPEN:
             raise error_from_reply(reply, [utterance], wall=wall)
@@ -121,7 +121,7 @@ class SessionProtocol:
             if not begun:
                 begun = True
                 rate = getattr(getattr(reply, "session", None), "sample_rate", None)
-                yield StreamHead(rate or utterance.settings.sample_rate)
+                yield PcmFormat(rate or utterance.settings.sample_rate)
             yield piece
 
     def quota(self, reply: WireReply) -> Quota | None:

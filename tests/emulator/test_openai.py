@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cosyclient.emulator import echo_text
-from cosyclient.protocols.codecs.sse import events
+from cosyclient.protocols.codecs.sse import decode_events
 from tests.contracts.faces_openai import at
 from tests.emulator.wire import Answer, call
 from tests.protocols.wire_runtime import TRANSCRIPT, recording
@@ -187,7 +187,7 @@ def test_what_stream_means_depends_on_the_revision(
     if media_type != "text/event-stream":
         assert echo_text(answer.body) == "hi"
         return
-    found = list(events([answer.body]))
+    found = list(decode_events([answer.body]))
     assert {event.name for event in found[:-1]} == {"speech.audio.delta"}
     assert all(json.loads(event.data)["type"] == event.name for event in found)
     assert echo_text(b"".join(base64.b64decode(json.loads(event.data)["audio"]) for event in found[:-1])) == "hi"
@@ -214,13 +214,13 @@ def test_sglangs_events_have_no_names(start: Start) -> None:
     assert say(emulator, stream_format="sse", **CLONE).status == 400
     answer = say(emulator, **asked)
     assert (answer.media_type, answer.headers["x-sample-rate"]) == ("text/event-stream", "24000")
-    found = list(events([answer.body]))
+    found = list(decode_events([answer.body]))
     assert {event.name for event in found} == {"message"}
     *deltas, done = [json.loads(event.data) for event in found]
     assert echo_text(b"".join(base64.b64decode(each["audio"]) for each in deltas)) == "hi"
     assert (done["type"], done["finish_reason"]) == ("speech.audio.done", "stop")
     emulator.inject("error_event", after=1)
-    last = json.loads(list(events([say(emulator, **asked).body]))[-1].data)
+    last = json.loads(list(decode_events([say(emulator, **asked).body]))[-1].data)
     assert (last["type"], last["error"]["type"]) == ("error", "server_error")
 
 
@@ -228,7 +228,7 @@ def test_sglangs_older_events_end_with_a_word(start: Start) -> None:
     """Chunks of their own kind."""
     emulator = at(start, "sglang-omni", dialect_old=True)
     answer = say(emulator, model=MODEL, voice="default", stream=True, response_format="pcm", **CLONE)
-    *chunks, last, done = list(events([answer.body]))
+    *chunks, last, done = list(decode_events([answer.body]))
     assert done.data == "[DONE]"
     assert json.loads(last.data)["finish_reason"] == "stop"
     found = [json.loads(each.data) for each in chunks]
@@ -251,7 +251,7 @@ def test_a_fault_amid_a_stream_is_an_event(
     emulator = at(start, **switches)
     emulator.inject("error_event", after=1)
     answer = say(emulator, model=MODEL, voice="default", **CLONE, **fields)
-    found = list(events([answer.body]))
+    found = list(decode_events([answer.body]))
     assert (answer.status, found[-1].name) == (200, last)
     assert "error" in json.loads(found[-1].data)
     # vLLM-Omni's first piece is the header of its WAV.

@@ -23,7 +23,7 @@ from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.protocols.alibaba.model_studio_ws import Task
 from cosyclient.protocols.base import (
     ListingProtocol,
-    StreamHead,
+    PcmFormat,
     StreamingProtocol,
     UploadingProtocol,
     VoiceUpload,
@@ -31,9 +31,9 @@ from cosyclient.protocols.base import (
 )
 from cosyclient.protocols.batch.frames import FrameDecoder
 from cosyclient.protocols.codecs.json_results import ResultReader
-from cosyclient.protocols.codecs.protobuf import field, message
-from cosyclient.protocols.codecs.sse import events
-from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.protocols.codecs.protobuf import encode_field, encode_message
+from cosyclient.protocols.codecs.sse import decode_events
+from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.protocols.lighttts.ws import Bistream
 from cosyclient.protocols.registry import protocol_for
 from cosyclient.protocols.triton.tensors import grpc_answer, http_waveform
@@ -121,7 +121,7 @@ def everything(protocol: WireProtocol, face: Face, reply: Callable[[], ScriptedR
     if isinstance(protocol, StreamingProtocol):
         with suppress(CosyError):
             for piece in protocol.decode_stream(reply(), utterances[0], wall=0.0):
-                if isinstance(piece, StreamHead):
+                if isinstance(piece, PcmFormat):
                     assert 1000 <= piece.sample_rate <= 768_000
                     assert 1 <= piece.channels <= 8
     if isinstance(protocol, ListingProtocol):
@@ -218,7 +218,7 @@ def test_a_head_that_cannot_be_says_nothing(field: str, value: str) -> None:
     protocol = protocol_for("openai", WireConfig())
     assert isinstance(protocol, StreamingProtocol)
     head, *_ = protocol.decode_stream(reply, Utterance("ok", VoiceSettings(voice="v", model="m")), wall=0.0)
-    assert head == StreamHead(24000, 1)
+    assert head == PcmFormat(24000, 1)
 
 
 @pytest.mark.parametrize("rate", [0, True, 10**10, 10**400])
@@ -229,7 +229,7 @@ def test_an_event_with_an_absurd_rate_is_at_the_rate_asked_for(rate: int) -> Non
     reply = ScriptedReply(200, {"Content-Type": "text/event-stream"}, [body])
     assert isinstance(protocol, StreamingProtocol)
     head, samples = protocol.decode_stream(reply, Utterance("o", VoiceSettings(voice="v", model="m")), wall=0.0)
-    assert (head, samples) == (StreamHead(24000, 1), bytes(3))
+    assert (head, samples) == (PcmFormat(24000, 1), bytes(3))
 
 
 @pytest.mark.parametrize(
@@ -244,9 +244,11 @@ def test_a_shape_is_compared_with_what_came(shape: object) -> None:
         http_waveform(json.dumps({"outputs": [output]}).encode(), None)
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 64 for size in shape):
         return
-    tensor = field(1, "waveform") + field(2, "FP32") + b"".join(b"\x18" + wire_varint(size) for size in shape)
+    tensor = (
+        encode_field(1, "waveform") + encode_field(2, "FP32") + b"".join(b"\x18" + wire_varint(size) for size in shape)
+    )
     with pytest.raises(DecodeError):
-        grpc_answer(message(2, message(5, tensor), message(6, bytes(960))))
+        grpc_answer(encode_message(2, encode_message(5, tensor), encode_message(6, bytes(960))))
 
 
 def wire_varint(value: int) -> bytes:
@@ -302,9 +304,9 @@ def test_json_of_a_million_values_is_not_parsed(text: str, monkeypatch: pytest.M
     raw = f"[{text}0]".encode()
     for data in (raw.decode(), raw, bytearray(raw)):
         with pytest.raises(ValueError, match="more than 100000 values"):
-            unjson(data)
+            parse_json(data)
     with pytest.raises(DecodeError):
-        list(ResultReader([b'{"total":1,"results":[', raw], most=1).results())
+        list(ResultReader([b'{"total":1,"results":[', raw], max_results=1).results())
 
 
 def test_json_of_a_large_batch_is() -> None:
@@ -312,7 +314,7 @@ def test_json_of_a_large_batch_is() -> None:
     words = [{"word": "好", "start_ms": at, "end_ms": at + 200} for at in range(1000)]
     results = [wire.result(index, audio_data="A" * (1 << 20), words=words) for index in range(64)]
     body = wire.json_body(results)
-    found = [result for batch in ResultReader([body], most=64).results() for result in batch]
+    found = [result for batch in ResultReader([body], max_results=64).results() for result in batch]
     assert len(found) == 64
     assert all(len(result["words"]) == 1000 and len(result["audio_data"]) == 3 << 18 for result in found)
     output = {"name": "waveform", "datatype": "FP32", "shape": [1, 719_000], "data": [0.25] * 719_000}
@@ -336,7 +338,7 @@ def test_a_reply_that_grows_without_sense_is_not_gathered(feed: bytes, most: int
         raise AssertionError("read on")
 
     with pytest.raises(DecodeError):
-        list(ResultReader(chunks(), most=most).results())
+        list(ResultReader(chunks(), max_results=most).results())
 
 
 def test_runs_of_backslashes_are_passed_over_at_once() -> None:
@@ -344,7 +346,7 @@ def test_runs_of_backslashes_are_passed_over_at_once() -> None:
     for count in (1, 63, 64, 65, 1023, 1 << 20):
         text = b"\\" * (2 * count)
         body = b'{"total":1,"results":[{"index":0,"status":"error","error":"%b\\"%b"}]}' % (text, text)
-        ((result,),) = ResultReader([body], most=1).results()
+        ((result,),) = ResultReader([body], max_results=1).results()
         assert result["error"] == "\\" * count + '"' + "\\" * count
     looked = []
 
@@ -353,7 +355,7 @@ def test_runs_of_backslashes_are_passed_over_at_once() -> None:
             looked.append(place)
             return super().__getitem__(place)
 
-    reader = ResultReader([], most=1)
+    reader = ResultReader([], max_results=1)
     reader._buffer = Watched(b'"' + b"\\" * (1 << 20) + b'"')
     assert not reader._escaped((1 << 20) + 1)
     assert len(looked) < 10
@@ -362,7 +364,7 @@ def test_runs_of_backslashes_are_passed_over_at_once() -> None:
 @pytest.mark.parametrize("count", [501, 100_000])
 def test_a_protobuf_message_has_so_many_fields(count: int) -> None:
     """Millions of two bytes each would be read in one go."""
-    for data in (b"\x48\x01" * count, message(2, b"\x48\x01" * count)):
+    for data in (b"\x48\x01" * count, encode_message(2, b"\x48\x01" * count)):
         with pytest.raises(DecodeError, match="no whole protobuf message"):
             grpc_answer(data)
     assert not grpc_answer(b"\x48\x01" * 500).final
@@ -387,8 +389,8 @@ def test_a_stream_that_does_not_end_is_ended(name: str) -> None:
     face = next(face for face in FACES if face.protocol == name)
     samples = random.Random(1).randbytes(2 * 24000 * 10)
     pieces = {
-        "grpc": field(1, samples),
-        "triton-grpc": message(2, triton_piece(samples)),
+        "grpc": encode_field(1, samples),
+        "triton-grpc": encode_message(2, triton_piece(samples)),
         "pai-eas": wire_runtime.sse_event(wire_runtime.pai_body(samples, finish=None)) + b"\n\n",
         "model-studio-http": wire_runtime.studio_events(wire_runtime.sentence("sentence-synthesis", audio=samples))
         + b"\n\n",
@@ -404,16 +406,16 @@ def test_a_stream_that_does_not_end_is_ended(name: str) -> None:
 
 def triton_piece(samples: bytes) -> bytes:
     values = struct.pack(f"<{len(samples) // 2}f", *([0.25] * (len(samples) // 2)))
-    tensor = field(1, "waveform") + field(2, "FP32") + b"\x18" + wire_varint(len(values) // 4)
-    return message(5, tensor) + message(6, values)
+    tensor = encode_field(1, "waveform") + encode_field(2, "FP32") + b"\x18" + wire_varint(len(values) // 4)
+    return encode_message(5, tensor) + encode_message(6, values)
 
 
 def test_events_of_empty_lines_take_no_more_room_than_their_bytes() -> None:
     """A million of them are one event of a million line ends."""
-    ((event),) = events([b"data:\n" * 1_000_000, b"\n"], max_event_bytes=1 << 20)
+    ((event),) = decode_events([b"data:\n" * 1_000_000, b"\n"], max_event_bytes=1 << 20)
     assert event.data == "\n" * 999_999
     with pytest.raises(DecodeError, match="more than"):
-        list(events([b"data:\n" * 1_100_000], max_event_bytes=1 << 20))
+        list(decode_events([b"data:\n" * 1_100_000], max_event_bytes=1 << 20))
 
 
 def test_truths_are_no_counts() -> None:

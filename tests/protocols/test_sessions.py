@@ -23,7 +23,7 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Utterance, VoiceSettings, Word
 from cosyclient.protocols.alibaba.model_studio_ws import MOST_AT_ONCE, MOST_OF_A_TASK, Task, failure, weigh
-from cosyclient.protocols.base import StreamHead, StreamingProtocol, TextInProtocol
+from cosyclient.protocols.base import PcmFormat, StreamingProtocol, TextInProtocol
 from cosyclient.protocols.lighttts.ws import Bistream
 from cosyclient.protocols.registry import check, protocol_for
 from cosyclient.protocols.vllm_omni.ws import Session
@@ -492,7 +492,7 @@ def test_a_stream_is_its_samples_after_a_head(name: str) -> None:
     utterance = Utterance("a", settings)
     assert protocol.encode_stream(utterance, key="k").new_session is not None
     pieces = list(protocol.decode_stream(ScriptedReply(200, {}, [b"abc", b"d"]), utterance, wall=0.0))
-    assert pieces == [StreamHead(24000), b"abc", b"d"]
+    assert pieces == [PcmFormat(24000), b"abc", b"d"]
     with pytest.raises(Unauthorized):
         list(protocol.decode_stream(ScriptedReply(401), utterance, wall=0.0))
 

@@ -30,7 +30,7 @@ from cosyclient.errors import (
 )
 from cosyclient.events import Events
 from cosyclient.models import Speech, Utterance
-from cosyclient.protocols.base import ListingProtocol, StreamHead, StreamingProtocol, check_length, check_settings
+from cosyclient.protocols.base import ListingProtocol, PcmFormat, StreamingProtocol, check_length, check_settings
 from cosyclient.protocols.registry import guess, home, protocol_for
 from cosyclient.transports.network import resolve_network
 from cosyclient.transports.registry import check_url
@@ -266,7 +266,7 @@ def _stream(protocol: StreamingProtocol, transport: Transport, utterance: Uttera
         try:
             sizes, first, rate = [], 0.0, 0
             for piece in protocol.decode_stream(reply, utterance, wall=clock.wall()):
-                if isinstance(piece, StreamHead):
+                if isinstance(piece, PcmFormat):
                     rate = piece.sample_rate
                 else:
                     first = first or clock.now() - began

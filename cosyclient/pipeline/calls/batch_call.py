@@ -22,7 +22,7 @@ from cosyclient.errors import (
 )
 from cosyclient.events import AttemptFinished, BatchSealed, Events, RetryScheduled, raised_by_signal
 from cosyclient.models import Speech, has_speech
-from cosyclient.protocols.replies.speech import unspoken
+from cosyclient.protocols.replies.speech import silent_speech_or_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -410,7 +410,7 @@ def _stand_in(text: PendingText, error: CosyError) -> Speech | CosyError:
     """
     utterance = text.utterance
     wanted = utterance.settings.on_silent == "silence" and not has_speech(utterance.text)
-    return unspoken(utterance, str(error)) if wanted and isinstance(error, BadRequest) else error
+    return silent_speech_or_error(utterance, str(error)) if wanted and isinstance(error, BadRequest) else error
 
 
 def budget_spent(error: CosyError) -> RetryBudgetSpent:

@@ -15,8 +15,8 @@ from cosyclient.errors import Attempt, BadRequest, ClientClosed, CosyError, Deco
 from cosyclient.events import AttemptFinished
 from cosyclient.models import Speech, has_speech
 from cosyclient.pipeline.calls.retrying import persist
-from cosyclient.protocols.base import StreamHead
-from cosyclient.protocols.replies.speech import silence_for
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.replies.speech import silent_audio_or_error
 
 if TYPE_CHECKING:
     import os
@@ -84,7 +84,7 @@ class SpeechStream:
         self._received: list[bytes] = []
         self._rest = b""
         self._reply: WireReply | None = None
-        self._pieces: Iterator[StreamHead | bytes] = iter(())
+        self._pieces: Iterator[PcmFormat | bytes] = iter(())
         self._started = self._listened = 0.0
         self._over = False
         self._broken: CosyError | None = None
@@ -119,8 +119,8 @@ class SpeechStream:
                 permit.endpoint.apply_quota(quota)
             self._opened(reply)
             self._pieces = iter(self._protocol.decode_stream(reply, self._utterance, wall=clock.wall()))
-            head = next(self._pieces, None) or StreamHead(self._utterance.settings.sample_rate)
-            if not isinstance(head, StreamHead):
+            head = next(self._pieces, None) or PcmFormat(self._utterance.settings.sample_rate)
+            if not isinstance(head, PcmFormat):
                 raise DecodeError("audio: a stream without a beginning", retryable=True)
             self.sample_rate, self.channels = head.sample_rate, head.channels
             self._listened = clock.now() - self._started
@@ -149,7 +149,7 @@ class SpeechStream:
         """Be a short silence, for a text without speech that a service refuses where others make nothing of it."""
         asked = self._utterance.settings
         self.sample_rate, self.channels = asked.sample_rate, 1
-        self._received.append(silence_for(self._text, asked, "", sample_rate=asked.sample_rate))
+        self._received.append(silent_audio_or_error(self._text, asked, "", sample_rate=asked.sample_rate))
         self._over = True
         self._begun()
 
@@ -189,7 +189,7 @@ class SpeechStream:
         began = clock.now()
         try:
             for piece in self._pieces:
-                if isinstance(piece, StreamHead):
+                if isinstance(piece, PcmFormat):
                     raise DecodeError("audio: the stream changes its rate in the middle")
                 data = self._rest + piece if self._rest else piece
                 whole = len(data) - len(data) % block
@@ -206,7 +206,9 @@ class SpeechStream:
         empty = not self._received
         if empty:
             asked, rate = self._utterance.settings, self.sample_rate
-            self._received.append(silence_for(self._text, asked, "an empty stream", sample_rate=rate) * self.channels)
+            self._received.append(
+                silent_audio_or_error(self._text, asked, "an empty stream", sample_rate=rate) * self.channels
+            )
         elif self._is_silence() and has_speech(self._text):
             seconds = sum(map(len, self._received)) / (block * self.sample_rate)
             raise DecodeError(f"audio: {seconds:.2f} s of silence", retryable=True)

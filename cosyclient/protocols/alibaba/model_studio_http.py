@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError, ServiceError, TransportError
 from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
-from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.base import Capabilities, PcmFormat
 from cosyclient.protocols.codecs import sse
-from cosyclient.protocols.codecs.json_audio import audio_in, member, parsed, read_json
+from cosyclient.protocols.codecs.json_audio import decode_json_object, member, output_audio, read_json_object
 from cosyclient.protocols.replies.errors import MAX_ERROR_BODY_BYTES, check_status, error_from_body, read_error_body
 from cosyclient.protocols.replies.headers import media_type, quota
-from cosyclient.protocols.replies.pcm import speech_of_samples
-from cosyclient.protocols.replies.speech import plausible, speech_of, timed
+from cosyclient.protocols.replies.pcm import speech_from_pcm
+from cosyclient.protocols.replies.speech import check_plausible, check_stream_duration, speech_from_bytes
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -77,18 +77,18 @@ class ModelStudioHttpProtocol:
         words = WordTimings()
         data = b"".join(_pieces(reply, utterance, words, wall))
         asked = utterance.settings
-        speech = speech_of_samples(utterance, data) if asked.format == "wav" else speech_of(utterance, data, {})
+        speech = speech_from_pcm(utterance, data) if asked.format == "wav" else speech_from_bytes(utterance, data, {})
         if asked.words:
             speech = replace(speech, words=words.all())
-        yield [(0, plausible(utterance, speech) if speech.duration else speech)]
+        yield [(0, check_plausible(utterance, speech) if speech.duration else speech)]
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
-        """Yield one `StreamHead`, then samples as they arrive."""
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
+        """Yield one `PcmFormat`, then samples as they arrive."""
         begun = False
-        for piece in timed(utterance, _pieces(reply, utterance, WordTimings(), wall)):
+        for piece in check_stream_duration(utterance, _pieces(reply, utterance, WordTimings(), wall)):
             if not begun:
                 begun = True
-                yield StreamHead(utterance.settings.sample_rate)
+                yield PcmFormat(utterance.settings.sample_rate)
             yield piece
 
     def quota(self, reply: WireReply) -> Quota | None:
@@ -125,23 +125,23 @@ def _pieces(reply: WireReply, utterance: Utterance, words: WordTimings, wall: fl
     check_status(reply, [utterance], wall=wall, make_error=_error_from_reply)
     kind = media_type(reply.headers)
     if kind == "application/json":
-        _no_events(reply, read_json(reply), utterance, wall)
+        _no_events(reply, read_json_object(reply), utterance, wall)
     if kind != sse.MEDIA_TYPE:
         raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not a stream", retryable=True)
     over, some = False, False
-    for event in sse.events(reply.chunks()):
+    for event in sse.decode_events(reply.chunks()):
         if event.name == "error":
-            raise _error_from_body(reply, parsed(event.data), utterance, wall)
+            raise _error_from_body(reply, decode_json_object(event.data), utterance, wall)
         if not event.data.startswith("{"):
             continue
-        document = parsed(event.data)
+        document = decode_json_object(event.data)
         output = member(document, "output")
         if document.get("code") and not output:
             raise _error_from_body(reply, document, utterance, wall)
         words.add(output.get("sentence"))
         last = output.get("finish_reason") == "stop"
         # The last event may hold all of it once more, besides the address of the whole.
-        if not (last and some) and (piece := audio_in(output)):
+        if not (last and some) and (piece := output_audio(output)):
             some = True
             yield piece
         over = over or last
@@ -162,8 +162,8 @@ def _error_body(reply: WireReply) -> object:
     if media_type(reply.headers) != sse.MEDIA_TYPE:
         return read_error_body(reply)
     try:
-        for event in sse.events(reply.chunks(), max_event_bytes=MAX_ERROR_BODY_BYTES):
-            return parsed(event.data)
+        for event in sse.decode_events(reply.chunks(), max_event_bytes=MAX_ERROR_BODY_BYTES):
+            return decode_json_object(event.data)
     except (TransportError, DecodeError):
         pass  # the status has already said what matters
     return None

@@ -9,13 +9,20 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.base import Capabilities, StreamHead, members
+from cosyclient.protocols.base import Capabilities, PcmFormat, members
 from cosyclient.protocols.codecs import sse
-from cosyclient.protocols.codecs.json_audio import audio_in, member, names_in, parsed, read_json, read_list
+from cosyclient.protocols.codecs.json_audio import (
+    decode_json_object,
+    member,
+    output_audio,
+    read_json_object,
+    read_voice_list,
+    voice_names,
+)
 from cosyclient.protocols.replies.errors import check_status, error_from_body, error_from_reply, reclassify
 from cosyclient.protocols.replies.headers import media_type, quota
-from cosyclient.protocols.replies.speech import plausible, speech_of, timed
-from cosyclient.protocols.replies.uploads import Upload
+from cosyclient.protocols.replies.speech import check_plausible, check_stream_duration, speech_from_bytes
+from cosyclient.protocols.replies.uploads import UploadForm
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -35,8 +42,8 @@ _TOLD: Final = "natural_language_replication"
 _ENDS: Final = ("stop", "length")
 
 
-_UPLOAD: Final = Upload(
-    path=_RECORDINGS, file="file", fields={"transcript": "text"}, needs=("transcript",), answer="id"
+_UPLOAD: Final = UploadForm(
+    path=_RECORDINGS, file_field="file", fields={"transcript": "text"}, required=("transcript",), name_member="id"
 )
 
 
@@ -92,25 +99,25 @@ class PaiEasProtocol:
         kind = _checked(reply, utterance, wall)
         if not kind.endswith(("/json", "+json")):
             raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not JSON", retryable=True)
-        data, over = _heard(read_json(reply), reply, utterance, wall)
+        data, over = _heard(read_json_object(reply), reply, utterance, wall)
         if not over:
             raise DecodeError("audio: the reply says that it is not finished", retryable=True)
-        speech = speech_of(utterance, data, {})
-        yield [(0, plausible(utterance, speech) if speech.duration else speech)]
+        speech = speech_from_bytes(utterance, data, {})
+        yield [(0, check_plausible(utterance, speech) if speech.duration else speech)]
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
-        """Yield one `StreamHead`, then samples as they arrive."""
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
+        """Yield one `PcmFormat`, then samples as they arrive."""
         kind = _checked(reply, utterance, wall)
         if kind.endswith(("/json", "+json")):
             # An error that had no time to become an event.
-            _heard(read_json(reply), reply, utterance, wall)
+            _heard(read_json_object(reply), reply, utterance, wall)
         if kind != sse.MEDIA_TYPE:
             raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not a stream", retryable=True)
         begun = False
-        for piece in timed(utterance, _pieces(reply, utterance, wall)):
+        for piece in check_stream_duration(utterance, _pieces(reply, utterance, wall)):
             if not begun:
                 begun = True
-                yield StreamHead(utterance.settings.sample_rate)
+                yield PcmFormat(utterance.settings.sample_rate)
             yield piece
 
     def encode_voices(self) -> WireRequest:
@@ -121,11 +128,11 @@ class PaiEasProtocol:
         """Return the ids of the recordings; raises like `decode`."""
         if reply.status >= 300:
             raise error_from_reply(reply, (), wall=wall)
-        listed = read_list(reply)
+        listed = read_voice_list(reply)
         listed = listed.get("data") if isinstance(listed, dict) else listed
         if not isinstance(listed, list):
             raise DecodeError("reply: no list of recordings", retryable=True)
-        return names_in((each for each in listed if isinstance(each, dict)), ("id",))
+        return voice_names((each for each in listed if isinstance(each, dict)), ("id",))
 
     def encode_upload(self, recording: VoiceUpload) -> WireRequest:
         """Return the request that hands *recording* over."""
@@ -173,10 +180,10 @@ def _checked(reply: WireReply, utterance: Utterance, wall: float) -> str:
 def _pieces(reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
     """Yield the audio of every event; returns only when the service has said that this was all."""
     over = False
-    for event in sse.events(reply.chunks()):
+    for event in sse.decode_events(reply.chunks()):
         if not event.data.startswith("{"):
             continue
-        data, over = _heard(parsed(event.data), reply, utterance, wall)
+        data, over = _heard(decode_json_object(event.data), reply, utterance, wall)
         if data:
             yield data
     if not over:
@@ -190,4 +197,4 @@ def _heard(document: dict[str, Any], reply: WireReply, utterance: Utterance, wal
     if error or (not output and document.get("code")):
         found = error_from_body(reply, {**document, "error": error} if error else document, [utterance], wall=wall)
         raise reclassify(found, type(found), request_id=document.get("request_id"))
-    return audio_in(output), output.get("finish_reason") in _ENDS
+    return output_audio(output), output.get("finish_reason") in _ENDS

@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.util.numbers import int_in_range
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class FrameDecoder:
             if text.startswith("{"):
                 header, end = _decode(text)
             if end != len(text):
-                header = unjson(text)
+                header = parse_json(text)
         except (ValueError, RecursionError):
             raise DecodeError(f"frames: a header of {len(raw)} bytes is not JSON", retryable=True) from None
         if not isinstance(header, dict) or not isinstance(kind := header.get("kind"), str):

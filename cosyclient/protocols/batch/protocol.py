@@ -17,8 +17,8 @@ from cosyclient.protocols.batch import frames
 from cosyclient.protocols.batch.frames import FrameDecoder
 from cosyclient.protocols.replies.errors import check_status
 from cosyclient.protocols.replies.headers import media_type, quota
-from cosyclient.protocols.replies.items import from_json, outcome_of
-from cosyclient.protocols.replies.speech import Positions
+from cosyclient.protocols.replies.items import item_result, items_from_json
+from cosyclient.protocols.replies.speech import PositionCheck
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ class BatchProtocol:
         if kind == frames.MEDIA_TYPE:
             yield from self._from_frames(reply, utterances)
         elif kind.endswith(("/json", "+json")):
-            yield from from_json(reply, utterances, wall=wall)
+            yield from items_from_json(reply, utterances, wall=wall)
         else:
             peeked = _Peeked(reply)
             if (seen := _kind_of(peeked.first)) != "JSON" or kind not in _VAGUE:
                 raise DecodeError(
                     f"HTTP {reply.status}: {kind or 'no media type'} ({seen}) is no batch", retryable=True
                 )
-            yield from from_json(peeked, utterances, wall=wall)
+            yield from items_from_json(peeked, utterances, wall=wall)
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""
@@ -105,7 +105,7 @@ class BatchProtocol:
 
     def _from_frames(self, reply: WireReply, utterances: Sequence[Utterance]) -> Iterator[list[Item]]:
         decoder = FrameDecoder(max_payload_bytes=self._max_payload_bytes)
-        positions = Positions(len(utterances))
+        positions = PositionCheck(len(utterances))
         shared: dict[str, Any] = {}
         for chunk in reply.chunks():
             items: list[Item] = []
@@ -113,13 +113,13 @@ class BatchProtocol:
                 for frame in decoder.feed(chunk):
                     fields = frame.header
                     if frame.kind == "item":
-                        index = positions.take(fields.get("index"))
+                        index = positions.claim(fields.get("index"))
                         items.append(
-                            (index, outcome_of(fields, frame.payload, shared, utterances, index, reply.status))
+                            (index, item_result(fields, frame.payload, shared, utterances, index, reply.status))
                         )
                     elif frame.kind == "batch":
                         shared = fields
-                        positions.expect(shared.get("total"))
+                        positions.check_total(shared.get("total"))
             except DecodeError:
                 # What was whole before the fault stands.
                 yield items
@@ -127,7 +127,7 @@ class BatchProtocol:
             if items:
                 yield items
         decoder.close()
-        positions.close()
+        positions.check_complete()
 
     def __repr__(self) -> str:
         return f"<BatchProtocol {'frames or JSON' if frames.MEDIA_TYPE in self._headers[1][1] else 'JSON'}>"

@@ -26,7 +26,7 @@ _BOUNDARY_CHARACTERS: Final = 32
 _FRAMING_BYTES: Final = len(_FILE) + _BOUNDARY_CHARACTERS + 8
 
 
-def form(fields: Mapping[str, str], file: tuple[str, Prompt] | None = None) -> tuple[str, bytes]:
+def encode_form(fields: Mapping[str, str], file: tuple[str, Prompt] | None = None) -> tuple[str, bytes]:
     """Return the media type and body of a form of *fields*, multipart if it has a *file*: its name and recording."""
     if file is None:
         return URLENCODED, urlencode(fields).encode("ascii")
@@ -50,8 +50,8 @@ def path_segment(field: str, name: str) -> str:
     return quote(name, safe="")
 
 
-def form_weight(fields: Mapping[str, str], file: tuple[str, Prompt] | None = None) -> int:
-    """Return an upper bound of the length of `form`'s body, without making it."""
+def max_form_bytes(fields: Mapping[str, str], file: tuple[str, Prompt] | None = None) -> int:
+    """Return an upper bound of the length of `encode_form`'s body, without making it."""
     if file is None:
         return len(urlencode(fields))
     name, prompt = file

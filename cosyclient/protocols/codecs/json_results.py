@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.codecs.strict import MOST_VALUES, crowded, unbase64, unjson
+from cosyclient.protocols.codecs.strict import MAX_VALUES, exceeds_value_limit, parse_base64, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,13 +45,13 @@ class ResultReader:
     looked for, so that a million where a few were asked for end at the first too many.
     """
 
-    def __init__(self, chunks: Iterable[bytes], *, most: int) -> None:
+    def __init__(self, chunks: Iterable[bytes], *, max_results: int) -> None:
         self.members: dict[str, Any] = {}
-        self.bare = False
-        self.listed = False
+        self.is_bare_list = False
+        self.has_results = False
         """Whether there was a list of results at all."""
         self._chunks = iter(chunks)
-        self._most = most
+        self._most = max_results
         self._read_bytes = 0
         self._count = 0
         # What is needed of the body lies from _start to _end and has been looked at up to _at. The buffer stays as
@@ -76,7 +76,7 @@ class ResultReader:
             self._start = self._at = len(_BYTE_ORDER_MARK)
         first = self._peek()
         if first == _LIST:
-            self.bare = self.listed = True
+            self.is_bare_list = self.has_results = True
             yield from self._list()
         elif first == _OBJECT:
             yield from self._object()
@@ -98,7 +98,7 @@ class ResultReader:
                 raise self._no_json()
             self._step()
             if name == "results" and self._peek() == _LIST:
-                self.listed = True
+                self.has_results = True
                 yield from self._list()
             else:
                 if len(self.members) == _MAX_MEMBERS:
@@ -234,8 +234,8 @@ class ResultReader:
                 self._opened += 1
             else:
                 self._depth -= 1
-            # What `unjson` would refuse in the end need not be gathered.
-            if self._depth > _MAX_DEPTH or self._opened > MOST_VALUES:
+            # What `parse_json` would refuse in the end need not be gathered.
+            if self._depth > _MAX_DEPTH or self._opened > MAX_VALUES:
                 raise self._no_json()
 
     def _whole_scalar(self) -> bool:
@@ -266,7 +266,7 @@ class ResultReader:
                 value = self._with_audio(start, start + long[0], start + long[1], end)
                 if value is not None:
                     return value
-            return unjson(self._buffer[start:end].decode())
+            return parse_json(self._buffer[start:end].decode())
         except UnicodeDecodeError:
             raise DecodeError(f"reply: JSON that is not UTF-8 ({self._read_bytes} bytes)", retryable=True) from None
         except ValueError:
@@ -275,7 +275,7 @@ class ResultReader:
     def _with_audio(self, start: int, opening: int, closing: int, end: int) -> Any:
         """Return the value with its long string as bytes, or None where that is not audio but a case for `json`."""
         rest = self._buffer[start : opening - 1] + _MARK + self._buffer[closing + 1 : end]
-        if rest.count(_MARK) > 1 or crowded(rest):
+        if rest.count(_MARK) > 1 or exceeds_value_limit(rest):
             return None
         try:
             value = _marked.decode(rest.decode())
@@ -283,7 +283,7 @@ class ResultReader:
             alone = value is _audio
             if alone or (isinstance(value, dict) and value.get("audio_data") is _audio):
                 with memoryview(self._buffer) as view, view[opening:closing] as coded:
-                    audio = unbase64(coded)
+                    audio = parse_base64(coded)
                 return audio if alone else {**value, "audio_data": audio}
         except (ValueError, RecursionError):
             pass

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_VARINT_BYTES: Final = 10
-MOST_FIELDS: Final = 500
+MAX_FIELDS: Final = 500
 """Fields of one message; those that services send have a dozen."""
 _WIDTHS: Final = {_FIXED64: 8, _FIXED32: 4}
 
 
-def varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
     """Return *value*, zero or more, in seven bits a byte, the lowest first."""
     pieces = bytearray()
     while value > 0x7F:
@@ -31,37 +31,37 @@ def varint(value: int) -> bytes:
     return bytes(pieces)
 
 
-def field(number: int, content: bytes | str | bool) -> bytes:
+def encode_field(number: int, content: bytes | str | bool) -> bytes:
     """Return one field: bytes, text and messages with their length, a truth as a number.
 
     Nothing for what is empty: proto3 does not send defaults.
     """
     if isinstance(content, bool):
-        return varint(number << 3 | _VARINT) + varint(content) if content else b""
+        return encode_varint(number << 3 | _VARINT) + encode_varint(content) if content else b""
     data = content.encode() if isinstance(content, str) else content
-    return b"".join((varint(number << 3 | _BYTES), varint(len(data)), data)) if data else b""
+    return b"".join((encode_varint(number << 3 | _BYTES), encode_varint(len(data)), data)) if data else b""
 
 
-def message(number: int, *fields: bytes) -> bytes:
+def encode_message(number: int, *fields: bytes) -> bytes:
     """Return a field that is a message made of *fields*; sent even without any, for being there says something."""
     data = b"".join(fields)
-    return b"".join((varint(number << 3 | _BYTES), varint(len(data)), data))
+    return b"".join((encode_varint(number << 3 | _BYTES), encode_varint(len(data)), data))
 
 
-def packed(number: int, values: Iterable[int]) -> bytes:
+def encode_packed(number: int, values: Iterable[int]) -> bytes:
     """Return a repeated field of whole numbers, zero or more each."""
-    return field(number, b"".join(map(varint, values)))
+    return encode_field(number, b"".join(map(encode_varint, values)))
 
 
-def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+def decode_fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
     """Yield the fields of a message: numbers for those that are, bytes for all others; `DecodeError` if it is none.
 
-    Messages of more than `MOST_FIELDS` are none: they hold others, and nobody can interrupt the reading of millions.
+    Messages of more than `MAX_FIELDS` are none: they hold others, and nobody can interrupt the reading of millions.
     """
     position, end, count = 0, len(data), 0
     while position < end:
         count += 1
-        if count > MOST_FIELDS:
+        if count > MAX_FIELDS:
             raise _broken(data)
         tag, position = _varint(data, position)
         number, kind = tag >> 3, tag & 7
@@ -83,26 +83,26 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
         position += size
 
 
-def unpacked(data: bytes, *, most: int) -> list[int]:
+def decode_packed(data: bytes, *, max_values: int) -> list[int]:
     """Return the whole numbers of a packed field; `DecodeError` for more than *most*."""
     values: list[int] = []
     position = 0
     while position < len(data):
-        if len(values) == most:
+        if len(values) == max_values:
             raise _broken(data)
         value, position = _varint(data, position)
         values.append(value)
     return values
 
 
-def text(value: bytes | int) -> str:
+def as_text(value: bytes | int) -> str:
     """Return a field's text."""
     if isinstance(value, int):
         raise DecodeError("reply: a number where text belongs", retryable=True)
     return value.decode("utf-8", "replace")
 
 
-def content(value: bytes | int) -> bytes:
+def as_bytes(value: bytes | int) -> bytes:
     """Return a field's bytes."""
     if isinstance(value, int):
         raise DecodeError("reply: a number where bytes belong", retryable=True)

@@ -31,7 +31,7 @@ class Event(NamedTuple):
     id: str = ""
 
 
-def events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES) -> Iterator[Event]:
+def decode_events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES) -> Iterator[Event]:
     """Yield the events of a stream as soon as each is complete, however *chunks* cut it.
 
     Raises `DecodeError` for a line, or an event's data, longer than *max_event_bytes*.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import BadRequest, ServiceFault
-from cosyclient.protocols.base import MODEL_HOPS, Capabilities, StreamHead
-from cosyclient.protocols.codecs.protobuf import content, field, fields, message
+from cosyclient.protocols.base import MODEL_HOPS, Capabilities, PcmFormat
+from cosyclient.protocols.codecs.protobuf import as_bytes, decode_fields, encode_field, encode_message
 from cosyclient.protocols.cosyvoice.prompt_audio import max_samples_at_16k, prompt_at_16k
 from cosyclient.protocols.cosyvoice.prompt_text import (
     COSYVOICE3,
@@ -21,8 +21,8 @@ from cosyclient.protocols.cosyvoice.prompt_text import (
 )
 from cosyclient.protocols.replies.errors import error_from_reply, reclassify, redact_texts
 from cosyclient.protocols.replies.headers import quota
-from cosyclient.protocols.replies.pcm import speech_of_samples
-from cosyclient.protocols.replies.speech import plausible, timed
+from cosyclient.protocols.replies.pcm import speech_from_pcm
+from cosyclient.protocols.replies.speech import check_plausible, check_stream_duration
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -91,15 +91,15 @@ class RuntimeGrpcProtocol:
         """Yield the one text's speech once all of it is there."""
         (utterance,) = utterances
         samples = b"".join(self._samples(reply, utterance, wall))
-        yield [(0, plausible(utterance, speech_of_samples(utterance, samples)))]
+        yield [(0, check_plausible(utterance, speech_from_pcm(utterance, samples)))]
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
-        """Yield one `StreamHead`, then samples as they arrive; returns when the service said that this was all."""
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
+        """Yield one `PcmFormat`, then samples as they arrive; returns when the service said that this was all."""
         begun = False
-        for piece in timed(utterance, self._samples(reply, utterance, wall)):
+        for piece in check_stream_duration(utterance, self._samples(reply, utterance, wall)):
             if not begun:
                 begun = True
-                yield StreamHead(utterance.settings.sample_rate)
+                yield PcmFormat(utterance.settings.sample_rate)
             yield piece
 
     def quota(self, reply: WireReply) -> Quota | None:
@@ -112,17 +112,23 @@ class RuntimeGrpcProtocol:
         if isinstance(voice, str) or voice is None:
             if settings.instruct is not None:
                 told = instruction(settings.instruct, system=self._marked)
-                return message(_INSTRUCT, field(1, said), field(2, voice or ""), field(3, told))
+                return encode_message(
+                    _INSTRUCT, encode_field(1, said), encode_field(2, voice or ""), encode_field(3, told)
+                )
             # Its field numbers go the other way round than everywhere else.
-            return message(_SFT, field(1, voice or ""), field(2, said))
+            return encode_message(_SFT, encode_field(1, voice or ""), encode_field(2, said))
         assert voice.prompt is not None  # noqa: S101 - settings hold a name where there is none
         recording = prompt_at_16k(voice.prompt)
         if voice.transcript is None:
-            return message(
-                _CROSS_LINGUAL, field(1, with_system_prompt(said) if self._marked else said), field(2, recording)
+            return encode_message(
+                _CROSS_LINGUAL,
+                encode_field(1, with_system_prompt(said) if self._marked else said),
+                encode_field(2, recording),
             )
         transcript = with_system_prompt(voice.transcript) if self._marked else voice.transcript
-        return message(_ZERO_SHOT, field(1, said), field(2, transcript), field(3, recording))
+        return encode_message(
+            _ZERO_SHOT, encode_field(1, said), encode_field(2, transcript), encode_field(3, recording)
+        )
 
     def _samples(self, reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
         """Yield what each message of *reply* carries; raises the error that one stands for, or `DecodeError`."""
@@ -131,8 +137,8 @@ class RuntimeGrpcProtocol:
         try:
             with redact_texts([utterance]):
                 for chunk in reply.chunks():
-                    for number, value in fields(chunk):
-                        if number == _AUDIO and (samples := content(value)):
+                    for number, value in decode_fields(chunk):
+                        if number == _AUDIO and (samples := as_bytes(value)):
                             yield samples
         except ServiceFault as error:
             # The model's own exception; what may be the machine's is retried (see grpc_faults).

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.protocols.base import MODEL_HOPS, Capabilities, members
-from cosyclient.protocols.codecs.forms import form, form_weight
+from cosyclient.protocols.codecs.forms import encode_form, max_form_bytes
 from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, advice, instruction, with_system_prompt
 from cosyclient.protocols.replies import pcm as raw
 from cosyclient.protocols.replies.headers import quota
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config import WireConfig
     from cosyclient.models import Utterance
-    from cosyclient.protocols.base import Item, Quota, StreamHead
+    from cosyclient.protocols.base import Item, PcmFormat, Quota
     from cosyclient.voices import Prompt
     from cosyclient.wire import WireReply
 
@@ -60,13 +60,13 @@ class RuntimeProtocol:
     def weigh(self, utterance: Utterance) -> int:
         """Return an upper bound of the bytes *utterance* adds to a request's body."""
         _, fields, file = self._form(utterance)
-        return form_weight(fields, file)
+        return max_form_bytes(fields, file)
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for the one of *utterances*; *key* identifies it across retries."""
         (utterance,) = utterances
         mode, fields, file = self._form(utterance)
-        kind, body = form(fields, file)
+        kind, body = encode_form(fields, file)
         # By POST: the official client sends a body with GET, which many intermediaries drop.
         return WireRequest(
             method="POST",
@@ -82,11 +82,18 @@ class RuntimeProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once all of it is there."""
         (utterance,) = utterances
-        yield [(0, raw.speech(utterance, raw.samples(reply, utterance, wall=wall, hint=self._hint(utterance))))]
+        yield [
+            (
+                0,
+                raw.speech_from_stream(
+                    utterance, raw.read_pcm(reply, utterance, wall=wall, hint=self._hint(utterance))
+                ),
+            )
+        ]
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
-        """Yield one `StreamHead`, then each segment's samples as they arrive."""
-        yield from raw.samples(reply, utterance, wall=wall, hint=self._hint(utterance))
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
+        """Yield one `PcmFormat`, then each segment's samples as they arrive."""
+        yield from raw.read_pcm(reply, utterance, wall=wall, hint=self._hint(utterance))
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what a proxy in front of the runtime announces of its limits; the runtime itself has none."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import BadUtterance, ServiceError, ServiceFault
 from cosyclient.protocols.base import Capabilities, members
-from cosyclient.protocols.codecs.forms import form, form_weight
+from cosyclient.protocols.codecs.forms import encode_form, max_form_bytes
 from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_prompt
 from cosyclient.protocols.replies import pcm as raw
 from cosyclient.protocols.replies.error_rules import LIGHT_TTS, rule_for_message
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config import WireConfig
     from cosyclient.models import Utterance
-    from cosyclient.protocols.base import Item, Quota, StreamHead
+    from cosyclient.protocols.base import Item, PcmFormat, Quota
     from cosyclient.voices import Prompt
     from cosyclient.wire import WireReply
 
@@ -57,7 +57,7 @@ class LightTtsProtocol:
 
     def weigh(self, utterance: Utterance) -> int:
         """Return an upper bound of the bytes *utterance* adds to a request's body."""
-        return form_weight(*self._form(utterance, stream=False))
+        return max_form_bytes(*self._form(utterance, stream=False))
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for the one of *utterances*; *key* identifies it across retries."""
@@ -76,22 +76,22 @@ class LightTtsProtocol:
         yield [
             (
                 0,
-                raw.speech(
-                    utterance, raw.samples(reply, utterance, wall=wall, make_error=_error_from_reply, hint=_HINT)
+                raw.speech_from_stream(
+                    utterance, raw.read_pcm(reply, utterance, wall=wall, make_error=_error_from_reply, hint=_HINT)
                 ),
             )
         ]
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
-        """Yield one `StreamHead`, then samples as they arrive."""
-        yield from raw.samples(reply, utterance, wall=wall, make_error=_error_from_reply, hint=_HINT)
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
+        """Yield one `PcmFormat`, then samples as they arrive."""
+        yield from raw.read_pcm(reply, utterance, wall=wall, make_error=_error_from_reply, hint=_HINT)
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what a proxy in front of it announces of its limits; the server itself has none."""
         return quota(reply.headers)
 
     def _request(self, utterance: Utterance, key: str, *, stream: bool) -> WireRequest:
-        kind, body = form(*self._form(utterance, stream=stream))
+        kind, body = encode_form(*self._form(utterance, stream=stream))
         return WireRequest(
             method="POST",
             path="/inference_zero_shot",

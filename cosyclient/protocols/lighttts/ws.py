@@ -14,7 +14,7 @@ from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_p
 from cosyclient.protocols.lighttts.http import knows_no_style
 from cosyclient.protocols.replies.error_rules import LIGHT_TTS, rule_for_message
 from cosyclient.protocols.replies.errors import error_message
-from cosyclient.protocols.replies.pcm import samples, speech
+from cosyclient.protocols.replies.pcm import read_pcm, speech_from_stream
 from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame
 from cosyclient.voices import Voice
 from cosyclient.wire import Step, WireRequest
@@ -70,7 +70,7 @@ class LightTtsSocketProtocol(SessionProtocol):
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the text's speech once the service has closed in good order, and the samples can be the text's."""
         (utterance,) = utterances
-        yield [(0, speech(utterance, samples(reply, utterance, wall=wall)))]
+        yield [(0, speech_from_stream(utterance, read_pcm(reply, utterance, wall=wall)))]
 
 
 def _request(order: _Order) -> WireRequest:

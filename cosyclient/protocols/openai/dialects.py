@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.protocols.base import Capabilities
 from cosyclient.protocols.replies.error_rules import VLLM_OMNI, VOX_BOX, XINFERENCE
-from cosyclient.protocols.replies.uploads import Upload
+from cosyclient.protocols.replies.uploads import UploadForm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ class Dialect:
     voices_path: str = ""
     no_voice: str = ""
     """A name among those it lists that stands for none."""
-    upload: Upload | None = None
+    upload: UploadForm | None = None
     """How it takes a recording that it shall keep."""
     preset: str = ""
     """How the name of a voice without a colon is written out."""
@@ -143,11 +143,11 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         voices_path=_OMNI_VOICES,
         no_voice="default",
         message_rules=VLLM_OMNI,
-        upload=Upload(
+        upload=UploadForm(
             path=_OMNI_VOICES,
-            file="audio_sample",
+            file_field="audio_sample",
             fields={"name": "name", "consent": "consent", "transcript": "ref_text"},
-            needs=("name", "consent"),
+            required=("name", "consent"),
         ),
     ),
     # Fun-CosyVoice3, too: it demands a recording, and the voices that the server lists are for its other models.
@@ -220,12 +220,12 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             keeps_voices=True,
         ),
         fields=_PLAIN,
-        upload=Upload(
+        upload=UploadForm(
             path=_UPLOADS,
-            file="file",
+            file_field="file",
             fields={"name": "customName", "transcript": "text"},
-            needs=("name", "transcript"),
-            answer="uri",
+            required=("name", "transcript"),
+            name_member="uri",
         ),
         streaming={"stream": True},
         marks=True,
@@ -254,12 +254,12 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         marks=True,
         preset="{model}:{voice}",
         voices_path="/v1/audio/voice/list",
-        upload=Upload(
+        upload=UploadForm(
             path=_UPLOADS,
-            file="file",
+            file_field="file",
             fields={"name": "customName", "transcript": "text", "model": "model"},
-            needs=("name", "transcript"),
-            answer="uri",
+            required=("name", "transcript"),
+            name_member="uri",
         ),
     ),
 }

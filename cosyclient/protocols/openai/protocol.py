@@ -17,15 +17,20 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.errors import BadUtterance, CosyError
 from cosyclient.models import Speech, Utterance
-from cosyclient.protocols.base import StreamHead
-from cosyclient.protocols.codecs.forms import form, form_weight
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.codecs.forms import encode_form, max_form_bytes
 from cosyclient.protocols.cosyvoice.prompt_text import END_OF_PROMPT
 from cosyclient.protocols.openai import replies
 from cosyclient.protocols.openai.dialects import DIALECTS
 from cosyclient.protocols.replies.headers import media_type, quota
-from cosyclient.protocols.replies.items import from_json
-from cosyclient.protocols.replies.speech import check_samples, plausible, speech_of, timed
-from cosyclient.protocols.replies.wav_stream import gathered, plain
+from cosyclient.protocols.replies.items import items_from_json
+from cosyclient.protocols.replies.speech import (
+    check_pcm_start,
+    check_plausible,
+    check_stream_duration,
+    speech_from_bytes,
+)
+from cosyclient.protocols.replies.wav_stream import collect_pcm, strip_headers
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
 
@@ -68,7 +73,7 @@ class OpenAISpeechProtocol:
         """
         settings, text = utterance.settings, self._text(utterance)
         if self._is_form(settings):
-            return form_weight(*self._form(utterance, self._members(settings, stream=True)))
+            return max_form_bytes(*self._form(utterance, self._members(settings, stream=True)))
         weight = len(_quote(text).encode()) + len(self._written(settings, False)) + _FRAMING_BYTES
         return max(weight, self._max_request_bytes) if self._travels_alone(settings) else weight
 
@@ -114,7 +119,7 @@ class OpenAISpeechProtocol:
         reply, kind = replies.begun(reply, utterances, wall=wall, rules=rules, hint=self._dialect.breaks)
         sent = [self._as_sent(utterance) for utterance in utterances]
         if replies.is_json(kind):
-            for items in from_json(reply, sent, wall=wall, rules=rules):
+            for items in items_from_json(reply, sent, wall=wall, rules=rules):
                 yield [(position, _settled(outcome, utterances[position])) for position, outcome in items]
             return
         label = replies.label_of(reply)
@@ -122,7 +127,7 @@ class OpenAISpeechProtocol:
             data = b"".join(reply.chunks())
         elif sent[0].settings.format in ("wav", "pcm"):
             said = replies.head_of(label, sent[0].settings.sample_rate)
-            head, data = gathered(replies.event_samples(reply, utterances[0], said, rules=rules), said)
+            head, data = collect_pcm(replies.event_samples(reply, utterances[0], said, rules=rules), said)
             label |= {"sample_rate": head.sample_rate, "channels": head.channels}
             if sent[0].settings.format == "wav" and data:
                 data = wav_bytes(data, head.sample_rate, head.channels)
@@ -134,21 +139,21 @@ class OpenAISpeechProtocol:
             self._miss_words(reply)
         yield [(0, _as_asked(speech, utterances[0]))]
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
-        """Yield one `StreamHead`, then samples as they arrive, whichever way the service streams them."""
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
+        """Yield one `PcmFormat`, then samples as they arrive, whichever way the service streams them."""
         rules = self._dialect.message_rules
         reply, kind = replies.begun(reply, [utterance], wall=wall, rules=rules, hint=self._dialect.breaks)
         if replies.is_json(kind):
             raise replies.error_in_place_of_audio(reply, utterance, wall=wall, rules=rules)
         if kind != replies.EVENTS:
-            check_samples(reply.opening, media_type(reply.headers))
+            check_pcm_start(reply.opening, media_type(reply.headers))
         head = replies.head_of(replies.label_of(reply), utterance.settings.sample_rate)
         if kind == replies.EVENTS:
             pieces = replies.event_samples(reply, utterance, head, rules=rules)
         else:
-            pieces = plain(reply.chunks(), head)
+            pieces = strip_headers(reply.chunks(), head)
         # Nothing but its length shows that a server has left sentences out.
-        yield from timed(utterance, map(self._corrected, pieces))
+        yield from check_stream_duration(utterance, map(self._corrected, pieces))
 
     def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
         """Return the names of the voices; raises like `decode`."""
@@ -167,7 +172,7 @@ class OpenAISpeechProtocol:
     def _single(self, utterance: Utterance, key: str, *, stream: bool) -> WireRequest:
         settings = utterance.settings
         if self._is_form(settings):
-            kind, body = form(*self._form(utterance, self._members(settings, stream=stream)))
+            kind, body = encode_form(*self._form(utterance, self._members(settings, stream=stream)))
             return _request(self._dialect.path, key, kind, body)
         body = f'{{"input":{_quote(self._text(utterance))}'.encode() + self._written(settings, stream)
         return _request(self._dialect.path, key, _JSON, body)
@@ -244,10 +249,10 @@ class OpenAISpeechProtocol:
         resampled = "sample_rate" in self._dialect.fields and settings.sample_rate != _NATIVE_RATE
         return "wav" if settings.format == "pcm" and resampled else settings.format
 
-    def _corrected(self, piece: StreamHead | bytes) -> StreamHead | bytes:
+    def _corrected(self, piece: PcmFormat | bytes) -> PcmFormat | bytes:
         """Return *piece* with the rate that is known to be true, where the service tells another."""
-        if isinstance(piece, StreamHead) and self._dialect.true_rate:
-            return StreamHead(self._dialect.true_rate, piece.channels)
+        if isinstance(piece, PcmFormat) and self._dialect.true_rate:
+            return PcmFormat(self._dialect.true_rate, piece.channels)
         return piece
 
     def _as_sent(self, utterance: Utterance) -> Utterance:
@@ -266,7 +271,7 @@ class OpenAISpeechProtocol:
         if "media_type" in label:
             # Its parameters are among the label already.
             label["media_type"] = label["media_type"].partition(";")[0]
-        return speech_of(sent, data, label)
+        return speech_from_bytes(sent, data, label)
 
     def __repr__(self) -> str:
         return f"<OpenAISpeechProtocol {self.name}>"
@@ -309,7 +314,7 @@ def _settled(outcome: Speech | CosyError, utterance: Utterance) -> Speech | Cosy
 
 def _as_asked(speech: Speech, utterance: Utterance) -> Speech:
     """Return *speech* in the format asked for, if it is one that *utterance* can have."""
-    plausible(utterance, speech)
+    check_plausible(utterance, speech)
     if speech.format == utterance.settings.format:
         return speech
     wav = parse_wav(speech.audio)

@@ -11,10 +11,10 @@ from cosyclient.audio import sniff
 from cosyclient.audio.wav import is_wav, opening
 from cosyclient.errors import DecodeError
 from cosyclient.models import Word
-from cosyclient.protocols.base import StreamHead
-from cosyclient.protocols.codecs.json_audio import names_in, read_list
-from cosyclient.protocols.codecs.sse import MEDIA_TYPE, events
-from cosyclient.protocols.codecs.strict import unbase64, unjson
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.codecs.json_audio import read_voice_list, voice_names
+from cosyclient.protocols.codecs.sse import MEDIA_TYPE, decode_events
+from cosyclient.protocols.codecs.strict import parse_base64, parse_json
 from cosyclient.protocols.replies.errors import (
     check_status,
     error_from_body,
@@ -23,7 +23,7 @@ from cosyclient.protocols.replies.errors import (
     read_error_body,
 )
 from cosyclient.protocols.replies.headers import media_type
-from cosyclient.protocols.replies.wav_stream import Begun
+from cosyclient.protocols.replies.wav_stream import PeekedReply
 from cosyclient.util.numbers import (
     CHANNEL_COUNT_RANGE,
     SAMPLE_RATE_RANGE,
@@ -59,7 +59,7 @@ _NAMES: Final = ("uri", "name", "voice_id", "id")
 
 def begun(
     reply: WireReply, utterances: Sequence[Utterance], *, wall: float, rules: MessageRules = (), hint: str = ""
-) -> tuple[Begun, str]:
+) -> tuple[PeekedReply, str]:
     """Return a reply that is a finished success by its head, and what it is; raises what it stands for otherwise.
 
     That is a media type, or nothing where its first bytes tell that it is audio, whatever it is called. JSON may be
@@ -67,7 +67,7 @@ def begun(
     """
     kind = media_type(reply.headers)
     check_status(reply, utterances, wall=wall, make_error=partial(error_from_reply, rules=rules))
-    read = Begun(reply, hint=hint)
+    read = PeekedReply(reply, hint=hint)
     if sniff(read.opening):
         kind = ""
     elif is_json(kind):
@@ -95,7 +95,7 @@ def error_in_place_of_audio(
 
 
 def label_of(reply: WireReply) -> dict[str, Any]:
-    """Return what the head of *reply* says of its audio, in the names of `speech_of`."""
+    """Return what the head of *reply* says of its audio, in the names of `speech_from_bytes`."""
     headers = reply.headers
     kind, said = media_type(headers), (headers.get("content-type") or "")[:_MAX_LABEL]
     rate, channels = _RATE.search(said), _CHANNELS.search(said)
@@ -108,9 +108,9 @@ def label_of(reply: WireReply) -> dict[str, Any]:
     return {name: value for name, value in label.items() if value is not None}
 
 
-def head_of(label: Mapping[str, Any], rate: int) -> StreamHead:
+def head_of(label: Mapping[str, Any], rate: int) -> PcmFormat:
     """Return what samples labelled so are, at *rate* where the label does not say."""
-    return StreamHead(label.get("sample_rate", rate), label.get("channels", 1))
+    return PcmFormat(label.get("sample_rate", rate), label.get("channels", 1))
 
 
 def audio_events(
@@ -121,11 +121,11 @@ def audio_events(
     OpenAI's and vLLM-Omni's ``speech.audio.…`` events and SGLang-Omni's chunks that end with ``[DONE]``. Raises the
     `ServiceError` that an error among them stands for, or `DecodeError`.
     """
-    for event in events(reply.chunks()):
+    for event in decode_events(reply.chunks()):
         if event.data == "[DONE]":
             return
         try:
-            message = unjson(event.data)
+            message = parse_json(event.data)
         except ValueError:
             message = None
         if not isinstance(message, dict):
@@ -148,27 +148,27 @@ def audio_events(
             audio, rate = audio.get("data"), audio.get("sample_rate")
         if isinstance(audio, str) and audio:
             try:
-                yield unbase64(audio), valid_sample_rate(rate)
+                yield parse_base64(audio), valid_sample_rate(rate)
             except ValueError:
                 raise DecodeError(f"audio: {len(audio)} characters that are not base64", retryable=True) from None
     raise DecodeError("reply: the events end without saying that they are all", retryable=True)
 
 
 def event_samples(
-    reply: WireReply, utterance: Utterance, said: StreamHead, *, rules: MessageRules = ()
-) -> Iterator[StreamHead | bytes]:
+    reply: WireReply, utterance: Utterance, said: PcmFormat, *, rules: MessageRules = ()
+) -> Iterator[PcmFormat | bytes]:
     """Yield the head and the samples of events; each may be a WAV of its own, the first alone, or none."""
-    head: StreamHead | None = None
+    head: PcmFormat | None = None
     kind: Kind | None = None
     rest = b""
     for audio, rate in audio_events(reply, utterance, rules=rules):
-        this = StreamHead(rate, said.channels) if rate else head or said
+        this = PcmFormat(rate, said.channels) if rate else head or said
         if is_wav(audio):
             found = opening(audio, growing=True)
             if found is None:
                 raise DecodeError("audio: an event that ends inside a WAV header", retryable=True)
             kind, rest = found.kind, b""
-            this = StreamHead(kind.sample_rate, kind.channels)
+            this = PcmFormat(kind.sample_rate, kind.channels)
             audio = audio[found.start :][: found.size]
         if head is None:
             head = this
@@ -188,7 +188,7 @@ def words_of(headers: Mapping[str, str]) -> tuple[Word, ...]:
     It leaves them out beyond 4 KB, and says so in ``X-Word-Timestamps-Omitted``.
     """
     try:
-        listed = unjson(headers.get("x-word-timestamps") or "[]")
+        listed = parse_json(headers.get("x-word-timestamps") or "[]")
     except ValueError:
         return ()
     words = [timed_word(entry) for entry in listed] if isinstance(listed, list) else []
@@ -201,14 +201,14 @@ def voices_of(reply: WireReply, *, wall: float) -> list[str]:
     """Return the names in a list of voices, whichever of its forms it has; raises what an error reply stands for."""
     if reply.status >= 300:
         raise error_from_reply(reply, (), wall=wall)
-    document = read_list(reply)
+    document = read_voice_list(reply)
     lists = [document] if isinstance(document, list) else []
     if isinstance(document, dict):
         lists = [value for name in _LISTS if isinstance(value := document.get(name), list)]
     if not lists:
         raise DecodeError("reply: JSON without a list of voices")
     # Uploaded ones are named twice at times.
-    return names_in(chain.from_iterable(lists), _NAMES)
+    return voice_names(chain.from_iterable(lists), _NAMES)
 
 
 def timed_word(entry: object) -> Word | None:

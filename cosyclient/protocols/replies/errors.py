@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from cosyclient.errors import BadRequest, CosyError, DecodeError, ServiceError, ServiceFault, TooLarge, TransportError
-from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.protocols.replies.error_rules import (
     BY_CODE,
     QUOTA_EXHAUSTED,
@@ -192,7 +192,7 @@ def read_error_body(reply: WireReply) -> object:
     kind = media_type(reply.headers)
     if kind.endswith(("/json", "+json")):
         try:
-            return unjson(body)
+            return parse_json(body)
         except ValueError:
             return None
     return body.decode("utf-8", "replace") if kind == "text/plain" else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.codecs.strict import unbase64
+from cosyclient.protocols.codecs.strict import parse_base64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ _ADDRESSES: Final = ("http://", "https://", "file://", "/")
 _DATA_URL: Final = "data:"
 
 
-def listed_in(members: dict[str, Any], utterances: Sequence[Utterance]) -> list[Any] | None:
+def find_results(members: dict[str, Any], utterances: Sequence[Utterance]) -> list[Any] | None:
     """Return the one list among *members*, or in an object among them, that can be the results; ``None`` if none is."""
     count = len(utterances)
     for place in (members, *(value for name in _LISTS if isinstance(value := members.get(name), dict))):
@@ -58,7 +58,7 @@ def listed_in(members: dict[str, Any], utterances: Sequence[Utterance]) -> list[
     return None
 
 
-def audio_in(element: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+def split_audio(element: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Return what *element* says beside its audio, and that: bytes, base64, or ``None``.
 
     Raises `DecodeError` where two members could be the audio.
@@ -94,7 +94,7 @@ def _is_one(inner: object) -> bool:
     return isinstance(inner, dict) and sum(isinstance(inner.get(name), str) for name in (*_AUDIO, *_GENERAL)) == 1
 
 
-def spoken(fields: dict[str, Any], audio: object) -> bool:
+def is_success(fields: dict[str, Any], audio: object) -> bool:
     """Return whether an item is a success: it says so, or has audio and says nothing to the contrary."""
     if "status" in fields:
         status = fields["status"]
@@ -104,7 +104,7 @@ def spoken(fields: dict[str, Any], audio: object) -> bool:
     return audio is not None
 
 
-class Numbering:
+class ItemNumbering:
     """Number results without an index by the places they come in, as long as nothing about them says otherwise."""
 
     def __init__(self, utterances: Sequence[Utterance]) -> None:
@@ -113,7 +113,7 @@ class Numbering:
         self._from: int | None = None
         self._named: bool | None = None
 
-    def of(self, element: Any, *, mixed: bool) -> object:
+    def index_of(self, element: Any, *, mixed: bool) -> object:
         """Return the index of *element*, its own or that of its place; *mixed* says that both may occur in one list.
 
         Raises `DecodeError` where its own number, or a text that it repeats, is another's.
@@ -148,7 +148,7 @@ class Numbering:
                 raise DecodeError("reply: results in another order than their texts; number them with index, from 0")
 
     @property
-    def named(self) -> bool:
+    def is_explicit(self) -> bool:
         """Return whether the last one said its index itself."""
         return bool(self._named)
 
@@ -160,7 +160,7 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def decoded(coded: object) -> bytes:
+def decode_item_audio(coded: object) -> bytes:
     """Return the audio that *coded* is: bytes, or base64 with line ends or as a ``data:`` URL.
 
     Raises `DecodeError` for anything else; an address is never fetched.
@@ -172,14 +172,14 @@ def decoded(coded: object) -> bytes:
     if coded.startswith(_DATA_URL) and ";base64," in coded[:200]:
         coded = coded.partition(";base64,")[2]
     try:
-        return unbase64(coded)
+        return parse_base64(coded)
     except ValueError:
         pass
     if coded.startswith(_ADDRESSES) and len(coded) < 4096 and not coded.startswith("//"):
         raise _not_here()
     try:
         # With line ends, as MIME has it, or in the alphabet for file names.
-        return unbase64("".join(coded.split()).replace("-", "+").replace("_", "/"))
+        return parse_base64("".join(coded.split()).replace("-", "+").replace("_", "/"))
     except ValueError:
         raise DecodeError(f"audio: {len(coded)} characters that are not base64", retryable=True) from None
 

@@ -1,6 +1,6 @@
 """Batches answered in JSON: one object or one base64 string per text, decoded while they arrive.
 
-The shape that this project's batch protocol, vLLM-Omni and SGLang-Omni have in common, and those of `shapes`.
+The shape that this project's batch protocol, vLLM-Omni and SGLang-Omni have in common, and those of `item_shapes`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.errors import CosyError, DecodeError
 from cosyclient.protocols.codecs.json_results import ResultReader
 from cosyclient.protocols.replies.errors import error_from_body, error_from_item
-from cosyclient.protocols.replies.item_shapes import Numbering, audio_in, decoded, listed_in, spoken
-from cosyclient.protocols.replies.speech import Positions, speech_of
+from cosyclient.protocols.replies.item_shapes import (
+    ItemNumbering,
+    decode_item_audio,
+    find_results,
+    is_success,
+    split_audio,
+)
+from cosyclient.protocols.replies.speech import PositionCheck, speech_from_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +32,7 @@ _REFUSING: Final = ("error", "code", "status_code")
 _SPOKEN: Final = {"status": "success"}
 
 
-def from_json(
+def items_from_json(
     reply: WireReply, utterances: Sequence[Utterance], *, wall: float, rules: MessageRules = ()
 ) -> Iterator[list[Item]]:
     """Yield the texts' speeches and errors of a JSON reply as soon as they arrive, every position exactly once.
@@ -34,10 +40,10 @@ def from_json(
     *rules* are those of its server for the messages of errors. Raises the `ServiceError` of an error
     sent with a success status, or `DecodeError`.
     """
-    reader = ResultReader(reply.chunks(), most=len(utterances))
-    positions = Positions(len(utterances))
+    reader = ResultReader(reply.chunks(), max_results=len(utterances))
+    positions = PositionCheck(len(utterances))
     shared = reader.members
-    numbering = Numbering(utterances)
+    numbering = ItemNumbering(utterances)
     # What has to wait for the end of the reply: audio that goes by its place, which only the right number of them
     # makes sure, and audio that comes before the members that tell how many there are and what they are.
     held: list[tuple[int, Any]] = []
@@ -45,11 +51,11 @@ def from_json(
         items: list[Item] = []
         early = "total" in shared
         if early:
-            positions.expect(shared["total"])
+            positions.check_total(shared["total"])
         try:
             for element in results:
-                index = positions.take(numbering.of(element, mixed=reader.bare))
-                if early and numbering.named:
+                index = positions.claim(numbering.index_of(element, mixed=reader.is_bare_list))
+                if early and numbering.is_explicit:
                     items.append((index, _element(element, shared, utterances, index, reply.status, rules)))
                 else:
                     held.append((index, element))
@@ -60,16 +66,16 @@ def from_json(
             raise
         if items:
             yield items
-    if not reader.listed:
-        listed = listed_in(shared, utterances)
+    if not reader.has_results:
+        listed = find_results(shared, utterances)
         if listed is None and shared.get("results") is None and any(map(shared.get, _REFUSING)):
             raise error_from_body(reply, shared, utterances, wall=wall, rules=rules)
         if listed is None:
             raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
-        held = [(positions.take(numbering.of(element, mixed=False)), element) for element in listed]
+        held = [(positions.claim(numbering.index_of(element, mixed=False)), element) for element in listed]
         shared = {}
-    positions.expect(shared.get("total", len(utterances)))
-    positions.close()
+    positions.check_total(shared.get("total", len(utterances)))
+    positions.check_complete()
     if held:
         yield [(index, _element(element, shared, utterances, index, reply.status, rules)) for index, element in held]
 
@@ -85,14 +91,14 @@ def _element(
     """Return what one element of a JSON reply stands for: an object, audio alone, or null for a text that failed."""
     try:
         fields, audio = (
-            audio_in(element) if isinstance(element, dict) else (_SPOKEN if element is not None else {}, element)
+            split_audio(element) if isinstance(element, dict) else (_SPOKEN if element is not None else {}, element)
         )
     except DecodeError as error:
         return error
-    return outcome_of(fields, audio, shared, utterances, index, status, rules)
+    return item_result(fields, audio, shared, utterances, index, status, rules)
 
 
-def outcome_of(
+def item_result(
     fields: dict[str, Any],
     audio: Any,
     shared: dict[str, Any],
@@ -102,10 +108,10 @@ def outcome_of(
     rules: MessageRules = (),
 ) -> Speech | CosyError:
     """Return the speech, or the error, that one item stands for; *audio* is bytes, or base64 in JSON."""
-    if not spoken(fields, audio):
+    if not is_success(fields, audio):
         error = fields.get("error") or fields.get("message") or fields.get("detail")
         return error_from_item(error, utterances, status=status, rules=rules)
     try:
-        return speech_of(utterances[index], decoded(audio), {**shared, **fields})
+        return speech_from_bytes(utterances[index], decode_item_audio(audio), {**shared, **fields})
     except CosyError as error:
         return error

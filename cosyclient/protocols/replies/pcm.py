@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient import audio as _audio
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.replies.errors import check_status
 from cosyclient.protocols.replies.headers import media_type
-from cosyclient.protocols.replies.speech import check_samples, speech_of, timed
-from cosyclient.protocols.replies.wav_stream import excused, gathered, plain
+from cosyclient.protocols.replies.speech import check_pcm_start, check_stream_duration, speech_from_bytes
+from cosyclient.protocols.replies.wav_stream import collect_pcm, explain_early_end, strip_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _TELLING_BYTES: Final = 48
 
 
-def samples(
+def read_pcm(
     reply: WireReply, utterance: Utterance, *, wall: float, make_error: ErrorFactory | None = None, hint: str = ""
-) -> Iterator[StreamHead | bytes]:
+) -> Iterator[PcmFormat | bytes]:
     """Yield the format of *reply*'s samples, then the samples as they arrive; nothing if there are none.
 
     Returns only when they are complete and their duration is plausible for *utterance*. Raises what *make_error* builds
@@ -33,23 +33,25 @@ def samples(
     first byte.
     """
     check_status(reply, [utterance], wall=wall, make_error=make_error)
-    said = StreamHead(utterance.settings.sample_rate)
-    yield from timed(utterance, plain(_samples(reply, excused(reply.chunks(), hint)), said))
+    said = PcmFormat(utterance.settings.sample_rate)
+    yield from check_stream_duration(
+        utterance, strip_headers(_samples(reply, explain_early_end(reply.chunks(), hint)), said)
+    )
 
 
-def speech(utterance: Utterance, pieces: Iterable[StreamHead | bytes]) -> Speech:
+def speech_from_stream(utterance: Utterance, pieces: Iterable[PcmFormat | bytes]) -> Speech:
     """Return the speech that *pieces* are, a head and its samples, in the format that was asked for."""
-    head, data = gathered(pieces, StreamHead(utterance.settings.sample_rate))
-    return speech_of_samples(utterance, data, head)
+    head, data = collect_pcm(pieces, PcmFormat(utterance.settings.sample_rate))
+    return speech_from_pcm(utterance, data, head)
 
 
-def speech_of_samples(utterance: Utterance, data: bytes, head: StreamHead | None = None) -> Speech:
-    """Return the speech that *data* is, mono at the rate asked for unless *head* tells better, as `speech_of` does."""
+def speech_from_pcm(utterance: Utterance, data: bytes, head: PcmFormat | None = None) -> Speech:
+    """Return the speech of samples, mono at the rate asked for unless *head* says otherwise."""
     asked = utterance.settings
-    head = head or StreamHead(asked.sample_rate)
+    head = head or PcmFormat(asked.sample_rate)
     _audio.inspect("pcm", data, head.sample_rate, head.channels)
     whole = _audio.wav_bytes(data, head.sample_rate, head.channels) if asked.format == "wav" and data else data
-    return speech_of(utterance, whole, {"sample_rate": head.sample_rate, "channels": head.channels})
+    return speech_from_bytes(utterance, whole, {"sample_rate": head.sample_rate, "channels": head.channels})
 
 
 def _samples(reply: WireReply, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -59,7 +61,7 @@ def _samples(reply: WireReply, chunks: Iterator[bytes]) -> Iterator[bytes]:
         opening += chunk
     if opening:
         try:
-            check_samples(opening, media_type(reply.headers))
+            check_pcm_start(opening, media_type(reply.headers))
         except DecodeError as error:
             raise DecodeError(f"HTTP {reply.status}: {error}", retryable=True) from None
         yield _not_text(opening)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from cosyclient import audio as _audio
 from cosyclient.errors import DecodeError
 from cosyclient.models import SAMPLE_RATES, Speech, Utterance, has_speech
-from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.base import PcmFormat
 from cosyclient.util.numbers import parse_int_in_range, seconds_from_ms, valid_channel_count, valid_sample_rate
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cosyclient.models import VoiceSettings
 
-T = TypeVar("T", StreamHead | bytes, bytes)
+T = TypeVar("T", PcmFormat | bytes, bytes)
 
 # What formats are called where the bytes do not say what they are; the registered name is in `audio.MEDIA_TYPES`.
 _CALLED: Final = {
@@ -35,24 +35,24 @@ _LEEWAY: Final = 30.0
 # What a service announces may be rounded to whole seconds, or count pauses that it did not send.
 _ROUNDED: Final = 1.0
 _OVERSTATED: Final = 1.5
-SILENCE: Final = 0.3
+SILENCE_SECONDS: Final = 0.3
 """Seconds of silence that stand for a text without speech."""
 
 
-class Positions:
+class PositionCheck:
     """See to it that each of *count* positions is taken exactly once; nothing is ever put in order silently."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._free = set(range(count))
 
-    def expect(self, total: object) -> None:
+    def check_total(self, total: object) -> None:
         """Compare the *total* a service announces with what was sent."""
         if total != self._count or isinstance(total, bool):
             shown = total if isinstance(total, int) and abs(total) < 1 << 31 else "no readable number of"
             raise DecodeError(f"reply: {shown} results announced for {self._count} texts")
 
-    def take(self, index: object) -> int:
+    def claim(self, index: object) -> int:
         """Return *index* if it is one of ours and new."""
         if not isinstance(index, int) or isinstance(index, bool):
             raise DecodeError("reply: a result names no index")
@@ -64,7 +64,7 @@ class Positions:
         self._free.remove(index)
         return index
 
-    def close(self) -> None:
+    def check_complete(self) -> None:
         """Raise if a position is still free although the reply is complete."""
         if self._free:
             raise DecodeError(f"reply: no result for {len(self._free)} of {self._count} texts, first {min(self._free)}")
@@ -73,11 +73,11 @@ class Positions:
         return f"<Positions {self._count - len(self._free)} of {self._count} taken>"
 
 
-def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Speech:
+def speech_from_bytes(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Speech:
     """Return the speech that *data* is, with *fields* as the reply described it.
 
     What the bytes say of format, rate and length is believed before what the reply says. Raises `DecodeError` where
-    *data* is not whole audio of the format asked for, or silence; what becomes of a text without speech is `unspoken`.
+    *data* is not whole audio of the format asked for, or silence; `silent_speech_or_error` takes texts without speech.
     """
     asked = utterance.settings
     said = fields.get("media_type")
@@ -89,11 +89,11 @@ def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Spee
         wav = _audio.parse_wav(data)
         data, rate, channels = wav.samples, wav.sample_rate, wav.channels
     else:
-        check_label(asked.format, data, kind)
+        check_media_type(asked.format, data, kind)
     info, data, told, still = _audio.inspect(asked.format, data, rate, channels)
     if info.duration == 0 or (still and has_speech(utterance.text)):
         fault = f"{info.duration:.2f} s of silence" if still else f"empty {asked.format}"
-        return unspoken(utterance, fault, sample_rate=info.sample_rate)
+        return silent_speech_or_error(utterance, fault, sample_rate=info.sample_rate)
     announced = seconds_from_ms(fields.get("duration_ms"))
     if not told and announced is not None and announced > _OVERSTATED * (info.duration or 0.0) + _ROUNDED:
         # Raw samples and streaming headers do not tell that their end is missing; the reply's own figure may.
@@ -110,7 +110,7 @@ def speech_of(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Spee
     )
 
 
-def check_label(format: str, data: bytes, kind: str) -> None:
+def check_media_type(format: str, data: bytes, kind: str) -> None:
     """Raise the `DecodeError` of *data* that does not tell what it is where its media type *kind* tells it is another.
 
     A label is wrong more often than bytes are: one that the bytes contradict counts for nothing.
@@ -129,14 +129,14 @@ def check_label(format: str, data: bytes, kind: str) -> None:
     raise DecodeError(f"audio: asked for {format}, the reply calls it {shown}", endpoint_fault=False)
 
 
-def check_samples(opening: bytes, kind: str) -> None:
+def check_pcm_start(opening: bytes, kind: str) -> None:
     """Raise the `DecodeError` of a stream of media type *kind* whose first bytes tell that it is not samples."""
     if (other := _audio.sniff(opening)) not in (None, "wav"):
         raise DecodeError(f"audio: asked for pcm, got {other}", endpoint_fault=False)
-    check_label("pcm", opening, kind)
+    check_media_type("pcm", opening, kind)
 
 
-def unspoken(utterance: Utterance, fault: str, *, sample_rate: int | None = None) -> Speech:
+def silent_speech_or_error(utterance: Utterance, fault: str, *, sample_rate: int | None = None) -> Speech:
     """Return the silence that stands for a text without speech, of which a service made no audio.
 
     Raises `DecodeError`: of a text that has something to be spoken *fault* says what came of it, and it is worth
@@ -144,7 +144,7 @@ def unspoken(utterance: Utterance, fault: str, *, sample_rate: int | None = None
     """
     asked = utterance.settings
     rate = sample_rate if sample_rate in SAMPLE_RATES else asked.sample_rate
-    data = silence_for(utterance.text, asked, fault, sample_rate=rate)
+    data = silent_audio_or_error(utterance.text, asked, fault, sample_rate=rate)
     info = _audio.check(asked.format, data, rate)
     return Speech(
         audio=data,
@@ -155,8 +155,8 @@ def unspoken(utterance: Utterance, fault: str, *, sample_rate: int | None = None
     )
 
 
-def silence_for(text: str, asked: VoiceSettings, fault: str, *, sample_rate: int) -> bytes:
-    """Return the audio that stands for *text*; raises like `unspoken`."""
+def silent_audio_or_error(text: str, asked: VoiceSettings, fault: str, *, sample_rate: int) -> bytes:
+    """Return the audio that stands for *text*; raises like `silent_speech_or_error`."""
     if has_speech(text):
         raise DecodeError(f"audio: {fault}", retryable=True)
     if asked.on_silent != "silence":
@@ -164,20 +164,20 @@ def silence_for(text: str, asked: VoiceSettings, fault: str, *, sample_rate: int
             "audio: none, for the text has nothing to be spoken; on_silent='silence' puts a short silence there",
             endpoint_fault=False,
         )
-    return _audio.silence(asked.format, sample_rate, SILENCE)
+    return _audio.silence(asked.format, sample_rate, SILENCE_SECONDS)
 
 
-def plausible(utterance: Utterance, speech: Speech) -> Speech:
+def check_plausible(utterance: Utterance, speech: Speech) -> Speech:
     """Return *speech* if its length is one that *utterance* can have; `DecodeError` otherwise.
 
     For services whose reply says nothing of how long its audio should be: a stream cut short looks whole then. The
     bounds are wide, for an estimate by characters is off by a factor at times.
     """
-    check_seconds(utterance, speech.duration)
+    check_duration(utterance, speech.duration)
     return speech
 
 
-def check_seconds(utterance: Utterance, seconds: float) -> None:
+def check_duration(utterance: Utterance, seconds: float) -> None:
     """Raise the `DecodeError` of *seconds* of audio that *utterance* cannot have.
 
     It is tried again, for it may be whole then, but the endpoint is not blamed: what is expected is an estimate.
@@ -197,8 +197,8 @@ def check_seconds(utterance: Utterance, seconds: float) -> None:
             )
 
 
-def timed(utterance: Utterance, pieces: Iterable[T]) -> Iterator[T]:
-    """Yield *pieces* of a stream: samples, mono at the rate asked for where no `StreamHead` says what they are.
+def check_stream_duration(utterance: Utterance, pieces: Iterable[T]) -> Iterator[T]:
+    """Yield *pieces* of a stream: samples, mono at the rate asked for where no `PcmFormat` says what they are.
 
     Raises the `DecodeError` of a length that *utterance* cannot have: of too little at its end, of too much at once,
     for a stream without an end would go on until the deadline. What becomes of none at all is for the caller to say.
@@ -206,15 +206,15 @@ def timed(utterance: Utterance, pieces: Iterable[T]) -> Iterator[T]:
     most = _MOST * utterance.expected_seconds + _LEEWAY
     count, per_second = 0, 2 * utterance.settings.sample_rate
     for piece in pieces:
-        if isinstance(piece, StreamHead):
+        if isinstance(piece, PcmFormat):
             per_second = 2 * piece.channels * piece.sample_rate
         else:
             count += len(piece)
             if count > most * per_second:
-                check_seconds(utterance, count / per_second)
+                check_duration(utterance, count / per_second)
         yield piece
     if count:
-        check_seconds(utterance, count / per_second)
+        check_duration(utterance, count / per_second)
 
 
 # A service says the same with every item.

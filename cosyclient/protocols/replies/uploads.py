@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cosyclient.errors import BadUtterance, DecodeError
-from cosyclient.protocols.codecs.forms import form
-from cosyclient.protocols.codecs.json_audio import any_json, beginning, is_name
+from cosyclient.protocols.codecs.forms import encode_form
+from cosyclient.protocols.codecs.json_audio import decode_json, is_voice_name, read_prefix
 from cosyclient.protocols.replies.errors import error_from_reply
 from cosyclient.util.quoting import quotes
 from cosyclient.wire import WireRequest
@@ -22,7 +22,7 @@ _MOST_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
+class UploadForm:
     """Say how one service takes a recording: where, under which names, and which member of its answer names it.
 
     ``fields`` maps ``name``, ``transcript``, ``consent`` and ``model`` to the service's words, of which ``needs`` must
@@ -30,10 +30,10 @@ class Upload:
     """
 
     path: str
-    file: str
+    file_field: str
     fields: Mapping[str, str]
-    needs: tuple[str, ...] = ()
-    answer: str = ""
+    required: tuple[str, ...] = ()
+    name_member: str = ""
 
     def encode(self, protocol: str, recording: VoiceUpload, *, model: str | None = None) -> WireRequest:
         """Return the request that hands *recording* over to the service *protocol* is spoken with."""
@@ -43,14 +43,14 @@ class Upload:
             "consent": recording.consent,
             "model": model,
         }
-        for field in self.needs:
+        for field in self.required:
             if not values[field]:
                 raise BadUtterance(f"{field}: protocol {protocol} keeps no voice without one")
         prompt = recording.voice.prompt
         if prompt is None:
             raise BadUtterance("voice: has a name already; upload one made with Voice.clone or Voice.cross_lingual")
         fields = {theirs: said for ours, theirs in self.fields.items() if (said := values[ours])}
-        kind, body = form(fields, (self.file, prompt))
+        kind, body = encode_form(fields, (self.file_field, prompt))
         headers = (("Content-Type", kind), ("Accept", "application/json"))
         return WireRequest(method="POST", path=self.path, headers=headers, body=body)
 
@@ -61,14 +61,14 @@ class Upload:
             if quotes(str(error), [recording.voice.transcript or "", recording.consent or ""]):
                 error.args = (f"HTTP {reply.status}: detail withheld, it quotes the transcript",)
             raise error
-        answer = any_json(beginning(reply, _MOST_BYTES))
+        answer = decode_json(read_prefix(reply, _MOST_BYTES))
         if not isinstance(answer, dict):
             raise DecodeError(f"HTTP {reply.status}: no answer to an upload")
         if answer.get("success") is False or answer.get("error"):
             raise DecodeError("upload: the service says that it failed")
-        if not self.answer:
+        if not self.name_member:
             return recording.name
-        name = answer.get(self.answer)
-        if not is_name(name):
-            raise DecodeError(f"upload: the answer has no {self.answer}")
+        name = answer.get(self.name_member)
+        if not is_voice_name(name):
+            raise DecodeError(f"upload: the answer has no {self.name_member}")
         return name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cosyclient.audio.base import TELLING_BYTES
 from cosyclient.audio.wav import is_wav, next_file, opening
 from cosyclient.errors import DecodeError, TransportError
-from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.base import PcmFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireReply
 
 
-def excused(chunks: Iterable[bytes], hint: str) -> Iterator[bytes]:
+def explain_early_end(chunks: Iterable[bytes], hint: str) -> Iterator[bytes]:
     """Yield *chunks*; with a *hint*, an end before the first is not held against the endpoint that promised them.
 
     Servers that send their heads before they look at the request end so for whatever is wrong with it, and say
@@ -35,14 +35,14 @@ def excused(chunks: Iterable[bytes], hint: str) -> Iterator[bytes]:
         raise
 
 
-class Begun:
+class PeekedReply:
     """Offer a reply whose first bytes, ``opening``, have been looked at; it is read as the reply is."""
 
     def __init__(self, reply: WireReply, *, hint: str = "") -> None:
         self.status = reply.status
         self.headers: Mapping[str, str] = reply.headers
         self._reply = reply
-        self._chunks = excused(reply.chunks(), hint)
+        self._chunks = explain_early_end(reply.chunks(), hint)
         self.opening = b""
         while len(self.opening) < TELLING_BYTES and (chunk := next(self._chunks, None)) is not None:
             self.opening += chunk
@@ -60,14 +60,14 @@ class Begun:
         return f"<Begun {self._reply!r}>"
 
 
-class Unwrapper:
+class WavStripper:
     """Take WAV files that come one after the other in pieces, and give their samples as signed 16-bit ones.
 
     Give it the pieces in turn, then `end`; ``kind`` is known from the first header on.
     """
 
     def __init__(self) -> None:
-        self.kind: Kind | None = None
+        self.sample_format: Kind | None = None
         self._held = bytearray()
         # What is at hand: a header (None), or samples and how many bytes of them are to come (-1: nobody knows).
         self._left: int | None = None
@@ -91,12 +91,12 @@ class Unwrapper:
                 self._begin(found)
             else:
                 samples, over = self._take()
-                if samples and self.kind is not None:
-                    yield self.kind.s16(samples)
+                if samples and self.sample_format is not None:
+                    yield self.sample_format.s16(samples)
                 if not over:
                     return
 
-    def end(self) -> Iterator[bytes]:
+    def finish(self) -> Iterator[bytes]:
         """Yield the last samples; raises `DecodeError` if a file is cut short."""
         if self._between:
             return
@@ -106,23 +106,25 @@ class Unwrapper:
         if self._left > 0:
             missing = self._left - len(self._held)
             raise DecodeError(f"audio: truncated wav, {missing} bytes of its samples are missing", retryable=True)
-        assert self.kind is not None  # noqa: S101 - a header was read
-        if whole := bytes(self._held[: len(self._held) // self.kind.block_bytes * self.kind.block_bytes]):
-            yield self.kind.s16(whole)
+        assert self.sample_format is not None  # noqa: S101 - a header was read
+        if whole := bytes(
+            self._held[: len(self._held) // self.sample_format.block_bytes * self.sample_format.block_bytes]
+        ):
+            yield self.sample_format.s16(whole)
 
     def _begin(self, found: Opening) -> None:
-        if self.kind is None:
-            self.kind = found.kind
-        elif self.kind != found.kind:
+        if self.sample_format is None:
+            self.sample_format = found.kind
+        elif self.sample_format != found.kind:
             raise DecodeError("audio: the stream changes its rate or its samples in the middle", endpoint_fault=False)
         self._left = -1 if found.size is None else found.size
         del self._held[: found.start]
 
     def _take(self) -> tuple[bytes, bool]:
         """Return the whole frames at hand, and whether the file is over."""
-        assert self.kind is not None  # noqa: S101 - a header was read
+        assert self.sample_format is not None  # noqa: S101 - a header was read
         assert self._left is not None  # noqa: S101
-        block, there = self.kind.block_bytes, len(self._held)
+        block, there = self.sample_format.block_bytes, len(self._held)
         if self._left >= 0:
             over = there >= self._left
             end = self._left if over else there
@@ -145,7 +147,7 @@ class Unwrapper:
         return samples, over
 
 
-def plain(pieces: Iterable[bytes], said: StreamHead) -> Iterator[StreamHead | bytes]:
+def strip_headers(pieces: Iterable[bytes], said: PcmFormat) -> Iterator[PcmFormat | bytes]:
     """Yield the head of a stream and then its samples; WAV headers are taken off, and believed more than *said*.
 
     Nothing is yielded of a stream without a byte.
@@ -160,26 +162,26 @@ def plain(pieces: Iterable[bytes], said: StreamHead) -> Iterator[StreamHead | by
             yield begun
             yield from source
         return
-    files, head = Unwrapper(), None
+    files, head = WavStripper(), None
     for samples in _unwrapped(files, chain((begun,), source)):
-        if head is None and files.kind is not None:
-            head = StreamHead(files.kind.sample_rate, files.kind.channels)
+        if head is None and files.sample_format is not None:
+            head = PcmFormat(files.sample_format.sample_rate, files.sample_format.channels)
             yield head
         yield samples
 
 
-def gathered(pieces: Iterable[StreamHead | bytes], said: StreamHead) -> tuple[StreamHead, bytes]:
+def collect_pcm(pieces: Iterable[PcmFormat | bytes], said: PcmFormat) -> tuple[PcmFormat, bytes]:
     """Return what the samples among *pieces* are, *said* where no head tells, and all of them."""
     head, data = said, []
     for piece in pieces:
-        if isinstance(piece, StreamHead):
+        if isinstance(piece, PcmFormat):
             head = piece
         else:
             data.append(piece)
     return head, b"".join(data)
 
 
-def _unwrapped(files: Unwrapper, pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _unwrapped(files: WavStripper, pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield from files.feed(piece)
-    yield from files.end()
+    yield from files.finish()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cosyclient.audio.pcm import s16_of_f32
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, NotFound, ServiceError, ServiceFault, Throttled
 from cosyclient.models import has_speech
-from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.base import Capabilities, PcmFormat
 from cosyclient.protocols.codecs.forms import path_segment
 from cosyclient.protocols.cosyvoice.prompt_audio import max_samples_at_16k, prompt_at_16k_f32
 from cosyclient.protocols.replies.errors import (
@@ -23,8 +23,8 @@ from cosyclient.protocols.replies.errors import (
     redact_texts,
 )
 from cosyclient.protocols.replies.headers import media_type, quota
-from cosyclient.protocols.replies.pcm import speech_of_samples
-from cosyclient.protocols.replies.speech import plausible, timed
+from cosyclient.protocols.replies.pcm import speech_from_pcm
+from cosyclient.protocols.replies.speech import check_plausible, check_stream_duration
 from cosyclient.protocols.triton import tensors
 from cosyclient.util.quoting import plain
 from cosyclient.wire import WireRequest
@@ -176,12 +176,12 @@ class TritonGrpcProtocol(_Triton):
         (utterance,) = utterances
         yield [(0, _speech(utterance, b"".join(_pieces(reply, utterance, wall))))]
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
-        """Yield one `StreamHead`, then samples as they arrive; returns when the service marked the end."""
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
+        """Yield one `PcmFormat`, then samples as they arrive; returns when the service marked the end."""
         size = 0
-        for piece in timed(utterance, _pieces(reply, utterance, wall)):
+        for piece in check_stream_duration(utterance, _pieces(reply, utterance, wall)):
             if not size:
-                yield StreamHead(RATE)
+                yield PcmFormat(RATE)
             size += len(piece)
             yield piece
         if not size:
@@ -210,7 +210,7 @@ def _speech(utterance: Utterance, samples: bytes) -> Speech:
     if not samples:
         _check_spoken(utterance)
     _check_uncut(len(samples) / (2 * RATE))
-    return plausible(utterance, speech_of_samples(utterance, samples, StreamHead(RATE)))
+    return check_plausible(utterance, speech_from_pcm(utterance, samples, PcmFormat(RATE)))
 
 
 def _check_spoken(utterance: Utterance) -> None:

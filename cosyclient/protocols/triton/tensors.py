@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosyclient.audio.pcm import native
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.codecs.protobuf import content, field, fields, message, packed, text, unpacked, varint
-from cosyclient.protocols.codecs.strict import unjson
+from cosyclient.protocols.codecs.protobuf import (
+    as_bytes,
+    as_text,
+    decode_fields,
+    decode_packed,
+    encode_field,
+    encode_message,
+    encode_packed,
+    encode_varint,
+)
+from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.util.numbers import int_in_range, parse_int_in_range
 
 if TYPE_CHECKING:
@@ -99,7 +108,7 @@ def http_waveform(body: bytes, announced: str | None) -> bytes:
     if announced is not None and (size := parse_int_in_range(announced, 0, len(body))) is None:
         raise DecodeError("reply: the length of its JSON is not that of its header", retryable=True)
     try:
-        document = unjson(body[:size], most=_MOST_VALUES)
+        document = parse_json(body[:size], max_values=_MOST_VALUES)
     except ValueError:
         raise DecodeError(f"reply: {size} bytes that are not JSON", retryable=True) from None
     outputs = document.get("outputs") if isinstance(document, dict) else None
@@ -172,11 +181,11 @@ def _count(shape: object) -> int | None:
 def _parameter(value: bool | int | str) -> bytes:
     """Return an ``InferParameter``: its oneof says which kind it is, so that nothing of it is left out."""
     if isinstance(value, bool):
-        return varint(1 << 3) + varint(value)
+        return encode_varint(1 << 3) + encode_varint(value)
     if isinstance(value, int):
         # Below zero as all 64 bits of its complement.
-        return varint(2 << 3) + varint(value % (1 << 64))
-    return message(3, value.encode())
+        return encode_varint(2 << 3) + encode_varint(value % (1 << 64))
+    return encode_message(3, value.encode())
 
 
 def grpc_request(
@@ -185,13 +194,21 @@ def grpc_request(
     """Return the ``ModelInferRequest`` for the waveform of *tensors*; a stream of replies is to mark its end."""
     return b"".join(
         (
-            field(1, model),
-            field(3, key),
-            message(4, field(1, _EMPTY_FINAL), message(2, field(1, True))),
-            *(message(4, field(1, name), message(2, _parameter(value))) for name, value in (parameters or {}).items()),
-            *(message(5, field(1, each.name), field(2, each.datatype), packed(3, each.shape)) for each in tensors),
-            message(6, field(1, WAVEFORM)),
-            *(message(7, each.data) for each in tensors),
+            encode_field(1, model),
+            encode_field(3, key),
+            encode_message(4, encode_field(1, _EMPTY_FINAL), encode_message(2, encode_field(1, True))),
+            *(
+                encode_message(4, encode_field(1, name), encode_message(2, _parameter(value)))
+                for name, value in (parameters or {}).items()
+            ),
+            *(
+                encode_message(
+                    5, encode_field(1, each.name), encode_field(2, each.datatype), encode_packed(3, each.shape)
+                )
+                for each in tensors
+            ),
+            encode_message(6, encode_field(1, WAVEFORM)),
+            *(encode_message(7, each.data) for each in tensors),
         )
     )
 
@@ -209,11 +226,11 @@ def grpc_answer(data: bytes) -> Answer:
     """Return what a ``ModelStreamInferResponse`` says; `DecodeError` if it is none."""
     answer = Answer()
     pieces: list[bytes] = []
-    for number, value in fields(data):
+    for number, value in decode_fields(data):
         if number == 1:
-            answer.error = text(value)
+            answer.error = as_text(value)
         elif number == 2:
-            pieces += _read_response(content(value), answer)
+            pieces += _read_response(as_bytes(value), answer)
     answer.samples = b"".join(pieces)
     return answer
 
@@ -222,27 +239,27 @@ def _read_response(data: bytes, answer: Answer) -> Iterator[bytes]:
     """Yield the samples of a ``ModelInferResponse``; whether it is the last goes into *answer*."""
     outputs: list[bytes] = []
     raw: list[bytes] = []
-    for number, value in fields(data):
-        if number == 4 and text(dict(fields(content(value))).get(1, b"")) == _FINAL:
-            entry = dict(fields(content(value)))
-            answer.final = bool(dict(fields(content(entry.get(2, b"")))).get(1, 0))
+    for number, value in decode_fields(data):
+        if number == 4 and as_text(dict(decode_fields(as_bytes(value))).get(1, b"")) == _FINAL:
+            entry = dict(decode_fields(as_bytes(value)))
+            answer.final = bool(dict(decode_fields(as_bytes(entry.get(2, b"")))).get(1, 0))
         elif number == 5:
-            outputs.append(content(value))
+            outputs.append(as_bytes(value))
         elif number == 6:
-            raw.append(content(value))
+            raw.append(as_bytes(value))
     for position, output in enumerate(outputs):
         name, datatype, shape = "", "", []
         inline: list[bytes] = []
-        for number, value in fields(output):
+        for number, value in decode_fields(output):
             if number == 1:
-                name = text(value)
+                name = as_text(value)
             elif number == 2:
-                datatype = text(value)
+                datatype = as_text(value)
             elif number == 3:
                 # One number each, or all of them packed: a reader has to take both.
-                shape += [value] if isinstance(value, int) else unpacked(value, most=_MOST_DIMENSIONS)
+                shape += [value] if isinstance(value, int) else decode_packed(value, max_values=_MOST_DIMENSIONS)
             elif number == 5:
-                inline += [content(part) for tag, part in fields(content(value)) if tag == 6]
+                inline += [as_bytes(part) for tag, part in decode_fields(as_bytes(value)) if tag == 6]
         if name == WAVEFORM:
             values = raw[position] if position < len(raw) else b"".join(inline)
             yield _checked(datatype, shape, values)

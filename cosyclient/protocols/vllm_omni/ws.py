@@ -13,7 +13,7 @@ from cosyclient.audio import wav_bytes
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, ServiceError, ServiceFault
 from cosyclient.models import Word
 from cosyclient.protocols.base import Capabilities, members
-from cosyclient.protocols.codecs.strict import unbase64
+from cosyclient.protocols.codecs.strict import parse_base64
 from cosyclient.protocols.openai.replies import timed_word
 from cosyclient.protocols.replies.error_rules import VLLM_OMNI, rule_for_message
 from cosyclient.protocols.replies.errors import error_message
@@ -215,7 +215,7 @@ class Session(BaseSession):
         self._words(document.get("timestamps"))
         coded = document.get("audio_b64") or ""
         try:
-            data = unbase64(coded)
+            data = parse_base64(coded)
         except (ValueError, TypeError):
             raise DecodeError("audio: a piece that is not base64", retryable=True) from None
         return self._audio(data) if data else Step()

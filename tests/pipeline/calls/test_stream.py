@@ -26,7 +26,7 @@ from cosyclient import (
 from cosyclient.audio import parse_wav
 from cosyclient.config import BreakerConfig, RetryConfig, WireConfig
 from cosyclient.events import AttemptFinished, RetryScheduled
-from cosyclient.protocols.base import Capabilities, StreamHead
+from cosyclient.protocols.base import Capabilities, PcmFormat
 from cosyclient.protocols.batch.protocol import BatchProtocol
 from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
 from cosyclient.wire import WireRequest
@@ -52,14 +52,14 @@ class PlainProtocol(BatchProtocol):
         """Return a request that carries the text."""
         return WireRequest(method="POST", path="/stream", headers=(("Key", key),), body=utterance.text.encode())
 
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[StreamHead | bytes]:
+    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
         """Yield what comes."""
         status = int(reply.headers.get("status", reply.status))
         if status != 200:
             raise (ServiceFault if status >= 500 else BadRequest)(f"HTTP {status}", status=status)
         rate = reply.headers.get("rate", "24000")
         if rate:
-            yield StreamHead(int(rate), int(reply.headers.get("channels", "1")))
+            yield PcmFormat(int(rate), int(reply.headers.get("channels", "1")))
         yield from reply.chunks()
 
 

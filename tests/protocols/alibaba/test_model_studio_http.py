@@ -24,7 +24,7 @@ from cosyclient.errors import (
 from cosyclient.models import Speech, Utterance, VoiceSettings, Word
 from cosyclient.protocols.alibaba.errors import WordTimings
 from cosyclient.protocols.alibaba.model_studio_http import ModelStudioHttpProtocol
-from cosyclient.protocols.base import StreamHead, check_settings
+from cosyclient.protocols.base import PcmFormat, check_settings
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
 from tests.protocols.wire_runtime import CLONE, SSE, STOP, b64, sentence, sse_event, studio, studio_events
@@ -115,7 +115,7 @@ def test_a_stream_is_a_head_and_pieces() -> None:
     found = ModelStudioHttpProtocol(WireConfig()).decode_stream(
         events(*halves, STOP), asked(format="pcm", sample_rate=16000), wall=0.0
     )
-    assert list(found) == [StreamHead(16000), SAMPLES[:HALF], SAMPLES[HALF:]]
+    assert list(found) == [PcmFormat(16000), SAMPLES[:HALF], SAMPLES[HALF:]]
 
 
 def test_a_last_event_may_hold_it_all_or_all_again() -> None:

@@ -11,7 +11,7 @@ from cosyclient.config import WireConfig
 from cosyclient.errors import BadUtterance, CosyError, DecodeError, ServiceError, ServiceFault
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.alibaba.pai_eas import PaiEasProtocol
-from cosyclient.protocols.base import StreamHead, check_settings
+from cosyclient.protocols.base import PcmFormat, check_settings
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
 from tests.protocols.wire_runtime import CLONE, pai_body
@@ -36,7 +36,7 @@ def stream_of(*documents: Any, tail: bytes = b"") -> ScriptedReply:
     return ScriptedReply(200, {"Content-Type": "text/event-stream"}, wire.pieces(body, 333))
 
 
-def streamed(reply: ScriptedReply) -> list[StreamHead | bytes]:
+def streamed(reply: ScriptedReply) -> list[PcmFormat | bytes]:
     """Return what a stream is decoded to."""
     return list(PaiEasProtocol(WireConfig()).decode_stream(reply, asked(), wall=0.0))
 
@@ -91,8 +91,8 @@ def test_a_stream_is_pieces_and_an_end() -> None:
     """The last object may carry audio, too; other lines are passed over."""
     pieces = [SAMPLES[:1001], SAMPLES[1001:5000], SAMPLES[5000:]]
     documents = [pai_body(piece, finish="stop" if piece is pieces[-1] else None) for piece in pieces]
-    assert streamed(stream_of(*documents, tail=b": bye\n\ndata: [DONE]\n\n")) == [StreamHead(24000), *pieces]
-    assert streamed(stream_of(*documents[:2], pai_body(b""))) == [StreamHead(24000), *pieces[:2]]
+    assert streamed(stream_of(*documents, tail=b": bye\n\ndata: [DONE]\n\n")) == [PcmFormat(24000), *pieces]
+    assert streamed(stream_of(*documents[:2], pai_body(b""))) == [PcmFormat(24000), *pieces[:2]]
 
 
 def test_a_stream_that_does_not_end_or_fails_is_an_error() -> None:

@@ -29,7 +29,7 @@ LONG = "长" * 1500
 
 def read(chunks: Iterable[bytes], most: int = 64) -> tuple[list[Any], dict[str, Any] | None, DecodeError | None]:
     """Return the results, the members once the reply was whole, and the error that ended it otherwise."""
-    reader = ResultReader(chunks, most=most)
+    reader = ResultReader(chunks, max_results=most)
     found: list[Any] = []
     try:
         for results in reader.results():
@@ -150,7 +150,7 @@ def test_noise_is_an_error_and_never_a_crash(noise: bytes, opening: bytes) -> No
 def test_results_that_arrive_together_come_together() -> None:
     """Each chunk's results are one list, and they do not wait for the comma after them."""
     chunks = [b'{"a":[1],"results":[1,[2]', b",", b"3, ", b'{"x":"', b'y"},"z"', b"]}"]
-    assert list(ResultReader(chunks, most=64).results()) == [[1, [2]], [3], [{"x": "y"}, "z"]]
+    assert list(ResultReader(chunks, max_results=64).results()) == [[1, [2]], [3], [{"x": "y"}, "z"]]
 
 
 def test_whole_results_are_handed_on_before_the_error_behind_them() -> None:
@@ -161,7 +161,7 @@ def test_whole_results_are_handed_on_before_the_error_behind_them() -> None:
 
 def test_a_million_results_end_at_the_first_too_many() -> None:
     """More than were asked for are not collected before they are refused."""
-    results = ResultReader([b"[" + b"{}," * 1_000_000 + b"{}]"], most=2).results()
+    results = ResultReader([b"[" + b"{}," * 1_000_000 + b"{}]"], max_results=2).results()
     assert len(next(results)) == 3
 
 
@@ -210,7 +210,7 @@ def test_memory_holds_one_result_and_one_chunk() -> None:
         pieces = wire.pieces(body, split)
         tracemalloc.start()
         try:
-            for results in ResultReader(pieces, most=8).results():
+            for results in ResultReader(pieces, max_results=8).results():
                 assert len(results) == 1
             assert tracemalloc.get_traced_memory()[1] < 3 * len(coded)
         finally:
@@ -219,7 +219,7 @@ def test_memory_holds_one_result_and_one_chunk() -> None:
 
 def test_the_repr_tells_how_far_it_is() -> None:
     """The reader's repr is a status line."""
-    reader = ResultReader([b'[1,"x"', b"]"], most=64)
+    reader = ResultReader([b'[1,"x"', b"]"], max_results=64)
     lines = [repr(reader), *(repr(reader) for _ in reader.results()), repr(reader)]
     assert lines == [
         "<ResultReader 0 results, 0 bytes>",
@@ -230,4 +230,4 @@ def test_the_repr_tells_how_far_it_is() -> None:
 
 def test_a_number_counts_only_whole() -> None:
     """A number is whole when something follows it."""
-    assert list(chain.from_iterable(ResultReader([b"[1", b"2", b"]"], most=64).results())) == [12]
+    assert list(chain.from_iterable(ResultReader([b"[1", b"2", b"]"], max_results=64).results())) == [12]

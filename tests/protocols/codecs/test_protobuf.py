@@ -22,14 +22,14 @@ _Request: Any = described("cosyvoice.Request")
 @given(st.text(max_size=300), st.binary(max_size=300))
 def test_fields_are_read_as_they_were_meant(said: str, data: bytes) -> None:
     """Of any length; what is empty is not sent, and a message is, even so."""
-    body = protobuf.message(2, protobuf.field(1, said), protobuf.field(3, data))
+    body = protobuf.encode_message(2, protobuf.encode_field(1, said), protobuf.encode_field(3, data))
     read = _Request.FromString(body)
     assert read.WhichOneof("RequestPayload") == "zero_shot_request"
     assert (read.zero_shot_request.tts_text, read.zero_shot_request.prompt_audio) == (said, data)
     assert body == read.SerializeToString()
-    ((number, inner),) = protobuf.fields(body)
+    ((number, inner),) = protobuf.decode_fields(body)
     assert number == 2
-    assert dict(protobuf.fields(protobuf.content(inner))) == {
+    assert dict(protobuf.decode_fields(protobuf.as_bytes(inner))) == {
         number: value for number, value in ((1, said.encode()), (3, data)) if value
     }
 
@@ -37,18 +37,18 @@ def test_fields_are_read_as_they_were_meant(said: str, data: bytes) -> None:
 @given(st.integers(0, 2**63 - 1))
 def test_numbers_take_seven_bits_a_byte(value: int) -> None:
     """As many bytes as they need."""
-    assert protobuf.unpacked(protobuf.varint(value), most=1) == [value]
+    assert protobuf.decode_packed(protobuf.encode_varint(value), max_values=1) == [value]
     shape = service_pb2.ModelInferRequest.InferInputTensor(shape=[value, 1])
-    assert protobuf.packed(3, [value, 1]) == shape.SerializeToString()
+    assert protobuf.encode_packed(3, [value, 1]) == shape.SerializeToString()
 
 
 @given(st.binary(max_size=60))
 def test_noise_is_no_message(data: bytes) -> None:
     """Whatever comes is read, or refused as what another try may mend."""
     for read in (
-        lambda: list(protobuf.fields(data)),
+        lambda: list(protobuf.decode_fields(data)),
         lambda: grpc_answer(data),
-        lambda: protobuf.unpacked(data, most=32),
+        lambda: protobuf.decode_packed(data, max_values=32),
     ):
         # Anything else fails the test.
         with suppress(DecodeError):

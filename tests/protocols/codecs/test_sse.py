@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.codecs.sse import Event, events
+from cosyclient.protocols.codecs.sse import Event, decode_events
 
 
 def read(body: bytes, size: int = 0, **limits: int) -> list[Event]:
     """Return the events of a body that arrives in pieces of *size* bytes."""
     pieces = [body[at : at + size] for at in range(0, len(body), size)] if size else [body]
-    return list(events(pieces, **limits))
+    return list(decode_events(pieces, **limits))
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 7])
@@ -53,7 +53,7 @@ def test_events_come_as_soon_as_they_are_whole() -> None:
             seen.append(number)
             yield b"data: %d\r\n\r" % number
 
-    stream = events(chunks())  # type: ignore[arg-type]
+    stream = decode_events(chunks())  # type: ignore[arg-type]
     for number in range(3):
         assert next(stream).data == str(number)
         assert seen == list(range(number + 1))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyclient.protocols.codecs import strict as coding
-from cosyclient.protocols.codecs.strict import unbase64
+from cosyclient.protocols.codecs.strict import parse_base64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,27 +49,27 @@ def test_the_fast_package_changes_no_answer(coded: bytes) -> None:
     except ValueError:
         for form in (coded, memoryview(coded)):
             with pytest.raises(binascii.Error):
-                unbase64(form)
+                parse_base64(form)
     else:
-        assert unbase64(coded) == unbase64(memoryview(coded)) == unbase64(coded.decode()) == expected
+        assert parse_base64(coded) == parse_base64(memoryview(coded)) == parse_base64(coded.decode()) == expected
 
 
 def test_text_beyond_ascii_is_no_base64() -> None:
     """Text of a JSON string may hold anything."""
     with pytest.raises(ValueError, match="ASCII"):
-        unbase64("é")
+        parse_base64("é")
 
 
 @pytest.mark.usefixtures("without_package")
 def test_without_the_package_the_standard_library_does_it() -> None:
     """The extra is an extra."""
     assert coding._fast() is None
-    assert unbase64("AAEC") == b"\0\1\2"
+    assert parse_base64("AAEC") == b"\0\1\2"
     with pytest.raises(ValueError, match="padding"):
-        unbase64("AAE")
+        parse_base64("AAE")
 
 
 def test_with_the_package_the_standard_library_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What costs forty times as much is not done beside it."""
     monkeypatch.setattr(coding, "binascii", None)
-    assert unbase64(b"AAEC") == b"\0\1\2"
+    assert parse_base64(b"AAEC") == b"\0\1\2"

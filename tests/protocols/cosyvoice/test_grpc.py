@@ -18,7 +18,7 @@ from cosyclient.errors import (
     TransportError,
 )
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_settings
+from cosyclient.protocols.base import PcmFormat, StreamingProtocol, check_settings
 from cosyclient.protocols.registry import protocol_for
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
@@ -105,7 +105,7 @@ def test_messages_are_cut_anywhere() -> None:
     speech = decoded(asked(), audio(samples[:101]), b"", audio(b""), audio(samples[101:]))
     assert speech.audio == wire.tagged_wav(0)
     pieces = list(protocol().decode_stream(ScriptedReply(200, {}, [b"", audio(samples)]), asked(), wall=0.0))
-    assert pieces == [StreamHead(24000), samples]
+    assert pieces == [PcmFormat(24000), samples]
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.pipeline.shared import SharedPipeline
-from cosyclient.protocols.base import StreamHead, check_settings
-from cosyclient.protocols.codecs.forms import form
+from cosyclient.protocols.base import PcmFormat, check_settings
+from cosyclient.protocols.codecs.forms import encode_form
 from cosyclient.protocols.cosyvoice.http import RuntimeProtocol
 from cosyclient.protocols.lighttts.http import LightTtsProtocol
 from cosyclient.testing import ScriptedReply, ScriptedTransport, scripted_client
@@ -125,13 +125,13 @@ def test_voice_and_instruction_choose_the_form(
 def test_a_text_cannot_end_its_own_part() -> None:
     """The boundary is made of all that is inside, so none of it was written knowing it."""
     prompt = Prompt(recording())
-    kind, body = form({"tts_text": "a"}, ("prompt_wav", prompt))
+    kind, body = encode_form({"tts_text": "a"}, ("prompt_wav", prompt))
     boundary = kind.partition("boundary=")[2]
-    other, forged = form({"tts_text": f"a\r\n--{boundary}--\r\n"}, ("prompt_wav", prompt))
+    other, forged = encode_form({"tts_text": f"a\r\n--{boundary}--\r\n"}, ("prompt_wav", prompt))
     assert other != kind
     assert forged.count(other.partition("boundary=")[2].encode()) == 3
-    assert form({"tts_text": "a"}, ("prompt_wav", prompt)) == (kind, body)
-    assert form({"tts_text": "a"}, ("prompt_wav", Prompt(recording(2.0))))[0] != kind
+    assert encode_form({"tts_text": "a"}, ("prompt_wav", prompt)) == (kind, body)
+    assert encode_form({"tts_text": "a"}, ("prompt_wav", Prompt(recording(2.0))))[0] != kind
 
 
 def test_the_rate_is_what_the_user_says() -> None:
@@ -145,7 +145,7 @@ def test_the_rate_is_what_the_user_says() -> None:
     head, *pieces = RuntimeProtocol(WireConfig()).decode_stream(
         raw_reply(SAMPLES[:7], SAMPLES[7:9001], SAMPLES[9001:]), asked(sample_rate=22050), wall=0.0
     )
-    assert head == StreamHead(22050)
+    assert head == PcmFormat(22050)
     assert b"".join(pieces) == SAMPLES  # type: ignore[arg-type]
 
 
@@ -317,7 +317,7 @@ def test_samples_in_files_are_samples(kind: str) -> None:
         assert (speech.pcm(), speech.sample_rate) == (SAMPLES, 22050)
     reply = ScriptedReply(200, {"Content-Type": kind}, [body])
     head, *pieces = RuntimeProtocol(WireConfig()).decode_stream(reply, asked(format="pcm"), wall=0.0)
-    assert head == StreamHead(22050)
+    assert head == PcmFormat(22050)
     assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == SAMPLES
 
 

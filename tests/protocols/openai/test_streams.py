@@ -10,7 +10,7 @@ import pytest
 from cosyclient.config import WireConfig
 from cosyclient.errors import BadRequest, CosyError, DecodeError, ServiceFault, TransportError
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.protocols.base import StreamHead
+from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.openai.protocol import OpenAISpeechProtocol
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire, wire_openai
@@ -25,14 +25,14 @@ WIDE = b"".join(b"\7" + PCM[place : place + 2] for place in range(0, len(PCM), 2
 
 def stream(
     reply: ScriptedReply, dialect: str = "", text: str = TEXT, **settings: Any
-) -> tuple[StreamHead | None, bytes, CosyError | None]:
+) -> tuple[PcmFormat | None, bytes, CosyError | None]:
     """Return the head and the samples of a stream, and the error that ended it."""
     protocol = OpenAISpeechProtocol(WireConfig(), dialect=dialect)
-    head: StreamHead | None = None
+    head: PcmFormat | None = None
     found = b""
     try:
         for piece in protocol.decode_stream(reply, Utterance(text, VoiceSettings(format="pcm", **settings)), wall=0.0):
-            if isinstance(piece, StreamHead):
+            if isinstance(piece, PcmFormat):
                 assert head is None
                 head = piece
             else:
@@ -46,29 +46,29 @@ def stream(
 @pytest.mark.parametrize(
     ("kind", "body", "head"),
     [
-        ("audio/pcm", PCM, StreamHead(24000)),
-        ("application/octet-stream", PCM, StreamHead(24000)),
-        ("audio/L16;rate=22050;channels=1", PCM, StreamHead(22050)),
-        ("audio/wav", wire_openai.unsized(wire_openai.wav(PCM, 16000)), StreamHead(16000)),
-        ("audio/pcm", wire_openai.wav(PCM, 22050), StreamHead(22050)),
-        (SSE, delta(PCM[:1001]) + delta(b"") + b": ping\r\n\r\n" + delta(PCM[1001:]) + done(), StreamHead(24000)),
+        ("audio/pcm", PCM, PcmFormat(24000)),
+        ("application/octet-stream", PCM, PcmFormat(24000)),
+        ("audio/L16;rate=22050;channels=1", PCM, PcmFormat(22050)),
+        ("audio/wav", wire_openai.unsized(wire_openai.wav(PCM, 16000)), PcmFormat(16000)),
+        ("audio/pcm", wire_openai.wav(PCM, 22050), PcmFormat(22050)),
+        (SSE, delta(PCM[:1001]) + delta(b"") + b": ping\r\n\r\n" + delta(PCM[1001:]) + done(), PcmFormat(24000)),
         (
             SSE,
             delta(wire_openai.unsized(wire_openai.wav(PCM[:900], 16000)), "wav") + delta(PCM[900:]) + done(),
-            StreamHead(16000),
+            PcmFormat(16000),
         ),
-        (SSE, chunk(PCM[:400], rate=22050) + chunk(PCM[400:], 1, 22050) + chunk(None, 2) + DONE, StreamHead(22050)),
-        (SSE, chunk(wire_openai.wav(PCM[:400])) + chunk(wire_openai.wav(PCM[400:])) + DONE, StreamHead(24000)),
-        ("audio/wav", wire_openai.wav(PCM[:400]) + wire_openai.wav(PCM[400:]), StreamHead(24000)),
-        ("", wire_openai.wav(WIDE, 16000, bits=24), StreamHead(16000)),
-        ("text/plain", wire_openai.unsized(wire_openai.wav(PCM[:400])) + wire_openai.wav(PCM[400:]), StreamHead(24000)),
-        (SSE, delta(wire_openai.wav(WIDE[:900], bits=24), "wav") + delta(WIDE[900:]) + done(), StreamHead(24000)),
-        ("", PCM, StreamHead(24000)),
-        ("binary/octet-stream", PCM, StreamHead(24000)),
-        ("audio/mpeg", PCM, StreamHead(24000)),
+        (SSE, chunk(PCM[:400], rate=22050) + chunk(PCM[400:], 1, 22050) + chunk(None, 2) + DONE, PcmFormat(22050)),
+        (SSE, chunk(wire_openai.wav(PCM[:400])) + chunk(wire_openai.wav(PCM[400:])) + DONE, PcmFormat(24000)),
+        ("audio/wav", wire_openai.wav(PCM[:400]) + wire_openai.wav(PCM[400:]), PcmFormat(24000)),
+        ("", wire_openai.wav(WIDE, 16000, bits=24), PcmFormat(16000)),
+        ("text/plain", wire_openai.unsized(wire_openai.wav(PCM[:400])) + wire_openai.wav(PCM[400:]), PcmFormat(24000)),
+        (SSE, delta(wire_openai.wav(WIDE[:900], bits=24), "wav") + delta(WIDE[900:]) + done(), PcmFormat(24000)),
+        ("", PCM, PcmFormat(24000)),
+        ("binary/octet-stream", PCM, PcmFormat(24000)),
+        ("audio/mpeg", PCM, PcmFormat(24000)),
     ],
 )
-def test_every_way_of_streaming_is_the_same_samples(size: int, kind: str, body: bytes, head: StreamHead) -> None:
+def test_every_way_of_streaming_is_the_same_samples(size: int, kind: str, body: bytes, head: PcmFormat) -> None:
     """The media type says which it is, in whatever pieces it comes."""
     assert stream(ScriptedReply(200, {"Content-Type": kind}, wire.pieces(body, size))) == (head, PCM, None)
 
@@ -118,4 +118,4 @@ def test_a_stream_with_sentences_left_out_is_refused() -> None:
 
 def test_the_bridges_label_is_not_believed() -> None:
     """It is a number from a command line, and Triton makes 24,000 Hz."""
-    assert stream(audio("audio/L16;rate=16000;channels=1", PCM), "triton-bridge")[0] == StreamHead(24000)
+    assert stream(audio("audio/L16;rate=16000;channels=1", PCM), "triton-bridge")[0] == PcmFormat(24000)

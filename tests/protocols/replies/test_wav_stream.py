@@ -9,19 +9,19 @@ import pytest
 from cosyclient.audio import parse_wav
 from cosyclient.audio.pcm import s16_of
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.base import StreamHead
-from cosyclient.protocols.replies.wav_stream import plain
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.replies.wav_stream import strip_headers
 from tests.protocols.wire import pieces
 from tests.protocols.wire_openai import unsized, wav
 
 SAMPLES = struct.pack("<100h", *range(100))
-SAID = StreamHead(24000)
+SAID = PcmFormat(24000)
 
 
-def read(body: bytes, size: int = 0) -> tuple[StreamHead, bytes]:
+def read(body: bytes, size: int = 0) -> tuple[PcmFormat, bytes]:
     """Return the head and the samples of a stream in pieces of *size* bytes."""
-    head, *rest = plain(pieces(body, size), SAID)
-    assert isinstance(head, StreamHead)
+    head, *rest = strip_headers(pieces(body, size), SAID)
+    assert isinstance(head, PcmFormat)
     return head, b"".join(each for each in rest if isinstance(each, bytes))
 
 
@@ -31,13 +31,13 @@ def test_samples_are_the_same_bare_and_behind_any_header(size: int) -> None:
     file = wav(SAMPLES, 16000)
     listed = b"LIST" + struct.pack("<I", 5) + b"INFOx\0"
     assert read(SAMPLES, size) == (SAID, SAMPLES)
-    assert read(file, size) == (StreamHead(16000), SAMPLES)
-    assert read(unsized(file), size) == (StreamHead(16000), SAMPLES)
-    assert read(file[:36] + listed + file[36:] + listed, size) == (StreamHead(16000), SAMPLES)
-    assert read(wav(SAMPLES, 22050, 2), size) == (StreamHead(22050, 2), SAMPLES)
+    assert read(file, size) == (PcmFormat(16000), SAMPLES)
+    assert read(unsized(file), size) == (PcmFormat(16000), SAMPLES)
+    assert read(file[:36] + listed + file[36:] + listed, size) == (PcmFormat(16000), SAMPLES)
+    assert read(wav(SAMPLES, 22050, 2), size) == (PcmFormat(22050, 2), SAMPLES)
     assert read(b"RIFF" + SAMPLES, size) == (SAID, b"RIFF" + SAMPLES), "four bytes are no file"
     assert read(b"\1\2\3", size) == (SAID, b"\1\2\3")
-    assert list(plain(pieces(b"", size), SAID)) == []
+    assert list(strip_headers(pieces(b"", size), SAID)) == []
 
 
 @pytest.mark.parametrize("size", [0, 7])
@@ -75,7 +75,7 @@ def test_files_one_after_the_other_are_one_stream(size: int, known: bool, tag: i
     files = [wav_of(tag, bits, each, known) for each in parts]
     files = [file + (b"x" if known and place == 1 else b"") for place, file in enumerate(files)]
     head, samples = read(b"".join(files), size)
-    assert head == StreamHead(24000)
+    assert head == PcmFormat(24000)
     assert samples == b"".join(parse_wav(file).samples for file in files)
     assert samples == b"".join(s16_of(tag, bits, each) for each in parts)
 

@@ -25,7 +25,7 @@ from cosyclient.errors import (
     TransportError,
 )
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.protocols.base import StreamHead, StreamingProtocol, check_length, check_settings
+from cosyclient.protocols.base import PcmFormat, StreamingProtocol, check_length, check_settings
 from cosyclient.protocols.registry import protocol_for
 from cosyclient.testing import ScriptedReply
 from cosyclient.voices import Voice
@@ -239,4 +239,4 @@ def test_a_stream_needs_its_mark() -> None:
     marked: list[bytes | Exception] = [answer(tagged_floats(0), final=True), RuntimeError("read on")]
     assert decoded("triton-grpc", ScriptedReply(200, {}, marked)).audio == wire.tagged_wav(0)
     found = list(protocol.decode_stream(ScriptedReply(200, {}, [piece, answer(final=True)]), asked(), wall=0.0))
-    assert found == [StreamHead(24000), wire.tagged_pcm(0)]
+    assert found == [PcmFormat(24000), wire.tagged_pcm(0)]
