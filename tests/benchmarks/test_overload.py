@@ -17,13 +17,27 @@ from benchmarks.suites.overload import run as overload
 from benchmarks.suites.overload.clients import CLIENTS, MEAN_SECONDS, Load, Story, client_of, drive, words
 from benchmarks.suites.overload.jobs import WORLDS, Job, work
 from benchmarks.suites.overload.jobs import words as job_words
-from cosyclient.emulator import running
+from cosyclient.emulator import Emulator, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PLAN = overload.Plan(repeat=3, warm_up=10.0, seconds=20.0, phases=(4, 2), phase=30.0)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    """Run a service that keeps up."""
+    with running(engine="tone") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def service(emulator: Emulator) -> Emulator:
+    """Return it with fresh counters."""
+    emulator.reset()
+    return emulator
 
 
 def story(goodput: Callable[[int], float]) -> Story:
@@ -155,24 +169,26 @@ def test_the_picture_shows_every_client(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_each_client_gets_its_texts_spoken(client: str) -> None:
+def test_each_client_gets_its_texts_spoken(service: Emulator, client: str) -> None:
     """Where nothing is short, nothing fails."""
-    with running(engine="tone") as service:
-        told = drive(Load(client=client, url=service.url, audio="opus", rate=20.0, seconds=1.0, deadline=60.0, seed=1))
-        assert told.asked == len(told.spoken) > 5
-        assert not told.errors
-        assert service.counters().texts == told.asked
-        assert all(waited > 0 and 4.0 <= audio <= 8.0 for _, waited, audio in told.spoken)
+    told = drive(Load(client=client, url=service.url, audio="opus", rate=20.0, seconds=1.0, deadline=60.0, seed=1))
+    assert told.asked == len(told.spoken) > 5
+    assert not told.errors
+    assert service.counters().texts == told.asked
+    assert all(waited > 0 and 4.0 <= audio <= 8.0 for _, waited, audio in told.spoken)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("world", ["idle, then submits", "idle, then a pool", "cold, one batch", "time by length"])
-def test_each_client_does_each_kind_of_job(client: str, world: str) -> None:
-    """All texts are asked for once, and none fails where nothing does."""
-    with running(engine="tone") as service:
-        finish = work(Job(client=client, world=world, url=service.url, audio="opus"))
-        assert not finish.errors
-        assert service.counters().texts == WORLDS[world].texts + WORLDS[world].before
+def test_each_client_does_each_kind_of_job(
+    service: Emulator, monkeypatch: pytest.MonkeyPatch, client: str, world: str
+) -> None:
+    """All texts of a tenth of the job are asked for once, and none fails where nothing does."""
+    tenth = replace(WORLDS[world], texts=WORLDS[world].texts // 10)
+    monkeypatch.setitem(WORLDS, world, tenth)
+    finish = work(Job(client=client, world=world, url=service.url, audio="opus"))
+    assert not finish.errors
+    assert service.counters().texts == tenth.texts + tenth.before
 
 
 def test_jobs_have_texts_of_their_own() -> None:

@@ -190,6 +190,8 @@ def test_a_service_that_hangs_opens_the_breaker() -> None:
         timeouts=TimeoutConfig(first_byte=0.05, allowance=100.0),
         pacing=PacingConfig(burst=100),
         adaptive=AdaptiveConfig(enabled=False),
+        # What is under way together counts as one failure, so all but the first are waited for one by one.
+        breaker=BreakerConfig(minimum_failures=3),
     )
     with (
         running(engine="tone") as emulator,

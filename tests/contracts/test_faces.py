@@ -13,11 +13,13 @@ import pytest
 from cosyclient import (
     BadRequest,
     BadUtterance,
+    ClientConfig,
     CosyClient,
     CosyError,
     DeadlineExceeded,
     DecodeError,
     PartialFailure,
+    RetryConfig,
     TransportError,
     Voice,
 )
@@ -118,7 +120,7 @@ def test_refusals_are_classified(row: Served, emulator: Emulator) -> None:
 @pytest.mark.parametrize("row", [row for row in ROWS if row.mistakes], ids=str)
 def test_a_callers_mistake_is_the_callers(row: Served, emulator: Emulator) -> None:
     """It is told once, in the service's words, however often it is made; the endpoint goes on serving others."""
-    with row.client(emulator, max_retries=3) as client:
+    with row.client(emulator, max_retries=3, config=ClientConfig(retry=RetryConfig(initial=0.01))) as client:
         for mistake in row.mistakes:
             options = dict(mistake)
             text = options.pop("text", "hello")
