@@ -13,11 +13,11 @@ It shares no code with the client, so that a mistake in the client cannot pass i
 cheap; what synthesizes and serves comes with ``pip install '.[emulator]'`` and is loaded when used.
 """
 
-from cosyclient.emulator.counters import Counters
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.core.counters import Counters
 from cosyclient.emulator.extra import EmulatorError, ExtraMissing
-from cosyclient.emulator.running import Emulator, running, serve
+from cosyclient.emulator.server.launcher import Emulator, running, serve
 from cosyclient.emulator.settings import Settings, add_arguments, from_arguments
+from cosyclient.emulator.speech.echo import echo_text
 
 __all__ = [
     "Counters",

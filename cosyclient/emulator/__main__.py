@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from cosyclient.emulator.extra import EmulatorError
-from cosyclient.emulator.running import serve
+from cosyclient.emulator.server.launcher import serve
 from cosyclient.emulator.settings import add_arguments, from_arguments
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from cosyclient.emulator.faults import FAULTS
+from cosyclient.emulator.faults.plan import FAULTS
 
 _DIALECTS = (
     *("any", "openai", "vllm-omni", "sglang-omni", "xinference"),

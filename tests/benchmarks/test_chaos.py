@@ -19,7 +19,7 @@ from benchmarks.suites.chaos.run import QUICK, measure
 from benchmarks.suites.chaos.service import TROUBLES, timetable
 from cosyclient import CircuitOpen, CosyClient, DeadlineExceeded, Rejected, ServiceFault
 from cosyclient.emulator import running
-from cosyclient.emulator.echo import echo_samples
+from cosyclient.emulator.speech.echo import echo_samples
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ from cosyclient import (
     WireConfig,
 )
 from cosyclient.emulator import Emulator, echo_text, running
-from cosyclient.emulator.faults import FAULTS
+from cosyclient.emulator.faults.plan import FAULTS
 from tests.support.hostile import Behaviour, Visit, chunked, gzipped, hostile, noise, reply
 from tests.support.service import audio_of, item, text_in
 from tests.support.waiting import eventually

@@ -23,7 +23,7 @@ from cosyclient import (
     TransportError,
     Voice,
 )
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.speech.echo import echo_text
 from tests.protocols.wire_runtime import CLONE, CROSS, recording
 
 if TYPE_CHECKING:

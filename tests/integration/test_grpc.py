@@ -11,7 +11,7 @@ import pytest
 
 from cosyclient import AttemptTimeout, BadRequest, ConfigurationError, CosyClient
 from cosyclient.config import ClientConfig, RetryConfig, TimeoutConfig
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.speech.echo import echo_text
 from cosyclient.voices import Voice
 from tests.emulator.conftest import start
 from tests.protocols.wire_runtime import TRANSCRIPT, recording

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.speech.echo import echo_text
 from tests.emulator.conftest import start
 
 if TYPE_CHECKING:

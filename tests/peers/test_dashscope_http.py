@@ -10,7 +10,7 @@ from dashscope.api_entities.http_request import close_shared_sync_session
 from dashscope.audio.http_tts.http_speech_synthesizer import HttpSpeechSynthesizer
 
 from cosyclient.emulator import Emulator, running
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.speech.echo import echo_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from cosyclient.emulator import protos
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.speech.echo import echo_text
 from tests.emulator.conftest import start
 
 if TYPE_CHECKING:

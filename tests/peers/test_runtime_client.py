@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from cosyclient.emulator import Emulator, running
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.speech.echo import echo_text
 from tests.protocols.wire_runtime import TRANSCRIPT, recording
 
 if TYPE_CHECKING:

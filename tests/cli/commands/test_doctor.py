@@ -19,7 +19,7 @@ from tests.support.ports import quiet_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cosyclient.emulator.running import Emulator
+    from cosyclient.emulator.server.launcher import Emulator
     from cosyclient.wire import WireRequest
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 
 from cosyclient import CosyClient
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.speech.echo import echo_text
 
 FORKS = 2
 

@@ -21,7 +21,7 @@ from cosyclient import (
     Unauthorized,
 )
 from cosyclient.clock import SystemClock
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.speech.echo import echo_text
 from cosyclient.models import VoiceSettings
 from cosyclient.pipeline.calls.duplex import TextFeeder
 from cosyclient.protocols.alibaba import model_studio_ws as model_studio

@@ -8,7 +8,7 @@ import pytest
 
 from cosyclient import BadUtterance, ConnectFailed, CosyClient, DecodeError, ServiceFault, Voice
 from cosyclient.config import WireConfig
-from cosyclient.emulator.echo import echo_text
+from cosyclient.emulator.speech.echo import echo_text
 from cosyclient.protocols.registry import every_name, protocol_for
 from cosyclient.testing import ScriptedReply, scripted_client
 from tests.test_voices import recording

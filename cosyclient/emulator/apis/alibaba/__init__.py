@@ -1,0 +1,1 @@
+"""Serve what Alibaba Cloud offers: Model Studio over HTTP and WebSocket, and PAI-EAS."""

@@ -1,0 +1,223 @@
+"""Alibaba Model Studio's CosyVoice over HTTP: events with base64 audio, or the address of a file."""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Route
+
+from cosyclient.emulator.apis.alibaba.model_studio_request import MODELS, speaks
+from cosyclient.emulator.apis.base import Wish, segments, speak, stream
+from cosyclient.emulator.apis.http import JSON, HttpFace, encoded, read_object, spoiled
+from cosyclient.emulator.apis.sse import EVENTS, event
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.faults import injection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.routing import BaseRoute
+
+    from cosyclient.emulator.core.service import Service
+    from cosyclient.emulator.faults.plan import Fault
+    from cosyclient.emulator.server.exchange import Exchange, Scope
+
+_PATH = "/api/v1/services/audio/tts/SpeechSynthesizer"
+_FILES = "/model-studio-files"
+_MOST_FILES = 100
+_FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav", "pcm": "audio/pcm", "opus": "audio/ogg"}
+_RATES = (8000, 16000, 22050, 24000, 44100, 48000)
+_DAY = 86400
+# What the service calls the problems that every face has.
+_CODES = {
+    "unauthorized": "InvalidApiKey",
+    "rate_limited": "Throttling.RateQuota",
+    "too_many_connections": "Throttling.RateQuota",
+    "overloaded": "ModelServingError",
+    "loading": "ModelServingError",
+    "internal": "InternalError",
+    "not_found": "InvalidURL",
+    "method_not_allowed": "InvalidParameter",
+    "malformed_json": "InvalidParameter",
+    "validation_failed": "InvalidParameter",
+    "unknown_model": "ModelNotFound",
+    "unknown_voice": "InvalidParameter",
+}
+_MESSAGES = {
+    "rate_limited": "Requests rate limit exceeded, please try again later.",
+    "unauthorized": "Invalid API-key provided.",
+    "unknown_voice": "[tts:]Engine return error code: 418",
+}
+_STATUSES = {"unknown_voice": 400, "validation_failed": 400}
+
+
+class ModelStudioHttpFace(HttpFace):
+    """Serve ``SpeechSynthesizer``, and for a day the files that its replies name."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._files: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the paths it answers."""
+        return [Route(_PATH, self), Route(f"{_FILES}/{{id}}", self)]
+
+    def reset(self) -> None:
+        """Forget the files."""
+        self._files.clear()
+
+    async def admit(self, exchange: Exchange, scope: Scope) -> None:
+        """Let a request in; whoever knows the address of a file has it."""
+        if not scope["path_params"].get("id"):
+            await super().admit(exchange, scope)
+
+    async def serve(self, exchange: Exchange, scope: Scope) -> None:
+        """Answer a wish for speech, or hand out a file."""
+        if id := scope["path_params"].get("id"):
+            kind, data = self._file(id)
+            await exchange.reply(200, kind, data)
+            return
+        if scope["method"] != "POST":
+            raise Problem("method_not_allowed", "Request method is not supported")
+        as_events = exchange.header("x-dashscope-sse") == "enable"
+        wish, words = self._wish(read_object(await exchange.body(self.service.settings.max_body_bytes)), as_events)
+        answered, fault = await self.faulty(exchange)
+        if answered:
+            return
+        where = f"http://{exchange.header('host')}{_FILES}"
+        if as_events:
+            pieces = self._events(wish, fault, words=words, where=where, request_id=exchange.id)
+            await self.send_pieces(exchange, fault, EVENTS, pieces)
+            return
+        audio = injection.spoil(await speak(self.service, wish), fault)
+        output = {"audio": self._kept(where, wish.format, audio.data), "finish_reason": "stop"}
+        document = _document(exchange.id, output, _characters(wish.text))
+        await self.send_whole(exchange, fault, JSON, encoded(document))
+
+    def complaint(self, problem: Problem) -> Any:
+        """Return the document of a refusal."""
+        code = _CODES.get(problem.code, problem.code)
+        message = _MESSAGES.get(problem.code, problem.detail)
+        return {"code": code, "message": message, "request_id": str(uuid.uuid4())}
+
+    async def refuse(self, exchange: Exchange, problem: Problem) -> None:
+        """Refuse the request with this service's status for it."""
+        problem.status = _STATUSES.get(problem.code, problem.status)
+        await super().refuse(exchange, problem)
+
+    def _wish(self, document: dict[str, Any], as_events: bool) -> tuple[Wish, bool]:
+        """Return what is wished for, and whether with the times of its words."""
+        model, wanted = document.get("model"), document.get("input")
+        if not isinstance(model, str) or not isinstance(wanted, dict):
+            raise Problem("validation_failed", "Required body invalid, please check the request body format.")
+        text, voice = wanted.get("text"), wanted.get("voice")
+        format, rate = wanted.get("format", "mp3"), wanted.get("sample_rate", 22050)
+        speed = wanted.get("rate", 1.0)
+        if not model.startswith(MODELS):
+            raise Problem("unknown_model", "Model not exist.", status=404)
+        if not isinstance(text, str) or not text.strip():
+            raise Problem("validation_failed", "[tts:]input text is empty")
+        if not isinstance(voice, str) or not speaks(model, voice):
+            raise Problem("unknown_voice", "no such voice")
+        if format not in _FORMATS or rate not in _RATES:
+            raise Problem("validation_failed", "[tts:]format or sample_rate is invalid")
+        if not isinstance(speed, (int, float)) or not 0.5 <= speed <= 2:
+            raise Problem("validation_failed", "[tts:]rate must be between 0.5 and 2")
+        wish = Wish(
+            face="model-studio-http",
+            text=text,
+            voice=voice,
+            instruct=wanted.get("instruction", ""),
+            model=model,
+            format=format,
+            sample_rate=rate,
+            speed=speed,
+            seed=wanted.get("seed"),
+            stream=as_events,
+        )
+        return wish, bool(wanted.get("word_timestamp_enabled"))
+
+    async def _events(
+        self, wish: Wish, fault: Fault | None, *, words: bool, where: str, request_id: str
+    ) -> AsyncIterator[bytes]:
+        """Yield a beginning, pieces of audio and an end for each sentence, and at last where the whole is."""
+        sentences = segments(wish.text) or [wish.text]
+        number, said, began, count = 0, 0, 0, 0
+        whole: list[bytes] = []
+        failing = fault if fault and fault.name == "error_event" else None
+
+        def told(output: dict[str, Any]) -> bytes:
+            nonlocal number
+            number += 1
+            return self._event(number, "result", 200, _document(request_id, output, said))
+
+        async for piece in spoiled(stream(self.service, wish, sentences), fault):
+            # A last piece may be what division left over.
+            sentence = sentences[min(count, len(sentences) - 1)]
+            index = {"index": count, "words": []}
+            if failing and count >= failing["after"]:
+                break
+            if count < len(sentences):
+                yield told({"type": "sentence-begin", "sentence": index, "original_text": sentence})
+            audio = {"data": base64.b64encode(piece).decode(), "id": f"audio_{request_id}", "expires_at": 0}
+            yield told({"type": "sentence-synthesis", "sentence": index, "audio": audio, "finish_reason": "null"})
+            whole.append(piece)
+            if count < len(sentences):
+                said += _characters(sentence)
+                ended = began + round(len(piece) * 500 / wish.sample_rate)
+                timed = {"index": count, "words": _words(sentence, began, ended) if words else []}
+                yield told({"type": "sentence-end", "sentence": timed, "original_text": sentence})
+                began = ended
+            count += 1
+        if failing:
+            failure = {"code": failing["code"], "message": "a fault was asked for", "request_id": request_id}
+            yield self._event(number + 1, "error", 500, failure)
+            return
+        file = self._kept(where, wish.format, b"".join(whole))
+        yield told({"finish_reason": "stop", "audio": {"data": "", **file}})
+
+    def _event(self, number: int, name: str, status: int, document: dict[str, Any]) -> bytes:
+        head = f"id:{number}\nevent:{name}\n:HTTP_STATUS/{status}\n"
+        return event(document, head=head, lines=self.service.settings.sse_lines)
+
+    def _kept(self, where: str, format: str, data: bytes) -> dict[str, Any]:
+        """Keep a file for whoever asks for it, and return what tells of it."""
+        id = uuid.uuid4().hex
+        self._files[id] = (_FORMATS[format], data)
+        if len(self._files) > _MOST_FILES:
+            self._files.popitem(last=False)
+        return {"url": f"{where}/{id}", "id": f"audio_{id}", "expires_at": int(time.time()) + _DAY}
+
+    def _file(self, id: str) -> tuple[str, bytes]:
+        if id not in self._files:
+            raise Problem("not_found", "no such file")
+        return self._files[id]
+
+
+def _document(request_id: str, output: dict[str, Any], characters: int) -> dict[str, Any]:
+    return {"request_id": request_id, "output": output, "usage": {"characters": characters}}
+
+
+def _characters(text: str) -> int:
+    """Count as the service bills: a Han character is two, anything else one."""
+    return sum(2 if "\u4e00" <= character <= "\u9fff" else 1 for character in text)
+
+
+def _words(sentence: str, began: int, ended: int) -> list[dict[str, Any]]:
+    """Spread the characters of a sentence evenly over its milliseconds."""
+    step = (ended - began) / len(sentence)
+    return [
+        {
+            "text": character,
+            "begin_index": position,
+            "end_index": position + 1,
+            "begin_time": began + round(step * position),
+            "end_time": began + round(step * (position + 1)),
+        }
+        for position, character in enumerate(sentence)
+        if character.isalnum()
+    ]

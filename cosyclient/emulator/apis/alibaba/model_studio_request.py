@@ -1,0 +1,160 @@
+"""Read what a run-task of Model Studio asks for, and say no in its words."""
+
+from __future__ import annotations
+
+import re
+import struct
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cosyclient.emulator.apis.base import Wish
+
+if TYPE_CHECKING:
+    from cosyclient.emulator.core.problems import Problem
+    from cosyclient.emulator.faults.plan import Fault
+
+_FORMATS = ("pcm", "wav", "mp3", "opus")
+_RATES = (8000, 16000, 22050, 24000, 44100, 48000)
+MOST_AT_ONCE = 20_000
+MOST_OF_A_TASK = 200_000
+TAG = re.compile(r"<[^>]*>")
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+# A voice belongs to a generation of models; of others their ends tell.
+_GENERATIONS = {"longanyang": "v3", "longanhuan": "v3", "longxiaochun_v2": "v2", "longxiaochun": "v1", "longwan": "v1"}
+MODELS = ("cosyvoice-", "qwen-audio-3.0-tts", "qwen-audio-3.1-tts")
+"""What the names of its models begin with."""
+CODES = {
+    "rate_limited": ("Throttling.RateQuota", "Requests rate limit exceeded, please try again later."),
+    "overloaded": ("Throttling.AllocationQuota", "Allocated quota exceeded, please increase your quota limit."),
+    "unauthorized": ("InvalidApiKey", "Invalid API-key provided."),
+    "loading": ("ServiceUnavailable", "The service is unavailable, please try again later."),
+}
+_UNKNOWN_SIZE = 0xFFFFFFFF
+
+
+class Failure(Exception):
+    """Fail the task, with this code and message."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Hold what run-task asked for."""
+
+    task: str
+    wish: Wish
+    ssml: bool
+    words: bool
+
+
+def speaks(model: str, voice: str) -> bool:
+    """Return whether *model* has *voice*: one of its generation, or one cloned for it, which begins with its name."""
+    if not model.startswith("cosyvoice"):
+        return True  # of these models no list of voices is kept here
+    generation = _GENERATIONS.get(voice) or (voice[-2:] if voice.startswith("long") and voice[-3:-1] == "_v" else "")
+    if generation:
+        return model.startswith(f"cosyvoice-{generation}")
+    return voice.startswith(("long", f"{model}-"))
+
+
+def read_order(name: str, payload: Any) -> Order:
+    """Return what *payload* of run-task asks for; raises `Failure`."""
+    if not isinstance(payload, dict) or payload.get("input") != {}:
+        raise Failure("InvalidParameter", "task can not be null")
+    expected = {"task_group": "audio", "task": "tts", "function": "SpeechSynthesizer"}
+    if any(payload.get(key) != value for key, value in expected.items()):
+        raise Failure("InvalidParameter", "task_group, task or function is not known")
+    model, asked = payload.get("model"), payload.get("parameters")
+    if not isinstance(model, str) or not model.startswith(MODELS):
+        raise Failure("ModelNotFound", "Model not exist.")
+    if not isinstance(asked, dict):
+        raise Failure("InvalidParameter", "parameters must be an object")
+    voice = asked.get("voice")
+    if not isinstance(voice, str) or not voice:
+        raise Failure("InvalidParameter", "voice is required")
+    if not speaks(model, voice):
+        raise Failure("InvalidParameter", "[tts:]Engine return error code: 418")
+    # The SDK's default, which the service reads as its own.
+    format = "mp3" if asked.get("format", "mp3") == "Default" else asked.get("format", "mp3")
+    rate = asked.get("sample_rate", 22050) or 22050
+    speed, seed = asked.get("rate", 1.0), asked.get("seed", 0)
+    for fine, what in (
+        (format in _FORMATS and not (format == "opus" and model == "cosyvoice-v1"), "format"),
+        (rate in _RATES, "sample_rate"),
+        (isinstance(speed, (int, float)) and 0.5 <= speed <= 2.0, "rate"),
+        (isinstance(asked.get("pitch", 1.0), (int, float)) and 0.5 <= asked.get("pitch", 1.0) <= 2.0, "pitch"),
+        (type(asked.get("volume", 50)) is int and 0 <= asked.get("volume", 50) <= 100, "volume"),
+        (type(seed) is int and 0 <= seed <= 65535, "seed"),
+        (isinstance(asked.get("instruction", ""), str), "instruction"),
+        (asked.get("text_type", "PlainText") in ("PlainText", "SSML"), "text_type"),
+    ):
+        if not fine:
+            raise Failure("InvalidParameter", f"the parameter {what} is not supported")
+    wish = Wish(
+        face="model-studio",
+        text="",
+        voice=voice,
+        model=model,
+        instruct=asked.get("instruction", ""),
+        format=format,
+        sample_rate=rate,
+        speed=float(speed),
+        seed=seed or None,
+        stream=True,
+    )
+    ssml = asked.get("enable_ssml") is True or asked.get("text_type") == "SSML"
+    return Order(name, wish, ssml, asked.get("word_timestamp_enabled") is True)
+
+
+def failure_of(fault: Fault | None) -> tuple[str, str]:
+    """Return code and message of the failure that *fault* asks for."""
+    if fault is not None and fault.name == "unavailable":
+        return "InternalError", "no node is ready"
+    if fault is None or fault.name != "error" or fault["status"] == 429:
+        return CODES["rate_limited"]
+    code = "InternalError" if fault["status"] >= 500 else "InvalidParameter"
+    return fault["code"] or code, "a fault that was asked for"
+
+
+def denial(problem: Problem) -> dict[str, Any]:
+    """Return the document that goes with a refused handshake."""
+    code, message = CODES.get(
+        problem.code, ("AccessDenied" if problem.status == 403 else "InternalError", problem.detail)
+    )
+    return {"code": code, "message": message, "request_id": str(uuid.uuid4())}
+
+
+def weight(text: str) -> int:
+    """Return the characters of *text* as they are billed: a Han character is two."""
+    return len(text) + len(_HAN.findall(text))
+
+
+def words_of(sentence: str, begins: int, lasts: int) -> list[dict[str, Any]]:
+    """Return when each word of *sentence* is spoken, which begins and lasts so many milliseconds."""
+    found = list(re.finditer(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", sentence))
+    step = lasts / max(1, len(found))
+    return [
+        {
+            "text": word[0],
+            "begin_index": word.start(),
+            "end_index": word.end(),
+            "begin_time": round(begins + number * step),
+            "end_time": round(begins + (number + 1) * step),
+        }
+        for number, word in enumerate(found)
+    ]
+
+
+def streaming_header(rate: int) -> bytes:
+    """Return the header of a WAV file whose end is not known yet."""
+    return struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", _UNKNOWN_SIZE, b"WAVE"),
+        *(b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16),
+        *(b"data", _UNKNOWN_SIZE),
+    )

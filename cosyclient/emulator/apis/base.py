@@ -1,0 +1,141 @@
+"""What the faces share: a wish as it was understood, and the samples it becomes, whole or while they are made."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cosyclient.emulator.apis.batch.replies import Audio
+from cosyclient.emulator.apis.batch.request import Batch
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.speech.voices import DEFAULT_MODEL, VOICES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from starlette.routing import BaseRoute
+
+    from cosyclient.emulator.core.service import Service
+
+_SEGMENT_UNITS = 80
+"""Most units of a segment, as CosyVoice's front end cuts them (cosyvoice/utils/frontend_utils.py)."""
+_SHORTEST_SEGMENT = 20
+_ENDS = re.compile(r"(?<=[。！？；.!?;])")
+_SPOKEN = re.compile(r"\w")
+
+
+class Face(Protocol):
+    """Serve one protocol; one instance per service, used on one event loop."""
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the paths it answers."""
+
+    def reset(self) -> None:
+        """Forget what it remembers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Hold what a face understood of one request; tests ask for it, so nothing a client sends may be left out."""
+
+    face: str
+    text: str
+    mode: str = ""
+    voice: str = ""
+    prompt: bytes | None = None
+    prompt_text: str = ""
+    instruct: str = ""
+    model: str = ""
+    format: str = "pcm"
+    sample_rate: int = 24000
+    speed: float = 1.0
+    seed: int | None = None
+    stream: bool = False
+
+    def heard(self) -> dict[str, Any]:
+        """Return it as plain values, the prompt as its length and digest."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "prompt"}
+        if self.prompt is not None:
+            values |= {
+                "prompt_bytes": len(self.prompt),
+                "prompt_sha256": hashlib.sha256(self.prompt).hexdigest(),
+            }
+        return values
+
+    def order(self) -> Batch:
+        """Return what the engines render: a voice they do not know, or a recording, sounds like one they do."""
+        known = list(VOICES)
+        voice = self.voice
+        if self.prompt is not None:
+            voice = known[zlib.crc32(self.prompt) % len(known)]
+        elif voice not in VOICES:
+            voice = known[zlib.crc32(voice.encode()) % len(known)] if voice else known[0]
+        return Batch(
+            texts=[self.text],
+            model=self.model or DEFAULT_MODEL,
+            voice=voice,
+            format=self.format,
+            sample_rate=self.sample_rate,
+            speed=self.speed,
+            instruct=self.instruct or None,
+            seed=self.seed,
+        )
+
+
+async def speak(service: Service, wish: Wish) -> Audio:
+    """Return the audio of *wish* when the GPUs are done with it; raises the Problem of what cannot be spoken."""
+    service.heard.append(wish.heard())
+    service.tally.batch(1)
+    items, waits, _ = await service.speak(wish.order())
+    item = items[0]
+    if not isinstance(item, Audio):
+        raise Problem(item.code, item.detail)
+    if waits:
+        await asyncio.sleep(max(0.0, waits[0] - time.monotonic()))
+    service.tally.audio_seconds += item.duration_ms / 1000
+    return item
+
+
+async def stream(
+    service: Service, wish: Wish, pieces: Sequence[str] | None = None, *, hop: int = 1
+) -> AsyncIterator[bytes]:
+    """Yield samples of *wish* as a model makes them: the first after ``first_chunk``, the others ``chunk_gap`` apart.
+
+    Pieces last ``chunk_seconds`` each; where *pieces* of the text are given, each of them is one. Silence at the end
+    makes all of it whole hops of *hop* samples, as a vocoder's output is.
+    """
+    settings = service.settings
+    audio = await speak(service, wish)
+    await asyncio.sleep(settings.first_chunk)
+    data = audio.data + bytes(-len(audio.data) % (2 * hop)) if hop > 1 else audio.data
+    step = max(2, int(settings.chunk_seconds * wish.sample_rate) * 2)
+    if pieces is not None:
+        step = max(2, len(data) // (2 * max(1, len(pieces))) * 2)
+    for start in range(0, len(data), step):
+        if start:
+            await asyncio.sleep(settings.chunk_gap)
+        yield data[start : start + step]
+
+
+def segments(text: str) -> list[str]:
+    """Cut *text* where CosyVoice's front end would: at the ends of sentences, into at most about 80 units each.
+
+    Segments without anything to speak are dropped, so text of punctuation only gives none.
+    """
+    found: list[str] = []
+    for sentence in _ENDS.split(text):
+        fits = found and _units(found[-1]) + _units(sentence) <= _SEGMENT_UNITS
+        if fits or (found and _units(sentence) < _SHORTEST_SEGMENT):
+            found[-1] += sentence
+        elif sentence:
+            found.append(sentence)
+    return [segment for segment in found if _SPOKEN.search(segment)]
+
+
+def _units(text: str) -> int:
+    return len(text) if not text.isascii() else len(text.split())

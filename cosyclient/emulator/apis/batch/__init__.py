@@ -1,0 +1,1 @@
+"""Serve the batch protocol, ``POST /batch``."""

@@ -1,0 +1,179 @@
+"""Serve ``POST /batch``: the batch protocol from the first check to the last frame."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route
+
+from cosyclient.emulator.apis.batch.replies import Reply, frame_of, frames, frames_end, frames_head, json_pieces
+from cosyclient.emulator.apis.batch.request import Batch, check_media_type, inflate, read_batch
+from cosyclient.emulator.core.idempotency import Record, ReplyRecords, read_key
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.faults import injection
+from cosyclient.emulator.server.exchange import Exchange, Receive, Scope, Send
+from cosyclient.emulator.server.negotiation import FRAMES, JSON, wants_frames
+
+if TYPE_CHECKING:
+    from cosyclient.emulator.core.service import Service
+    from cosyclient.emulator.faults.plan import Fault
+
+_FRAMES_V1 = f"{FRAMES};v=1"
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Hold what the client asked for, and what shall go wrong."""
+
+    batch: Batch
+    frames: bool
+    fault: Fault | None
+
+    @property
+    def media_type(self) -> str:
+        return _FRAMES_V1 if self.frames else JSON
+
+
+class BatchFace:
+    """Answer batch requests: one ASGI application, used on one event loop."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._tally = service.tally
+        self._settings = service.settings
+        self._records = ReplyRecords()
+
+    def __repr__(self) -> str:
+        return f"<BatchFace of {self._service!r}>"
+
+    def routes(self) -> list[Route]:
+        """Return the paths it answers."""
+        return [Route("/batch", self, methods=["POST"])]
+
+    def reset(self) -> None:
+        """Forget the replies remembered for retries."""
+        self._records.clear()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange = Exchange(scope, receive, send, self._tally, gzip=self._settings.gzip)
+        self._tally.enter()
+        try:
+            await self._serve(exchange)
+        except Problem as problem:
+            await exchange.refuse(problem)
+        except ConnectionResetError:
+            pass  # nobody is left to answer
+        finally:
+            self._tally.leave()
+
+    async def _serve(self, exchange: Exchange) -> None:
+        await self._service.admit(exchange)
+        body = await exchange.body(self._settings.max_body_bytes)
+        as_frames = wants_frames(exchange.header("accept"), self._settings.frames)
+        check_media_type(exchange.header("content-type"))
+        body = inflate(body, exchange.header("content-encoding"), self._settings.max_body_bytes)
+        batch = read_batch(body)
+        key = exchange.header("idempotency-key")
+        name = f"{exchange.header('authorization')}\n{read_key(key)}" if key else ""
+        self._tally.batch(len(batch.texts))
+        order = _Order(batch, as_frames, self._service.draw_fault())
+        if order.fault and await injection.instead(exchange, order.fault, self._service.chance):
+            return
+        await self._answer(exchange, order, name, hashlib.sha256(body).digest())
+
+    async def _answer(self, exchange: Exchange, order: _Order, name: str, digest: bytes) -> None:
+        if not name:
+            await self._perform(exchange, order, None)
+            return
+        record = self._records.begin(name, digest, time.monotonic())
+        if record.reply is not None:
+            self._tally.replays += 1
+            await self._send_whole(exchange, order, record.reply)
+            return
+        try:
+            await self._perform(exchange, order, record)
+        finally:
+            self._records.abandon(record)
+
+    async def _perform(self, exchange: Exchange, order: _Order, record: Record | None) -> None:
+        reply, waits, work = await self._speak(order.batch, order.frames)
+        if waits and order.frames and not injection.spoils_delivery(order.fault):
+            await self._send_paced(exchange, order, reply, waits, work, record)
+            return
+        if waits and await _gone(exchange, max(waits)):
+            # The queue is first come, first served: the GPUs render it for nobody.
+            self._tally.gpu_seconds_wasted += sum(work)
+            await _until(max(waits))
+        if record:
+            self._records.finish(record, reply, time.monotonic())
+        await self._send_whole(exchange, order, reply)
+
+    async def _speak(self, batch: Batch, as_frames: bool) -> tuple[Reply, list[float], list[float]]:
+        """Return the reply, when each item may leave (nothing when all may at once), and the GPU seconds of each."""
+        items, waits, work = await self._service.speak(batch)
+        if as_frames and self._settings.item_delay:
+            now = time.monotonic()
+            waits = waits or [now] * len(items)
+            waits = [max(wait, now + index * self._settings.item_delay) for index, wait in enumerate(waits)]
+        rate = next((item.sample_rate for item in items if hasattr(item, "sample_rate")), batch.sample_rate)
+        lengths, indices = [len(text) for text in batch.texts], range(len(items))
+        reply = Reply(str(uuid.uuid4()), batch.model, batch.format, rate, items, lengths, indices)
+        return reply, waits, work
+
+    async def _send_whole(self, exchange: Exchange, order: _Order, reply: Reply) -> None:
+        # What a fault spoils is this delivery: the reply kept for a retry is the good one.
+        reply = self._about_to_send(order, reply)
+        pieces = list(frames(reply)) if order.frames else json_pieces(reply, self._settings.json_shape)
+        if order.fault and injection.spoils_delivery(order.fault):
+            await injection.deliver(exchange, order.fault, order.media_type, b"".join(pieces))
+        else:
+            await exchange.reply_pieces(200, order.media_type, pieces)
+
+    async def _send_paced(
+        self,
+        exchange: Exchange,
+        order: _Order,
+        reply: Reply,
+        waits: list[float],
+        work: list[float],
+        record: Record | None,
+    ) -> None:
+        """Send each item when it is ready, the earliest first."""
+        sent = self._about_to_send(order, reply)
+        await exchange.start(200, [(b"content-type", _FRAMES_V1.encode()), *exchange.headers])
+        await exchange.write(frames_head(sent))
+        waits += [waits[-1]] * (len(sent.items) - len(waits))
+        work += [0.0] * (len(sent.items) - len(work))
+        for position in sorted(range(len(sent.items)), key=waits.__getitem__):
+            if await _gone(exchange, waits[position]):
+                self._tally.gpu_seconds_wasted += work[position]
+                continue
+            await exchange.write(b"".join(frame_of(sent.indices[position], sent.items[position])))
+        await _until(max(waits))
+        if record:
+            self._records.finish(record, reply, time.monotonic())
+        await exchange.write(frames_end(sent), last=True)
+
+    def _about_to_send(self, order: _Order, reply: Reply) -> Reply:
+        reply = injection.distort(reply, order.fault, self._service.chance)
+        self._tally.items_failed += reply.failed()
+        self._tally.audio_seconds += sum(getattr(item, "duration_ms", 0) for item in reply.items) / 1000
+        return reply
+
+
+async def _gone(exchange: Exchange, then: float) -> bool:
+    """Wait until *then*; return at once, and true, when the client has left."""
+    delay = then - time.monotonic()
+    return delay > 0 and await exchange.gone(delay)
+
+
+async def _until(then: float) -> None:
+    delay = then - time.monotonic()
+    if delay > 0:
+        await asyncio.sleep(delay)

@@ -1,0 +1,1 @@
+"""Serve what CosyVoice's own runtime offers, over HTTP and gRPC."""

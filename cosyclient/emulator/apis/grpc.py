@@ -1,0 +1,137 @@
+"""What the gRPC faces share: admission, statuses, faults, and counting each call."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.faults import injection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cosyclient.emulator.core.service import Service
+    from cosyclient.emulator.faults.plan import Fault
+
+TOO_MANY = "Concurrent RPC limit exceeded!"
+TOO_LARGE = "{what} message larger than max ({size} vs. 4194304)"
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    501: grpc.StatusCode.UNIMPLEMENTED,
+    502: grpc.StatusCode.UNAVAILABLE,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+class Calls:
+    """Answer calls one by one."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.service!r}>"
+
+    @asynccontextmanager
+    async def call(self, request: bytes, context: Any) -> AsyncIterator[None]:
+        """Count a call, admit it, and turn a Problem into its status."""
+        tally, service = self.service.tally, self.service
+        tally.enter()
+        tally.bytes_in += len(request)
+        try:
+            await service.travel()
+            service.check_ready()
+            metadata = dict(context.invocation_metadata() or ())
+            service.authorize(str(metadata.get("authorization", "")))
+            service.pace(_address(context.peer()))
+            yield
+            tally.replies[200] += 1
+        except Problem as problem:
+            tally.replies[problem.status] += 1
+            await context.abort(*self.status(problem))
+        finally:
+            tally.leave()
+
+    def status(self, problem: Problem) -> tuple[grpc.StatusCode, str]:
+        """Return the code and the details of a refusal."""
+        code = _CODES.get(problem.status, grpc.StatusCode.INTERNAL)
+        # What throttles here is grpcio's own limit.
+        return code, TOO_MANY if problem.status == 429 else problem.detail
+
+    async def instead(self, context: Any) -> tuple[bytes | None, Fault | None]:
+        """Return a message to answer instead of audio, if a fault wants that, and the fault that strikes later."""
+        fault = self.service.draw_fault()
+        match fault.name if fault else "":
+            case "throttle" | "throttle_bare":
+                raise Problem("rate_limited", TOO_MANY)
+            case "error":
+                assert fault is not None  # noqa: S101 - it has a name
+                await asyncio.sleep(fault["after"])
+                raise Problem("internal", "a fault was asked for", status=fault["status"])
+            case "unavailable":
+                raise Problem("unavailable", "no node is ready", status=503)
+            case "hang":
+                await _hang(fault)
+            case "reset":
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            case "html":
+                await context.abort(grpc.StatusCode.UNKNOWN, "Received http2 header with status: 502")
+            case "too_large":
+                details = TOO_LARGE.format(what="Received", size=8 << 20)
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, details)
+            case "garbage" | "noise":
+                assert fault is not None  # noqa: S101 - it has a name
+                return b"\xff" + self.service.chance.randbytes(fault["bytes"]), fault
+            case "empty" | "bomb":
+                return b"", fault
+        return None, fault
+
+    async def spoiled(self, pieces: AsyncIterator[bytes], fault: Fault | None, context: Any) -> AsyncIterator[bytes]:
+        """Yield pieces of samples as they come, until a fault strikes."""
+        name, count = (fault.name if fault else ""), 0
+        if name == "not_audio":
+            yield injection.PAGE
+            return
+        async for piece in pieces:
+            match name:
+                case "truncated_audio":
+                    yield piece[: len(piece) // 40 * 2 + 1]
+                    return
+                case "cut":
+                    assert fault is not None  # noqa: S101 - it has a name
+                    yield piece[: max(2, int(len(piece) * fault["share"]) // 2 * 2)]
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+                case "hang_body":
+                    half = len(piece) // 4 * 2
+                    yield piece[:half]
+                    await _hang(fault)
+                    piece = piece[half:]
+                case "model_error":
+                    assert fault is not None  # noqa: S101 - it has a name
+                    if count >= fault["after"]:
+                        raise Problem("internal", "CUDA error: an illegal memory access was encountered")
+            count += 1
+            yield piece
+        if name == "model_error":
+            raise Problem("internal", "CUDA error: an illegal memory access was encountered")
+
+
+async def _hang(fault: Fault | None) -> None:
+    seconds = fault["seconds"] if fault else None
+    await (asyncio.sleep(seconds) if seconds is not None else asyncio.Event().wait())
+
+
+def _address(peer: str) -> str:
+    """Return the address in ``ipv4:127.0.0.1:1234`` and its like."""
+    return peer.partition(":")[2].rpartition(":")[0]

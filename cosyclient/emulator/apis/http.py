@@ -1,0 +1,169 @@
+"""What the faces that answer one text per HTTP request share: admission, refusals, faults, and audio piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from cosyclient.emulator.apis.forms import Invalid
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.faults import injection
+from cosyclient.emulator.server.exchange import Exchange, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Iterable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from cosyclient.emulator.core.service import Service
+    from cosyclient.emulator.faults.plan import Fault
+
+JSON = "application/json"
+
+
+class NotAllowed(Problem):
+    """Refuse a method, naming the one that is."""
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that go with the document."""
+        return [*super().headers(), (b"allow", b"POST")]
+
+    def __init__(self) -> None:
+        super().__init__("method_not_allowed", "Method Not Allowed")
+
+
+class HttpFace:
+    """Answer requests in `serve`; used on one event loop."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.service!r}>"
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the paths it answers."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Forget what it remembers."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange = Exchange(scope, receive, send, self.service.tally, gzip=self.service.settings.gzip)
+        self.service.tally.enter()
+        try:
+            await self.admit(exchange, scope)
+            await self.serve(exchange, scope)
+        except Problem as problem:
+            await self.refuse(exchange, problem)
+        except ConnectionResetError:
+            pass  # nobody is left to answer
+        finally:
+            self.service.tally.leave()
+
+    async def admit(self, exchange: Exchange, scope: Scope) -> None:
+        """Let a request in; raises the Problem it is turned away with."""
+        del scope
+        await self.service.admit(exchange)
+
+    async def serve(self, exchange: Exchange, scope: Scope) -> None:
+        """Answer a request that was admitted."""
+        raise NotImplementedError
+
+    async def refuse(self, exchange: Exchange, problem: Problem) -> None:
+        """Refuse the request in this server's words."""
+        await exchange.reply(problem.status, JSON, encoded(self.complaint(problem)), problem.headers())
+
+    def complaint(self, problem: Problem) -> Any:
+        """Return the document of a refusal; FastAPI's unless a server has its own."""
+        return {"detail": problem.faults if isinstance(problem, Invalid) else problem.detail}
+
+    async def faulty(self, exchange: Exchange) -> tuple[bool, Fault | None]:
+        """Return whether a fault was answered instead, and the fault that strikes later."""
+        fault = self.service.draw_fault()
+        return bool(fault and await injection.instead(exchange, fault, self.service.chance)), fault
+
+    async def send_whole(self, exchange: Exchange, fault: Fault | None, media_type: str, body: bytes) -> None:
+        """Send a finished reply, in a bad way if the fault says so."""
+        if fault and injection.spoils_delivery(fault):
+            await injection.deliver(exchange, fault, media_type, body)
+        else:
+            await exchange.reply(200, media_type, body)
+
+    async def send_pieces(
+        self, exchange: Exchange, fault: Fault | None, media_type: str, pieces: AsyncIterator[bytes]
+    ) -> None:
+        """Send pieces as they come, until the client leaves; no media type is no header."""
+        if fault and injection.spoils_delivery(fault):
+            await injection.deliver(exchange, fault, media_type, b"".join([piece async for piece in pieces]))
+            return
+        head = [(b"content-type", media_type.encode())] if media_type else []
+        await exchange.start(200, [*head, *exchange.headers])
+        left = asyncio.ensure_future(exchange.gone(None))
+        try:
+            while (piece := await _unless(left, anext(pieces, b""))) is not None:
+                await exchange.write(piece, last=not piece)
+                if not piece:
+                    return
+        except Problem:
+            # The status has left: all that a server can do now is end without the last chunk.
+            await exchange.hang_up()
+        finally:
+            left.cancel()
+
+
+async def _unless(left: asyncio.Future[bool], coming: Awaitable[bytes]) -> bytes | None:
+    """Return what is *coming*, or None as soon as the client has *left*."""
+    task = asyncio.ensure_future(coming)
+    both: set[asyncio.Future[Any]] = {task, left}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        return None
+    return task.result()
+
+
+def described(paths: Iterable[str], below: str = "") -> Route:
+    """Return the route of FastAPI's own description, which tells what a server is and that it is ready."""
+    document = {"openapi": "3.1.0", "info": {"title": "FastAPI", "version": "0.1.0"}, "paths": {p: {} for p in paths}}
+
+    async def describe(_request: Request) -> Response:
+        return JSONResponse(document)
+
+    return Route(f"{below}/openapi.json", describe)
+
+
+async def spoiled(pieces: AsyncIterator[bytes], fault: Fault | None) -> AsyncIterator[bytes]:
+    """Yield samples as they are, or what a fault makes of them: text, silence, or a twentieth of a piece and a byte."""
+    name = fault.name if fault else ""
+    if name == "not_audio":
+        yield injection.PAGE
+        return
+    async for piece in pieces:
+        if name == "truncated_audio":
+            yield piece[: len(piece) // 40 * 2 + 1]
+            return
+        yield bytes(len(piece)) if name == "silent_audio" else piece
+
+
+def encoded(document: Any) -> bytes:
+    """Return a JSON document as bytes."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is; Problem otherwise."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Problem("malformed_json", "the body is not JSON") from error
+    if not isinstance(document, dict):
+        raise Problem("malformed_json", "the body is not a JSON object")
+    return document

@@ -1,0 +1,1 @@
+"""Serve what LightTTS offers, over HTTP and WebSocket."""

@@ -1,0 +1,148 @@
+"""LightTTS over HTTP: ``POST /inference_zero_shot`` of its own kind, 417 for whatever goes wrong inside."""
+
+from __future__ import annotations
+
+import io
+import wave
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from cosyclient.emulator.apis.base import Wish, speak, stream
+from cosyclient.emulator.apis.forms import MOST_BYTES, Form, Invalid, demand, fault, read_form
+from cosyclient.emulator.apis.http import HttpFace, NotAllowed, described, spoiled
+from cosyclient.emulator.core.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from cosyclient.emulator.server.exchange import Exchange, Scope
+
+_PATH = "/inference_zero_shot"
+_TRUE, _FALSE = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
+_RATE = 24000
+_LOWEST_RATE = 16000
+
+
+STYLES = ("CosyVoice2", "CosyVoice3")
+"""The models it serves, by the names that its configuration gives them; ``default`` is the first."""
+
+
+class LightTtsFace(HttpFace):
+    """Serve LightTTS below ``/lighttts``, for on its own path the official runtime answers; and there when alone."""
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the paths it answers."""
+        found: list[BaseRoute] = []
+        for below in ("/lighttts", "") if self.service.settings.serve == "lighttts" else ("/lighttts",):
+            found += [
+                Route(f"{below}{_PATH}", self),
+                described([_PATH], below=below),
+                Route(f"{below}/health", _ok),
+                Route(f"{below}/healthz", _ok),
+                Route(f"{below}/liveness", _ready),
+                Route(f"{below}/readiness", _ready),
+                Route(f"{below}/query_tts_model", _styles, methods=["GET", "POST"]),
+            ]
+        return found
+
+    async def serve(self, exchange: Exchange, scope: Scope) -> None:
+        """Answer a form."""
+        if scope["method"] != "POST":
+            raise NotAllowed
+        form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
+        demand(form, ["tts_text", "prompt_text"], ["prompt_wav"])
+        wish = _wish(form)
+        if wish.stream and wish.speed != 1.0:
+            raise _Said(400, "speed change only support non-stream inference mode")
+        if not readable(wish.prompt):
+            raise _Said(400, "audio file format is incorrect")
+        unknown = wish.model != "default" and wish.model not in STYLES
+        if unknown and not wish.stream:
+            # The bare text of a KeyError.
+            raise _Said(417, repr(wish.model))
+        answered, fault = await self.faulty(exchange)
+        if answered:
+            return
+        if wish.stream:
+            await self.send_pieces(exchange, fault, "", spoiled(self._stream(wish, known=not unknown), fault))
+            return
+        audio = await speak(self.service, wish)
+        await self.send_pieces(exchange, fault, "", spoiled(_once(audio.data), fault))
+
+    async def _stream(self, wish: Wish, *, known: bool) -> AsyncIterator[bytes]:
+        """Yield samples; the generator of a model it does not know fails after the head has left."""
+        if not known:
+            raise Problem("internal", "the generator failed")
+        async for piece in stream(self.service, wish):
+            yield piece
+
+    def complaint(self, problem: Problem) -> Any:
+        """Return the document of a refusal: its own where it raised, FastAPI's where that did."""
+        if isinstance(problem, Invalid) or problem.status in (404, 405):
+            return super().complaint(problem)
+        return {"message": problem.detail}
+
+
+class _Said(Problem):
+    """Refuse in LightTTS's words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__("validation_failed", message, status=status)
+
+
+def _wish(form: Form) -> Wish:
+    said = form.fields
+    faults = []
+    streamed = said.get("stream", "false").lower()
+    if streamed not in (*_TRUE, *_FALSE):
+        message = "Input should be a valid boolean, unable to interpret input"
+        faults.append(fault("bool_parsing", "stream", message, said["stream"]))
+    try:
+        speed = float(said.get("speed", "1.0"))
+    except ValueError:
+        message = "Input should be a valid number, unable to parse string as a number"
+        faults.append(fault("float_parsing", "speed", message, said["speed"]))
+    if faults:
+        raise Invalid(faults)
+    return Wish(
+        face="lighttts",
+        mode="zero_shot",
+        text=said["tts_text"],
+        prompt=form.files["prompt_wav"],
+        prompt_text=said["prompt_text"],
+        model=said.get("tts_model_name", "default"),
+        sample_rate=_RATE,
+        speed=speed,
+        stream=streamed in _TRUE,
+    )
+
+
+def readable(recording: bytes | None) -> bool:
+    """Return whether *recording* is one that it can read: a WAV file of at least 16 kHz."""
+    try:
+        with wave.open(io.BytesIO(recording or b"")) as file:
+            return bool(file.getframerate() >= _LOWEST_RATE)
+    except (wave.Error, EOFError):
+        return False
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _ok(_request: Request) -> Response:
+    return JSONResponse({"message": "Ok"})
+
+
+async def _styles(_request: Request) -> Response:
+    return JSONResponse({"tts_models": list(STYLES)})
+
+
+async def _ready(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})

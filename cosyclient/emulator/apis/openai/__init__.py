@@ -1,0 +1,1 @@
+"""Serve what OpenAI-compatible speech servers offer over HTTP."""

@@ -1,0 +1,228 @@
+"""Serve OpenAI's speech path as the server that the settings choose: whole, streamed three ways, and in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Route
+
+from cosyclient.emulator.apis.base import speak
+from cosyclient.emulator.apis.batch.replies import Audio, Failure, Reply
+from cosyclient.emulator.apis.forms import MOST_BYTES, read_form
+from cosyclient.emulator.apis.http import JSON, encoded, read_object
+from cosyclient.emulator.apis.openai import streams
+from cosyclient.emulator.apis.openai.errors import OpenAIHttpFace, told
+from cosyclient.emulator.apis.openai.request import Ask, Bad, BrokenOff, Malformed, Reader
+from cosyclient.emulator.apis.openai.timestamps import words_header
+from cosyclient.emulator.apis.openai.voices import VoicesFace
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.faults import injection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from starlette.routing import BaseRoute
+
+    from cosyclient.emulator.core.service import Service
+    from cosyclient.emulator.faults.plan import Fault
+    from cosyclient.emulator.server.exchange import Exchange, Scope
+
+_OCTETS = "application/octet-stream"
+_NOT_IN_BATCHES = {"stream", "stream_format", "word_timestamps"}
+_UNKNOWN = struct.pack("<I", 0xFFFFFFFF)
+
+
+_TOKENS_PER_SECOND = 25
+
+
+@dataclass(frozen=True, slots=True)
+class _Told(Failure):
+    """Keep what the server has to say of an item it refuses."""
+
+    problem: Problem | None = None
+
+
+class OpenAIFace(OpenAIHttpFace):
+    """Answer speech requests, alone and in batches, and keep the voices uploaded for them."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._voices = VoicesFace(service)
+        settings = service.settings
+        self._reader = Reader(
+            server=self.server,
+            rate=settings.dialect_rate,
+            old=settings.dialect_old,
+            aligner=settings.aligner,
+            uploaded=self._voices.uploads,
+        )
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the paths it answers."""
+        batch = [Route("/v1/audio/speech/batch", self, methods=["POST"])] if self.server.batch else []
+        return [
+            *(Route(path, self, methods=["POST"]) for path in self.server.path),
+            *batch,
+            *self._voices.routes(),
+        ]
+
+    def reset(self) -> None:
+        """Forget the uploaded voices."""
+        self._voices.reset()
+
+    async def serve(self, exchange: Exchange, scope: Scope) -> None:
+        """Answer one text, or a batch."""
+        body = await exchange.body(MOST_BYTES)
+        if scope["path"].endswith("/batch"):
+            await self._batch(exchange, read_object(body))
+            return
+        kind, files = exchange.header("content-type"), None
+        if kind.startswith("multipart/") and "prompt_speech" in self.server.takes:
+            form = read_form(kind, body)
+            document: Mapping[str, Any] = {**form.fields, **dict.fromkeys(form.files, "")}
+            files = form.files
+        else:
+            document = read_object(body)
+        try:
+            ask = self._reader.read(document, files)
+        except BrokenOff:
+            await exchange.start(200, [(b"content-type", _OCTETS.encode()), *exchange.headers])
+            await exchange.hang_up()
+            return
+        answered, fault = await self.faulty(exchange)
+        if answered:
+            return
+        if ask.way:
+            await self._stream(exchange, ask, fault)
+        else:
+            await self._whole(exchange, ask, fault)
+
+    async def _whole(self, exchange: Exchange, ask: Ask, fault: Fault | None) -> None:
+        audio = injection.spoil(streams.shortened(await speak(self.service, ask.wish), fault), fault)
+        data = audio.data
+        if ask.wish.format == "wav" and data[:4] == b"RIFF":
+            data = self._header(data)
+        if ask.words:
+            exchange.headers.append(words_header(ask.wish.text, audio.duration_ms))
+        if self.server.envelope == "vllm":
+            exchange.headers += _usage(ask, audio.duration_ms)
+        if self.server.envelope == "sglang":
+            exchange.headers += [
+                (b"content-disposition", f'attachment; filename="speech.{ask.wish.format}"'.encode()),
+                (b"x-finish-reason", b"stop"),
+            ]
+        wrong = fault is not None and fault.name == "mislabelled_audio"
+        kind = audio.media_type if wrong else self._type(ask.wish.format, audio.sample_rate)
+        await self.send_whole(exchange, fault, kind, data)
+
+    def _type(self, format: str, rate: int) -> str:
+        return self.server.types[format].format(rate=self.service.settings.dialect_label or rate)
+
+    def _header(self, wav: bytes) -> bytes:
+        """Return a WAV whose header says what this server's would."""
+        if label := self.service.settings.dialect_label:
+            wav = wav[:24] + struct.pack("<II", label, 2 * label) + wav[32:]
+        return wav[:4] + _UNKNOWN + wav[8:40] + _UNKNOWN + wav[44:] if self.server.unsized_wav else wav
+
+    async def _stream(self, exchange: Exchange, ask: Ask, fault: Fault | None) -> None:
+        by_segment = self.server.stream in ("raw", "sentences")
+        pieces = streams.samples(self.service, ask, fault, by_segment=by_segment)
+        if self.server.stream == "sglang" and ask.way != "chunks":
+            # Its headers wait for the first samples, so that 200 means audio.
+            pieces = await streams.begun(pieces)
+            exchange.headers += [
+                (b"x-sample-rate", str(ask.wish.sample_rate).encode()),
+                (b"x-channels", b"1"),
+                (b"x-bit-depth", b"16"),
+            ]
+        if ask.way != "raw":
+            wrapped = streams.chunks if ask.way == "chunks" else streams.events
+            if self.server.stream == "sglang" and ask.way == "events":
+                wrapped = streams.plain_events
+            await self.send_pieces(exchange, fault, streams.EVENTS, wrapped(self.service, ask, pieces))
+            return
+        kind = self._type("wav" if ask.wav else "pcm", ask.wish.sample_rate)
+        if self.server.owner == "xinference":
+            kind = _OCTETS
+        await self.send_pieces(exchange, fault, kind, pieces)
+
+    # Batches
+
+    async def _batch(self, exchange: Exchange, document: dict[str, Any]) -> None:
+        items, most = document.get("items"), self.server.batch
+        if not isinstance(items, list) or not items:
+            raise Bad("items", "items must contain at least one request")
+        if len(items) > most:
+            raise Bad("items", f"Batch contains {len(items)} items, exceeding the maximum of {most}.")
+        shared = {name: value for name, value in document.items() if name != "items"}
+        if shared.get("stream") is True and self.server.envelope == "sglang":
+            raise Bad("stream", "stream is not supported for batch speech requests")
+        asks = [self._item(shared, each) for each in items]
+        answered, fault = await self.faulty(exchange)
+        if answered:
+            return
+        self.service.tally.batch(len(asks))
+        spoken = await self._speak_all([each for each in asks if isinstance(each, Ask)])
+        outcomes = [next(spoken) if isinstance(each, Ask) else each for each in asks]
+        reply = Reply(f"speech-batch-{uuid.uuid4()}", "", "", 0, outcomes, [0] * len(outcomes), range(len(outcomes)))
+        reply = injection.distort(reply, fault, self.service.chance)
+        self.service.tally.items_failed += reply.failed()
+        await self.send_whole(exchange, fault, JSON, encoded(self._batch_document(reply)))
+
+    def _item(self, shared: dict[str, Any], item: Any) -> Ask | Failure:
+        checked = self.server.envelope == "vllm"
+        try:
+            if not isinstance(item, dict):
+                raise Malformed("items", "Input should be a valid dictionary")
+            if item.get("stream") is True and not checked:
+                raise Bad("stream", "stream is not supported for batch speech requests")
+            left_out = _NOT_IN_BATCHES | ({"seed"} if checked else set())
+            said = {name: value for name, value in {**shared, **item}.items() if name not in left_out}
+            return self._reader.read(said, item=True)
+        except Problem as problem:
+            # Its form is checked as a whole, what an item asks for item by item.
+            if checked and (isinstance(problem, Malformed) or problem.code == "unknown_model"):
+                raise
+            return _Told(problem.code, problem.detail, problem.retryable, problem=problem)
+
+    async def _speak_all(self, asks: Sequence[Ask]) -> Iterator[Audio | Failure]:
+        service = self.service
+        service.heard.extend(ask.wish.heard() for ask in asks)
+        results = await asyncio.gather(*(service.speak(ask.wish.order()) for ask in asks))
+        latest = max((wait for _, waits, _ in results for wait in waits), default=0.0)
+        await asyncio.sleep(max(0.0, latest - time.monotonic()))
+        return map(self._finished, asks, [items[0] for items, _, _ in results])
+
+    def _finished(self, ask: Ask, item: Audio | Failure) -> Audio | Failure:
+        if not isinstance(item, Audio):
+            return item
+        self.service.tally.audio_seconds += item.duration_ms / 1000
+        # A copy: the studio keeps its own for others.
+        return Audio(item.data, self._type(ask.wish.format, item.sample_rate), item.sample_rate, item.duration_ms)
+
+    def _batch_document(self, reply: Reply) -> dict[str, Any]:
+        results: list[dict[str, Any]] = []
+        for index, item in zip(reply.indices, reply.items, strict=True):
+            if isinstance(item, Audio):
+                audio = {"audio_data": item.base64().decode(), "media_type": item.media_type}
+                results.append({"index": index, "status": "success", **audio})
+                continue
+            problem = (item.problem if isinstance(item, _Told) else None) or Problem(item.code, item.detail)
+            if isinstance(problem, Bad) and problem.param and self.server.envelope == "sglang":
+                problem = Bad(f"items.{index}.{problem.param}", problem.detail)
+            results.append({"index": index, "status": "error", "error": told(self.server.envelope, problem)})
+        failed = reply.failed()
+        total = len(reply.items)
+        return {"id": reply.id, "results": results, "total": total, "succeeded": total - failed, "failed": failed}
+
+
+def _usage(ask: Ask, duration_ms: int) -> list[tuple[bytes, bytes]]:
+    """Return the headers in which vLLM-Omni counts tokens."""
+    text, audio = len(ask.wish.text), duration_ms * _TOKENS_PER_SECOND // 1000
+    counts = {"input": text, "output": audio, "total": text + audio, "input-text": text, "input-audio": 0}
+    return [(f"x-vllm-omni-{name}-tokens".encode(), str(count).encode()) for name, count in counts.items()]

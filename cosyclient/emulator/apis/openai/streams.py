@@ -1,0 +1,139 @@
+"""Stream a text's audio as OpenAI-compatible servers do: bare samples, OpenAI's events, or SGLang-Omni's chunks."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from cosyclient.emulator.apis.base import segments, speak, stream
+from cosyclient.emulator.apis.batch.replies import Audio
+from cosyclient.emulator.apis.sse import event
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.speech.encoding import wav_header
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cosyclient.emulator.apis.openai.request import Ask
+    from cosyclient.emulator.core.service import Service
+    from cosyclient.emulator.faults.plan import Fault
+
+EVENTS = "text/event-stream"
+_WAV_HEADER_BYTES = 44
+_UNKNOWN = struct.pack("<I", 0xFFFFFFFF)
+_TOKENS_PER_SECOND = 25
+_EVENT_BYTES = 4096
+
+
+async def samples(service: Service, ask: Ask, fault: Fault | None, *, by_segment: bool) -> AsyncIterator[bytes]:
+    """Yield samples as they are made, cut and broken off as the fault says; a WAV header without sizes goes first."""
+    source = stream(service, ask.wish, segments(ask.wish.text) if by_segment else None)
+    name = fault.name if fault else ""
+    if fault and name == "short_audio":
+        whole = b"".join([piece async for piece in source])
+        source = _cut(whole[: _even(len(whole) * fault["share"])], len(whole))
+    if fault and name == "odd_pieces":
+        source = _cut(b"".join([piece async for piece in source]), fault["bytes"])
+    if ask.wav:
+        header = wav_header(0, ask.wish.sample_rate)
+        yield header[:4] + _UNKNOWN + header[8:40] + _UNKNOWN
+    count = 0
+    async for piece in source:
+        if fault and name == "error_event" and count >= fault["after"]:
+            raise Problem("internal", f"{fault['code']}: the engine failed")
+        yield piece
+        count += 1
+
+
+async def events(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield OpenAI's events; vLLM-Omni adds the format to each, and an event for what goes wrong."""
+    format, size = "wav" if ask.wav else ask.wish.format, 0
+    if ask.wish.format != "pcm":
+        pieces = _cut((await speak(service, ask.wish)).data, _EVENT_BYTES)
+    try:
+        async for piece in pieces:
+            size += len(piece)
+            yield _event(service, "delta", {"audio": base64.b64encode(piece).decode(), "response_format": format})
+    except Problem as problem:
+        error = {"message": problem.detail, "type": "InternalServerError", "param": None, "code": 500}
+        yield _event(service, "error", {"error": error})
+        return
+    tokens = {"input_tokens": len(ask.wish.text), "output_tokens": size * _TOKENS_PER_SECOND // 48000}
+    yield _event(service, "done", {"usage": {**tokens, "total_tokens": sum(tokens.values())}})
+
+
+async def plain_events(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what SGLang-Omni makes of OpenAI's events: without names, and with an error of its own kind."""
+    lines, size = service.settings.sse_lines, 0
+    try:
+        async for piece in pieces:
+            size += len(piece)
+            yield event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()}, lines=lines)
+    except Problem as problem:
+        error = {"message": problem.detail, "type": "server_error", "param": None, "code": None}
+        yield event({"type": "error", "error": error}, lines=lines)
+        return
+    tokens = {"input_tokens": len(ask.wish.text), "output_tokens": size * _TOKENS_PER_SECOND // 48000}
+    usage = {**tokens, "total_tokens": sum(tokens.values())}
+    yield event({"type": "speech.audio.done", "usage": usage, "finish_reason": "stop"}, lines=lines)
+
+
+async def chunks(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what SGLang-Omni sent before it sent bare samples."""
+    shape, lines = {"id": f"speech-{uuid.uuid4()}", "object": "audio.speech.chunk"}, service.settings.sse_lines
+    index = 0
+    try:
+        async for piece in pieces:
+            audio = {
+                "data": base64.b64encode(piece).decode(),
+                "format": "pcm",
+                "mime_type": "audio/pcm",
+                "sample_rate": ask.wish.sample_rate,
+            }
+            yield event({**shape, "index": index, "audio": audio, "finish_reason": None}, lines=lines)
+            index += 1
+    except Problem as problem:
+        yield event({"error": {"message": problem.detail, "type": "server_error", "param": None, "code": None}})
+        return
+    yield event({**shape, "index": index, "audio": None, "finish_reason": "stop"}, lines=lines)
+    yield b"data: [DONE]\n\n"
+
+
+async def begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return *pieces* once the first of them is there."""
+    first = await anext(pieces)
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return all_of_them()
+
+
+def shortened(audio: Audio, fault: Fault | None) -> Audio:
+    """Return a file that is whole but lacks most of the audio, if that is the fault: sentences were left out."""
+    if fault is None or fault.name != "short_audio":
+        return audio
+    head = audio.data[:_WAV_HEADER_BYTES] if audio.data[:4] == b"RIFF" else b""
+    pcm = audio.data[len(head) :]
+    pcm = pcm[: _even(len(pcm) * fault["share"])]
+    if head:
+        head = wav_header(len(pcm), audio.sample_rate)
+    return Audio(head + pcm, audio.media_type, audio.sample_rate, len(pcm) // 2 * 1000 // audio.sample_rate)
+
+
+def _event(service: Service, name: str, members: dict[str, Any]) -> bytes:
+    kind = f"speech.audio.{name}"
+    return event({"type": kind, **members}, head=f"event: {kind}\n", lines=service.settings.sse_lines)
+
+
+def _even(size: float) -> int:
+    return max(2, int(size) // 2 * 2)
+
+
+async def _cut(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]

@@ -1,0 +1,1 @@
+"""Serve CosyVoice's Triton models, over HTTP and gRPC."""

@@ -1,0 +1,1 @@
+"""Serve what vLLM-Omni offers over WebSocket."""

@@ -1,0 +1,313 @@
+"""Serve vLLM-Omni's speech over WebSocket, as serving_speech_stream.py of vllm-omni 0.30 does."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cosyclient.emulator.apis.base import Wish
+from cosyclient.emulator.apis.openai.servers import SERVERS
+from cosyclient.emulator.apis.openai.timestamps import times_of
+from cosyclient.emulator.apis.sentences import Talk
+from cosyclient.emulator.apis.vllm_omni.rules import recording_of, wrong_with
+from cosyclient.emulator.apis.websocket import Gone, Visit, routes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.routing import BaseRoute
+    from starlette.websockets import WebSocket
+
+    from cosyclient.emulator.core.problems import Problem
+    from cosyclient.emulator.core.service import Service
+
+PATH = "/v1/audio/speech/stream"
+_FIRST = 10.0
+_RATE = 24000
+_MOST_TEXT_BYTES = 128 << 10
+_FORMATS = ("wav", "pcm", "flac", "mp3", "opus")
+# ASCII marks end a sentence before a blank only, others anywhere; what closes quotes belongs to it.
+_CLOSING = "\"'”’»)]}』」）】"
+_MARKS = {"sentence": (".!?", "。！？…।॥؟"), "clause": (".!?,;", "。！？…।॥؟，；،؛")}
+
+
+class _Invalid(Exception):
+    """Refuse a message, for this reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    wish: Wish
+    split: str
+    words: bool
+    audio: Any
+    said: Any
+
+
+class VllmSocketFace:
+    """Answer on the path of vLLM-Omni's WebSocket; used on one event loop."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the paths it answers."""
+        return routes(PATH, self._serve)
+
+    def reset(self) -> None:
+        """Remember nothing, hence forget nothing."""
+
+    async def _serve(self, websocket: WebSocket) -> None:
+        visit = Visit(self._service, websocket)
+        if await visit.enter(_denial):
+            session = _Session(visit)
+            try:
+                await session.run()
+                await visit.close()
+            except Gone:
+                pass
+            finally:
+                visit.leave()
+                await session.stop()
+
+
+class _Session:
+    """Serve one connection: configurations, and utterances one after the other."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._settings = visit.service.settings
+        self._config: _Config | None = None
+        self._talk: Talk | None = None
+        self._number = 0
+
+    async def run(self) -> None:
+        """Serve until it closes, or has idled too long."""
+        while True:
+            busy = self._talk is not None and not self._talk.over
+            limit = _FIRST if self._config is None else math.inf if busy else self._settings.socket_idle
+            message = await self._visit.hear(min(limit, 3600.0))
+            if message is None:
+                if busy or (self._talk is not None and self._talk.over and self._forget()):
+                    continue
+                waited = "Idle timeout: no message received" if self._config else "Timeout waiting for session.config"
+                await self._visit.say({"type": "error", "message": waited})
+                return
+            try:
+                document = json.loads(message)
+                kind = document["type"]
+            except (ValueError, KeyError, TypeError):
+                document, kind = {}, ""
+            if kind == "session.close":
+                return
+            try:
+                self._take(kind, document)
+            except _Invalid as invalid:
+                await self._visit.say({"type": "error", "message": str(invalid)})
+                if self._config is None:
+                    return
+
+    async def stop(self) -> None:
+        """Break off."""
+        if self._talk is not None:
+            await self._talk.stop()
+
+    def _forget(self) -> bool:
+        self._talk = None
+        return True
+
+    def _take(self, kind: str, document: dict[str, Any]) -> None:
+        if kind == "session.config":
+            if self._talk is not None and not self._talk.over:
+                raise _Invalid("session.config cannot be applied while an utterance is in progress")
+            self._config = self._read_config(document)
+        elif self._config is None:
+            raise _Invalid(f"Expected session.config, got: {kind[:40]}")
+        elif kind == "input.text":
+            text = document.get("text")
+            if not isinstance(text, str):
+                raise _Invalid("input.text requires a string value")
+            if len(text) > _MOST_TEXT_BYTES:
+                raise _Invalid("input.text message too large")
+            self._current().say(text)
+        elif kind == "input.done":
+            if self._talk is not None and self._talk.failed:
+                # This flushed what has failed already.
+                self._talk = None
+            else:
+                self._current().finish()
+        else:
+            raise _Invalid(f"Unknown message type: {kind[:40]}")
+
+    def _current(self) -> Talk:
+        if self._talk is None or self._talk.over:
+            assert self._config is not None  # noqa: S101 - looked at before
+            told = _Telling(self._visit, self._config, self._number)
+            self._number += 1
+            self._talk = Talk(
+                self._visit,
+                self._config.wish,
+                begin=told.begin,
+                end=told.end,
+                done=told.done,
+                fail=told.fail,
+                whole=self._config.split == "none",
+                piece=told.piece if self._config.words else None,
+                refuse=told.refuse,
+                split=_splitter(self._config.split),
+            )
+            self._talk.start()
+        return self._talk
+
+    def _read_config(self, document: dict[str, Any]) -> _Config:
+        voice, audio, said = (document.get(name) for name in ("voice", "ref_audio", "ref_text"))
+        voice, model = voice or document.get("speaker") or "", document.get("model") or ""
+        format, speed = document.get("response_format") or "wav", document.get("speed") or 1.0
+        old = self._settings.dialect_old
+        default, splits = ("sentence", _MARKS) if old else ("none", {"none", *_MARKS})
+        split, streaming = document.get("split_granularity", default), document.get("stream_audio") is True
+        for wrong, why in (
+            (not all(isinstance(each, str) for each in (voice, model, audio or "", said or "")), "not a string"),
+            (format not in _FORMATS, f"response_format: Input should be one of {', '.join(_FORMATS)}"),
+            (split not in splits, "split_granularity: Input should be 'sentence' or 'clause'"),
+            (not isinstance(speed, (int, float)) or not 0.25 <= speed <= 4.0, "speed: Input should be 0.25 to 4"),
+            (
+                streaming and (format != "pcm" or speed != 1.0),
+                "stream_audio=true requires response_format='pcm' and speed=1.0",
+            ),
+        ):
+            if wrong:
+                raise _Invalid(f"Invalid session config: 1 validation error for StreamingSpeechSessionConfig {why}")
+        known = SERVERS[self._settings.dialect].models
+        if model and known is not None and model not in known:
+            raise _Invalid(f"error=ErrorInfo(message='The model `{model}` does not exist.', type='NotFoundError')")
+        wish = Wish(
+            face="vllm-omni-ws",
+            text="",
+            mode="zero_shot" if audio else "",
+            voice=voice,
+            prompt=recording_of(audio) if audio else None,
+            prompt_text=said or "",
+            model=model,
+            format=format,
+            sample_rate=_RATE,
+            speed=float(speed),
+            # Neither was known to the older revisions.
+            seed=None if old else document.get("seed"),
+            stream=streaming,
+        )
+        return _Config(wish, split, bool(document.get("word_timestamps")) and not old, audio, said)
+
+
+class _Telling:
+    """Say what goes around the audio of one utterance, sentence by sentence."""
+
+    def __init__(self, visit: Visit, config: _Config, number: int) -> None:
+        self._visit, self._config = visit, config
+        self._place: dict[str, Any] = {"utterance_index": number, "sentence_index": 0}
+        self._sentence, self._got_bytes, self._chunks = "", 0, 0
+
+    async def begin(self, index: int, sentence: str, _audio: object = None) -> None:
+        """Say that the audio of a sentence follows."""
+        wish = self._config.wish
+        self._place["sentence_index"] = index
+        self._sentence, self._got_bytes, self._chunks = sentence, 0, 0
+        start = {"type": "audio.start", **self._place, "sentence_text": sentence, "format": wish.format}
+        if wish.stream:
+            start["sample_rate"] = _RATE
+        if self._config.words:
+            start["word_timestamps"] = True
+        await self._visit.say(start)
+
+    async def piece(self, data: bytes) -> None:
+        """Send samples in a document, for words are to follow."""
+        await self._chunk(data, None)
+
+    async def end(self, _index: int, total: int, failed: bool) -> None:
+        """Say that this was the sentence, behind its words."""
+        if self._config.words and not failed:
+            await self._chunk(b"", times_of(self._sentence, self._ms()))
+        await self._visit.say({"type": "audio.done", **self._place, "total_bytes": total, "error": failed})
+
+    async def done(self, count: int) -> None:
+        """Say that this was the utterance."""
+        number = self._place["utterance_index"]
+        await self._visit.say({"type": "session.done", "utterance_index": number, "total_sentences": count})
+
+    async def fail(self, message: str, partial: bool) -> None:
+        """Say what went wrong; *partial* audio was sent before."""
+        document: dict[str, Any] = {"type": "error", "message": message}
+        if partial:
+            document["message"] = self._failed(message)
+            document |= {"partial_audio": True, "action": "discard"}
+        await self._visit.say(document)
+
+    async def refuse(self, index: int, sentence: str) -> bool:
+        """Say what is wrong with a sentence, or with what was asked for it; return whether something is."""
+        config, settings = self._config, self._visit.service.settings
+        if config.words and not settings.aligner:
+            await self.fail("word_timestamps=true but the server was launched without --forced-aligner", False)
+            return True
+        if config.words and not config.wish.stream:
+            await self.fail("word_timestamps=true requires stream_audio=true and response_format='pcm'", False)
+            return True
+        uploads = self._visit.service.uploads
+        if wrong := wrong_with(sentence, config.wish.voice, config.audio, config.said, uploads):
+            await self.begin(index, sentence)
+            await self.fail(self._failed(wrong), False)
+            await self.end(index, 0, True)
+            return True
+        return False
+
+    def _failed(self, message: str) -> str:
+        utterance, sentence = self._place["utterance_index"], self._place["sentence_index"]
+        return f"Generation failed for utterance {utterance}, sentence {sentence}: {message}"
+
+    async def _chunk(self, data: bytes, times: list[dict[str, Any]] | None) -> None:
+        before = self._ms() if data else 0
+        self._got_bytes += len(data)
+        await self._visit.say(
+            {
+                "type": "audio.chunk",
+                **self._place,
+                "chunk_id": self._chunks,
+                "chunk_start_ms": before,
+                "chunk_end_ms": self._ms(),
+                "sample_rate": _RATE,
+                "audio_b64": base64.b64encode(data).decode(),
+                "timestamps": times,
+            }
+        )
+        self._chunks += 1
+
+    def _ms(self) -> int:
+        return round(self._got_bytes / (2 * _RATE) * 1000)
+
+
+def _splitter(split: str) -> Any:
+    """Return what takes the whole sentences, or clauses, off a text: never within a number."""
+    ascii_marks, marks = _MARKS.get(split, _MARKS["sentence"])
+    run = f"[{re.escape(ascii_marks + marks + _CLOSING)}]*"
+    ends = re.compile(f"(?:[{re.escape(marks)}]{run}|[{re.escape(ascii_marks)}]{run}(?=\\s))")
+
+    def take(text: str, *, everything: bool) -> tuple[list[str], str]:
+        found, start = [], 0
+        for match in ends.finditer(text):
+            if match.end() == len(text) and not everything:
+                break  # it may go on
+            found.append(text[start : match.end()].strip())
+            start = match.end()
+        rest = text[start:]
+        if everything:
+            found, rest = [*found, rest.strip()], ""
+        return [each for each in found if each], rest
+
+    return take
+
+
+def _denial(problem: Problem) -> dict[str, Any]:
+    return {"error": {"message": problem.detail, "type": "BadRequestError", "param": None, "code": problem.status}}

@@ -1,0 +1,195 @@
+"""What the faces over WebSocket share: opening and refusing, messages with a time limit, pieces, and rude endings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+from starlette.routing import Route, WebSocketRoute
+
+from cosyclient.emulator.apis.batch.replies import Audio
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.server.exchange import CONNECTION, reset
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+    from starlette.websockets import WebSocket
+
+    from cosyclient.emulator.apis.base import Wish
+    from cosyclient.emulator.core.service import Service
+    from cosyclient.emulator.faults.plan import Fault
+
+_COMPRESSED_PIECE_BYTES = 8000
+_SENTENCE = re.compile(r"[^。！？；.!?;\n]*[。！？；.!?;\n]+")
+_SPOKEN = re.compile(r"\w")
+
+
+class Gone(Exception):
+    """Tell that the client has closed the connection, or that we have."""
+
+
+class Visit:
+    """Hold one client's WebSocket from the handshake to its end; used on one event loop."""
+
+    def __init__(self, service: Service, websocket: WebSocket) -> None:
+        self.service = service
+        self._socket = websocket
+        self._wire = websocket.scope["extensions"][CONNECTION]
+        client = websocket.scope.get("client")
+        self.address: str = client[0] if client else ""
+        self._next: asyncio.Task[Any] | None = None
+        self._changed = asyncio.Event()
+        self._dropped = False
+
+    def __repr__(self) -> str:
+        return f"<Visit from {self.address}>"
+
+    async def enter(self, refuse: Callable[[Problem], dict[str, Any]]) -> bool:
+        """Open the WebSocket, or refuse with the document that *refuse* makes of the problem; return which."""
+        service = self.service
+        try:
+            await service.travel()
+            if (fault := service.draw_fault(handshake=True)) is not None:
+                raise Problem("refused", "a fault that was asked for", status=fault["status"])
+            if self._wire.refused:
+                raise Problem("too_many_connections", f"at most {service.settings.connections} connections per address")
+            service.check_ready()
+            service.authorize(self._socket.headers.get("authorization", ""))
+        except Problem as problem:
+            service.tally.replies[problem.status] += 1
+            headers = {name.decode(): value.decode() for name, value in problem.headers()}
+            await self._socket.send_denial_response(JSONResponse(refuse(problem), problem.status, headers))
+            return False
+        await self._socket.accept()
+        return True
+
+    def wake(self) -> None:
+        """Make `hear` return None now: what it waits for has changed."""
+        self._changed.set()
+
+    async def hear(self, seconds: float) -> str | bytes | None:
+        """Return the next message, or None after so many *seconds*; raises `Gone`."""
+        if self._dropped:
+            raise Gone
+        if self._next is None:
+            self._next = asyncio.create_task(self._receive())
+        woken = asyncio.create_task(self._changed.wait())
+        await asyncio.wait({self._next, woken}, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        woken.cancel()
+        self._changed.clear()
+        if self._dropped:
+            raise Gone
+        if not self._next.done():
+            return None
+        done, self._next = self._next, None
+        message = done.result()
+        if message["type"] == "websocket.disconnect":
+            raise Gone
+        heard: str | bytes = message["text"] if message.get("text") is not None else message["bytes"]
+        self.service.tally.bytes_in += len(heard)
+        return heard
+
+    async def _receive(self) -> Any:
+        return await self._socket.receive()
+
+    async def say(self, message: dict[str, Any] | str | bytes) -> None:
+        """Send a message: a document, plain text, or bytes; raises `Gone`."""
+        try:
+            if isinstance(message, bytes):
+                self.service.tally.bytes_out += len(message)
+                await self._socket.send_bytes(message)
+            else:
+                await self._socket.send_text(message if isinstance(message, str) else json.dumps(message))
+        except (RuntimeError, OSError) as error:
+            raise Gone from error
+
+    async def close(self, code: int = 1000) -> None:
+        """Close in good order."""
+        # The client may be faster.
+        with contextlib.suppress(RuntimeError, OSError):
+            await self._socket.close(code)
+
+    def drop(self, *, rudely: bool = False) -> None:
+        """Close the connection under the WebSocket, without a word, or with a TCP reset."""
+        self._dropped = True
+        self.wake()
+        if rudely:
+            reset(self._wire.transport)
+        else:
+            self._wire.transport.close()
+        raise Gone
+
+    def leave(self) -> None:
+        """Let go of what still waits."""
+        if self._next is not None:
+            self._next.cancel()
+
+
+def routes(path: str, serve: Callable[[WebSocket], Awaitable[None]]) -> list[BaseRoute]:
+    """Return the routes of a WebSocket at *path*, and what plain HTTP hears there."""
+
+    async def plain(_request: Request) -> Response:
+        detail = (
+            "this path speaks WebSocket; if you did, the emulator needs pip install '.[model-studio]' in the checkout"
+        )
+        return JSONResponse({"detail": detail}, 426, {"upgrade": "websocket"})
+
+    return [WebSocketRoute(path, serve), Route(path, plain)]
+
+
+def sentences(text: str, *, everything: bool) -> tuple[list[str], str]:
+    """Return the whole sentences of *text* that can be spoken, and what is left of it; nothing, with *everything*."""
+    found = list(_SENTENCE.finditer(text))
+    end = found[-1].end() if found else 0
+    whole, rest = [each[0] for each in found], text[end:]
+    if everything:
+        whole, rest = [*whole, rest], ""
+    return [sentence for sentence in whole if _SPOKEN.search(sentence)], rest
+
+
+async def render(service: Service, wish: Wish) -> Audio:
+    """Return the audio of *wish* when the GPUs are done with it; what was heard is the caller's to remember."""
+    items, waits, _ = await service.speak(wish.order())
+    item = items[0]
+    if not isinstance(item, Audio):
+        raise Problem(item.code, item.detail)
+    if waits:
+        await asyncio.sleep(max(0.0, waits[0] - time.monotonic()))
+    service.tally.audio_seconds += item.duration_ms / 1000
+    return item
+
+
+async def paced(service: Service, pieces: Sequence[bytes], *, first: bool) -> AsyncIterator[bytes]:
+    """Yield *pieces* as a model makes them; with *first* they are the first of the reply."""
+    settings = service.settings
+    for number, piece in enumerate(pieces):
+        await asyncio.sleep(settings.first_chunk if first and not number else settings.chunk_gap)
+        yield piece
+
+
+def cut(service: Service, wish: Wish, data: bytes) -> list[bytes]:
+    """Cut the audio *data* into the pieces it travels in."""
+    step = _COMPRESSED_PIECE_BYTES
+    if wish.format in ("pcm", "wav"):
+        step = max(2, int(service.settings.chunk_seconds * wish.sample_rate) * 2)
+    return [data[start : start + step] for start in range(0, len(data), step)]
+
+
+async def spoil(visit: Visit, fault: Fault | None, share: float) -> None:
+    """Do what *fault* does to a connection once this *share* of the audio was sent; raises `Gone` at its end."""
+    match fault.name if fault else "":
+        case "reset" if share > 0 or (fault and fault["at"] is None):
+            visit.drop(rudely=True)
+        case "cut" if fault and share >= fault["share"]:
+            visit.drop()
+        case "hang_body" if share > 0:
+            await asyncio.sleep(3600)

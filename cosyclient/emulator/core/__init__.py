@@ -1,0 +1,1 @@
+"""What every API of the emulator shares: limits, GPU queue, counters, remembered replies, problems."""

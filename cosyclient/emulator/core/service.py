@@ -1,0 +1,162 @@
+"""What every way of serving shares: the switches, the counters, the quotas, the GPUs and the studio."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import random
+import time
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cosyclient.emulator.core.counters import Tally
+from cosyclient.emulator.core.gpu import GpuFarm
+from cosyclient.emulator.core.limits import ConnectionCensus, TokenBuckets
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.faults.plan import FaultPlan
+from cosyclient.emulator.speech.engines import build_engine
+from cosyclient.emulator.speech.renderer import Studio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cosyclient.emulator.apis.batch.replies import Audio, Failure
+    from cosyclient.emulator.apis.batch.request import Batch
+    from cosyclient.emulator.faults.plan import Fault
+    from cosyclient.emulator.server.exchange import Exchange
+    from cosyclient.emulator.settings import Settings
+
+_STRAGGLING = 10.0
+_REMEMBERED = 1000
+
+
+class Service:
+    """Admit requests and have texts spoken, as the settings say; the faces around it decide what that looks like.
+
+    Used on one event loop.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.tally = Tally()
+        self.census = ConnectionCensus(settings.connections)
+        self.chance = random.Random(settings.seed)
+        self.faults = FaultPlan(settings.fault, self.chance)
+        self._buckets = TokenBuckets(settings.rate, settings.burst)
+        self._farm = settings
+        self._gpus = GpuFarm(settings.gpus, settings.rtf)
+        self._studio = Studio(build_engine(settings.engine))
+        self._started = time.monotonic()
+        self.heard: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
+        """What the last requests were understood as, oldest first."""
+        self.uploads: dict[str, Any] = {}
+        """Voices that were uploaded, by the names they are asked for with, in lower case."""
+        self.forgetters: list[Callable[[], object]] = []
+        """What else has to be done to start over."""
+
+    def __repr__(self) -> str:
+        return f"<Service engine={self.settings.engine} {self.tally!r} {self.census!r}>"
+
+    def reset(self) -> None:
+        """Start over: counters, faults asked for, buckets and GPU queue."""
+        self.tally.clear()
+        self.census.restart()
+        self.faults.clear()
+        self._buckets.clear()
+        self.set_gpus(gpus=self.settings.gpus, rtf=self.settings.rtf)
+        self._gpus.clear()
+        self.heard.clear()
+        for forget in self.forgetters:
+            forget()
+
+    def set_gpus(self, *, gpus: int | None = None, rtf: float | None = None) -> None:
+        """Change the GPUs under way, until a reset; None leaves the one as it is, ValueError names a broken rule."""
+        given: dict[str, Any] = {name: value for name, value in (("gpus", gpus), ("rtf", rtf)) if value is not None}
+        # A copy, checked as the switches are: the settings stay what the service was started with.
+        self._farm = replace(self._farm, **given)
+        self._gpus.resize(self._farm.gpus, self._farm.rtf, time.monotonic())
+
+    def counts(self) -> dict[str, Any]:
+        """Return the counters as plain values."""
+        connections = {
+            f"connections_{name}": getattr(self.census, name) for name in ("seen", "open", "peak", "refused")
+        }
+        return {**vars(self.tally), **connections}
+
+    def check_ready(self) -> None:
+        """Raise the Problem of a model that is still loading."""
+        left = self._started + self.settings.slow_start - time.monotonic()
+        if left > 0:
+            raise Problem("loading", "the model is loading", retry_after=left)
+
+    async def admit(self, exchange: Exchange) -> None:
+        """Let a request travel and knock; raise the Problem it is turned away with."""
+        await self.travel()
+        if exchange.connection.refused:
+            most = self.settings.connections
+            raise Problem(
+                "too_many_connections", f"at most {most} connections per address", retry_after=1.0, close=True
+            )
+        self.check_ready()
+        self.authorize(exchange.header("authorization"))
+        exchange.headers += self.pace(exchange.address)
+
+    async def travel(self) -> None:
+        """Wait for the network's round trip."""
+        settings, seconds = self.settings, self.settings.rtt
+        if not seconds:
+            return
+        if settings.jitter:
+            seconds *= self.chance.lognormvariate(0.0, settings.jitter)
+        if settings.stragglers and self.chance.random() < settings.stragglers:
+            self.tally.stragglers += 1
+            seconds *= _STRAGGLING
+        await asyncio.sleep(seconds)
+
+    def authorize(self, shown: str) -> None:
+        """Raise the Problem of an ``Authorization`` that is not the key asked for."""
+        if self.settings.api_key is None:
+            return
+        scheme, _, token = shown.partition(" ")
+        known = hmac.compare_digest(token.strip().encode("latin-1"), self.settings.api_key.encode())
+        if scheme.lower() != "bearer" or not known:
+            raise Problem("unauthorized", "Authorization must carry a valid bearer token")
+
+    def pace(self, address: str) -> list[tuple[bytes, bytes]]:
+        """Return the headers that announce the quota of *address*; raise the Problem of one that is used up."""
+        grant = self._buckets.acquire(address, time.monotonic())
+        if not grant:
+            return []
+        headers = grant.headers if self.settings.quota_headers else []
+        if not grant.granted:
+            raise Problem(
+                "rate_limited",
+                f"at most {self.settings.rate:g} requests/s",
+                retry_after=grant.wait,
+                announced=headers,
+            )
+        return headers
+
+    def draw_fault(self, *, handshake: bool = False) -> Fault | None:
+        """Return the fault that the next request, or the next *handshake*, shall meet, counted, or None."""
+        fault = self.faults.draw(handshake=handshake)
+        if fault:
+            self.tally.faults[fault.name] += 1
+        return fault
+
+    async def speak(self, batch: Batch) -> tuple[list[Audio | Failure], list[float], list[float]]:
+        """Return an item per text, when each is ready (nothing when all are at once), and the GPU seconds of each.
+
+        Instants are monotonic. Raises the Problem of a queue that is too long.
+        """
+        now = time.monotonic()
+        backlog = self._gpus.backlog(now)
+        if 0 < self.settings.max_wait < backlog:
+            raise Problem("overloaded", f"the queue is {backlog:.1f} s long", retry_after=backlog)
+        items = await self._studio.speak(batch)
+        audios = [getattr(item, "duration_ms", 0) / 1000 for item in items]
+        waits = self._gpus.schedule(audios, now)
+        work = list(map(self._gpus.work, audios))
+        self.tally.gpu_seconds += sum(work)
+        return items, waits, work

@@ -1,0 +1,1 @@
+"""Make the emulator fail on request: which faults there are, and how each is applied."""

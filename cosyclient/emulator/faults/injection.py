@@ -1,0 +1,218 @@
+"""Carry out faults: wrong answers, wrong items, and replies that do not arrive as they should."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import struct
+import time
+import zlib
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from cosyclient.emulator.apis.batch.replies import Audio, Failure, Reply
+from cosyclient.emulator.core.problems import Problem, code_of
+from cosyclient.emulator.server.negotiation import FRAMES, JSON
+
+if TYPE_CHECKING:
+    import random
+
+    from cosyclient.emulator.faults.plan import Fault
+    from cosyclient.emulator.server.exchange import Exchange, Headers
+
+ITEMS = frozenset(
+    {"not_audio", "truncated_audio", "silent_audio", "joined_audio", "unsized_audio", "mislabelled_audio"}
+)
+"""Faults of the audio of one text."""
+CONTENT = ITEMS | {"wrong_count", "wrong_index", "failed_items"}
+"""Faults of the items inside a reply."""
+DELIVERY = frozenset({"cut", "drip", "drip_headers", "hang_body"})
+"""Faults of a reply's way to the client; ``reset`` with ``at`` is one more."""
+
+_FRAMES_V1 = FRAMES + ";v=1"
+_HEADER_BYTES = 44
+PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
+
+
+def spoils_delivery(fault: Fault | None) -> bool:
+    """Tell whether a fault strikes while the reply is on its way."""
+    return fault is not None and (fault.name in DELIVERY or (fault.name == "reset" and fault["at"] is not None))
+
+
+async def instead(exchange: Exchange, fault: Fault, chance: random.Random) -> bool:
+    """Answer with the fault instead of a reply; False when a reply is still due."""
+    match fault.name:
+        case "throttle":
+            raise _throttle(fault)
+        case "throttle_bare":
+            raise Problem("rate_limited", "too many requests")
+        case "error":
+            if fault["after"] and await exchange.gone(fault["after"]):
+                return True
+            raise _error(fault)
+        case "unavailable":
+            # At once and without a Retry-After, as a balancer answers for a node that is down.
+            raise Problem("unavailable", "no node is ready", status=503)
+        case "hang":
+            return await exchange.gone(fault["seconds"])
+        case "reset" if fault["at"] is None:
+            await exchange.reset()
+        case "garbage":
+            await exchange.reply(200, JSON, chance.randbytes(fault["bytes"]))
+        case "html":
+            await exchange.reply(fault["status"], "text/html; charset=utf-8", PAGE)
+        case "noise":
+            await exchange.reply(200, _FRAMES_V1, chance.randbytes(fault["bytes"]))
+        case "empty":
+            await exchange.reply(200, JSON, b"")
+        case "bomb":
+            packed = await asyncio.to_thread(bomb, fault["bytes"])
+            await exchange.reply(200, JSON, packed, [(b"content-encoding", b"gzip")])
+        case _:
+            return False
+    return True
+
+
+def _throttle(fault: Fault) -> Problem:
+    after, milliseconds = fault["retry_after"], fault["ms"]
+    if after == "date":
+        seconds = 1.0 if milliseconds is None else milliseconds / 1000
+        header = formatdate(time.time() + seconds, usegmt=True)
+    else:
+        seconds = float(after) if milliseconds is None else milliseconds / 1000
+        header = str(after)
+    return Problem("rate_limited", "too many requests", retry_after=seconds, header=header)
+
+
+def _error(fault: Fault) -> Problem:
+    status, retry_after = fault["status"], fault["retry_after"]
+    if retry_after is None and status == 503:
+        retry_after = 1.0
+    code = fault["code"] or code_of(status)
+    return Problem(code, "a fault was asked for", status=status, retry_after=retry_after)
+
+
+@functools.lru_cache(maxsize=2)
+def bomb(size: int) -> bytes:
+    """Return gzip bytes that expand to *size* spaces, which JSON takes for white space."""
+    block = b" " * (1 << 20)
+    whole, rest = divmod(size, len(block))
+    # A full flush ends on a byte and refers to nothing before it, so one compressed block serves all.
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    last = zlib.compressobj(9, zlib.DEFLATED, -15)
+    checksum = 0
+    for _ in range(whole):
+        checksum = zlib.crc32(block, checksum)
+    checksum = zlib.crc32(block[:rest], checksum)
+    head = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff"
+    tail = last.compress(block[:rest]) + last.flush() + struct.pack("<II", checksum, size & 0xFFFFFFFF)
+    return b"".join([head, packed * whole, tail])
+
+
+def distort(reply: Reply, fault: Fault | None, chance: random.Random) -> Reply:
+    """Return the reply with its items made wrong."""
+    if fault is None or fault.name not in CONTENT:
+        return reply
+    items, count = list(reply.items), len(reply.items)
+    if fault.name == "wrong_count":
+        keep = max(0, count + fault["delta"])
+        extra = max(0, keep - count)
+        return reply.altered(
+            items=[*items[:keep], *items[-1:] * extra],
+            characters=[*reply.characters[:keep], *reply.characters[-1:] * extra],
+            indices=list(range(keep)),
+        )
+    if fault.name == "wrong_index":
+        wrong = count if fault["index"] is None else fault["index"]
+        return reply.altered(indices=[*reply.indices[:-1], wrong])
+    if fault.name == "failed_items":
+        failure = Failure(fault["code"], "a fault was asked for", fault["retryable"], fault["retry_after_ms"])
+        if fault["indices"] is None:
+            return reply.altered(items=[failure if chance.random() < fault["share"] else item for item in items])
+        return reply.altered(items=[failure if index in fault["indices"] else item for index, item in enumerate(items)])
+    chosen = range(count) if fault["indices"] is None else fault["indices"]
+    return reply.altered(
+        items=[
+            spoil(item, fault) if isinstance(item, Audio) and index in chosen else item
+            for index, item in enumerate(items)
+        ]
+    )
+
+
+def spoil(audio: Audio, fault: Fault | None) -> Audio:
+    """Return the audio made wrong, if that is what the fault does to items."""
+    if fault is None or fault.name not in ITEMS:
+        return audio
+    data, kind = audio.data, audio.media_type
+    # Ours is the only header that WAV files have here.
+    samples = data[_HEADER_BYTES:] if data[:4] == b"RIFF" else data
+    match fault.name:
+        case "not_audio":
+            data = PAGE
+        case "truncated_audio":
+            # A WAV header stays and promises all the samples; only some follow.
+            data = data[: max(_HEADER_BYTES, len(data) // 2)]
+        case "silent_audio" if kind.startswith(("audio/wav", "audio/pcm")):
+            data = data[: len(data) - len(samples)] + bytes(len(samples))
+        case "joined_audio" if data[:4] == b"RIFF":
+            step = max(2, len(samples) // fault["files"] // 2 * 2)
+            parts = [samples[at : at + step] for at in range(0, len(samples), step)]
+            data = b"".join([_sized(data, len(part)) + part for part in parts])
+        case "unsized_audio" if data[:4] == b"RIFF":
+            data = data[:40] + struct.pack("<I", fault["size"] & 0xFFFFFFFF) + samples
+        case "mislabelled_audio":
+            kind = fault["media_type"]
+    return Audio(data, kind, audio.sample_rate, audio.duration_ms)
+
+
+def _sized(wav: bytes, size: int) -> bytes:
+    """Return the header of *wav* for so many bytes of samples."""
+    return wav[:4] + struct.pack("<I", 36 + size) + wav[8:40] + struct.pack("<I", size)
+
+
+async def deliver(exchange: Exchange, fault: Fault, media_type: str, body: bytes) -> None:
+    """Send a good reply in a bad way; no media type is no header."""
+    chunked = fault.name == "cut" and fault["chunked"]
+    length = (b"transfer-encoding", b"chunked") if chunked else (b"content-length", b"%d" % len(body))
+    head: Headers = [*([(b"content-type", media_type.encode())] if media_type else []), length]
+    match fault.name:
+        case "drip":
+            await _drip(exchange, fault, [*head, *exchange.headers], body)
+        case "drip_headers":
+            await _drip_headers(exchange, fault, [*head, (b"connection", b"close")], body)
+        case "hang_body":
+            exchange.write_raw(exchange.raw_head(200, head) + body[: fault["at"]])
+            if not await exchange.gone(fault["seconds"]):
+                exchange.write_raw(body[fault["at"] :])
+                await exchange.hang_up()
+        case "reset":
+            exchange.write_raw(exchange.raw_head(200, head) + body[: fault["at"]])
+            # A reset overtakes bytes the peer has not read yet: leave it a moment to read them.
+            await exchange.gone(0.05)
+            await exchange.reset()
+        case _:
+            part = body[: int(len(body) * fault["share"])]
+            if chunked:
+                part = b"%x\r\n%b\r\n" % (len(part), part) if part else b""
+            exchange.write_raw(exchange.raw_head(200, head) + part)
+            await exchange.hang_up()
+
+
+async def _drip(exchange: Exchange, fault: Fault, head: Headers, body: bytes) -> None:
+    await exchange.start(200, head)
+    step = fault["bytes"]
+    for at in range(0, len(body), step):
+        await exchange.write(body[at : at + step], last=at + step >= len(body))
+        if await exchange.gone(fault["interval"]):
+            return
+
+
+async def _drip_headers(exchange: Exchange, fault: Fault, head: Headers, body: bytes) -> None:
+    raw, step = exchange.raw_head(200, head), fault["bytes"]
+    for at in range(0, len(raw), step):
+        exchange.write_raw(raw[at : at + step])
+        if await exchange.gone(fault["interval"]):
+            return
+    exchange.write_raw(body)
+    await exchange.hang_up()

@@ -1,0 +1,34 @@
+"""Let a connection that becomes a WebSocket stay counted; imported only when the first one does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from cosyclient.emulator.server.exchange import CONNECTION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class CountedSocket(WebSocketsSansIOProtocol):
+    """Serve a WebSocket on a connection that was counted when it arrived."""
+
+    refused = False
+    leave: Callable[[], None] | None = None
+    """What takes the connection off the count."""
+
+    def handle_connect(self, event: Any) -> None:
+        """Begin, and let the face reach the connection itself."""
+        super().handle_connect(event)
+        scope = getattr(self, "scope", None)
+        if scope is not None:
+            scope["extensions"][CONNECTION] = self
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, and take the connection off the count."""
+        super().connection_lost(exc)
+        if self.leave is not None:
+            self.leave()
+            self.leave = None

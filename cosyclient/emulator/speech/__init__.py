@@ -1,0 +1,1 @@
+"""Turn texts into audio: the engines, their voices and the encodings."""

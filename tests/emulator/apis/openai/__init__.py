@@ -1,0 +1,1 @@
+"""Tests of ``cosyclient.emulator.apis.openai``."""
