@@ -26,7 +26,7 @@ from cosyclient.clock import Clock, Mailbox, SystemClock
 from cosyclient.config.records import check_number
 from cosyclient.config.resolve import DOCUMENTED_RATE, resolve
 from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
-from cosyclient.events import Events, Listener, guarded
+from cosyclient.events import Events, Listener, invoke_callback
 from cosyclient.models import Outcome, Speech
 from cosyclient.pipeline.admission import CallOptions
 from cosyclient.pipeline.queue.waiters import SpeechFuture
@@ -180,7 +180,7 @@ class CosyClient:
         future = SpeechFuture(admission.abandon)
         if on_done is not None:
             context = contextvars.copy_context()
-            future.add_done_callback(lambda done: guarded(context.run, on_done, _future_outcome(text, done)))
+            future.add_done_callback(lambda done: invoke_callback(context.run, on_done, _future_outcome(text, done)))
         admission.submit(text, call, future)
         return future
 

@@ -169,7 +169,7 @@ def _word(value: object) -> str:
     return type(value).__name__ if isinstance(value, BaseException) else str(value)
 
 
-def guarded(guest: Callable[..., object], *arguments: object) -> None:
+def invoke_callback(guest: Callable[..., object], *arguments: object) -> None:
     """Call *guest*, a function of the user's: what it raises is logged and fails no call.
 
     But for an interrupt of the thread of the user's that it runs on, which is meant for the user.
@@ -223,4 +223,4 @@ class Events:
         """Tell all listeners of *event*, on the calling thread."""
         log(event)
         for listener in self._listeners:
-            guarded(listener, event)
+            invoke_callback(listener, event)

@@ -10,7 +10,7 @@ from cosyclient.clock import Deadline
 from cosyclient.errors import CosyError, Forbidden, Unauthorized
 from cosyclient.protocols.codecs.json_audio import is_voice_name, read_prefix
 from cosyclient.protocols.codecs.strict import parse_json
-from cosyclient.util.quoting import plain
+from cosyclient.util.redaction import single_line
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def software(transport: Transport, clock: Clock, protocol: str) -> dict[str, str
         return {}
     found = (int(numbers[1]), int(numbers[2]))
     return {
-        "version": f"{maker.name} {plain(version, 40)}",
+        "version": f"{maker.name} {single_line(version, 40)}",
         **{f"before {major}.{minor}": note for (major, minor), note in maker.notes if found < (major, minor)},
     }
 

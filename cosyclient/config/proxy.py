@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from cosyclient.errors import ConfigurationError
-from cosyclient.util.quoting import MASK
+from cosyclient.util.redaction import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

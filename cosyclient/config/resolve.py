@@ -15,7 +15,7 @@ from cosyclient.config.records import ClientConfig, check_count, check_flag, che
 from cosyclient.config.sizing import Sizing, field_report, littles_law
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.models import VoiceSettings
-from cosyclient.util.quoting import MASK, ConcealedText
+from cosyclient.util.redaction import MASK, RedactedText
 
 if TYPE_CHECKING:
     import ssl
@@ -56,7 +56,7 @@ class Secret:
 
     def bearer(self) -> str:
         """Return the credentials that it is in a header; their repr does not show them."""
-        return ConcealedText(f"Bearer {self._value}")
+        return RedactedText(f"Bearer {self._value}")
 
     def __repr__(self) -> str:
         return f"<secret {MASK}>"

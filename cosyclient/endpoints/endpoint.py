@@ -11,7 +11,7 @@ from cosyclient.endpoints.concurrency import ConcurrencyController
 from cosyclient.errors import ClientClosed, CosyError, DeadlineExceeded, Rejected
 from cosyclient.events import Events, RateChanged
 from cosyclient.policies.breaker import CLOSED, BreakerPermit
-from cosyclient.util.quoting import conceal
+from cosyclient.util.redaction import redact_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -257,11 +257,11 @@ class Endpoint:
         """Return what an attempt that leaves now should know."""
         return self.concurrency.estimate(self._clock.now())
 
-    def conceal(self, error: CosyError | None, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def redact(self, error: CosyError | None, headers: Iterable[tuple[str, str]] = ()) -> None:
         """Take out of *error* the key and what was sent in *headers*: some services quote what they refuse."""
         own = [] if self._secret is None else [self._secret.reveal()]
         # "Bearer …" may be quoted without its first word.
-        conceal(error, [*own, *(part for _, value in headers for part in (value, value.rpartition(" ")[2]))])
+        redact_error(error, [*own, *(part for _, value in headers for part in (value, value.rpartition(" ")[2]))])
 
     def silent_since(self, instant: float) -> bool:
         """Return whether no attempt has brought anything at all since *instant*."""

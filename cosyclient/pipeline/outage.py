@@ -253,9 +253,9 @@ class Outage:
 class _Check:
     """Mark when to look next."""
 
-    __slots__ = ("deadline", "done", "watched")
+    __slots__ = ("deadline", "done", "scheduled")
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
         self.done = False
-        self.watched = False
+        self.scheduled = False

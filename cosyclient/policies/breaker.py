@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pybreaker
 
 from cosyclient.errors import CircuitOpen
-from cosyclient.events import guarded
+from cosyclient.events import invoke_callback
 from cosyclient.policies.base import SlidingWindow
 
 if TYPE_CHECKING:
@@ -236,9 +236,9 @@ class Breaker:
                         return
                     old, new = self._untold[0]
                     del self._untold[0]
-                guarded(self._shown.show, new)
+                invoke_callback(self._shown.show, new)
                 if self._on_change is not None:
-                    guarded(self._on_change, old, new)
+                    invoke_callback(self._on_change, old, new)
         finally:
             if self._teller is teller:
                 self._teller = None
@@ -288,4 +288,4 @@ class _Guest(pybreaker.CircuitBreakerListener):
         old_state: pybreaker.CircuitBreakerState | None,
         new_state: pybreaker.CircuitBreakerState,
     ) -> None:
-        guarded(self.listener.state_change, cb, old_state, new_state)
+        invoke_callback(self.listener.state_change, cb, old_state, new_state)

@@ -24,7 +24,7 @@ from cosyclient.errors import (
 )
 from cosyclient.transports.http.urllib3_transport import TransportClosed
 from cosyclient.transports.tunnels import ProxyRefused
-from cosyclient.util.quoting import plain
+from cosyclient.util.redaction import single_line
 
 if TYPE_CHECKING:
     from cosyclient.clock import Deadline
@@ -60,7 +60,7 @@ _ROUNDING: Final = 0.002
 def translate(error: Exception, deadline: Deadline) -> CosyError:
     """Return what *error*, one of `WIRE_ERRORS`, means to a caller whose call ends at *deadline*."""
     kind, sent = next((kind, sent) for rows, kind, sent in _TABLE if isinstance(error, rows))
-    text = plain(str(error), _MAX_CHARACTERS)
+    text = single_line(str(error), _MAX_CHARACTERS)
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if kind is BulkheadFull or kind is ClientClosed:
         return kind(message)
@@ -76,7 +76,7 @@ def translate(error: Exception, deadline: Deadline) -> CosyError:
     if (unverified := _cause(error, ssl.SSLCertVerificationError)) is not None:
         reason = getattr(unverified, "verify_message", str(unverified))
         return ConnectFailed(
-            f"the service's TLS certificate was not accepted ({plain(reason, 100)}); "
+            f"the service's TLS certificate was not accepted ({single_line(reason, 100)}); "
             "if its authority is a private one, name the CA file: verify='ca.pem'",
             retryable=False,
         )

@@ -9,7 +9,7 @@ import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.util.quoting import ConcealedBytes, plain
+from cosyclient.util.redaction import RedactedBytes, single_line
 
 if TYPE_CHECKING:
     import socket
@@ -55,7 +55,7 @@ class ProxyRefused(ConnectionError):
 
 def refused_by_status(proxy: Proxy, status: int, phrase: str) -> ProxyRefused:
     """Return the error of an HTTP *proxy* that answered with *status* and its reason *phrase*."""
-    reason = f"{status} {plain(phrase, _MAX_REASON_CHARACTERS)}".rstrip()
+    reason = f"{status} {single_line(phrase, _MAX_REASON_CHARACTERS)}".rstrip()
     return ProxyRefused(proxy, reason, temporary=status >= 500, unauthenticated=status == _AUTHENTICATION_REQUIRED)
 
 
@@ -75,8 +75,8 @@ def _open_http_tunnel(proxy: Proxy, host: str, port: int, sock: socket.socket, t
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {target} HTTP/1.1".encode(), f"Host: {target}".encode()]
     if proxy.authorization is not None:
-        lines.append(ConcealedBytes(b"Proxy-Authorization: " + proxy.authorization))
-    _send(sock, ConcealedBytes(b"\r\n".join(lines) + b"\r\n\r\n"), time_left)
+        lines.append(RedactedBytes(b"Proxy-Authorization: " + proxy.authorization))
+    _send(sock, RedactedBytes(b"\r\n".join(lines) + b"\r\n\r\n"), time_left)
     head = b""
     while b"\r\n\r\n" not in head:
         if len(head) > _MAX_HEAD_BYTES:
@@ -118,7 +118,7 @@ def _open_socks_tunnel(proxy: Proxy, host: str, port: int, sock: socket.socket, 
 
 def _encode_credentials(proxy: Proxy) -> bytes:
     user, password = ((text or "").encode() for text in (proxy.user, proxy.password))
-    return ConcealedBytes(b"\1" + bytes([len(user)]) + user + bytes([len(password)]) + password)
+    return RedactedBytes(b"\1" + bytes([len(user)]) + user + bytes([len(password)]) + password)
 
 
 def _encode_address(host: str) -> bytes:

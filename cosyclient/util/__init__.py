@@ -1,1 +1,1 @@
-"""Small tools below everything else: files, numbers, quoting, timers."""
+"""Small tools below everything else: files, numbers, redaction, timers."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import BadUtterance
-from cosyclient.util.quoting import MASK, ConcealedText
+from cosyclient.util.redaction import MASK, RedactedText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ class Headers(Mapping[str, str]):
 
     def fields(self) -> tuple[tuple[str, str], ...]:
         """Return names and values as they are sent."""
-        return tuple((name, ConcealedText(value)) for name, value in self._fields.values())
+        return tuple((name, RedactedText(value)) for name, value in self._fields.values())
 
     def merged(self, others: Mapping[str, str]) -> Headers:
         """Return these with *others* laid over them."""

@@ -18,14 +18,14 @@ PART_SUFFIX: Final = ".part"
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write *content* to *path* as `whole_file` does and return *path*."""
-    with whole_file(path) as file:
+    """Write *content* to *path* as `atomic_file` does and return *path*."""
+    with atomic_file(path) as file:
         file.write(content)
     return path
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open *path* for writing bytes; what is written appears there when the block ends, or not at all.
 
     A link is followed to what it names. A file that is replaced hands its mode down, and its owner where that may be

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from cosyclient.clock import Flag, closed_gate, open_gate
-from cosyclient.events import guarded
+from cosyclient.events import invoke_callback
 from cosyclient.util.threads import IDLE, start_thread
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ RESOLUTION: Final = 0.02
 
 
 class Timed(Protocol):
-    """Be watched until ``deadline``, unless ``done`` before; ``watched`` belongs to the timer."""
+    """Be scheduled until ``deadline``, unless ``done`` before; ``scheduled`` belongs to the timer."""
 
     deadline: Deadline
-    watched: bool
+    scheduled: bool
 
     @property
     def done(self) -> bool:
@@ -43,7 +43,7 @@ class _Run:
 
 
 class DeadlineTimer(Generic[T]):
-    """Call *expire* with everything watched whose deadline has passed, from one thread that runs while it is needed.
+    """Call *expire* with everything scheduled whose deadline has passed, from one thread that runs while it is needed.
 
     They sit in buckets of *resolution* seconds, so watching and forgetting cost a set operation, and a million
     finished futures leave nothing behind.
@@ -74,7 +74,7 @@ class DeadlineTimer(Generic[T]):
         with self._lock:
             if self._closed:
                 return
-            waiter.watched = True
+            waiter.scheduled = True
             self._buckets.setdefault(slot, set()).add(waiter)
             run, first = self._running, self._next is None or slot < self._next
         if run is None:
@@ -82,12 +82,12 @@ class DeadlineTimer(Generic[T]):
         elif first:
             open_gate(run.gate)
         if waiter.done:
-            # Resolved before it was watched, so nobody else will say so.
+            # Resolved before it was scheduled, so nobody else will say so.
             self.discard(waiter)
 
     def discard(self, waiter: T) -> None:
         """Stop watching *waiter*, if that was asked for; it has been resolved."""
-        if not waiter.watched:
+        if not waiter.scheduled:
             return
         slot = self._slot(waiter)
         with self._lock:
@@ -139,7 +139,7 @@ class DeadlineTimer(Generic[T]):
             while (pause := self._pause(run)) is not None:
                 told = pause <= 0 or self._clock.wait(run.gate, pause)
                 for waiter in self._due():
-                    guarded(self._expire, waiter)
+                    invoke_callback(self._expire, waiter)
                 if not told and self._next is None and self._rest(run):
                     return
         finally:
@@ -155,7 +155,7 @@ class DeadlineTimer(Generic[T]):
             self._next = min(self._buckets, default=None)
             if self._next is None:
                 return IDLE
-            # Looked at again before: what was watched longest may be forgotten by now, and nobody says so.
+            # Looked at again before: what was scheduled longest may be forgotten by now, and nobody says so.
             return min(IDLE, self._next * self._resolution - self._clock.now())
 
     def _due(self) -> Collection[T]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cosyclient.util.files import whole_file, write_atomically
+from cosyclient.util.files import atomic_file, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def break_off(path: Path, error: BaseException) -> None:
     """Write half a file, then fail."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(b"half")
         raise error
 

@@ -1,4 +1,4 @@
-"""The timer: what is watched expires in time, and what is forgotten keeps no thread."""
+"""The timer: what is scheduled expires in time, and what is forgotten keeps no thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cosyclient.util.timers import DeadlineTimer
 @dataclass(eq=False)
 class _Watched:
     deadline: Deadline
-    watched: bool = False
+    scheduled: bool = False
     done: bool = False
 
 

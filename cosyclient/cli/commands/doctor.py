@@ -37,7 +37,7 @@ from cosyclient.transports.registry import check_url
 from cosyclient.transports.resolver import Resolver
 from cosyclient.transports.sockets import StepTimeouts
 from cosyclient.transports.tls import tls_context
-from cosyclient.util.quoting import masked
+from cosyclient.util.redaction import mask_secrets
 
 if TYPE_CHECKING:
     import argparse
@@ -375,7 +375,7 @@ def _print(report: dict[str, Any], arguments: argparse.Namespace, settings: Reso
     # Some services quote the key that they refuse.
     key = [] if settings.api_key is None else [settings.api_key.reveal()]
     if arguments.json:
-        print(masked(json.dumps(report, ensure_ascii=False), key))
+        print(mask_secrets(json.dumps(report, ensure_ascii=False), key))
         return
     for name, value in report.items():
         if name == "load":
@@ -383,11 +383,11 @@ def _print(report: dict[str, Any], arguments: argparse.Namespace, settings: Reso
         elif isinstance(value, dict):
             for part, figure in value.items():
                 line = f"{name if part == next(iter(value)) else '':13} {part:20} {_shown(name, part, figure)}"
-                print(masked(line, key))
+                print(mask_secrets(line, key))
         elif name != "error" and value is not None:
             print(f"{name:13} {printable(str(value))}")
     if "error" in report:
-        print(masked(f"cosyclient doctor: {report['error']}", key), file=sys.stderr)
+        print(mask_secrets(f"cosyclient doctor: {report['error']}", key), file=sys.stderr)
 
 
 def _print_load(load: dict[str, Any]) -> None:

@@ -206,7 +206,7 @@ class BatchCall:
         try:
             self._exchange(this, permit, request, utterances, expected, deadline)
         except CosyError as error:
-            permit.endpoint.conceal(error, self._given_headers)
+            permit.endpoint.redact(error, self._given_headers)
             context.advice.add(error, request)
             this.error = self._explain(error, this, permit, clock.now(), deadline)
         finally:
@@ -261,7 +261,7 @@ class BatchCall:
                     self._context.rates.hear(round(item.duration * item.sample_rate), item.sample_rate)
                 continue
             this.failed += 1
-            self._context.endpoint.conceal(item, self._given_headers)
+            self._context.endpoint.redact(item, self._given_headers)
             if item.retryable:
                 this.again[text] = item
             else:

@@ -30,13 +30,13 @@ class Hedgeable(Protocol):
 class HedgeCheck:
     """Mark when one attempt is late, or when its texts have waited long enough for company."""
 
-    __slots__ = ("attempt", "deadline", "done", "watched")
+    __slots__ = ("attempt", "deadline", "done", "scheduled")
 
     def __init__(self, attempt: Hedgeable | None, deadline: Deadline) -> None:
         self.attempt = attempt
         self.deadline = deadline
         self.done = False
-        self.watched = False
+        self.scheduled = False
 
 
 class Hedger:

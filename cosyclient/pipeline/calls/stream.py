@@ -317,7 +317,7 @@ class SpeechStream:
         self._let_go()
         context = self._context
         headers = self._utterance.settings.sent_headers
-        context.endpoint.conceal(error, headers.fields() if headers is not None else ())
+        context.endpoint.redact(error, headers.fields() if headers is not None else ())
         now = context.clock.now()
         # What the listener took his time for is no latency of the service.
         idle = min(now - self._started, max(0.0, now - self._started - self._listened) + self._awaited)

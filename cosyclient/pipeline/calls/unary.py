@@ -55,7 +55,7 @@ def call_unary(
                     reply.close()
             except CosyError as refused:
                 told = [field for field in request.headers if field[0].lower() not in _PROTOCOLS]
-                permit.endpoint.conceal(refused, told)
+                permit.endpoint.redact(refused, told)
                 context.advice.add(refused, request)
                 error = refused
             now = clock.now()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.clock import closed_gate, open_gate, pass_gate
 from cosyclient.errors import ClientClosed
-from cosyclient.events import guarded
+from cosyclient.events import invoke_callback
 from cosyclient.models import Speech
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Waiter:
     """Stand for one caller's wish, until ``deadline``.
 
     ``text`` is set while the text is under way; several waiters may share one text. ``result`` is set once, by
-    whoever took the waiter off its text. *notify* is called then. ``watched`` says whether a timer looks after
+    whoever took the waiter off its text. *notify* is called then. ``scheduled`` says whether a timer looks after
     the deadline. A lock made only by who really has to wait: a `Future` with its condition costs several times as
     much, and most speeches of a bulk call are there before anybody asks for them. ``chain`` is set when the result
     is there and this one is to be woken in its turn, and ``passes_on`` whether it is to wake the next one then. *bulk*
@@ -108,8 +108,8 @@ class Waiter:
         "notify",
         "pending_text",
         "result",
+        "scheduled",
         "wakes_next",
-        "watched",
     )
 
     def __init__(
@@ -126,7 +126,7 @@ class Waiter:
         self.future = future
         self.notify = notify
         self.result: Speech | CosyError | None = None
-        self.watched = False
+        self.scheduled = False
         self.chain: WakeupChain | None = None
         self.wakes_next = True
         self._gate: threading.Lock | None = None
@@ -238,7 +238,7 @@ class SpeechFuture(Future[Speech]):
             for gate in tuple(self._gates):
                 open_gate(gate)
             while self._done_callbacks:
-                guarded(self._done_callbacks.pop(0), self)
+                invoke_callback(self._done_callbacks.pop(0), self)
         except BaseException:
             self._invoke_callbacks()
             raise
@@ -253,7 +253,7 @@ class SpeechFuture(Future[Speech]):
             self._condition = threading.Condition()
         # Out of a callback concurrent.futures lets through what is no Exception: that must not end the thread that has
         # other texts of the batch, or other deadlines, still to look after.
-        guarded(self._resolve_once, result)
+        invoke_callback(self._resolve_once, result)
 
     def _resolve_once(self, result: Speech | CosyError) -> None:
         if self._state == PENDING:

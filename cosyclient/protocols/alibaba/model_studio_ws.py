@@ -25,7 +25,7 @@ from cosyclient.protocols.base import Capabilities
 from cosyclient.protocols.replies.errors import error_message, reclassify
 from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame, inner
 from cosyclient.util.numbers import int_in_range
-from cosyclient.util.quoting import plain
+from cosyclient.util.redaction import single_line
 from cosyclient.wire import Step, WireRequest
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Task(BaseSession):
 
     def _failure(self, header: dict[str, Any]) -> ServiceError:
         code, said = header.get("error_code"), header.get("error_message")
-        code = plain(code, 64) if isinstance(code, str) and code.isprintable() else None
+        code = single_line(code, 64) if isinstance(code, str) and code.isprintable() else None
         said = said if isinstance(said, str) else ""
         error = failure(code, said, self.sent_texts, request_id=self.id)
         if not self.text_ended and _timed_out(code, said):

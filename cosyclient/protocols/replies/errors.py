@@ -24,7 +24,7 @@ from cosyclient.protocols.replies.error_rules import (
     status_in,
 )
 from cosyclient.protocols.replies.headers import media_type, retry_after
-from cosyclient.util.quoting import plain, quotes, word
+from cosyclient.util.redaction import quotes_any, short_token, single_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -104,7 +104,7 @@ def error_from_body(
         message,
         status=reply.status,
         code=code,
-        request_id=word(reply.headers.get("x-request-id"), 128) or None,
+        request_id=short_token(reply.headers.get("x-request-id"), 128) or None,
         retryable=rule.retryable if retryable is None else retryable,
         endpoint_fault=rule.endpoint_fault,
         retry_after=rule.retry_after if wait is None else wait,
@@ -154,7 +154,7 @@ def reclassify(error: ServiceError, error_type: type[ServiceError], *, request_i
         str(error),
         status=error.status,
         code=error.code,
-        request_id=error.request_id or word(request_id, 128) or None,
+        request_id=error.request_id or short_token(request_id, 128) or None,
         retryable=error.retryable if same else None,
         endpoint_fault=error.endpoint_fault if same else None,
         retry_after=error.retry_after,
@@ -167,7 +167,7 @@ def redact_texts(utterances: Sequence[Utterance]) -> Iterator[None]:
     try:
         yield
     except CosyError as error:
-        if quotes(str(error), _texts(utterances)):
+        if quotes_any(str(error), _texts(utterances)):
             lead = str(error).partition(":")[0] if isinstance(error, ServiceError) else type(error).__name__
             error.args = (f"{lead}: detail withheld, it quotes a text",)
         raise
@@ -217,8 +217,8 @@ def _code(problem: dict[str, Any], utterances: Sequence[Utterance]) -> str | Non
         value = problem.get(name)
         # In RFC 9457 the type is a URL, at OpenAI a word; only the word is a code.
         if isinstance(value, str) and value and "/" not in value and ":" not in value:
-            code = plain(value, 64)
-            return None if quotes(code, _texts(utterances)) else code
+            code = single_line(value, 64)
+            return None if quotes_any(code, _texts(utterances)) else code
     return None
 
 
@@ -226,13 +226,13 @@ def _message(lead: str, code: str | None, problem: dict[str, Any], texts: Iterab
     texts = list(texts)
     parts = [f"{lead} {code}" if code else lead]
     for name in ("title", "detail"):
-        value = plain(problem.get(name), MAX_MESSAGE)
+        value = single_line(problem.get(name), MAX_MESSAGE)
         if value and value.casefold() != parts[-1].casefold():
-            parts.append(f"{name} withheld, it quotes a text" if quotes(value, texts) else value)
+            parts.append(f"{name} withheld, it quotes a text" if quotes_any(value, texts) else value)
     message = ": ".join(parts[:2]) + "".join(f"; {part}" for part in parts[2:])
-    if (pointers := _pointers(problem)) and not quotes(" ".join(pointers), texts):
+    if (pointers := _pointers(problem)) and not quotes_any(" ".join(pointers), texts):
         message = f"{message[: MAX_MESSAGE - 140]} (at {', '.join(pointers)})"
-    return plain(message, MAX_MESSAGE)
+    return single_line(message, MAX_MESSAGE)
 
 
 def _pointers(problem: dict[str, Any]) -> list[str]:
@@ -243,11 +243,13 @@ def _pointers(problem: dict[str, Any]) -> list[str]:
         place = fault.get("pointer", fault.get("loc")) if isinstance(fault, dict) else None
         kind = None
         if isinstance(place, list):
-            place = "".join(f"/{plain(str(step)[:40], 40)}" for step in place[:8] if isinstance(step, (str, int)))
+            place = "".join(f"/{single_line(str(step)[:40], 40)}" for step in place[:8] if isinstance(step, (str, int)))
             kind = fault.get("type")
-        if shown := plain(place, 40):
+        if shown := single_line(place, 40):
             # FastAPI's message quotes the input; its type of fault ("missing", "too_long") does not.
-            found.append(f"{shown}: {plain(kind, 30)}" if isinstance(kind, str) and _KIND.fullmatch(kind) else shown)
+            found.append(
+                f"{shown}: {single_line(kind, 30)}" if isinstance(kind, str) and _KIND.fullmatch(kind) else shown
+            )
     return found
 
 
@@ -272,4 +274,4 @@ def _target(reply: WireReply) -> str:
         host = urlsplit(reply.headers.get("location") or "").hostname
     except ValueError:
         host = None
-    return word(host, 100) or "another path"
+    return short_token(host, 100) or "another path"

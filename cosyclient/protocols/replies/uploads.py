@@ -9,7 +9,7 @@ from cosyclient.errors import BadUtterance, DecodeError
 from cosyclient.protocols.codecs.forms import encode_form
 from cosyclient.protocols.codecs.json_audio import decode_json, is_voice_name, read_prefix
 from cosyclient.protocols.replies.errors import error_from_reply
-from cosyclient.util.quoting import quotes
+from cosyclient.util.redaction import quotes_any
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class UploadForm:
         """Return the name the voice has from now on; raises like `WireProtocol.decode`."""
         if reply.status >= 300:
             error = error_from_reply(reply, (), wall=wall)
-            if quotes(str(error), [recording.voice.transcript or "", recording.consent or ""]):
+            if quotes_any(str(error), [recording.voice.transcript or "", recording.consent or ""]):
                 error.args = (f"HTTP {reply.status}: detail withheld, it quotes the transcript",)
             raise error
         answer = decode_json(read_prefix(reply, _MOST_BYTES))

@@ -26,7 +26,7 @@ from cosyclient.protocols.replies.headers import media_type, quota
 from cosyclient.protocols.replies.pcm import speech_from_pcm
 from cosyclient.protocols.replies.speech import check_plausible, check_stream_duration
 from cosyclient.protocols.triton import tensors
-from cosyclient.util.quoting import plain
+from cosyclient.util.redaction import single_line
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ _SAID: Final = (
 def _told(error: str) -> ServiceError:
     """Return what the words of a failed answer stand for: it carries no code."""
     kind, code = next(((kind, code) for words, kind, code in _SAID if words in error), (ServiceFault, "INTERNAL"))
-    return kind(f"Triton: {plain(error, MAX_MESSAGE)}", code=code)
+    return kind(f"Triton: {single_line(error, MAX_MESSAGE)}", code=code)
 
 
 def _error_from_reply(reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> ServiceError:

@@ -19,7 +19,7 @@ from cosyclient.protocols.replies.error_rules import VLLM_OMNI, rule_for_message
 from cosyclient.protocols.replies.errors import error_message
 from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame
 from cosyclient.util.numbers import int_in_range, valid_sample_rate
-from cosyclient.util.quoting import plain
+from cosyclient.util.redaction import single_line
 from cosyclient.voices import Voice
 from cosyclient.wire import Step, WireRequest
 
@@ -196,7 +196,7 @@ class Session(BaseSession):
     def _start(self, document: dict[str, Any]) -> None:
         named, rate = document.get("format"), document.get("sample_rate")
         if isinstance(named, str) and named != self._format:
-            raise DecodeError(f"audio: asked for {self._format}, the reply calls it {plain(named, 16)}")
+            raise DecodeError(f"audio: asked for {self._format}, the reply calls it {single_line(named, 16)}")
         if (rate := valid_sample_rate(rate)) is not None:
             if self._began and self._stream and rate != self._rate:
                 raise DecodeError("audio: the rate changes in the middle")

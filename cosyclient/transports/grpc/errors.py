@@ -24,7 +24,7 @@ from cosyclient.errors import (
     TransportError,
     Unauthorized,
 )
-from cosyclient.util.quoting import plain
+from cosyclient.util.redaction import single_line
 
 if TYPE_CHECKING:
     from cosyclient.clock import Deadline
@@ -102,7 +102,7 @@ _OTHER: Final = Row("", "", ServiceFault, 500)
 def translate(code: str, details: str, deadline: Deadline) -> CosyError:
     """Return what a call that ended with *code* means to a caller whose call ends at *deadline*."""
     row = next((row for row in TABLE if row.code == code and row.words in details), _OTHER)
-    message = f"gRPC {code}: {plain(details, _MOST_CHARACTERS)}" if details else f"gRPC {code}"
+    message = f"gRPC {code}: {single_line(details, _MOST_CHARACTERS)}" if details else f"gRPC {code}"
     if code == "DEADLINE_EXCEEDED" and deadline.remaining <= _ROUNDING:
         return DeadlineExceeded(f"the deadline passed; {message}", sent=True)
     if issubclass(row.kind, ServiceError):

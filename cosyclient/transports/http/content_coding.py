@@ -7,7 +7,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import DecodeError, TransportError
-from cosyclient.util.quoting import word
+from cosyclient.util.redaction import short_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class ContentDecoder:
             self._inflate = zlib.decompressobj()
         elif self._coding not in _PLAIN:
             raise DecodeError(
-                f"the reply's content coding {word(coding, 40)!r} is unknown; gzip and deflate are understood"
+                f"the reply's content coding {short_token(coding, 40)!r} is unknown; gzip and deflate are understood"
             )
         self._begun = False
         self._held = b""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from cosyclient.util.quoting import ConcealedBytes
+from cosyclient.util.redaction import RedactedBytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ def start(method: str, target: bytes) -> bytes:
 
 def lines(fields: Sequence[Field]) -> bytes:
     """Return the lines of *fields*; `ValueError` for what would smuggle another one in."""
-    block = ConcealedBytes(b"".join([b"%b: %b\r\n" % field for field in fields]))
+    block = RedactedBytes(b"".join([b"%b: %b\r\n" % field for field in fields]))
     # Each line is a field, and there are no more lines than fields: so no field holds the end of a line.
     if block.count(b"\n") != len(fields) or not _FIELDS.fullmatch(block):
         raise ValueError("a header field with a line end, or a name that is none")
@@ -58,19 +58,19 @@ def lines(fields: Sequence[Field]) -> bytes:
 def outgoing(request: httpx.Request) -> Outgoing:
     """Return *request* as it is written; raises `httpx.LocalProtocolError` for what cannot be."""
     content = _content_of(request)
-    fields = [(name, ConcealedBytes(value)) for name, value in request.headers.raw]
+    fields = [(name, RedactedBytes(value)) for name, value in request.headers.raw]
     names = {name.lower() for name, _ in fields}
     if b"host" not in names:
-        fields.insert(0, (b"Host", ConcealedBytes(request.url.netloc)))
+        fields.insert(0, (b"Host", RedactedBytes(request.url.netloc)))
     chunked = b"transfer-encoding" in names
     if not chunked and b"content-length" not in names:
         if not isinstance(content, bytes):
             chunked = True
-            fields.append((b"Transfer-Encoding", ConcealedBytes(b"chunked")))
+            fields.append((b"Transfer-Encoding", RedactedBytes(b"chunked")))
         elif content:
-            fields.append((b"Content-Length", ConcealedBytes(b"%d" % len(content))))
+            fields.append((b"Content-Length", RedactedBytes(b"%d" % len(content))))
     try:
-        head = ConcealedBytes(start(request.method, request.url.raw_path) + lines(fields) + b"\r\n")
+        head = RedactedBytes(start(request.method, request.url.raw_path) + lines(fields) + b"\r\n")
     except ValueError as error:
         raise httpx.LocalProtocolError(str(error)) from error
     return Outgoing(request.method, head, content, chunked)

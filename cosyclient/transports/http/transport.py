@@ -16,7 +16,7 @@ from cosyclient.transports.http.head import Outgoing, lines, start
 from cosyclient.transports.http.request_coding import Packing
 from cosyclient.transports.http.urllib3_transport import Urllib3Transport, origin_of
 from cosyclient.transports.network import Network, resolve_network
-from cosyclient.util.quoting import ConcealedBytes
+from cosyclient.util.redaction import RedactedBytes
 from cosyclient.wire import join_url
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class HttpTransport:
                 opening = self._opening(request.method, request.path)
             else:
                 opening = _opening(self._url, _encoded(self._beside(request)), request.method, request.path)
-            head = ConcealedBytes(opening + lines(fields) + b"\r\n")
+            head = RedactedBytes(opening + lines(fields) + b"\r\n")
         except ValueError as error:
             raise httpx.LocalProtocolError(str(error)) from error
         content = transport.exchange(
@@ -309,11 +309,11 @@ def _join(base_url: str, path: str) -> httpx.URL:
 def _opening(url: Callable[[str], httpx.URL], headers: Sequence[tuple[bytes, bytes]], method: str, path: str) -> bytes:
     """Return how every request by *method* for *path* begins."""
     to = url(path)
-    return ConcealedBytes(start(method, to.raw_path) + lines([(b"Host", to.netloc), *headers]))
+    return RedactedBytes(start(method, to.raw_path) + lines([(b"Host", to.netloc), *headers]))
 
 
 def _encoded(fields: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("ascii"), ConcealedBytes(value.encode("latin-1"))) for name, value in fields]
+    return [(name.encode("ascii"), RedactedBytes(value.encode("latin-1"))) for name, value in fields]
 
 
 def _let_go(response: httpx.Response) -> None:

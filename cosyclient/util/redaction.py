@@ -25,7 +25,7 @@ _PASSAGE: Final = 24
 _MOST_CAUSES: Final = 8
 
 
-class ConcealedText(str):
+class RedactedText(str):
     """Be text that no traceback, log or debugger shows unasked: its repr shows none of it."""
 
     __slots__ = ()
@@ -34,7 +34,7 @@ class ConcealedText(str):
         return f"<{MASK}>"
 
 
-class ConcealedBytes(bytes):
+class RedactedBytes(bytes):
     """Be bytes that no traceback, log or debugger shows unasked."""
 
     __slots__ = ()
@@ -43,7 +43,7 @@ class ConcealedBytes(bytes):
         return f"<{len(self)} bytes>"
 
 
-def plain(value: object, limit: int) -> str:
+def single_line(value: object, limit: int) -> str:
     """Return *value* on one line of at most *limit* printable characters, with "…" if cut; "" if it is no text."""
     if not isinstance(value, str):
         return ""
@@ -52,12 +52,12 @@ def plain(value: object, limit: int) -> str:
     return line if len(line) <= limit and len(value) <= 4 * limit else line[: limit - 1] + "…"
 
 
-def word(value: object, limit: int) -> str:
+def short_token(value: object, limit: int) -> str:
     """Return *value* if it is a name, a token or an id of at most *limit* characters, and nothing if it is more."""
     return value if isinstance(value, str) and len(value) <= limit and _WORD.fullmatch(value) else ""
 
 
-def quotes(said: str, texts: Iterable[str]) -> bool:
+def quotes_any(said: str, texts: Iterable[str]) -> bool:
     """Return whether *said* quotes one of *texts*: its beginning, or a longer passage, in whatever case or escaped."""
     found = _compared(said)
     # Without a mark between them: the pieces of a conversation are one text.
@@ -77,7 +77,7 @@ def _compared(said: str) -> str:
     return "".join(said.casefold().split())
 
 
-def masked(said: str, secrets: Iterable[str]) -> str:
+def mask_secrets(said: str, secrets: Iterable[str]) -> str:
     """Return *said* without *secrets*, in whatever case; one that was cut off at its end, too."""
     for secret in secrets:
         if len(secret) < _FEWEST:
@@ -91,14 +91,14 @@ def masked(said: str, secrets: Iterable[str]) -> str:
     return said
 
 
-def conceal(error: BaseException | None, secrets: Iterable[str]) -> None:
+def redact_error(error: BaseException | None, secrets: Iterable[str]) -> None:
     """Take *secrets* out of *error* and what caused it; foreign exceptions quote the wire in words of their own."""
     secrets = tuple(secrets)
     for _ in range(_MOST_CAUSES):
         if error is None or not secrets:
             return
-        error.args = tuple(masked(arg, secrets) if isinstance(arg, str) else arg for arg in error.args)
+        error.args = tuple(mask_secrets(arg, secrets) if isinstance(arg, str) else arg for arg in error.args)
         for name in ("code", "request_id"):
             if isinstance(said := getattr(error, name, None), str):
-                setattr(error, name, masked(said, secrets))
+                setattr(error, name, mask_secrets(said, secrets))
         error = error.__cause__ or error.__context__

@@ -20,7 +20,15 @@ from cosyclient.errors import CosyError, TransportError
 from cosyclient.events import AttemptFinished
 from cosyclient.transports.registry import transport_for
 from cosyclient.transports.tunnels import open_tunnel
-from cosyclient.util.quoting import MASK, ConcealedBytes, ConcealedText, conceal, masked, plain, quotes
+from cosyclient.util.redaction import (
+    MASK,
+    RedactedBytes,
+    RedactedText,
+    mask_secrets,
+    quotes_any,
+    redact_error,
+    single_line,
+)
 from tests.support.hostile import answers, drips_head, hostile, never_answers, never_reads
 from tests.transports.sockets import conversation
 from tests.transports.wire import CLOCK, request, settings, soon
@@ -35,7 +43,7 @@ TEXT = "The quick brown fox jumps over the lazy dog, twice."
 @given(st.text(), st.integers(2, 40))
 def test_a_quoted_line_is_short_and_printable(value: str, limit: int) -> None:
     """Whatever a service writes there."""
-    line = plain(value, limit)
+    line = single_line(value, limit)
     assert len(line) <= limit
     assert line.isprintable()
 
@@ -53,7 +61,7 @@ def test_a_quoted_line_is_short_and_printable(value: str, limit: int) -> None:
 )
 def test_lines_are_plain(value: object, line: str) -> None:
     """No line of their own, no colours, nothing from right to left."""
-    assert plain(value, 20) == line
+    assert single_line(value, 20) == line
 
 
 @pytest.mark.parametrize(
@@ -67,25 +75,25 @@ def test_lines_are_plain(value: object, line: str) -> None:
 )
 def test_a_text_is_found_however_it_is_quoted(said: str) -> None:
     """Its beginning, or any longer passage, in upper case too."""
-    assert quotes(said, ["another", TEXT])
+    assert quotes_any(said, ["another", TEXT])
 
 
 @pytest.mark.parametrize("said", ["", "the voice is unknown", "input too long", "The quick"])
 def test_what_quotes_no_text_is_told(said: str) -> None:
     """Few words in common are no quotation."""
-    assert not quotes(said, ["another", TEXT])
+    assert not quotes_any(said, ["another", TEXT])
 
 
 def test_a_text_is_found_in_pieces() -> None:
     """Those of a conversation are one text, whatever stands between them."""
-    assert quotes(
+    assert quotes_any(
         "the engine failed at\n'fox  jumps over the lazy dog,'", ["fox jumps ", "over ", "the lazy", " dog", ","]
     )
 
 
 def test_a_text_is_found_escaped() -> None:
     """As JSON inside a message."""
-    assert quotes(json.dumps({"input": "你好，世界。"}), ["你好，世界。"])
+    assert quotes_any(json.dumps({"input": "你好，世界。"}), ["你好，世界。"])
 
 
 @pytest.mark.parametrize(
@@ -101,12 +109,12 @@ def test_a_text_is_found_escaped() -> None:
 )
 def test_secrets_are_masked(said: str, left: str) -> None:
     """Whole, in any case, and where the message was cut in the middle of one."""
-    assert masked(said, [KEY]) == left
+    assert mask_secrets(said, [KEY]) == left
 
 
 def test_short_words_are_no_secrets() -> None:
     """They would be found in every other word."""
-    assert masked("the key is a", ["a", "key"]) == "the key is a"
+    assert mask_secrets("the key is a", ["a", "key"]) == "the key is a"
 
 
 def test_causes_are_searched_too() -> None:
@@ -115,7 +123,7 @@ def test_causes_are_searched_too() -> None:
     error = TransportError(f"read: {KEY}")
     error.__cause__ = cause
     cause.__context__ = OSError(5, f"at {KEY}")
-    conceal(error, [KEY])
+    redact_error(error, [KEY])
     assert KEY not in "".join(map(str, (error, cause, *cause.args, *cause.__context__.args)))
 
 
@@ -205,7 +213,7 @@ def test_no_traceback_shows_what_was_sent(medium: str, behaviour: Any) -> None:
             url = url.replace(str(service.port), "1")
         transport = transport_for(medium, settings(url, api_key=KEY), clock=CLOCK)
         body = TEXT.encode() * (400_000 if behaviour is not None else 1)
-        under = ConcealedText("t0k3n-of-a-tenant")
+        under = RedactedText("t0k3n-of-a-tenant")
         wanted: WireRequest = request(body, Authorization_Tenant=under)
         if medium == "websocket":
             wanted = conversation(texts=(TEXT,))
@@ -239,7 +247,7 @@ def test_no_traceback_shows_the_password_of_a_proxy(scheme: str) -> None:
 
 def test_concealed_values_are_what_they_are() -> None:
     """But for their repr."""
-    assert (repr(ConcealedText(KEY)), str(ConcealedText(KEY)), f"{ConcealedText(KEY)}") == (f"<{MASK}>", KEY, KEY)
-    assert (repr(ConcealedBytes(b"abc")), ConcealedBytes(b"abc")) == ("<3 bytes>", b"abc")
+    assert (repr(RedactedText(KEY)), str(RedactedText(KEY)), f"{RedactedText(KEY)}") == (f"<{MASK}>", KEY, KEY)
+    assert (repr(RedactedBytes(b"abc")), RedactedBytes(b"abc")) == ("<3 bytes>", b"abc")
     assert Secret(KEY).bearer() == f"Bearer {KEY}"
     assert KEY not in repr([Secret(KEY), Secret(KEY).bearer()])
