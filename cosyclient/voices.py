@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cosyclient.audio import parse_wav, wav_bytes
-from cosyclient.audio.pcm import native
+from cosyclient.audio.pcm import native_byte_order
 from cosyclient.errors import BadUtterance, DecodeError
 
 if TYPE_CHECKING:
@@ -201,6 +201,6 @@ def _mono(data: bytes) -> tuple[bytes, int]:
         raise BadUtterance(f"voice: the recording is no WAV file of plain samples ({error}); {advice}") from error
     if wav.channels == 1:
         return wav.samples, wav.sample_rate
-    samples = native(array("h", wav.samples))
+    samples = native_byte_order(array("h", wav.samples))
     frames = zip(*[iter(samples)] * wav.channels, strict=True)
-    return native(array("h", (sum(frame) // wav.channels for frame in frames))).tobytes(), wav.sample_rate
+    return native_byte_order(array("h", (sum(frame) // wav.channels for frame in frames))).tobytes(), wav.sample_rate

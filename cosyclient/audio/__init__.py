@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cosyclient.audio import wav
-from cosyclient.audio.base import MEDIA_TYPES, AudioInfo, empty, sniff, wrong
-from cosyclient.audio.mp3 import mp3_is_silence, named, walk_mp3
-from cosyclient.audio.ogg import opus_is_silence, walk_opus
-from cosyclient.audio.pcm import alike
+from cosyclient.audio.base import MEDIA_TYPES, AudioInfo, empty_error, sniff, wrong_format_error
+from cosyclient.audio.mp3 import detect_format, inspect_mp3, mp3_is_silence
+from cosyclient.audio.ogg import inspect_opus, opus_is_silence
+from cosyclient.audio.pcm import is_constant
 from cosyclient.audio.silent_file import silence
 from cosyclient.audio.wav import WavInfo, parse_wav, wav_bytes
 from cosyclient.errors import DecodeError
@@ -29,8 +29,8 @@ __all__ = [
     "AudioInfo",
     "WavInfo",
     "check",
+    "detect_format",
     "duration",
-    "named",
     "parse_wav",
     "silence",
     "sniff",
@@ -38,20 +38,20 @@ __all__ = [
 ]
 
 
-class Found(NamedTuple):
+class InspectedAudio(NamedTuple):
     """Hold whole audio and what it is."""
 
     info: AudioInfo
     """Its duration is 0 where there is not a sample in it."""
     data: bytes
     """The audio; a WAV file whose header was not true has been written anew."""
-    told: bool
+    states_length: bool
     """Whether it says by itself how long it is, so that nothing of it can be missing."""
-    still: bool
+    is_silent: bool
     """Whether all its samples are alike: it is silence."""
 
 
-def inspect(format: str, data: bytes, sample_rate: int, channels: int = 1) -> Found:
+def inspect(format: str, data: bytes, sample_rate: int, channels: int = 1) -> InspectedAudio:
     """Return *data* and what it is if it is whole audio of that *format*, empty or not.
 
     *sample_rate* and *channels* fill gaps. Raises `DecodeError`, retryable where another try may bring what this one
@@ -59,42 +59,45 @@ def inspect(format: str, data: bytes, sample_rate: int, channels: int = 1) -> Fo
     """
     if format == "pcm":
         if other := sniff(data):
-            raise wrong("pcm", other)
+            raise wrong_format_error("pcm", other)
         block = 2 * channels
         if len(data) % block:
             raise DecodeError(f"audio: pcm of {len(data)} bytes ends inside a frame of {block}", retryable=True)
         info = AudioInfo(sample_rate, channels, len(data) / (block * sample_rate))
-        return Found(info, data, False, alike(data, 0, len(data), block))
+        return InspectedAudio(info, data, False, is_constant(data, 0, len(data), block))
     if format not in MEDIA_TYPES:
         raise DecodeError(f"audio: format {format!r} is not one of {', '.join(MEDIA_TYPES)}")
     if not data:
-        return Found(AudioInfo(sample_rate, channels, 0.0), data, True, False)
+        return InspectedAudio(AudioInfo(sample_rate, channels, 0.0), data, True, False)
     if format == "wav":
-        layout = wav.walk(data)
-        kind = layout.kind
-        seconds = layout.size / (kind.block_bytes * kind.sample_rate)
+        layout = wav.parse_layout(data)
+        kind = layout.sample_format
+        seconds = layout.samples_bytes / (kind.block_bytes * kind.sample_rate)
         still = True
-        for start, end in layout.parts:
-            if not alike(data, start, end, kind.block_bytes):
+        for start, end in layout.spans:
+            if not is_constant(data, start, end, kind.block_bytes):
                 still = False
                 break
-        return Found(
-            AudioInfo(kind.sample_rate, kind.channels, seconds), wav.settled(data, layout), layout.sized, still
+        return InspectedAudio(
+            AudioInfo(kind.sample_rate, kind.channels, seconds),
+            wav.with_accurate_header(data, layout),
+            layout.states_length,
+            still,
         )
     other = sniff(data)
     if other not in (None, {"opus": "ogg"}.get(format, format)):
-        raise wrong(format, other)
+        raise wrong_format_error(format, other)
     if format == "opus":
-        info = walk_opus(data, sample_rate)
-        return Found(info, data, True, opus_is_silence(data, info.duration or 0.0))
-    return Found(walk_mp3(data), data, True, mp3_is_silence(data))
+        info = inspect_opus(data, sample_rate)
+        return InspectedAudio(info, data, True, opus_is_silence(data, info.duration or 0.0))
+    return InspectedAudio(inspect_mp3(data), data, True, mp3_is_silence(data))
 
 
 def check(format: str, data: bytes, sample_rate: int, channels: int = 1) -> AudioInfo:
     """Return what *data* says of itself if it is whole audio of that *format*; raises as `inspect`, and if empty."""
     info = inspect(format, data, sample_rate, channels).info
     if info.duration == 0:
-        raise empty(format)
+        raise empty_error(format)
     return info
 
 

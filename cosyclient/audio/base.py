@@ -22,7 +22,7 @@ _MAGIC: Final = {
     b"FORM": "aiff",
     b"\x1aE\xdf\xa3": "webm",
 }
-TELLING_BYTES: Final = 12
+MAGIC_BYTES: Final = 12
 """So many bytes at the beginning tell what a file is."""
 
 
@@ -41,12 +41,12 @@ def sniff(data: bytes) -> str | None:
     Bare MP3 frames and samples have nothing certain at their beginning.
     """
     found = _MAGIC.get(bytes(data[:4]))
-    if found in ("wav", "aiff") and len(data) >= TELLING_BYTES:
+    if found in ("wav", "aiff") and len(data) >= MAGIC_BYTES:
         return found if data[8:12] in (b"WAVE", b"AIFF", b"AIFC") else None
     return found or ("mp4" if data[4:8] == b"ftyp" else None)
 
 
-def wrong(format: str, other: str | None) -> DecodeError:
+def wrong_format_error(format: str, other: str | None) -> DecodeError:
     """Return the error of *other* where *format* was asked for: what is plainly another format will be so again."""
     if other is None:
         hint = "; if they are samples without a header, ask for format='pcm'" if format == "wav" else ""
@@ -54,11 +54,11 @@ def wrong(format: str, other: str | None) -> DecodeError:
     return DecodeError(f"audio: asked for {format}, got {other}", endpoint_fault=False)
 
 
-def cut(format: str, rest: str) -> DecodeError:
+def truncated_error(format: str, rest: str) -> DecodeError:
     """Return the error of a file that has an end too few."""
     return DecodeError(f"audio: truncated {format}, {rest}", retryable=True)
 
 
-def empty(format: str) -> DecodeError:
+def empty_error(format: str) -> DecodeError:
     """Return the error of audio without a sample in it."""
     return DecodeError(f"audio: empty {format}", retryable=True)

@@ -7,7 +7,7 @@ import struct
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from cosyclient.audio.base import AudioInfo, cut, sniff, wrong
+from cosyclient.audio.base import AudioInfo, sniff, truncated_error, wrong_format_error
 
 # kbit/s by bitrate index, layer III: MPEG 1, then MPEG 2 and 2.5. Index 0 is "free format", 15 is forbidden.
 _KBITS: Final = (
@@ -37,7 +37,7 @@ def frame_at(data: bytes, position: int) -> _Frame | None:
     return _header(data[position : position + 4])
 
 
-def named(data: bytes) -> str | None:
+def detect_format(data: bytes) -> str | None:
     """Return what kind of file *data* begins, bare MP3 frames included, or ``None`` where it does not tell."""
     return sniff(data) or ("mp3" if _frames(data, 0) else None)
 
@@ -59,17 +59,17 @@ def _header(four: bytes) -> _Frame | None:
     return _Frame(size, sample_rate, 1 if head >> 6 & 3 == 3 else 2, samples)
 
 
-def walk_mp3(data: bytes) -> AudioInfo:
+def inspect_mp3(data: bytes) -> AudioInfo:
     """Return what the frames of *data* are together; files joined one after the other, tags between them, are one."""
     position, seconds = 0, 0.0
     first: _Frame | None = None
     while first is None or data[position : position + 3] == b"ID3" or _frames(data, position):
         start = _first_frame(data, position)
         if start > len(data) or (first is None and start == len(data)):
-            raise cut("mp3", f"its ID3 tag takes {start - position} bytes, {len(data) - position} there")
+            raise truncated_error("mp3", f"its ID3 tag takes {start - position} bytes, {len(data) - position} there")
         frame = frame_at(data, start)
         if frame is None and first is None:
-            raise wrong("mp3", named(data))
+            raise wrong_format_error("mp3", detect_format(data))
         if first is not None and (frame is None or not frame.size):
             break  # a tag at the end of all, or what only looks like a frame
         assert frame is not None  # noqa: S101 - one of the two was raised
@@ -119,7 +119,7 @@ def _stretch(data: bytes, start: int, first: _Frame) -> tuple[int, int]:
     while True:
         position += size
         if position > end:
-            raise cut("mp3", f"a frame ends at byte {position}, {end} there")
+            raise truncated_error("mp3", f"a frame ends at byte {position}, {end} there")
         count += 1
         if (head := data[position : position + 4]) == four:
             continue
@@ -140,7 +140,7 @@ def _stretch(data: bytes, start: int, first: _Frame) -> tuple[int, int]:
                 more, gap = _info_frame(data, at, first)
                 announced, skipped, count = announced + (more or 0), skipped + gap, count - 1
     if announced > count:
-        raise cut("mp3", f"{announced} frames announced, {count} there")
+        raise truncated_error("mp3", f"{announced} frames announced, {count} there")
     return count * first.samples - skipped, position
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from cosyclient.audio.base import AudioInfo, cut, wrong
-from cosyclient.audio.mp3 import named
+from cosyclient.audio.base import AudioInfo, truncated_error, wrong_format_error
+from cosyclient.audio.mp3 import detect_format
 from cosyclient.errors import DecodeError
 from cosyclient.util.numbers import valid_sample_rate
 
@@ -23,23 +23,23 @@ _ONSET_BYTES: Final = 200
 _TELLING_PACKETS: Final = 12
 
 
-def walk_opus(data: bytes, sample_rate: int) -> AudioInfo:
+def inspect_opus(data: bytes, sample_rate: int) -> AudioInfo:
     """Walk the pages; granule positions count 48 kHz samples, the first ``pre-skip`` of which are not played."""
     if not data.startswith(b"OggS"):
-        raise wrong("opus", named(data))
+        raise wrong_format_error("opus", detect_format(data))
     end = len(data)
     channels, pre_skip, granule, ticks, position, last_flags = 0, 0, 0, 0, 0, 0
     while position < end:
         if data[position : position + 4] != b"OggS":
             raise DecodeError(f"audio: no Ogg page at byte {position} of {end}", retryable=True)
         if position + 27 > end:
-            raise cut("opus", f"{end} bytes end inside a page header")
+            raise truncated_error("opus", f"{end} bytes end inside a page header")
         last_flags, stamp, segments = _OGG_PAGE.unpack_from(data, position)
         table = position + 27
         body = table + segments
         position = body + sum(data[table:body])
         if position > end:
-            raise cut("opus", f"a page ends at byte {position}, {end} there")
+            raise truncated_error("opus", f"a page ends at byte {position}, {end} there")
         if last_flags & 0x02:  # beginning of a logical stream; files may be chained
             if data[body : body + 8] != b"OpusHead" or position - body < 19:
                 raise DecodeError("audio: asked for opus, got another codec in Ogg")
@@ -53,7 +53,7 @@ def walk_opus(data: bytes, sample_rate: int) -> AudioInfo:
     # RFC 7845 lets players cope with streams that lack the end-of-stream mark. Here a finished file is owed, and a
     # file cut between two pages shows itself in nothing else.
     if not last_flags & 0x04:
-        raise cut("opus", "the last page is not marked as the end of the stream")
+        raise truncated_error("opus", "the last page is not marked as the end of the stream")
     ticks += max(0, granule - pre_skip)
     seconds = ticks / 48000 if channels else 0.0
     if seconds > _MOST_SECONDS_A_BYTE * end:

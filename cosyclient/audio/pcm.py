@@ -11,16 +11,18 @@ from typing import Any, Final
 from cosyclient.errors import DecodeError
 
 PCM, FLOAT, A_LAW, MU_LAW = 0x0001, 0x0003, 0x0006, 0x0007
-KINDS: Final = frozenset({(PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32), (FLOAT, 64), (A_LAW, 8), (MU_LAW, 8)})
+CONVERTIBLE: Final = frozenset(
+    {(PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32), (FLOAT, 64), (A_LAW, 8), (MU_LAW, 8)}
+)
 """What is converted: the format tag of WAVE, and the bits that a sample takes."""
 _FULL: Final = 32768.0
 _FLIP: Final = bytes(value ^ 0x80 for value in range(256))
 # Fewer are not enough to tell silence from a sound that has just begun.
-TELLING_FRAMES: Final = 240
+MIN_SILENCE_FRAMES: Final = 240
 _PROBES: Final = 16
 
 
-def s16_of(tag: int, bits: int, data: bytes) -> bytes:
+def to_s16(tag: int, bits: int, data: bytes) -> bytes:
     """Return samples of one of `KINDS` as signed 16-bit ones; wider ones lose their low bits.
 
     Raises `DecodeError` where a float is no number.
@@ -28,7 +30,7 @@ def s16_of(tag: int, bits: int, data: bytes) -> bytes:
     if (tag, bits) == (PCM, 16):
         return data
     if tag == FLOAT:
-        return s16_of_f32(data) if bits == 32 else _rounded(array("d", data))
+        return float32_to_s16(data) if bits == 32 else _rounded(array("d", data))
     samples = bytearray(2 * (len(data) * 8 // bits))
     if tag == PCM:
         step = bits // 8
@@ -42,14 +44,14 @@ def s16_of(tag: int, bits: int, data: bytes) -> bytes:
     return bytes(samples)
 
 
-def s16_of_f32(data: bytes) -> bytes:
+def float32_to_s16(data: bytes) -> bytes:
     """Return float32 samples (±1, little-endian) as signed 16-bit ones; `DecodeError` if one is no number.
 
     Scaled by 32768 as CosyVoice's own servers do, and clipped, which they leave to the model.
     """
     if len(data) % 4:
         raise DecodeError(f"audio: {len(data)} bytes end inside a sample of 4", retryable=True)
-    numpy = optional("numpy")
+    numpy = import_optional("numpy")
     if numpy is None:
         return _rounded(array("f", data))
     values = numpy.frombuffer(data, "<f4")
@@ -61,18 +63,18 @@ def s16_of_f32(data: bytes) -> bytes:
     return clipped
 
 
-def f32_of_s16(data: bytes) -> bytes:
+def s16_to_float32(data: bytes) -> bytes:
     """Return signed 16-bit samples as float32 ones."""
-    return native(array("f", [sample / _FULL for sample in native(array("h", data))])).tobytes()
+    return native_byte_order(array("f", [sample / _FULL for sample in native_byte_order(array("h", data))])).tobytes()
 
 
-def alike(data: bytes, start: int, end: int, frame_bytes: int) -> bool:
+def is_constant(data: bytes, start: int, end: int, frame_bytes: int) -> bool:
     """Return whether every frame of *data* from *start* to *end* is as the first: silence, and no speech.
 
     What moves shows it in a few frames looked at here and there; only what does not is looked at whole.
     """
     count = (end - start) // frame_bytes
-    if count < TELLING_FRAMES:
+    if count < MIN_SILENCE_FRAMES:
         return False
     first, step = data[start : start + frame_bytes], count // _PROBES * frame_bytes
     for place in range(start + step, start + _PROBES * step, step):
@@ -82,14 +84,14 @@ def alike(data: bytes, start: int, end: int, frame_bytes: int) -> bool:
     return data[start + frame_bytes : end] == data[start : end - frame_bytes]
 
 
-def native(samples: array[Any]) -> array[Any]:
+def native_byte_order(samples: array[Any]) -> array[Any]:
     """Return *samples*, read or to be written as little-endian, the way this machine has them."""
     if sys.byteorder == "big":
         samples.byteswap()
     return samples
 
 
-def optional(name: str) -> Any:
+def import_optional(name: str) -> Any:
     """Return the package *name*, or ``None`` where it is not installed."""
     try:
         return import_module(name)
@@ -99,10 +101,10 @@ def optional(name: str) -> Any:
 
 def _rounded(values: array[float]) -> bytes:
     try:
-        rounded = [max(-32768, min(32767, round(value * _FULL))) for value in native(values)]
+        rounded = [max(-32768, min(32767, round(value * _FULL))) for value in native_byte_order(values)]
     except (ValueError, OverflowError):
         raise _no_number() from None
-    return native(array("h", rounded)).tobytes()
+    return native_byte_order(array("h", rounded)).tobytes()
 
 
 @cache

@@ -17,24 +17,26 @@ _SPEECHES: Final = 4
 _AGAINST: Final = 2
 
 
-class RateWatch:
+class SampleRateCheck:
     """Doubt the rate of a service that names none, once: every length is in whole hops of another rate, and not of it.
 
     *hops* is the samples of a hop by rate.
     """
 
-    def __init__(self, hops: Mapping[int, int], events: Events, endpoint: str, *, least: int = _SPEECHES) -> None:
+    def __init__(
+        self, hops: Mapping[int, int], events: Events, endpoint: str, *, min_speeches: int = _SPEECHES
+    ) -> None:
         self._hops = hops
         self._events = events
         self._endpoint = endpoint
-        self._least = least
+        self._least = min_speeches
         self._lock = threading.Lock()
         # All guarded by _lock.
         self._heard = 0
         self._whole = dict.fromkeys(hops, 0)
         self._told = not hops
 
-    def hear(self, samples: int, rate: int) -> None:
+    def record(self, samples: int, rate: int) -> None:
         """Take the length of one speech that was taken to be of *rate*, and tell if it is to be doubted."""
         if self._told or rate not in self._hops or not samples:
             return

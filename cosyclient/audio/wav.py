@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from cosyclient.audio.base import cut, wrong
-from cosyclient.audio.mp3 import named
-from cosyclient.audio.pcm import KINDS, PCM, s16_of
+from cosyclient.audio.base import truncated_error, wrong_format_error
+from cosyclient.audio.mp3 import detect_format
+from cosyclient.audio.pcm import CONVERTIBLE, PCM, to_s16
 from cosyclient.errors import ConfigurationError, DecodeError
 from cosyclient.util.numbers import valid_channel_count, valid_sample_rate
 
@@ -41,7 +41,7 @@ class WavInfo:
         return f"<WavInfo {self.duration:.3f} s at {self.sample_rate} Hz, {self.channels} channel(s)>"
 
 
-class Kind(NamedTuple):
+class SampleFormat(NamedTuple):
     """Say of what kind the samples of a WAV file are."""
 
     tag: int
@@ -50,40 +50,40 @@ class Kind(NamedTuple):
     block_bytes: int
     bits: int
 
-    def s16(self, samples: bytes) -> bytes:
+    def to_s16(self, samples: bytes) -> bytes:
         """Return whole frames of *samples* as signed 16-bit ones."""
-        return s16_of(self.tag, self.bits, samples)
+        return to_s16(self.tag, self.bits, samples)
 
 
-class Opening(NamedTuple):
+class WavHeader(NamedTuple):
     """Say what a WAV header says and where its samples begin; ``size`` in bytes is ``None`` where it does not know."""
 
-    kind: Kind
-    start: int
-    size: int | None
+    sample_format: SampleFormat
+    samples_start: int
+    samples_bytes: int | None
     fmt: tuple[int, int]
     """Where the content of the chunk that says it begins and ends."""
 
 
-class Layout(NamedTuple):
+class WavLayout(NamedTuple):
     """Say of what kind the samples of one or several WAV files are, and where they lie."""
 
-    kind: Kind
-    parts: list[tuple[int, int]]
+    sample_format: SampleFormat
+    spans: list[tuple[int, int]]
     fmt: tuple[int, int]
-    sized: bool
+    states_length: bool
     """Whether every header knows how long its samples are."""
-    true: bool
+    is_accurate: bool
     """Whether there is one file, and its header says what is there."""
 
     @property
-    def size(self) -> int:
+    def samples_bytes(self) -> int:
         """Return the bytes of samples."""
-        return sum(end - start for start, end in self.parts)
+        return sum(end - start for start, end in self.spans)
 
     def samples(self, data: bytes) -> bytes:
         """Return the samples, of whatever kind they are."""
-        return b"".join([data[start:end] for start, end in self.parts])
+        return b"".join([data[start:end] for start, end in self.spans])
 
 
 def is_wav(data: bytes | bytearray) -> bool:
@@ -100,7 +100,7 @@ def next_file(data: bytes | bytearray, start: int) -> int:
     return -1
 
 
-def opening(data: bytes | bytearray, at: int = 0, *, growing: bool = False) -> Opening | None:
+def read_header(data: bytes | bytearray, at: int = 0, *, growing: bool = False) -> WavHeader | None:
     """Return what the header at byte *at* of *data* says, or ``None`` where it ends before its samples begin.
 
     Of *data* that is *growing* the end is not known. Raises `DecodeError` where samples are of no known kind.
@@ -117,7 +117,7 @@ def opening(data: bytes | bytearray, at: int = 0, *, growing: bool = False) -> O
             if size == _UNKNOWN and large is not None:
                 size = large
             known = size if 0 < size < _HUGE else _known(data, at, position, size, growing=growing)
-            return Opening(kind, position, known, fmt)
+            return WavHeader(kind, position, known, fmt)
         if position + min(size, 16) > end:
             return None
         if name == b"fmt " and size >= 16 and position + min(size, 40) <= end:
@@ -130,7 +130,7 @@ def opening(data: bytes | bytearray, at: int = 0, *, growing: bool = False) -> O
     return None
 
 
-def walk(data: bytes) -> Layout:
+def parse_layout(data: bytes) -> WavLayout:
     """Return where the samples of *data* are: a WAV file, or several that agree on what samples are.
 
     Raises `DecodeError` for anything else, and for a file that is shorter than its header says.
@@ -138,43 +138,47 @@ def walk(data: bytes) -> Layout:
     if not is_wav(data):
         if data[:4] == b"RIFF" and len(data) >= 12:
             raise DecodeError("audio: asked for wav, got another RIFF file", endpoint_fault=False)
-        raise cut("wav", f"{len(data)} bytes") if data[:4] == b"RIFF" else wrong("wav", named(data))
+        raise (
+            truncated_error("wav", f"{len(data)} bytes")
+            if data[:4] == b"RIFF"
+            else wrong_format_error("wav", detect_format(data))
+        )
     at, parts, sized = 0, [], True
-    first: Opening | None = None
+    first: WavHeader | None = None
     while at >= 0:
-        found = opening(data, at)
+        found = read_header(data, at)
         if found is None:
-            raise cut("wav", f"{len(data)} bytes end before the samples begin")
+            raise truncated_error("wav", f"{len(data)} bytes end before the samples begin")
         if first is None:
             first = found
-        elif found.kind != first.kind:
+        elif found.sample_format != first.sample_format:
             raise DecodeError(
-                f"audio: WAV files in one that differ, {_shown(first.kind)} and {_shown(found.kind)}",
+                f"audio: WAV files in one that differ, {_shown(first.sample_format)} and {_shown(found.sample_format)}",
                 endpoint_fault=False,
             )
-        there = len(data) - found.start
-        if found.size is None:
-            at = next_file(data, found.start)
-            length = (at if at >= 0 else len(data)) - found.start
-        elif found.size > there:
-            raise cut("wav", f"{found.size} bytes of samples announced, {there} there")
+        there = len(data) - found.samples_start
+        if found.samples_bytes is None:
+            at = next_file(data, found.samples_start)
+            length = (at if at >= 0 else len(data)) - found.samples_start
+        elif found.samples_bytes > there:
+            raise truncated_error("wav", f"{found.samples_bytes} bytes of samples announced, {there} there")
         else:
-            length = found.size
-            at = next_file(data, found.start + length) if there > length else -1
-        sized = sized and found.size is not None
-        parts.append((found.start, found.start + length - length % found.kind.block_bytes))
+            length = found.samples_bytes
+            at = next_file(data, found.samples_start + length) if there > length else -1
+        sized = sized and found.samples_bytes is not None
+        parts.append((found.samples_start, found.samples_start + length - length % found.sample_format.block_bytes))
     assert first is not None  # noqa: S101 - the loop runs once at least
     end = parts[0][1]
     outer = 8 + int.from_bytes(data[4:8], "little")
     true = sized and len(parts) == 1 and (end <= outer <= len(data) + 1 or data[:4] != b"RIFF")
-    return Layout(first.kind, parts, first.fmt, sized, true)
+    return WavLayout(first.sample_format, parts, first.fmt, sized, true)
 
 
 def parse_wav(data: bytes) -> WavInfo:
     """Return the samples of a WAV file as signed 16-bit ones; `DecodeError` says what else it is, or lacks."""
-    layout = walk(data)
-    kind = layout.kind
-    return WavInfo(kind.s16(layout.samples(data)), kind.sample_rate, kind.channels)
+    layout = parse_layout(data)
+    kind = layout.sample_format
+    return WavInfo(kind.to_s16(layout.samples(data)), kind.sample_rate, kind.channels)
 
 
 def wav_bytes(samples: bytes, sample_rate: int, channels: int = 1) -> bytes:
@@ -190,9 +194,9 @@ def wav_bytes(samples: bytes, sample_rate: int, channels: int = 1) -> bytes:
     return _file(struct.pack("<HHIIHH", PCM, channels, sample_rate, sample_rate * block & _UNKNOWN, block, 16), samples)
 
 
-def settled(data: bytes, layout: Layout) -> bytes:
+def with_accurate_header(data: bytes, layout: WavLayout) -> bytes:
     """Return *data* as one file whose header is true: as it is, or written anew around the same samples."""
-    return data if layout.true else _file(data[slice(*layout.fmt)], layout.samples(data))
+    return data if layout.is_accurate else _file(data[slice(*layout.fmt)], layout.samples(data))
 
 
 def _file(fmt: bytes, samples: bytes) -> bytes:
@@ -217,7 +221,7 @@ def _known(data: bytes | bytearray, at: int, start: int, size: int, *, growing: 
 
 # A service has one or two of these.
 @lru_cache(maxsize=64)
-def _kind(fmt: bytes) -> Kind:
+def _kind(fmt: bytes) -> SampleFormat:
     tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", fmt)
     if tag == _EXTENSIBLE and len(fmt) >= 40:
         # The sub-format GUID begins with the plain format tag.
@@ -225,14 +229,14 @@ def _kind(fmt: bytes) -> Kind:
     taken = (bits + 7) // 8 * 8
     if not (valid_channel_count(channels) and valid_sample_rate(rate) and bits) or block != channels * taken // 8:
         raise DecodeError(f"audio: WAV claims {channels} channel(s), {rate} Hz, {bits} bits, {block} bytes a frame")
-    if (tag, taken) not in KINDS:
+    if (tag, taken) not in CONVERTIBLE:
         raise DecodeError(
             f"audio: WAV holds {bits}-bit samples of format 0x{tag:04X}; PCM, float and G.711 are supported",
             endpoint_fault=False,
         )
     # Samples of an odd width lie in the upper bits of whole bytes.
-    return Kind(tag, channels, rate, block, taken)
+    return SampleFormat(tag, channels, rate, block, taken)
 
 
-def _shown(kind: Kind) -> str:
+def _shown(kind: SampleFormat) -> str:
     return f"{kind.sample_rate} Hz with {kind.channels} channel(s) of {kind.bits} bits"

@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
-from cosyclient.audio.rate_check import RateWatch
+from cosyclient.audio.rate_check import SampleRateCheck
 from cosyclient.clock import Clock, Deadline, Flag
 from cosyclient.config.sizing import littles_law
 from cosyclient.endpoints.endpoint import Endpoint
@@ -150,7 +150,7 @@ class Pipeline:
             ),
             coalescer=self._coalescer,
             hedger=self._hedger,
-            rates=RateWatch(hops, events, self._endpoint.name) if (hops := protocol.capabilities.hops) else None,
+            rates=SampleRateCheck(hops, events, self._endpoint.name) if (hops := protocol.capabilities.hops) else None,
             complete=self._outage.complete,
         )
         self._dispatcher = Dispatcher(

@@ -240,7 +240,7 @@ def test_a_size_that_nobody_can_have_known_is_none(size: int, outer: int) -> Non
         file = riff(shape, chunk(b"data", samples, size), size=outer)
         found = inspect("wav", file, 0)
         assert found.info == AudioInfo(24000, 1, 500 / 24000)
-        assert not found.told
+        assert not found.states_length
         assert parse_wav(file).samples == samples
         assert soundfile.info(io.BytesIO(found.data)).frames == 500
         assert found.data == riff(shape, chunk(b"data", samples))
@@ -269,7 +269,7 @@ def test_files_one_after_the_other_are_joined(between: bytes, size: int | None, 
     file = between.join(riff(fmt(tag, bits=bits), chunk(b"data", each, size), size=size) for each in parts)
     found = inspect("wav", file, 0)
     assert found.info.duration == pytest.approx(8 * 24 * 800 / bits / 24000)
-    assert found.told is (size is None)
+    assert found.states_length is (size is None)
     whole = riff(fmt(tag, bits=bits), chunk(b"data", b"".join(parts)))
     assert found.data == whole
     assert parse_wav(file) == parse_wav(whole)
@@ -346,21 +346,21 @@ def _with_and_without(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 def test_every_sample_survives_both_ways() -> None:
     """All 65,536 of them."""
     every = struct.pack("<65536h", *range(-32768, 32768))
-    assert pcm.s16_of_f32(pcm.f32_of_s16(every)) == every
+    assert pcm.float32_to_s16(pcm.s16_to_float32(every)) == every
 
 
 @pytest.mark.usefixtures("_with_and_without")
 def test_what_is_too_loud_is_clipped_and_what_is_no_number_refused() -> None:
     """A wrapped sample is a crack; a NaN is a model gone wrong."""
-    assert pcm.s16_of_f32(struct.pack("<5f", 1.0, 1.5, -1.0, -7.0, 0.0)) == struct.pack(
+    assert pcm.float32_to_s16(struct.pack("<5f", 1.0, 1.5, -1.0, -7.0, 0.0)) == struct.pack(
         "<5h", 32767, 32767, -32768, -32768, 0
     )
     for wrong in (float("nan"), float("inf"), float("-inf")):
         with pytest.raises(DecodeError, match="no number"):
-            pcm.s16_of_f32(struct.pack("<2f", 0.0, wrong))
+            pcm.float32_to_s16(struct.pack("<2f", 0.0, wrong))
     with pytest.raises(DecodeError, match="inside a sample"):
-        pcm.s16_of_f32(bytes(6))
-    assert pcm.s16_of_f32(b"") == b""
+        pcm.float32_to_s16(bytes(6))
+    assert pcm.float32_to_s16(b"") == b""
 
 
 # --- Opus and MP3 ---
@@ -497,8 +497,8 @@ def test_silence_is_known_in_every_format(rate: int, channels: int, how: tuple[s
     for name, samples in sounds.items():
         file = io.BytesIO()
         soundfile.write(file, np.stack([samples] * channels, 1), rate, format=container, subtype=subtype)
-        assert inspect(format, file.getvalue(), rate).still is (name == "silence"), name
-    assert inspect(format, audio.silence(format, rate, 1.0), rate).still
+        assert inspect(format, file.getvalue(), rate).is_silent is (name == "silence"), name
+    assert inspect(format, audio.silence(format, rate, 1.0), rate).is_silent
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 44100, 48000])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyclient import CosyClient
-from cosyclient.audio.rate_check import RateWatch
+from cosyclient.audio.rate_check import SampleRateCheck
 from cosyclient.cli import main
 from cosyclient.emulator import running
 from cosyclient.events import Events, SampleRateDoubted
@@ -28,9 +28,9 @@ TEXTS = ("你好，世界。", "今天天气很好。", "hello there", "一二�
 def watched(lengths: list[int], rate: int) -> list[SampleRateDoubted]:
     """Return what is told of these lengths."""
     listener = RecordingListener()
-    watch = RateWatch(MODEL_HOPS, Events([listener]), "e")
+    watch = SampleRateCheck(MODEL_HOPS, Events([listener]), "e")
     for length in lengths:
-        watch.hear(length, rate)
+        watch.record(length, rate)
     return listener.of(SampleRateDoubted)
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.audio.rate_check import RateWatch
+from cosyclient.audio.rate_check import SampleRateCheck
 from cosyclient.cli.detect import detect, first_model, software
 from cosyclient.cli.load import LOAD_CONFIG, Ramp, seconds_of
 from cosyclient.cli.options import add_limits, add_service, add_voice, client_of, settings_of, transport_of, voice_of
@@ -208,8 +208,8 @@ def _speak(
         rounds = [first] + [_round(protocol, transport, Utterance(arguments.text, voice)) for _ in range(_ROUNDS - 1)]
         speech, quota = rounds[-1].pop("speech"), rounds[-1].pop("quota")
         doubts: list[Any] = []
-        watch = RateWatch(can.hops, Events([doubts.append]), settings.base_url, least=1)
-        watch.hear(round(speech.duration * speech.sample_rate), speech.sample_rate)
+        watch = SampleRateCheck(can.hops, Events([doubts.append]), settings.base_url, min_speeches=1)
+        watch.record(round(speech.duration * speech.sample_rate), speech.sample_rate)
         report["phases"] |= {
             "first request": rounds[0]["whole"],
             "first byte": min(each["first_byte"] for each in rounds),

@@ -27,7 +27,7 @@ from cosyclient.protocols.replies.speech import silent_speech_or_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from cosyclient.audio.rate_check import RateWatch
+    from cosyclient.audio.rate_check import SampleRateCheck
     from cosyclient.clock import Clock, Flag
     from cosyclient.config import TimeoutConfig
     from cosyclient.endpoints.endpoint import Endpoint
@@ -61,7 +61,7 @@ class CallContext:
     advice: Advice
     coalescer: Coalescer
     hedger: Hedger | None
-    rates: RateWatch | None
+    rates: SampleRateCheck | None
     complete: Callable[[Iterable[Completion], Sequence[Attempt], Holder], None]
 
 
@@ -258,7 +258,7 @@ class BatchCall:
                 spoken.append((text, item))
                 this.audio += text.audio_seconds
                 if self._context.rates is not None and has_speech(text.utterance.text):
-                    self._context.rates.hear(round(item.duration * item.sample_rate), item.sample_rate)
+                    self._context.rates.record(round(item.duration * item.sample_rate), item.sample_rate)
                 continue
             this.failed += 1
             self._context.endpoint.redact(item, self._given_headers)

@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cosyclient.audio import wav_bytes
-from cosyclient.audio.pcm import TELLING_FRAMES
+from cosyclient.audio.pcm import MIN_SILENCE_FRAMES
 from cosyclient.clock import Cancellation
 from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import Attempt, BadRequest, ClientClosed, CosyError, DecodeError, Rejected, ServiceFault
@@ -213,7 +213,7 @@ class SpeechStream:
             seconds = sum(map(len, self._received)) / (block * self.sample_rate)
             raise DecodeError(f"audio: {seconds:.2f} s of silence", retryable=True)
         elif self._context.rates is not None and has_speech(self._text):
-            self._context.rates.hear(sum(map(len, self._received)) // block, self.sample_rate)
+            self._context.rates.record(sum(map(len, self._received)) // block, self.sample_rate)
         self._end(None)
         self._check_whole()
         self._over = True
@@ -222,7 +222,7 @@ class SpeechStream:
     def _is_silence(self) -> bool:
         """Return whether all that came is one frame over and over; what moves shows it at the first look."""
         block, first = 2 * self.channels, self._received[0][: 2 * self.channels]
-        if sum(map(len, self._received)) < TELLING_FRAMES * block:
+        if sum(map(len, self._received)) < MIN_SILENCE_FRAMES * block:
             return False
         return all(piece == first * (len(piece) // block) for piece in self._received)
 

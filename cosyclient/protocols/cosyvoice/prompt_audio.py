@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.audio.pcm import f32_of_s16, optional
+from cosyclient.audio.pcm import import_optional, s16_to_float32
 from cosyclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def prompt_at_16k(prompt: Prompt) -> bytes:
 
 def prompt_at_16k_f32(prompt: Prompt) -> bytes:
     """Return the recording as float32 samples at 16 kHz, made once; raises `ConfigurationError` without soxr."""
-    return prompt.form("f32le 16000", lambda prompt: f32_of_s16(prompt_at_16k(prompt)))
+    return prompt.form("f32le 16000", lambda prompt: s16_to_float32(prompt_at_16k(prompt)))
 
 
 def max_samples_at_16k(prompt: Prompt) -> int:
@@ -32,7 +32,7 @@ def max_samples_at_16k(prompt: Prompt) -> int:
 def _resampled(prompt: Prompt) -> bytes:
     if prompt.sample_rate == PROMPT_RATE:
         return prompt.samples
-    soxr, numpy = optional("soxr"), optional("numpy")
+    soxr, numpy = import_optional("soxr"), import_optional("numpy")
     if soxr is None or numpy is None:
         raise ConfigurationError(
             f"voice: the service takes recordings of {PROMPT_RATE} Hz, this one has {prompt.sample_rate}; converting "

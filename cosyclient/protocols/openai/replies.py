@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.audio import sniff
-from cosyclient.audio.wav import is_wav, opening
+from cosyclient.audio.wav import is_wav, read_header
 from cosyclient.errors import DecodeError
 from cosyclient.models import Word
 from cosyclient.protocols.base import PcmFormat
@@ -35,7 +35,7 @@ from cosyclient.util.numbers import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cosyclient.audio.wav import Kind
+    from cosyclient.audio.wav import SampleFormat
     from cosyclient.errors import CosyError
     from cosyclient.models import Utterance
     from cosyclient.protocols.replies.error_rules import MessageRules
@@ -159,17 +159,17 @@ def event_samples(
 ) -> Iterator[PcmFormat | bytes]:
     """Yield the head and the samples of events; each may be a WAV of its own, the first alone, or none."""
     head: PcmFormat | None = None
-    kind: Kind | None = None
+    kind: SampleFormat | None = None
     rest = b""
     for audio, rate in audio_events(reply, utterance, rules=rules):
         this = PcmFormat(rate, said.channels) if rate else head or said
         if is_wav(audio):
-            found = opening(audio, growing=True)
+            found = read_header(audio, growing=True)
             if found is None:
                 raise DecodeError("audio: an event that ends inside a WAV header", retryable=True)
-            kind, rest = found.kind, b""
+            kind, rest = found.sample_format, b""
             this = PcmFormat(kind.sample_rate, kind.channels)
-            audio = audio[found.start :][: found.size]
+            audio = audio[found.samples_start :][: found.samples_bytes]
         if head is None:
             head = this
             yield head
@@ -178,7 +178,7 @@ def event_samples(
         if kind is not None:
             audio = rest + audio
             whole = len(audio) - len(audio) % kind.block_bytes
-            audio, rest = kind.s16(audio[:whole]), audio[whole:]
+            audio, rest = kind.to_s16(audio[:whole]), audio[whole:]
         yield audio
 
 

@@ -121,9 +121,9 @@ def check_media_type(format: str, data: bytes, kind: str) -> None:
     if format == "pcm":
         # Samples look like nothing at all; so does AAC. What else it is called would be seen.
         audible = not kind or kind.startswith("audio/") or kind.endswith("/octet-stream") or called is not None
-        if audible and called != "aac" and (called != "mp3" or _audio.named(data) != "mp3"):
+        if audible and called != "aac" and (called != "mp3" or _audio.detect_format(data) != "mp3"):
             return
-    elif called is None or _audio.named(data):
+    elif called is None or _audio.detect_format(data):
         return
     shown = called or "another media type"
     raise DecodeError(f"audio: asked for {format}, the reply calls it {shown}", endpoint_fault=False)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from cosyclient.audio.base import TELLING_BYTES
-from cosyclient.audio.wav import is_wav, next_file, opening
+from cosyclient.audio.base import MAGIC_BYTES
+from cosyclient.audio.wav import is_wav, next_file, read_header
 from cosyclient.errors import DecodeError, TransportError
 from cosyclient.protocols.base import PcmFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from cosyclient.audio.wav import Kind, Opening
+    from cosyclient.audio.wav import SampleFormat, WavHeader
     from cosyclient.wire import WireReply
 
 
@@ -44,7 +44,7 @@ class PeekedReply:
         self._reply = reply
         self._chunks = explain_early_end(reply.chunks(), hint)
         self.opening = b""
-        while len(self.opening) < TELLING_BYTES and (chunk := next(self._chunks, None)) is not None:
+        while len(self.opening) < MAGIC_BYTES and (chunk := next(self._chunks, None)) is not None:
             self.opening += chunk
 
     def chunks(self) -> Iterator[bytes]:
@@ -67,7 +67,7 @@ class WavStripper:
     """
 
     def __init__(self) -> None:
-        self.sample_format: Kind | None = None
+        self.sample_format: SampleFormat | None = None
         self._held = bytearray()
         # What is at hand: a header (None), or samples and how many bytes of them are to come (-1: nobody knows).
         self._left: int | None = None
@@ -80,19 +80,19 @@ class WavStripper:
             if self._between:
                 # What follows the samples of a file, such as a LIST chunk, is none.
                 at = next_file(self._held, 0)
-                del self._held[: at if at >= 0 else max(0, len(self._held) - TELLING_BYTES + 1)]
+                del self._held[: at if at >= 0 else max(0, len(self._held) - MAGIC_BYTES + 1)]
                 if at < 0:
                     return
                 self._between = False
             elif self._left is None:
-                found = opening(self._held, growing=True)
+                found = read_header(self._held, growing=True)
                 if found is None:
                     return
                 self._begin(found)
             else:
                 samples, over = self._take()
                 if samples and self.sample_format is not None:
-                    yield self.sample_format.s16(samples)
+                    yield self.sample_format.to_s16(samples)
                 if not over:
                     return
 
@@ -110,15 +110,15 @@ class WavStripper:
         if whole := bytes(
             self._held[: len(self._held) // self.sample_format.block_bytes * self.sample_format.block_bytes]
         ):
-            yield self.sample_format.s16(whole)
+            yield self.sample_format.to_s16(whole)
 
-    def _begin(self, found: Opening) -> None:
+    def _begin(self, found: WavHeader) -> None:
         if self.sample_format is None:
-            self.sample_format = found.kind
-        elif self.sample_format != found.kind:
+            self.sample_format = found.sample_format
+        elif self.sample_format != found.sample_format:
             raise DecodeError("audio: the stream changes its rate or its samples in the middle", endpoint_fault=False)
-        self._left = -1 if found.size is None else found.size
-        del self._held[: found.start]
+        self._left = -1 if found.samples_bytes is None else found.samples_bytes
+        del self._held[: found.samples_start]
 
     def _take(self) -> tuple[bytes, bool]:
         """Return the whole frames at hand, and whether the file is over."""
@@ -132,7 +132,7 @@ class WavStripper:
             at = next_file(self._held, 0)
             over = at >= 0
             # A header may have begun at the end of what is there.
-            begun = self._held.find(b"R", max(0, there - TELLING_BYTES + 1))
+            begun = self._held.find(b"R", max(0, there - MAGIC_BYTES + 1))
             end = at if over else begun if begun >= 0 else there
         whole = end - end % block
         samples = bytes(self._held[:whole])
@@ -154,7 +154,7 @@ def strip_headers(pieces: Iterable[bytes], said: PcmFormat) -> Iterator[PcmForma
     """
     source = iter(pieces)
     begun = b""
-    while len(begun) < TELLING_BYTES and (piece := next(source, None)) is not None:
+    while len(begun) < MAGIC_BYTES and (piece := next(source, None)) is not None:
         begun += piece
     if not is_wav(begun):
         if begun:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.audio.pcm import s16_of_f32
+from cosyclient.audio.pcm import float32_to_s16
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, NotFound, ServiceError, ServiceFault, Throttled
 from cosyclient.models import has_speech
 from cosyclient.protocols.base import Capabilities, PcmFormat
@@ -141,7 +141,7 @@ class TritonProtocol(_Triton):
             if isinstance(found.document, dict) and "error" in found.document:
                 raise _advised(error_from_body(reply, found.document, utterances, wall=wall)) from None
             raise DecodeError("reply: JSON that is no inference", retryable=True) from None
-        yield [(0, _speech(utterance, s16_of_f32(samples)))]
+        yield [(0, _speech(utterance, float32_to_s16(samples)))]
 
 
 class TritonGrpcProtocol(_Triton):
@@ -200,7 +200,7 @@ def _pieces(reply: WireReply, utterance: Utterance, wall: float) -> Iterator[byt
             if answer.error:
                 raise _told(answer.error)
             if answer.samples:
-                yield s16_of_f32(answer.samples)
+                yield float32_to_s16(answer.samples)
             if answer.final:
                 return
     raise DecodeError("audio: the stream ended without its last answer", retryable=True)

@@ -13,7 +13,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cosyclient.audio.pcm import native
+from cosyclient.audio.pcm import native_byte_order
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.codecs.protobuf import (
     as_bytes,
@@ -141,7 +141,7 @@ def _values(output: dict[str, Any], body: bytes, place: int, length: int | None)
         values = array("f", numbers)
     except (TypeError, OverflowError):
         raise DecodeError("audio: a waveform that is not made of numbers", retryable=True) from None
-    return native(values).tobytes()
+    return native_byte_order(values).tobytes()
 
 
 def _flat(data: object) -> list[Any]:

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from cosyclient.audio import parse_wav
-from cosyclient.audio.pcm import s16_of
+from cosyclient.audio.pcm import to_s16
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.replies.wav_stream import strip_headers
@@ -77,7 +77,7 @@ def test_files_one_after_the_other_are_one_stream(size: int, known: bool, tag: i
     head, samples = read(b"".join(files), size)
     assert head == PcmFormat(24000)
     assert samples == b"".join(parse_wav(file).samples for file in files)
-    assert samples == b"".join(s16_of(tag, bits, each) for each in parts)
+    assert samples == b"".join(to_s16(tag, bits, each) for each in parts)
 
 
 @pytest.mark.parametrize("size", [0, 1, 45])

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tritonclient.grpc import service_pb2
 
-from cosyclient.audio.pcm import f32_of_s16
+from cosyclient.audio.pcm import s16_to_float32
 from cosyclient.config import WireConfig
 from cosyclient.errors import (
     BadRequest,
@@ -83,7 +83,7 @@ def test_a_clone_is_a_recording_with_its_length_and_transcript() -> None:
     _, tensors = sent("triton", asked(voice=CLONE))
     said = TRANSCRIPT.encode()
     assert tensors == {
-        "reference_wav": f32_of_s16(recording()[44:]),
+        "reference_wav": s16_to_float32(recording()[44:]),
         "reference_wav_len": struct.pack("<i", 16000),
         "reference_text": struct.pack("<I", len(said)) + said,
         "target_text": b"\6\0\0\0" + "好。".encode(),
