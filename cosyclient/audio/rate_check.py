@@ -1,4 +1,8 @@
-"""Whether samples have the rate they are taken for: a vocoder makes whole hops, and each model has a hop of its own."""
+"""Doubt the sample rate of a service that names none, by the lengths of its speeches.
+
+A vocoder makes whole hops of samples, and each CosyVoice model has a hop length and a rate of its own (``hop_size`` in
+its ``.yaml``). Lengths that are all whole hops of another rate's model, and not of the assumed one, give the rate away.
+"""
 
 from __future__ import annotations
 
@@ -12,50 +16,52 @@ if TYPE_CHECKING:
 
     from cosyclient.events import Events
 
-# Other makers of samples hit the hop of one model once in some hundred times, and four times running in no lifetime.
-_SPEECHES: Final = 4
-_AGAINST: Final = 2
+# Lengths from elsewhere are whole hops of one model once in some hundred times, four times in a row practically never.
+_MIN_SPEECHES: Final = 4
+_MIN_CONTRADICTIONS: Final = 2
 
 
 class SampleRateCheck:
-    """Doubt the rate of a service that names none, once: every length is in whole hops of another rate, and not of it.
+    """Emits `SampleRateDoubted` once when the lengths of speeches show that an endpoint's rate is another than assumed.
 
-    *hops* is the samples of a hop by rate.
+    *hops* maps a rate to the samples of a hop at that rate; an empty one disables the check. Thread-safe.
     """
 
     def __init__(
-        self, hops: Mapping[int, int], events: Events, endpoint: str, *, min_speeches: int = _SPEECHES
+        self, hops: Mapping[int, int], events: Events, endpoint: str, *, min_speeches: int = _MIN_SPEECHES
     ) -> None:
         self._hops = hops
         self._events = events
         self._endpoint = endpoint
-        self._least = min_speeches
+        self._min_speeches = min_speeches
         self._lock = threading.Lock()
         # All guarded by _lock.
-        self._heard = 0
-        self._whole = dict.fromkeys(hops, 0)
-        self._told = not hops
+        self._speeches = 0
+        self._whole_hops = dict.fromkeys(hops, 0)
+        self._reported = not hops
 
     def record(self, samples: int, rate: int) -> None:
-        """Take the length of one speech that was taken to be of *rate*, and tell if it is to be doubted."""
-        if self._told or rate not in self._hops or not samples:
+        """Count one speech of *samples* assumed to be at *rate*; emit the event if the rate is doubtful now."""
+        if self._reported or rate not in self._hops or not samples:
             return
         with self._lock:
-            self._heard += 1
+            self._speeches += 1
             for each, hop in self._hops.items():
-                self._whole[each] += samples % hop == 0
+                self._whole_hops[each] += samples % hop == 0
             likely = self._likely_locked(rate)
-            if likely is None or self._told:
+            if likely is None or self._reported:
                 return
-            self._told, heard = True, self._heard
-        self._events.emit(SampleRateDoubted(endpoint=self._endpoint, taken=rate, likely=likely, speeches=heard))
+            self._reported, speeches = True, self._speeches
+        self._events.emit(SampleRateDoubted(endpoint=self._endpoint, taken=rate, likely=likely, speeches=speeches))
 
     def _likely_locked(self, rate: int) -> int | None:
-        """Return the rate that all lengths so far are of, if they are not of *rate*."""
-        against = self._heard - self._whole[rate]
-        if self._heard < self._least or against < min(_AGAINST, self._least):
+        """Return another rate of whose hops all lengths so far are multiples, if they contradict *rate*."""
+        contradictions = self._speeches - self._whole_hops[rate]
+        if self._speeches < self._min_speeches or contradictions < min(_MIN_CONTRADICTIONS, self._min_speeches):
             return None
-        return next((each for each, whole in self._whole.items() if whole == self._heard and each != rate), None)
+        return next(
+            (each for each, whole in self._whole_hops.items() if whole == self._speeches and each != rate), None
+        )
 
     def __repr__(self) -> str:
-        return f"<RateWatch {self._heard} speeches{', told' if self._told and self._hops else ''}>"
+        return f"<SampleRateCheck {self._speeches} speeches{', reported' if self._reported and self._hops else ''}>"

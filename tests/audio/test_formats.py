@@ -185,7 +185,7 @@ def test_every_kind_of_samples_that_is_taken_for_speech_can_be_had_as_16_bit_one
     file = encoded(container, channels=channels, subtype=subtype)
     assert check("wav", file, 0) == AudioInfo(24000, channels, 32880 / 24000)
     if not numpy:
-        monkeypatch.setattr(pcm, "optional", lambda name: None)
+        monkeypatch.setattr(pcm, "import_optional", lambda name: None)
     found = np.frombuffer(parse_wav(file).samples, "<i2").reshape(-1, channels)
     theirs = soundfile.read(io.BytesIO(file), dtype="float64", always_2d=True)[0] * 32768
     assert np.abs(found - theirs).max() < 1
@@ -339,7 +339,7 @@ def test_what_is_wrong_with_pcm_is_said(data: bytes, match: str, retryable: bool
 @pytest.fixture(params=["numpy", "plain"])
 def _with_and_without(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "plain":
-        monkeypatch.setattr(pcm, "optional", lambda name: None)
+        monkeypatch.setattr(pcm, "import_optional", lambda name: None)
 
 
 @pytest.mark.usefixtures("_with_and_without")
