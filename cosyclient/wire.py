@@ -14,14 +14,21 @@ print(join_url("https://tts.example.org/v1", request.path))  # https://tts.examp
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cosyclient.util.extra_fields import Headers
 
-_VERSION = "/v1/"
+_VERSION: Final = "/v1/"
+
+SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "http": ("http", "https"),
+    "grpc": ("grpc", "grpcs"),
+    "websocket": ("ws", "wss"),
+}
+"""The schemes of an address over each medium, that without TLS first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from cosyclient.errors import ClientClosed, ConfigurationError
 from cosyclient.pipeline.bulk_window import BulkWindow
 from cosyclient.pipeline.pipeline import Pipeline
 from cosyclient.pipeline.stats import ClientStats
-from cosyclient.protocols.registry import guess, home, protocol_for
+from cosyclient.protocols.addresses import guess, without_route
+from cosyclient.protocols.registry import protocol_for
 from cosyclient.transports.registry import prepare
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class SharedPipeline:
     ) -> None:
         # Made here, so that an unknown name is told now and not at the first call.
         name = settings.protocol or guess(settings.base_url)
-        url, model = home(settings.base_url, name)
+        url, model = without_route(settings.base_url, name)
         voice = settings.voice
         if model is not None and voice.model is None and name.startswith("triton"):
             voice = voice.replace({"model": model})

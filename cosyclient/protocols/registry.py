@@ -1,13 +1,13 @@
-"""The wire protocols by name: which there are, which one an address means, and what each can serve."""
+"""The wire protocols by name: declared by their packages, listed here, and every list of protocols is made of this."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cosyclient.config import WireConfig
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
-from cosyclient.protocols.addresses import guess, home
+from cosyclient.protocols import alibaba, batch, cosyvoice, lighttts, openai, triton, vllm_omni
 from cosyclient.protocols.base import check_settings
 
 if TYPE_CHECKING:
@@ -15,46 +15,50 @@ if TYPE_CHECKING:
 
     from cosyclient.models import VoiceSettings
     from cosyclient.protocols.base import WireProtocol
+    from cosyclient.protocols.entry import ProtocolEntry
 
-__all__ = ["PROTOCOLS", "check", "every_name", "guess", "home", "protocol_for"]
+# In the order in which their probes of one rank are sent.
+_FAMILIES: Final = (
+    openai,
+    cosyvoice,
+    lighttts,
+    triton,
+    alibaba,
+    vllm_omni,
+    batch,
+)
 
-PROTOCOLS: Final[Mapping[str, str]] = {
-    "batch": "batch.protocol:BatchProtocol",
-    "grpc": "cosyvoice.grpc:RuntimeGrpcProtocol",
-    "lighttts": "lighttts.http:LightTtsProtocol",
-    "lighttts-ws": "lighttts.ws:LightTtsSocketProtocol",
-    "model-studio": "alibaba.model_studio_ws:ModelStudioProtocol",
-    "model-studio-http": "alibaba.model_studio_http:ModelStudioHttpProtocol",
-    "openai": "openai.protocol:OpenAISpeechProtocol",
-    "pai-eas": "alibaba.pai_eas:PaiEasProtocol",
-    "runtime": "cosyvoice.http:RuntimeProtocol",
-    "triton": "triton.protocol:TritonProtocol",
-    "triton-grpc": "triton.protocol:TritonGrpcProtocol",
-    "vllm-omni-ws": "vllm_omni.ws:VllmOmniSocketProtocol",
-}
-"""Every protocol by its name, and where it is; imported when asked for, so that extras stay extras."""
+ENTRIES: Final[Mapping[str, ProtocolEntry]] = {entry.name: entry for family in _FAMILIES for entry in family.ENTRIES}
+"""Every protocol and dialect by its name, in the order of their probes."""
 
 
 def every_name() -> list[str]:
-    """Return the name of every protocol, followed by those of its dialects."""
-    names = []
-    for family in PROTOCOLS:
-        names += [family, *(f"{family}:{dialect}" for dialect in getattr(_kind_of(family), "dialects", ()))]
-    return names
+    """Return the name of every protocol in alphabetical order, each followed by those of its dialects."""
+    return sorted(ENTRIES, key=lambda name: ENTRIES[name].family)
+
+
+def entry_for(name: str) -> ProtocolEntry:
+    """Return the entry of *name*, a protocol or ``protocol:dialect``; `ConfigurationError` lists those there are."""
+    if (entry := ENTRIES.get(name)) is not None:
+        return entry
+    family, _, dialect = name.partition(":")
+    families = [each.name for each in ENTRIES.values() if not each.dialect]
+    if family not in families:
+        near = did_you_mean(family, families)
+        raise ConfigurationError(f"protocol: {name[:80]!r} is not one of {', '.join(sorted(families))}{near}")
+    if not dialect:
+        return ENTRIES[family]
+    known = [each.dialect for each in ENTRIES.values() if each.dialect and each.family == family]
+    rule = f"its dialects are {', '.join(known)}" if known else "it has no dialects"
+    raise ConfigurationError(f"protocol: {family} knows no {dialect!r}; {rule}")
 
 
 def protocol_for(name: str, wire: WireConfig) -> WireProtocol:
-    """Return the protocol called *name*, or ``name:dialect``; `ConfigurationError` lists those there are."""
-    family, _, dialect = name.partition(":")
-    if family not in PROTOCOLS:
-        near = did_you_mean(family, PROTOCOLS)
-        raise ConfigurationError(f"protocol: {name[:80]!r} is not one of {', '.join(sorted(PROTOCOLS))}{near}")
-    make = _kind_of(family)
-    known = getattr(make, "dialects", ())
-    if dialect and dialect not in known:
-        rule = f"its dialects are {', '.join(known)}" if known else "it has no dialects"
-        raise ConfigurationError(f"protocol: {family} knows no {dialect!r}; {rule}")
-    made: WireProtocol = make(wire, dialect=dialect) if dialect else make(wire)
+    """Return the protocol called *name*; imports its implementation; raises like `entry_for`."""
+    entry = entry_for(name)
+    module, _, attribute = entry.implementation.partition(":")
+    implementation = getattr(import_module(module), attribute)
+    made: WireProtocol = implementation(wire, dialect=entry.dialect) if entry.dialect else implementation(wire)
     return made
 
 
@@ -74,8 +78,3 @@ def _serves(name: str, settings: VoiceSettings) -> bool:
     except BadUtterance:
         return False
     return True
-
-
-def _kind_of(family: str) -> Any:
-    module, _, kind = PROTOCOLS[family].partition(":")
-    return getattr(import_module(f"cosyclient.protocols.{module}"), kind)

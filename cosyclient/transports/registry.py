@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from cosyclient.errors import ConfigurationError
 from cosyclient.transports.network import resolve_network
+from cosyclient.wire import SCHEMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,11 +28,6 @@ _TRANSPORTS: Final[Mapping[str, str]] = {
     "websocket": "websocket.transport:WebSocketTransport",
 }
 """The class of each medium's transport, imported when it is needed."""
-_SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "http": ("http", "https"),
-    "grpc": ("grpc", "grpcs"),
-    "websocket": ("ws", "wss"),
-}
 _PACKAGES: Final[Mapping[str, tuple[str, str]]] = {"grpc": ("grpc", "grpc")}
 """The package a medium needs beyond the core, and the extra that installs it."""
 _UNPATCHED_SOCKET: Final = socket.socket
@@ -53,7 +49,7 @@ def check_url(url: str, medium: str) -> None:
     package, extra = _PACKAGES.get(medium, ("", ""))
     if package and find_spec(package) is None:
         raise ConfigurationError(f"protocol: {medium} needs a package more: pip install '.[{extra}]' in the checkout")
-    schemes = _SCHEMES[medium]
+    schemes = SCHEMES[medium]
     if (scheme := urlsplit(url).scheme) not in schemes:
         raise ConfigurationError(
             f"base_url: this protocol is spoken over {medium}, so it must begin with "

@@ -11,8 +11,8 @@ from cosyclient import BadUtterance, ConfigurationError, CosyClient
 from cosyclient.config import WireConfig
 from cosyclient.config.resolve import _KEYS
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.protocols.addresses import _ROUTES
-from cosyclient.protocols.registry import PROTOCOLS, every_name, guess, home, protocol_for
+from cosyclient.protocols.addresses import guess, without_route
+from cosyclient.protocols.registry import ENTRIES, every_name, protocol_for
 from cosyclient.testing import ScriptedTransport
 from cosyclient.wire import join_url
 from tests.protocols import wire_runtime
@@ -60,10 +60,10 @@ NAMED: dict[str, Any] = {"voice": "v", "model": "m"}
 )  # fmt: skip
 def test_the_route_is_taken_off_by_the_protocol_that_knows_it(url: str, protocol: str, base: str) -> None:
     """And only by that: to any other it may be where the service is mounted."""
-    assert home(url, protocol).url == base
+    assert without_route(url, protocol).url == base
     others = {"lighttts-ws", "grpc"} - {protocol}
-    assert {home(url, other).url for other in others} == {url}
-    assert home(base, protocol).url == base
+    assert {without_route(url, other).url for other in others} == {url}
+    assert without_route(base, protocol).url == base
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_route_is_taken_off_by_the_protocol_that_knows_it(url: str, protocol
 )
 def test_a_route_of_triton_names_its_model(url: str, model: str | None) -> None:
     """Which is asked for then, unless another is."""
-    assert home(url, "triton").model == model
+    assert without_route(url, "triton").model == model
 
 
 def test_a_pasted_route_of_triton_is_asked_as_it_stands() -> None:
@@ -124,7 +124,7 @@ def test_a_whole_route_tells_the_protocol(url: str, protocol: str) -> None:
 
 def test_every_route_is_of_a_protocol_there_is() -> None:
     """And none is missing: what a protocol asks for is taken off where it is pasted."""
-    assert {name.partition(":")[0] for name in _ROUTES} == set(PROTOCOLS)
+    assert all(entry.routes for entry in ENTRIES.values() if not entry.dialect)
     for name in every_name():
         protocol = protocol_for(name, WireConfig())
         can = protocol.capabilities
@@ -134,7 +134,7 @@ def test_every_route_is_of_a_protocol_there_is() -> None:
             voice=voice, model="m" if can.model and not name.startswith("triton") else None, format=can.formats[0]
         )
         path = protocol.encode([Utterance("hello", settings)], key="k").path
-        assert home(join_url("http://h/base", path), name).url == "http://h/base", name
+        assert without_route(join_url("http://h/base", path), name).url == "http://h/base", name
 
 
 @pytest.mark.parametrize(

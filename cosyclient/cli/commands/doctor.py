@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cosyclient.audio.rate_check import SampleRateCheck
-from cosyclient.cli.detect import detect, first_model, software
+from cosyclient.cli.detect import detect, first_model, server_version
 from cosyclient.cli.load import LOAD_CONFIG, Ramp, seconds_of
 from cosyclient.cli.options import add_limits, add_service, add_voice, client_of, settings_of, transport_of, voice_of
 from cosyclient.cli.terminal import printable
@@ -30,8 +30,9 @@ from cosyclient.errors import (
 )
 from cosyclient.events import Events
 from cosyclient.models import Speech, Utterance
+from cosyclient.protocols.addresses import default_protocol, guess, without_route
 from cosyclient.protocols.base import ListingProtocol, PcmFormat, StreamingProtocol, check_length, check_settings
-from cosyclient.protocols.registry import guess, home, protocol_for
+from cosyclient.protocols.registry import protocol_for
 from cosyclient.transports.network import resolve_network
 from cosyclient.transports.registry import check_url
 from cosyclient.transports.resolver import Resolver
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError("--url: say which service to examine")
     settings = settings_of(arguments, url)
     meant = settings.protocol or guess(settings.base_url)
-    settings = replace(settings, base_url=home(settings.base_url, meant).url)
+    settings = replace(settings, base_url=without_route(settings.base_url, meant).url)
     span = seconds_of(arguments.load) if arguments.load is not None else 0.0
     report: dict[str, Any] = {"url": settings.base_url}
     try:
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         code = 1
     else:
-        report |= _software(settings, report["protocol"])
+        report |= _server_version(settings, report["protocol"])
         try:
             _speak(report, settings, voice_of(arguments), arguments)
             if span:
@@ -163,7 +164,7 @@ def _connected(addresses: Sequence[tuple[str, int]]) -> socket.socket:
 def _identify(settings: ResolvedConfig, meant: str) -> dict[str, Any]:
     if settings.protocol:
         return {"protocol": settings.protocol, "because": "--protocol says so"}
-    if meant != "batch":
+    if meant != default_protocol():
         return {"protocol": meant, "because": "the address can mean nothing else"}
     check_url(settings.base_url, "http")
     clock = SystemClock()
@@ -175,7 +176,7 @@ def _identify(settings: ResolvedConfig, meant: str) -> dict[str, Any]:
     return {"protocol": None, "because": None} if found is None else {"protocol": found[0], "because": found[1]}
 
 
-def _software(settings: ResolvedConfig, protocol: str) -> dict[str, Any]:
+def _server_version(settings: ResolvedConfig, protocol: str) -> dict[str, Any]:
     """Return which server it is and what is to be known of its version, where it tells over HTTP."""
     scheme, _, rest = settings.base_url.partition("://")
     plain = {"ws": "http", "wss": "https"}.get(scheme, scheme)
@@ -184,7 +185,7 @@ def _software(settings: ResolvedConfig, protocol: str) -> dict[str, Any]:
     clock = SystemClock()
     transport = transport_of(replace(settings, base_url=f"{plain}://{rest}"), "http")
     try:
-        found = software(transport, clock, protocol)
+        found = server_version(transport, clock, protocol)
     finally:
         transport.close()
     return {"server": found} if found else {}

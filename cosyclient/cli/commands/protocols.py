@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.config import WireConfig
 from cosyclient.models import SAMPLE_RATES
-from cosyclient.protocols.registry import every_name, protocol_for
+from cosyclient.protocols.registry import ENTRIES, every_name, protocol_for
 
 if TYPE_CHECKING:
     import argparse
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HEADS: Final = (
     "`protocol=`",
+    "service",
     "over",
     "texts a request",
     "audio streams",
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print a row per protocol and dialect."""
     if arguments.json:
-        data = {name: asdict(can) for name, can in _all().items()}
+        data = {name: {"description": ENTRIES[name].description, **asdict(can)} for name, can in _all().items()}
         print(json.dumps(data, default=sorted))
     elif arguments.markdown:
         print(markdown())
@@ -70,7 +71,7 @@ def _all() -> dict[str, Capabilities]:
 
 
 def _rows() -> list[tuple[str, ...]]:
-    return [(f"`{name}`", *_cells(can)) for name, can in _all().items()]
+    return [(f"`{name}`", ENTRIES[name].description, *_cells(can)) for name, can in _all().items()]
 
 
 def _cells(can: Capabilities) -> tuple[str, ...]:

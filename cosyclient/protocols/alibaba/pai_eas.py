@@ -54,7 +54,6 @@ class PaiEasProtocol:
     """
 
     name: str = "pai-eas"
-    dialects = ("cross_lingual",)
     capabilities = Capabilities(
         stream=True,
         instruct=True,

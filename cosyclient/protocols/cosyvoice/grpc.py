@@ -51,7 +51,6 @@ class RuntimeGrpcProtocol:
     """Speak the official gRPC runtime's protocol; the dialect ``cosyvoice3`` writes the marks that this model wants."""
 
     name: str = "grpc"
-    dialects = (COSYVOICE3,)
     capabilities = Capabilities(
         medium="grpc",
         stream=True,

@@ -39,7 +39,6 @@ class RuntimeProtocol:
     """
 
     name: str = "runtime"
-    dialects = (COSYVOICE3,)
     capabilities = Capabilities(
         stream=True,
         voices=frozenset({"named", "clone", "cross_lingual"}),

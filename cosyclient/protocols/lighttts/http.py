@@ -38,7 +38,6 @@ class LightTtsProtocol:
     """
 
     name: str = "lighttts"
-    dialects = (COSYVOICE3,)
     capabilities = Capabilities(
         stream=True,
         voices=frozenset({"clone"}),

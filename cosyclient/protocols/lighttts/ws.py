@@ -37,7 +37,6 @@ class LightTtsSocketProtocol(SessionProtocol):
     """Speak to LightTTS over a WebSocket, which takes text while it is written; one conversation per connection."""
 
     name = "lighttts-ws"
-    dialects = (COSYVOICE3,)
     capabilities = Capabilities(
         medium="websocket",
         stream=True,

@@ -55,8 +55,6 @@ _FRAMING_BYTES: Final = 64
 class OpenAISpeechProtocol:
     """Speak to an OpenAI-compatible server in one *dialect*; the nameless one keeps to the standard."""
 
-    dialects: Final = tuple(name for name in DIALECTS if name)
-
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:
         self.name = f"openai:{dialect}" if dialect else "openai"
         self._dialect = DIALECTS[dialect]

@@ -65,7 +65,6 @@ class _Triton:
 
     name: str
     capabilities: Capabilities
-    dialects: tuple[str, ...]
 
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - all protocols are made alike
         self._model = dialect or _DEFAULT_MODEL
@@ -113,7 +112,6 @@ class TritonProtocol(_Triton):
 
     name = "triton"
     capabilities = _CAPABILITIES
-    dialects = ("cosyvoice2", "cosyvoice3")
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for the one utterance; *key* is its id."""
@@ -153,7 +151,6 @@ class TritonGrpcProtocol(_Triton):
 
     name = "triton-grpc"
     capabilities = dataclasses.replace(_CAPABILITIES, medium="grpc", stream=True)
-    dialects = ("cosyvoice2", "cosyvoice2_dit", "cosyvoice3")
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for the one utterance; *key* is its id."""
