@@ -1,5 +1,11 @@
 """Give a test suite the emulator as a pytest fixture.
 
+The suite asks for it in its topmost ``conftest.py``::
+
+    pytest_plugins = ["cosyclient.emulator.pytest_plugin"]
+
+A test takes the fixture by its name::
+
     def test_speech(cosyvoice_emulator):
         with CosyClient(cosyvoice_emulator.url) as cosy:
             assert cosy.synthesize("你好").audio

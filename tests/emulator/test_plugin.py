@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import cosyclient.emulator
 
 ROOT = Path(cosyclient.emulator.__file__).parents[2]
+
+CONFTEST = 'pytest_plugins = ["cosyclient.emulator.pytest_plugin"]'
 
 SUITE = """
 import json
@@ -60,11 +63,17 @@ class TestOverriding:
 
 def test_the_plugin_serves_a_suite(tmp_path: Path) -> None:
     """Fresh counters, one process, settings by marker, by call and by fixture."""
+    (tmp_path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     (tmp_path / "test_suite.py").write_text(SUITE, encoding="utf-8")
-    # The plugin is named by hand, so that this works in a checkout that is not installed.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "cosyclient.emulator.pytest_plugin", "-W", "error"]
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command += ["--strict-markers", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 passed" in done.stdout
+
+
+def test_a_suite_gets_the_plugin_only_on_request() -> None:
+    """As an entry point it would load this library and httpx into every run of every user."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "entry-points" not in project
