@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cosyclient.clock import Deadline
 from cosyclient.errors import CosyError, Forbidden, Unauthorized
 from cosyclient.protocols import entry as entries
-from cosyclient.protocols.codecs.json_audio import is_voice_name, read_prefix
+from cosyclient.protocols.codecs.json_body import is_voice_name, read_prefix
 from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.protocols.entry import Answer, Rank, has_members
 from cosyclient.protocols.registry import ENTRIES, entry_for

@@ -22,6 +22,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from cosyclient.audio.format import PcmFormat as PcmFormat  # noqa: TC001 - a name of this module, too
 from cosyclient.errors import BadUtterance
 from cosyclient.models import SAMPLE_RATES
 
@@ -202,14 +203,6 @@ class WireProtocol(Protocol):
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""
-
-
-@dataclass(frozen=True, slots=True)
-class PcmFormat:
-    """Say what the samples of a stream are: signed 16-bit little-endian at ``sample_rate`` Hz, interleaved."""
-
-    sample_rate: int
-    channels: int = 1
 
 
 @runtime_checkable

@@ -10,11 +10,12 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient.audio.stream import with_format
 from cosyclient.errors import DecodeError, ServiceError, TransportError
 from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
 from cosyclient.protocols.base import Capabilities, PcmFormat
 from cosyclient.protocols.codecs import sse
-from cosyclient.protocols.codecs.json_audio import decode_json_object, member, output_audio, read_json_object
+from cosyclient.protocols.codecs.json_body import decode_json_object, member, output_audio, read_json_object
 from cosyclient.protocols.replies.errors import MAX_ERROR_BODY_BYTES, check_status, error_from_body, read_error_body
 from cosyclient.protocols.replies.headers import media_type, quota
 from cosyclient.protocols.replies.pcm import speech_from_pcm
@@ -84,12 +85,8 @@ class ModelStudioHttpProtocol:
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
         """Yield one `PcmFormat`, then samples as they arrive."""
-        begun = False
-        for piece in check_stream_duration(utterance, _pieces(reply, utterance, WordTimings(), wall)):
-            if not begun:
-                begun = True
-                yield PcmFormat(utterance.settings.sample_rate)
-            yield piece
+        pieces = check_stream_duration(utterance, _pieces(reply, utterance, WordTimings(), wall))
+        yield from with_format(pieces, PcmFormat(utterance.settings.sample_rate))
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""

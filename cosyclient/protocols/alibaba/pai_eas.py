@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from cosyclient.audio.stream import with_format
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import Capabilities, PcmFormat, members
 from cosyclient.protocols.codecs import sse
-from cosyclient.protocols.codecs.json_audio import (
+from cosyclient.protocols.codecs.json_body import (
     decode_json_object,
     member,
     output_audio,
@@ -112,12 +113,8 @@ class PaiEasProtocol:
             _heard(read_json_object(reply), reply, utterance, wall)
         if kind != sse.MEDIA_TYPE:
             raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not a stream", retryable=True)
-        begun = False
-        for piece in check_stream_duration(utterance, _pieces(reply, utterance, wall)):
-            if not begun:
-                begun = True
-                yield PcmFormat(utterance.settings.sample_rate)
-            yield piece
+        pieces = check_stream_duration(utterance, _pieces(reply, utterance, wall))
+        yield from with_format(pieces, PcmFormat(utterance.settings.sample_rate))
 
     def encode_voices(self) -> WireRequest:
         """Return the request for the list of recordings."""

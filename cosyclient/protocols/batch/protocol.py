@@ -17,8 +17,8 @@ from cosyclient.protocols.batch import frames
 from cosyclient.protocols.batch.frames import FrameDecoder
 from cosyclient.protocols.replies.errors import check_status
 from cosyclient.protocols.replies.headers import media_type, quota
-from cosyclient.protocols.replies.items import item_result, items_from_json
-from cosyclient.protocols.replies.speech import PositionCheck
+from cosyclient.protocols.replies.items import PositionCheck, item_result, items_from_json
+from cosyclient.protocols.replies.peeked import PeekedReply
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ class BatchProtocol:
         elif kind.endswith(("/json", "+json")):
             yield from items_from_json(reply, utterances, wall=wall)
         else:
-            peeked = _Peeked(reply)
-            if (seen := _kind_of(peeked.first)) != "JSON" or kind not in _VAGUE:
+            peeked = PeekedReply(reply)
+            if (seen := _kind_of(peeked.start)) != "JSON" or kind not in _VAGUE:
                 raise DecodeError(
                     f"HTTP {reply.status}: {kind or 'no media type'} ({seen}) is no batch", retryable=True
                 )
@@ -131,24 +131,6 @@ class BatchProtocol:
 
     def __repr__(self) -> str:
         return f"<BatchProtocol {'frames or JSON' if frames.MEDIA_TYPE in self._headers[1][1] else 'JSON'}>"
-
-
-class _Peeked:
-    """Offer a reply whose first bytes have been looked at."""
-
-    def __init__(self, reply: WireReply) -> None:
-        self._reply, self._chunks = reply, reply.chunks()
-        self.status, self.headers = reply.status, reply.headers
-        self.first = next((chunk for chunk in self._chunks if chunk), b"")
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the content from its beginning."""
-        yield self.first
-        yield from self._chunks
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._reply.close()
 
 
 def _members(settings: VoiceSettings) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cosyclient.audio.stream import with_format
 from cosyclient.errors import BadRequest, ServiceFault
 from cosyclient.protocols.base import MODEL_HOPS, Capabilities, PcmFormat
 from cosyclient.protocols.codecs.protobuf import as_bytes, decode_fields, encode_field, encode_message
@@ -94,12 +95,8 @@ class RuntimeGrpcProtocol:
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
         """Yield one `PcmFormat`, then samples as they arrive; returns when the service said that this was all."""
-        begun = False
-        for piece in check_stream_duration(utterance, self._samples(reply, utterance, wall)):
-            if not begun:
-                begun = True
-                yield PcmFormat(utterance.settings.sample_rate)
-            yield piece
+        pieces = check_stream_duration(utterance, self._samples(reply, utterance, wall))
+        yield from with_format(pieces, PcmFormat(utterance.settings.sample_rate))
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's metadata announces of the service's limits, as a gateway before it may."""

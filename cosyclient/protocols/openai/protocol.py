@@ -15,6 +15,7 @@ from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.audio import parse_wav, wav_bytes
+from cosyclient.audio.stream import collect_pcm, strip_headers
 from cosyclient.errors import BadUtterance, CosyError
 from cosyclient.models import Speech, Utterance
 from cosyclient.protocols.base import PcmFormat
@@ -30,7 +31,6 @@ from cosyclient.protocols.replies.speech import (
     check_stream_duration,
     speech_from_bytes,
 )
-from cosyclient.protocols.replies.wav_stream import collect_pcm, strip_headers
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
 
@@ -144,7 +144,7 @@ class OpenAISpeechProtocol:
         if replies.is_json(kind):
             raise replies.error_in_place_of_audio(reply, utterance, wall=wall, rules=rules)
         if kind != replies.EVENTS:
-            check_pcm_start(reply.opening, media_type(reply.headers))
+            check_pcm_start(reply.start, media_type(reply.headers))
         head = replies.head_of(replies.label_of(reply), utterance.settings.sample_rate)
         if kind == replies.EVENTS:
             pieces = replies.event_samples(reply, utterance, head, rules=rules)

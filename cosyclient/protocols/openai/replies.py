@@ -12,7 +12,7 @@ from cosyclient.audio.wav import is_wav, read_header
 from cosyclient.errors import DecodeError
 from cosyclient.models import Word
 from cosyclient.protocols.base import PcmFormat
-from cosyclient.protocols.codecs.json_audio import read_voice_list, voice_names
+from cosyclient.protocols.codecs.json_body import read_voice_list, voice_names
 from cosyclient.protocols.codecs.sse import MEDIA_TYPE, decode_events
 from cosyclient.protocols.codecs.strict import parse_base64, parse_json
 from cosyclient.protocols.replies.errors import (
@@ -23,7 +23,7 @@ from cosyclient.protocols.replies.errors import (
     read_error_body,
 )
 from cosyclient.protocols.replies.headers import media_type
-from cosyclient.protocols.replies.wav_stream import PeekedReply
+from cosyclient.protocols.replies.peeked import PeekedReply
 from cosyclient.util.numbers import (
     CHANNEL_COUNT_RANGE,
     SAMPLE_RATE_RANGE,
@@ -68,7 +68,7 @@ def begun(
     kind = media_type(reply.headers)
     check_status(reply, utterances, wall=wall, make_error=partial(error_from_reply, rules=rules))
     read = PeekedReply(reply, hint=hint)
-    if sniff(read.opening):
+    if sniff(read.start):
         kind = ""
     elif is_json(kind):
         return read, kind

@@ -17,7 +17,7 @@ from cosyclient.protocols.replies.item_shapes import (
     is_success,
     split_audio,
 )
-from cosyclient.protocols.replies.speech import PositionCheck, speech_from_bytes
+from cosyclient.protocols.replies.speech import speech_from_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +30,44 @@ if TYPE_CHECKING:
 # What an error says of itself that no batch does.
 _REFUSING: Final = ("error", "code", "status_code")
 _SPOKEN: Final = {"status": "success"}
+
+
+class PositionCheck:
+    """Checks that the items of a reply cover each of *count* positions exactly once; it never reorders anything.
+
+    Call `check_total` when the reply announces its total, `claim` for each item, and `check_complete` at the end. All
+    raise `DecodeError`.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._free = set(range(count))
+
+    def check_total(self, total: object) -> None:
+        """Compare the announced *total* with the number of texts sent."""
+        if total != self._count or isinstance(total, bool):
+            shown = total if isinstance(total, int) and abs(total) < 1 << 31 else "no readable number of"
+            raise DecodeError(f"reply: {shown} results announced for {self._count} texts")
+
+    def claim(self, index: object) -> int:
+        """Return *index* if it is a position of the request that no item has claimed yet."""
+        if not isinstance(index, int) or isinstance(index, bool):
+            raise DecodeError("reply: a result names no index")
+        if not 0 <= index < self._count:
+            shown = f"index {index}" if abs(index) < 1 << 31 else "an index"
+            raise DecodeError(f"reply: {shown} is outside the {self._count} texts, the first of which is 0")
+        if index not in self._free:
+            raise DecodeError(f"reply: two results for text {index}")
+        self._free.remove(index)
+        return index
+
+    def check_complete(self) -> None:
+        """Raise if no item has claimed one of the positions."""
+        if self._free:
+            raise DecodeError(f"reply: no result for {len(self._free)} of {self._count} texts, first {min(self._free)}")
+
+    def __repr__(self) -> str:
+        return f"<Positions {self._count - len(self._free)} of {self._count} claimed>"
 
 
 def items_from_json(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient import audio as _audio
+from cosyclient.audio.format import PcmFormat
+from cosyclient.audio.stream import collect_pcm, strip_headers
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.replies.errors import check_status
 from cosyclient.protocols.replies.headers import media_type
+from cosyclient.protocols.replies.peeked import explain_early_end
 from cosyclient.protocols.replies.speech import check_pcm_start, check_stream_duration, speech_from_bytes
-from cosyclient.protocols.replies.wav_stream import collect_pcm, explain_early_end, strip_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

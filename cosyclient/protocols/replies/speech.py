@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cosyclient import audio as _audio
+from cosyclient.audio.format import PcmFormat
 from cosyclient.errors import DecodeError
 from cosyclient.models import SAMPLE_RATES, Speech, Utterance, has_speech
-from cosyclient.protocols.base import PcmFormat
 from cosyclient.util.numbers import parse_int_in_range, seconds_from_ms, valid_channel_count, valid_sample_rate
 
 if TYPE_CHECKING:
@@ -37,40 +37,6 @@ _ROUNDED: Final = 1.0
 _OVERSTATED: Final = 1.5
 SILENCE_SECONDS: Final = 0.3
 """Seconds of silence that stand for a text without speech."""
-
-
-class PositionCheck:
-    """See to it that each of *count* positions is taken exactly once; nothing is ever put in order silently."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._free = set(range(count))
-
-    def check_total(self, total: object) -> None:
-        """Compare the *total* a service announces with what was sent."""
-        if total != self._count or isinstance(total, bool):
-            shown = total if isinstance(total, int) and abs(total) < 1 << 31 else "no readable number of"
-            raise DecodeError(f"reply: {shown} results announced for {self._count} texts")
-
-    def claim(self, index: object) -> int:
-        """Return *index* if it is one of ours and new."""
-        if not isinstance(index, int) or isinstance(index, bool):
-            raise DecodeError("reply: a result names no index")
-        if not 0 <= index < self._count:
-            shown = f"index {index}" if abs(index) < 1 << 31 else "an index"
-            raise DecodeError(f"reply: {shown} is outside the {self._count} texts, the first of which is 0")
-        if index not in self._free:
-            raise DecodeError(f"reply: two results for text {index}")
-        self._free.remove(index)
-        return index
-
-    def check_complete(self) -> None:
-        """Raise if a position is still free although the reply is complete."""
-        if self._free:
-            raise DecodeError(f"reply: no result for {len(self._free)} of {self._count} texts, first {min(self._free)}")
-
-    def __repr__(self) -> str:
-        return f"<Positions {self._count - len(self._free)} of {self._count} taken>"
 
 
 def speech_from_bytes(utterance: Utterance, data: bytes, fields: dict[str, Any]) -> Speech:

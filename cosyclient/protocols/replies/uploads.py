@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cosyclient.errors import BadUtterance, DecodeError
 from cosyclient.protocols.codecs.forms import encode_form
-from cosyclient.protocols.codecs.json_audio import decode_json, is_voice_name, read_prefix
+from cosyclient.protocols.codecs.json_body import decode_json, is_voice_name, read_prefix
 from cosyclient.protocols.replies.errors import error_from_reply
 from cosyclient.util.redaction import quotes_any
 from cosyclient.wire import WireRequest

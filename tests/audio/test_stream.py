@@ -7,10 +7,10 @@ import struct
 import pytest
 
 from cosyclient.audio import parse_wav
+from cosyclient.audio.format import PcmFormat
 from cosyclient.audio.pcm import to_s16
+from cosyclient.audio.stream import strip_headers
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.base import PcmFormat
-from cosyclient.protocols.replies.wav_stream import strip_headers
 from tests.protocols.wire import pieces
 from tests.protocols.wire_openai import unsized, wav
 
