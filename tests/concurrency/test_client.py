@@ -6,7 +6,6 @@ import gc
 import pickle
 import random
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -37,6 +36,7 @@ from cosyclient import (
 from cosyclient.emulator import echo_text, running
 from cosyclient.pipeline.queue.waiters import Waiter
 from tests.support.service import audio_of, item, text_in
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,9 +135,9 @@ def test_who_gives_up_leaves_the_flight_to_the_others() -> None:
         return spoken(request)
 
     with client(handler) as cosy:
-        leader = cosy.submit("same", timeout=0.05)
-        while not asked:  # who joins before it leaves is waited for from the start
-            time.sleep(0.001)
+        # Time enough for a busy machine to send it: a text whose deadline passes before is never asked for.
+        leader = cosy.submit("same", timeout=1.0)
+        eventually(lambda: asked, "it is sent; who joins before is waited for from the start")
         follower = cosy.submit("same", timeout=PATIENCE)
         assert isinstance(leader.exception(PATIENCE), DeadlineExceeded)
         given_up.set()

@@ -78,7 +78,7 @@ def test_voices_that_say_the_same_stay_themselves(start: Callable[..., Emulator]
 def test_a_missing_package_is_named_when_the_client_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at the first call."""
     monkeypatch.setitem(sys.modules, "cosyclient.transports.grpc.transport", None)
-    monkeypatch.setattr("cosyclient.transports.find_spec", lambda name: None)
+    monkeypatch.setattr("cosyclient.transports.registry.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install '\.\[grpc\]'"):
         CosyClient("grpc://127.0.0.1:1", voice="x")
 

@@ -147,9 +147,9 @@ def test_a_gap_ends_a_call_long_before_its_deadline(transport: GrpcTransport, sc
     with pytest.raises(AttemptTimeout) as caught:
         ask(transport, "Hang", read_timeout=0.1)
     assert (caught.value.sent, caught.value.retryable) == (True, True)
-    pieces = sent(transport, "Part", read_timeout=0.2).chunks()
+    pieces = sent(transport, "Part", read_timeout=1.0).chunks()
     assert next(pieces) == b"part"
-    with pytest.raises(AttemptTimeout, match=r"nothing came within 0\.2 s"):
+    with pytest.raises(AttemptTimeout, match=r"nothing came within 1 s"):
         next(pieces)
     assert script.left.acquire(timeout=PATIENCE)
     assert script.left.acquire(timeout=PATIENCE)
