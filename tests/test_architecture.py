@@ -65,7 +65,7 @@ WAITS = {
     "pipeline/queue/waiters.py",
     "policies/bulkhead.py",
     "transports/grpc/reply.py",
-    "transports/http/pool.py",
+    "transports/slots.py",
     "transports/resolver.py",
     "testing.py",
     "emulator/",

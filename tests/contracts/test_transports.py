@@ -398,7 +398,7 @@ def test_closing_wakes_a_connect_that_nobody_answers(make_own: Make) -> None:
 )
 def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, expected: set[str]) -> None:
     """Poison, in each phase; then the pool works as if new."""
-    places = 4
+    slots = 4
     quick = ClientConfig(timeouts=TimeoutConfig(connect=0.003 if phase in ("connect", "handshake") else 30.0))
     body = b"x" * (4 << 20) if phase == "write" else b"{}"
     rounds = 200 if phase == "write" else 1000
@@ -414,10 +414,10 @@ def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, 
                 "handshake": f"https://127.0.0.1:{mute.port}",
                 "write": full.url,
             }.get(phase, service.url),
-            connections=places,
+            connections=slots,
             config=quick,
         )
-        holders = [sent(transport, request(X_Mood="body")) for _ in range(places)] if phase == "place" else []
+        holders = [sent(transport, request(X_Mood="body")) for _ in range(slots)] if phase == "place" else []
 
         def one(_: int) -> str:
             deadline = 0.003 if phase == "place" else 60.0
@@ -427,7 +427,7 @@ def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, 
                 return type(error).__name__
             return "fine"
 
-        with ThreadPoolExecutor(places * 2) as threads:
+        with ThreadPoolExecutor(slots * 2) as threads:
             ends = set(threads.map(one, range(rounds)))
         assert ends <= expected
         assert transport.stats().in_use == len(holders)
@@ -435,13 +435,13 @@ def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, 
             holder.close()
         if phase in ("connect", "handshake", "write"):
             # Nothing can be had from such a service, but each of its places can.
-            assert {one(number) for number in range(places)} <= expected
+            assert {one(number) for number in range(slots)} <= expected
             return
-        held = [sent(transport, request(X_Mood="body")) for _ in range(places)]
-        assert transport.stats().in_use == places
+        held = [sent(transport, request(X_Mood="body")) for _ in range(slots)]
+        assert transport.stats().in_use == slots
         for answer in held:
             answer.close()
-        assert [ask(transport, request(X_Mood="fine"))[0] for _ in range(2 * places)] == [200] * 2 * places
+        assert [ask(transport, request(X_Mood="fine"))[0] for _ in range(2 * slots)] == [200] * 2 * slots
 
 
 def _reads_little() -> Callable[[Visit], None]:

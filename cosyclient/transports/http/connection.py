@@ -1,4 +1,4 @@
-"""One connection of a pool."""
+"""One HTTP connection: written here, opened by a `Dialer`, read by http.client through `RawReply`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from urllib3.connection import HTTPConnection
 
-from cosyclient.transports.http.response import Reply
+from cosyclient.transports.http.response import RawReply
 from cosyclient.transports.sockets import Aborted, DeadlineSocket, StepTimeouts
 
 if TYPE_CHECKING:
@@ -16,79 +16,80 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock
     from cosyclient.transports.dialer import Dialer
-    from cosyclient.transports.http.head import Outgoing
+    from cosyclient.transports.http.head import RawRequest
 
 _BUFFER_BYTES: Final = 16 << 10
-# Head and content leave in one write, hence usually in one packet, unless joining them would copy more than this.
+# Head and content are sent in one write, hence usually in one packet, unless joining them would copy more than this.
 _JOIN_BYTES: Final = 256 << 10
 
 
-class _Inlet(io.RawIOBase):
-    """Be what a BufferedReader reads from, and raise at the connection's end.
+class _SocketReader(io.RawIOBase):
+    """Read from a socket for a `BufferedReader`, and raise at the connection's end.
 
-    http.client would take a head, or the lines after the last chunk, for whole wherever somebody cuts them.
+    http.client would accept a head, or the lines after the last chunk, as complete wherever the connection ends.
     """
 
     def __init__(self, socket: DeadlineSocket) -> None:
-        self._guard = socket
+        self._socket = socket
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        size = self._guard.recv_into(buffer)
+        size = self._socket.recv_into(buffer)
         if size == 0:
             raise RemoteDisconnected("the connection was closed before the end of the reply")
         return size
 
 
-class _Inbox(io.BufferedReader):
-    """Keep what arrived on one connection and was not used yet, from one reply to the next."""
+class _ReplyBuffer(io.BufferedReader):
+    """Keep the bytes of one connection that have come and are not read yet, from one reply to the next."""
 
     def close(self) -> None:
-        # http.client closes its file with each reply; there is nothing to let go of.
+        # http.client closes its file after each reply; this one lives as long as the connection.
         pass
 
 
 class Connection(HTTPConnection):
-    """Connect through a `Dialer`, keep to the spans of the request at hand, and know one's own age.
+    """Send requests and read replies within the timeouts of each; a `PooledConnection`.
 
-    Reading is http.client's work; urllib3's own request and response, and http.client's writing, would double its cost.
+    http.client reads. Its writing, and urllib3's own request and response, would double the cost of a request.
     """
 
     def __init__(self, *args: Any, dialer: Dialer, clock: Clock, lifetime: Callable[[], float], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.timeouts: StepTimeouts
         self.socket: DeadlineSocket | None = None
+        """The socket, from the moment it connects; urllib3's own ``sock`` is set once it is connected."""
         self.aborted = False
         self.opened = 0
         self.idle_since = 0.0
         self._dialer = dialer
         self._clock = clock
         self._lifetime = lifetime
-        self._worn_at = 0.0
-        self._inbox: _Inbox
+        self._expires_at = 0.0
+        self._received: _ReplyBuffer
 
     def connect(self) -> None:
-        """Open a guarded socket, TLS handshake included."""
+        """Open the connection, TLS handshake included; raises `OSError`."""
         self.opened += 1
         socket = self._dialer.dial(self.timeouts, opened=self._publish_socket, aborted=lambda: self.aborted)
-        self._worn_at = self._clock.now() + self._lifetime()
-        self._inbox = _Inbox(_Inlet(socket), _BUFFER_BYTES)
+        self._expires_at = self._clock.now() + self._lifetime()
+        self._received = _ReplyBuffer(_SocketReader(socket), _BUFFER_BYTES)
         self.sock = socket
 
-    def begin(self, timeouts: StepTimeouts) -> None:
-        """Put the next request under *spans*."""
+    def start_request(self, timeouts: StepTimeouts) -> None:
+        """Apply *timeouts* to the next request."""
         self.timeouts = timeouts
         if self.socket is not None:
             self.socket.timeouts = timeouts
             self.socket.received_bytes = 0
 
-    def dispatch(self, request: Outgoing) -> None:
-        """Send *request*, head and content together where that copies little."""
+    def write_request(self, request: RawRequest) -> None:
+        """Send *request*, head and content together where that copies little; raises `OSError`."""
         socket = self.socket
         assert socket is not None  # noqa: S101 - connect() made it
-        # Views, and nothing by a name of its own: what shows the variables of a traceback would show key and texts.
+        # Views, and no local variable for the bytes: tools that show a traceback's variables would show key and texts.
         if isinstance(request.content, bytes) and len(request.content) <= _JOIN_BYTES and not request.chunked:
             socket.sendall(memoryview(request.head + request.content))
             return
@@ -96,53 +97,53 @@ class Connection(HTTPConnection):
         for piece in _pieces(request):
             socket.sendall(piece)
 
-    def answer(self, method: str) -> Reply:
-        """Return the reply to a request by *method* once its status and fields are there."""
-        reply = Reply(self, method=method)
+    def read_reply(self, method: str) -> RawReply:
+        """Return the reply to a request by *method* once its status and fields have come; raises `READ_ERRORS`."""
+        reply = RawReply(self, method=method)
         reply.begin()
         return reply
 
-    def makefile(self, _mode: str) -> _Inbox:
-        """Return what replies are read from."""
-        return self._inbox
+    def makefile(self, _mode: str) -> _ReplyBuffer:
+        """Return the file that replies are read from; called by http.client."""
+        return self._received
 
     @property
-    def untouched(self) -> bool:
-        """Return whether no byte of the reply has come."""
+    def nothing_received(self) -> bool:
+        """Return whether no byte of the current reply has come."""
         return self.socket is None or not self.socket.received_bytes
 
     @property
     def is_connected(self) -> bool:
-        """Return whether the connection is open and nothing unasked for has arrived on it."""
+        """Return whether the connection is open and no unrequested bytes have come."""
         if self.sock is None or self.socket is None:
             return False
         self.socket.blocking = False
         try:
-            # None is "nothing yet": neither kept from the last reply nor under way; the end is an OSError.
-            return self._inbox.read(1) is None
+            # None means that nothing is buffered and nothing has come; the connection's end is an OSError.
+            return self._received.read(1) is None
         except OSError:
             return False
         finally:
             self.socket.blocking = True
 
-    def worn(self, now: float, idle_limit: float) -> bool:
+    def expired(self, now: float, idle_limit: float) -> bool:
         """Return whether this connection idled or lived too long to be used again."""
-        return now - self.idle_since > idle_limit or now >= self._worn_at
+        return now - self.idle_since > idle_limit or now >= self._expires_at
 
     def abort(self) -> None:
-        """Shut down whatever socket is in use, now or in a moment, so that its thread wakes."""
+        """Shut the socket down, or the next one while it is being opened, so that the thread that uses it wakes."""
         self.aborted = True
         if self.socket is not None:
             self.socket.abort()
 
     def _publish_socket(self, socket: DeadlineSocket) -> None:
-        # First publish the socket, then look at the flag: sever() does it the other way round, so one of us acts.
+        # First publish the socket, then look at the flag; abort() does it the other way round, so one of the two acts.
         self.socket = socket
         if self.aborted:
             raise Aborted
 
 
-def _pieces(request: Outgoing) -> Iterator[memoryview]:
+def _pieces(request: RawRequest) -> Iterator[memoryview]:
     content = request.content
     for piece in (content,) if isinstance(content, bytes) else content:
         if piece:

@@ -1,4 +1,7 @@
-"""Heads as bytes: write that of a request, and take that of a reply apart where it is written as all write it."""
+"""Write the head of a request as bytes, and parse the head of a reply that leaves no room for interpretation.
+
+Any other head of a reply is left to http.client (see `cosyclient.transports.http.response`), which is slower.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ if TYPE_CHECKING:
     Field = tuple[bytes, bytes]
 
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_START: Final = re.compile(rb"%b [\x21-\x7e]++ HTTP/1\.1\r\n" % _TOKEN)
+_REQUEST_LINE: Final = re.compile(rb"%b [\x21-\x7e]++ HTTP/1\.1\r\n" % _TOKEN)
 _FIELDS: Final = re.compile(rb"(?:%b: [^\r\n\0]*+\r\n)*+" % _TOKEN)
 
-# No control characters but tabs: readers disagree about those. What does not match is http.client's to judge.
+# No control characters but tabs: parsers disagree about those.
 _TEXT: Final = rb"[\t\x20-\x7e\xa0-\xff]*+"
 _REPLY: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: (%b))?\r\n((?:%b:%b\r\n)*+)\r\n" % (_TEXT, _TOKEN, _TEXT))
 _LINE: Final = re.compile(rb"([^:]++):[\t ]*+([^\r]*+)\r\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
-    """Hold one request ready to be written: its head, and its content, bytes or what can be iterated once."""
+class RawRequest:
+    """Hold one request ready to be sent: the bytes of its head, and its content, bytes or an iterable used once."""
 
     method: str
     head: bytes
@@ -35,28 +38,28 @@ class Outgoing:
     chunked: bool = False
 
     def __repr__(self) -> str:
-        return f"<Outgoing {self.method}, a head of {len(self.head)} bytes>"
+        return f"<RawRequest {self.method}, a head of {len(self.head)} bytes>"
 
 
-def start(method: str, target: bytes) -> bytes:
-    """Return a request's first line; `ValueError` for what would end it early."""
+def request_line(method: str, target: bytes) -> bytes:
+    """Return a request's first line; raises `ValueError` for a method or target that would end it early."""
     line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)
-    if not _START.fullmatch(line):
+    if not _REQUEST_LINE.fullmatch(line):
         raise ValueError(f"not a method and a target: {method[:20]!r} {target[:200]!r}")
     return line
 
 
-def lines(fields: Sequence[Field]) -> bytes:
-    """Return the lines of *fields*; `ValueError` for what would smuggle another one in."""
+def field_lines(fields: Sequence[Field]) -> bytes:
+    """Return the lines of *fields*; raises `ValueError` for a name or value that would add a line."""
     block = RedactedBytes(b"".join([b"%b: %b\r\n" % field for field in fields]))
-    # Each line is a field, and there are no more lines than fields: so no field holds the end of a line.
+    # Each line is a field, and there are as many lines as fields: so no field contains a line end.
     if block.count(b"\n") != len(fields) or not _FIELDS.fullmatch(block):
-        raise ValueError("a header field with a line end, or a name that is none")
+        raise ValueError("a header field with a line end, or an invalid name")
     return block
 
 
-def outgoing(request: httpx.Request) -> Outgoing:
-    """Return *request* as it is written; raises `httpx.LocalProtocolError` for what cannot be."""
+def encode_request(request: httpx.Request) -> RawRequest:
+    """Return *request* as bytes; raises `httpx.LocalProtocolError` for one that cannot be sent."""
     content = _content_of(request)
     fields = [(name, RedactedBytes(value)) for name, value in request.headers.raw]
     names = {name.lower() for name, _ in fields}
@@ -70,10 +73,10 @@ def outgoing(request: httpx.Request) -> Outgoing:
         elif content:
             fields.append((b"Content-Length", RedactedBytes(b"%d" % len(content))))
     try:
-        head = RedactedBytes(start(request.method, request.url.raw_path) + lines(fields) + b"\r\n")
+        head = RedactedBytes(request_line(request.method, request.url.raw_path) + field_lines(fields) + b"\r\n")
     except ValueError as error:
         raise httpx.LocalProtocolError(str(error)) from error
-    return Outgoing(request.method, head, content, chunked)
+    return RawRequest(request.method, head, content, chunked)
 
 
 def _content_of(request: httpx.Request) -> bytes | Iterable[bytes]:
@@ -85,10 +88,10 @@ def _content_of(request: httpx.Request) -> bytes | Iterable[bytes]:
     raise httpx.LocalProtocolError("an asynchronous content cannot be sent by a synchronous transport")
 
 
-def take_apart(data: bytes) -> tuple[int, int, str, list[Field]] | None:
-    """Return a final reply's size of head, status, reason and fields, or None unless *data* begins with a plain one.
+def parse_head(data: bytes) -> tuple[int, int, str, list[Field]] | None:
+    """Return the size of a final reply's head, its status, reason and fields; None unless *data* begins with one.
 
-    Plain is a head that is there to its end and that no two readers could understand differently.
+    All of it must have come, and no two parsers may read it differently; any other head gives None, too.
     """
     match = _REPLY.match(data)
     if match is None:

@@ -1,4 +1,7 @@
-"""The standard library's reply, with what it would let pass refused: unread ends, hidden fields, two framings."""
+"""Read one HTTP reply with http.client, and refuse what it would accept: truncation, hidden fields, two framings.
+
+Used by `Connection`; the content goes to the caller through `ResponseStream`.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,23 @@ from typing import Any, Final
 from urllib3.exceptions import HeaderParsingError
 from urllib3.util.response import assert_header_parsing
 
-from cosyclient.transports.http.head import take_apart
+from cosyclient.transports.http.head import parse_head
 
 # What reading a reply may raise because of the wire.
-BROKEN: Final = (OSError, http.client.HTTPException)
+READ_ERRORS: Final = (OSError, http.client.HTTPException)
 
 _WITHOUT_CONTENT: Final = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _MAX_LINE_BYTES: Final = 65536
-_MANY: Final = 100
-"""So many fields http.client reads."""
+_MAX_FIELDS: Final = 100
+"""The number of header fields that http.client accepts."""
 
 
-class Reply(http.client.HTTPResponse):
+class RawReply(http.client.HTTPResponse):
     """Read one reply: `begin` for status and ``fields``, then `read1` until ``done``.
 
-    ``reusable`` tells whether the connection may carry another request once this reply is done.
+    Once ``done``, ``reusable`` says whether the connection may carry another request.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -36,26 +39,26 @@ class Reply(http.client.HTTPResponse):
         self.fields: list[tuple[bytes, bytes]] = []
 
     def begin(self) -> None:
-        """Read status and fields; interim replies (1xx) are passed over. Raises one of `BROKEN`."""
-        if not self._begin_plainly():
-            self._begin()
+        """Read status and fields, and skip interim replies (1xx); raises one of `READ_ERRORS`."""
+        if not self._read_plain_head():
+            self._read_any_head()
 
-    def _begin_plainly(self) -> bool:
-        """Read a head that leaves no questions, and return True; otherwise read nothing.
+    def _read_plain_head(self) -> bool:
+        """Read a head that `parse_head` accepts, and return True; otherwise read nothing and return False.
 
-        http.client's own way, through the e-mail package, costs more than all the rest of a request.
+        http.client parses heads with the e-mail package, which costs more than all the rest of a request.
         """
-        found = take_apart(self.fp.peek())
-        if found is None or self._head_only:
+        head = parse_head(self.fp.peek())
+        if head is None or self._head_only:
             return False
-        size, status, reason, fields = found
+        size, status, reason, fields = head
         named = {name.lower(): value for name, value in fields}
         length, coding = named.get(b"content-length"), named.get(b"transfer-encoding", b"chunked")
         if (length is None) is (b"transfer-encoding" not in named) or coding != b"chunked":
             return False
         if not (length is None or _LENGTH.fullmatch(length)) or status in _WITHOUT_CONTENT:
             return False
-        if len(named) != len(fields) or len(fields) > _MANY:
+        if len(named) != len(fields) or len(fields) > _MAX_FIELDS:
             return False
         self.fp.read(size)
         self.version, self.status, self.reason, self.fields = 11, status, reason, fields
@@ -65,20 +68,20 @@ class Reply(http.client.HTTPResponse):
         self.done = self.length == 0
         return True
 
-    def _begin(self) -> None:
+    def _read_any_head(self) -> None:
         super().begin()
         while self.status < http.client.OK:
-            # http.client skips 100 but takes an early hint (103) for the answer.
+            # http.client skips 100 but returns an early hint (103) as the reply.
             if self.status == http.client.SWITCHING_PROTOCOLS:
-                raise http.client.HTTPException("the server switched protocols unasked")
+                raise http.client.HTTPException("the server switched protocols without being asked to")
             self.headers = self.msg = None  # type: ignore[assignment]
             super().begin()
         try:
             assert_header_parsing(self.headers)
         except HeaderParsingError as error:
-            # Its message quotes all there is, which may be megabytes.
+            # Its message quotes the whole head, which may be megabytes.
             raise http.client.HTTPException(f"unreadable header fields: {str(error)[:200]}") from None
-        # A folded value is one line here, as in the e-mail package's newer policies.
+        # A folded value becomes one line, as in the e-mail package's newer policies.
         self.fields = [
             (name.encode("latin-1"), "".join(value.splitlines()).encode("latin-1"))
             for name, value in self.headers.items()
@@ -88,18 +91,18 @@ class Reply(http.client.HTTPResponse):
             raise http.client.HTTPException(f"contradictory or unreadable Content-Length: {sorted(lengths)!s:.100}")
         if len(self.headers.get_all("transfer-encoding", ())) != self.chunked:
             raise http.client.HTTPException("a transfer coding other than chunked")
-        # Both framings at once smells of smuggling (RFC 9112, 6.3): read it, but trust the connection no more.
+        # Two framings at once suggest request smuggling (RFC 9112, 6.3): the reply is read, the connection not reused.
         self.reusable = not (self.will_close or (lengths and self.chunked))
-        # http.client would close the connection under a reply that ends with it; that is for the pool to do.
+        # http.client would close the connection after a reply that ends with it; only the pool closes connections.
         self.will_close = False
         self.done = self.length == 0
 
     def read1(self, n: int = -1) -> bytes:
-        """Return what is there of the content, at most *n* bytes, waiting only when nothing is; empty at its end."""
+        """Return what has come of the content, at most *n* bytes; waits only when nothing has, empty at its end."""
         try:
             piece = super().read1(n)
         except http.client.RemoteDisconnected:
-            # Only content without a length ends with its connection.
+            # Only content without a length ends with the connection.
             if self.chunked or self.length is not None:
                 raise
             piece = b""
@@ -109,8 +112,8 @@ class Reply(http.client.HTTPResponse):
         return piece
 
     def _read_next_chunk_size(self) -> int:
-        # http.client takes whatever int() does, "+1_0" too: another reader on the way may see another end of the reply,
-        # and what follows would be the answer to somebody else.
+        # http.client accepts whatever int() does, "+1_0" too. A proxy on the way may see another end of the reply, and
+        # the rest would be read as the reply to another request.
         line = self.fp.readline(_MAX_LINE_BYTES)
         size = _CHUNK_SIZE.fullmatch(line)
         if size is None:
@@ -120,15 +123,15 @@ class Reply(http.client.HTTPResponse):
         return int(size[1], 16)
 
     def _safe_read(self, amt: int) -> bytes:
-        # What http.client reads so is the line end after a chunk, and it does not look at it.
+        # http.client calls this for the line end after a chunk, and does not check it.
         end: bytes = super()._safe_read(amt)  # type: ignore[misc]
         if end != b"\r\n":
-            raise http.client.HTTPException("a chunk of another size than it says")
+            raise http.client.HTTPException("a chunk longer than its announced size")
         return end
 
     def isclosed(self) -> bool:
-        """Return whether the connection is free for the next request."""
+        """Return whether the reply is read to its end; called by http.client."""
         return self.done
 
     def close(self) -> None:
-        """Do nothing: the connection is the pool's to close, and another thread may be reading from it."""
+        """Do nothing: only the pool closes connections, and another thread may be reading from this one."""

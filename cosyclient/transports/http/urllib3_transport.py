@@ -1,4 +1,7 @@
-"""An httpx transport over urllib3 pools: flat cost at any size, every wait bounded by the call's deadline."""
+"""An httpx transport over urllib3 pools: its cost does not grow with its size, and the deadline bounds every wait.
+
+`HttpTransport` uses it without httpx; it also serves as the transport of any ``httpx.Client``.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ import httpx
 from cosyclient.clock import Cancellation, SystemClock
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.dialer import Dialer
-from cosyclient.transports.http.head import Outgoing, outgoing
-from cosyclient.transports.http.pool import Place, Pool, lifetimes
-from cosyclient.transports.http.response import BROKEN, Reply
+from cosyclient.transports.http.head import RawRequest, encode_request
+from cosyclient.transports.http.pool import Pool
+from cosyclient.transports.http.response import READ_ERRORS, RawReply
 from cosyclient.transports.resolver import Resolver
+from cosyclient.transports.slots import Slot, lifetime_sampler
 from cosyclient.transports.sockets import StepTimeouts
 from cosyclient.transports.tls import Verify, tls_context
 from cosyclient.transports.tunnels import ProxyRefused, refused_by_status
@@ -29,19 +33,20 @@ if TYPE_CHECKING:
     from cosyclient.clock import Clock, Deadline
     from cosyclient.config.proxy import Proxy
     from cosyclient.transports.http.connection import Connection
+    from cosyclient.transports.slots import ConnectionSlots
 
-# A read takes what is there, up to this. Each one gives up the interpreter and has to win it back from every other
-# thread, so a busy client wants few: 64 KiB cost 1,500 calling threads a fifth of their speed.
+# A read takes what has come, up to this. Each gives up the interpreter and competes with every other thread to get it
+# back, so a busy client needs few: 64 KiB cost 1,500 calling threads a fifth of their speed.
 _PIECE_BYTES: Final = 256 << 10
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_PROXY_REFUSES: Final = 407
+_PROXY_AUTHENTICATION_REQUIRED: Final = 407
 
 Origin: TypeAlias = "tuple[str, bytes, int | None]"
 """Scheme, host, and a port that is not the scheme's own."""
 
 
 class TransportClosed(httpx.TransportError):
-    """Tell that the transport was closed before, or while, the request was under way."""
+    """Report that the transport was closed before the request was sent, or while it was under way."""
 
 
 class Urllib3Transport(httpx.BaseTransport):
@@ -49,11 +54,11 @@ class Urllib3Transport(httpx.BaseTransport):
 
     Understands the extensions ``timeout`` (httpx's own), ``deadline`` (a `cosyclient.clock.Deadline`) and
     ``cancellation`` (a `cosyclient.clock.Cancellation`): no wait outlasts any of them, not even for a header or a body
-    that drips byte by byte. A reply not read to its end closes its connection. Connections idle for more than
-    *idle_limit* seconds or older than *max_age* (±20 %) are not used again; one that turns out to have been closed
-    meanwhile is replaced once, unseen, if no byte of a reply came. *verify* is True, False, the path of a CA file or
-    directory, or a context of your own; *proxy* is what all requests go through. Safe to use from many threads; a
-    forked child needs a transport of its own.
+    that comes byte by byte. A reply not read to its end closes its connection. Connections idle for more than
+    *idle_limit* seconds or older than *max_age* (±20 %) are not used again. A request on a connection that turns out to
+    have been closed is sent once more on a new one, if no byte of a reply came. *verify* is True, False, the path of a
+    CA file or directory, or a context of the caller's. All requests go through *proxy*. Safe to use from many threads;
+    a forked child needs a transport of its own.
     """
 
     def __init__(
@@ -72,11 +77,11 @@ class Urllib3Transport(httpx.BaseTransport):
         self._resolver = Resolver(self._clock)
         self._verify = verify
         self._proxy = proxy
-        # An HTTP proxy passes plain requests on; all else goes through tunnels.
-        self._forwarder = proxy if proxy is not None and proxy.scheme == "http" else None
+        # An HTTP proxy forwards plain requests; everything else goes through tunnels.
+        self._forward_proxy = proxy if proxy is not None and proxy.scheme == "http" else None
         self._idle_limit = idle_limit
-        self._lifetime = lifetimes(max_age, uniform)
-        # Guards the making of the context, which reads the CA file once (30 ms); nothing else waits for it.
+        self._lifetime = lifetime_sampler(max_age, uniform)
+        # Guards the making of the context, which reads the CA file (30 ms); nothing else waits for it.
         self._tls_lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
         # Guards the two fields below.
@@ -85,82 +90,82 @@ class Urllib3Transport(httpx.BaseTransport):
         self._closed = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send *request* and return its response once status and headers are there; raises httpx's exceptions."""
+        """Send *request* and return its response once status and headers have come; raises httpx's exceptions."""
         extensions = request.extensions
-        content = self.exchange(
+        stream = self.exchange(
             origin_of(request.url),
-            outgoing(request),
+            encode_request(request),
             timeout=extensions.get("timeout") or {},
             deadline=extensions.get("deadline"),
             cancellation=extensions.get("cancellation"),
         )
-        # Should anything go wrong from here on, in httpx for example, dropping the content frees its place.
+        # If httpx raises from here on, the stream's finalizer releases the slot.
         return httpx.Response(
-            content.reply.status,
-            headers=content.reply.fields,
-            stream=content,
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": content.reply.reason.encode("latin-1")},
+            stream.reply.status,
+            headers=stream.reply.fields,
+            stream=stream,
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": stream.reply.reason.encode("latin-1")},
         )
 
     def exchange(
         self,
         origin: Origin,
-        request: Outgoing,
+        request: RawRequest,
         *,
         timeout: Mapping[str, float | None],
         deadline: Deadline | None,
         cancellation: Cancellation | None,
-    ) -> Content:
-        """Send *request* to *origin* and return the content of its reply once status and headers are there.
+    ) -> ResponseStream:
+        """Send *request* to *origin* and return its reply's content once status and headers have come.
 
-        What `handle_request` does, without httpx's requests, responses and headers; raises the same exceptions.
+        It does what `handle_request` does, without httpx's requests, responses and headers, and raises the same.
         """
-        forwarder = None if origin[0] != "http" else self._forwarder
-        if forwarder is not None:
-            request = through_proxy(request, origin, forwarder)
+        forward_proxy = None if origin[0] != "http" else self._forward_proxy
+        if forward_proxy is not None:
+            request = in_absolute_form(request, origin, forward_proxy)
         timeouts = StepTimeouts(self._clock, timeout, deadline)
         pool = self._pool(origin)
         cancellation = cancellation or Cancellation()
-        place: Place[Connection] = Place()
+        slot: Slot[Connection] = Slot()
         try:
             try:
-                connection = pool.borrow(place, timeouts)
+                connection = pool.acquire(slot, timeouts)
             except (queue.Empty, OSError) as error:
-                raise self._failure(httpx.PoolTimeout("no connection came free in time")) from error
+                raise self.error_or_closed(httpx.PoolTimeout("no connection came free in time")) from error
             cancellation.on_cancel(connection.abort)
             reply = self._exchange(connection, request)
-            if forwarder is not None and reply.status == _PROXY_REFUSES:
-                raise self._failure(proxy_error(refused_by_status(forwarder, reply.status, reply.reason)))
-            content = Content(self, pool, place, reply, cancellation)
+            if forward_proxy is not None and reply.status == _PROXY_AUTHENTICATION_REQUIRED:
+                raise self.error_or_closed(proxy_error(refused_by_status(forward_proxy, reply.status, reply.reason)))
+            stream = ResponseStream(self, pool.slots, slot, reply, cancellation)
             if reply.done:
-                content.close()
-            return content
+                stream.close()
+            return stream
         except BaseException:
             try:
-                _break_off(pool, place, cancellation)
+                _abandon(pool.slots, slot, cancellation)
             except BaseException:
-                _break_off(pool, place, cancellation)
+                _abandon(pool.slots, slot, cancellation)
                 raise
             raise
 
     def stats(self) -> PoolStats:
         """Return a snapshot over all origins; ``limit`` holds for each of them."""
         with self._lock:
-            each = [pool.pool.stats() for pool in self._pools.values()]
+            pools = [pool.slots.stats() for pool in self._pools.values()]
         return PoolStats(
-            in_use=sum(stats.in_use for stats in each),
-            idle=sum(stats.idle for stats in each),
-            opened=sum(stats.opened for stats in each),
+            in_use=sum(stats.in_use for stats in pools),
+            idle=sum(stats.idle for stats in pools),
+            opened=sum(stats.opened for stats in pools),
             limit=self._connections,
         )
 
     def close(self) -> None:
-        """Close every connection; whoever waits for one, or reads from one, gets `TransportClosed`."""
+        """Close every connection; a thread that waits for one, or reads from one, gets `TransportClosed`."""
         with self._lock:
             self._closed = True
             pools = list(self._pools.values())
         for pool in pools:
-            pool.shut()
+            pool.slots.close()
 
     def _pool(self, origin: Origin) -> Pool:
         pool = self._pools.get(origin)
@@ -172,9 +177,9 @@ class Urllib3Transport(httpx.BaseTransport):
                 Dialer(
                     host.decode("ascii"),
                     port or _DEFAULT_PORTS[scheme],
-                    tls=self._context() if scheme == "https" else None,
+                    tls=self._tls_context() if scheme == "https" else None,
                     proxy=self._proxy,
-                    tunnel=scheme == "https" or self._forwarder is None,
+                    tunnel=scheme == "https" or self._forward_proxy is None,
                     resolver=self._resolver,
                 ),
                 connections=self._connections,
@@ -188,60 +193,61 @@ class Urllib3Transport(httpx.BaseTransport):
             raise TransportClosed("the transport is closed")
         return pool
 
-    def _context(self) -> ssl.SSLContext:
+    def _tls_context(self) -> ssl.SSLContext:
         with self._tls_lock:
             if self._tls is None:
                 self._tls = tls_context(self._verify)
             return self._tls
 
-    def _exchange(self, connection: Connection, request: Outgoing) -> Reply:
+    def _exchange(self, connection: Connection, request: RawRequest) -> RawReply:
         fresh = connection.is_closed
         try:
             return self._send(connection, request)
         except (httpx.NetworkError, httpx.RemoteProtocolError):
-            # The server closed the idle connection just before we used it and cannot have answered: once, within the
-            # same deadline, a fresh one is tried.
-            if fresh or not (isinstance(request.content, bytes) and connection.untouched) or self._closed:
+            # The server closed the idle connection just before this request and cannot have answered it: the request is
+            # sent once more, on a new connection and within the same deadline.
+            if fresh or not (isinstance(request.content, bytes) and connection.nothing_received) or self._closed:
                 raise
         connection.close()
         return self._send(connection, request)
 
-    def _send(self, connection: Connection, request: Outgoing) -> Reply:
+    def _send(self, connection: Connection, request: RawRequest) -> RawReply:
         if connection.is_closed:
             try:
                 connection.connect()
             except ProxyRefused as error:
-                raise self._failure(proxy_error(error)) from error
+                raise self.error_or_closed(proxy_error(error)) from error
             except TimeoutError as error:
-                raise self._failure(httpx.ConnectTimeout(f"no connection in time: {error}")) from error
+                raise self.error_or_closed(httpx.ConnectTimeout(f"no connection in time: {error}")) from error
             except (OSError, UnicodeError) as error:
-                raise self._failure(httpx.ConnectError(str(error) or type(error).__name__)) from error
+                raise self.error_or_closed(httpx.ConnectError(str(error) or type(error).__name__)) from error
         unsent: OSError | None = None
         try:
-            connection.dispatch(request)
+            connection.write_request(request)
         except TimeoutError as error:
-            raise self._failure(httpx.WriteTimeout(f"the request was not taken in time: {error}")) from error
+            raise self.error_or_closed(httpx.WriteTimeout(f"the request was not taken in time: {error}")) from error
         except OSError as error:
-            # A server may refuse a request before it has read it all; its answer is then still to be had.
+            # A server may refuse a request before it has read all of it; its reply can then still be read.
             unsent = error
         try:
-            reply = connection.answer(request.method)
-        except BROKEN as error:
+            reply = connection.read_reply(request.method)
+        except READ_ERRORS as error:
             if unsent is not None:
-                raise self._failure(httpx.WriteError(str(unsent))) from unsent
-            raise self._read_failure(error) from error
+                raise self.error_or_closed(httpx.WriteError(str(unsent))) from unsent
+            raise self.read_error(error) from error
         reply.reusable = reply.reusable and unsent is None
         return reply
 
-    def _read_failure(self, error: Exception) -> httpx.TransportError:
+    def read_error(self, error: Exception) -> httpx.TransportError:
+        """Return the httpx exception for *error*, one of `READ_ERRORS`."""
         if isinstance(error, TimeoutError):
-            return self._failure(httpx.ReadTimeout(f"nothing came in time: {error}"))
+            return self.error_or_closed(httpx.ReadTimeout(f"nothing came in time: {error}"))
         if isinstance(error, OSError) and not isinstance(error, HTTPException):
-            return self._failure(httpx.ReadError(str(error) or type(error).__name__))
-        return self._failure(httpx.RemoteProtocolError(f"{type(error).__name__}: {str(error)[:200]}"))
+            return self.error_or_closed(httpx.ReadError(str(error) or type(error).__name__))
+        return self.error_or_closed(httpx.RemoteProtocolError(f"{type(error).__name__}: {str(error)[:200]}"))
 
-    def _failure(self, error: httpx.TransportError) -> httpx.TransportError:
-        # Whatever goes wrong once we are closed went wrong because of it.
+    def error_or_closed(self, error: httpx.TransportError) -> httpx.TransportError:
+        """Return *error*, or `TransportClosed` once the transport is closed: closing is then the cause of any error."""
         return TransportClosed("the transport was closed meanwhile") if self._closed else error
 
     def __repr__(self) -> str:
@@ -251,49 +257,49 @@ class Urllib3Transport(httpx.BaseTransport):
 
 
 def proxy_error(error: ProxyRefused) -> httpx.ProxyError:
-    """Return what httpx calls this *error*, which is its cause."""
-    shown = httpx.ProxyError(str(error))
-    shown.__cause__ = error
-    return shown
+    """Return the httpx exception for *error*, which becomes its cause."""
+    translated = httpx.ProxyError(str(error))
+    translated.__cause__ = error
+    return translated
 
 
-def through_proxy(request: Outgoing, origin: Origin, proxy: Proxy) -> Outgoing:
-    """Return *request* as a *proxy* wants it: with the whole address for a target (RFC 9112, 3.2.2)."""
+def in_absolute_form(request: RawRequest, origin: Origin, proxy: Proxy) -> RawRequest:
+    """Return *request* for a forwarding *proxy*: its target is the whole address (RFC 9112, 3.2.2)."""
     scheme, host, port = origin
-    where = b"[%b]" % host if b":" in host else host
-    where = where if port is None else b"%b:%d" % (where, port)
+    authority = b"[%b]" % host if b":" in host else host
+    authority = authority if port is None else b"%b:%d" % (authority, port)
     method, target, rest = request.head.split(b" ", 2)
     line, fields = rest.split(b"\r\n", 1)
     if proxy.authorization is not None:
         fields = b"Proxy-Authorization: %b\r\n%b" % (proxy.authorization, fields)
-    head = b"%b %b://%b%b %b\r\n%b" % (method, scheme.encode("ascii"), where, target, line, fields)
+    head = b"%b %b://%b%b %b\r\n%b" % (method, scheme.encode("ascii"), authority, target, line, fields)
     return replace(request, head=head)
 
 
-def _break_off(pool: Pool, place: Place[Connection], cancellation: Cancellation) -> None:
+def _abandon(slots: ConnectionSlots[Connection], slot: Slot[Connection], cancellation: Cancellation) -> None:
     cancellation.on_cancel(None)
-    pool.give_back(place, reusable=False)
+    slots.release(slot, reusable=False)
 
 
 def origin_of(url: httpx.URL) -> Origin:
-    """Return what decides which connections *url* may use."""
+    """Return the origin of *url*: requests to one origin share connections."""
     return url.scheme, url.raw_host, url.port
 
 
-class Content(httpx.SyncByteStream):
-    """Hand out a reply's content as it arrives, and the connection back when its end is known."""
+class ResponseStream(httpx.SyncByteStream):
+    """Yield a reply's content as it arrives, and release its connection when the end is known."""
 
     def __init__(
         self,
         transport: Urllib3Transport,
-        pool: Pool,
-        place: Place[Connection],
-        reply: Reply,
+        slots: ConnectionSlots[Connection],
+        slot: Slot[Connection],
+        reply: RawReply,
         cancellation: Cancellation,
     ) -> None:
         # First, for the finalizer.
-        self._pool = pool
-        self._place = place
+        self._slots = slots
+        self._slot = slot
         self._transport = transport
         self.reply = reply
         self._cancellation = cancellation
@@ -303,44 +309,44 @@ class Content(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         while not self.reply.done:
             # First publish the reader, then look at the flag; after the read, unpublish it and look again. `close` sets
-            # the flag before it looks for a reader. So one of the two threads gives the connection back, never neither.
+            # the flag before it looks for a reader. So one of the two threads releases the connection, never neither.
             self._reader = threading.get_ident()
             try:
                 if self._closed:
-                    # An end that we made ourselves must not pass for the end of the content.
-                    raise self._transport._failure(httpx.ReadError("the response was closed before its end"))
+                    # The reader must not take this for the content's end.
+                    raise self._transport.error_or_closed(httpx.ReadError("the response was closed before its end"))
                 piece = self.reply.read1(_PIECE_BYTES)
-            except BROKEN as error:
+            except READ_ERRORS as error:
                 self.close()
-                raise self._transport._read_failure(error) from error
+                raise self._transport.read_error(error) from error
             except BaseException:
                 self.close()
                 raise
             finally:
                 self._reader = None
             if self._closed or self.reply.isclosed():
-                # The place is free with the last byte; the reader of the response may take its time.
+                # The slot is free with the last byte, however long the caller takes with the response.
                 self.close()
             if piece:
                 yield piece
 
     def close(self) -> None:
-        """Give the connection back: open if its reply was read whole, closed otherwise.
+        """Release the connection: open if its reply was read to its end, closed otherwise.
 
-        While another thread reads from it the connection is only shut down; that thread wakes and gives it back.
+        While another thread reads from it, the connection is only aborted; that thread wakes and releases it.
         """
-        place = self._place
-        if not place.held:
+        slot = self._slot
+        if not slot.held:
             return
         self._closed = True
         if self._reader not in (None, threading.get_ident()):
-            if (connection := place.connection) is not None:
+            if (connection := slot.connection) is not None:
                 connection.abort()
             return
         self._cancellation.on_cancel(None)
-        self._pool.give_back(place, reusable=self.reply.done and self.reply.reusable)
+        self._slots.release(slot, reusable=self.reply.done and self.reply.reusable)
 
     def __del__(self) -> None:
-        # One whose making was interrupted has none.
-        if (place := getattr(self, "_place", None)) is not None and place.held:
-            self._pool.pool.orphans.append(place)
+        # An interrupt in __init__ leaves it without a slot.
+        if (slot := getattr(self, "_slot", None)) is not None and slot.held:
+            self._slots.dropped.append(slot)

@@ -1,4 +1,4 @@
-"""What a WebSocket's wire says: messages made of frames, and the ways it says no."""
+"""Assemble messages from the frames of a WebSocket, and the exceptions of its two endings."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ if TYPE_CHECKING:
     from websockets.frames import Frame
     from websockets.http11 import Response
 
-WORDLESS: Final = 1006
-"""The code of a connection that was closed without one."""
+ABNORMAL_CLOSURE: Final = 1006
+"""The code of a connection that ended without a close frame (RFC 6455, 7.1.5)."""
 
 
-class Closed(ConnectionError):
-    """Tell that the service closed the connection, with which code: 1006 if it did so without a word."""
+class ConnectionClosed(ConnectionError):
+    """Report that the service closed the connection, with its close code."""
 
-    def __init__(self, code: int, why: str = "") -> None:
-        super().__init__(f"the service closed the connection{f' ({why})' if why else ''}, code {code}")
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"the service closed the connection{f' ({reason})' if reason else ''}, code {code}")
         self.code = code
 
 
-class Refused(Exception):
-    """Carry the HTTP reply of a service that would not open a WebSocket."""
+class HandshakeRefused(Exception):
+    """Carry the HTTP reply of a service that refused to open a WebSocket."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(f"HTTP {response.status_code}")
         self.response = response
 
 
-class Inbox:
-    """Make messages of frames."""
+class MessageAssembler:
+    """Turn frames into messages, which wait in ``messages`` until they are read."""
 
     def __init__(self) -> None:
         self.messages: deque[str | bytes] = deque()
-        # One buffer, so that a million empty frames of one message take no room.
+        # One buffer, so that a million empty frames of one message take no memory.
         self._parts = bytearray()
-        self._text = self._open = False
+        self._is_text = self._incomplete = False
 
-    def take(self, frame: Frame) -> None:
-        """Add *frame*; the last of a message makes it whole."""
+    def add(self, frame: Frame) -> None:
+        """Add *frame*; the last one of a message completes it."""
         if frame.opcode is not Opcode.CONT:
-            self._text = frame.opcode is Opcode.TEXT
-        self._open = not frame.fin
-        if self._open or self._parts:
+            self._is_text = frame.opcode is Opcode.TEXT
+        self._incomplete = not frame.fin
+        if self._incomplete or self._parts:
             self._parts += frame.data
         if frame.fin:
             data = bytes(self._parts or frame.data)
             self._parts.clear()
-            self.messages.append(data.decode("utf-8", "replace") if self._text else data)
+            self.messages.append(data.decode("utf-8", "replace") if self._is_text else data)
 
     def __bool__(self) -> bool:
-        return bool(self.messages) or self._open
+        """Return whether there is a message, or part of one."""
+        return bool(self.messages) or self._incomplete

@@ -1,127 +1,117 @@
-"""One conversation over a WebSocket: its audio as it arrives, its texts meanwhile, its socket back at the end."""
+"""The replies of the WebSocket transport: one session over a WebSocket, or the HTTP reply that refused it.
+
+A `SessionReply` is a `cosyclient.wire.DuplexReply`: one thread reads its audio while others send its text.
+"""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from cosyclient.errors import ClientClosed, CosyError, DecodeError, TransportError
+from cosyclient.errors import ClientClosed, CosyError, TransportError
 from cosyclient.transports.errors import WIRE_ERRORS
-from cosyclient.transports.http.transport import Fields
-from cosyclient.transports.websocket.messages import Closed
+from cosyclient.transports.header_map import HeaderMap
+from cosyclient.transports.reply_limit import ReplyLimit
+from cosyclient.transports.websocket.messages import ConnectionClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from websockets.http11 import Response
+
     from cosyclient.clock import Cancellation, Deadline
-    from cosyclient.transports.http.pool import Place
+    from cosyclient.transports.slots import Slot
     from cosyclient.transports.websocket.connection import WebSocket
+    from cosyclient.transports.websocket.transport import WebSocketTransport
     from cosyclient.wire import MessageSession
 
-_OPEN: Final = 200
+_OK: Final = 200
 
 
-class Keeper(Protocol):
-    """Be where a conversation's socket comes from, and goes back to."""
+class HandshakeReply:
+    """Hold the HTTP reply of a service that refused to open a WebSocket."""
 
-    closed: bool
-    max_bytes: int
-
-    def translated(self, error: Exception, deadline: Deadline) -> CosyError:
-        """Return what the wire's *error* means."""
-
-    def release(self, place: Place[WebSocket], cancellation: Cancellation, *, reusable: bool) -> None:
-        """Take *place* back; again does nothing."""
-
-    def forget(self, place: Place[WebSocket]) -> None:
-        """Take *place* back from a finalizer, which must not wait for a lock."""
-
-
-class Refusal:
-    """Hold the HTTP reply of a service that would not open a WebSocket."""
-
-    def __init__(self, status: int, fields: Sequence[tuple[str, str]], body: bytes) -> None:
-        self.status = status
-        self.headers: Mapping[str, str] = Fields(
-            [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
-        )
-        self._body = body
+    def __init__(self, response: Response) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = HeaderMap(response.headers.raw_items())
+        self._body = bytes(response.body)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield its body."""
         yield self._body
 
     def close(self) -> None:
-        """Do nothing: its socket is closed."""
+        """Do nothing: its connection is closed."""
 
     def __repr__(self) -> str:
-        return f"<Refusal {self.status}>"
+        return f"<HandshakeReply {self.status}>"
 
 
-class _Use:
-    """Be inside a conversation's socket after `enter`: its errors become ours, and it is not closed under us.
+class _SocketUse:
+    """Use a session's WebSocket: it is not released meanwhile, and its exceptions are translated.
 
-    ``with use, use:`` leaves, also where an interrupt comes amid leaving.
+    ``with use, use:`` ends the use twice, because an interrupt may come while it is ended the first time.
     """
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, reply: SessionReply) -> None:
+        self._reply = reply
 
-    def enter(self) -> WebSocket:
-        """Return the socket; raises what became of a conversation that is over."""
-        return self._conversation._enter(self)
+    def begin(self) -> WebSocket:
+        """Return the WebSocket; raises the error of a session that is over."""
+        return self._reply.begin_use(self)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        self._conversation._leave(self)
+        self._reply.end_use(self)
         if isinstance(error, WIRE_ERRORS) and not isinstance(error, CosyError):
-            raise self._conversation._translated(error) from error
+            raise self._reply.translate(error) from error
 
 
-class Conversation:
-    """Hand out a conversation's audio as it arrives, take its texts meanwhile, and give the socket back at its end."""
+class SessionReply:
+    """Yield a session's audio as it arrives, send its text meanwhile, and release the WebSocket at its end."""
 
-    status = _OPEN
+    status = _OK
     headers: Mapping[str, str] = {}
 
     def __init__(
         self,
-        transport: Keeper,
-        place: Place[WebSocket],
+        transport: WebSocketTransport,
+        slot: Slot[WebSocket],
         session: MessageSession,
         cancellation: Cancellation,
         deadline: Deadline,
     ) -> None:
         # First, for the finalizer.
         self._transport = transport
-        self._place = place
+        self._slot = slot
         self.session = session
         self._cancellation = cancellation
         self._deadline = deadline
-        self._taken_bytes = 0
-        # Makes one order of what the session is told and what it says: no wait and no I/O happens under it.
-        self._order = threading.Lock()
-        # Guards the fields below: the socket may be closed only when no thread is inside it.
+        self._limit = ReplyLimit(transport.max_reply_bytes)
+        # Held while the session makes messages and while they are queued, so that they are sent in the order it made
+        # them; no wait and no I/O happens under it.
+        self._session_lock = threading.Lock()
+        # Guards the fields below: the WebSocket is released only when no thread uses it.
         self._lock = threading.Lock()
-        self._inside: set[_Use] = set()
+        self._uses: set[_SocketUse] = set()
         self._over = False
         self._reusable = False
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the audio as it arrives, up to ``wire.max_reply_bytes``, sending what the session says to it.
+        """Yield the audio as it arrives, up to ``wire.max_reply_bytes``, and send what the session answers.
 
         Raises the `ServiceError` or `DecodeError` the service's messages stand for, `AttemptTimeout`,
-        `TransportError`, `DeadlineExceeded` or `ClientClosed`; after any of them the socket is closed.
+        `TransportError`, `DeadlineExceeded` or `ClientClosed`; after any of them the WebSocket is closed.
         """
         try:
             while True:
-                audio, done = self._hear()
+                audio, done = self._receive()
                 if done:
                     self._end(reusable=self.session.reusable)
                 if audio:
-                    self._count(audio)
+                    self._limit.add(len(audio))
                     yield audio
                 if done:
                     return
@@ -129,98 +119,97 @@ class Conversation:
             self.close()
 
     def send_text(self, text: str) -> None:
-        """Put *text* in line, to leave with the next `flush` or read."""
-        self.put(lambda: self.session.send_text(text))
+        """Queue *text* for the next `flush` or read."""
+        self.enqueue(lambda: self.session.send_text(text))
 
     def end_text(self) -> None:
-        """Put in line that no more text follows."""
-        self.put(self.session.end_text)
+        """Queue the end of the text."""
+        self.enqueue(self.session.end_text)
 
     def flush(self) -> None:
-        """Wait until what was put in line has left."""
-        use = _Use(self)
+        """Wait until what was queued is sent."""
+        use = _SocketUse(self)
         with use, use:
-            use.enter().flush()
+            use.begin().flush()
 
-    def put(self, said: Callable[[], Sequence[str | bytes]]) -> None:
-        """Put in line what *said* returns."""
-        use = _Use(self)
+    def enqueue(self, make_messages: Callable[[], Sequence[str | bytes]]) -> None:
+        """Queue the messages that *make_messages*, a method of the session, returns."""
+        use = _SocketUse(self)
         with use, use:
-            socket = use.enter()
-            with self._order:
-                socket.put(said())
+            websocket = use.begin()
+            with self._session_lock:
+                websocket.enqueue(make_messages())
 
     def close(self) -> None:
-        """Let go of the socket: back to the pool if the conversation ended as it should, closed otherwise."""
+        """Release the WebSocket: to the pool if the session ended in good order, otherwise it is closed."""
         self._end(reusable=False)
 
-    def _hear(self) -> tuple[bytes, bool]:
-        use = _Use(self)
+    def _receive(self) -> tuple[bytes, bool]:
+        """Return the audio of the next message, and whether the session has ended."""
+        use = _SocketUse(self)
         with use, use:
-            socket = use.enter()
+            websocket = use.begin()
             try:
-                message = socket.hear(lambda: self.session.writer_timeout)
-            except Closed as error:
+                message = websocket.receive(lambda: self.session.writer_timeout)
+            except ConnectionClosed as error:
                 if self.session.closed(error.code):
                     return b"", True
                 raise
-            with self._order:
-                turn = self.session.receive(message)
-                socket.put(turn.send)
-            if turn.send and turn.done:
-                socket.flush()
-            return turn.audio, turn.done
+            with self._session_lock:
+                step = self.session.receive(message)
+                websocket.enqueue(step.send)
+            if step.send and step.done:
+                websocket.flush()
+            return step.audio, step.done
 
-    def _enter(self, use: _Use) -> WebSocket:
+    def begin_use(self, use: _SocketUse) -> WebSocket:
+        """Return the WebSocket, which is not released before `end_use`; raises the error of a session that is over."""
         with self._lock:
-            socket = self._place.connection
-            if socket is None or self._over:
-                raise self._ended()
-            self._inside |= {use}
-            return socket
+            websocket = self._slot.connection
+            if websocket is None or self._over:
+                raise self._over_error()
+            self._uses |= {use}
+            return websocket
 
-    def _leave(self, use: _Use) -> None:
+    def end_use(self, use: _SocketUse) -> None:
+        """End *use*, and release the WebSocket after the last one of a session that is over; again does nothing."""
         with self._lock:
-            self._inside -= {use}
-            last = self._over and not self._inside
+            self._uses -= {use}
+            last = self._over and not self._uses
         if last:
-            self._let_go()
+            self._release()
 
-    def _translated(self, error: Exception) -> CosyError:
-        return self._transport.translated(error, self._deadline)
+    def translate(self, error: Exception) -> CosyError:
+        """Return what *error*, one of `WIRE_ERRORS`, means to the caller."""
+        return self._transport.translate(error, self._deadline)
 
-    def _ended(self) -> CosyError:
+    def _over_error(self) -> CosyError:
         if self._transport.closed:
             return ClientClosed("the transport was closed meanwhile")
-        return TransportError("the conversation is over")
-
-    def _count(self, audio: bytes) -> None:
-        self._taken_bytes += len(audio)
-        if self._taken_bytes > self._transport.max_bytes:
-            raise DecodeError(f"reply larger than {self._transport.max_bytes} bytes (wire.max_reply_bytes)")
+        return TransportError("the session is over")
 
     def _end(self, *, reusable: bool) -> None:
         with self._lock:
             if not self._over:
                 self._over, self._reusable = True, reusable
-            inside = bool(self._inside)
-        socket = self._place.connection
-        if not inside:
-            self._let_go()
-        elif socket is not None and not self._reusable:
-            # Whoever is inside wakes, and gives it back.
-            socket.abort()
+            in_use = bool(self._uses)
+        websocket = self._slot.connection
+        if not in_use:
+            self._release()
+        elif websocket is not None and not self._reusable:
+            # The threads that use it wake, and the last of them releases it.
+            websocket.abort()
 
-    def _let_go(self) -> None:
-        if (socket := self._place.connection) is not None:
-            socket.keeps = self.session.idle_limit
-        if self._place.held:
-            self._transport.release(self._place, self._cancellation, reusable=self._reusable)
+    def _release(self) -> None:
+        if (websocket := self._slot.connection) is not None:
+            websocket.session_idle_limit = self.session.idle_limit
+        if self._slot.held:
+            self._transport.release(self._slot, self._cancellation, reusable=self._reusable)
 
     def __del__(self) -> None:
-        # One whose making was interrupted has none.
-        if (place := getattr(self, "_place", None)) is not None and place.held:
-            self._transport.forget(place)
+        # An interrupt in __init__ leaves it without a slot.
+        if (slot := getattr(self, "_slot", None)) is not None and slot.held:
+            self._transport.slots.dropped.append(slot)
 
     def __repr__(self) -> str:
-        return f"<Conversation {'over' if self._over else 'open'}, {self._taken_bytes} bytes of audio>"
+        return f"<SessionReply {'over' if self._over else 'open'}, {self._limit.received_bytes} bytes of audio>"

@@ -1,4 +1,7 @@
-"""The WebSocket transport: conversations over a bounded pool of sockets, each wait within the call's deadline."""
+"""The WebSocket transport: sessions over a bounded pool of WebSockets, each wait within the call's deadline.
+
+For protocols that send a `cosyclient.wire.MessageSession`. It needs the websockets package.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ from cosyclient.errors import (
 from cosyclient.transports.base import user_agent
 from cosyclient.transports.dialer import Dialer
 from cosyclient.transports.errors import translate
-from cosyclient.transports.http.pool import Place, Places, lifetimes
 from cosyclient.transports.network import Network, resolve_network
 from cosyclient.transports.resolver import Resolver
+from cosyclient.transports.slots import ConnectionSlots, Slot, lifetime_sampler
 from cosyclient.transports.sockets import Aborted, StepTimeouts
 from cosyclient.wire import replace_headers
 
@@ -30,8 +33,8 @@ try:
     from websockets.uri import parse_uri
 
     from cosyclient.transports.websocket.connection import WebSocket
-    from cosyclient.transports.websocket.messages import Refused
-    from cosyclient.transports.websocket.reply import Conversation, Refusal
+    from cosyclient.transports.websocket.messages import HandshakeRefused
+    from cosyclient.transports.websocket.reply import HandshakeReply, SessionReply
 except ImportError as error:
     raise ConfigurationError(
         "this protocol is spoken over a WebSocket, which needs a package: pip install '.[model-studio]' in the checkout"
@@ -47,11 +50,11 @@ if TYPE_CHECKING:
 
 
 class WebSocketTransport:
-    """Hold conversations with one service, each on a socket of its own while it lasts.
+    """Run sessions with one service, each on a WebSocket of its own while it lasts.
 
-    At most ``sizing.connections`` sockets. One is used again only if its conversation ended as it should and says so,
-    for the same path, within the time the service keeps it; never after an error or a cancellation, for closing it is
-    the one way to end a conversation at once. Safe to use from many threads; a forked child needs one of its own.
+    There are at most ``sizing.connections``. One is used again only if its session ended in good order and allows it,
+    for the same path and headers, within the session's ``idle_limit``. After an error or a cancellation it is closed,
+    which is the only way to end a session at once. Safe to use from many threads; a forked child needs its own.
     """
 
     def __init__(
@@ -65,16 +68,16 @@ class WebSocketTransport:
         wire, pool = settings.config.wire, settings.config.pool
         self._base_url = settings.base_url
         self._connect = settings.config.timeouts.connect
-        self.max_bytes = wire.max_reply_bytes
+        self.max_reply_bytes = wire.max_reply_bytes
         self._network = network or resolve_network(settings)
         self._clock = clock
         self._resolver = Resolver(clock)
         self._idle_limit = pool.idle_limit
-        self._lifetime = lifetimes(pool.max_age, uniform)
+        self._lifetime = lifetime_sampler(pool.max_age, uniform)
         self._headers: list[tuple[str, str]] = [("User-Agent", user_agent())]
         if settings.api_key is not None:
             self._headers.append(("Authorization", settings.api_key.bearer()))
-        self._places: Places[WebSocket] = Places(settings.sizing.connections, clock, pool.idle_limit)
+        self.slots: ConnectionSlots[WebSocket] = ConnectionSlots(settings.sizing.connections, clock, pool.idle_limit)
         self.closed = False
 
     def send(
@@ -85,7 +88,7 @@ class WebSocketTransport:
         read_timeout: float,
         cancellation: Cancellation | None = None,
     ) -> WireReply:
-        """Begin the conversation *request* holds and return it; a service that declines has an HTTP reply for it.
+        """Start the session of *request* and return its reply; a service that refuses has an HTTP reply instead.
 
         Raises `BulkheadFull`, `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded` or
         `ClientClosed`.
@@ -94,87 +97,83 @@ class WebSocketTransport:
             raise ClientClosed("the transport is closed")
         if request.new_session is None:
             raise TypeError("a request without a session cannot be sent over a WebSocket")
-        left = deadline.remaining
-        if not left:
+        remaining = deadline.remaining
+        if not remaining:
             raise DeadlineExceeded("the deadline passed before the request was sent")
-        steps = {"connect": self._connect, "read": read_timeout, "write": read_timeout, "pool": left}
+        steps = {"connect": self._connect, "read": read_timeout, "write": read_timeout, "pool": remaining}
         timeouts = StepTimeouts(self._clock, steps, deadline)
         cancellation = cancellation or Cancellation()
-        place: Place[WebSocket] = Place()
+        slot: Slot[WebSocket] = Slot()
         try:
-            socket = self._borrow(place, request, timeouts)
-            cancellation.on_cancel(socket.abort)
-            if socket.is_closed:
-                self._open(socket, request, timeouts, deadline)
+            websocket = self._acquire(slot, request, timeouts)
+            cancellation.on_cancel(websocket.abort)
+            if websocket.is_closed:
+                self._open(websocket, request, timeouts, deadline)
             session = request.new_session()
-            reply = Conversation(self, place, session, cancellation, deadline)
-            reply.put(session.open)
+            reply = SessionReply(self, slot, session, cancellation, deadline)
+            reply.enqueue(session.open)
             reply.flush()
             return reply
         except BaseException as error:
             try:
-                self.release(place, cancellation, reusable=False)
+                self.release(slot, cancellation, reusable=False)
             except BaseException:
-                self.release(place, cancellation, reusable=False)
+                self.release(slot, cancellation, reusable=False)
                 raise
-            if not isinstance(error, Refused):
+            if not isinstance(error, HandshakeRefused):
                 raise
-            response = error.response
-            return Refusal(response.status_code, list(response.headers.raw_items()), bytes(response.body))
+            return HandshakeReply(error.response)
 
     def stats(self) -> PoolStats:
-        """Return a snapshot of the sockets."""
-        return self._places.stats()
+        """Return a snapshot of the connections."""
+        return self.slots.stats()
 
     def close(self) -> None:
-        """Close every socket; whoever waits for one, or listens to one, gets `ClientClosed`."""
+        """Close every connection; a thread that waits for one, or reads from one, gets `ClientClosed`."""
         self.closed = True
-        idle, lent = self._places.shut()
-        for connection in idle:
-            connection.close()
-        for connection in lent:
-            connection.abort()
+        self.slots.close()
 
-    def _borrow(self, place: Place[WebSocket], request: WireRequest, timeouts: StepTimeouts) -> WebSocket:
-        """Take *place*: with an open socket fit for *request*, or with one still to be opened."""
+    def _acquire(self, slot: Slot[WebSocket], request: WireRequest, timeouts: StepTimeouts) -> WebSocket:
+        """Fill *slot*, and return its WebSocket: open and fit for *request*, or still to be opened."""
         try:
-            self._places.take(place, timeouts.within_deadline(timeouts.pool))
+            self.slots.acquire(slot, timeouts.within_deadline(timeouts.pool))
         except (queue.Empty, TimeoutError) as error:
             if self.closed:
                 raise ClientClosed("the transport was closed meanwhile") from error
-            raise BulkheadFull("no socket came free in time") from error
-        socket = place.connection
+            raise BulkheadFull("no connection came free in time") from error
+        websocket = slot.connection
         try:
-            uri, purpose = self._target(request)
-            if socket is not None:
-                worn = socket.worn(self._clock.now(), self._idle_limit)
-                if worn or socket.purpose != purpose or not socket.is_idle():
-                    socket.close()
-            if socket is None or socket.is_closed:
-                opened = 0 if socket is None else socket.opened
-                socket = self._make(uri)
-                socket.opened, socket.purpose = opened, purpose
-            socket.timeouts = timeouts
-            self._places.fill(place, socket)
+            uri = self._uri(request.path)
+            reuse_key = (uri, request.headers)
+            if websocket is not None:
+                expired = websocket.expired(self._clock.now(), self._idle_limit)
+                if expired or websocket.reuse_key != reuse_key or not websocket.is_idle():
+                    websocket.close()
+            if websocket is None or websocket.is_closed:
+                opened = 0 if websocket is None else websocket.opened
+                websocket = self._make(uri)
+                websocket.opened, websocket.reuse_key = opened, reuse_key
+            websocket.timeouts = timeouts
+            self.slots.mark_in_use(slot, websocket)
         except Aborted as error:
             raise ClientClosed("the transport was closed meanwhile") from error
-        return socket
+        return websocket
 
-    def _open(self, socket: WebSocket, request: WireRequest, timeouts: StepTimeouts, deadline: Deadline) -> None:
+    def _open(self, websocket: WebSocket, request: WireRequest, timeouts: StepTimeouts, deadline: Deadline) -> None:
         try:
-            socket.open(replace_headers(self._headers, request.headers), timeouts)
+            websocket.open(replace_headers(self._headers, request.headers), timeouts)
         except CosyError:
             raise
         except TimeoutError as error:
-            raise self.translated(httpx.ConnectTimeout(f"no connection in time: {error}"), deadline) from error
+            raise self.translate(httpx.ConnectTimeout(f"no connection in time: {error}"), deadline) from error
         except (OSError, UnicodeError) as error:
-            shown = httpx.ConnectError(str(error)[:200] or type(error).__name__)
-            shown.__cause__ = error
-            raise self.translated(shown, deadline) from error
-        socket.worn_at = self._clock.now() + self._lifetime()
+            failure = httpx.ConnectError(str(error)[:200] or type(error).__name__)
+            failure.__cause__ = error
+            raise self.translate(failure, deadline) from error
+        websocket.expires_at = self._clock.now() + self._lifetime()
 
-    def translated(self, error: Exception, deadline: Deadline) -> CosyError:
-        """Return what the wire's *error* means to a caller whose call ends at *deadline*."""
+    def translate(self, error: Exception, deadline: Deadline) -> CosyError:
+        """Return what *error*, one of `WIRE_ERRORS`, means to a caller whose call ends at *deadline*."""
         if self.closed:
             return ClientClosed("the transport was closed meanwhile")
         translated = translate(error, deadline)
@@ -182,30 +181,25 @@ class WebSocketTransport:
             translated.args = (f"{self._base_url}: {translated}",)
         return translated
 
-    def release(self, place: Place[WebSocket], cancellation: Cancellation, *, reusable: bool) -> None:
-        """Take *place* back from a conversation, its socket open if it is *reusable*; again does nothing."""
+    def release(self, slot: Slot[WebSocket], cancellation: Cancellation, *, reusable: bool) -> None:
+        """Release *slot*, its WebSocket open if it is *reusable*; a second call does nothing."""
         cancellation.on_cancel(None)
-        if (socket := place.connection) is not None:
-            socket.idle_since = self._clock.now()
-        self._places.give_back(place, reusable=reusable)
+        self.slots.release(slot, reusable=reusable)
 
-    def forget(self, place: Place[WebSocket]) -> None:
-        """Take *place* back from a finalizer, which must not wait for a lock."""
-        self._places.orphans.append(place)
-
-    def _target(self, request: WireRequest) -> tuple[str, object]:
-        path = request.path.lstrip("/")
-        # Services print their whole address, path included, where others name the host.
-        told = urlsplit(self._base_url).path.strip("/")
-        uri = self._base_url if told and (told == path or told.endswith("/" + path)) else f"{self._base_url}/{path}"
-        return uri, (uri, request.headers)
+    def _uri(self, path: str) -> str:
+        path = path.lstrip("/")
+        # Some services document their whole address, path included, where others document the host.
+        base_path = urlsplit(self._base_url).path.strip("/")
+        if base_path and (base_path == path or base_path.endswith("/" + path)):
+            return self._base_url
+        return f"{self._base_url}/{path}"
 
     def _make(self, uri: str) -> WebSocket:
         parsed = parse_uri(uri)
         dialer = Dialer(
             parsed.host, parsed.port, tls=self._network.tls, proxy=self._network.proxy, resolver=self._resolver
         )
-        return WebSocket(parsed, dialer=dialer, clock=self._clock, max_bytes=self.max_bytes)
+        return WebSocket(parsed, dialer=dialer, clock=self._clock, max_reply_bytes=self.max_reply_bytes)
 
     def __repr__(self) -> str:
         stats = self.stats()

@@ -10,7 +10,7 @@ import pytest
 from cosyclient.testing import FakeClock
 from cosyclient.transports.dialer import Dialer
 from cosyclient.transports.http.connection import Connection
-from cosyclient.transports.http.head import outgoing
+from cosyclient.transports.http.head import encode_request
 from cosyclient.transports.http.urllib3_transport import Urllib3Transport
 from cosyclient.transports.resolver import Resolver
 from tests.support.hostile import answers, hostile
@@ -39,7 +39,7 @@ def views(request: httpx.Request) -> list[Any]:
     connection = Connection("x.test", 80, dialer=DIALER, clock=FakeClock(), lifetime=lambda: 1.0)
     sink: Any = Sink()
     connection.socket = sink
-    connection.dispatch(outgoing(request))
+    connection.write_request(encode_request(request))
     return list(sink.sent)
 
 

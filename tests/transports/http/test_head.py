@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from cosyclient.transports.http.head import lines, start, take_apart
+from cosyclient.transports.http.head import field_lines, parse_head, request_line
 
 
 def test_a_head_is_written_as_given() -> None:
     """Bytes beyond ASCII are the values' own business."""
-    assert start("POST", b"/a%20b?q=1") == b"POST /a%20b?q=1 HTTP/1.1\r\n"
+    assert request_line("POST", b"/a%20b?q=1") == b"POST /a%20b?q=1 HTTP/1.1\r\n"
     assert (
-        lines([(b"Host", b"x"), (b"X-Empty", b""), (b"X", b"\xe9\t: ")]) == b"Host: x\r\nX-Empty: \r\nX: \xe9\t: \r\n"
+        field_lines([(b"Host", b"x"), (b"X-Empty", b""), (b"X", b"\xe9\t: ")])
+        == b"Host: x\r\nX-Empty: \r\nX: \xe9\t: \r\n"
     )
 
 
@@ -30,7 +31,7 @@ def test_a_head_is_written_as_given() -> None:
 def test_a_first_line_is_one_line_of_three_words(method: str, target: bytes) -> None:
     """Anything else would be another request."""
     with pytest.raises(ValueError, match="method|ascii"):
-        start(method, target)
+        request_line(method, target)
 
 
 @pytest.mark.parametrize(
@@ -52,18 +53,18 @@ def test_a_field_is_one_line(field: tuple[bytes, bytes]) -> None:
     """Wherever it stands among others."""
     for fields in ([field], [field, (b"Z", b"1")], [(b"Z", b"1"), field]):
         with pytest.raises(ValueError, match="header field"):
-            lines(fields)
+            field_lines(fields)
 
 
 def test_a_plain_head_is_taken_apart() -> None:
     """What follows it is left alone."""
     head = b"HTTP/1.1 429 Too Many\r\nRetry-After: \t3 \r\nX-Empty:\r\nx-a: \xe9:b\r\n\r\n"
     fields = [(b"Retry-After", b"3 "), (b"X-Empty", b""), (b"x-a", b"\xe9:b")]
-    assert take_apart(head + b"HTTP/1.1 200 OK\r\n\r\n") == (len(head), 429, "Too Many", fields)
-    assert take_apart(b"HTTP/1.1 200\r\n\r\n") == (16, 200, "", [])
+    assert parse_head(head + b"HTTP/1.1 200 OK\r\n\r\n") == (len(head), 429, "Too Many", fields)
+    assert parse_head(b"HTTP/1.1 200\r\n\r\n") == (16, 200, "", [])
 
 
 @pytest.mark.parametrize("cut", range(40))
 def test_a_head_not_yet_whole_is_left_alone(cut: int) -> None:
     """Nothing is guessed from a beginning."""
-    assert take_apart(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"[:cut]) is None or cut >= 38
+    assert parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"[:cut]) is None or cut >= 38

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cosyclient import ClientConfig, CosyClient, WireConfig
-from cosyclient.transports.http.request_coding import Packing
+from cosyclient.transports.http.request_coding import RequestCompression
 from cosyclient.wire import WireRequest
 from tests.support.hostile import hostile, reply
 from tests.support.service import item
@@ -37,13 +37,13 @@ class Service:
             visit.send(self._answer(received))
 
     def _answer(self, received: Received) -> bytes:
-        packed = received.headers.get("content-encoding") == "gzip"
+        compressed = received.headers.get("content-encoding") == "gzip"
         with self._lock:
-            self.got.append("gzip" if packed else "plain")
+            self.got.append("gzip" if compressed else "plain")
             status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
-        if packed and self._puzzled != 200:
+        if compressed and self._puzzled != 200:
             return reply(b"{}", status=f"{self._puzzled} No", headers=self._headers)
-        body = gzip.decompress(received.body) if packed else received.body
+        body = gzip.decompress(received.body) if compressed else received.body
         count = len(json.loads(body)["texts"])
         results = [item(index, "x") for index in range(count)]
         return reply(
@@ -75,14 +75,14 @@ def test_a_service_that_says_so_is_sent_less(said: str) -> None:
     service = Service(200, headers=(f"Accept-Encoding: {said}",))
     assert asked(service) == [200, 200, 200]
     assert service.got == ["plain", "gzip", "gzip"]
-    packing = Packing(WireConfig(gzip_requests=True))
+    compression = RequestCompression(WireConfig(gzip_requests=True))
     small = request(b'{"texts":["a"]}')
-    assert packing.packed(small) is small
+    assert compression.encode(small) is small
     audio = WireRequest(method="POST", path="/", headers=(("content-type", "audio/wav"),), body=bytes(5000))
-    assert packing.packed(audio) is audio
+    assert compression.encode(audio) is audio
     noise = WireRequest(method="POST", path="/", headers=(("Content-Type", "application/json"),), body=BODY[:1025])
-    assert len(packing.packed(noise).body) < 1025
-    assert packing.packed(noise) == packing.packed(noise)
+    assert len(compression.encode(noise).body) < 1025
+    assert compression.encode(noise) == compression.encode(noise)
 
 
 def test_it_can_be_turned_on_and_off() -> None:

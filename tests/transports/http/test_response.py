@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyclient.transports.http.connection import _Inbox, _Inlet
-from cosyclient.transports.http.response import BROKEN, Reply
+from cosyclient.transports.http.connection import _ReplyBuffer, _SocketReader
+from cosyclient.transports.http.response import READ_ERRORS, RawReply
 from tests.support.hostile import chunked, reply
 
 PIECE_BYTES = 64 << 10
@@ -24,7 +24,7 @@ class Wire:
     def __init__(self, *portions: bytes) -> None:
         self._portions = [portion for portion in portions if portion]
         socket: Any = self
-        self._inbox = _Inbox(_Inlet(socket))
+        self._received = _ReplyBuffer(_SocketReader(socket))
 
     def recv_into(self, buffer: Any) -> int:
         if not self._portions:
@@ -35,19 +35,19 @@ class Wire:
         buffer[: len(portion)] = portion
         return len(portion)
 
-    def makefile(self, _mode: str) -> _Inbox:
-        return self._inbox
+    def makefile(self, _mode: str) -> _ReplyBuffer:
+        return self._received
 
     @property
     def empty(self) -> bool:
         try:
-            return not self._inbox.read(1)
-        except BROKEN:
+            return not self._received.read(1)
+        except READ_ERRORS:
             return True
 
 
-def read(wire: Wire, method: str = "POST") -> tuple[Reply, list[bytes]]:
-    answer = Reply(wire, method=method)
+def read(wire: Wire, method: str = "POST") -> tuple[RawReply, list[bytes]]:
+    answer = RawReply(wire, method=method)
     answer.begin()
     pieces = []
     while not answer.done:
@@ -68,8 +68,8 @@ def content(*portions: bytes) -> bytes:
 def test_any_split_of_the_bytes_gives_the_same_reply(pieces: list[bytes], use_chunks: bool, cuts: list[int]) -> None:
     """Two replies on one connection, cut anywhere; nothing of the second is lost with the first."""
     data = (chunked(*pieces) if use_chunks else reply(b"".join(pieces))) + reply(b"next")
-    places = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    wire = Wire(*(data[start:end] for start, end in itertools.pairwise(places)))
+    edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
+    wire = Wire(*(data[start:end] for start, end in itertools.pairwise(edges)))
     for expected in (b"".join(pieces), b"next"):
         answer, came = read(wire)
         assert (answer.status, answer.reason, answer.reusable, b"".join(came)) == (200, "OK", True, expected)
@@ -165,7 +165,7 @@ def test_fields_keep_their_bytes_and_a_folded_one_is_one_line() -> None:
 )
 def test_what_is_not_a_reply_is_refused(data: bytes) -> None:
     """Neither an end nor a length is guessed."""
-    with pytest.raises(BROKEN):
+    with pytest.raises(READ_ERRORS):
         content(data)
 
 
@@ -227,22 +227,22 @@ def test_a_head_means_the_same_whichever_way_it_is_read(
     """The short way may only be taken where http.client comes to the same, odd bytes and all."""
     data = end.join([start, *lines, b"", b"2\r\nok\r\n0\r\n\r\n"])
 
-    class LongWay(Reply):
-        def _begin_plainly(self) -> bool:
+    class LongWay(RawReply):
+        def _read_plain_head(self) -> bool:
             return False
 
-    def outcome(kind: type[Reply]) -> Any:
+    def outcome(kind: type[RawReply]) -> Any:
         wire = Wire(data)
         answer = kind(wire, method=method)
         try:
             answer.begin()
-            taken = b"".join(iter(lambda: b"" if answer.done else answer.read1(), b""))
-        except BROKEN as error:
+            content = b"".join(iter(lambda: b"" if answer.done else answer.read1(), b""))
+        except READ_ERRORS as error:
             return type(error)
         facts = (answer.status, answer.reason, answer.fields, answer.length, bool(answer.chunked), answer.will_close)
-        return (*facts, answer.reusable, answer.done, taken, wire.empty)
+        return (*facts, answer.reusable, answer.done, content, wire.empty)
 
-    assert outcome(Reply) == outcome(LongWay)
+    assert outcome(RawReply) == outcome(LongWay)
 
 
 @pytest.mark.parametrize(
@@ -258,16 +258,16 @@ def test_a_usual_head_is_read_the_short_way(data: bytes, monkeypatch: pytest.Mon
 def test_a_size_that_two_readers_could_read_differently_is_none(size: bytes) -> None:
     """Python reads more as a number than HTTP does; where the reply ends would be a matter of opinion."""
     for rest in (b"abc\r\n0\r\n\r\n", b"abc\r\n+0\r\n\r\n"):
-        with pytest.raises(BROKEN):
+        with pytest.raises(READ_ERRORS):
             content(CHUNKED + size + b"\r\n" + rest)
-    with pytest.raises(BROKEN):
+    with pytest.raises(READ_ERRORS):
         content(CHUNKED + b"3\r\nabc\r\n" + size + b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("end", [b"xx", b"\n\n", b"\r\r", b"0\r"])
 def test_a_chunk_ends_where_it_says(end: bytes) -> None:
     """The two bytes after it are looked at."""
-    with pytest.raises(BROKEN):
+    with pytest.raises(READ_ERRORS):
         content(CHUNKED + b"3\r\nabc" + end + b"0\r\n\r\n")
 
 
@@ -279,7 +279,7 @@ def test_nothing_but_the_wires_own_faults_leaves_a_reply(data: st.DataObject) ->
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, min(len(raw), 120)))
         raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
-    with contextlib.suppress(*BROKEN):
+    with contextlib.suppress(*READ_ERRORS):
         read(Wire(bytes(raw)))
 
 
@@ -288,7 +288,7 @@ def test_nothing_but_the_wires_own_faults_leaves_a_reply(data: st.DataObject) ->
 def test_every_premature_end_is_noticed(cut: int) -> None:
     """Cut a reply anywhere before its end, its head and the lines after the last chunk included."""
     for data in (reply(b"x" * 50, headers=("X: y",)), chunked(b"x" * 30, b"y" * 20)):
-        with pytest.raises(BROKEN):
+        with pytest.raises(READ_ERRORS):
             content(data[: min(cut, len(data) - 1)])
 
 

@@ -28,7 +28,7 @@ from cosyclient.errors import (
 from cosyclient.testing import FakeClock
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.errors import translate
-from cosyclient.transports.http.transport import Fields, HttpTransport
+from cosyclient.transports.http.transport import HttpTransport
 from cosyclient.transports.http.urllib3_transport import TransportClosed, Urllib3Transport
 from tests.support.hostile import answers, hostile
 from tests.transports.wire import ask, made, request, sent, settings, whole
@@ -351,14 +351,6 @@ def test_a_subclass_of_our_transport_sees_every_request() -> None:
             assert ask(transport) == (200, b"ok")
             transport.close()
     assert seen == ["/v1/speech"]
-
-
-def test_fields_are_found_in_any_case_and_joined_when_repeated() -> None:
-    """As httpx's headers are."""
-    fields = Fields([(b"X-A", b"1"), (b"x-a", b"\xe9"), (b"Empty", b"")])
-    assert (fields["x-A"], fields.get("EMPTY"), fields.get("none"), fields.get("none", "-")) == ("1, é", "", None, "-")
-    assert (list(fields), len(fields), "X-a" in fields, "none" in fields) == (["x-a", "empty"], 2, True, False)
-    assert repr(fields) == "<Fields x-a, empty>"
 
 
 @pytest.mark.parametrize("own", [False, True])

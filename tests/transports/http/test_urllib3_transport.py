@@ -16,8 +16,8 @@ from cosyclient.clock import Cancellation, Deadline, SystemClock
 from cosyclient.testing import FakeClock
 from cosyclient.transports import sockets as guard_module
 from cosyclient.transports.http.connection import Connection
-from cosyclient.transports.http.response import Reply
-from cosyclient.transports.http.urllib3_transport import Content, TransportClosed, Urllib3Transport
+from cosyclient.transports.http.response import RawReply
+from cosyclient.transports.http.urllib3_transport import ResponseStream, TransportClosed, Urllib3Transport
 from tests.support.hostile import (
     CUT_HEAD,
     CUT_LENGTH,
@@ -112,7 +112,7 @@ def test_what_is_cancelled_with_its_last_byte_is_no_bad_luck_for_the_next(transp
             httpx.Request("GET", service.url, extensions={"cancellation": cancellation, "timeout": {"read": 30.0}})
         )
         content = response.stream
-        assert isinstance(content, Content)
+        assert isinstance(content, ResponseStream)
         read = content.reply.read1
 
         def last_byte(n: int = -1) -> bytes:
@@ -275,7 +275,7 @@ def test_a_response_closed_as_its_reader_has_read_frees_its_place(transport: Url
     """Its reader holds a piece by then and may never ask for the next: nobody but its own thread could do it later."""
     with hostile(hangs_after(CUT_LENGTH)) as service, ThreadPoolExecutor(1) as threads:
         content = transport.handle_request(httpx.Request("GET", service.url)).stream
-        assert isinstance(content, Content)
+        assert isinstance(content, ResponseStream)
         read = content.reply.read1
 
         def read_then_closed(n: int = -1) -> bytes:
@@ -324,7 +324,7 @@ def test_an_interrupt_in_any_phase_gives_the_place_back(monkeypatch: pytest.Monk
                 "connect": (Connection, "connect"),
                 "write": (guard_module.DeadlineSocket, "sendall"),
                 "begin": (guard_module.DeadlineSocket, "recv_into"),
-                "read": (Reply, "read1"),
+                "read": (RawReply, "read1"),
             }[phase]
             patch.setattr(*where, interrupt)
             with pytest.raises(KeyboardInterrupt):

@@ -31,11 +31,11 @@ from cosyclient.errors import (
     ServiceFault,
     TransportError,
 )
-from cosyclient.transports.http.pool import Place
 from cosyclient.transports.registry import transport_for
+from cosyclient.transports.slots import Slot
 from cosyclient.transports.websocket.connection import WebSocket
-from cosyclient.transports.websocket.messages import Inbox
-from cosyclient.transports.websocket.reply import Conversation
+from cosyclient.transports.websocket.messages import MessageAssembler
+from cosyclient.transports.websocket.reply import SessionReply
 from cosyclient.transports.websocket.transport import WebSocketTransport
 from cosyclient.wire import DuplexReply, WireReply, WireRequest
 from tests.support.hostile import answers, drips_head, hangs_after, hostile, never_answers, never_reads, reply
@@ -504,7 +504,7 @@ def test_pings_of_a_service_that_reads_nothing_take_no_room() -> None:
 
         @property
         def writer_timeout(self) -> float:
-            longest[0] = max(longest[0], len(self.socket._outbox) if self.socket is not None else 0)
+            longest[0] = max(longest[0], len(self.socket._send_buffer) if self.socket is not None else 0)
             return 0.0
 
         @writer_timeout.setter
@@ -521,9 +521,9 @@ def test_pings_of_a_service_that_reads_nothing_take_no_room() -> None:
     with hostile(upgraded(behave)) as service:
         wanted = WireRequest(method="GET", path="/talk", headers=(), body=b"", new_session=Watching)
         answer = begun(made(service), wanted, deadline=2.0)
-        assert isinstance(answer, Conversation)
+        assert isinstance(answer, SessionReply)
         assert isinstance(answer.session, Watching)
-        answer.session.socket = answer._place.connection
+        answer.session.socket = answer._slot.connection
         with pytest.raises(DeadlineExceeded):
             b"".join(answer.chunks())
     assert 1 << 10 < longest[0] < 1 << 20
@@ -573,20 +573,20 @@ def test_nothing_but_our_errors_leaves_a_conversation() -> None:
 
 def test_fragments_take_the_room_of_their_bytes() -> None:
     """However many of them are empty."""
-    inbox = Inbox()
-    inbox.take(Frame(Opcode.TEXT, b"a", fin=False))
+    assembler = MessageAssembler()
+    assembler.add(Frame(Opcode.TEXT, b"a", fin=False))
     tracemalloc.start()
     try:
         for _ in range(100_000):
-            inbox.take(Frame(Opcode.CONT, b"", fin=False))
+            assembler.add(Frame(Opcode.CONT, b"", fin=False))
         assert tracemalloc.get_traced_memory()[1] < 1 << 16
     finally:
         tracemalloc.stop()
-    assert inbox
-    inbox.take(Frame(Opcode.CONT, b"b"))
-    assert list(inbox.messages) == ["ab"]
-    inbox.messages.clear()
-    assert not inbox
+    assert assembler
+    assembler.add(Frame(Opcode.CONT, b"b"))
+    assert list(assembler.messages) == ["ab"]
+    assembler.messages.clear()
+    assert not assembler
 
 
 def test_pings_are_no_answer() -> None:
@@ -751,10 +751,10 @@ def test_many_failures_leave_every_place_free() -> None:
             list(threads.map(one, range(200)))
         assert transport.stats().in_use == 0
         assert transport.stats().idle == 0
-        held: list[Place[WebSocket]] = [Place() for _ in range(4)]
-        for place in held:
-            transport._places.take(place, 0.0)
-        assert [place.connection for place in held] == [None] * 4
+        held: list[Slot[WebSocket]] = [Slot() for _ in range(4)]
+        for slot in held:
+            transport.slots.acquire(slot, 0.0)
+        assert [slot.connection for slot in held] == [None] * 4
         assert transport.stats().in_use == 4
 
 
@@ -786,10 +786,10 @@ def test_they_read_like_status_lines() -> None:
     with hostile(speaks(b"x")) as service:
         transport = made(service, connections=2)
         answer = begun(transport)
-        assert repr(answer) == "<Conversation open, 0 bytes of audio>"
+        assert repr(answer) == "<SessionReply open, 0 bytes of audio>"
         assert "1 in use, 0 idle of 2, 1 opened" in repr(transport)
         b"".join(answer.chunks())
-        assert repr(answer) == "<Conversation over, 1 bytes of audio>"
+        assert repr(answer) == "<SessionReply over, 1 bytes of audio>"
         transport.close()
         assert "closed" in repr(transport)
 
@@ -802,14 +802,14 @@ def test_a_core_that_was_interrupted_is_closed_without_a_word() -> None:
         def send_close(self, _: int) -> None:
             raise AssertionError
 
-    class Guard:
+    class Socket:
         aborted = False
 
         def close(self) -> None:
             closed.append(True)
 
-    broken: Any = WebSocket(parse_uri("ws://x.test/"), dialer=cast("Any", None), clock=CLOCK, max_bytes=1)
-    broken._core, broken.socket = Core(), Guard()
+    broken: Any = WebSocket(parse_uri("ws://x.test/"), dialer=cast("Any", None), clock=CLOCK, max_reply_bytes=1)
+    broken._core, broken.socket = Core(), Socket()
     broken.close()
     assert closed == [True]
     assert broken.is_closed
