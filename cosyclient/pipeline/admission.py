@@ -10,7 +10,7 @@ from cosyclient.models import Speech, Utterance
 from cosyclient.pipeline.flow_control import FlowController
 from cosyclient.pipeline.queue.batch import BULK, PendingText
 from cosyclient.pipeline.queue.waiters import Waiter
-from cosyclient.protocols.base import check_length
+from cosyclient.protocols.capabilities import check_length
 from cosyclient.protocols.registry import check
 from cosyclient.util.timers import DeadlineTimer
 

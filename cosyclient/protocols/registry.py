@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cosyclient.config import WireConfig
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.protocols import alibaba, batch, cosyvoice, lighttts, openai, triton, vllm_omni
-from cosyclient.protocols.base import check_settings
+from cosyclient.protocols.capabilities import check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from cosyclient.audio.rate_check import SampleRateCheck
 from cosyclient.cli import main
 from cosyclient.emulator import running
 from cosyclient.events import Events, SampleRateDoubted
-from cosyclient.protocols.base import MODEL_HOPS
+from cosyclient.protocols.capabilities import MODEL_HOPS
 from cosyclient.testing import RecordingListener
 
 if TYPE_CHECKING:

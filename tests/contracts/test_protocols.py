@@ -140,7 +140,7 @@ def test_what_is_extra_is_sent_where_the_protocol_has_a_place_for_it(name: str) 
     face = row_of(name)
     settings = face.settings.replace({"extra": ADDED})
     utterances = [Utterance(face.text or "hello", settings)] * min(2, face.most)
-    if protocol.capabilities.own is None:
+    if protocol.capabilities.own_members is None:
         with pytest.raises(BadUtterance, match=f"extra: protocol {name} has no place for zz_hint and zz_volume"):
             check(protocol, settings)
         return
@@ -166,7 +166,7 @@ def test_what_is_extra_is_sent_where_the_protocol_has_a_place_for_it(name: str) 
 def test_what_the_protocol_sends_itself_is_no_extra(name: str) -> None:
     """Each such member is refused with the option that says it; none of those it really sends is missing."""
     protocol = protocol_for(name, WireConfig())
-    own = protocol.capabilities.own
+    own = protocol.capabilities.own_members
     if own is None:
         return
     for member, option in own.items():

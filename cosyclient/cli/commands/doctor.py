@@ -31,7 +31,8 @@ from cosyclient.errors import (
 from cosyclient.events import Events
 from cosyclient.models import Speech, Utterance
 from cosyclient.protocols.addresses import default_protocol, guess, without_route
-from cosyclient.protocols.base import ListingProtocol, PcmFormat, StreamingProtocol, check_length, check_settings
+from cosyclient.protocols.base import ListingProtocol, PcmFormat, StreamingProtocol
+from cosyclient.protocols.capabilities import check_length, check_settings
 from cosyclient.protocols.registry import protocol_for
 from cosyclient.transports.network import resolve_network
 from cosyclient.transports.registry import check_url

@@ -13,7 +13,7 @@ from cosyclient.protocols.registry import ENTRIES, every_name, protocol_for
 if TYPE_CHECKING:
     import argparse
 
-    from cosyclient.protocols.base import Capabilities
+    from cosyclient.protocols.capabilities import Capabilities
 
 HEADS: Final = (
     "`protocol=`",

@@ -17,7 +17,7 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.models import Word
-from cosyclient.protocols.base import members
+from cosyclient.protocols.capabilities import own_members
 from cosyclient.protocols.replies.errors import reclassify
 from cosyclient.util.extra_fields import Headers
 from cosyclient.util.numbers import int_in_range, seconds_from_ms
@@ -55,7 +55,7 @@ _CODES: Final[Mapping[str, type[ServiceError]]] = {
 }
 
 
-OWN: Final = members(
+OWN: Final = own_members(
     "text",
     "text_type",
     model="model",

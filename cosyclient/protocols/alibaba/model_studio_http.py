@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.audio.stream import with_format
 from cosyclient.errors import DecodeError, ServiceError, TransportError
 from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
-from cosyclient.protocols.base import Capabilities, PcmFormat
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.protocols.codecs import sse
 from cosyclient.protocols.codecs.json_body import decode_json_object, member, output_audio, read_json_object
 from cosyclient.protocols.replies.errors import MAX_ERROR_BODY_BYTES, check_status, error_from_body, read_error_body
@@ -50,7 +51,7 @@ class ModelStudioHttpProtocol:
         speeds=(0.5, 2.0),
         required=("model", "voice"),
         advice="enrol the recording with Model Studio once, and pass the voice id that comes back",
-        own=OWN,
+        own_members=OWN,
         # Its servers let connections idle for a minute.
         idle_limit=55.0,
     )

@@ -21,7 +21,7 @@ from cosyclient.errors import (
     Throttled,
 )
 from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
-from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.protocols.replies.errors import error_message, reclassify
 from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame, inner
 from cosyclient.util.numbers import int_in_range
@@ -57,7 +57,7 @@ class ModelStudioProtocol(SessionProtocol):
         words=True,
         required=("model", "voice"),
         speeds=(0.5, 2.0),
-        own=OWN,
+        own_members=OWN,
     )
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.audio.stream import with_format
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.base import Capabilities, PcmFormat, members
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.codecs import sse
 from cosyclient.protocols.codecs.json_body import (
     decode_json_object,
@@ -64,7 +65,7 @@ class PaiEasProtocol:
         advice="upload the recording once, with upload_voice, and ask for the voice that comes back",
         lists_voices=True,
         keeps_voices=True,
-        own=members(
+        own_members=own_members(
             "mode",
             "text",
             "stream",

@@ -12,9 +12,9 @@ from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import BadUtterance, DecodeError
-from cosyclient.protocols.base import Capabilities, members
 from cosyclient.protocols.batch import frames
 from cosyclient.protocols.batch.frames import FrameDecoder
+from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.replies.errors import check_status
 from cosyclient.protocols.replies.headers import media_type, quota
 from cosyclient.protocols.replies.items import PositionCheck, item_result, items_from_json
@@ -47,7 +47,7 @@ class BatchProtocol:
         instruct=True,
         seed=True,
         speeds=(0.5, 2.0),
-        own=members("texts", **{name: name for name in _OPTIONS}),
+        own_members=own_members("texts", **{name: name for name in _OPTIONS}),
     )
 
     def __init__(self, wire: WireConfig) -> None:

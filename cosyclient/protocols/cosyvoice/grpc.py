@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.audio.stream import with_format
 from cosyclient.errors import BadRequest, ServiceFault
-from cosyclient.protocols.base import MODEL_HOPS, Capabilities, PcmFormat
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.capabilities import MODEL_HOPS, Capabilities
 from cosyclient.protocols.codecs.protobuf import as_bytes, decode_fields, encode_field, encode_message
 from cosyclient.protocols.cosyvoice.prompt_audio import max_samples_at_16k, prompt_at_16k
 from cosyclient.protocols.cosyvoice.prompt_text import (

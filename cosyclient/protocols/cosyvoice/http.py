@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.protocols.base import MODEL_HOPS, Capabilities, members
+from cosyclient.protocols.capabilities import MODEL_HOPS, Capabilities, own_members
 from cosyclient.protocols.codecs.forms import encode_form, max_form_bytes
 from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, advice, instruction, with_system_prompt
 from cosyclient.protocols.replies import pcm as raw
@@ -48,7 +48,9 @@ class RuntimeProtocol:
         sample_rates=(22050, 24000),
         hops=MODEL_HOPS,
         required=("voice",),
-        own=members("tts_text", spk_id="voice", instruct_text="instruct", prompt_text="voice", prompt_wav="voice"),
+        own_members=own_members(
+            "tts_text", spk_id="voice", instruct_text="instruct", prompt_text="voice", prompt_wav="voice"
+        ),
         # uvicorn hangs up after 5 s.
         idle_limit=4.0,
     )

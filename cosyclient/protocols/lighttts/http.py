@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import BadUtterance, ServiceError, ServiceFault
-from cosyclient.protocols.base import Capabilities, members
+from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.codecs.forms import encode_form, max_form_bytes
 from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_prompt
 from cosyclient.protocols.replies import pcm as raw
@@ -46,7 +46,7 @@ class LightTtsProtocol:
         formats=("wav", "pcm"),
         sample_rates=(24000,),
         idle_limit=4.0,
-        own=members(
+        own_members=own_members(
             "tts_text", "stream", prompt_text="voice", prompt_wav="voice", tts_model_name="model", speed="speed"
         ),
     )

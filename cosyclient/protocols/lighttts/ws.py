@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import BadRequest, ServiceFault
-from cosyclient.protocols.base import Capabilities, members
+from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_prompt
 from cosyclient.protocols.lighttts.http import knows_no_style
 from cosyclient.protocols.replies.error_rules import LIGHT_TTS, rule_for_message
@@ -44,7 +44,7 @@ class LightTtsSocketProtocol(SessionProtocol):
         voices=frozenset({"clone"}),
         formats=("wav", "pcm"),
         sample_rates=(SAMPLE_RATE,),
-        own=members("tts_text", "finish", prompt_text="voice", tts_model_name="model"),
+        own_members=own_members("tts_text", "finish", prompt_text="voice", tts_model_name="model"),
     )
 
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:

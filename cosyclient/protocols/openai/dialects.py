@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from cosyclient.protocols.base import Capabilities
+from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.protocols.replies.error_rules import VLLM_OMNI, VOX_BOX, XINFERENCE
 from cosyclient.protocols.replies.uploads import UploadForm
 
@@ -34,53 +34,53 @@ class Dialect:
     ``speed``, ``instruct``, ``seed``, ``words``, and of a recorded voice ``recording`` (a data URL) and ``transcript``.
     """
 
-    can: Capabilities
+    capabilities: Capabilities
     fields: Mapping[str, str]
-    packed: Mapping[str, str] = field(default_factory=dict)
+    kwargs_fields: Mapping[str, str] = field(default_factory=dict)
     """Fields that travel as JSON inside the one field ``kwargs``."""
-    referenced: Mapping[str, str] = field(default_factory=dict)
+    reference_fields: Mapping[str, str] = field(default_factory=dict)
     """Fields that travel in the one element of the list ``references``."""
-    file: str = ""
+    file_part: str = ""
     """The part of a multipart form that a recording is, where it is not a field; all else are parts, too, then."""
     defaults: Mapping[str, str] = field(default_factory=dict)
     """What is sent where the caller leaves it to the service, which wants to be told all the same."""
-    always: Mapping[str, Any] = field(default_factory=dict)
-    streaming: Mapping[str, Any] = field(default_factory=dict)
+    fixed_fields: Mapping[str, Any] = field(default_factory=dict)
+    stream_fields: Mapping[str, Any] = field(default_factory=dict)
     """Fields that ask for audio while it is made, beside ``always``."""
-    marks: bool = False
+    instruct_in_text: bool = False
     """Whether an instruction is written before the text and `MARK` between them."""
     instruct_or_transcript: bool = False
     """Whether a recorded voice obeys an instruction only without its transcript."""
     batch_extra: frozenset[str] = frozenset()
     """The members of ``extra`` that the route for batches knows; a text with others travels alone."""
-    alone: tuple[str, ...] = ()
+    single_only: tuple[str, ...] = ()
     """Settings the route for batches does not know: such texts travel one by one."""
     path: str = "/v1/audio/speech"
     batch_path: str = ""
     voices_path: str = ""
-    no_voice: str = ""
+    placeholder_voice: str = ""
     """A name among those it lists that stands for none."""
     upload: UploadForm | None = None
     """How it takes a recording that it shall keep."""
-    preset: str = ""
+    voice_template: str = ""
     """How the name of a voice without a colon is written out."""
-    true_rate: int | None = None
+    actual_rate: int | None = None
     """The rate its samples have whatever they are labelled."""
     stream_speed: bool = True
     """Whether a speed other than 1.0 may be asked for while streaming."""
     message_rules: MessageRules = ()
     """What its errors mean, where its statuses do not say."""
-    breaks: str = ""
+    early_end_hint: str = ""
     """Why its reply may break off after its head, where that need not be its fault."""
 
-    def own(self) -> dict[str, str]:
+    def own_members(self) -> dict[str, str]:
         """Return the members it sends, each with the option of ours that says it, or none."""
         said = {"recording": "voice", "transcript": "voice"}
-        named = (self.fields, self.packed, self.referenced)
+        named = (self.fields, self.kwargs_fields, self.reference_fields)
         return {
-            **dict.fromkeys(("input", "items", "stream", "stream_format", *self.always, *self.streaming), ""),
-            **({"references": "voice"} if self.referenced else {}),
-            **({self.file: "voice"} if self.file else {}),
+            **dict.fromkeys(("input", "items", "stream", "stream_format", *self.fixed_fields, *self.stream_fields), ""),
+            **({"references": "voice"} if self.reference_fields else {}),
+            **({self.file_part: "voice"} if self.file_part else {}),
             **{theirs: said.get(ours, ours) for names in named for ours, theirs in names.items()},
         }
 
@@ -91,7 +91,7 @@ _UPLOADS: Final = "/v1/uploads/audio/voice"
 DIALECTS: Final[Mapping[str, Dialect]] = {
     # What any of them takes: the fields of the standard and no other, for OpenAI itself refuses those.
     "": Dialect(
-        can=Capabilities(
+        capabilities=Capabilities(
             stream=True,
             instruct=True,
             speeds=(0.5, 2.0),
@@ -100,21 +100,21 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             advice="recordings travel in fields of each server's own; name its dialect, such as openai:vllm-omni",
         ),
         fields=_STANDARD,
-        streaming={"stream_format": "audio"},
+        stream_fields={"stream_format": "audio"},
         # Whichever of them it is that answers.
         message_rules=(*VLLM_OMNI, *XINFERENCE, *VOX_BOX),
     ),
     "openai": Dialect(
-        can=Capabilities(
+        capabilities=Capabilities(
             stream=True, instruct=True, speeds=(0.25, 4.0), sample_rates=(24000,), required=("model", "voice")
         ),
         fields=_STANDARD,
-        streaming={"stream_format": "audio"},
+        stream_fields={"stream_format": "audio"},
     ),
     # Fun-CosyVoice3, which has no voices of its own, makes 24,000 Hz and does not read instructions there. The field
     # ``sample_rate`` is for other models: since 0.30 it is refused, before it was ignored.
     "vllm-omni": Dialect(
-        can=Capabilities(
+        capabilities=Capabilities(
             batch=32,
             stream=True,
             voices=frozenset({"named", "clone"}),
@@ -135,13 +135,13 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             "transcript": "ref_text",
         },
         # Older revisions know only the first and stream bare audio; newer ones take it alone to mean events.
-        streaming={"stream": True, "stream_format": "audio"},
+        stream_fields={"stream": True, "stream_format": "audio"},
         stream_speed=False,
-        alone=("seed", "words"),
+        single_only=("seed", "words"),
         batch_path="/v1/audio/speech/batch",
         batch_extra=frozenset({"language", "max_new_tokens", "task_type"}),
         voices_path=_OMNI_VOICES,
-        no_voice="default",
+        placeholder_voice="default",
         message_rules=VLLM_OMNI,
         upload=UploadForm(
             path=_OMNI_VOICES,
@@ -152,7 +152,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     ),
     # Fun-CosyVoice3, too: it demands a recording, and the voices that the server lists are for its other models.
     "sglang-omni": Dialect(
-        can=Capabilities(
+        capabilities=Capabilities(
             batch=32,
             stream=True,
             voices=frozenset({"clone", "cross_lingual"}),
@@ -164,13 +164,13 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             advice="make one with Voice.clone or Voice.cross_lingual",
         ),
         fields={**_STANDARD, "seed": "seed", "recording": "ref_audio", "transcript": "ref_text"},
-        streaming={"stream": True, "stream_format": "audio"},
+        stream_fields={"stream": True, "stream_format": "audio"},
         instruct_or_transcript=True,
         batch_path="/v1/audio/speech/batch",
     ),
     # It takes an empty voice for its first. While streaming it ignores the speed, as versions before 4 always do.
     "xinference": Dialect(
-        can=Capabilities(
+        capabilities=Capabilities(
             stream=True,
             voices=frozenset({"named", "clone", "cross_lingual"}),
             instruct=True,
@@ -180,24 +180,24 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             required=("model",),
         ),
         fields=_PLAIN,
-        packed={"transcript": "prompt_text", "instruct": "instruct_text", "seed": "seed"},
-        file="prompt_speech",
+        kwargs_fields={"transcript": "prompt_text", "instruct": "instruct_text", "seed": "seed"},
+        file_part="prompt_speech",
         defaults={"voice": ""},
-        streaming={"stream": True},
+        stream_fields={"stream": True},
         stream_speed=False,
         instruct_or_transcript=True,
         message_rules=XINFERENCE,
     ),
     # It applies the speed twice, so none is asked for. Its WAV says 22,050 Hz whatever the model.
     "vox-box": Dialect(
-        can=Capabilities(lists_voices=True, sample_rates=_MODEL_RATES, required=("model", "voice")),
+        capabilities=Capabilities(lists_voices=True, sample_rates=_MODEL_RATES, required=("model", "voice")),
         fields={"model": "model", "voice": "voice", "format": "response_format"},
         voices_path="/v1/voices",
         message_rules=VOX_BOX,
     ),
     # Triton makes 24,000 Hz; the label is a number from the bridge's command line.
     "triton-bridge": Dialect(
-        can=Capabilities(
+        capabilities=Capabilities(
             stream=True,
             formats=("wav", "pcm"),
             sample_rates=(24000,),
@@ -206,10 +206,10 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         ),
         fields={"model": "model", "voice": "voice", "format": "response_format"},
         path="/audio/speech",
-        true_rate=24000,
+        actual_rate=24000,
     ),
     "async-cosyvoice": Dialect(
-        can=Capabilities(
+        capabilities=Capabilities(
             stream=True,
             instruct=True,
             speeds=(0.25, 4.0),
@@ -227,13 +227,13 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             required=("name", "transcript"),
             name_member="uri",
         ),
-        streaming={"stream": True},
-        marks=True,
+        stream_fields={"stream": True},
+        instruct_in_text=True,
         stream_speed=False,
-        breaks="the server ends so where it does not know the voice",
+        early_end_hint="the server ends so where it does not know the voice",
     ),
     "siliconflow": Dialect(
-        can=Capabilities(
+        capabilities=Capabilities(
             stream=True,
             voices=frozenset({"named", "clone"}),
             instruct=True,
@@ -246,13 +246,13 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             advice="it needs the transcript of its recording: Voice.clone",
         ),
         fields={**_PLAIN, "sample_rate": "sample_rate"},
-        referenced={"recording": "audio", "transcript": "text"},
+        reference_fields={"recording": "audio", "transcript": "text"},
         defaults={"model": "FunAudioLLM/CosyVoice2-0.5B", "voice": ""},
         # It streams unless told not to.
-        always={"stream": False},
-        streaming={"stream": True},
-        marks=True,
-        preset="{model}:{voice}",
+        fixed_fields={"stream": False},
+        stream_fields={"stream": True},
+        instruct_in_text=True,
+        voice_template="{model}:{voice}",
         voices_path="/v1/audio/voice/list",
         upload=UploadForm(
             path=_UPLOADS,

@@ -58,7 +58,7 @@ class OpenAISpeechProtocol:
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:
         self.name = f"openai:{dialect}" if dialect else "openai"
         self._dialect = DIALECTS[dialect]
-        self.capabilities = replace(self._dialect.can, own=self._dialect.own())
+        self.capabilities = replace(self._dialect.capabilities, own_members=self._dialect.own_members())
         self._missed_words = False
         self._max_request_bytes = wire.max_request_bytes
         # Texts come in runs that share their settings, so these are written out once.
@@ -114,7 +114,7 @@ class OpenAISpeechProtocol:
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the texts' speeches and errors as soon as they arrive, every position exactly once."""
         rules = self._dialect.message_rules
-        reply, kind = replies.begun(reply, utterances, wall=wall, rules=rules, hint=self._dialect.breaks)
+        reply, kind = replies.open_reply(reply, utterances, wall=wall, rules=rules, hint=self._dialect.early_end_hint)
         sent = [self._as_sent(utterance) for utterance in utterances]
         if replies.is_json(kind):
             for items in items_from_json(reply, sent, wall=wall, rules=rules):
@@ -140,7 +140,7 @@ class OpenAISpeechProtocol:
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
         """Yield one `PcmFormat`, then samples as they arrive, whichever way the service streams them."""
         rules = self._dialect.message_rules
-        reply, kind = replies.begun(reply, [utterance], wall=wall, rules=rules, hint=self._dialect.breaks)
+        reply, kind = replies.open_reply(reply, [utterance], wall=wall, rules=rules, hint=self._dialect.early_end_hint)
         if replies.is_json(kind):
             raise replies.error_in_place_of_audio(reply, utterance, wall=wall, rules=rules)
         if kind != replies.EVENTS:
@@ -156,10 +156,10 @@ class OpenAISpeechProtocol:
     def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
         """Return the names of the voices; raises like `decode`."""
         names = replies.voices_of(reply, wall=wall)
-        if not self._dialect.no_voice:
+        if not self._dialect.placeholder_voice:
             return names
         # It lists an uploaded voice in lower case as well, and does not mind how it is asked for.
-        return list({name.lower(): name for name in names if name != self._dialect.no_voice}.values())
+        return list({name.lower(): name for name in names if name != self._dialect.placeholder_voice}.values())
 
     def quota(self, reply: WireReply) -> Quota | None:
         """Return what the reply's headers announce of the service's limits."""
@@ -189,33 +189,37 @@ class OpenAISpeechProtocol:
         for name, default in dialect.defaults.items():
             if values[name] is None:
                 values[name] = default
-        if dialect.preset and values["voice"] and ":" not in values["voice"]:
-            values["voice"] = dialect.preset.format_map(values)
-        members = {**dialect.always, **_renamed(values, dialect.fields), **(dialect.streaming if stream else {})}
-        packed = _renamed(values, dialect.packed)
+        if dialect.voice_template and values["voice"] and ":" not in values["voice"]:
+            values["voice"] = dialect.voice_template.format_map(values)
+        members = {
+            **dialect.fixed_fields,
+            **_renamed(values, dialect.fields),
+            **(dialect.stream_fields if stream else {}),
+        }
+        packed = _renamed(values, dialect.kwargs_fields)
         # Where a server takes what the standard lacks as one packed member, it takes ours there, too.
-        (packed if dialect.packed else members).update(settings.extra or {})
+        (packed if dialect.kwargs_fields else members).update(settings.extra or {})
         if packed:
             members["kwargs"] = json.dumps(packed, ensure_ascii=False)
-        if dialect.referenced and values["recording"] is not None:
-            members["references"] = [_renamed(values, dialect.referenced)]
+        if dialect.reference_fields and values["recording"] is not None:
+            members["references"] = [_renamed(values, dialect.reference_fields)]
         return members
 
     def _is_form(self, settings: VoiceSettings) -> bool:
-        return bool(self._dialect.file) and settings.voice_kind != "named"
+        return bool(self._dialect.file_part) and settings.voice_kind != "named"
 
     def _form(self, utterance: Utterance, members: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, Any]]:
         """Return the fields and the file of a multipart form."""
         fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in members.items()}
         voice = utterance.settings.voice
         prompt = voice.prompt if isinstance(voice, Voice) else None
-        return {"input": self._text(utterance), **fields}, (self._dialect.file, prompt)
+        return {"input": self._text(utterance), **fields}, (self._dialect.file_part, prompt)
 
     def _text(self, utterance: Utterance) -> str:
         instruct = utterance.settings.instruct
         return (
             f"{instruct}{END_OF_PROMPT}{utterance.text}"
-            if self._dialect.marks and instruct is not None
+            if self._dialect.instruct_in_text and instruct is not None
             else utterance.text
         )
 
@@ -223,7 +227,7 @@ class OpenAISpeechProtocol:
         if settings.extra and not self._dialect.batch_extra.issuperset(settings.extra):
             return True
         # A seed of 0 is one: only None and False are nothing.
-        asked = (getattr(settings, name) for name in self._dialect.alone)
+        asked = (getattr(settings, name) for name in self._dialect.single_only)
         return any(value is not None and value is not False for value in asked)
 
     # Replies
@@ -249,8 +253,8 @@ class OpenAISpeechProtocol:
 
     def _corrected(self, piece: PcmFormat | bytes) -> PcmFormat | bytes:
         """Return *piece* with the rate that is known to be true, where the service tells another."""
-        if isinstance(piece, PcmFormat) and self._dialect.true_rate:
-            return PcmFormat(self._dialect.true_rate, piece.channels)
+        if isinstance(piece, PcmFormat) and self._dialect.actual_rate:
+            return PcmFormat(self._dialect.actual_rate, piece.channels)
         return piece
 
     def _as_sent(self, utterance: Utterance) -> Utterance:
@@ -260,7 +264,7 @@ class OpenAISpeechProtocol:
         return Utterance(utterance.text, utterance.settings.replace({"format": format}))
 
     def _speech(self, sent: Utterance, data: bytes, label: dict[str, Any]) -> Speech:
-        rate = self._dialect.true_rate
+        rate = self._dialect.actual_rate
         if rate is not None:
             label["sample_rate"] = rate
             if sent.settings.format == "wav" and data[:4] == b"RIFF":

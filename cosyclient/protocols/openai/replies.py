@@ -57,7 +57,7 @@ _LISTS: Final = ("voices", "uploaded_voices", "result", "results", "data")
 _NAMES: Final = ("uri", "name", "voice_id", "id")
 
 
-def begun(
+def open_reply(
     reply: WireReply, utterances: Sequence[Utterance], *, wall: float, rules: MessageRules = (), hint: str = ""
 ) -> tuple[PeekedReply, str]:
     """Return a reply that is a finished success by its head, and what it is; raises what it stands for otherwise.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from cosyclient.audio.pcm import float32_to_s16
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, NotFound, ServiceError, ServiceFault, Throttled
 from cosyclient.models import has_speech
-from cosyclient.protocols.base import Capabilities, PcmFormat
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.protocols.codecs.forms import path_segment
 from cosyclient.protocols.cosyvoice.prompt_audio import max_samples_at_16k, prompt_at_16k_f32
 from cosyclient.protocols.replies.errors import (
@@ -55,8 +56,8 @@ _CAPABILITIES: Final = Capabilities(
     formats=("wav", "pcm"),
     sample_rates=(RATE,),
     max_seconds=_CAP,
-    own=tensors.RESERVED,
-    plain_extra=True,
+    own_members=tensors.RESERVED,
+    scalar_extra=True,
 )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.audio import wav_bytes
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, ServiceError, ServiceFault
 from cosyclient.models import Word
-from cosyclient.protocols.base import Capabilities, members
+from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.codecs.strict import parse_base64
 from cosyclient.protocols.openai.replies import timed_word
 from cosyclient.protocols.replies.error_rules import VLLM_OMNI, rule_for_message
@@ -50,7 +50,7 @@ class VllmOmniSocketProtocol(SessionProtocol):
         required=("voice",),
         speeds=(0.25, 4.0),
         sample_rates=(SAMPLE_RATE,),
-        own=members(
+        own_members=own_members(
             "type",
             "stream_audio",
             "split_granularity",

@@ -26,8 +26,9 @@ from cosyclient import (
 from cosyclient.audio import parse_wav
 from cosyclient.config import BreakerConfig, RetryConfig, WireConfig
 from cosyclient.events import AttemptFinished, RetryScheduled
-from cosyclient.protocols.base import Capabilities, PcmFormat
+from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.batch.protocol import BatchProtocol
+from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
 from cosyclient.wire import WireRequest
 

@@ -24,7 +24,8 @@ from cosyclient.errors import (
 from cosyclient.models import Speech, Utterance, VoiceSettings, Word
 from cosyclient.protocols.alibaba.errors import WordTimings
 from cosyclient.protocols.alibaba.model_studio_http import ModelStudioHttpProtocol
-from cosyclient.protocols.base import PcmFormat, check_settings
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.capabilities import check_settings
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
 from tests.protocols.wire_runtime import CLONE, SSE, STOP, b64, sentence, sse_event, studio, studio_events

@@ -11,7 +11,8 @@ from cosyclient.config import WireConfig
 from cosyclient.errors import BadUtterance, CosyError, DecodeError, ServiceError, ServiceFault
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.alibaba.pai_eas import PaiEasProtocol
-from cosyclient.protocols.base import PcmFormat, check_settings
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.capabilities import check_settings
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
 from tests.protocols.wire_runtime import CLONE, pai_body

@@ -18,7 +18,8 @@ from cosyclient.errors import (
     TransportError,
 )
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.protocols.base import PcmFormat, StreamingProtocol, check_settings
+from cosyclient.protocols.base import PcmFormat, StreamingProtocol
+from cosyclient.protocols.capabilities import check_settings
 from cosyclient.protocols.registry import protocol_for
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire

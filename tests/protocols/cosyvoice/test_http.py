@@ -22,7 +22,8 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.pipeline.shared import SharedPipeline
-from cosyclient.protocols.base import PcmFormat, check_settings
+from cosyclient.protocols.base import PcmFormat
+from cosyclient.protocols.capabilities import check_settings
 from cosyclient.protocols.codecs.forms import encode_form
 from cosyclient.protocols.cosyvoice.http import RuntimeProtocol
 from cosyclient.protocols.lighttts.http import LightTtsProtocol

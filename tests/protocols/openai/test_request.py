@@ -11,7 +11,7 @@ import pytest
 from cosyclient.config import WireConfig
 from cosyclient.errors import BadUtterance, ConfigurationError
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.protocols.base import check_settings
+from cosyclient.protocols.capabilities import check_settings
 from cosyclient.protocols.openai.dialects import DIALECTS
 from cosyclient.protocols.openai.protocol import OpenAISpeechProtocol
 from cosyclient.protocols.registry import protocol_for
@@ -247,7 +247,9 @@ def test_every_dialect_is_a_protocol_of_its_own_name() -> None:
         name = f"openai:{dialect}" if dialect else "openai"
         protocol = protocol_for(name, WireConfig())
         assert protocol.name == name
-        assert protocol.capabilities == replace(DIALECTS[dialect].can, own=DIALECTS[dialect].own())
+        assert protocol.capabilities == replace(
+            DIALECTS[dialect].capabilities, own_members=DIALECTS[dialect].own_members()
+        )
         assert repr(protocol) == f"<OpenAISpeechProtocol {name}>"
     with pytest.raises(ConfigurationError, match="vllm-omni"):
         protocol_for("openai:klingon", WireConfig())
@@ -261,5 +263,5 @@ def test_the_list_of_voices_is_asked_for_where_there_is_one() -> None:
         "vox-box": "/v1/voices",
         "siliconflow": "/v1/audio/voice/list",
     }
-    assert all(bool(each.voices_path) is each.can.lists_voices for each in DIALECTS.values())
-    assert all(bool(each.batch_path) is (each.can.batch > 1) for each in DIALECTS.values())
+    assert all(bool(each.voices_path) is each.capabilities.lists_voices for each in DIALECTS.values())
+    assert all(bool(each.batch_path) is (each.capabilities.batch > 1) for each in DIALECTS.values())
