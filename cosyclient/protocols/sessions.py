@@ -7,9 +7,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cosyclient.errors import DecodeError
 from cosyclient.protocols.base import PcmFormat
-from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.protocols.replies.errors import error_from_reply
 from cosyclient.protocols.replies.headers import quota
 from cosyclient.protocols.replies.speech import check_plausible, speech_from_bytes
@@ -60,27 +58,6 @@ class BaseSession:
 def frame(document: dict[str, Any]) -> str:
     """Return *document* as the text of a message."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-
-
-def document_of(message: str) -> dict[str, Any]:
-    """Return the object that *message* is; `DecodeError` if it is something else."""
-    try:
-        document = parse_json(message)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise DecodeError(f"reply: a message of {len(message)} characters that is no JSON object", retryable=True)
-    return document
-
-
-def inner(document: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Return the object found by following *names*, or an empty one."""
-    for name in names:
-        found = document.get(name)
-        if not isinstance(found, dict):
-            return {}
-        document = found
-    return document
 
 
 class SessionProtocol:

@@ -28,7 +28,7 @@ SIZE = 1_000
 @pytest.fixture(autouse=True)
 def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what the rows without the extra do to this process."""
-    monkeypatch.setattr(coding, "_fast", coding._fast)
+    monkeypatch.setattr(coding, "_fast_decoder", coding._fast_decoder)
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,9 @@ def base64_by(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run a module's tests with the extra installed and without: they may not differ."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "binascii":
-            patch.setattr(coding, "_fast", lambda: None)
+            patch.setattr(coding, "_fast_decoder", lambda: None)
         else:
-            assert coding._fast() is not None
+            assert coding._fast_decoder() is not None
         yield
 
 

@@ -75,7 +75,7 @@ def _ours(media_type: str, *, fast: bool) -> Callable[[str], list[bytes]]:
                     yield chunk
 
     if not fast:
-        coding._fast = lambda: None  # type: ignore[assignment]
+        coding._fast_decoder = lambda: None  # type: ignore[assignment]
     protocol, settings = BatchProtocol(WireConfig()), VoiceSettings()
     utterances = [Utterance(text, settings) for text in texts(TEXTS)]
 

@@ -236,6 +236,6 @@ def _cosyclient(url: str) -> Iterator[Callable[[], list[Any]]]:
 def _cosyclient_plain(url: str) -> Iterator[Callable[[], list[Any]]]:
     from cosyclient.protocols.codecs import strict as coding
 
-    coding._fast = lambda: None  # type: ignore[assignment]
+    coding._fast_decoder = lambda: None  # type: ignore[assignment]
     with _cosyclient(url) as round_of:
         yield round_of

@@ -16,7 +16,7 @@ from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, tol
 from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.protocols.codecs import sse
-from cosyclient.protocols.codecs.json_body import decode_json_object, member, output_audio, read_json_object
+from cosyclient.protocols.codecs.json_body import decode_json_object, object_at, output_audio, read_json_object
 from cosyclient.protocols.replies.errors import MAX_ERROR_BODY_BYTES, check_status, error_from_body, read_error_body
 from cosyclient.protocols.replies.headers import media_type, quota
 from cosyclient.protocols.replies.pcm import speech_from_pcm
@@ -133,7 +133,7 @@ def _pieces(reply: WireReply, utterance: Utterance, words: WordTimings, wall: fl
         if not event.data.startswith("{"):
             continue
         document = decode_json_object(event.data)
-        output = member(document, "output")
+        output = object_at(document, "output")
         if document.get("code") and not output:
             raise _error_from_body(reply, document, utterance, wall)
         words.add(output.get("sentence"))
@@ -151,7 +151,7 @@ def _no_events(reply: WireReply, document: dict[str, Any], utterance: Utterance,
     """Raise what a JSON reply to a request for events stands for."""
     if document.get("code"):
         raise _error_from_body(reply, document, utterance, wall)
-    if member(member(document, "output"), "audio").get("url"):
+    if object_at(document, "output", "audio").get("url"):
         raise DecodeError("audio: the reply names an address in place of audio; it is not fetched")
 
 

@@ -22,8 +22,9 @@ from cosyclient.errors import (
 )
 from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
 from cosyclient.protocols.capabilities import Capabilities
+from cosyclient.protocols.codecs.json_body import decode_json_object, object_at
 from cosyclient.protocols.replies.errors import error_message, reclassify
-from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame, inner
+from cosyclient.protocols.sessions import BaseSession, SessionProtocol, frame
 from cosyclient.util.numbers import int_in_range
 from cosyclient.util.redaction import single_line
 from cosyclient.wire import Step, WireRequest
@@ -157,8 +158,8 @@ class Task(BaseSession):
             if not self._started:
                 raise DecodeError("reply: audio before the task had started", retryable=True)
             return Step(audio=message)
-        document = document_of(message)
-        header, payload = inner(document, "header"), inner(document, "payload")
+        document = decode_json_object(message)
+        header, payload = object_at(document, "header"), object_at(document, "payload")
         if (named := header.get("task_id")) is not None and named != self.id:
             # Its audio could be mixed with ours.
             raise DecodeError("reply: an event of another task", retryable=True)
@@ -180,11 +181,11 @@ class Task(BaseSession):
         return Step()
 
     def _learn(self, payload: dict[str, Any]) -> None:
-        counted = int_in_range(inner(payload, "usage").get("characters"), 0, 1 << 31)
+        counted = int_in_range(object_at(payload, "usage").get("characters"), 0, 1 << 31)
         if counted is not None:
             self.characters = counted
         if self._settings.words:
-            self._words.add(inner(payload, "output").get("sentence"))
+            self._words.add(object_at(payload, "output").get("sentence"))
             self.words = self._words.all()
 
     def _failure(self, header: dict[str, Any]) -> ServiceError:

@@ -15,7 +15,7 @@ from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.codecs import sse
 from cosyclient.protocols.codecs.json_body import (
     decode_json_object,
-    member,
+    object_at,
     output_audio,
     read_json_object,
     read_voice_list,
@@ -189,7 +189,7 @@ def _pieces(reply: WireReply, utterance: Utterance, wall: float) -> Iterator[byt
 
 def _heard(document: dict[str, Any], reply: WireReply, utterance: Utterance, wall: float) -> tuple[bytes, bool]:
     """Return the audio of one object and whether it was the last; raises the error it stands for."""
-    output = member(document, "output")
+    output = object_at(document, "output")
     error = document.get("error") or output.get("error")
     if error or (not output and document.get("code")):
         found = error_from_body(reply, {**document, "error": error} if error else document, [utterance], wall=wall)

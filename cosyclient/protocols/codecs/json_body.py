@@ -1,4 +1,8 @@
-"""Audio in base64 inside JSON, whole or piece by piece: what Alibaba's HTTP services share."""
+"""JSON documents in replies, events and messages: whole objects, their members, base64 audio, lists of voices.
+
+Everything raises `DecodeError`, retryable, for what is not the JSON expected, as it may have been cut off. A list of
+voices is read up to 4 MiB; the bounds of one document are those of `strict.parse_json`.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +20,57 @@ if TYPE_CHECKING:
 _MAX_LIST_BYTES: Final = 4 << 20
 
 
-def read_json_object(reply: WireReply) -> dict[str, Any]:
-    """Return the JSON object that the whole of *reply* is."""
-    return decode_json_object(b"".join(reply.chunks()))
+def decode_json(data: bytes | bytearray | str) -> Any:
+    """Return the JSON value in *data*."""
+    try:
+        return parse_json(data)
+    except ValueError:
+        unit = "characters" if isinstance(data, str) else "bytes"
+        raise DecodeError(f"reply: {len(data)} {unit} that are not JSON", retryable=True) from None
 
 
 def decode_json_object(data: bytes | str) -> dict[str, Any]:
-    """Return the JSON object that *data* is; `DecodeError` otherwise, for it may have been cut off."""
+    """Return the JSON object in *data*."""
     document = decode_json(data)
     if not isinstance(document, dict):
         raise DecodeError("reply: JSON that is no object", retryable=True)
     return document
 
 
-def decode_json(data: bytes | bytearray | str) -> Any:
-    """Return the JSON that *data* is; `DecodeError` otherwise."""
+def object_at(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the object found by following the members *names*, an empty one if there is none."""
+    for name in names:
+        inner = document.get(name)
+        if not isinstance(inner, dict):
+            return {}
+        document = inner
+    return document
+
+
+def decode_audio(encoded: object) -> bytes:
+    """Return the audio that the base64 text *encoded* holds."""
     try:
-        return parse_json(data)
+        if isinstance(encoded, str):
+            return parse_base64(encoded)
     except ValueError:
-        raise DecodeError(f"reply: {len(data)} bytes that are not JSON", retryable=True) from None
+        pass
+    shown = f"{len(encoded)} characters that are" if isinstance(encoded, str) else "a value that is"
+    raise DecodeError(f"audio: {shown} not base64", retryable=True)
+
+
+def output_audio(output: dict[str, Any]) -> bytes:
+    """Return the audio of one ``output`` of Alibaba's HTTP services, no bytes if it carries none."""
+    encoded = object_at(output, "audio").get("data")
+    return decode_audio(encoded) if encoded else b""
+
+
+def read_json_object(reply: WireReply) -> dict[str, Any]:
+    """Read all of *reply* and return the JSON object that it is."""
+    return decode_json_object(b"".join(reply.chunks()))
 
 
 def read_prefix(reply: WireReply, max_bytes: int) -> bytes:
-    """Return the first *most* bytes of *reply*, or all if it has fewer; no more is read."""
+    """Read and return the first *max_bytes* bytes of *reply*, or all if it has fewer."""
     content = bytearray()
     for chunk in reply.chunks():
         content += chunk
@@ -48,7 +80,7 @@ def read_prefix(reply: WireReply, max_bytes: int) -> bytes:
 
 
 def read_voice_list(reply: WireReply) -> Any:
-    """Return the JSON that the whole of *reply* is, a list of voices or what holds one; `DecodeError` otherwise."""
+    """Read all of *reply* and return its JSON, which should be a list of voices or hold one."""
     body = bytearray()
     for chunk in reply.chunks():
         body += chunk
@@ -57,15 +89,15 @@ def read_voice_list(reply: WireReply) -> Any:
     return decode_json(body)
 
 
-def is_voice_name(said: object) -> TypeGuard[str]:
-    """Return whether *said* can be asked for: a text, no longer than any name, and without control characters."""
-    return isinstance(said, str) and 0 < len(said) <= MAX_NAME and said.isprintable()
+def is_voice_name(value: object) -> TypeGuard[str]:
+    """Return whether *value* can name a voice in a request: non-empty text, printable, not too long."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
 def voice_names(entries: Iterable[object], members: Sequence[str]) -> list[str]:
-    """Return the name of each of *entries*, itself or the first of its *members* that is text, once each.
+    """Return the distinct names of *entries*: each is a name, or an object whose first text among *members* is one.
 
-    What nobody can ask for is left out.
+    Entries without a usable name are left out.
     """
     names: dict[str, None] = {}
     for entry in entries:
@@ -74,20 +106,3 @@ def voice_names(entries: Iterable[object], members: Sequence[str]) -> list[str]:
         if is_voice_name(entry):
             names[entry] = None
     return list(names)
-
-
-def member(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the object called *name*, an empty one if there is none."""
-    found = document.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def output_audio(output: dict[str, Any]) -> bytes:
-    """Return the audio of one ``output``, nothing if it carries none."""
-    coded = member(output, "audio").get("data")
-    if not coded:
-        return b""
-    try:
-        return parse_base64(coded)
-    except (ValueError, TypeError):
-        raise DecodeError("audio: not base64", retryable=True) from None

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.errors import BadRequest, ServiceFault
 from cosyclient.protocols.capabilities import Capabilities, own_members
+from cosyclient.protocols.codecs.json_body import decode_json_object
 from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_prompt
 from cosyclient.protocols.lighttts.http import knows_no_style
 from cosyclient.protocols.replies.error_rules import LIGHT_TTS, rule_for_message
 from cosyclient.protocols.replies.errors import error_message
 from cosyclient.protocols.replies.pcm import read_pcm, speech_from_stream
-from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame
+from cosyclient.protocols.sessions import BaseSession, SessionProtocol, frame
 from cosyclient.voices import Voice
 from cosyclient.wire import Step, WireRequest
 
@@ -132,7 +133,7 @@ class Bistream(BaseSession):
         """Take a piece of audio, or an error."""
         if isinstance(message, bytes):
             return Step(audio=message)
-        document = document_of(message)
+        document = decode_json_object(message)
         if "error" in document:
             # It has no codes, only words: of its own faults, and of what it was given.
             said = document["error"]

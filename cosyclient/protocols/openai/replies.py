@@ -12,9 +12,9 @@ from cosyclient.audio.wav import is_wav, read_header
 from cosyclient.errors import DecodeError
 from cosyclient.models import Word
 from cosyclient.protocols.base import PcmFormat
-from cosyclient.protocols.codecs.json_body import read_voice_list, voice_names
+from cosyclient.protocols.codecs.json_body import decode_audio, decode_json_object, read_voice_list, voice_names
 from cosyclient.protocols.codecs.sse import MEDIA_TYPE, decode_events
-from cosyclient.protocols.codecs.strict import parse_base64, parse_json
+from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.protocols.replies.errors import (
     check_status,
     error_from_body,
@@ -124,12 +124,7 @@ def audio_events(
     for event in decode_events(reply.chunks()):
         if event.data == "[DONE]":
             return
-        try:
-            message = parse_json(event.data)
-        except ValueError:
-            message = None
-        if not isinstance(message, dict):
-            raise DecodeError(f"reply: an event of {len(event.data)} characters that is no JSON object", retryable=True)
+        message = decode_json_object(event.data)
         name = message.get("type") or event.name
         if message.get("error") or name in ("error", "speech.audio.error"):
             raise error_from_item(
@@ -147,10 +142,7 @@ def audio_events(
         if isinstance(audio, dict):
             audio, rate = audio.get("data"), audio.get("sample_rate")
         if isinstance(audio, str) and audio:
-            try:
-                yield parse_base64(audio), valid_sample_rate(rate)
-            except ValueError:
-                raise DecodeError(f"audio: {len(audio)} characters that are not base64", retryable=True) from None
+            yield decode_audio(audio), valid_sample_rate(rate)
     raise DecodeError("reply: the events end without saying that they are all", retryable=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
+from cosyclient.protocols.codecs.json_body import decode_audio
 from cosyclient.protocols.codecs.strict import parse_base64
 
 if TYPE_CHECKING:
@@ -177,11 +178,8 @@ def decode_item_audio(coded: object) -> bytes:
         pass
     if coded.startswith(_ADDRESSES) and len(coded) < 4096 and not coded.startswith("//"):
         raise _not_here()
-    try:
-        # With line ends, as MIME has it, or in the alphabet for file names.
-        return parse_base64("".join(coded.split()).replace("-", "+").replace("_", "/"))
-    except ValueError:
-        raise DecodeError(f"audio: {len(coded)} characters that are not base64", retryable=True) from None
+    # With line ends, as in MIME, or in the alphabet for URLs and file names (RFC 4648, section 5).
+    return decode_audio("".join(coded.split()).replace("-", "+").replace("_", "/"))
 
 
 def _not_here() -> DecodeError:

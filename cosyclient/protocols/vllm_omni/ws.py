@@ -13,11 +13,11 @@ from cosyclient.audio import wav_bytes
 from cosyclient.errors import BadRequest, BadUtterance, DecodeError, ServiceError, ServiceFault
 from cosyclient.models import Word
 from cosyclient.protocols.capabilities import Capabilities, own_members
-from cosyclient.protocols.codecs.strict import parse_base64
+from cosyclient.protocols.codecs.json_body import decode_audio, decode_json_object
 from cosyclient.protocols.openai.replies import timed_word
 from cosyclient.protocols.replies.error_rules import VLLM_OMNI, rule_for_message
 from cosyclient.protocols.replies.errors import error_message
-from cosyclient.protocols.sessions import BaseSession, SessionProtocol, document_of, frame
+from cosyclient.protocols.sessions import BaseSession, SessionProtocol, frame
 from cosyclient.util.numbers import int_in_range, valid_sample_rate
 from cosyclient.util.redaction import single_line
 from cosyclient.voices import Voice
@@ -175,7 +175,7 @@ class Session(BaseSession):
         """Take one message, or a piece of audio."""
         if isinstance(message, bytes):
             return self._audio(message)
-        document = document_of(message)
+        document = decode_json_object(message)
         match document.get("type"):
             case "audio.start":
                 self._start(document)
@@ -213,11 +213,7 @@ class Session(BaseSession):
     def _chunk(self, document: dict[str, Any]) -> Step:
         """Take a piece of audio that comes with the times of its words."""
         self._words(document.get("timestamps"))
-        coded = document.get("audio_b64") or ""
-        try:
-            data = parse_base64(coded)
-        except (ValueError, TypeError):
-            raise DecodeError("audio: a piece that is not base64", retryable=True) from None
+        data = decode_audio(document.get("audio_b64") or "")
         return self._audio(data) if data else Step()
 
     def _words(self, found: object) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyclient.protocols.codecs import strict as coding
+from cosyclient.protocols.codecs import strict
 from cosyclient.protocols.codecs.strict import parse_base64
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def without_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make the import fail, as it does where the extra is not installed."""
     monkeypatch.setitem(sys.modules, "pybase64", None)
-    coding._fast.cache_clear()
+    strict._fast_decoder.cache_clear()
     yield
-    coding._fast.cache_clear()
+    strict._fast_decoder.cache_clear()
 
 
 ODD = st.sampled_from([b"=", b"==", b"\n", b" ", b"-", b"_", b"\x00", b"\xff", "é".encode(), b"!", b"A"])
@@ -43,7 +43,7 @@ def nearly_base64(draw: st.DrawFn) -> bytes:
 @given(nearly_base64())
 def test_the_fast_package_changes_no_answer(coded: bytes) -> None:
     """Strict means the same for both: the alphabet, its padding, nothing behind it."""
-    assert coding._fast() is not None
+    assert strict._fast_decoder() is not None
     try:
         expected = binascii.a2b_base64(coded, strict_mode=True)
     except ValueError:
@@ -63,7 +63,7 @@ def test_text_beyond_ascii_is_no_base64() -> None:
 @pytest.mark.usefixtures("without_package")
 def test_without_the_package_the_standard_library_does_it() -> None:
     """The extra is an extra."""
-    assert coding._fast() is None
+    assert strict._fast_decoder() is None
     assert parse_base64("AAEC") == b"\0\1\2"
     with pytest.raises(ValueError, match="padding"):
         parse_base64("AAE")
@@ -71,5 +71,5 @@ def test_without_the_package_the_standard_library_does_it() -> None:
 
 def test_with_the_package_the_standard_library_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What costs forty times as much is not done beside it."""
-    monkeypatch.setattr(coding, "binascii", None)
+    monkeypatch.setattr(strict, "binascii", None)
     assert parse_base64(b"AAEC") == b"\0\1\2"
