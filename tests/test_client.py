@@ -494,7 +494,7 @@ class TestBreaker:
         def slow(_: WireRequest) -> Exception:
             clock.advance(spent / 2)
             if others:
-                client._shared.pipeline()._endpoint.stats.answered_at = clock.now()
+                client._shared.pipeline()._endpoint.stats.last_answer_at = clock.now()
             clock.advance(spent / 2)
             return DeadlineExceeded("too late")
 
@@ -512,7 +512,7 @@ class TestOverload:
         """What an attempt takes is an estimate: it says who goes first, and refuses nobody."""
         client, transport = scripted_client(answer)
         endpoint = client._shared.pipeline()._endpoint
-        monkeypatch.setattr(endpoint, "estimate", lambda: Estimate(needed=40.0))
+        monkeypatch.setattr(endpoint, "estimate", lambda: Estimate(safe_latency=40.0))
         assert text_in(client.submit("hardly", timeout=20.0).result()) == "hardly"
         assert len(transport.requests) == 1
 

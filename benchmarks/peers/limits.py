@@ -112,7 +112,7 @@ class Controller:
             self._in_flight -= 1
             if not isinstance(error, Rejected):
                 rtt = max(1e-6, now - sample.started)
-                self._limit.update(rtt, int(sample.beside), dropped=error is not None)
+                self._limit.update(rtt, int(sample.other_audio), dropped=error is not None)
             limit = max(1, int(self._limit.value))
         if limit != self._bulkhead.limit:
             self._bulkhead.resize(limit)

@@ -12,7 +12,7 @@ from cosyclient.audio import MEDIA_TYPES
 from cosyclient.client import CosyClient
 from cosyclient.clock import SystemClock
 from cosyclient.config import ClientConfig, QueueConfig, RetryConfig
-from cosyclient.config.environment import given
+from cosyclient.config.environment import read_environment
 from cosyclient.config.resolve import resolve
 from cosyclient.errors import ConfigurationError
 from cosyclient.models import SAMPLE_RATES
@@ -218,7 +218,7 @@ def address_of(arguments: argparse.Namespace) -> str | None:
 
     Raises `ConfigurationError` where something is asked for that only a service can give, and none is named.
     """
-    told = given(os.environ)
+    told = read_environment(os.environ)
     url: str | None = arguments.url or told.get("base_url")
     if arguments.emulator:
         if arguments.url:

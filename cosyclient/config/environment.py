@@ -95,7 +95,7 @@ _OPTIONS: Final = {
 }
 
 
-def given(environ: Mapping[str, str]) -> dict[str, Any]:
+def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what *environ* says, by argument; an empty variable says nothing.
 
     Raises `ConfigurationError` for a value that cannot be read, and for a ``COSYCLIENT_…`` variable that does not

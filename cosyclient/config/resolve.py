@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cosyclient.config.environment import PREFIX, given
+from cosyclient.config.environment import PREFIX, read_environment
 from cosyclient.config.proxy import Proxy
 from cosyclient.config.records import ClientConfig, check_count, check_flag, check_number, check_verify
 from cosyclient.config.sizing import Sizing, field_report, littles_law
@@ -112,7 +112,7 @@ class _Sources:
     """Find each setting, and what to call it: the argument, else its variable, else the default."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._given = given(environ)
+        self._given = read_environment(environ)
         self._environ = environ
 
     def foreign(self, names: Sequence[str]) -> tuple[str, str | None]:

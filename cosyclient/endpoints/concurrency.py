@@ -22,12 +22,14 @@ class ConcurrencyController:
     """Tell the limit of every attempt, and resize the bulkhead; does nothing when it is off."""
 
     def __init__(
-        self, config: AdaptiveConfig, bulkhead: Bulkhead, *, floor: float, endpoint: str, events: Events
+        self, config: AdaptiveConfig, bulkhead: Bulkhead, *, latency_floor: float, endpoint: str, events: Events
     ) -> None:
         self._bulkhead = bulkhead
         self._endpoint = endpoint
         self._events = events
-        self._limit = AdaptiveLimit(config, most=bulkhead.limit, floor=floor) if config.enabled else None
+        self._limit = (
+            AdaptiveLimit(config, max_limit=bulkhead.limit, latency_floor=latency_floor) if config.enabled else None
+        )
 
     @property
     def overloaded(self) -> bool:
@@ -38,14 +40,14 @@ class ConcurrencyController:
         """Return what an attempt that leaves now should know."""
         return NO_ESTIMATE if self._limit is None else self._limit.estimate(now)
 
-    def start(self, audio: float, now: float, given: float, *, into: list[Sample] | None = None) -> Sample | None:
+    def start(self, audio: float, now: float, time_limit: float, *, into: list[Sample] | None = None) -> Sample | None:
         """Note that an attempt at *audio* seconds leaves, whose most impatient text was *given* so many in all.
 
         The sample is put *into* a list before it counts.
         """
         if self._limit is None:
             return None
-        sample = self._limit.start(audio, now, given, into=into)
+        sample = self._limit.start(audio, now, time_limit, into=into)
         self._follow(self._limit)
         return sample
 
@@ -69,24 +71,24 @@ class ConcurrencyController:
             return
         sample.idle = idle
         if error is None:
-            limit.on_success(sample, now, returned)
+            limit.record_success(sample, now, returned)
         elif error.throttled and by_chance:
-            limit.on_failure(sample, now, returned)
+            limit.record_failure(sample, now, returned)
         elif error.throttled or (error.retry_after is not None and not isinstance(error, Rejected)):
-            limit.on_throttled(sample, now, returned)
+            limit.record_throttled(sample, now, returned)
         elif isinstance(error, (DeadlineExceeded, AttemptTimeout)):
-            limit.on_timeout(sample, now, returned)
+            limit.record_timeout(sample, now, returned)
         elif isinstance(error, Rejected):
-            limit.on_cancelled(sample, now, returned)
+            limit.record_cancelled(sample, now, returned)
         else:
-            limit.on_failure(sample, now, returned)
+            limit.record_failure(sample, now, returned)
         self._follow(limit)
 
     def _follow(self, limit: AdaptiveLimit) -> None:
         # Two threads may get here in the wrong order: the next one puts it right.
         if self._bulkhead.limit != limit.limit:
             self._bulkhead.resize(limit.limit)
-            if (moved := limit.news()) is not None:
+            if (moved := limit.take_change()) is not None:
                 self._events.emit(LimitChanged(endpoint=self._endpoint, old=moved[0], new=moved[1]))
 
     def __repr__(self) -> str:

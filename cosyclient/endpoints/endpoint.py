@@ -45,24 +45,24 @@ class EndpointStats:
         self.failures = 0
         self.throttled = 0
         self.latency = 0.0
-        self.since: float | None = None
-        self.answered_at = -math.inf
+        self.first_sent_at: float | None = None
+        self.last_answer_at = -math.inf
 
-    def sent(self, now: float, *, retry: bool) -> None:
+    def record_start(self, now: float, *, retry: bool) -> None:
         """Note that a request leaves."""
         with self._lock:
             self.executions += 1
             self.retries += retry
-            self.since = now if self.since is None else self.since
+            self.first_sent_at = now if self.first_sent_at is None else self.first_sent_at
             self._sent.append(now)
             self._forget_locked(now)
 
-    def finished(self, latency: float, error: CosyError | None, now: float, *, answered: bool) -> None:
+    def record_finish(self, latency: float, error: CosyError | None, now: float, *, answered: bool) -> None:
         """Note how it came back after *latency* seconds, and whether anything of it was *answered*."""
         with self._lock:
             self.latency += (latency - self.latency) * (_SMOOTHING if self.latency else 1.0)
             if answered:
-                self.answered_at = now
+                self.last_answer_at = now
             if error is not None:
                 self.failures += 1
                 self.throttled += error.throttled
@@ -77,7 +77,7 @@ class EndpointStats:
         """Return the requests per second over the last ten seconds, or since the first if that is less."""
         with self._lock:
             self._forget_locked(now)
-            span = 0.0 if self.since is None else min(_WINDOW, now - self.since)
+            span = 0.0 if self.first_sent_at is None else min(_WINDOW, now - self.first_sent_at)
             return len(self._sent) / max(span, 1.0)
 
     def _forget_locked(self, now: float) -> None:
@@ -117,13 +117,13 @@ class Permit:
         self.read_timeout = 0.0
         """Seconds that every read of the reply should be given at least."""
 
-    def start(self, now: float, *, retry: bool, audio: float, given: float) -> None:
+    def start(self, now: float, *, retry: bool, audio: float, time_limit: float) -> None:
         """Note that a request for *audio* seconds leaves now, whose most impatient text was *given* so many in all."""
         endpoint = self.endpoint
         self._started, self._left = now, True
-        endpoint.stats.sent(now, retry=retry)
+        endpoint.stats.record_start(now, retry=retry)
         # What brings no audio is no work, and tells nothing of it.
-        if audio and (sample := endpoint.concurrency.start(audio, now, given, into=self._samples)) is not None:
+        if audio and (sample := endpoint.concurrency.start(audio, now, time_limit, into=self._samples)) is not None:
             self.expected, self.read_timeout = sample.expected, sample.read_timeout
 
     @property
@@ -143,18 +143,18 @@ class Permit:
         endpoint, place = self.endpoint, self._reservation
         assert place is not None  # noqa: S101 - nothing is sent without
         try:
-            endpoint.stats.finished(now - idle - self._started, error, now, answered=error is None or returned > 0)
+            endpoint.stats.record_finish(now - idle - self._started, error, now, answered=error is None or returned > 0)
             by_chance = False
             if error is None:
-                endpoint.limiter.accepted(place)
+                endpoint.limiter.record_success(place)
             elif error.throttled:
-                by_chance = endpoint.throttle(error, now, place)
+                by_chance = endpoint.record_throttled(error, now, place)
             for sample in self._samples:
                 endpoint.concurrency.finish(sample, error, now, returned=returned, idle=idle, by_chance=by_chance)
             if error is None:
-                self._breaker_permit.success(now)
+                self._breaker_permit.record_success(now)
             elif error.endpoint_fault:
-                self._breaker_permit.failure(now, error.retry_after)
+                self._breaker_permit.record_failure(now, error.retry_after)
         finally:
             self._give_back()
 
@@ -173,7 +173,7 @@ class Permit:
                 endpoint.limiter.cancel(self._reservation)
             for sample in self._samples:
                 endpoint.concurrency.finish(sample, Rejected("broken off", sent=True), endpoint.now(), returned=0.0)
-            self._breaker_permit.ignore()
+            self._breaker_permit.release()
         finally:
             endpoint.bulkhead.release(self)
 
@@ -204,7 +204,7 @@ class Endpoint:
         latency_floor: float,
         clock: Clock,
         events: Events,
-        max_hold: float,
+        max_pause: float,
         secret: Secret | None = None,
     ) -> None:
         self.name = name
@@ -213,13 +213,15 @@ class Endpoint:
         self.limiter = limiter
         self.bulkhead = bulkhead
         self.breaker = breaker
-        self.concurrency = ConcurrencyController(adaptive, bulkhead, floor=latency_floor, endpoint=name, events=events)
+        self.concurrency = ConcurrencyController(
+            adaptive, bulkhead, latency_floor=latency_floor, endpoint=name, events=events
+        )
         self.stats = EndpointStats()
         self._clock = clock
         self._events = events
-        self._max_hold = max_hold
+        self._max_hold = max_pause
         self._lock = threading.Lock()
-        self._told: float | None = None  # the lowered rate listeners know of; guarded by _lock
+        self._reported_rate: float | None = None  # the lowered rate listeners know of; guarded by _lock
 
     def acquire(self, permit: Permit, deadline: Deadline, wake: Flag) -> None:
         """Wait for the right to send, at most until *deadline* or until *wake* is set, which means the client closes.
@@ -230,7 +232,7 @@ class Endpoint:
         self.breaker.check(self._clock.now())
         self.bulkhead.acquire(deadline, permit)
         self._pace(permit, deadline, wake)
-        self.breaker.admit(self._clock.now(), permit._breaker_permit)
+        self.breaker.acquire(self._clock.now(), permit._breaker_permit)
 
     def try_acquire(self, permit: Permit) -> bool:
         """Fill *permit* in if the right to send is to be had without waiting; return whether it was.
@@ -242,9 +244,9 @@ class Endpoint:
             return False
         try:
             permit._reservation = self.limiter.reserve(now, max_wait=0.0)
-            if self._told is not None and not self.limiter.slowed:
+            if self._reported_rate is not None and not self.limiter.slowed:
                 self._tell_recovery()
-            self.breaker.admit(now, permit._breaker_permit)
+            self.breaker.acquire(now, permit._breaker_permit)
         except Rejected:
             return False
         return True
@@ -265,33 +267,35 @@ class Endpoint:
 
     def silent_since(self, instant: float) -> bool:
         """Return whether no attempt has brought anything at all since *instant*."""
-        return self.stats.answered_at <= instant
+        return self.stats.last_answer_at <= instant
 
-    def throttle(self, error: CosyError, now: float, place: Reservation) -> bool:
+    def record_throttled(self, error: CosyError, now: float, reservation: Reservation) -> bool:
         """Slow down after the refusal of what was sent at *place*, and pause if the service asked for it.
 
         Return whether it was refused by chance, as far as the limiter can tell: then neither is done, and only those
         refused wait.
         """
         old = self.limiter.rate
-        verdict = self.limiter.throttled(now, place, accepted=self.stats.accepted, sent=self.stats.rate(now))
+        verdict = self.limiter.record_throttled(
+            now, reservation, accepted=self.stats.accepted, sent=self.stats.rate(now)
+        )
         if verdict == "chance":
             return True
         hold = 0.0
         if error.retry_after is not None:
             hold = min(error.retry_after, self._max_hold)
-            self.limiter.hold(now, hold)
+            self.limiter.pause(now, hold)
         new = self.limiter.rate
         if new != old or hold:
             with self._lock:
-                self._told = new if self.limiter.slowed else None
+                self._reported_rate = new if self.limiter.slowed else None
             self._events.emit(RateChanged(endpoint=self.name, old=old, new=new, hold=hold))
         return False
 
     def apply_quota(self, quota: Quota) -> None:
         """Take the service's word for its own limit, where it is lower than what we were told."""
         old = self.limiter.rate
-        self.limiter.announce(quota.limit, quota.window)
+        self.limiter.apply_quota(quota.limit, quota.window)
         if (new := self.limiter.rate) != old:
             self._events.emit(RateChanged(endpoint=self.name, old=old, new=new, hold=0.0))
 
@@ -300,7 +304,7 @@ class Endpoint:
         if now >= deadline.at:
             raise DeadlineExceeded("the deadline passed before this text's turn to be sent came")
         place = permit._reservation = self.limiter.reserve(now, max_wait=deadline.at - now)
-        if self._told is not None and not self.limiter.slowed:
+        if self._reported_rate is not None and not self.limiter.slowed:
             self._tell_recovery()
         while (wait := place.wait(now)) > 0:
             if self._clock.sleep(wait, wake):
@@ -310,7 +314,7 @@ class Endpoint:
 
     def _tell_recovery(self) -> None:
         with self._lock:
-            old, self._told = self._told, None
+            old, self._reported_rate = self._reported_rate, None
         if old is not None:
             self._events.emit(RateChanged(endpoint=self.name, old=old, new=self.limiter.rate, hold=0.0))
 

@@ -30,8 +30,8 @@ class FlowController:
         carry: Callable[[], bool],
         may_not_wait: Callable[[], bool],
     ) -> None:
-        self._all = Bulkhead(settings.max_pending, clock, name="queue", full=QueueFull)
-        self._bulk = Bulkhead(settings.bulk_pending, clock, name="bulk queue", full=QueueFull)
+        self._all = Bulkhead(settings.max_pending, clock, name="queue", full_error=QueueFull)
+        self._bulk = Bulkhead(settings.bulk_pending, clock, name="bulk queue", full_error=QueueFull)
         self._overflow = settings.config.queue.overflow
         self._carry = carry
         self._may_not_wait = may_not_wait

@@ -205,7 +205,7 @@ class Outage:
                 given_up, self._held = self._held, {}
             elif due and now >= self._next:
                 # One finds out for all. The breaker is not kept from trying when somebody waits for the result.
-                self._endpoint.breaker.hasten(now)
+                self._endpoint.breaker.allow_probe(now)
                 if self._may_go(now):
                     going = due[:1]
                     self._pause = min(2.0 * self._pause, _LONGEST)

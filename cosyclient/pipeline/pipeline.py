@@ -81,7 +81,7 @@ class Pipeline:
             settings.base_url,
             make_transport(settings, clock),
             limiter=RateLimiter(rate=settings.requests_per_second, burst=config.pacing.burst),
-            bulkhead=Bulkhead(sizing.permits, clock, name="in text", full=BulkheadFull),
+            bulkhead=Bulkhead(sizing.permits, clock, name="in text", full_error=BulkheadFull),
             adaptive=config.adaptive,
             # What the pool was sized for is no sign of overload.
             latency_floor=config.pool.expected_latency * config.pool.headroom,
@@ -92,7 +92,7 @@ class Pipeline:
             ),
             clock=clock,
             events=events,
-            max_hold=config.retry.max_retry_after,
+            max_pause=config.retry.max_retry_after,
             secret=settings.api_key,
         )
         self._coalescer = Coalescer(single_flight=config.queue.single_flight)
@@ -266,7 +266,7 @@ class Pipeline:
     def bulk_capacity(self) -> tuple[float, float]:
         """Return the texts, and their seconds of audio, that fill twice what may be in text now."""
         fillings = 2.0 * self._endpoint.bulkhead.limit
-        return fillings * self._settings.max_batch, fillings * self._endpoint.estimate().audio
+        return fillings * self._settings.max_batch, fillings * self._endpoint.estimate().max_audio
 
     def stats(self) -> ClientStats:
         """Return a snapshot."""
@@ -290,8 +290,8 @@ class Pipeline:
             executions=counts.executions,
             retries=counts.retries,
             throttled=counts.throttled,
-            hedged=self._hedger.policy.sent if self._hedger else 0,
-            hedge_requests=self._hedger.policy.requests if self._hedger else 0,
+            hedged=self._hedger.policy.hedged_texts if self._hedger else 0,
+            hedge_requests=self._hedger.policy.hedge_requests if self._hedger else 0,
             queued=self._batcher.queued,
             in_flight=endpoint.bulkhead.in_use,
             limit=endpoint.bulkhead.limit,

@@ -61,8 +61,8 @@ class Estimate:
     go first.
     """
 
-    audio: float = math.inf
-    needed: float = 0.0
+    max_audio: float = math.inf
+    safe_latency: float = 0.0
 
 
 NO_ESTIMATE: Final = Estimate()

@@ -49,15 +49,15 @@ class BreakerPermit:
         self._generation = -1  # of the state that admitted it, until it is reported
         self._number = 0
 
-    def success(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         """Report that the endpoint did its work."""
         self._breaker._report(self, now, failed=False, retry_after=None)
 
-    def failure(self, now: float, retry_after: float | None = None) -> None:
+    def record_failure(self, now: float, retry_after: float | None = None) -> None:
         """Report that the endpoint failed; *retry_after* is how many seconds it asked to be left alone."""
         self._breaker._report(self, now, failed=True, retry_after=retry_after)
 
-    def ignore(self) -> None:
+    def release(self) -> None:
         """Report that nothing was learnt (throttled, our request's fault, cancelled); a probe's permit goes back."""
         if self._generation >= 0:
             self._breaker._ignore(self)
@@ -112,7 +112,7 @@ class Breaker:
         return self._state
 
     @property
-    def breaker(self) -> pybreaker.CircuitBreaker:
+    def circuit_breaker(self) -> pybreaker.CircuitBreaker:
         """Return the pybreaker that shows this breaker's state; add listeners to it, but send no call through it."""
         return self._shown
 
@@ -122,9 +122,9 @@ class Breaker:
             with self._lock:
                 self._reject_locked(now)
 
-    def admit(self, now: float, admission: BreakerPermit | None = None) -> BreakerPermit:
-        """Return the *admission* of a call, or raise `CircuitOpen` with the seconds to wait in ``retry_after``."""
-        admission = admission or BreakerPermit(self)
+    def acquire(self, now: float, permit: BreakerPermit | None = None) -> BreakerPermit:
+        """Return the *permit* of a call, or raise `CircuitOpen` with the seconds to wait in ``retry_after``."""
+        permit = permit or BreakerPermit(self)
         with self._lock:
             if closed := self._state == CLOSED:
                 self._under_way += 1
@@ -134,13 +134,13 @@ class Breaker:
                 self._permits -= 1
                 self._until = now + self._patience
             self._admitted += 1
-            admission._number = self._admitted
-            admission._generation = self._generation
+            permit._number = self._admitted
+            permit._generation = self._generation
         if self._untold and not closed:
             self._tell()
-        return admission
+        return permit
 
-    def hasten(self, now: float) -> None:
+    def allow_probe(self, now: float) -> None:
         """Let probing begin at *now* if it is open, unless the endpoint asked to be left alone for longer."""
         with self._lock:
             if self._state == OPEN:
@@ -168,9 +168,9 @@ class Breaker:
         self._permits = self._config.probes
         self._good = self._bad = 0
 
-    def _report(self, admission: BreakerPermit, now: float, *, failed: bool, retry_after: float | None) -> None:
+    def _report(self, permit: BreakerPermit, now: float, *, failed: bool, retry_after: float | None) -> None:
         with self._lock:
-            generation, admission._generation = admission._generation, -1
+            generation, permit._generation = permit._generation, -1
             if generation != self._generation:
                 return  # it speaks of a state that is over
             if self._state == CLOSED:
@@ -182,7 +182,7 @@ class Breaker:
                 first = failed and not self._window.failures
                 if first:
                     self._first_failed = self._admitted
-                if not failed or first or admission._number > self._first_failed:
+                if not failed or first or permit._number > self._first_failed:
                     self._window.record(now, failed=failed)
                 calls, failures = self._window.calls + self._under_way, self._window.failures
                 enough = failures >= self._config.minimum_failures
@@ -200,9 +200,9 @@ class Breaker:
         if self._untold:
             self._tell()
 
-    def _ignore(self, admission: BreakerPermit) -> None:
+    def _ignore(self, permit: BreakerPermit) -> None:
         with self._lock:
-            generation, admission._generation = admission._generation, -1
+            generation, permit._generation = permit._generation, -1
             if generation != self._generation:
                 return
             if self._state == HALF_OPEN:

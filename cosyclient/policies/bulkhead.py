@@ -40,10 +40,10 @@ class Bulkhead:
     time.
     """
 
-    def __init__(self, limit: int, clock: Clock, *, name: str, full: type[Rejected]) -> None:
+    def __init__(self, limit: int, clock: Clock, *, name: str, full_error: type[Rejected]) -> None:
         self._clock = clock
         self._name = name
-        self._full = full
+        self._full = full_error
         self._lock = threading.Lock()  # guards everything below
         self._limit = _checked(limit)
         self._held: set[Hashable] = set()

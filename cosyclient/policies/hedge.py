@@ -37,9 +37,9 @@ class HedgePolicy:
         self._delay: float | None = None
         self._requests = 1.0
         self._texts = _TEXT_BURST / 4
-        self.sent = 0
+        self.hedged_texts = 0
         """Texts sent again."""
-        self.requests = 0
+        self.hedge_requests = 0
         """Requests sent for nothing else."""
 
     @property
@@ -47,13 +47,13 @@ class HedgePolicy:
         """Return the seconds after which an attempt is late; ``None`` while too few have been seen."""
         return self._delay
 
-    def began(self, texts: int) -> None:
+    def record_sent(self, texts: int) -> None:
         """Note that a request with *texts* texts leaves that were not sent before."""
         with self._lock:
             self._requests = min(_REQUEST_BURST, self._requests + self._extra)
             self._texts = min(_TEXT_BURST, self._texts + _TEXTS_PER_REQUEST * self._extra * texts)
 
-    def ended(self, latency: float) -> None:
+    def record_latency(self, latency: float) -> None:
         """Note that an attempt took *latency* seconds, or was broken off after them because its hedge had won."""
         with self._lock:
             self._latencies.append(latency)
@@ -64,23 +64,23 @@ class HedgePolicy:
                 ranked = sorted(self._latencies)
                 self._delay = ranked[min(len(ranked) - 1, int(len(ranked) * share))]
 
-    def afford_texts(self, wanted: int) -> int:
+    def withdraw_texts(self, wanted: int) -> int:
         """Take the tokens of up to *wanted* texts and return of how many."""
         with self._lock:
             granted = min(wanted, int(self._texts))
             self._texts -= granted
-            self.sent += granted
+            self.hedged_texts += granted
             return granted
 
-    def afford_request(self) -> bool:
+    def withdraw_request(self) -> bool:
         """Take the token of one request, and return whether there was one."""
         with self._lock:
             if self._requests < 1.0:
                 return False
             self._requests -= 1.0
-            self.requests += 1
+            self.hedge_requests += 1
             return True
 
     def __repr__(self) -> str:
-        late = "unknown" if self._delay is None else f"{self._delay:.3f} s"
-        return f"<HedgePolicy late after {late}, {self.sent} texts again, {self.requests} requests for them alone>"
+        delay = "unknown" if self._delay is None else f"{self._delay:.3f} s"
+        return f"<HedgePolicy delay {delay}, {self.hedged_texts} texts again, {self.hedge_requests} extra requests>"

@@ -84,7 +84,7 @@ def _impatient_interpreter() -> Iterator[None]:
 
 
 def bulkhead_of(limit: int, clock: SystemClock | None = None) -> Bulkhead:
-    return Bulkhead(limit, clock or SystemClock(), name="in flight", full=BulkheadFull)
+    return Bulkhead(limit, clock or SystemClock(), name="in flight", full_error=BulkheadFull)
 
 
 def soon() -> Deadline:
@@ -261,19 +261,19 @@ def breaker_of(**knobs: float) -> Breaker:
 
 def open_at(breaker: Breaker, now: float) -> None:
     for _ in range(20):
-        breaker.admit(now).failure(now)
+        breaker.acquire(now).record_failure(now)
     assert breaker.state == "open"
 
 
 def test_fifty_calls_are_inside_together() -> None:
-    """Fifty calls of 0.2 s take 0.2 s, not 10 s: all fifty must be between admission and report at one instant."""
+    """Fifty calls of 0.2 s take 0.2 s, not 10 s: all fifty must be between acquiring and reporting at one instant."""
     breaker = breaker_of()
     inside = threading.Barrier(50)
 
     def call(_number: int) -> None:
-        admission = breaker.admit(0.0)
+        permit = breaker.acquire(0.0)
         inside.wait(PATIENCE)
-        admission.success(0.2)
+        permit.record_success(0.2)
 
     Crew(50, call).finish()
     assert repr(breaker) == "<Breaker tts-1: closed, 0 of 50 failed>"
@@ -289,13 +289,13 @@ def test_exactly_the_permitted_probes_of_a_hundred_pass(probes: int) -> None:
     def call(_number: int) -> bool:
         start.wait(PATIENCE)
         try:
-            admission = breaker.admit(30.0)
+            permit = breaker.acquire(30.0)
         except CircuitOpen:
             decided.release()
             return False
         decided.release()
         assert verdict.wait(PATIENCE)
-        admission.success(31.0)
+        permit.record_success(31.0)
         return True
 
     crew = Crew(100, call)
@@ -317,7 +317,7 @@ def test_ignored_probes_go_round_until_somebody_reports() -> None:
         nonlocal out, most
         for _ in range(200):
             try:
-                admission = breaker.admit(30.0)
+                permit = breaker.acquire(30.0)
             except CircuitOpen:
                 continue
             with lock:
@@ -325,7 +325,7 @@ def test_ignored_probes_go_round_until_somebody_reports() -> None:
                 most = max(most, out)
             with lock:
                 out -= 1
-            admission.ignore()
+            permit.release()
 
     Crew(20, call).finish()
     assert 1 <= most <= 3
@@ -334,17 +334,17 @@ def test_ignored_probes_go_round_until_somebody_reports() -> None:
 
 def test_stale_successes_do_not_close_it_and_stale_failures_do_not_move_its_time() -> None:
     breaker = breaker_of()
-    stragglers = [breaker.admit(0.0) for _ in range(100)]
+    stragglers = [breaker.acquire(0.0) for _ in range(100)]
     # Calls under way count: as many again must fail.
     for _ in range(80):
-        breaker.admit(0.0).failure(0.0)
+        breaker.acquire(0.0).record_failure(0.0)
     open_at(breaker, 0.0)
 
     def late(number: int) -> None:
         if number % 2:
-            stragglers[number].success(20.0)
+            stragglers[number].record_success(20.0)
         else:
-            stragglers[number].failure(20.0, 500.0)
+            stragglers[number].record_failure(20.0, 500.0)
 
     Crew(100, late).finish()
     with pytest.raises(CircuitOpen) as refusal:
@@ -355,13 +355,13 @@ def test_stale_successes_do_not_close_it_and_stale_failures_do_not_move_its_time
 def test_one_admission_reported_by_many_counts_once() -> None:
     breaker = breaker_of(minimum_failures=1000)
     for _ in range(20):
-        admission = breaker.admit(0.0)
-        Crew(8, lambda number, admission=admission: _report(admission, number)).finish()  # type: ignore[misc]
+        permit = breaker.acquire(0.0)
+        Crew(8, lambda number, permit=permit: _report(permit, number)).finish()  # type: ignore[misc]
     assert breaker._window.calls <= 20
 
 
-def _report(admission: BreakerPermit, number: int) -> None:
-    (lambda: admission.success(0.0), lambda: admission.failure(0.0), admission.ignore)[number % 3]()
+def _report(permit: BreakerPermit, number: int) -> None:
+    (lambda: permit.record_success(0.0), lambda: permit.record_failure(0.0), permit.release)[number % 3]()
 
 
 def test_changes_are_told_in_order_among_threads() -> None:
@@ -377,22 +377,22 @@ def test_changes_are_told_in_order_among_threads() -> None:
         for step in range(500):
             now = step * 0.01
             try:
-                admission = breaker.admit(now)
+                permit = breaker.acquire(now)
             except CircuitOpen:
                 continue
             try:
                 if dice.random() < 0.5:
-                    admission.failure(now)
+                    permit.record_failure(now)
                 elif dice.random() < 0.9:
-                    admission.success(now)
+                    permit.record_success(now)
             finally:
-                admission.ignore()
+                permit.release()
 
     Crew(12, work).finish()
     assert len(told) > 3
     assert told[0] == ("closed", "open")
     assert all(before[1] == after[0] for before, after in pairwise(told))
-    assert told[-1][1] == breaker.state == breaker.breaker.current_state
+    assert told[-1][1] == breaker.state == breaker.circuit_breaker.current_state
 
 
 # Budget and limiter
@@ -441,7 +441,7 @@ def test_holds_and_cancels_among_threads_break_no_promise() -> None:
         for _ in range(200):
             roll = dice.random()
             if roll < 0.02:
-                limiter.hold(5.0, dice.random() * 0.1)
+                limiter.pause(5.0, dice.random() * 0.1)
             elif roll < 0.04:
                 limiter.drain(5.0)
             try:
@@ -469,7 +469,7 @@ def test_refusals_among_threads_slow_down_once_and_break_no_promise() -> None:
     news: list[str] = []
 
     def work(number: int) -> list[float]:
-        news.append(limiter.throttled(5.0, burst[number], accepted=0))
+        news.append(limiter.record_throttled(5.0, burst[number], accepted=0))
         return [limiter.reserve(5.0 + 0.1 * step).at for step in range(100)]
 
     crew = Crew(10, work)

@@ -10,7 +10,7 @@ import pytest
 
 from cosyclient import ConfigurationError, CosyClient, Speech
 from cosyclient.cli import main
-from cosyclient.config.environment import VARIABLES, given
+from cosyclient.config.environment import VARIABLES, read_environment
 from cosyclient.config.resolve import resolve
 from cosyclient.testing import FakeClock, scripted_client
 from tests.support.service import answer
@@ -144,7 +144,7 @@ def test_what_cannot_be_meant_is_refused_by_name(name: str, raw: str, says: str)
 def test_what_others_set_is_none_of_ours() -> None:
     """An empty variable, another program's, and what Kubernetes tells every container of its services."""
     assert (
-        given(
+        read_environment(
             {
                 "COSYCLIENT_TIMEOUT": "",
                 "COSY_VOICE": "x",

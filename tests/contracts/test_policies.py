@@ -43,7 +43,7 @@ class Issuer(Protocol):
 
 class BulkheadIssuer:
     def __init__(self, clock: FakeClock) -> None:
-        self.policy = Bulkhead(FREE, clock, name="in flight", full=BulkheadFull)
+        self.policy = Bulkhead(FREE, clock, name="in flight", full_error=BulkheadFull)
 
     def take(self, deadline: Deadline) -> Any:
         holder = object()
@@ -100,14 +100,14 @@ class ProbeIssuer:
         self.policy = Breaker(
             BreakerConfig(minimum_failures=1, probes=FREE, open_for=100.0), name="tts-1", uniform=lambda low, _: low
         )
-        self.policy.admit(clock.now() - 90.0).failure(clock.now() - 90.0)
-        self.policy.admit(clock.now()).ignore()
+        self.policy.acquire(clock.now() - 90.0).record_failure(clock.now() - 90.0)
+        self.policy.acquire(clock.now()).release()
 
     def take(self, deadline: Deadline) -> Any:
-        return self.policy.admit(self.clock.now())
+        return self.policy.acquire(self.clock.now())
 
     def give_back(self, token: Any) -> None:
-        token.ignore()
+        token.release()
 
     def status(self) -> object:
         return repr(self.policy)

@@ -252,7 +252,7 @@ def test_a_crowd_in_one_client_comes_back_spread_and_paced() -> None:
     limiter = RateLimiter(rate=100.0, burst=10)
     told = Throttled(retry_after=1.0)
     waits = [policy.schedule().next_wait(told, remaining=60.0) for _ in range(CROWD)]
-    limiter.hold(1000.0, 1.0)
+    limiter.pause(1000.0, 1.0)
     woken = sorted(1000.0 + wait for wait in waits if wait is not None)
     sent = [max(at, limiter.reserve(at).at) for at in woken]
     assert len(sent) == CROWD

@@ -29,9 +29,13 @@ class World:
 
     def __init__(self, config: AdaptiveConfig | None = None) -> None:
         self.listener = RecordingListener()
-        self.bulkhead = Bulkhead(40, FakeClock(), name="in flight", full=BulkheadFull)
+        self.bulkhead = Bulkhead(40, FakeClock(), name="in flight", full_error=BulkheadFull)
         self.controller = ConcurrencyController(
-            config or AdaptiveConfig(), self.bulkhead, floor=0.4, endpoint="tts-1", events=Events([self.listener])
+            config or AdaptiveConfig(),
+            self.bulkhead,
+            latency_floor=0.4,
+            endpoint="tts-1",
+            events=Events([self.listener]),
         )
         self.now = 100.0
 

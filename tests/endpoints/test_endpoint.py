@@ -31,13 +31,13 @@ class World:
             "tts-1",
             ScriptedTransport([]),
             limiter=RateLimiter(rate=100.0, burst=10),
-            bulkhead=Bulkhead(40, self.clock, name="in flight", full=BulkheadFull),
+            bulkhead=Bulkhead(40, self.clock, name="in flight", full_error=BulkheadFull),
             breaker=Breaker(BreakerConfig(), name="tts-1"),
             adaptive=adaptive or AdaptiveConfig(enabled=False),
             latency_floor=0.4,
             clock=self.clock,
             events=Events([self.listener]),
-            max_hold=60.0,
+            max_pause=60.0,
         )
 
     def acquire(self) -> Permit:
@@ -47,7 +47,7 @@ class World:
 
     def permit(self) -> Permit:
         permit = self.acquire()
-        permit.start(self.clock.now(), retry=False, audio=4.0, given=30.0)
+        permit.start(self.clock.now(), retry=False, audio=4.0, time_limit=30.0)
         return permit
 
     def refuse(self, *permits: Permit, retry_after: float | None = None) -> None:
@@ -91,7 +91,7 @@ def test_recovery_is_told_when_only_lone_calls_are_made() -> None:
         world.clock.advance(0.1)
         permit = Permit(world.endpoint)
         if world.endpoint.try_acquire(permit):
-            permit.start(world.clock.now(), retry=False, audio=4.0, given=30.0)
+            permit.start(world.clock.now(), retry=False, audio=4.0, time_limit=30.0)
             permit.finish(None, world.clock.now())
         else:
             permit.cancel()

@@ -32,9 +32,9 @@ def make(uniform: Callable[[float, float], float] = lambda low, high: (low + hig
 
 def feed(breaker: Breaker, now: float, *, good: int = 0, bad: int = 0) -> None:
     for _ in range(good):
-        breaker.admit(now).success(now)
+        breaker.acquire(now).record_success(now)
     for _ in range(bad):
-        breaker.admit(now).failure(now)
+        breaker.acquire(now).record_failure(now)
 
 
 def opened(now: float = NOW, **knobs: Any) -> Breaker:
@@ -48,7 +48,7 @@ def opened(now: float = NOW, **knobs: Any) -> Breaker:
 def probing(count: int = 5, now: float = NOW + 30.0, **knobs: Any) -> tuple[Breaker, list[BreakerPermit]]:
     """Return a half-open breaker and *count* of its probes."""
     breaker = opened(**knobs)
-    return breaker, [breaker.admit(now) for _ in range(count)]
+    return breaker, [breaker.acquire(now) for _ in range(count)]
 
 
 def rejection(breaker: Breaker, now: float) -> float:
@@ -56,7 +56,7 @@ def rejection(breaker: Breaker, now: float) -> float:
     with pytest.raises(CircuitOpen) as checked:
         breaker.check(now)
     with pytest.raises(CircuitOpen) as admitted:
-        breaker.admit(now)
+        breaker.acquire(now)
     assert checked.value.retry_after == admitted.value.retry_after
     assert admitted.value.retry_after is not None
     assert not admitted.value.sent
@@ -78,21 +78,21 @@ def test_calls_under_way_may_succeed_yet() -> None:
     """Failures come back at once, what succeeds takes a second: nineteen of twenty answers say nothing so far."""
     breaker = make()
     feed(breaker, NOW, bad=1)
-    slow = [breaker.admit(NOW) for _ in range(30)]
+    slow = [breaker.acquire(NOW) for _ in range(30)]
     feed(breaker, NOW, bad=24)
     assert breaker.state == "closed"
-    for admission in slow[:5]:
-        admission.ignore()
+    for permit in slow[:5]:
+        permit.release()
     assert breaker.state == "closed"
-    slow[5].failure(NOW)
+    slow[5].record_failure(NOW)
     assert breaker.state == "open"
 
 
 def test_a_restart_that_resets_all_is_one_failure() -> None:
     """All that was under way at the first failure fails with it; what was sent after that counts one by one."""
     breaker = make()
-    for admission in [breaker.admit(NOW) for _ in range(200)]:
-        admission.failure(NOW + 0.1)
+    for permit in [breaker.acquire(NOW) for _ in range(200)]:
+        permit.record_failure(NOW + 0.1)
     assert repr(breaker) == "<Breaker tts-1: closed, 1 of 1 failed>"
     feed(breaker, NOW + 0.2, bad=18)
     assert breaker.state == "closed"
@@ -104,8 +104,8 @@ def test_the_next_restart_is_one_failure_again() -> None:
     """Once the window has left the first one behind."""
     breaker = make()
     for now in (NOW, NOW + 40.0, NOW + 80.0):
-        for admission in [breaker.admit(now) for _ in range(200)]:
-            admission.failure(now)
+        for permit in [breaker.acquire(now) for _ in range(200)]:
+            permit.record_failure(now)
         assert breaker.state == "closed"
 
 
@@ -119,9 +119,9 @@ def test_chance_does_not_open_it(share: float, seed: int) -> None:
         while len(under_way) < 40:
             failed = dice.random() < share
             until = now + (0.001 if failed else 1.0)
-            heapq.heappush(under_way, (until, 40 * number + len(under_way), failed, breaker.admit(now)))
-        now, _, failed, admission = heapq.heappop(under_way)
-        admission.failure(now) if failed else admission.success(now)
+            heapq.heappush(under_way, (until, 40 * number + len(under_way), failed, breaker.acquire(now)))
+        now, _, failed, permit = heapq.heappop(under_way)
+        permit.record_failure(now) if failed else permit.record_success(now)
         assert breaker.state == "closed"
 
 
@@ -166,27 +166,27 @@ def test_ignored_calls_do_not_count() -> None:
     breaker = make()
     feed(breaker, NOW, bad=19)
     for _ in range(50):
-        breaker.admit(NOW).ignore()
+        breaker.acquire(NOW).release()
     assert breaker.state == "closed"
     feed(breaker, NOW, bad=1)
     assert breaker.state == "open"
 
 
-@pytest.mark.parametrize("second", ["success", "failure", "ignore"])
-@pytest.mark.parametrize("first", ["success", "failure", "ignore"])
+@pytest.mark.parametrize("second", ["record_success", "record_failure", "release"])
+@pytest.mark.parametrize("first", ["record_success", "record_failure", "release"])
 def test_only_the_first_report_of_an_admission_counts(first: str, second: str) -> None:
-    def report(admission: BreakerPermit, kind: str) -> None:
-        if kind == "ignore":
-            admission.ignore()
+    def report(permit: BreakerPermit, kind: str) -> None:
+        if kind == "release":
+            permit.release()
         else:
-            getattr(admission, kind)(NOW)
+            getattr(permit, kind)(NOW)
 
     breaker, other = make(), make()
     for each in (breaker, other):
-        admission = each.admit(NOW)
-        report(admission, first)
+        permit = each.acquire(NOW)
+        report(permit, first)
         if each is breaker:
-            report(admission, second)
+            report(permit, second)
     assert repr(breaker) == repr(other)
 
 
@@ -195,7 +195,7 @@ def test_check_takes_nothing() -> None:
     for _ in range(10):
         breaker.check(NOW + 30.0)
     assert breaker.state == "open"
-    breaker.admit(NOW + 30.0)
+    breaker.acquire(NOW + 30.0)
     assert rejection(breaker, NOW + 30.0) == 30.0
 
 
@@ -220,7 +220,7 @@ def test_default_jitter_stays_within_its_share() -> None:
     spans = set()
     for _ in range(200):
         breaker = Breaker(config, name="tts-1")
-        breaker.admit(0.0).failure(0.0)
+        breaker.acquire(0.0).record_failure(0.0)
         spans.add(rejection(breaker, 0.0))
     assert 27.0 <= min(spans) < 28.0
     assert 32.0 < max(spans) <= 33.0
@@ -240,14 +240,14 @@ def test_default_jitter_stays_within_its_share() -> None:
 )
 def test_retry_after_lengthens_the_open_time(retry_after: float | None, span: float) -> None:
     breaker = make(minimum_failures=1)
-    breaker.admit(NOW).failure(NOW, retry_after)
+    breaker.acquire(NOW).record_failure(NOW, retry_after)
     assert rejection(breaker, NOW) == span
 
 
 def test_retry_after_of_an_earlier_failure_still_counts() -> None:
     breaker = make(minimum_failures=2)
-    breaker.admit(NOW).failure(NOW, 90.0)
-    breaker.admit(NOW).failure(NOW + 10.0)
+    breaker.acquire(NOW).record_failure(NOW, 90.0)
+    breaker.acquire(NOW).record_failure(NOW + 10.0)
     assert rejection(breaker, NOW + 10.0) == 80.0
 
 
@@ -256,21 +256,21 @@ def test_retry_after_of_an_earlier_failure_still_counts() -> None:
 
 def test_stale_failure_does_not_prolong_the_outage() -> None:
     breaker = make()
-    stragglers = [breaker.admit(NOW) for _ in range(5)]
+    stragglers = [breaker.acquire(NOW) for _ in range(5)]
     feed(breaker, NOW, bad=20)
     for straggler in stragglers:
-        straggler.failure(NOW + 20.0, 500.0)
+        straggler.record_failure(NOW + 20.0, 500.0)
     assert rejection(breaker, NOW + 20.0) == 10.0
-    breaker.admit(NOW + 30.0)
+    breaker.acquire(NOW + 30.0)
     assert breaker.state == "half-open"
 
 
-@pytest.mark.parametrize("report", ["success", "failure"])
+@pytest.mark.parametrize("report", ["record_success", "record_failure"])
 def test_stale_result_decides_nothing_half_open(report: str) -> None:
     breaker = make()
-    stragglers = [breaker.admit(NOW) for _ in range(20)]
+    stragglers = [breaker.acquire(NOW) for _ in range(20)]
     feed(breaker, NOW, bad=20)
-    breaker.admit(NOW + 30.0)
+    breaker.acquire(NOW + 30.0)
     for straggler in stragglers:
         getattr(straggler, report)(NOW + 30.0)
     assert breaker.state == "half-open"
@@ -278,23 +278,23 @@ def test_stale_result_decides_nothing_half_open(report: str) -> None:
 
 def test_stale_failures_do_not_open_a_closed_one_again() -> None:
     breaker = make()
-    stragglers = [breaker.admit(NOW) for _ in range(20)]
+    stragglers = [breaker.acquire(NOW) for _ in range(20)]
     feed(breaker, NOW, bad=20)
     feed(breaker, NOW + 30.0, good=5)
     assert breaker.state == "closed"
     for straggler in stragglers:
-        straggler.failure(NOW + 30.0)
+        straggler.record_failure(NOW + 30.0)
     assert breaker.state == "closed"
 
 
 def test_stale_ignore_returns_no_permit() -> None:
     breaker = make()
-    stragglers = [breaker.admit(NOW) for _ in range(5)]
+    stragglers = [breaker.acquire(NOW) for _ in range(5)]
     feed(breaker, NOW, bad=20)
     for _ in range(5):
-        breaker.admit(NOW + 30.0)
+        breaker.acquire(NOW + 30.0)
     for straggler in stragglers:
-        straggler.ignore()
+        straggler.release()
     assert rejection(breaker, NOW + 30.0) == 30.0
 
 
@@ -310,10 +310,10 @@ def test_exactly_the_permitted_probes_pass() -> None:
 
 def test_returned_permit_is_handed_out_again() -> None:
     breaker, probes = probing(5)
-    probes[0].ignore()
-    probes[0].ignore()
+    probes[0].release()
+    probes[0].release()
     breaker.check(NOW + 30.0)
-    breaker.admit(NOW + 30.0)
+    breaker.acquire(NOW + 30.0)
     assert rejection(breaker, NOW + 30.0) == 30.0
 
 
@@ -333,9 +333,9 @@ def test_verdict_is_given_as_soon_as_it_is_certain(results: str, state: str) -> 
     breaker, probes = probing(5)
     for probe, result in zip(probes, results, strict=False):
         if result == "S":
-            probe.success(NOW + 31.0)
+            probe.record_success(NOW + 31.0)
         else:
-            probe.failure(NOW + 31.0)
+            probe.record_failure(NOW + 31.0)
     assert breaker.state == state
 
 
@@ -346,17 +346,17 @@ def test_any_full_set_of_results_is_a_verdict(rate: float, count: int, data: st.
     breaker, probes = probing(count, probes=count, failure_rate=rate)
     for probe, bad in zip(probes, failed, strict=True):
         if bad:
-            probe.failure(NOW + 31.0)
+            probe.record_failure(NOW + 31.0)
         else:
-            probe.success(NOW + 31.0)
+            probe.record_success(NOW + 31.0)
     assert breaker.state == ("open" if sum(failed) / count >= rate else "closed")
 
 
 def test_reopens_for_the_whole_time_or_as_long_as_asked() -> None:
     breaker, probes = probing(5)
-    probes[0].failure(NOW + 31.0, 100.0)
+    probes[0].record_failure(NOW + 31.0, 100.0)
     for probe in probes[1:3]:
-        probe.failure(NOW + 32.0)
+        probe.record_failure(NOW + 32.0)
     assert rejection(breaker, NOW + 32.0) == 99.0
 
 
@@ -371,7 +371,7 @@ def test_closing_starts_with_an_empty_window() -> None:
 def test_closing_settles_what_a_probe_was_asked() -> None:
     breaker = make(minimum_failures=1)
     feed(breaker, NOW, bad=1)
-    breaker.admit(NOW + 30.0).failure(NOW + 30.0, 500.0)
+    breaker.acquire(NOW + 30.0).record_failure(NOW + 30.0, 500.0)
     feed(breaker, NOW + 30.0, good=3)
     assert breaker.state == "closed"
     feed(breaker, NOW + 31.0, bad=1)
@@ -381,32 +381,32 @@ def test_closing_settles_what_a_probe_was_asked() -> None:
 def test_silent_probes_do_not_keep_it_half_open_for_ever() -> None:
     breaker, silent = probing(5)
     assert rejection(breaker, NOW + 59.0) == 1.0
-    renewed = [breaker.admit(NOW + 60.0) for _ in range(5)]
+    renewed = [breaker.acquire(NOW + 60.0) for _ in range(5)]
     assert rejection(breaker, NOW + 60.0) == 60.0  # an endpoint may be slower than that: twice the patience
     for probe in silent:
-        probe.success(NOW + 60.0)
+        probe.record_success(NOW + 60.0)
     assert breaker.state == "half-open"
     for probe in renewed:
-        probe.success(NOW + 100.0)
+        probe.record_success(NOW + 100.0)
     assert breaker.state == "closed"
 
 
 def test_patience_begins_with_the_last_probe() -> None:
     breaker, probes = probing(4)
-    probes.append(breaker.admit(NOW + 80.0))
+    probes.append(breaker.acquire(NOW + 80.0))
     assert rejection(breaker, NOW + 80.1) == pytest.approx(29.9)
     for probe in probes:
-        probe.success(NOW + 81.0)
+        probe.record_success(NOW + 81.0)
     assert breaker.state == "closed"
 
 
 def test_patience_is_ordinary_again_after_the_next_opening() -> None:
     breaker, _ = probing(5)
     for _ in range(5):
-        breaker.admit(NOW + 60.0).failure(NOW + 60.0) if breaker.state == "half-open" else None
+        breaker.acquire(NOW + 60.0).record_failure(NOW + 60.0) if breaker.state == "half-open" else None
     assert breaker.state == "open"
     for _ in range(5):
-        breaker.admit(NOW + 90.0)
+        breaker.acquire(NOW + 90.0)
     assert rejection(breaker, NOW + 90.0) == 30.0
 
 
@@ -445,7 +445,7 @@ def test_everybody_hears_every_change_in_order() -> None:
     changes: list[tuple[str, str]] = []
     breaker = make(on_change=lambda old, new: changes.append((old, new)))
     recorder = Recorder()
-    breaker.breaker.add_listener(recorder)
+    breaker.circuit_breaker.add_listener(recorder)
     go_full_circle(breaker)
     assert changes == FULL_CIRCLE
     assert recorder.changes == FULL_CIRCLE
@@ -457,13 +457,13 @@ def test_pybreaker_shows_the_state() -> None:
     for action in (
         lambda: None,
         lambda: feed(breaker, NOW, bad=20),
-        lambda: breaker.admit(NOW + 30.0),
+        lambda: breaker.acquire(NOW + 30.0),
         lambda: feed(breaker, NOW + 30.0, good=3),
     ):
         action()
-        shown.append((breaker.breaker.current_state, breaker.breaker.state.name, breaker.state))
+        shown.append((breaker.circuit_breaker.current_state, breaker.circuit_breaker.state.name, breaker.state))
     assert shown == [(state,) * 3 for state in ("closed", "open", "half-open", "closed")]
-    assert breaker.breaker.name == "tts-1"
+    assert breaker.circuit_breaker.name == "tts-1"
 
 
 def test_raising_listeners_harm_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -472,24 +472,24 @@ def test_raising_listeners_harm_nothing(caplog: pytest.LogCaptureFixture) -> Non
 
     breaker = make(on_change=sabotage)
     recorder = Recorder()
-    breaker.breaker.add_listeners(Saboteur(), recorder)
+    breaker.circuit_breaker.add_listeners(Saboteur(), recorder)
     with caplog.at_level(logging.ERROR, "cosyclient"):
         go_full_circle(breaker)
     assert recorder.changes == FULL_CIRCLE
     assert breaker.state == "closed"
-    assert breaker.breaker.current_state == "closed"
+    assert breaker.circuit_breaker.current_state == "closed"
     assert len(caplog.records) == 2 * len(FULL_CIRCLE)
 
 
 def test_listener_can_be_removed() -> None:
     breaker = make()
     recorder, stranger = Recorder(), Recorder()
-    breaker.breaker.add_listener(recorder)
-    breaker.breaker.remove_listener(recorder)
+    breaker.circuit_breaker.add_listener(recorder)
+    breaker.circuit_breaker.remove_listener(recorder)
     go_full_circle(breaker)
     assert recorder.changes == []
     with pytest.raises(ValueError, match="not a listener"):
-        breaker.breaker.remove_listener(stranger)
+        breaker.circuit_breaker.remove_listener(stranger)
 
 
 def test_listener_may_use_the_breaker() -> None:
@@ -504,9 +504,9 @@ def test_listener_may_use_the_breaker() -> None:
 
     breaker = make(on_change=probe)
     feed(breaker, NOW, bad=20)
-    breaker.admit(NOW + 30.0)
+    breaker.acquire(NOW + 30.0)
     assert changes == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
-    assert breaker.state == breaker.breaker.current_state == "closed"
+    assert breaker.state == breaker.circuit_breaker.current_state == "closed"
 
 
 def test_interrupted_listener_costs_no_permit() -> None:
@@ -515,40 +515,40 @@ def test_interrupted_listener_costs_no_permit() -> None:
             raise KeyboardInterrupt
 
     breaker = opened(on_change=interrupt, probes=1)
-    admission = BreakerPermit(breaker)
+    permit = BreakerPermit(breaker)
     with pytest.raises(KeyboardInterrupt):
-        breaker.admit(NOW + 30.0, admission)
-    assert rejection(breaker, NOW + 30.0) == 30.0  # it was admitted; whoever made the admission gives it back
-    admission.ignore()
-    breaker.admit(NOW + 30.0).success(NOW + 30.0)
-    assert breaker.state == breaker.breaker.current_state == "closed"
+        breaker.acquire(NOW + 30.0, permit)
+    assert rejection(breaker, NOW + 30.0) == 30.0  # it was admitted; whoever made the permit gives it back
+    permit.release()
+    breaker.acquire(NOW + 30.0).record_success(NOW + 30.0)
+    assert breaker.state == breaker.circuit_breaker.current_state == "closed"
 
 
-@pytest.mark.parametrize("report", ["success", "failure", "ignore"])
+@pytest.mark.parametrize("report", ["record_success", "record_failure", "release"])
 @pytest.mark.parametrize("state", ["closed", "open", "half-open"])
 def test_reports_of_what_was_never_admitted_change_nothing(state: str, report: str) -> None:
     """Neither before it is tried nor after it was refused: whoever is interrupted need not know how far he came."""
     breaker = make(minimum_failures=1, probes=1)
     feed(breaker, NOW, good=1, bad=state != "closed")
     if state == "half-open":
-        breaker.admit(NOW + 30.0)
-    admission, now, before = BreakerPermit(breaker), NOW + 30.0 * (state == "half-open"), repr(breaker)
+        breaker.acquire(NOW + 30.0)
+    permit, now, before = BreakerPermit(breaker), NOW + 30.0 * (state == "half-open"), repr(breaker)
     assert breaker.state == state
     for _ in range(2):
-        admission.ignore() if report == "ignore" else getattr(admission, report)(now)
+        permit.release() if report == "release" else getattr(permit, report)(now)
         assert repr(breaker) == before
         if state != "closed":
             with pytest.raises(CircuitOpen):
-                breaker.admit(now, admission)
+                breaker.acquire(now, permit)
 
 
 def test_an_admission_made_beforehand_is_the_one_that_is_admitted() -> None:
     breaker = make()
-    admission = BreakerPermit(breaker)
-    assert repr(admission) == "<Admission, none>"
-    assert breaker.admit(NOW, admission) is admission
-    assert repr(admission) == "<Admission by state 0>"
-    admission.failure(NOW)
+    permit = BreakerPermit(breaker)
+    assert repr(permit) == "<Admission, none>"
+    assert breaker.acquire(NOW, permit) is permit
+    assert repr(permit) == "<Admission by state 0>"
+    permit.record_failure(NOW)
     assert repr(breaker) == "<Breaker tts-1: closed, 1 of 1 failed>"
 
 
@@ -567,7 +567,7 @@ def test_a_change_made_as_the_teller_leaves_is_told() -> None:
             # The first time that it is let go of after the change was told.
             if changes and told:
                 told.clear()
-                other = threading.Thread(target=lambda: breaker.admit(NOW + 30.0))
+                other = threading.Thread(target=lambda: breaker.acquire(NOW + 30.0))
                 other.start()
                 other.join()
 
@@ -605,11 +605,11 @@ def test_opens_exactly_when_the_model_says_so(script: list[tuple[float, bool]], 
     seen: list[tuple[float, bool]] = []
     for gap, failed in script:
         now += gap
-        admission = breaker.admit(now)
+        permit = breaker.acquire(now)
         if failed:
-            admission.failure(now)
+            permit.record_failure(now)
         else:
-            admission.success(now)
+            permit.record_success(now)
         seen.append((now, failed))
         kept = [bad for at, bad in seen if at // 1.0 > now // 1.0 - 30]
         # A success cannot open it: it does so at the failure that is one too many.
@@ -625,9 +625,9 @@ def test_repr_reads_like_a_status_line() -> None:
     assert repr(breaker) == "<Breaker tts-1: closed, 1 of 2 failed>"
     feed(breaker, NOW, bad=19)
     assert repr(breaker) == "<Breaker tts-1: open until 1030.000>"
-    probe = breaker.admit(NOW + 30.0)
+    probe = breaker.acquire(NOW + 30.0)
     assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 permits left, 0 failed>"
     assert repr(probe) == "<Admission by state 2>"
-    probe.failure(NOW + 30.0)
+    probe.record_failure(NOW + 30.0)
     assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 permits left, 1 failed>"
     assert repr(probe) == "<Admission, none>"

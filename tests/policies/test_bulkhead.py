@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def make(limit: int = 3, clock: FakeClock | None = None) -> Bulkhead:
-    return Bulkhead(limit, clock or FakeClock(), name="in flight", full=BulkheadFull)
+    return Bulkhead(limit, clock or FakeClock(), name="in flight", full_error=BulkheadFull)
 
 
 class MeddlingClock(FakeClock):
@@ -78,7 +78,7 @@ def test_full_is_refused_exactly_at_the_deadline() -> None:
 
 def test_full_error_is_the_one_asked_for() -> None:
     clock = FakeClock()
-    places = Bulkhead(1, clock, name="queue", full=QueueFull)
+    places = Bulkhead(1, clock, name="queue", full_error=QueueFull)
     assert places.try_acquire("a")
     with pytest.raises(QueueFull, match="queue"):
         places.acquire(Deadline.after(clock, 0.0), "b")

@@ -21,12 +21,12 @@ def test_nothing_is_late_before_enough_was_seen() -> None:
     """Forty attempts; then the quantile the budget can pay for, kept up to date."""
     policy = make()
     for number in range(39):
-        policy.ended(number / 100)
+        policy.record_latency(number / 100)
         assert policy.delay is None
-    policy.ended(0.39)
+    policy.record_latency(0.39)
     assert policy.delay == 0.38
     for _ in range(400):
-        policy.ended(1.0)
+        policy.record_latency(1.0)
     assert policy.delay == 1.0
 
 
@@ -34,7 +34,7 @@ def test_late_is_the_twentieth_that_takes_longest() -> None:
     """With 2 % extra, 5 % are late: more than the stragglers, fewer than the budget of texts."""
     policy, dice = make(0.02), random.Random(20261124)
     for _ in range(400):
-        policy.ended(dice.uniform(0.1, 0.2) * (10.0 if dice.random() < 0.03 else 1.0))
+        policy.record_latency(dice.uniform(0.1, 0.2) * (10.0 if dice.random() < 0.03 else 1.0))
     assert policy.delay is not None
     assert 0.19 < policy.delay < 0.21
 
@@ -44,24 +44,24 @@ def test_no_more_travels_twice_than_was_granted(requests: list[tuple[int, bool]]
     """Whatever comes, requests stay within the share plus their burst, texts within 2.5 times that plus theirs."""
     policy, texts = make(0.02), 0
     for size, late in requests:
-        policy.began(size)
+        policy.record_sent(size)
         texts += size
-        if late and policy.afford_texts(size):
-            policy.afford_request()
-    assert policy.requests <= 1.0 + 0.02 * len(requests) + 1e-9
-    assert policy.sent <= 64 + 0.05 * texts + 1e-9
+        if late and policy.withdraw_texts(size):
+            policy.withdraw_request()
+    assert policy.hedge_requests <= 1.0 + 0.02 * len(requests) + 1e-9
+    assert policy.hedged_texts <= 64 + 0.05 * texts + 1e-9
 
 
 def test_when_everything_is_slow_hedging_stops_by_itself() -> None:
     """A thousand requests of ten texts, all late: one in fifty is sent again, not all."""
     policy = make(0.02)
     for _ in range(1000):
-        policy.began(10)
-        if policy.afford_texts(10):
-            policy.afford_request()
-    assert policy.requests == 21
-    assert policy.sent == 564
-    assert repr(policy) == "<HedgePolicy late after unknown, 564 texts again, 21 requests for them alone>"
+        policy.record_sent(10)
+        if policy.withdraw_texts(10):
+            policy.withdraw_request()
+    assert policy.hedge_requests == 21
+    assert policy.hedged_texts == 564
+    assert repr(policy) == "<HedgePolicy delay unknown, 564 texts again, 21 extra requests>"
 
 
 @pytest.mark.parametrize("extra", [-0.1, 0.21, "a lot", float("nan")])

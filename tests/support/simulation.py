@@ -234,13 +234,13 @@ class Simulation:
             "simulated",
             transport,
             limiter=RateLimiter(rate=rate, burst=config.pacing.burst),
-            bulkhead=Bulkhead(concurrency, self.clock, name="in flight", full=BulkheadFull),
+            bulkhead=Bulkhead(concurrency, self.clock, name="in flight", full_error=BulkheadFull),
             breaker=Breaker(config.breaker, name="simulated", uniform=self.dice.uniform),
             adaptive=config.adaptive,
             latency_floor=config.pool.expected_latency * config.pool.headroom,
             clock=self.clock,
             events=events,
-            max_hold=config.retry.max_retry_after,
+            max_pause=config.retry.max_retry_after,
         )
         self.budget = RetryBudget(config.retry, in_flight=concurrency)
         self._retry = RetryPolicy(
@@ -361,7 +361,7 @@ class Simulation:
 
     def _useful(self) -> tuple[float, float]:
         fillings = 2.0 * self.endpoint.bulkhead.limit
-        return fillings * self._max_batch, fillings * self.endpoint.estimate().audio
+        return fillings * self._max_batch, fillings * self.endpoint.estimate().max_audio
 
     def _end(self, flight: PendingText, error: CosyError | None) -> None:
         if flight.done:
@@ -412,7 +412,7 @@ class Simulation:
             self.at(self.now + wait, self._recheck, call, latest, permit)
             return
         try:
-            self.endpoint.breaker.admit(self.now, permit._breaker_permit)
+            self.endpoint.breaker.acquire(self.now, permit._breaker_permit)
         except CircuitOpen as error:
             self._refuse(call, latest, permit, error)
             self._refuse_all(error)
@@ -464,7 +464,7 @@ class Simulation:
         until = max(flight.deadline for flight in flights)
         audio = math.fsum(flight.audio_seconds for flight in flights)
         given = min(flight.deadline - flight.queued_at for flight in flights)
-        permit.start(now, retry=call.tries > 0, audio=audio, given=given)
+        permit.start(now, retry=call.tries > 0, audio=audio, time_limit=given)
         call.tries += 1
         self.requests += 1
         answer = self.service.answer(now, [flight.audio_seconds for flight in flights], self.dice)

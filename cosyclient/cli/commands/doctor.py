@@ -17,7 +17,7 @@ from cosyclient.cli.load import LOAD_CONFIG, Ramp, seconds_of
 from cosyclient.cli.options import add_limits, add_service, add_voice, client_of, settings_of, transport_of, voice_of
 from cosyclient.cli.terminal import printable
 from cosyclient.clock import Deadline, SystemClock
-from cosyclient.config.environment import given
+from cosyclient.config.environment import read_environment
 from cosyclient.config.sizing import littles_law
 from cosyclient.errors import (
     BadRequest,
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Examine; return 0 healthy, 1 it answers but does not speak, 2 nothing answers."""
-    url = arguments.url or given(os.environ).get("base_url")
+    url = arguments.url or read_environment(os.environ).get("base_url")
     if not url:
         raise ConfigurationError("--url: say which service to examine")
     settings = settings_of(arguments, url)
@@ -319,7 +319,7 @@ def _advise(
     arguments: argparse.Namespace, settings: ResolvedConfig, quota: Quota | None, latency: float, batch: int
 ) -> dict[str, Any]:
     """Return what follows from what was told or announced: nothing of a quota or a limit that nobody has named."""
-    told = given(os.environ)
+    told = read_environment(os.environ)
     most = min(settings.max_batch, batch)
     advice: dict[str, Any] = {"requests_per_second": None, "max_batch": most}
     rate = settings.requests_per_second
@@ -346,7 +346,7 @@ def _advise(
 
 def _load(report: dict[str, Any], settings: ResolvedConfig, arguments: argparse.Namespace, span: float) -> None:
     """Add what more and more texts at once bring, and advise by that."""
-    told = given(os.environ)
+    told = read_environment(os.environ)
     rate = report["advice"]["requests_per_second"]
     limit = settings.max_connections if arguments.connections is not None or "max_connections" in told else _AT_MOST
     found = {name: report[name] for name in ("voice", "model") if name in report}

@@ -199,7 +199,7 @@ class BatchCall:
         this = _AttemptState(texts, number=len(self._attempts) + 1, endpoint=permit.endpoint.name, started=clock.now())
         expected = math.fsum(text.audio_seconds for text in texts)
         given = min(text.deadline - text.queued_at for text in texts)
-        permit.start(this.started, retry=this.number > 1, audio=expected, given=given)
+        permit.start(this.started, retry=this.number > 1, audio=expected, time_limit=given)
         hedger, watch = context.hedger, None
         if hedger is not None:
             watch = hedger.start(self, len(self.unanswered()))

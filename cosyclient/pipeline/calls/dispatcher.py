@@ -190,7 +190,7 @@ class Dispatcher:
         try:
             self.start_workers()
             hedger = self._context.hedger
-            if hedger is None or batch.first_sends or hedger.policy.afford_request():
+            if hedger is None or batch.first_sends or hedger.policy.withdraw_request():
                 BatchCall(self._context, batch, permit).run()
             else:
                 # Late texts alone, and no request to spare: they stay with the call they are under way with.

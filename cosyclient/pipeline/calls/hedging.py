@@ -66,7 +66,7 @@ class Hedger:
 
     def start(self, attempt: Hedgeable, texts: int) -> HedgeCheck | None:
         """Note that *attempt* leaves now with *texts* new texts; return what `unwatch` wants back."""
-        self.policy.began(texts)
+        self.policy.record_sent(texts)
         delay = self.policy.delay
         if delay is None or not texts:
             return None
@@ -81,7 +81,7 @@ class Hedger:
             watch.attempt = None
             self._timer.discard(watch)
         if latency is not None:
-            self.policy.ended(latency)
+            self.policy.record_latency(latency)
 
     def close(self) -> None:
         """Stop the timer."""
@@ -95,7 +95,7 @@ class Hedger:
         late = attempt.unanswered()
         if not (late and self._allowed()):
             return
-        late = late[: self.policy.afford_texts(len(late))]
+        late = late[: self.policy.withdraw_texts(len(late))]
         if late:
             self._board(late)
             patience = _COMPANY * (self.policy.delay or 0.0)

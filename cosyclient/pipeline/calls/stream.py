@@ -108,7 +108,7 @@ class SpeechStream:
                 raise
         try:
             self._started, self._listened, self._rest = clock.now(), 0.0, b""
-            permit.start(self._started, retry=bool(self._attempts), audio=expected, given=self._deadline.remaining)
+            permit.start(self._started, retry=bool(self._attempts), audio=expected, time_limit=self._deadline.remaining)
             self._reply = reply = permit.endpoint.transport.send(
                 self._request,
                 deadline=self._deadline,

@@ -45,7 +45,7 @@ def call_unary(
             context.endpoint.acquire(permit, deadline, context.closing)
             started = clock.now()
             try:
-                permit.start(started, retry=bool(attempts), audio=0.0, given=deadline.remaining)
+                permit.start(started, retry=bool(attempts), audio=0.0, time_limit=deadline.remaining)
                 reply = permit.endpoint.transport.send(
                     request, deadline=deadline, read_timeout=context.timeouts.of_reads(0.0)
                 )

@@ -104,7 +104,7 @@ class Batch:
     def __init__(self, settings: VoiceSettings, limits: BatchLimits, estimate: Estimate = NO_ESTIMATE) -> None:
         self.settings = settings
         self.texts: list[PendingText] = []
-        self._max_audio_seconds = min(limits.audio_seconds, estimate.audio)
+        self._max_audio_seconds = min(limits.audio_seconds, estimate.max_audio)
         self.body_bytes = 0
         self.audio_seconds = 0.0
         self._limits = limits

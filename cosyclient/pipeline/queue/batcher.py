@@ -293,7 +293,7 @@ class Batcher:
         if queue is None:
             return
         sealed = len(batch.texts)
-        soonest = self._clock.now() + estimate.needed if estimate.needed else -math.inf
+        soonest = self._clock.now() + estimate.safe_latency if estimate.safe_latency else -math.inf
         short: list[PendingText] = []
         for text in queue:
             # One that travels once more is under way already; this is its chance.

@@ -39,17 +39,17 @@ class LatencyModel:
         return self._own
 
     @property
-    def grown(self) -> bool:
+    def queueing(self) -> bool:
         """Return whether, beyond doubt, at least half of the latency was spent waiting for what was beside."""
         return self._grown
 
     @property
-    def waiting(self) -> float:
+    def queueing_share(self) -> float:
         """Return the share of the latency that was, by all appearances, spent waiting for what was beside."""
         return self._slope * self._mean_beside / self._mean_latency if self._mean_latency else 0.0
 
     @property
-    def varied(self) -> bool:
+    def load_varied(self) -> bool:
         """Return whether attempts found more or less in flight beside them, so that its effect can be told."""
         return self._bb > (_VARIED * self._mean_beside) ** 2
 
@@ -61,7 +61,7 @@ class LatencyModel:
         """Return the seconds that an attempt at *audio* seconds takes with *beside* seconds in flight beside it."""
         return self.unloaded(audio) + self._slope * beside
 
-    def learn(self, audio: float, beside: float, latency: float) -> None:
+    def add(self, audio: float, beside: float, latency: float) -> None:
         """Take one attempt into account."""
         self.count += 1
         self._weight = self._weight * (1.0 - 1.0 / _MEMORY) + 1.0

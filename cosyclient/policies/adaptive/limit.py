@@ -65,7 +65,7 @@ class Sample:
     of a stream; set it before. ``in_flight`` says whether the limit counts it.
     """
 
-    __slots__ = ("audio", "beside", "expected", "given", "idle", "in_flight", "read_timeout", "started")
+    __slots__ = ("audio", "expected", "idle", "in_flight", "other_audio", "read_timeout", "started", "time_limit")
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class Sample:
         read_timeout: float = 0.0,
     ) -> None:
         self.audio = audio
-        self.beside = beside
+        self.other_audio = beside
         self.started = started
-        self.given = given
+        self.time_limit = given
         self.expected = expected
         self.read_timeout = read_timeout
         self.idle = 0.0
@@ -94,10 +94,10 @@ class AdaptiveLimit:
     time, whose own threads wait for each other, would take itself for a slow service.
     """
 
-    def __init__(self, config: AdaptiveConfig, *, most: int, floor: float = 0.0) -> None:
+    def __init__(self, config: AdaptiveConfig, *, max_limit: int, latency_floor: float = 0.0) -> None:
         self._config = config
-        self._most = most
-        self._floor = floor
+        self._most = max_limit
+        self._floor = latency_floor
         self._lock = threading.Lock()
         # Guarded by _lock, like all below.
         self._model = LatencyModel()
@@ -116,13 +116,13 @@ class AdaptiveLimit:
         self._slowness = 0.0
         self._own_cap = self._halved_cap = math.inf
         # The limit that throttling left, and when it last did.
-        self._throttled_limit = float(most)
+        self._throttled_limit = float(max_limit)
         self._throttled_at = -math.inf
-        self._limit = most
+        self._limit = max_limit
         # Whether the limit is reached, and when it last was.
         self._full = False
         self._full_at = -math.inf
-        self._told = most
+        self._told = max_limit
 
     @property
     def limit(self) -> int:
@@ -134,7 +134,9 @@ class AdaptiveLimit:
         """Return whether there is evidence that the service has more to do than it can."""
         return self._overloaded
 
-    def start(self, audio: float, now: float, given: float = math.inf, *, into: list[Sample] | None = None) -> Sample:
+    def start(
+        self, audio: float, now: float, time_limit: float = math.inf, *, into: list[Sample] | None = None
+    ) -> Sample:
         """Note that an attempt at *audio* seconds leaves, whose most impatient text was *given* so many in all.
 
         Exactly one of the five below ends it, with the seconds of audio that were *returned*. The sample is put *into*
@@ -148,7 +150,7 @@ class AdaptiveLimit:
             # As long as nothing was measured, a service may render as slowly as it is spoken.
             queue = min(in_flight, _READ_LATENCIES * expected) if rate else in_flight
             read_timeout = max(queue, _READ_LATENCIES * self._latency)
-            sample = Sample(audio, beside, now, given, expected=expected, read_timeout=read_timeout)
+            sample = Sample(audio, beside, now, time_limit, expected=expected, read_timeout=read_timeout)
             if into is not None:
                 into += [sample]
             self._throughput.start(audio)
@@ -156,11 +158,11 @@ class AdaptiveLimit:
             self._settle_locked(now)
             return sample
 
-    def on_success(self, sample: Sample, now: float, returned: float) -> None:
+    def record_success(self, sample: Sample, now: float, returned: float) -> None:
         """Learn from an attempt that was answered in full."""
         with self._lock:
             latency = self._end_locked(sample, now, returned)
-            self._throughput.answered(sample.started)
+            self._throughput.record_answer(sample.started)
             if self._fruitless >= _FRUITLESS:
                 # It is back; nothing known from before says how fast it is.
                 self._throughput.restart(returned, latency)
@@ -175,7 +177,7 @@ class AdaptiveLimit:
             self._learn_locked(sample, latency)
             self._settle_locked(now)
 
-    def on_throttled(self, sample: Sample, now: float, returned: float = 0.0) -> None:
+    def record_throttled(self, sample: Sample, now: float, returned: float = 0.0) -> None:
         """Back off from a service that asked for less; once for all that left before it did."""
         with self._lock:
             self._end_locked(sample, now, returned)
@@ -184,7 +186,7 @@ class AdaptiveLimit:
                 self._throttled_limit = max(1.0, self._config.backoff * min(self._limit, self._throttled_limit))
             self._settle_locked(now)
 
-    def on_timeout(self, sample: Sample, now: float, returned: float = 0.0) -> None:
+    def record_timeout(self, sample: Sample, now: float, returned: float = 0.0) -> None:
         """Learn from an attempt cut off by its deadline or a time-out.
 
         Some in a row that could not be there in time, at the pace at which audio comes back, show overload. If nobody
@@ -211,14 +213,14 @@ class AdaptiveLimit:
             self._learn_at_least_locked(sample, latency)
             self._settle_locked(now)
 
-    def on_cancelled(self, sample: Sample, now: float, returned: float = 0.0) -> None:
+    def record_cancelled(self, sample: Sample, now: float, returned: float = 0.0) -> None:
         """End an attempt that nobody wanted any more: it tells nothing, but the rest of it is work for the service."""
         with self._lock:
             self._end_locked(sample, now, returned)
             self._throughput.abandon(sample.audio - returned, sample.started)
             self._settle_locked(now)
 
-    def on_failure(self, sample: Sample, now: float, returned: float = 0.0) -> None:
+    def record_failure(self, sample: Sample, now: float, returned: float = 0.0) -> None:
         """End an attempt that failed otherwise: at once, that says nothing of the load; late, it shows slowness."""
         with self._lock:
             self._learn_at_least_locked(sample, self._end_locked(sample, now, returned))
@@ -237,9 +239,9 @@ class AdaptiveLimit:
             elif self._overloaded and (rate := self._throughput.rate):
                 audio = self._cap_locked()
                 needed = _MARGIN * (self._throughput.audio + audio) / rate
-            return Estimate(audio=audio, needed=needed)
+            return Estimate(max_audio=audio, safe_latency=needed)
 
-    def news(self) -> tuple[int, int] | None:
+    def take_change(self) -> tuple[int, int] | None:
         """Return the old and the new limit if it has moved by 3, and a factor of 1.5, or more since the last news."""
         with self._lock:
             old, new = self._told, self._limit
@@ -256,13 +258,13 @@ class AdaptiveLimit:
     def _end_locked(self, sample: Sample, now: float, returned: float) -> float:
         """Note that an attempt has ended, and return the seconds that it took."""
         self._observe_locked(now)
-        self._throughput.end(sample.audio, returned)
+        self._throughput.finish(sample.audio, returned)
         sample.in_flight = False
         return max(now - sample.started - sample.idle, _INSTANT)
 
     def _learn_at_least_locked(self, sample: Sample, latency: float) -> None:
         """Learn from an attempt that would have taken longer, if already that is more than was to be expected."""
-        if self._latency and latency > max(self._latency, self._model.expect(sample.audio, sample.beside)):
+        if self._latency and latency > max(self._latency, self._model.expect(sample.audio, sample.other_audio)):
             # Not of what is usual: reads would be given longer for one that hangs.
             usual = self._latency
             self._learn_locked(sample, latency)
@@ -270,13 +272,13 @@ class AdaptiveLimit:
 
     def _learn_locked(self, sample: Sample, latency: float) -> None:
         self._latency += (latency - self._latency) * (_NEWEST if self._latency else 1.0)
-        self._model.learn(sample.audio, sample.beside, latency)
-        affordable = max(self._floor, min(self._config.tolerance, _AFFORDABLE * sample.given))
+        self._model.add(sample.audio, sample.other_audio, latency)
+        affordable = max(self._floor, min(self._config.tolerance, _AFFORDABLE * sample.time_limit))
         own = self._model.own
         self._own_cap = affordable / own if own else math.inf
         # What it takes alone cannot be called a queue; yet what leaves no time to wait in ours is too slow.
         alone = self._model.unloaded(sample.audio)
-        target = max(affordable, min(2.0 * alone, max(sample.given / 2.0, _MARGIN * alone)), _INSTANT)
+        target = max(affordable, min(2.0 * alone, max(sample.time_limit / 2.0, _MARGIN * alone)), _INSTANT)
         self._target = target if self._target is None else self._target + _NEWEST * (target - self._target)
         self._slowness += _NEWEST * (latency / target - self._slowness)
         if not self._overloaded:
@@ -287,15 +289,15 @@ class AdaptiveLimit:
         second = self._second
         if second is None:
             # Looked for early, so that it is found by the time it matters.
-            if self._slowness > _EARLY and self._model.grown:
+            if self._slowness > _EARLY and self._model.queueing:
                 self._second = LatencyModel()
             return
-        second.learn(sample.audio, sample.beside, latency)
+        second.add(sample.audio, sample.other_audio, latency)
         if second.count < _SECOND:
             return
-        if second.waiting > 0.5 and self._slowness > 1.0:
+        if second.queueing_share > 0.5 and self._slowness > 1.0:
             self._overloaded, self._second, self._trial = True, None, None
-        elif second.waiting <= 0.5 and second.varied:
+        elif second.queueing_share <= 0.5 and second.load_varied:
             # It is slower for all alike: what was learned before is no longer so.
             self._model, self._second, self._trial = second, None, None
         elif self._slowness < _EARLY:

@@ -57,7 +57,7 @@ class Throughput:
         self.in_flight += 1
         self._audio += audio
 
-    def end(self, audio: float, returned: float) -> None:
+    def finish(self, audio: float, returned: float) -> None:
         """Note that it has ended, with *returned* of them there."""
         self.in_flight -= 1
         self._audio -= audio
@@ -71,7 +71,7 @@ class Throughput:
         self._abandoned += max(0.0, audio)
         self._abandoned_until = max(self._abandoned_until, started)
 
-    def answered(self, started: float) -> None:
+    def record_answer(self, started: float) -> None:
         """Note an answer to an attempt that *started* then: first come, first served, so what was abandoned is done."""
         if started >= self._abandoned_until:
             self._returned += self._abandoned

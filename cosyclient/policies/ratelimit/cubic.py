@@ -62,7 +62,7 @@ class Cubic:
             rate = self.target + (math.inf if endless else min(_SCALE * beyond**3, doubling))
         return min(self.ceiling, max(_FLOOR, rate))
 
-    def refused(self, now: float, accepted: int, *, paced: bool, sent: float = math.inf) -> None:
+    def record_refused(self, now: float, accepted: int, *, paced: bool, sent: float = math.inf) -> None:
         """Slow down: a send made at the present rate was refused, or at *sent* a second where that is infinite.
 
         *accepted* counts all sends so far that were not; *paced* says whether they came as fast as was allowed, for
@@ -97,7 +97,7 @@ class Cubic:
         self._return = math.cbrt(self.target * (1.0 - _BETA) / _SCALE)
         self._since = now
 
-    def refused_late(self) -> None:
+    def record_late_refusal(self) -> None:
         """Note one more refusal of a send made before it slowed down: it was not accepted then."""
         began, accepted = self._base
         self._base = (began, accepted - 1)

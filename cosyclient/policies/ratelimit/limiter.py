@@ -162,7 +162,7 @@ class RateLimiter:
                 self._tats = tats
                 self._gone -= gone
 
-    def hold(self, now: float, seconds: float) -> None:
+    def pause(self, now: float, seconds: float) -> None:
         """Grant nothing before *seconds* from *now*, and only the pace, no burst, from then on (429 with Retry-After).
 
         The limiter's own clock stands still meanwhile, so everybody in the order moves back by the hold and keeps
@@ -212,17 +212,17 @@ class RateLimiter:
         with self._lock:
             self._empty_locked(self._own_locked(now), left=0.0)
 
-    def accepted(self, place: Reservation) -> None:
+    def record_success(self, reservation: Reservation) -> None:
         """Note that the send made with *place* was answered in full."""
         # Without the lock where there is nothing to count: a client that is never refused comes through here.
         if self._empty_at < math.inf:
             with self._lock:
-                self._accepted += place._serial > self._empty_serial
-                if place._below is not None:
-                    self._refusals.record(below=place._below, refused=False)
+                self._accepted += reservation._serial > self._empty_serial
+                if reservation._below is not None:
+                    self._refusals.record(below=reservation._below, refused=False)
 
-    def throttled(
-        self, now: float, place: Reservation, *, accepted: int, sent: float = math.inf
+    def record_throttled(
+        self, now: float, reservation: Reservation, *, accepted: int, sent: float = math.inf
     ) -> Literal["slowed", "known", "chance"]:
         """Slow down because the service refused the send made with *place*; return whether that is so.
 
@@ -235,27 +235,27 @@ class RateLimiter:
         and it looks for more, heedless of them.
         """
         with self._lock:
-            if place._below is not None:
-                self._refusals.record(below=place._below, refused=True)
+            if reservation._below is not None:
+                self._refusals.record(below=reservation._below, refused=True)
             chance, self._chance = self._chance, self._refusals.by_chance
             if self._chance:
                 if not chance:
                     self._cubic.explore(now)
                 return "chance"
-            if place._below:
+            if reservation._below:
                 if not self._refusals.many_below:
                     return "chance"
                 # The quota is another one now.
                 self._proven, self._refusals = 0.0, Refusals()
-            if place._serial <= self._void:
-                self._cubic.refused_late()
+            if reservation._serial <= self._void:
+                self._cubic.record_late_refusal()
                 return "known"
             span = now - self._empty_at
             if span >= _SPAN and self._accepted >= _COUNT:
                 self._proven = max(self._proven, self._accepted / span)
             self._empty_at, self._empty_serial, self._accepted = now, self._serial, 0
             given = self._serial - self._void
-            self._cubic.refused(now, accepted, paced=self._unpaced <= _UNPACED * given, sent=sent)
+            self._cubic.record_refused(now, accepted, paced=self._unpaced <= _UNPACED * given, sent=sent)
             own = self._own_locked(now)
             self._slowed, self._void, self._unpaced = True, self._serial, 0
             self._limits[0] = Limit(self._cubic.rate(now), 1.0)
@@ -264,7 +264,7 @@ class RateLimiter:
             self._empty_locked(own, left=0.0)
             return "slowed"
 
-    def announce(self, limit: float | None, window: float | None) -> bool:
+    def apply_quota(self, limit: float | None, window: float | None) -> bool:
         """Heed the quota the service announced, *limit* sends per *window* seconds; return whether the rate changed.
 
         It lowers the rate, and lifts what an earlier one lowered, but never above the configured rate. Nonsense

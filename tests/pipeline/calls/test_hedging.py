@@ -135,13 +135,13 @@ def test_an_ailing_service_is_not_asked_twice() -> None:
 
     policy = HedgePolicy(HedgeConfig(extra=0.1))
     for _ in range(40):
-        policy.ended(0.1)
+        policy.record_latency(0.1)
     hedger = Hedger(policy, clock=clock, allowed=allowed, board=lambda _: boarded.set(), leave=lambda: None)
     assert hedger.start(Attempt(flight()), 1) is not None
     assert asked.wait(PATIENCE)
     hedger.close()
     assert not boarded.is_set()
-    assert repr(hedger) == "<Hedger <HedgePolicy late after 0.100 s, 0 texts again, 0 requests for them alone>>"
+    assert repr(hedger) == "<Hedger <HedgePolicy delay 0.100 s, 0 texts again, 0 extra requests>>"
 
 
 class Holder:

@@ -164,7 +164,7 @@ class TestEstimate:
         seconds = flight().audio_seconds
         batcher = make(9, seconds=10 * seconds)
         put(batcher, [flight("hello"), flight("hallo"), flight("salut")])
-        batch, more = seal(batcher, Estimate(audio=2.5 * seconds))
+        batch, more = seal(batcher, Estimate(max_audio=2.5 * seconds))
         assert [len(batch.texts), batcher.queued, more] == [2, 1, 1]
 
     def test_texts_short_of_time_travel_where_there_is_room(self) -> None:
@@ -172,7 +172,7 @@ class TestEstimate:
         batcher = make(3)
         short, shorter, fine = (flight(f"until {until}", until=until) for until in (1005.0, 1003.0, 1030.0))
         put(batcher, [shorter, short, fine])
-        batch, _ = seal(batcher, Estimate(needed=6.0))
+        batch, _ = seal(batcher, Estimate(safe_latency=6.0))
         assert batch.texts == [fine, short, shorter]
 
     def test_texts_short_of_time_let_those_go_first_that_make_it(self) -> None:
@@ -183,7 +183,7 @@ class TestEstimate:
         put(batcher, [*short, *fine])
         sealed = []
         for _ in range(3):
-            batch = batcher.seal(Estimate(needed=6.0), worker=False)
+            batch = batcher.seal(Estimate(safe_latency=6.0), worker=False)
             assert batch is not None
             sealed.append(batch.texts)
         assert sealed == [fine[:2], [fine[2], short[0]], [short[1]]]
@@ -195,7 +195,7 @@ class TestEstimate:
         again, fine = flight("again", until=1003.0), flight("fine", until=1030.0)
         put(batcher, [fine])
         batcher.requeue_front([again])
-        batch, _ = seal(batcher, Estimate(needed=6.0))
+        batch, _ = seal(batcher, Estimate(safe_latency=6.0))
         assert batch.texts == [again]
 
     def test_where_nothing_comes_back_in_time_the_newest_goes_first(self) -> None:
@@ -203,7 +203,7 @@ class TestEstimate:
         batcher = make(2)
         waiting = [flight(f"text {n}", until=1010.0 + n) for n in range(5)]
         put(batcher, waiting)
-        batch, _ = seal(batcher, Estimate(needed=math.inf))
+        batch, _ = seal(batcher, Estimate(safe_latency=math.inf))
         assert batch.texts == [waiting[4], waiting[3]]
         batch, _ = seal(batcher)
         assert batch.texts == waiting[:2]

@@ -19,14 +19,14 @@ def fitted(latency: Latency, count: int = 64, *, seed: int = 1, beside: float = 
     dice, model = random.Random(seed), LatencyModel()
     for _ in range(count):
         audio, ahead = dice.uniform(4.0, 80.0), dice.uniform(0.0, beside)
-        model.learn(audio, ahead, latency(audio, ahead, dice))
+        model.add(audio, ahead, latency(audio, ahead, dice))
     return model
 
 
 def test_a_queue_is_recognised_by_its_slope() -> None:
     """67 s of audio a second, first come, first served: the slope is one over that, for the own audio as well."""
     model = fitted(lambda audio, ahead, dice: 0.01 + (audio + ahead) / 67.0)
-    assert model.grown
+    assert model.queueing
     assert model.own == pytest.approx(1 / 67.0, rel=0.01)
     assert model.unloaded(40.0) == pytest.approx(0.01 + 40.0 / 67.0, rel=0.02)
     assert model.expect(40.0, 200.0) == pytest.approx(0.01 + 240.0 / 67.0, rel=0.01)
@@ -47,7 +47,7 @@ def test_a_queue_is_recognised_by_its_slope() -> None:
 )
 def test_what_merely_takes_long_has_not_grown(latency: Latency, seed: int) -> None:
     """However slow, jittery or proportional to the text: what is in flight beside it changes nothing."""
-    assert not fitted(latency, seed=seed).grown
+    assert not fitted(latency, seed=seed).queueing
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -55,7 +55,7 @@ def test_a_queue_is_recognised_through_jitter(seed: int) -> None:
     """Where the wait is most of the latency, a network that varies by its half does not hide it."""
     assert fitted(
         lambda audio, ahead, dice: (audio + ahead) / 67.0 + 0.5 * dice.lognormvariate(0.0, 0.5), seed=seed
-    ).grown
+    ).queueing
 
 
 def test_what_both_explain_is_put_down_to_the_own_audio() -> None:
@@ -63,16 +63,16 @@ def test_what_both_explain_is_put_down_to_the_own_audio() -> None:
     dice, model = random.Random(1), LatencyModel()
     for _ in range(64):
         audio = dice.uniform(4.0, 80.0)
-        model.learn(audio, 7.0 * audio, 0.06 * audio)
-    assert not model.grown
+        model.add(audio, 7.0 * audio, 0.06 * audio)
+    assert not model.queueing
     assert model.own == pytest.approx(0.06)
 
 
 def test_few_attempts_say_nothing() -> None:
     """Five could lie on a line by chance; nor do attempts that found nothing beside them."""
-    assert not fitted(lambda audio, ahead, dice: (audio + ahead) / 67.0, 5).grown
+    assert not fitted(lambda audio, ahead, dice: (audio + ahead) / 67.0, 5).queueing
     alone = fitted(lambda audio, ahead, dice: audio / 67.0, beside=0.0)
-    assert not alone.grown
+    assert not alone.queueing
     assert alone.unloaded(67.0) == pytest.approx(1.0, rel=0.01)
     assert LatencyModel().unloaded(4.0) == 0.0
 
@@ -82,5 +82,5 @@ def test_it_forgets() -> None:
     dice, model = random.Random(1), fitted(lambda audio, ahead, dice: (audio + ahead) / 67.0)
     for _ in range(250):
         audio, ahead = dice.uniform(4.0, 80.0), dice.uniform(0.0, 400.0)
-        model.learn(audio, ahead, (audio + ahead) / 134.0)
+        model.add(audio, ahead, (audio + ahead) / 134.0)
     assert model.expect(40.0, 200.0) == pytest.approx(240.0 / 134.0, rel=0.05)

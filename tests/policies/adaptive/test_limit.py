@@ -42,23 +42,25 @@ class Queue:
         for _ in range(count):
             self.fill(most)
             self.now, sample = self._under_way.pop(0)
-            self.limit.on_success(sample, self.now, 16.0)
+            self.limit.record_success(sample, self.now, 16.0)
 
     def drain(self) -> None:
         """Have the rest answered."""
         while self._under_way:
             self.now, sample = self._under_way.pop(0)
-            self.limit.on_success(sample, self.now, 16.0)
+            self.limit.record_success(sample, self.now, 16.0)
 
 
 def overloaded() -> Queue:
     """Return a queue that has been filled for long."""
-    queue = Queue(AdaptiveLimit(AdaptiveConfig(), most=40))
+    queue = Queue(AdaptiveLimit(AdaptiveConfig(), max_limit=40))
     queue.turn(200)
     return queue
 
 
-def turn(limit: AdaptiveLimit, now: float, ending: str = "on_success", *, span: float = 0.2, count: int = 0) -> float:
+def turn(
+    limit: AdaptiveLimit, now: float, ending: str = "record_success", *, span: float = 0.2, count: int = 0
+) -> float:
     """Let as many attempts as are allowed end in *span* seconds, and return the instant."""
     samples = [limit.start(4.0, now, SPAN) for _ in range(count or limit.limit)]
     for sample in samples:
@@ -68,12 +70,12 @@ def turn(limit: AdaptiveLimit, now: float, ending: str = "on_success", *, span: 
 
 def end(limit: AdaptiveLimit, ending: str, sample: Sample, now: float) -> None:
     """End an attempt, with all its audio there or none."""
-    getattr(limit, ending)(sample, now, sample.audio if ending == "on_success" else 0.0)
+    getattr(limit, ending)(sample, now, sample.audio if ending == "record_success" else 0.0)
 
 
 def test_what_was_told_is_trusted_from_the_first_attempt() -> None:
     """All permits, no cap, nothing to know."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
+    limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
     assert limit.limit == 40
     assert limit.estimate(5.0) is NO_ESTIMATE
 
@@ -84,14 +86,14 @@ def test_latency_that_grows_with_what_is_in_flight_is_evidence() -> None:
     assert queue.limit.overloaded
     assert 6 <= queue.limit.limit <= 9
     estimate = queue.limit.estimate(queue.now)
-    assert estimate.audio == pytest.approx(16.0, rel=0.1)
-    assert 2.0 <= estimate.needed <= 3.5
+    assert estimate.max_audio == pytest.approx(16.0, rel=0.1)
+    assert 2.0 <= estimate.safe_latency <= 3.5
     assert queue.limit.start(16.0, queue.now).read_timeout == pytest.approx(8.0, rel=0.2)
 
 
 def test_latency_that_texts_can_afford_is_none_however_much_it_has_grown() -> None:
     """Six in flight wait for each other for 1.5 s: nobody has to care."""
-    queue = Queue(AdaptiveLimit(AdaptiveConfig(), most=6))
+    queue = Queue(AdaptiveLimit(AdaptiveConfig(), max_limit=6))
     queue.turn(200)
     assert (queue.limit.limit, queue.limit.overloaded) == (6, False)
 
@@ -99,7 +101,7 @@ def test_latency_that_texts_can_afford_is_none_however_much_it_has_grown() -> No
 def test_what_the_pool_was_sized_for_is_none_either() -> None:
     """A client short of processor time is slow all by itself: texts of half a second do not change that."""
     for floor, limited in ((0.4, False), (0.0, True)):
-        queue = Queue(AdaptiveLimit(AdaptiveConfig(), most=10, floor=floor), rate=640.0, span=0.5)
+        queue = Queue(AdaptiveLimit(AdaptiveConfig(), max_limit=10, latency_floor=floor), rate=640.0, span=0.5)
         queue.turn(200)
         assert queue.limit.overloaded is limited
 
@@ -107,16 +109,16 @@ def test_what_the_pool_was_sized_for_is_none_either() -> None:
 @pytest.mark.parametrize("latency", [0.2, 3.0, 9.0])
 def test_latency_alone_is_none(latency: float) -> None:
     """Nine seconds of ten, for one attempt as for forty: that is how long it takes."""
-    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for count in [*range(1, 41), *range(40, 0, -1)]:
         now = turn(limit, now, span=latency, count=count)
     assert limit.limit == 40
-    assert limit.estimate(now).audio == math.inf
+    assert limit.estimate(now).max_audio == math.inf
 
 
 def test_a_service_that_becomes_slower_for_all_alike_is_none() -> None:
     """More is in flight then, for what comes does not wait; beside what was before, that looks like a queue."""
-    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for _ in range(60):
         now = turn(limit, now, count=2)
     for count in [*range(2, 41, 2), *[40] * 4]:
@@ -127,7 +129,7 @@ def test_a_service_that_becomes_slower_for_all_alike_is_none() -> None:
 
 def test_where_all_find_as_much_in_flight_less_of_it_is_tried() -> None:
     """A crowd that waits for itself from the beginning: half of it is enough to see what made it slow."""
-    queue = Queue(AdaptiveLimit(AdaptiveConfig(), most=40))
+    queue = Queue(AdaptiveLimit(AdaptiveConfig(), max_limit=40))
     queue.fill()
     least = 40
     for _ in range(200):
@@ -135,27 +137,27 @@ def test_where_all_find_as_much_in_flight_less_of_it_is_tried() -> None:
         least = min(least, queue.limit.limit)
     assert queue.limit.overloaded
     assert least <= 20
-    assert queue.limit.estimate(queue.now).needed <= 3.5
+    assert queue.limit.estimate(queue.now).safe_latency <= 3.5
 
 
 def test_what_could_not_be_there_in_time_shows_overload() -> None:
     """Three in a row, cut off before what was in flight could be rendered; not where others were answered between."""
     for answered in (False, True):
-        limit, now = AdaptiveLimit(AdaptiveConfig(), most=4), 100.0
+        limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=4), 100.0
         now = turn(limit, now, span=1.0, count=10)
         samples = [limit.start(400.0, now, SPAN) for _ in range(4)]
         for number, sample in enumerate(samples):
             if answered and number:
-                end(limit, "on_success", limit.start(4.0, now), now + 9.0)
-            limit.on_timeout(sample, now + 10.0, 1.0)
+                end(limit, "record_success", limit.start(4.0, now), now + 9.0)
+            limit.record_timeout(sample, now + 10.0, 1.0)
         assert limit.overloaded is not answered
 
 
 def test_reads_are_given_what_is_in_flight() -> None:
     """Before anything was measured, as long as it is spoken; then four times what it takes at the pace measured."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
+    limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
     assert [limit.start(6.0, 100.0).read_timeout for _ in range(3)] == [6.0, 12.0, 18.0]
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
+    limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
     now = turn(limit, 100.0, span=0.5, count=20)
     sample = limit.start(16.0, now)
     assert sample.expected == pytest.approx(0.1)
@@ -164,19 +166,19 @@ def test_reads_are_given_what_is_in_flight() -> None:
 
 def test_failures_that_come_back_at_once_are_none() -> None:
     """Whatever their share."""
-    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for _ in range(50):
         now = turn(limit, now)
-        now = turn(limit, now, "on_failure", span=0.002)
+        now = turn(limit, now, "record_failure", span=0.002)
     assert limit.limit == 40
 
 
 def test_callers_who_change_their_minds_are_none() -> None:
     """Nor is the time they waited; what was asked for counts as work until it must be done."""
-    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     now = turn(limit, now)
     for _ in range(50):
-        now = turn(limit, now, "on_cancelled", span=3.0)
+        now = turn(limit, now, "record_cancelled", span=3.0)
     assert limit.limit == 40
     assert " 0 s of audio in flight" not in repr(limit)
     turn(limit, now)
@@ -191,7 +193,7 @@ def test_a_lighter_load_lifts_the_limit() -> None:
         queue.turn(1, most=1)
         queue.now += 0.5
     assert (queue.limit.limit, queue.limit.overloaded) == (40, False)
-    assert queue.limit.estimate(queue.now).audio == math.inf
+    assert queue.limit.estimate(queue.now).max_audio == math.inf
 
 
 def test_a_faster_service_is_given_more_at_once() -> None:
@@ -209,16 +211,16 @@ def test_half_the_speed_is_followed() -> None:
     queue = overloaded()
     queue.rate /= 2
     queue.turn(60)
-    assert queue.limit.estimate(queue.now).audio <= 11.0
+    assert queue.limit.estimate(queue.now).max_audio <= 11.0
 
 
 def test_one_throttling_event_counts_once() -> None:
     """Forty refusals of what left before we slowed down cost a tenth; one that left since costs another."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
-    now = turn(limit, turn(limit, 100.0), "on_throttled", span=0.1)
+    limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
+    now = turn(limit, turn(limit, 100.0), "record_throttled", span=0.1)
     assert limit.limit == 36
-    assert limit.estimate(now).needed == pytest.approx(0.2)
-    now = turn(limit, now + 0.1, "on_throttled", span=0.1)
+    assert limit.estimate(now).safe_latency == pytest.approx(0.2)
+    now = turn(limit, now + 0.1, "record_throttled", span=0.1)
     assert limit.limit == 32
     # And returns by a tenth per round that filled it.
     now = turn(limit, now + 0.1)
@@ -230,15 +232,15 @@ def test_one_throttling_event_counts_once() -> None:
 
 def test_a_service_that_answers_nobody_is_tried_one_at_a_time() -> None:
     """Half as long as what failed, whoever has most time left first; the first answer ends it."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
-    now = turn(limit, turn(limit, 100.0), "on_timeout", span=10.0)
+    limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
+    now = turn(limit, turn(limit, 100.0), "record_timeout", span=10.0)
     assert limit.limit == 1
     estimate = limit.estimate(now)
-    assert (estimate.audio, estimate.needed) == (2.0, math.inf)
-    now = turn(limit, now, "on_timeout", span=10.0)
-    assert limit.estimate(now).audio == 1.0
+    assert (estimate.max_audio, estimate.safe_latency) == (2.0, math.inf)
+    now = turn(limit, now, "record_timeout", span=10.0)
+    assert limit.estimate(now).max_audio == 1.0
     now = turn(limit, now, span=0.5)
-    assert limit.estimate(now).needed < 10.0
+    assert limit.estimate(now).safe_latency < 10.0
     for _ in range(12):
         now = turn(limit, now)
     assert limit.limit >= 30
@@ -246,33 +248,33 @@ def test_a_service_that_answers_nobody_is_tried_one_at_a_time() -> None:
 
 def test_time_outs_while_others_are_answered_are_none() -> None:
     """A node that hangs behind a balancer, a straggler: the service works."""
-    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for _ in range(30):
         hanging = [limit.start(4.0, now, SPAN) for _ in range(4)]
         for _ in range(30):
             now = turn(limit, now, count=20)
         for sample in hanging:
-            limit.on_timeout(sample, now)
+            limit.record_timeout(sample, now)
     assert limit.limit == 40
 
 
 def test_part_of_an_answer_is_one() -> None:
     """As is a caller with less than a second: nobody is known to be stuck."""
-    limit, now = AdaptiveLimit(AdaptiveConfig(), most=40), 100.0
+    limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for _ in range(5):
         for sample in [limit.start(64.0, now, SPAN) for _ in range(10)]:
-            limit.on_timeout(sample, now + 10.0, 1.0)
-        now = turn(limit, now + 10.0, "on_timeout", span=0.5)
+            limit.record_timeout(sample, now + 10.0, 1.0)
+        now = turn(limit, now + 10.0, "record_timeout", span=0.5)
     assert limit.limit == 40
 
 
 def test_only_noticeable_moves_are_told() -> None:
     """By half or more since the last word of it."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
+    limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
     now, told = 100.0, []
     for _ in range(30):
-        now = turn(limit, now + 0.1, "on_throttled", span=0.1)
-        told += [news] if (news := limit.news()) is not None else []
+        now = turn(limit, now + 0.1, "record_throttled", span=0.1)
+        told += [news] if (news := limit.take_change()) is not None else []
     assert [old for old, _ in told] == [40, *(new for _, new in told[:-1])]
     assert all(3 * new <= 2 * old for old, new in told)
     assert told[-1][1] <= 3
@@ -280,13 +282,13 @@ def test_only_noticeable_moves_are_told() -> None:
 
 def test_a_clock_that_stands_still_breaks_nothing() -> None:
     """Answers in no time at all, as a test's clock may have it."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=8)
+    limit = AdaptiveLimit(AdaptiveConfig(), max_limit=8)
     for _ in range(50):
         turn(limit, 0.0, span=0.0)
     assert limit.limit == 8
 
 
-ENDINGS = ["on_success", "on_throttled", "on_timeout", "on_cancelled", "on_failure"]
+ENDINGS = ["record_success", "record_throttled", "record_timeout", "record_cancelled", "record_failure"]
 
 
 @settings(deadline=None)
@@ -298,15 +300,15 @@ def test_whatever_happens_the_limit_stays_within_its_bounds(most: int, script: l
     """Between 1 and the pool's size, with estimates that make sense; and the same script makes the same limits."""
 
     def play() -> list[int]:
-        limit, now, seen = AdaptiveLimit(AdaptiveConfig(), most=most), 0.0, []
+        limit, now, seen = AdaptiveLimit(AdaptiveConfig(), max_limit=most), 0.0, []
         for ending, span, audio in script:
             samples = [limit.start(audio, now, SPAN) for _ in range(limit.limit)]
             now += span
             for sample in samples:
                 end(limit, ending, sample, now)
             estimate = limit.estimate(now)
-            assert estimate.audio >= 0.0
-            assert estimate.needed >= 0.0
+            assert estimate.max_audio >= 0.0
+            assert estimate.safe_latency >= 0.0
             seen.append(limit.limit)
         return seen
 
@@ -317,7 +319,7 @@ def test_whatever_happens_the_limit_stays_within_its_bounds(most: int, script: l
 
 def test_threads_may_share_it() -> None:
     """Eight threads, four thousand attempts: none is counted twice or lost."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
+    limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
 
     def work(number: int) -> None:
         for turns in range(500):
@@ -334,7 +336,7 @@ def test_threads_may_share_it() -> None:
 
 def test_it_reads_like_a_status_line() -> None:
     """In flight, limit, bounds, state, and what is known of the service."""
-    limit = AdaptiveLimit(AdaptiveConfig(), most=40)
+    limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
     limit.start(4.0, 100.0)
     assert repr(limit) == (
         "<AdaptiveLimit 1 of 40 (1 to 40), free, <Throughput 4 s of audio in flight, 0 a second>, "

@@ -16,7 +16,7 @@ def busy(turns: int = 20) -> tuple[Throughput, float]:
         throughput.start(128.0)
         now += 2.0
         throughput.observe(now, 2.0)
-        throughput.end(128.0, 128.0)
+        throughput.finish(128.0, 128.0)
     return throughput, now
 
 
@@ -26,7 +26,7 @@ def test_it_counts_what_comes_back_while_anything_is_in_flight() -> None:
     assert throughput.rate == pytest.approx(64.0, rel=0.2)
     assert throughput.audio == 128.0
     throughput.observe(now + 2.0, 2.0)
-    throughput.end(128.0, 128.0)
+    throughput.finish(128.0, 128.0)
     before = throughput.rate
     throughput.observe(now + 1000.0, 2.0)
     assert throughput.rate == before
@@ -55,14 +55,14 @@ def test_it_follows_another_pace_within_a_latency_or_two() -> None:
         throughput.start(128.0)
         now += 4.0
         throughput.observe(now, 4.0)
-        throughput.end(128.0, 128.0)
+        throughput.finish(128.0, 128.0)
     assert throughput.rate == pytest.approx(32.0, rel=0.25)
 
 
 def test_abandoned_work_is_work_until_it_is_done() -> None:
     """Cut off with 100 s missing: they drain at the pace of the service, and count as rendered."""
     throughput, now = busy()
-    throughput.end(128.0, 28.0)
+    throughput.finish(128.0, 28.0)
     throughput.abandon(100.0, now - 2.0)
     assert throughput.audio == 100.0
     throughput.start(64.0)
@@ -73,11 +73,11 @@ def test_abandoned_work_is_work_until_it_is_done() -> None:
 def test_an_answer_to_who_left_later_says_that_it_is_done() -> None:
     """First come, first served; one that left before the abandoned says nothing."""
     throughput, now = busy()
-    throughput.end(128.0, 0.0)
+    throughput.finish(128.0, 0.0)
     throughput.abandon(128.0, now)
-    throughput.answered(now - 1.0)
+    throughput.record_answer(now - 1.0)
     assert throughput.audio == 128.0
-    throughput.answered(now + 1.0)
+    throughput.record_answer(now + 1.0)
     assert throughput.audio == 0.0
 
 

@@ -70,7 +70,7 @@ def play(
     """
     limiter, dice, order = RateLimiter(rate=told, burst=10), random.Random(seed), count()
     if tells:
-        limiter.announce(gateway.bucket, None)
+        limiter.apply_quota(gateway.bucket, None)
     agenda: list[tuple[float, int, str, Reservation | None]] = [(0.0, next(order), "free", None)] * WORKERS
     heapq.heapify(agenda)
     sent = refused = 0
@@ -102,9 +102,9 @@ def play(
         else:
             refused += 1
             lately = sum(at > now - 1.0 for at, _ in gateway.replies[-200:])
-            limiter.throttled(now, place, accepted=sent - refused, sent=lately)
+            limiter.record_throttled(now, place, accepted=sent - refused, sent=lately)
             if retry_after is not None:
-                limiter.hold(now, retry_after)
+                limiter.pause(now, retry_after)
             later(now, "free")
     return limiter
 

@@ -15,7 +15,7 @@ def slowed(target: float = 100.0, ceiling: float = 100.0) -> Cubic:
     """Return a curve whose way back to *target* begins now."""
     cubic = Cubic(ceiling)
     cubic.target = target
-    cubic.refused(START, 0, paced=True)
+    cubic.record_refused(START, 0, paced=True)
     return cubic
 
 
@@ -37,7 +37,7 @@ def test_it_falls_to_seven_tenths_and_returns_in_the_time_cubic_names() -> None:
 def test_it_stays_on_a_plateau_before_it_looks_for_more() -> None:
     """Then it grows by 0.4 t³, at most twofold in eight seconds, up to the ceiling."""
     cubic = slowed()
-    cubic.refused(START + 2.0, 80, paced=True)  # 40 a second were accepted
+    cubic.record_refused(START + 2.0, 80, paced=True)  # 40 a second were accepted
     top = START + 2.0 + (40 * 0.75) ** (1 / 3)
     assert cubic.rate(top) == cubic.rate(top + 4.0) == pytest.approx(40.0)
     assert cubic.rate(top + 4.0 + 2.0) == pytest.approx(40.0 + 0.4 * 8)
@@ -50,19 +50,19 @@ def test_stray_refusals_do_not_bring_it_to_a_standstill() -> None:
     cubic, accepted = slowed(), 0
     for refusal in range(1, 200):
         accepted += 49
-        cubic.refused(START + refusal * 0.01, accepted, paced=False)
+        cubic.record_refused(START + refusal * 0.01, accepted, paced=False)
         assert cubic.rate(START + refusal * 0.01) >= 70.0 * 0.7
 
 
 def test_the_accepted_rate_is_taken_for_the_quota() -> None:
     """Far below the refused rate it decides alone; near it, both bounds count."""
     cubic = slowed()
-    cubic.refused(START + 2.0, 80, paced=True)
+    cubic.record_refused(START + 2.0, 80, paced=True)
     assert cubic.target == pytest.approx(40.0)
     assert cubic.rate(START + 2.0) == pytest.approx(28.0)
     near = slowed()
     refused = near.rate(START + 2.0)
-    near.refused(START + 2.0, 180, paced=True)
+    near.record_refused(START + 2.0, 180, paced=True)
     assert near.target == pytest.approx((90.0 + refused) / 2)
     assert 90.0 < refused < 100.0
 
@@ -71,9 +71,9 @@ def test_what_cannot_be_measured_is_not_taken() -> None:
     """Too few were accepted to tell their rate, and most were refused: then the refused one is the target."""
     cubic = slowed()
     for _ in range(9):
-        cubic.refused_late()
+        cubic.record_late_refusal()
     refused = cubic.rate(START + 3.0)
-    cubic.refused(START + 3.0, 0, paced=True)
+    cubic.record_refused(START + 3.0, 0, paced=True)
     assert cubic.target == pytest.approx(refused)
 
 
@@ -81,14 +81,14 @@ def test_a_few_refusals_of_what_was_mostly_accepted_do_not_add_up() -> None:
     """0.7 upon 0.7 within a second would be a standstill, for a few refusals by chance."""
     cubic = slowed()
     for step, accepted in enumerate((3, 6, 9), start=1):
-        cubic.refused(START + 0.1 * step, accepted, paced=True)
+        cubic.record_refused(START + 0.1 * step, accepted, paced=True)
         assert cubic.target == 100.0
 
 
 def test_a_refusal_soon_after_many_were_accepted_is_no_news() -> None:
     """The rate begins its way back again, to the same target."""
     cubic = slowed()
-    cubic.refused(START + 0.5, 30, paced=True)
+    cubic.record_refused(START + 0.5, 30, paced=True)
     assert cubic.target == 100.0
     assert cubic.rate(START + 0.5) == pytest.approx(70.0)
 
@@ -96,11 +96,11 @@ def test_a_refusal_soon_after_many_were_accepted_is_no_news() -> None:
 def test_what_a_sender_did_not_use_is_not_lost_at_once() -> None:
     """What was accepted of less than allowed is a lower bound only: at most three tenths are given up at a time."""
     cubic = slowed()
-    cubic.refused(START + 3.0, 30, paced=False)
+    cubic.record_refused(START + 3.0, 30, paced=False)
     assert cubic.target == pytest.approx(70.0)
     busier = slowed()
     refused = busier.rate(START + 3.0)
-    busier.refused(START + 3.0, 240, paced=False)
+    busier.record_refused(START + 3.0, 240, paced=False)
     assert busier.target == pytest.approx((80.0 + refused) / 2)
 
 
@@ -108,19 +108,19 @@ def test_late_refusals_were_not_accepted_before() -> None:
     """They are no sign of what was accepted since."""
     cubic = slowed()
     for _ in range(20):
-        cubic.refused_late()
-    cubic.refused(START + 2.0, 60, paced=True)
+        cubic.record_late_refusal()
+    cubic.record_refused(START + 2.0, 60, paced=True)
     assert cubic.target == pytest.approx(40.0)
 
 
 def test_a_refusal_while_looking_for_more_raises_the_target_a_little() -> None:
     """The plateau was held, so the quota is above it; a fifth of the way is believed."""
     cubic = slowed(ceiling=200.0)
-    cubic.refused(START + 2.0, 80, paced=True)
+    cubic.record_refused(START + 2.0, 80, paced=True)
     when = START + 2.0 + (40 * 0.75) ** (1 / 3) + 4.0 + 4.0
     refused = cubic.rate(when)
     assert refused == pytest.approx(40.0 + 40.0 * (2**0.5 - 1))
-    cubic.refused(when, 10_000, paced=True)
+    cubic.record_refused(when, 10_000, paced=True)
     assert cubic.target == pytest.approx(40.0 + 0.2 * (refused - 40.0))
 
 
@@ -130,10 +130,10 @@ def test_each_confirmation_doubles_the_plateau_up_to_a_minute() -> None:
     now, accepted, seen = START, 0, []
     for _ in range(7):
         now, accepted = now + 3.0, accepted + 120
-        cubic.refused(now, accepted, paced=True)
+        cubic.record_refused(now, accepted, paced=True)
         seen.append(float(repr(cubic).split()[-2]))
     assert seen == [4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
-    cubic.refused(now + 3.0, accepted + 60, paced=True)
+    cubic.record_refused(now + 3.0, accepted + 60, paced=True)
     assert repr(cubic) == "<Cubic back to 20/s of 100/s, plateau 4 s>"
 
 
@@ -144,7 +144,7 @@ def test_a_pause_delays_the_way_back() -> None:
     assert cubic.rate(START + 9.0) == cubic.rate(START + 10.0) == pytest.approx(70.0)
     cubic.pause(START + 5.0)
     assert cubic.rate(START + 10.0) == pytest.approx(70.0)
-    cubic.refused(START + 12.0, 80, paced=True)
+    cubic.record_refused(START + 12.0, 80, paced=True)
     assert cubic.target == pytest.approx(40.0)
 
 
@@ -160,7 +160,7 @@ def test_it_is_never_above_the_ceiling_nor_below_the_floor(
     cubic, now, accepted = Cubic(ceiling), START, 0
     for gap, more, paced in refusals:
         now, accepted = now + gap, accepted + more
-        cubic.refused(now, accepted, paced=paced)
+        cubic.record_refused(now, accepted, paced=paced)
         assert min(0.5, ceiling) <= cubic.rate(now) <= ceiling
     rates = [cubic.rate(now + later * step / 10) for step in range(11)]
     assert rates == sorted(rates)

@@ -127,18 +127,18 @@ def test_place_with_others_behind_it_is_forfeited() -> None:
     assert reserve(limiter, 0.0, 1) == [0.4]
 
 
-@pytest.mark.parametrize("change", ["hold", "drain", "announce"])
+@pytest.mark.parametrize("change", ["pause", "drain", "apply_quota"])
 def test_place_from_before_a_change_is_forfeited(change: str) -> None:
     limiter, other = make(burst=2), make(burst=2)
     place = limiter.reserve(0.0)
     other.reserve(0.0)
     for each in (limiter, other):
-        if change == "hold":
-            each.hold(0.0, 1.0)
+        if change == "pause":
+            each.pause(0.0, 1.0)
         elif change == "drain":
             each.drain(0.0)
         else:
-            each.announce(5.0, 1.0)
+            each.apply_quota(5.0, 1.0)
     limiter.cancel(place)
     assert reserve(limiter, 0.0, 3) == reserve(other, 0.0, 3)
 
@@ -166,7 +166,7 @@ def test_being_throttled_slows_down_and_ends_bursts() -> None:
     """Three tenths less at once, one send at a time, and nothing for one interval."""
     limiter = make()
     place = limiter.reserve(100.0)
-    assert limiter.throttled(100.0, place, accepted=0) == "slowed"
+    assert limiter.record_throttled(100.0, place, accepted=0) == "slowed"
     assert (round(limiter.rate, 6), limiter.slowed) == (7.0, True)
     assert [round(limiter.reserve(100.0).at - 100.0, 2) for _ in range(3)] == [0.14, 0.29, 0.43]
 
@@ -175,10 +175,10 @@ def test_refusals_of_what_left_before_are_one_piece_of_news() -> None:
     """A round trip of refusals stands for one mistake; the next one is sent at the lower rate."""
     limiter = make(rate=100.0, burst=10)
     places = [limiter.reserve(100.0) for _ in range(10)]
-    assert [limiter.throttled(100.2, place, accepted=0) for place in places] == ["slowed"] + ["known"] * 9
+    assert [limiter.record_throttled(100.2, place, accepted=0) for place in places] == ["slowed"] + ["known"] * 9
     assert round(limiter.rate) == 70
     late = limiter.reserve(100.2)
-    assert limiter.throttled(100.5, late, accepted=1) == "slowed"
+    assert limiter.record_throttled(100.5, late, accepted=1) == "slowed"
     assert round(limiter.rate) == 70
 
 
@@ -186,7 +186,7 @@ def test_sleepers_ask_again_after_a_refusal() -> None:
     """Their places were given at a pace that has proved too fast; the order of waking is kept."""
     limiter = make(rate=100.0, burst=1)
     places = [limiter.reserve(100.0) for _ in range(5)]
-    limiter.throttled(100.005, places[0], accepted=0)
+    limiter.record_throttled(100.005, places[0], accepted=0)
     moved = [limiter.recheck(place, place.at) for place in places[1:]]
     gaps = [later.at - sooner.at for sooner, later in pairwise(moved)]
     assert moved[0].at == pytest.approx(100.005 + 1 / 70, abs=0.001)
@@ -200,7 +200,7 @@ def test_recovery_brings_rate_and_burst_back() -> None:
     """Seconds later all is as before; only who has paused has saved up for the burst."""
     limiter, busy = make(), make()
     for each in (limiter, busy):
-        each.throttled(100.0, each.reserve(100.0), accepted=0)
+        each.record_throttled(100.0, each.reserve(100.0), accepted=0)
     assert reserve(limiter, 130.0, 4) == [130.0, 130.0, 130.0, 130.1]
     assert (limiter.rate, limiter.slowed) == (10.0, False)
     now = 100.0
@@ -212,8 +212,8 @@ def test_recovery_brings_rate_and_burst_back() -> None:
 def test_pause_that_was_asked_for_comes_before_the_recovery() -> None:
     """A long Retry-After must not end at full speed."""
     limiter = make(rate=10.0, burst=3)
-    limiter.throttled(100.0, limiter.reserve(100.0), accepted=0)
-    limiter.hold(100.0, 30.0)
+    limiter.record_throttled(100.0, limiter.reserve(100.0), accepted=0)
+    limiter.pause(100.0, 30.0)
     assert reserve(limiter, 100.0, 1) == [130.142857]
     assert round(limiter.rate, 6) == 7.0
 
@@ -221,24 +221,24 @@ def test_pause_that_was_asked_for_comes_before_the_recovery() -> None:
 def test_announced_quota_bounds_a_recovery() -> None:
     """The service's word and its refusals hold together; the lower one counts."""
     limiter = make(rate=100.0, burst=10)
-    limiter.throttled(100.0, limiter.reserve(100.0), accepted=0)
-    assert not limiter.announce(90.0, 1.0)
+    limiter.record_throttled(100.0, limiter.reserve(100.0), accepted=0)
+    assert not limiter.apply_quota(90.0, 1.0)
     assert round(limiter.rate) == 70
-    assert limiter.announce(50.0, 1.0)
+    assert limiter.apply_quota(50.0, 1.0)
     assert limiter.rate == 50.0
     limiter.reserve(200.0)
     assert (limiter.rate, limiter.slowed) == (50.0, False)
-    assert limiter.announce(100.0, 1.0)
+    assert limiter.apply_quota(100.0, 1.0)
     assert limiter.rate == 100.0
 
 
 def test_limit_without_a_window_is_a_bucket() -> None:
     """Envoy's local rate limit tells the size of its bucket and no window: no rate can be read from it."""
     limiter = make(rate=100.0, burst=10)
-    assert not limiter.announce(6.0, None)
+    assert not limiter.apply_quota(6.0, None)
     assert limiter.rate == 100.0
     assert reserve(limiter, 0.0, 7) == [0.0] * 6 + [0.01]
-    assert not limiter.announce(60.0, None)
+    assert not limiter.apply_quota(60.0, None)
     assert reserve(limiter, 10.0, 11) == [10.0] * 10 + [10.01]
 
 
@@ -265,7 +265,7 @@ def test_late_ones_may_use_half_of_what_the_service_takes_at_once() -> None:
     leaving = []
     for limit, window in limits:
         limiter = make(rate=100.0, burst=10)
-        limiter.announce(limit, window)
+        limiter.apply_quota(limit, window)
         places = [limiter.reserve(0.0) for _ in range(90)][10:]
         leaving.append(sum(limiter.recheck(place, 5.0).wait(5.0) == 0.0 for place in places))
     assert leaving == [50, 50, 6]
@@ -276,7 +276,7 @@ def test_late_ones_may_use_half_of_what_the_service_takes_at_once() -> None:
 
 def test_hold_lets_nothing_go_and_then_only_the_pace() -> None:
     limiter = make()
-    limiter.hold(100.0, 2.0)
+    limiter.pause(100.0, 2.0)
     assert reserve(limiter, 100.0, 2) == [102.0, 102.1]
     assert reserve(limiter, 101.9, 1) == [102.2]
     assert reserve(limiter, 110.0, 4) == [110.0, 110.0, 110.0, 110.1]
@@ -284,7 +284,7 @@ def test_hold_lets_nothing_go_and_then_only_the_pace() -> None:
 
 def test_hold_is_told_as_retry_after() -> None:
     limiter = make()
-    limiter.hold(100.0, 2.0)
+    limiter.pause(100.0, 2.0)
     with pytest.raises(RateLimited) as refusal:
         limiter.reserve(100.5, max_wait=1.0)
     assert refusal.value.retry_after == pytest.approx(1.5)
@@ -293,7 +293,7 @@ def test_hold_is_told_as_retry_after() -> None:
 def test_sleepers_move_behind_the_hold_and_keep_their_distance() -> None:
     limiter = make()
     places = [limiter.reserve(100.0) for _ in range(6)][3:]
-    limiter.hold(100.05, 2.0)
+    limiter.pause(100.05, 2.0)
     newcomer = limiter.reserve(100.06)
     moved = [limiter.recheck(place, place.at) for place in places]
     assert [round(place.at, 6) for place in moved] == [102.1, 102.2, 102.3]
@@ -304,7 +304,7 @@ def test_sleepers_move_behind_the_hold_and_keep_their_distance() -> None:
 def test_sleeper_who_overslept_the_hold_keeps_the_same_place() -> None:
     limiter = make()
     place = [limiter.reserve(100.0) for _ in range(4)][3]
-    limiter.hold(100.05, 2.0)
+    limiter.pause(100.05, 2.0)
     moved = limiter.recheck(place, 105.0)
     assert moved.at == pytest.approx(102.1)
     assert moved.wait(105.0) == 0.0
@@ -313,7 +313,7 @@ def test_sleeper_who_overslept_the_hold_keeps_the_same_place() -> None:
 def test_those_due_when_the_hold_began_do_not_all_leave_when_it_ends() -> None:
     limiter = make()
     burst = [limiter.reserve(100.0) for _ in range(3)]
-    limiter.hold(100.0, 2.0)
+    limiter.pause(100.0, 2.0)
     moved = [limiter.recheck(place, 100.0) for place in burst]
     assert [round(place.at, 6) for place in moved] == [102.1, 102.2, 102.3]
 
@@ -321,7 +321,7 @@ def test_those_due_when_the_hold_began_do_not_all_leave_when_it_ends() -> None:
 def test_recheck_refuses_a_place_beyond_the_deadline() -> None:
     limiter = make()
     places = [limiter.reserve(100.0) for _ in range(4)]
-    limiter.hold(100.0, 20.0)
+    limiter.pause(100.0, 20.0)
     for place, wait in ((places[0], 20.2), (places[3], 20.1)):  # one was due, the other was not
         with pytest.raises(RateLimited) as refusal:
             limiter.recheck(place, 100.0, max_wait=5.0)
@@ -331,7 +331,7 @@ def test_recheck_refuses_a_place_beyond_the_deadline() -> None:
 def test_due_place_keeps_its_costs_when_it_moves() -> None:
     limiter = RateLimiter(rate=10.0, burst=10, also=[Limit(rate=100.0, burst=200.0)])
     place = limiter.reserve(0.0, cost=1.0, costs=[150.0])
-    limiter.hold(0.0, 1.0)
+    limiter.pause(0.0, 1.0)
     # One token of each limit is there at the end of the hold; 149 characters more take 1.49 s.
     assert limiter.recheck(place, 0.0).at == pytest.approx(2.49)
 
@@ -339,31 +339,31 @@ def test_due_place_keeps_its_costs_when_it_moves() -> None:
 def test_holds_do_not_add_up() -> None:
     limiter = make()
     for now, seconds in [(100.0, 2.0), (100.5, 1.0), (101.0, 1.5)]:
-        limiter.hold(now, seconds)
+        limiter.pause(now, seconds)
     assert reserve(limiter, 101.0, 2) == [102.5, 102.6]
 
 
 def test_second_hold_moves_sleepers_once_more() -> None:
     limiter = make(burst=1)
     place = [limiter.reserve(100.0) for _ in range(2)][1]
-    limiter.hold(100.0, 1.0)
+    limiter.pause(100.0, 1.0)
     place = limiter.recheck(place, 100.1)
     assert place.at == pytest.approx(101.1)
-    limiter.hold(101.05, 1.0)
+    limiter.pause(101.05, 1.0)
     assert limiter.recheck(place, 101.1).at == pytest.approx(102.1)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, -math.inf])
 def test_senseless_hold_drains(seconds: float) -> None:
     limiter = make()
-    limiter.hold(100.0, seconds)
+    limiter.pause(100.0, seconds)
     assert reserve(limiter, 100.0, 2) == [100.1, 100.2]
 
 
 @pytest.mark.parametrize("seconds", [1e9, math.inf])
 def test_absurd_hold_ends_after_an_hour(seconds: float) -> None:
     limiter = make()
-    limiter.hold(100.0, seconds)
+    limiter.pause(100.0, seconds)
     assert reserve(limiter, 100.0, 1) == [3700.0]
 
 
@@ -372,12 +372,12 @@ def test_absurd_hold_ends_after_an_hour(seconds: float) -> None:
 
 def test_quota_lowers_the_rate_and_never_lifts_it_above_the_configured() -> None:
     limiter = make(rate=100.0, burst=10)
-    assert limiter.announce(50.0, 1.0)
+    assert limiter.apply_quota(50.0, 1.0)
     assert (limiter.rate, limiter.configured) == (50.0, 100.0)
-    assert not limiter.announce(50.0, 1.0)
-    assert limiter.announce(6000.0, 60.0)
+    assert not limiter.apply_quota(50.0, 1.0)
+    assert limiter.apply_quota(6000.0, 60.0)
     assert limiter.rate == 100.0
-    assert not limiter.announce(1000.0, 1.0)
+    assert not limiter.apply_quota(1000.0, 1.0)
     assert limiter.rate == 100.0
 
 
@@ -401,20 +401,20 @@ def test_quota_lowers_the_rate_and_never_lifts_it_above_the_configured() -> None
 )
 def test_senseless_quota_is_ignored(limit: float | None, window: float | None) -> None:
     limiter = make()
-    assert not limiter.announce(limit, window)
+    assert not limiter.apply_quota(limit, window)
     assert limiter.rate == 10.0
 
 
 def test_quota_smaller_than_the_burst_lowers_it() -> None:
     limiter = make(rate=100.0, burst=10)
-    limiter.announce(2.0, 1.0)
+    limiter.apply_quota(2.0, 1.0)
     assert reserve(limiter, 0.0, 4) == [0.0, 0.0, 0.5, 1.0]
 
 
 def test_lower_rate_starts_behind_the_places_already_promised() -> None:
     limiter = make(burst=1)
     assert reserve(limiter, 0.0, 3) == [0.0, 0.1, 0.2]
-    limiter.announce(1.0, 1.0)
+    limiter.apply_quota(1.0, 1.0)
     assert reserve(limiter, 0.0, 2) == [1.2, 2.2]
 
 
@@ -422,21 +422,21 @@ def test_swinging_quota_yields_no_tokens() -> None:
     limiter = make(rate=100.0, burst=10)
     assert reserve(limiter, 0.0, 10) == [0.0] * 10
     for _ in range(5):
-        limiter.announce(1.0, 1.0)
-        limiter.announce(100.0, 1.0)
+        limiter.apply_quota(1.0, 1.0)
+        limiter.apply_quota(100.0, 1.0)
     assert reserve(limiter, 0.0, 1) == [0.01]
-    limiter.announce(1.0, 1.0)
+    limiter.apply_quota(1.0, 1.0)
     assert reserve(limiter, 10.0, 1) == [10.0]
-    limiter.announce(100.0, 1.0)  # the burst is ten again, but nobody has saved up for it
+    limiter.apply_quota(100.0, 1.0)  # the burst is ten again, but nobody has saved up for it
     assert reserve(limiter, 10.0, 1) == [10.01]
 
 
 def test_repr_reads_like_a_status_line() -> None:
     limiter = make(rate=100.0, burst=10)
     assert repr(limiter) == "<RateLimiter 100/s of 100/s, burst 10>"
-    limiter.announce(50.0, 1.0)
+    limiter.apply_quota(50.0, 1.0)
     assert repr(limiter) == "<RateLimiter 50/s of 100/s, burst 10>"
-    limiter.throttled(0.0, limiter.reserve(0.0), accepted=0)
+    limiter.record_throttled(0.0, limiter.reserve(0.0), accepted=0)
     assert repr(limiter) == "<RateLimiter 35/s of 100/s, burst 1, slowed>"
     assert repr(limiter.reserve(12.5)) == "<Reservation 2 at 12.500>"
 
@@ -446,7 +446,7 @@ def test_repr_reads_like_a_status_line() -> None:
 gaps = st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.1, 0.3, 1.0, 5.0]) | st.floats(0.0, 3.0)
 steps = st.tuples(
     gaps,
-    st.sampled_from(["reserve", "reserve", "reserve", "cancel", "hold", "drain", "announce", "refuse"]),
+    st.sampled_from(["reserve", "reserve", "reserve", "cancel", "pause", "drain", "apply_quota", "refuse"]),
     st.floats(0.0, 3.0),
 )
 
@@ -512,16 +512,16 @@ def test_no_window_has_more_than_rate_and_burst(
         elif step == "cancel" and world.asleep:
             place, _ = world.asleep.pop(int(number * 10) % len(world.asleep))
             world.limiter.cancel(place)
-        elif step == "hold":
-            world.limiter.hold(world.now, number)
+        elif step == "pause":
+            world.limiter.pause(world.now, number)
             if number > 0.0:
                 closed_until.append((len(world.sent), world.now + number))
         elif step == "drain":
             world.limiter.drain(world.now)
-        elif step == "announce":
-            world.limiter.announce(rate * number, 1.0)
+        elif step == "apply_quota":
+            world.limiter.apply_quota(rate * number, 1.0)
         elif step == "refuse" and world.last is not None:
-            world.limiter.throttled(world.now, world.last, accepted=len(world.sent) - 1)
+            world.limiter.record_throttled(world.now, world.last, accepted=len(world.sent) - 1)
     world.finish()
     world.check(rate, burst)
     for count, end in closed_until:
@@ -604,7 +604,7 @@ def test_without_a_quota_a_pause_is_kept() -> None:
     """A Retry-After holds everybody, and then nobody."""
     limiter = make(rate=math.inf, burst=1)
     limiter.reserve(5.0)
-    limiter.hold(5.0, 2.0)
+    limiter.pause(5.0, 2.0)
     assert reserve(limiter, 6.0, 3) == [7.0] * 3
     assert reserve(limiter, 8.0, 3) == [8.0] * 3
 
@@ -613,7 +613,7 @@ def test_without_a_quota_an_announced_one_counts() -> None:
     """And goes again with the announcement."""
     limiter = make(rate=math.inf, burst=2)
     reserve(limiter, 5.0, 10)
-    assert limiter.announce(10.0, 1.0)
+    assert limiter.apply_quota(10.0, 1.0)
     assert limiter.rate == 10.0
     assert reserve(limiter, 6.0, 4) == [6.0, 6.0, 6.1, 6.2]
 
@@ -622,7 +622,7 @@ def test_without_a_quota_a_refusal_slows_down_from_what_was_sent() -> None:
     """To 0.7 of that, and back to no limit in the end."""
     limiter = make(rate=math.inf, burst=1)
     place = [limiter.reserve(5.0) for _ in range(50)][-1]
-    assert limiter.throttled(5.2, place, accepted=10, sent=50.0) == "slowed"
+    assert limiter.record_throttled(5.2, place, accepted=10, sent=50.0) == "slowed"
     assert round(limiter.rate, 6) == 35.0
     limiter.reserve(3000.0)
     assert (limiter.rate, limiter.slowed) == (math.inf, False)
@@ -639,11 +639,11 @@ def test_without_a_quota_no_instant_is_nonsense(steps: list[tuple[str, float]], 
         if step == "r":
             place, sent = limiter.reserve(now), sent + 1
         elif step == "h":
-            limiter.hold(now, span)
+            limiter.pause(now, span)
         elif step == "t":
-            limiter.throttled(now, place, accepted=sent, sent=1.0 + span)
+            limiter.record_throttled(now, place, accepted=sent, sent=1.0 + span)
         elif step == "a":
-            limiter.announce(1.0 + span, 1.0 if span > 1.0 else None)
+            limiter.apply_quota(1.0 + span, 1.0 if span > 1.0 else None)
         elif step == "d":
             limiter.drain(now)
         else:
