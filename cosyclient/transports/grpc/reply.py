@@ -1,8 +1,8 @@
-"""One call's messages while they arrive: each within its time, all within bounds, its end as one of our errors.
+"""The reply of a gRPC call: its messages while they arrive, each wait bounded, its end as one of the library's errors.
 
 grpcio keeps its state under Python's conditions. An exception from outside (Ctrl-C, a signal handler that raises, a
-worker's time limit) can leave one locked for ever, and with it every call of the channel. So only threads of our own
-speak with grpcio; a caller's waits at a queue that is written in C.
+worker's time limit) can leave one locked for ever, and with it every call of the channel. So each call has a thread of
+its own, and only such threads call grpcio; the caller waits at a `Mailbox`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import _thread
 import os
 import time
 from queue import Empty
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import grpc
 
@@ -21,168 +21,158 @@ from cosyclient.errors import (
     ClientClosed,
     CosyError,
     DeadlineExceeded,
-    DecodeError,
     ServiceError,
     TransportError,
 )
 from cosyclient.transports.grpc.errors import translate
+from cosyclient.transports.header_map import HeaderMap
+from cosyclient.transports.reply_limit import ReplyLimit
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cosyclient.clock import Cancellation, Clock, Deadline
+    from cosyclient.clock import Cancellation, Deadline
+    from cosyclient.transports.grpc.transport import GrpcTransport
 
-_AHEAD: Final = 8
-"""Messages taken from grpcio before anybody has read them: beyond, the service is made to wait."""
-_MOMENT: Final = 0.02
-"""Seconds after the deadline in which grpcio's own word for it is preferred to ours."""
-
-
-class Home(Protocol):
-    """Be what a reply knows of the transport it came over."""
-
-    way: str
-    clock: Clock
-    closed: bool
-    max_reply_bytes: int
-
-    def leave(self, reply: GrpcReply) -> None:
-        """Count a call as ended."""
+_READ_AHEAD: Final = 8
+"""Messages taken from grpcio before the caller reads them; beyond, gRPC's flow control makes the service wait."""
+_STATUS_GRACE: Final = 0.02
+"""Seconds after the deadline in which grpcio's own status is waited for, which says what the call was waiting for."""
 
 
 class GrpcReply:
-    """Offer the messages of one reply while they arrive; a thread of its own takes them from grpcio."""
+    """Read the messages of one reply while they arrive; a thread of its own takes them from grpcio."""
 
     status: int = 200
 
-    def __init__(self, home: Home, deadline: Deadline, read_timeout: float, cancellation: Cancellation | None) -> None:
-        self._home = home
-        self._until = deadline
+    def __init__(
+        self, transport: GrpcTransport, deadline: Deadline, read_timeout: float, cancellation: Cancellation | None
+    ) -> None:
+        self._transport = transport
+        self._deadline = deadline
         self._read_timeout = read_timeout
         self._cancellation = cancellation
-        self._came: Mailbox[_Begun | bytes | _Ended | BaseException] = Mailbox()
-        self._room: Mailbox[None] = Mailbox()
-        self._over = False
-        self.headers: Mapping[str, str] = _Fields()
-        """The metadata that came before the messages; what is not text is left out."""
-        # Of the thread that listens.
+        self._events: Mailbox[_Started | bytes | _Status | BaseException] = Mailbox()
+        self._reads: Mailbox[None] = Mailbox()  # one entry for each message that the caller has read
+        self._closed = False
+        self.headers: Mapping[str, str] = HeaderMap()
+        """The metadata that came before the messages, without binary values."""
+        # Written by the call's thread.
         self._call: Any = None
-        self._heard_all = False
+        self._call_ended = False
 
-    def begin(self, start: Callable[[], Any]) -> None:
-        """Have *start* make the call, and wait for the first sign of the service; raises what the wire did instead."""
+    def start(self, make_call: Callable[[], Any]) -> None:
+        """Run *make_call* on the call's thread and wait until the service answers; raises the errors of the wire."""
         if self._cancellation is not None:
-            self._cancellation.on_cancel(self._call_off)
+            self._cancellation.on_cancel(self._cancel_call)
         try:
-            _thread.start_new_thread(self._listen, (start,))
-        except RuntimeError as refused:
-            none = TransportError(f"gRPC: no thread is to be had; {refused}", sent=False, endpoint_fault=False)
-            raise none from refused
-        begun = self._next()
-        if isinstance(begun, _Begun):
-            self.headers = _Fields({name.lower(): value for name, value in begun.metadata if isinstance(value, str)})
-            if begun.ended and (error := self._failure(begun.ended)) and not isinstance(error, ServiceError):
-                raise error
+            _thread.start_new_thread(self._run, (make_call,))
+        except RuntimeError as error:
+            no_thread = TransportError(f"gRPC: no thread can be started; {error}", sent=False, endpoint_fault=False)
+            raise no_thread from error
+        started = self._next()
+        if isinstance(started, _Started):
+            self.headers = HeaderMap((name, value) for name, value in started.metadata if isinstance(value, str))
+            failed = self._error_of(started.status) if started.status is not None else None
+            if failed is not None and not isinstance(failed, ServiceError):
+                raise failed
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the messages, each whole; returns only when the service said that this was all.
+        """Yield the messages, each whole; returns only when the service has ended the call in good order.
 
         Raises `ServiceError`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded`, `ClientClosed` or `DecodeError`;
         after any of them, as at the end, the reply is closed.
         """
-        size = 0
+        limit = ReplyLimit(self._transport.max_reply_bytes)
         try:
             while isinstance(message := self._next(), bytes):
-                if self._until.expired:
-                    # Messages that are there already are handed out without a look at the time.
+                if self._deadline.expired:
+                    # Messages that have come already are read without a wait, hence without a timeout.
                     raise DeadlineExceeded("the deadline passed while the reply was read", sent=True)
-                size += len(message)
-                if size > self._home.max_reply_bytes:
-                    raise DecodeError(f"reply larger than {self._home.max_reply_bytes} bytes (wire.max_reply_bytes)")
+                limit.add(len(message))
                 yield message
-                self._room.put(None)
-            if isinstance(message, _Ended) and (error := self._failure(message)):
+                self._reads.put(None)
+            if isinstance(message, _Status) and (error := self._error_of(message)):
                 raise error
         finally:
             self.close()
 
     def close(self) -> None:
-        """Let go of the call; one that has not ended is called off, and the service hears of it."""
-        if self._over:
+        """Release the call; one that has not ended is cancelled, at the service too."""
+        if self._closed:
             return
-        self._over = True
-        if not self._heard_all:
-            self._call_off()
-            self._room.put(None)
+        self._closed = True
+        if not self._call_ended:
+            self._cancel_call()
+            self._reads.put(None)
         if self._cancellation is not None:
             self._cancellation.on_cancel(None)
-        self._home.leave(self)
+        self._transport.end_call(self)
 
-    def _next(self) -> _Begun | bytes | _Ended:
-        """Return what comes next, waiting no longer than the read timeout and the deadline; raises if nothing does."""
-        # grpcio keeps the deadline itself, and knows better what it was waiting for: it is left a moment to say so.
-        left = self._until.remaining + _MOMENT
+    def _next(self) -> _Started | bytes | _Status:
+        """Return the next event, waiting no longer than the read timeout and the deadline; raises what the call did."""
+        remaining = self._deadline.remaining + _STATUS_GRACE
         try:
-            came = self._came.get(min(self._read_timeout, left))
+            event = self._events.get(min(self._read_timeout, remaining))
         except Empty:
-            if self._until.expired:
-                raise DeadlineExceeded("the deadline passed; gRPC said nothing until then", sent=True) from None
+            if self._deadline.expired:
+                raise DeadlineExceeded("the deadline passed; gRPC reported nothing until then", sent=True) from None
             raise AttemptTimeout(f"nothing came within {self._read_timeout:.3g} s") from None
-        if isinstance(came, BaseException):
-            raise came
-        return came
+        if isinstance(event, BaseException):
+            raise event
+        return event
 
-    def _listen(self, start: Callable[[], Any]) -> None:
-        """Make the call and hand on what comes of it; of a thread of its own."""
-        end: _Ended | BaseException
-        _calling.add(self)
-        while _forks:
-            _calling.discard(self)
-            time.sleep(_TURN)
-            _calling.add(self)
+    def _run(self, make_call: Callable[[], Any]) -> None:
+        """Make the call and pass its events on; runs on the call's thread."""
+        end: _Status | BaseException
+        _active.add(self)
+        while _forking:
+            _active.discard(self)
+            time.sleep(_POLL)
+            _active.add(self)
         try:
-            self._call = call = start()
-            if self._over or (self._cancellation is not None and self._cancellation.cancelled):
-                call.cancel()  # whoever wanted that found no call yet
+            self._call = call = make_call()
+            if self._closed or (self._cancellation is not None and self._cancellation.cancelled):
+                call.cancel()  # the thread that wanted it found no call yet
             metadata = call.initial_metadata() or ()
-            self._came.put(_Begun(metadata, None if call.is_active() else _Ended.of(call)))
+            self._events.put(_Started(metadata, None if call.is_active() else _Status.of(call)))
             for count, message in enumerate(call):
-                self._came.put(message)
-                if count >= _AHEAD:
-                    self._room.get()
-            end = _Ended.of(call)
+                self._events.put(message)
+                if count >= _READ_AHEAD:
+                    self._reads.get()
+            end = _Status.of(call)
         except grpc.RpcError:
-            end = _Ended.of(self._call)
-        except BaseException as error:  # noqa: BLE001 - raised where the call was asked for
+            end = _Status.of(self._call)
+        except BaseException as error:  # noqa: BLE001 - raised on the caller's thread
             end = error
-        _calling.discard(self)
-        self._heard_all = True
-        self._came.put(end)
-        self._home.leave(self)
+        _active.discard(self)
+        self._call_ended = True
+        self._events.put(end)
+        self._transport.end_call(self)
 
-    def _call_off(self) -> None:
-        """Cancel the call, on a thread of ours; its end comes like any other."""
+    def _cancel_call(self) -> None:
+        """Cancel the call, on another thread; its end comes as an event like any other."""
         if (call := self._call) is not None:
-            aside(call.cancel)
+            run_uninterrupted(call.cancel)
 
-    def _failure(self, ended: _Ended) -> CosyError | None:
-        """Return what a call that *ended* so means, or ``None`` if it went well."""
-        if ended.code == "OK":
+    def _error_of(self, status: _Status) -> CosyError | None:
+        """Return the error of a call that ended with *status*, or None for OK."""
+        if status.code == "OK":
             return None
-        if self._home.closed:
+        if self._transport.closed:
             return ClientClosed("the transport was closed meanwhile")
-        error = translate(ended.code, ended.details, self._until)
+        error = translate(status.code, status.details, self._deadline)
         if isinstance(error, TransportError):
-            error.args = (f"{self._home.way}: {error}",)
+            error.args = (f"{self._transport.destination}: {error}",)
         return error
 
     def __repr__(self) -> str:
-        return f"<GrpcReply {'over' if self._over else 'open'}>"
+        return f"<GrpcReply {'closed' if self._closed else 'open'}>"
 
 
-def aside(work: Callable[[], object]) -> threading.Lock:
-    """Do *work* with grpcio on a thread of its own, which nobody interrupts; return a lock that is free when done."""
+def run_uninterrupted(work: Callable[[], object]) -> threading.Lock:
+    """Run *work*, a call of grpcio, on a thread that no interrupt reaches; return a gate that opens when it is done."""
     done = closed_gate()
 
     def run() -> None:
@@ -194,39 +184,40 @@ def aside(work: Callable[[], object]) -> threading.Lock:
     try:
         _thread.start_new_thread(run, ())
     except RuntimeError:
-        run()  # no thread is to be had, as at the interpreter's end
+        run()  # no thread can be started, as at the interpreter's end
     return done
 
 
-# grpcio prepares its core for a fork only where nobody is inside it, and the child of an unprepared one may abort (6 of
-# 100 amid calls of plain grpcio, none of 200 so): who forks waits a moment for the calls under way, new ones for him.
-_calling: Final[set[GrpcReply]] = set()
-_forks: Final[list[int]] = []
-_TURN: Final = 0.001
-_DRAINED: Final = 0.005
+# grpcio prepares its core for a fork only while no thread is inside it, and the child of an unprepared one may abort (6
+# of 100 during calls of plain grpcio, none of 200 this way). So a fork waits a moment for the calls under way, and new
+# calls wait for the fork.
+_active: Final[set[GrpcReply]] = set()
+_forking: Final[list[int]] = []
+_POLL: Final = 0.001
+_SETTLE: Final = 0.005
 """Seconds after the last call's end in which grpcio's own threads come to rest."""
-_LONGEST: Final = 2.0
+_MAX_FORK_WAIT: Final = 2.0
 """Seconds that a fork waits for calls at most; a stream may last for minutes."""
 
 
 def _before_fork() -> None:
-    _forks.append(os.getpid())
-    if _calling:
-        end = time.monotonic() + _LONGEST
-        while _calling and time.monotonic() < end:
-            time.sleep(_TURN)
-        time.sleep(_DRAINED)
+    _forking.append(os.getpid())
+    if _active:
+        end = time.monotonic() + _MAX_FORK_WAIT
+        while _active and time.monotonic() < end:
+            time.sleep(_POLL)
+        time.sleep(_SETTLE)
 
 
 def _in_child() -> None:
-    _forks.clear()
-    _calling.clear()
+    _forking.clear()
+    _active.clear()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_forks.clear, after_in_child=_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_forking.clear, after_in_child=_in_child)
 
 
-class _Ended(NamedTuple):
+class _Status(NamedTuple):
     """Hold the status a call ended with."""
 
     code: str
@@ -234,22 +225,12 @@ class _Ended(NamedTuple):
 
     @classmethod
     def of(cls, call: Any) -> Self:
-        """Ask *call*, which has ended or is about to."""
+        """Return the status of *call*, waiting for its end."""
         return cls(call.code().name, call.details() or "")
 
 
-class _Begun(NamedTuple):
-    """Hold what came before the messages, and the end if that was there already."""
+class _Started(NamedTuple):
+    """Hold the metadata that came before the messages, and the status if the call had ended by then."""
 
     metadata: Sequence[tuple[str, str | bytes]]
-    ended: _Ended | None
-
-
-class _Fields(dict[str, str]):
-    """Look metadata up without regard to case."""
-
-    def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.lower())
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return super().get(name.lower(), default)
+    status: _Status | None

@@ -1,7 +1,7 @@
-"""The gRPC transport: calls over few shared connections, every wait bounded by deadline and gap, bytes in and out.
+"""The gRPC transport: calls over few shared connections, every wait bounded by deadline and read timeout.
 
-Whatever a method is called, one message goes and messages come: on the wire unary calls and streams differ in nothing
-else, so all of them are made alike and nothing here knows a service's messages.
+It carries bytes and knows no service's messages. Every method is called as one message out and a stream of messages in:
+on the wire a unary call is a stream of one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cosyclient.errors import (
 )
 from cosyclient.transports.base import PoolStats, user_agent
 from cosyclient.transports.grpc.options import STREAMS, options, target_of
-from cosyclient.transports.grpc.reply import GrpcReply, aside
+from cosyclient.transports.grpc.reply import GrpcReply, run_uninterrupted
 from cosyclient.transports.network import Network, resolve_network
 from cosyclient.wire import replace_headers
 
@@ -28,34 +28,40 @@ if TYPE_CHECKING:
     from cosyclient.config.resolve import ResolvedConfig
     from cosyclient.wire import WireRequest
 
-# A forked child must not close its parent's channels, not even by forgetting them: that would be said to the service,
-# over the parent's own connection. What is in here is never forgotten.
+# A forked child must not close its parent's channels, not even by garbage collection: the service would be told so over
+# the parent's own connection. This set keeps them alive.
 _open: Final[set[Any]] = set()
-_CLOSING: Final = 5.0
+_CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a connection may take to be closed."""
 
 
 class GrpcTransport:
     """Carry calls to one service over as many connections as their number needs, usually one.
 
-    Each call has a thread of ours while it lasts, the only one that speaks with grpcio (see `grpc_reply`). A forked
-    child needs a transport of its own, and had better not be forked while calls are under way.
+    Each call has a thread of its own while it lasts, see `cosyclient.transports.grpc.reply`. A forked child needs a
+    transport of its own, and a fork is best made while no calls are under way.
     """
 
-    def __init__(self, settings: ResolvedConfig, *, clock: Clock, network: Network | None = None) -> None:
+    def __init__(
+        self,
+        settings: ResolvedConfig,
+        *,
+        clock: Clock,  # noqa: ARG002 - made like the other transports; grpcio has its own clock
+        network: Network | None = None,
+    ) -> None:
         wire, timeouts = settings.config.wire, settings.config.timeouts
         network = network or resolve_network(settings)
         self.target, secure = target_of(settings.base_url)
-        # What errors call it: grpcio's own words do not say that there is a proxy between.
-        self.way = self.target if network.proxy is None else f"{self.target} through the proxy {network.proxy}"
+        # Named in errors: grpcio's own messages do not mention the proxy.
+        self.destination = self.target if network.proxy is None else f"{self.target} through the proxy {network.proxy}"
         self._options = options(wire, connect=timeouts.connect, user_agent=user_agent(), proxy=network.proxy)
         self._credentials = grpc.ssl_channel_credentials(network.root_certificates) if secure else None
         self._metadata: list[tuple[str, str]] = []
         if settings.api_key is not None:
             self._metadata.append(("authorization", settings.api_key.bearer()))
         self.max_reply_bytes = wire.max_reply_bytes
-        self._most = max(1, -(-settings.sizing.connections // STREAMS))
-        self.clock = clock
+        self._limit = max(1, -(-settings.sizing.connections // STREAMS))
+
         self._owner = os.getpid()
         self._lock = threading.Lock()
         # Guarded by _lock: the calls under way on each channel.
@@ -70,24 +76,26 @@ class GrpcTransport:
         read_timeout: float,
         cancellation: Cancellation | None = None,
     ) -> GrpcReply:
-        """Call the method that is *request*'s path with its body; return once the service answered at all.
+        """Call the method that is *request*'s path with its body; return as soon as the service answers.
 
-        Raises `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded` or `ClientClosed`. What the
-        service itself says no with is raised by the reply's ``chunks``.
+        Raises `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded` or `ClientClosed`. A status that
+        the service itself answers with is raised by the reply's ``chunks``.
         """
         if os.getpid() != self._owner:
             raise RuntimeError("a gRPC transport cannot be used after fork(); make one in the child")
-        left = deadline.remaining
-        if not left:
+        remaining = deadline.remaining
+        if not remaining:
             raise DeadlineExceeded("the deadline passed before the request was sent")
         reply = GrpcReply(self, deadline, read_timeout, cancellation)
         metadata = [(name.lower(), value) for name, value in replace_headers(self._metadata, request.headers)]
         try:
-            reply.begin(
-                lambda: self._board(reply).unary_stream(request.path)(request.body, timeout=left, metadata=metadata)
+            reply.start(
+                lambda: self._assign_channel(reply).unary_stream(request.path)(
+                    request.body, timeout=remaining, metadata=metadata
+                )
             )
         except ValueError as error:
-            # grpcio says so of a channel that another thread has closed, and of metadata it cannot send.
+            # grpcio raises it for a channel that another thread has closed, and for metadata it cannot send.
             reply.close()
             if self.closed:
                 raise ClientClosed("the transport is closed") from error
@@ -100,58 +108,61 @@ class GrpcTransport:
         return reply
 
     def stats(self) -> PoolStats:
-        """Return a snapshot: connections, however many calls each carries, and the calls as ``streams``."""
+        """Return a snapshot of the connections, and of the calls they carry as ``streams``."""
         with self._lock:
             busy = [calls for calls in self._channels.values() if calls]
             return PoolStats(
                 in_use=len(busy),
                 idle=len(self._channels) - len(busy),
                 opened=len(self._channels),
-                limit=self._most,
+                limit=self._limit,
                 streams=sum(map(len, busy)),
             )
 
     def close(self, *, wait: bool = True) -> None:
-        """Close every connection, waking whoever reads from one; a second call does nothing."""
+        """Close every connection and wake the threads that read from one; a second call does nothing.
+
+        Without *wait* it returns at once, and the connections are closed meanwhile.
+        """
         if os.getpid() != self._owner:
             return
         with self._lock:
             self.closed = True
             channels = list(self._channels)
-        closed = [aside(channel.close) for channel in channels]
+        closed = [run_uninterrupted(channel.close) for channel in channels]
         _open.difference_update(channels)
         if wait:
             for each in closed:
-                each.acquire(timeout=_CLOSING)
+                each.acquire(timeout=_CLOSE_TIMEOUT)
 
-    def _board(self, reply: GrpcReply) -> Any:
-        """Return the channel for one more call: the one with the fewest, a new one while those there are full."""
+    def _assign_channel(self, reply: GrpcReply) -> Any:
+        """Return the channel for one more call: the one with the fewest calls, or a new one when all are full."""
         with self._lock:
             if self.closed:
                 raise ClientClosed("the transport is closed")
             channel = min(self._channels, key=lambda each: len(self._channels[each]), default=None)
-            if channel is None or (len(self._channels[channel]) >= STREAMS and len(self._channels) < self._most):
-                channel = self._dial()
+            if channel is None or (len(self._channels[channel]) >= STREAMS and len(self._channels) < self._limit):
+                channel = self._make_channel()
                 self._channels[channel] = set()
                 _open.add(channel)
             self._channels[channel].add(reply)
             return channel
 
-    def _dial(self) -> Any:
-        # Connects when first used.
+    def _make_channel(self) -> Any:
+        # It connects when it is first used.
         if self._credentials is None:
             return grpc.insecure_channel(self.target, self._options)
         return grpc.secure_channel(self.target, self._credentials, self._options)
 
-    def leave(self, reply: GrpcReply) -> None:
-        """Count a call as ended."""
+    def end_call(self, reply: GrpcReply) -> None:
+        """Remove the call of *reply* from its channel; a second call does nothing."""
         with self._lock:
             for calls in self._channels.values():
                 calls.discard(reply)
 
     def __del__(self) -> None:
         if getattr(self, "_channels", None) and not self.closed:
-            self.close(wait=False)  # whoever happens to collect garbage is not held up
+            self.close(wait=False)  # the thread that collects garbage must not wait
 
     def __repr__(self) -> str:
         stats = self.stats()

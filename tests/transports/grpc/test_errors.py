@@ -1,4 +1,4 @@
-"""The table of gRPC's statuses: what each becomes, and who may do what about it."""
+"""The table of gRPC's statuses: the error of each, whether it is retryable, and whether it is the endpoint's fault."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from cosyclient.testing import FakeClock
 from cosyclient.transports.grpc.errors import TABLE, translate
 
 
-def become(code: str, details: str = "", seconds: float = 60.0) -> CosyError:
-    """Return what a status becomes with so many seconds left."""
+def error_of(code: str, details: str = "", seconds: float = 60.0) -> CosyError:
+    """Return the error of a status with *seconds* left before the deadline."""
     return translate(code, details, Deadline.after(FakeClock(), seconds))
 
 
@@ -70,7 +70,7 @@ def test_each_status_becomes_an_error(
     code: str, details: str, kind: type[CosyError], retryable: bool, endpoint_fault: bool
 ) -> None:
     """By its code, and by its words where the code says too little."""
-    error = become(code, details)
+    error = error_of(code, details)
     assert type(error) is kind
     assert (error.retryable, error.endpoint_fault) == (retryable, endpoint_fault)
     assert error.sent is not issubclass(kind, ConnectFailed)
@@ -80,30 +80,30 @@ def test_each_status_becomes_an_error(
         assert error.status is not None
 
 
-def test_every_code_has_a_row_of_its_own() -> None:
-    """None falls through to what an unknown one becomes."""
+def test_every_code_has_a_rule_of_its_own() -> None:
+    """None falls through to the rule for unknown codes."""
     every = {code.name for code in grpc.StatusCode} - {"OK"}
-    assert {row.code for row in TABLE if not row.words} == every
-    assert {row.code for row in TABLE} == every
+    assert {rule.code for rule in TABLE if not rule.words} == every
+    assert {rule.code for rule in TABLE} == every
 
 
-def test_a_deadline_is_ours_when_it_has_passed() -> None:
-    """Otherwise the service, or what is before it, has one of its own."""
-    assert type(become("DEADLINE_EXCEEDED", "", 0.0)) is DeadlineExceeded
-    assert type(become("DEADLINE_EXCEEDED", "", 1.0)) is AttemptTimeout
+def test_an_exceeded_deadline_is_the_calls_only_if_that_has_passed() -> None:
+    """Otherwise the service, or a proxy before it, has a shorter one."""
+    assert type(error_of("DEADLINE_EXCEEDED", "", 0.0)) is DeadlineExceeded
+    assert type(error_of("DEADLINE_EXCEEDED", "", 1.0)) is AttemptTimeout
 
 
 def test_details_are_bounded_and_plain() -> None:
-    """A service writes no log lines of ours."""
-    shown = str(become("INTERNAL", "one\r\ntwo\x1b" + "x" * 5000))
+    """A service cannot write lines into the user's log."""
+    shown = str(error_of("INTERNAL", "one\r\ntwo\x1b" + "x" * 5000))
     assert shown.startswith("gRPC INTERNAL: one two x")
     assert len(shown) < 340
     assert shown.isprintable()
 
 
-def test_a_refused_certificate_says_what_to_set() -> None:
-    """Trying again cannot help."""
-    error = become(
+def test_the_error_of_an_untrusted_certificate_names_the_setting() -> None:
+    """A retry would fail alike."""
+    error = error_of(
         "UNAVAILABLE", "failed to connect to all addresses; last error: CERTIFICATE_VERIFY_FAILED: self-signed"
     )
     assert "verify='ca.pem'" in str(error)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_tls_is_verified_by_default(tmp_path: Path) -> None:
-    """An authority of one's own is named, as a file or in a context; never verifying is not offered."""
+    """A private authority is passed as a file, a directory or a context; verification cannot be turned off."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     credentials = grpc.ssl_server_credentials(
@@ -56,11 +56,11 @@ def test_tls_is_verified_by_default(tmp_path: Path) -> None:
     ],
 )
 def test_addresses_have_a_host_and_a_port(url: str, target: str, secure: bool) -> None:
-    """The official runtime's, and that of TLS, where none is named."""
+    """The default port is the official runtime's, or with TLS that of TLS."""
     assert target_of(url) == (target, secure)
 
 
 def test_a_path_is_refused() -> None:
-    """A method is all the path there is."""
+    """A gRPC path is the method, which the protocol names."""
     with pytest.raises(ConfigurationError, match="no path"):
         made("grpc://cosy.test/api")

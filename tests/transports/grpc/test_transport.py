@@ -1,7 +1,8 @@
-"""GrpcTransport over real sockets: what it carries, bounds, calls off, counts and closes."""
+"""`GrpcTransport` and `GrpcReply` over real connections: messages, timeouts, cancellation, counts and closing."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
 import signal
@@ -27,7 +28,7 @@ from cosyclient.errors import (
     TransportError,
 )
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.grpc import transport as grpc_channel
+from cosyclient.transports.grpc import transport as transport_module
 from tests.support.hostile import hostile
 from tests.transports.grpc_wire import PATIENCE, Script, ask, made, sent, serving
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[tuple[str, Script]]:
-    """Serve one script to all."""
+    """Serve one script to all tests."""
     with serving() as found:
         yield found
 
@@ -54,12 +55,12 @@ def script(service: tuple[str, Script]) -> Script:
 @pytest.fixture
 def transport(service: tuple[str, Script]) -> Iterator[GrpcTransport]:
     """Return a transport of its own."""
-    made_here = made(service[0])
-    yield made_here
-    made_here.close()
+    own = made(service[0])
+    yield own
+    own.close()
 
 
-def test_messages_go_and_come_with_their_metadata(transport: GrpcTransport, script: Script) -> None:
+def test_messages_are_carried_both_ways_with_their_metadata(transport: GrpcTransport, script: Script) -> None:
     """Key, headers and deadline reach the service; its metadata is looked up without regard to case."""
     reply = sent(transport, "Echo", b"\0hello", seconds=60.0, X_Request_Id="key-1")
     assert (reply.status, reply.headers["X-Request-Id"], reply.headers.get("x-none")) == (200, "r-1", None)
@@ -74,7 +75,7 @@ def test_messages_go_and_come_with_their_metadata(transport: GrpcTransport, scri
 
 
 def test_calls_share_a_connection_and_are_counted(transport: GrpcTransport, script: Script) -> None:
-    """However many there are, up to what a connection carries."""
+    """As many as one connection carries."""
     assert transport.stats() == PoolStats(limit=1)
     replies = [sent(transport, "Part") for _ in range(5)]
     assert transport.stats() == PoolStats(in_use=1, opened=1, limit=1, streams=5)
@@ -87,11 +88,11 @@ def test_calls_share_a_connection_and_are_counted(transport: GrpcTransport, scri
     assert transport.stats() == PoolStats(idle=1, opened=1, limit=1)
 
 
-def test_another_connection_is_made_when_one_is_full(
+def test_another_connection_is_made_when_all_are_full(
     service: tuple[str, Script], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And no more than the number of calls needs."""
-    monkeypatch.setattr(grpc_channel, "STREAMS", 2)
+    monkeypatch.setattr(transport_module, "STREAMS", 2)
     several = made(service[0], connections=5)
     replies = [sent(several, "Part") for _ in range(4)]
     assert several.stats() == PoolStats(in_use=2, opened=2, limit=3, streams=4)
@@ -100,7 +101,7 @@ def test_another_connection_is_made_when_one_is_full(
     several.close()
 
 
-def test_a_deadline_ends_a_call_and_the_service_hears_of_it(transport: GrpcTransport, script: Script) -> None:
+def test_a_deadline_ends_a_call_at_the_service_too(transport: GrpcTransport, script: Script) -> None:
     """Before the first message and after it."""
     with pytest.raises(DeadlineExceeded) as caught:
         ask(transport, "Hang", seconds=0.2)
@@ -115,13 +116,17 @@ def test_a_deadline_ends_a_call_and_the_service_hears_of_it(transport: GrpcTrans
 
 
 @pytest.mark.parametrize("kind", [4, 6], ids=["SETTINGS", "PING"])
-def test_frames_of_no_use_keep_nobody_beyond_the_deadline(kind: int) -> None:
+def test_a_flood_of_frames_cannot_hold_a_call_beyond_its_deadline(kind: int) -> None:
     """However many the service sends, and whatever grpcio has to answer."""
     frame = bytes([0, 0, 8 if kind == 6 else 0, kind, 0, 0, 0, 0, 0]) + bytes(8 if kind == 6 else 0)
 
+    def read_until_closed(visit: Visit) -> None:
+        with contextlib.suppress(OSError):
+            visit.until_closed()
+
     def behave(visit: Visit) -> None:
         visit.send(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
-        threading.Thread(target=visit.until_closed, daemon=True).start()
+        threading.Thread(target=read_until_closed, args=(visit,), daemon=True).start()
         end = time.monotonic() + 20.0
         while time.monotonic() < end:
             visit.send(frame * 4096)
@@ -135,15 +140,15 @@ def test_frames_of_no_use_keep_nobody_beyond_the_deadline(kind: int) -> None:
         transport.close()
 
 
-def test_messages_come_to_an_end_with_the_deadline(transport: GrpcTransport, script: Script) -> None:
-    """Empty ones too, which no limit of bytes ends and which are there before anybody waits for them."""
+def test_endless_messages_end_with_the_deadline(transport: GrpcTransport, script: Script) -> None:
+    """Empty ones too: they count nothing towards the limit of bytes, and have come before the caller waits for them."""
     with pytest.raises(DeadlineExceeded):
         ask(transport, "Endless", seconds=0.5)
     assert script.left.acquire(timeout=PATIENCE)
 
 
-def test_a_gap_ends_a_call_long_before_its_deadline(transport: GrpcTransport, script: Script) -> None:
-    """Each message is granted the read timeout anew."""
+def test_a_read_timeout_ends_a_call_before_its_deadline(transport: GrpcTransport, script: Script) -> None:
+    """It counts anew from each message."""
     with pytest.raises(AttemptTimeout) as caught:
         ask(transport, "Hang", read_timeout=0.1)
     assert (caught.value.sent, caught.value.retryable) == (True, True)
@@ -156,8 +161,8 @@ def test_a_gap_ends_a_call_long_before_its_deadline(transport: GrpcTransport, sc
     assert transport.stats().streams == 0
 
 
-def test_a_message_in_time_resets_the_gap(transport: GrpcTransport, script: Script) -> None:
-    """Whoever keeps sending is listened to: the listener's own time is none of the service's."""
+def test_a_message_in_time_resets_the_read_timeout(transport: GrpcTransport, script: Script) -> None:
+    """The time the caller takes between messages is not counted against the service."""
     pieces = sent(transport, "Steps", read_timeout=PATIENCE).chunks()
     assert next(pieces) == b"first"
     for number in range(3):
@@ -183,28 +188,30 @@ def test_a_cancellation_ends_a_call_from_another_thread(transport: GrpcTransport
 
 
 class Interrupt(BaseException):
-    """Be what a signal handler raises."""
+    """The exception that a signal handler raises."""
 
 
-def test_where_no_thread_is_to_be_had_nothing_is_sent(
+def test_nothing_is_sent_when_no_thread_can_be_started(
     transport: GrpcTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As at a system's limit: said as what it is, tried again, and not held against the service."""
+    """As at a system's limit: the error says so, is retryable, and is not the endpoint's fault."""
 
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
         patched.setattr("_thread.start_new_thread", refuse)
-        with pytest.raises(TransportError, match="no thread is to be had") as caught:
+        with pytest.raises(TransportError, match="no thread can be started") as caught:
             ask(transport, "Echo")
     assert (caught.value.sent, caught.value.retryable, caught.value.endpoint_fault) == (False, True, False)
     assert ask(transport, "Echo") == [b"hello"]
 
 
-def test_an_interrupt_spoils_no_call_but_the_callers(transport: GrpcTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it strikes: grpcio would keep its locks, and every later call of the channel wait for them for ever."""
-    # One that strikes amid a finalizer, or amid what others have the collector call, is told by the interpreter only.
+def test_an_interrupt_ends_no_call_but_the_interrupted_one(
+    transport: GrpcTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it comes: grpcio itself would keep its locks, and every later call of the channel would hang."""
+    # An interrupt during a finalizer, or a callback of the garbage collector, is only reported by the interpreter.
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     main, chance, over = threading.get_ident(), random.Random(1), threading.Event()
     within, caught, end = False, 0, time.monotonic() + PATIENCE
@@ -239,8 +246,8 @@ def test_an_interrupt_spoils_no_call_but_the_callers(transport: GrpcTransport, m
     assert (caught, transport.stats().streams) == (300, 0)
 
 
-def test_closing_wakes_whoever_reads(service: tuple[str, Script], script: Script) -> None:
-    """With the client's word for it; afterwards nothing is sent."""
+def test_closing_wakes_the_reading_thread(service: tuple[str, Script], script: Script) -> None:
+    """With `ClientClosed`; afterwards nothing is sent."""
     closing = made(service[0])
     pieces = sent(closing, "Part").chunks()
     assert next(pieces) == b"part"
@@ -253,19 +260,19 @@ def test_closing_wakes_whoever_reads(service: tuple[str, Script], script: Script
     assert repr(closing).endswith("closed>")
 
 
-def test_a_forgotten_transport_closes_its_connections(service: tuple[str, Script]) -> None:
+def test_a_garbage_collected_transport_closes_its_connections(service: tuple[str, Script]) -> None:
     """Nothing is kept for it."""
-    before = len(grpc_channel._open)
+    before = len(transport_module._open)
     forgotten = made(service[0])
     assert ask(forgotten, "Echo") == [b"hello"]
-    assert len(grpc_channel._open) == before + 1
+    assert len(transport_module._open) == before + 1
     del forgotten
     gc.collect()
-    assert len(grpc_channel._open) == before
+    assert len(transport_module._open) == before
 
 
-def test_what_the_service_says_no_with_comes_from_the_messages(transport: GrpcTransport) -> None:
-    """A refusal is an answer: sending was no failure."""
+def test_an_error_of_the_service_is_raised_by_the_messages(transport: GrpcTransport) -> None:
+    """It is a reply: sending did not fail."""
     reply = sent(transport, "Fail", b"INTERNAL boom")
     with pytest.raises(ServiceFault, match="gRPC INTERNAL: boom") as caught:
         list(reply.chunks())
@@ -279,7 +286,7 @@ def test_what_the_service_says_no_with_comes_from_the_messages(transport: GrpcTr
     assert ask(transport, "Empty") == []
 
 
-def test_a_models_exception_is_final(transport: GrpcTransport) -> None:
+def test_a_models_exception_is_not_retryable(transport: GrpcTransport) -> None:
     """As grpcio's server words it."""
     pieces = sent(transport, "Crash").chunks()
     assert next(pieces) == b"before"
@@ -288,8 +295,8 @@ def test_a_models_exception_is_final(transport: GrpcTransport) -> None:
     assert (caught.value.retryable, caught.value.endpoint_fault) == (False, False)
 
 
-def test_the_service_itself_limits_calls_at_once() -> None:
-    """What its sixth caller hears is a throttle, known by its words from a message too large."""
+def test_a_services_limit_of_concurrent_calls_is_a_throttle() -> None:
+    """Its words tell it from a message that is too large."""
     with serving(most=2) as (url, _):
         limited = made(url)
         replies = [sent(limited, "Part") for _ in range(2)]
@@ -301,8 +308,8 @@ def test_the_service_itself_limits_calls_at_once() -> None:
         limited.close()
 
 
-def test_large_messages_pass_up_to_the_replys_limit(service: tuple[str, Script], transport: GrpcTransport) -> None:
-    """grpcio's own limit of 4 MiB is lifted; ours holds for a message and for all of them."""
+def test_large_messages_pass_up_to_the_limit_of_a_reply(service: tuple[str, Script], transport: GrpcTransport) -> None:
+    """grpcio's own limit of 4 MiB is lifted; ``wire.max_reply_bytes`` holds for one message and for all of them."""
     assert len(ask(transport, "Large")[0]) == 6 << 20
     for method, most in (("Large", 1 << 20), ("Many", 5000)):
         small = made(service[0], config=ClientConfig(wire=WireConfig(max_reply_bytes=most)))
@@ -314,7 +321,7 @@ def test_large_messages_pass_up_to_the_replys_limit(service: tuple[str, Script],
     assert not caught.value.retryable
 
 
-def test_nobody_there_is_a_failure_to_connect() -> None:
+def test_a_service_that_does_not_listen_is_a_connect_failure() -> None:
     """Nothing was sent then."""
     down = made("grpc://127.0.0.1:1", config=ClientConfig(timeouts=TimeoutConfig(connect=0.5)))
     with pytest.raises(ConnectFailed, match=r"^127\.0\.0\.1:1: ") as caught:
@@ -323,8 +330,8 @@ def test_nobody_there_is_a_failure_to_connect() -> None:
     down.close()
 
 
-def test_a_service_that_goes_away_breaks_its_calls_off() -> None:
-    """As a connection does."""
+def test_a_service_that_goes_away_ends_its_calls_with_a_transport_error() -> None:
+    """As a broken connection does."""
     with serving() as (url, _):
         left = made(url)
         pieces = sent(left, "Part").chunks()
@@ -335,8 +342,8 @@ def test_a_service_that_goes_away_breaks_its_calls_off() -> None:
     left.close()
 
 
-def test_metadata_that_cannot_be_sent_is_told() -> None:
-    """It would not get any better."""
+def test_metadata_that_cannot_be_sent_is_a_final_error() -> None:
+    """A retry would fail alike."""
     with serving() as (url, _):
         transport = made(url)
         with pytest.raises(TransportError) as caught:
