@@ -1,7 +1,7 @@
 """A blocking, thread-pooled client for CosyVoice speech synthesis.
 
 `CosyClient` turns texts into audio with plain blocking calls. Batching, pacing, the connection pool, retries and the
-circuit breaker are its business.
+circuit breaker are built in.
 
 ```python
 from cosyclient import CosyClient

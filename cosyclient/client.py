@@ -10,7 +10,7 @@ with CosyClient("https://tts.example.com", voice="中文女") as cosy:
     print(speech.format, future.result().format, len(wavs))  # wav wav 2
 
     night = cosy.with_options(priority="bulk", speed=0.9)  # the same pool and quota, other defaults
-    outcomes = night.synthesize_many(["Three.", " "])  # lazy, in order; a bad text does not end it
+    outcomes = night.synthesize_many(["Three.", " "])  # lazy, in order; a bad text is one failed outcome
     print([type(outcome.error).__name__ for outcome in outcomes])  # ['NoneType', 'BadUtterance']
 ```
 """
@@ -32,7 +32,7 @@ from cosyclient.pipeline.admission import CallOptions
 from cosyclient.pipeline.queue.waiters import SpeechFuture
 from cosyclient.pipeline.shared import SharedPipeline
 from cosyclient.protocols.base import VoiceUpload
-from cosyclient.voices import MAX_NAME, Voice, check_words
+from cosyclient.voices import MAX_NAME, Voice, check_short_text
 
 if TYPE_CHECKING:
     import os
@@ -54,39 +54,40 @@ if TYPE_CHECKING:
 class CosyClient:
     """Turn texts into speech with plain blocking calls, as fast as the service's quota allows.
 
-    Make one per program and share it between threads: equal settings share requests. Making one starts no thread and
-    opens no socket, and one made before ``fork()`` works in every child. Use it as a context manager or `close` it.
+    Make one per program and share it between threads: texts with equal settings share requests. The constructor starts
+    no thread and opens no socket, and a client made before ``fork()`` works in every child. Use it as a context manager
+    or call `close`.
 
-    What is left out is read from the environment (``COSYCLIENT_BASE_URL``, ``COSYCLIENT_API_KEY`` and so on, one
-    variable an argument), or has its default; an explicit argument wins.
+    An argument that is left out is read from the environment (``COSYCLIENT_BASE_URL``, ``COSYCLIENT_API_KEY`` and so
+    on, one variable for each argument) or has its default.
 
-    *protocol* is how the service is spoken to (``batch``, ``openai``, ``runtime``, …; ``openai:xinference`` names a
-    dialect), by default what *base_url* can only mean, else ``batch``.
+    *protocol* is the service's protocol (``batch``, ``openai``, ``runtime``, …; ``openai:xinference`` names a dialect),
+    by default the one that *base_url* implies, else ``batch``.
 
-    *format* (``wav``), *sample_rate* (24,000 Hz) and *speed* (1.0) are defaults of every call. *on_silent* says what
-    becomes of a text of punctuation or emoji only, of which the service makes no audio: an ``"error"`` (a `DecodeError`
-    that is not tried again), or a short ``"silence"`` in its place. *headers* are sent along with every request, and
-    *extra* holds members that the service knows and this library does not; those of a call are laid over them.
+    *format* (``wav``), *sample_rate* (24,000 Hz) and *speed* (1.0) are defaults of every call. *on_silent* is the
+    result of a text for which the service makes no audio, such as one of punctuation or emoji only: an ``"error"`` (a
+    `DecodeError` that is not tried again), or a short ``"silence"``. *headers* are sent with every request, and *extra*
+    holds members that the service knows and this library does not; those of a call override them one by one.
 
     *requests_per_second* (100) and *max_connections* (50) are the service's documented quota for one address;
-    ``requests_per_second=None`` is no quota, as a server of your own has none: nothing is paced then. *concurrency* is
-    the number of requests in flight, by default what Little's Law makes of rate and expected latency, without a quota
-    *max_connections*. *max_batch* (64) is the most texts of one request, *max_retries* (3) the tries after the first.
-    *timeout* is in seconds for one text, by default 30 s and one more per 20 code points, in bulk calls 10 minutes and
-    one more per second of audio that the call has under way.
+    ``requests_per_second=None`` is no quota, as for a server of your own: requests are not paced then. *concurrency* is
+    the number of requests in flight, by default computed from rate and expected latency by Little's Law, without a
+    quota *max_connections*. *max_batch* (64) is the most texts of one request, *max_retries* (3) the tries after the
+    first. *timeout* is in seconds for one text, by default 30 s and one more per 20 code points, in bulk calls 10
+    minutes and one more per second of audio that the call has under way.
 
-    *verify* is whom TLS is to trust: True, the path of a CA file or directory, an ``ssl.SSLContext``, or False. *proxy*
-    is an HTTP or SOCKS 5 proxy, ``http://user:password@host:port`` or ``socks5://…``. Where one of these is not given,
-    and unless *trust_env* is False, the environment says so: SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and
-    CURL_CA_BUNDLE; HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, which never concern this machine itself.
+    *verify* is what TLS trusts: True, the path of a CA file or directory, an ``ssl.SSLContext``, or False. *proxy* is
+    an HTTP or SOCKS 5 proxy, ``http://user:password@host:port`` or ``socks5://…``. Where one of these is not given, and
+    unless *trust_env* is False, the environment counts: SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and
+    CURL_CA_BUNDLE; HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, which never apply to this machine itself.
 
-    *config* holds every other knob. *transport* is an httpx transport of your own (such as ``httpx.MockTransport``) or
-    a `cosyclient.transports.base.Transport`. Each of *listeners* is called with every event, see `cosyclient.events`.
+    *config* holds every other setting. *transport* is an httpx transport (such as ``httpx.MockTransport``) or a
+    `cosyclient.transports.base.Transport`. Each of *listeners* is called with every event, see `cosyclient.events`.
 
     Raises `ConfigurationError` naming the argument and the rule it breaks.
     """
 
-    # Seams for `cosyclient.testing`; programs leave them alone.
+    # Replaced by `cosyclient.testing`; not for programs.
     _clock: Clock = SystemClock()
     _executor: Executor | None = None
 
@@ -148,11 +149,11 @@ class CosyClient:
         self._owner = True
 
     def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
-        """Return the speech of *text*, sharing requests with whatever other threads ask for meanwhile.
+        """Return the speech of *text*; texts of other threads may travel in the same request.
 
         *options*, here and in every other call, are those of `SpeechOptions`; an unknown one is a `ConfigurationError`.
-        Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a `Rejected` when the client itself says no,
-        and what the service or the wire did otherwise; see `cosyclient.errors`.
+        Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a `Rejected` when the client itself refuses,
+        a `ServiceError`, `TransportError` or `DecodeError` otherwise; see `cosyclient.errors`.
         """
         call = self._begin_call(options)
         admission = self._shared.pipeline().admission
@@ -163,17 +164,17 @@ class CosyClient:
         try:
             raise result
         finally:
-            # The error's traceback holds this frame: a name for the error in it would be a cycle.
+            # The error's traceback holds this frame, so a local variable for the error would make a reference cycle.
             del result
 
     def submit(
         self, text: str, on_done: Callable[[Outcome], object] | None = None, **options: Unpack[SpeechOptions]
     ) -> Future[Speech]:
-        """Send *text* on its way and return its future; it resolves by the call's deadline, come what may.
+        """Queue *text* and return its future, which always resolves by the call's deadline.
 
         *on_done* is called with the `Outcome` in the caller's context variables, on one of the client's threads: keep
-        it short, and of the client call only `submit` there. Blocks only while the client's queue is full. Raises like
-        `synthesize` for what is refused at once.
+        it short, and call no other method of the client there than `submit`. Blocks only while the client's queue is
+        full. Raises like `synthesize` what is refused at once.
         """
         call = self._begin_call(options)
         admission = self._shared.pipeline().admission
@@ -185,12 +186,12 @@ class CosyClient:
         return future
 
     def stream(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
-        """Return *text*'s samples as they arrive, as soon as the first are there; a context manager.
+        """Return a stream of *text*'s samples once the first have arrived; a context manager.
 
         Signed 16-bit little-endian chunks at the stream's ``sample_rate``. Tried again until the first samples have
         come, never after. Raises like `synthesize`, and `BadUtterance` where the protocol cannot stream.
         """
-        call = self._plain(options)
+        call = self._begin_stream(options)
         pipeline = self._shared.pipeline()
         pipeline.admission.check_may_block()
         return pipeline.stream(text, call)
@@ -198,24 +199,24 @@ class CosyClient:
     def stream_text(self, texts: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
         """Return the samples of a text that is still being written, such as a language model's tokens.
 
-        Nothing is sent before *texts* yields the first words; from then on a thread pulls from it and sends each piece
-        when the one before has left. The service cuts the sentences. A service waits for its writer a short while only
-        (Model Studio 23 s). What *texts* raises is the cause of a `Rejected` that the iteration ends with, once what
-        was written is spoken. Closing early stops both sides. Without a timeout a conversation may last an hour.
-        Raises like `stream`, and `BadUtterance` where the protocol takes whole texts only.
+        Nothing is sent before *texts* yields its first piece; from then on a thread reads *texts* and sends each piece
+        when the one before is written. The service splits the text into sentences, and waits only a short while for the
+        next piece (Model Studio 23 s). An error that *texts* raises becomes the cause of a `Rejected`, which the
+        iteration raises after the audio of what was written. Closing the stream stops reading and writing. Without a
+        timeout it may last an hour. Raises like `stream`, and `BadUtterance` where the protocol takes whole texts only.
         """
         if isinstance(texts, (str, bytes)):
             raise ConfigurationError("texts: must be pieces of a text; for a whole one use stream")
-        call = self._plain(options)
+        call = self._begin_stream(options)
         pipeline = self._shared.pipeline()
         pipeline.admission.check_may_block()
         return pipeline.duplex(texts, call)
 
-    def _plain(self, options: StreamOptions) -> CallOptions:
-        wanted = cast("SpeechOptions", options)
-        if (asked := wanted.setdefault("format", "pcm")) != "pcm":
-            raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {asked!r}; use synthesize for files")
-        return self._begin_call(wanted)
+    def _begin_stream(self, options: StreamOptions) -> CallOptions:
+        speech_options = cast("SpeechOptions", options)
+        if (format := speech_options.setdefault("format", "pcm")) != "pcm":
+            raise BadUtterance(f"format: a stream is plain samples ('pcm'), not {format!r}; use synthesize for files")
+        return self._begin_call(speech_options)
 
     def synthesize_many(
         self, texts: Iterable[str], *, ordered: bool = True, **options: Unpack[SpeechOptions]
@@ -223,9 +224,9 @@ class CosyClient:
         """Yield an `Outcome` per text, reading *texts* only as fast as they are consumed.
 
         Lazy in and out: an endless generator works in constant memory. In the order of the texts, or with
-        ``ordered=False`` as they finish. One bad text is one failed outcome; only `ClientClosed` and a fault of the
-        *texts* iterator itself are raised. Closing the iterator early takes back what has not left yet. While the
-        service is down the texts wait for it, until their deadline or as ``RetryConfig.wait_for_service`` says.
+        ``ordered=False`` as they finish. One bad text is one failed outcome; only `ClientClosed` and what the iterator
+        *texts* itself raises are raised. Closing the generator early cancels what has not been sent yet. While the
+        service is down the texts wait for it, until their deadline or for ``RetryConfig.wait_for_service`` seconds.
         """
         call = self._call_options(options, bulk=True)
         admission = self._shared.pipeline().admission
@@ -235,9 +236,9 @@ class CosyClient:
         return run(admission, feed, call)
 
     def batch_synth(self, texts: Iterable[str], **options: Unpack[SpeechOptions]) -> list[bytes]:
-        """Return the audio of all *texts*, in their order: the drop-in call.
+        """Return the audio of all *texts* as a list, in their order.
 
-        Raises `PartialFailure` when any of them failed; it carries every speech that was finished and every error.
+        Raises `PartialFailure` when any of them failed; it holds every finished speech and every error.
         """
         if isinstance(texts, (str, bytes)):
             raise ConfigurationError("texts: must be several texts; for one use synthesize")
@@ -246,7 +247,7 @@ class CosyClient:
         try:
             outcomes.extend(self.synthesize_many(wanted, **options))
         except ClientClosed as closed:
-            # Closed by another thread: what was finished before is still the caller's.
+            # Another thread closed the client; what finished before is still returned.
             outcomes.extend(Outcome(n, wanted[n], error=closed) for n in range(len(outcomes), len(wanted)))
         failed = [outcome for outcome in outcomes if outcome.error is not None]
         if failed:
@@ -259,9 +260,9 @@ class CosyClient:
         return [outcome.unwrap().audio for outcome in outcomes]
 
     def with_options(self, **overrides: Unpack[SpeechOptions]) -> CosyClient:
-        """Return a view with other default options; it shares pool, quota and policies, and costs next to nothing.
+        """Return a client with other default options that shares this one's connections, quota and policies.
 
-        Closing the view closes nothing: the client it came from owns the connections.
+        It is cheap to make. Closing it closes nothing: this client owns the connections.
         """
         view = object.__new__(type(self))
         view._shared, view._owner = self._shared, False
@@ -270,40 +271,40 @@ class CosyClient:
         return view
 
     def voices(self) -> list[str]:
-        """Return the names of the voices the service lists; raises `BadUtterance` where its protocol cannot ask."""
+        """Return the names of the service's voices; raises `BadUtterance` where its protocol cannot list them."""
         pipeline = self._shared.pipeline()
         pipeline.admission.check_may_block()
         return pipeline.voices(self._defaults.settings.sent_headers)
 
     def upload_voice(self, voice: Voice, name: str, *, consent: str | None = None) -> Voice:
-        """Have the service keep a recorded *voice* under *name*; return the voice to ask for from now on.
+        """Store a recorded *voice* at the service under *name*; return the voice to use from now on.
 
-        *consent* tells of the speaker's, where a service wants to know (vLLM-Omni). Sent once: nothing is tried again
-        that the service may have heard. Raises `BadUtterance` where the protocol keeps no voices.
+        *consent* states the speaker's consent, where a service asks for it (vLLM-Omni). Sent once: what the service may
+        have received is not tried again. Raises `BadUtterance` where the protocol stores no voices.
         """
         if not isinstance(voice, Voice):
             raise BadUtterance(f"voice: must be a Voice, got {type(voice).__name__}; make one with Voice.clone")
-        check_words("name", name, most=MAX_NAME)
+        check_short_text("name", name, max_length=MAX_NAME)
         if consent is not None:
-            check_words("consent", consent, most=MAX_NAME)
+            check_short_text("consent", consent, max_length=MAX_NAME)
         pipeline = self._shared.pipeline()
         pipeline.admission.check_may_block()
         return Voice(pipeline.upload(VoiceUpload(voice, name, consent), self._defaults.settings.sent_headers))
 
     @property
     def window(self) -> int:
-        """Return how many texts one bulk job should keep under way: enough to fill every request in flight."""
+        """Return how many texts a bulk job should keep submitted: enough to fill every request in flight."""
         return self._shared.window
 
     def stats(self) -> ClientStats:
-        """Return a snapshot of what this client did and does in this process."""
+        """Return a snapshot of this client's counters in this process."""
         return self._shared.stats()
 
     def close(self, drain: bool = True) -> None:
-        """Refuse new calls, finish what is under way (or fail it with ``drain=False``), let go of everything.
+        """Refuse new calls, finish those under way (or fail them with ``drain=False``), and close all connections.
 
-        Every future is resolved when this returns. A second call does nothing. In *on_done* only ``drain=False`` will
-        do: anything else raises `ConfigurationError`, for it would wait for the thread it is called on.
+        Every future is resolved when this returns. A second call does nothing. Within *on_done* only ``drain=False`` is
+        allowed; ``drain=True`` would wait for the thread it is called on, and raises `ConfigurationError`.
         """
         if self._owner:
             self._shared.close(drain=drain)
@@ -312,7 +313,7 @@ class CosyClient:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # Whoever leaves with an error does not want to wait half a minute for audio first.
+        # On an error the block is left at once: draining could take half a minute.
         self.close(drain=kind is None)
 
     def __repr__(self) -> str:
@@ -328,7 +329,7 @@ class CosyClient:
         return CallOptions(settings, timeout, bulk, began)
 
     def _call_options(self, options: SpeechOptions, *, bulk: bool = False) -> CallOptions:
-        """Return the client's options with *options* over them; *bulk* is the kind of call where neither says."""
+        """Return the client's options overridden by *options*; *bulk* is the priority where neither names one."""
         defaults = self._defaults
         if not options and not bulk:
             return defaults
@@ -338,7 +339,7 @@ class CosyClient:
             check_number("timeout", timeout, low=0, above=True)
         settings = defaults.settings.replace(options) if options else defaults.settings
         if "headers" in options:
-            # The caller's frame shows these in tracebacks: as what does not show their values.
+            # Tracebacks with local variables show the caller's dict: put in what has no values in its repr.
             options["headers"] = settings.headers
         return CallOptions(settings, timeout, bulk if priority is None else priority == "bulk")
 
@@ -351,27 +352,27 @@ class CosyClient:
     def _in_order(
         self, admission: Admission, feed: Iterator[list[str]], call: CallOptions
     ) -> Generator[Outcome, None, None]:
-        asked: deque[str] = deque()
+        submitted: deque[str] = deque()
         waiters: deque[Waiter] = deque()
         window, index = self._shared.bulk_window(call.settings), 0
         try:
             while True:
                 while not admission.closing and window.has_room and (texts := next(feed, None)):
                     window.add(texts)
-                    asked.extend(texts)
+                    submitted.extend(texts)
                     admission.submit_many(texts, call, audio=window.audio_seconds, into=waiters)
                 if not waiters:
                     break
                 result = admission.result_of(waiters[0])
                 waiters.popleft()
-                text = asked.popleft()
+                text = submitted.popleft()
                 yield _outcome(index, text, result)
                 window.remove(text)
                 index += 1
         finally:
             try:
                 admission.undo(waiters)
-            except BaseException:  # an interrupt amid the taking back: once more
+            except BaseException:  # interrupted while undoing; undoing is idempotent
                 admission.undo(waiters)
                 raise
         _refuse_rest(admission, feed)
@@ -395,22 +396,22 @@ class CosyClient:
                         admission.start_timer(waiter)
                 if not waiting:
                     break
-                done = finished.get()  # bounded: each is watched and resolves by its deadline
-                assert done.result is not None  # noqa: S101 - it says so by being here
+                done = finished.get()  # bounded: the timer resolves each waiter at its deadline
+                assert done.result is not None  # noqa: S101 - notified, so resolved
                 position, text = waiting.pop(done)
                 yield _outcome(position, text, done.result)
                 window.remove(text)
         finally:
             try:
                 admission.undo((*waiting, *fresh))
-            except BaseException:  # an interrupt amid the taking back: once more
+            except BaseException:  # interrupted while undoing; undoing is idempotent
                 admission.undo((*waiting, *fresh))
                 raise
         _refuse_rest(admission, feed)
 
 
 def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Yield *texts* in lists: what is at hand already by the batch, what is still being made one by one."""
+    """Yield *texts* in lists: a list or tuple in lists of *size*, an iterator one by one, since it may be slow."""
     if isinstance(texts, (str, bytes)):
         raise ConfigurationError("texts: must be several texts; for one use synthesize")
     step = size if isinstance(texts, (list, tuple)) else 1
@@ -419,7 +420,7 @@ def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _refuse_rest(admission: Admission, feed: Iterator[list[str]]) -> None:
-    """Raise if texts are left that a closed client will not take: a silent end would look like success."""
+    """Raise `ClientClosed` if texts are left: ending without an error would look like success."""
     if admission.closing and next(feed, None):
         raise ClientClosed("the client was closed before all texts were read")
 

@@ -29,13 +29,13 @@ T = TypeVar("T")
 
 
 class Clock(Protocol):
-    """Tell the time and wait; the only door through which time enters."""
+    """The source of time: every module reads the time and waits through one of these."""
 
     def now(self) -> float:
         """Return monotonic seconds; only differences mean anything."""
 
     def wall(self) -> float:
-        """Return seconds since the epoch, for dates that a service names."""
+        """Return seconds since the epoch, to compare with dates in a service's replies."""
 
     def sleep(self, seconds: float, wake: Flag) -> bool:
         """Wait *seconds* or until *wake* is set; return whether it was set."""
@@ -45,7 +45,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """Tell real time."""
+    """The clock of the operating system, which every client uses outside tests."""
 
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
@@ -59,34 +59,38 @@ class SystemClock:
         return pass_gate(gate, seconds)
 
 
-# How this library waits and takes. An interrupt (Ctrl-C, a signal handler that raises, a task queue's time limit) may
-# come wherever CPython looks for one: when a function is entered, after a call, on a jump back. Never between the
-# acquisition of a plain lock by `with` and its block, nor between operators and assignments without a call.
+# How this library waits and acquires. An interrupt is an exception that a signal raises in a thread of the user:
+# Ctrl-C, a signal handler that raises, the time limit of a task queue. CPython raises it only at some instructions:
+# when a function is entered, after a call, on a jump back. It never raises it between the acquisition of a plain lock
+# by `with` and the first instruction of the block, nor between operators and assignments without a call. Three rules
+# follow.
 #
-# - Conditions, events and semaphores are entered in Python: an interrupt on the way in leaves their lock held for
-#   ever. A thread that may be interrupted waits at a gate of its own, a plain lock that is closed by its maker and
-#   opened by whoever wakes it.
-# - Whoever takes something makes the object that stands for it first, takes within a `try`, and gives back what that
-#   object holds: nothing, if it was not reached, and nothing again the second time. An interrupt may come amid the
-#   giving back as well, so that is done once more then.
-# - Under a lock all calls come first, then the assignments that belong together, written with operators.
+# - Wait on a gate: a plain lock that the waiting thread makes, already acquired, and acquires again to wait; the
+#   thread that wakes it releases the lock. Conditions, events and semaphores are written in Python: an interrupt while
+#   one is entered leaves its inner lock held for ever.
+# - Acquire in this order: make the object that stands for what is acquired; enter a `try`; acquire, and let the object
+#   record it; on the way out release what the object has recorded. Releasing is idempotent: it does nothing if nothing
+#   was recorded, and nothing the second time. An interrupt may come during the release too, so on `BaseException` it
+#   is called once more.
+# - Under a lock make all calls first, then the assignments that belong together, written with operators: no interrupt
+#   separates those.
 #
-# tests/concurrency/test_interrupts.py tries every such place.
+# tests/concurrency/test_interrupts.py raises an interrupt at every such instruction.
 
 
 SLICE: Final = 1.0
-"""Seconds after which a thread that waits looks up, see `pass_gate`."""
+"""Seconds after which a waiting thread wakes up to let signal handlers run, see `pass_gate`."""
 
 
 def closed_gate() -> threading.Lock:
-    """Return a gate for one thread to wait at, see `Clock.wait`."""
+    """Return a new gate, a lock that is already held: one thread waits on it with `Clock.wait`."""
     gate = threading.Lock()
     gate.acquire()
     return gate
 
 
 def open_gate(gate: threading.Lock) -> None:
-    """Let whoever waits at *gate* go on, or come through later; a second time does nothing."""
+    """Wake the thread that waits on *gate*, or let its next wait return at once; a second call does nothing."""
     try:  # noqa: SIM105 - every waiting thread is woken here, and suppress costs ten times as much
         gate.release()
     except RuntimeError:
@@ -96,8 +100,8 @@ def open_gate(gate: threading.Lock) -> None:
 def pass_gate(gate: threading.Lock, seconds: float) -> bool:
     """Wait at most *seconds* until another thread opens *gate*; return whether it did.
 
-    In slices: a signal that arrives just before the thread lies down does not wake it, its handler has run by then, and
-    Ctrl-C would be heard at the end of the wait.
+    Waits in slices of `SLICE` seconds. A signal that arrives just before the thread blocks does not wake it, and Python
+    would call its handler only at the end of the wait.
     """
     end = time.monotonic() + seconds
     while True:
@@ -109,7 +113,7 @@ def pass_gate(gate: threading.Lock, seconds: float) -> bool:
 
 
 class Flag:
-    """Be set once and for good, and wake whoever waits for that."""
+    """A flag that is set once and never cleared, and wakes every thread that waits for it."""
 
     def __init__(self) -> None:
         self._set = False
@@ -120,8 +124,8 @@ class Flag:
         return self._set
 
     def set(self) -> None:
-        """Set it; a second time does nothing."""
-        # First the mark, then the gates; who waits does it the other way round.
+        """Set it and wake all waiting threads; a second call does nothing."""
+        # First the value, then the gates. `wait` adds its gate first and reads the value after, so none is missed.
         self._set = True
         for gate in tuple(self._gates):
             open_gate(gate)
@@ -142,41 +146,43 @@ class Flag:
 
 
 class Mailbox(Generic[T]):
-    """Hand things from any threads to the one that waits for them, in order.
+    """A queue from many threads to one.
 
-    A `queue.SimpleQueue` of CPython 3.11 and 3.12 waits for ever where a wait is stopped for longer than it was to last
-    (by a busy machine, or a signal): what is left of it is negative then, and taken for "no limit".
+    `queue.SimpleQueue` of CPython 3.11 and 3.12 cannot be used: when a wait is suspended for longer than its timeout
+    (by a busy machine or a signal), the remaining time is negative, which it takes for "no timeout", and it never
+    returns.
     """
 
     def __init__(self) -> None:
-        self._things: deque[T] = deque()
+        self._items: deque[T] = deque()
         self._gate = closed_gate()
 
-    def put(self, thing: T) -> None:
-        """Leave *thing*; never waits."""
-        self._things.append(thing)
+    def put(self, item: T) -> None:
+        """Append *item* without waiting."""
+        self._items.append(item)
         open_gate(self._gate)
 
     def get(self, seconds: float = math.inf) -> T:
-        """Return what came first, waiting at most *seconds* for something to come; raises `queue.Empty`."""
+        """Return the oldest item, waiting at most *seconds* for one; raises `queue.Empty`."""
         end = time.monotonic() + seconds
-        # The gate may stand open for what was taken without a wait, and closed where `put` was interrupted.
-        while not self._things and (left := end - time.monotonic()) > 0:
+        # The gate alone proves nothing: it may be open for an item that an earlier `get` took without waiting, and
+        # closed for one whose `put` was interrupted before it opened the gate.
+        while not self._items and (left := end - time.monotonic()) > 0:
             pass_gate(self._gate, min(left, SLICE))
         try:
-            return self._things.popleft()
+            return self._items.popleft()
         except IndexError:
             raise Empty from None
 
     def __len__(self) -> int:
-        return len(self._things)
+        return len(self._items)
 
     def __repr__(self) -> str:
         return f"<Mailbox {len(self)} waiting>"
 
 
 class Deadline:
-    """Mark the instant a call is worthless; it rides along through every wait and never changes."""
+    """The instant after which a call's result is of no use; immutable, passed to everything that waits for it."""
 
     __slots__ = ("at", "clock")
 
@@ -204,7 +210,7 @@ class Deadline:
 
 
 class Cancellation:
-    """Say that nobody wants an attempt any more, and wake the thread that waits for it."""
+    """A request to abandon an attempt, which wakes the thread that waits for its reply."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -218,16 +224,16 @@ class Cancellation:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Cancel, now and for good."""
+        """Cancel the attempt; this cannot be undone."""
         with self._lock:
             self._cancelled = True
-            # Under the lock, so that whoever withdraws its wake-up knows that none comes later: by then the
-            # connection may carry somebody else's request. It must neither block nor call back.
+            # Under the lock, so that after `on_cancel(None)` the callback never runs again: by then the connection may
+            # carry another call's request. The callback must neither block nor call this object.
             if self._wake is not None:
                 self._wake()
 
     def on_cancel(self, wake: Callable[[], None] | None) -> None:
-        """Call *wake* when cancelled, at once if that has happened; None withdraws it."""
+        """Call *wake* on cancellation, at once if it is already cancelled; None removes the callback."""
         with self._lock:
             self._wake = wake
             if self._cancelled and wake is not None:

@@ -17,26 +17,26 @@ with CosyClient("https://tts.example.com") as cosy:
     CosyError
     ├── ConfigurationError            also ValueError
     ├── PartialFailure                some texts of a bulk call failed; every finished speech is inside
-    ├── Rejected                      we said no; where something had left by then, ``sent`` says so
+    ├── Rejected                      the client refused; ``sent`` tells whether something was sent before
     │   ├── BadUtterance              also ValueError
     │   ├── QueueFull
     │   ├── BulkheadFull
-    │   ├── RateLimited               our own pacing, not the service's 429
+    │   ├── RateLimited               by the client's own pacing, not the service's 429
     │   ├── CircuitOpen
     │   ├── RetryBudgetSpent
     │   └── ClientClosed
     ├── DeadlineExceeded              also TimeoutError
     ├── TransportError                connect, TLS, read, write, reset, premature end
-    │   ├── ConnectFailed             nothing of the request left
-    │   └── AttemptTimeout            a step of one attempt took longer than granted
-    ├── ServiceError                  the service answered, and it was a refusal
+    │   ├── ConnectFailed             nothing of the request was sent
+    │   └── AttemptTimeout            a step of one attempt took longer than its timeout
+    ├── ServiceError                  the service answered with an error
     │   ├── BadRequest · Unauthorized · Forbidden · NotFound · TooLarge
-    │   ├── Throttled                 429 and its kin
-    │   └── ServiceFault              5xx and its kin
+    │   ├── Throttled                 429 and what means the same
+    │   └── ServiceFault              5xx and what means the same
     └── DecodeError                   not audio, wrong count, truncated
 
-Three questions are answered separately, because they have different readers: ``sent`` (may the service have billed
-it?), ``retryable`` (may the retry policy try again?), ``endpoint_fault`` (should the breaker count it?).
+Each error answers three questions separately: ``sent`` (may the service have billed it?), ``retryable`` (may the retry
+policy try again?), ``endpoint_fault`` (does the breaker count it as a failure?).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Record one try of a call: when it began (monotonic seconds), how long it took and how it failed."""
+    """One try of a call: when it began (monotonic seconds), how long it took (seconds) and how it failed."""
 
     number: int
     endpoint: str
@@ -64,7 +64,7 @@ class Attempt:
 
 
 class CosyError(Exception):
-    """Report that a text did not become speech; the root of everything this library raises."""
+    """The root of every error that this library raises: a text did not become speech."""
 
     sent: bool = False
     retryable: bool = False
@@ -84,7 +84,7 @@ class CosyError(Exception):
         self.retry_after = retry_after
         self.attempts: tuple[Attempt, ...] = ()
         self.partial: Speech | None = None
-        """What a stream had received before it broke off."""
+        """The audio that a stream had received before it failed."""
         if sent is not None:
             self.sent = sent
         if retryable is not None:
@@ -93,18 +93,18 @@ class CosyError(Exception):
             self.endpoint_fault = endpoint_fault
 
     def for_caller(self, attempts: Sequence[Attempt] = ()) -> Self:
-        """Return a copy of its own for one caller, carrying *attempts*, oldest first.
+        """Return a copy for one caller, with *attempts*, oldest first.
 
-        Callers of one batch share a failure but not an exception object: raising one object in many threads would
-        grow one traceback from all of them.
+        Callers of one batch share a failure but not an exception object: one object raised in many threads would
+        collect all their frames in one traceback.
         """
-        twin = copy.copy(self)
-        twin.attempts = tuple(attempts) or self.attempts
-        twin.__cause__ = self.__cause__
-        return twin
+        copied = copy.copy(self)
+        copied.attempts = tuple(attempts) or self.attempts
+        copied.__cause__ = self.__cause__
+        return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Keyword-only constructors of subclasses must not stand in the way of copy and pickle.
+        # By default copy and pickle call the constructor with `args`, which keyword-only parameters do not accept.
         return (_rebuild, (type(self), self.args, self.__dict__))
 
 
@@ -116,18 +116,18 @@ def _rebuild(kind: type[CosyError], args: tuple[Any, ...], state: dict[str, Any]
 
 
 def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return ``; did you mean …?`` for the one of *known* that is nearest to *name*, or nothing if none is near."""
+    """Return ``; did you mean …?`` with the name of *known* most similar to *name*, or "" if none is similar."""
     folded = {each.casefold(): each for each in sorted(known)}
     close = get_close_matches(name.casefold(), folded, n=1, cutoff=cutoff)
     return f"; did you mean {folded[close[0]]}?" if close else ""
 
 
 class ConfigurationError(CosyError, ValueError):
-    """Say which setting cannot be used, and what to set instead."""
+    """A setting cannot be used; the message names it and what to set instead."""
 
 
 class PartialFailure(CosyError):
-    """Report that some texts of a bulk call failed, and carry every speech that was finished.
+    """Some texts of a bulk call failed; every finished speech is in ``outcomes``.
 
     ``outcomes`` holds one `Outcome` per text in the order of the texts.
     """
@@ -148,43 +148,43 @@ class PartialFailure(CosyError):
 
 
 class Rejected(CosyError):
-    """Report that the client itself said no: nothing was sent and billed, unless ``sent`` says otherwise."""
+    """The client itself refused the call: nothing was sent or billed unless ``sent`` is true."""
 
 
 class BadUtterance(Rejected, ValueError):
-    """Name the field of an utterance that no service would accept, and the rule it breaks."""
+    """A field of an utterance breaks a rule, so no service would accept it; the message names both."""
 
 
 class QueueFull(Rejected):
-    """Report that the client's queue had no free place before the deadline."""
+    """The client's queue was full until the deadline."""
 
 
 class BulkheadFull(Rejected):
-    """Report that no permit to be in flight came free before the deadline."""
+    """No permit to be in flight became free before the deadline."""
 
 
 class RateLimited(Rejected):
-    """Report that our own pacing could not grant a send before the deadline."""
+    """The client's own pacing allowed no request before the deadline."""
 
 
 class CircuitOpen(Rejected):
-    """Report that the endpoint's breaker is open; ``retry_after`` says when it will try again."""
+    """The endpoint's breaker is open; ``retry_after`` is the time in seconds until it lets a probe through."""
 
 
 class RetryBudgetSpent(Rejected):
-    """Report that an attempt failed and the shared retry budget had nothing left for another."""
+    """An attempt failed and the shared retry budget allows no other."""
 
 
 class ClientClosed(Rejected):
-    """Report that the client was closed before this text could be sent, or while it was in flight."""
+    """The client was closed before this text was sent, or while it was in flight."""
 
 
 class DeadlineExceeded(CosyError, TimeoutError):
-    """Report that the call's deadline passed before its speech was there."""
+    """The call's deadline passed before its speech was complete."""
 
 
 class TransportError(CosyError):
-    """Report that the wire failed: connect, TLS, read, write, reset or a premature end."""
+    """The connection failed: connect, TLS, read, write, reset or a premature end."""
 
     sent = True
     retryable = True
@@ -192,17 +192,17 @@ class TransportError(CosyError):
 
 
 class ConnectFailed(TransportError):
-    """Report that no connection could be made, so nothing was sent."""
+    """No connection could be made, so nothing was sent."""
 
     sent = False
 
 
 class AttemptTimeout(TransportError):
-    """Report that connecting, the first byte or the gap between two reads took longer than granted."""
+    """Connecting, the first byte or the gap between two reads took longer than its timeout."""
 
 
 class ServiceError(CosyError):
-    """Report that the service answered with a refusal, with its status, code and request id."""
+    """The service answered with an error: its ``status``, ``code`` and ``request_id`` where it names them."""
 
     sent = True
 
@@ -224,41 +224,41 @@ class ServiceError(CosyError):
 
 
 class BadRequest(ServiceError):
-    """Report that the service found the request itself wrong; sending it again cannot help."""
+    """The service found the request itself wrong; sending it again cannot succeed."""
 
 
 class Unauthorized(ServiceError):
-    """Report that the API key is missing or wrong."""
+    """The API key is missing or wrong."""
 
 
 class Forbidden(ServiceError):
-    """Report that the API key may not do this."""
+    """The API key has no permission for this."""
 
 
 class NotFound(ServiceError):
-    """Report that the path, model or voice does not exist at this service."""
+    """The path, model or voice does not exist at this service."""
 
 
 class TooLarge(ServiceError):
-    """Report that the request body exceeds what the service takes."""
+    """The request body exceeds the service's limit."""
 
 
 class Throttled(ServiceError):
-    """Report that the service asked for fewer requests; ``retry_after`` carries its wait when it named one."""
+    """The service asked for fewer requests; ``retry_after`` is the wait in seconds that it named, if any."""
 
     retryable = True
     throttled = True
 
 
 class ServiceFault(ServiceError):
-    """Report that the service failed on its side."""
+    """The service failed for a reason of its own."""
 
     retryable = True
     endpoint_fault = True
 
 
 class DecodeError(CosyError):
-    """Report a reply that is not what was asked for: not audio, the wrong count, truncated."""
+    """A reply is not what was asked for: not audio, the wrong number of results, truncated."""
 
     sent = True
     endpoint_fault = True

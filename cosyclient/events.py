@@ -38,14 +38,14 @@ logger.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Tell that something happened at an endpoint; the root of all events."""
+    """The root of all events: something happened at an endpoint."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSealed(Event):
-    """Tell that a batch was closed and is about to be sent; ``waited`` is its oldest text's wait in seconds."""
+    """A batch was sealed and is about to be sent; ``waited`` is its oldest text's wait in seconds."""
 
     batch: str
     texts: int
@@ -55,7 +55,7 @@ class BatchSealed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFinished(Event):
-    """Tell how one try of a batch ended; ``failed`` counts texts that came back as errors."""
+    """One attempt of a batch ended; ``failed`` counts the texts that came back as errors."""
 
     batch: str
     number: int
@@ -67,7 +67,7 @@ class AttemptFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryScheduled(Event):
-    """Tell that a try failed and another follows after ``wait`` seconds."""
+    """An attempt failed and another follows after ``wait`` seconds."""
 
     batch: str
     number: int
@@ -78,7 +78,7 @@ class RetryScheduled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UtteranceFinished(Event):
-    """Tell that one text was resolved; ``fingerprint`` stands for it."""
+    """One text was resolved with its speech or error; ``fingerprint`` identifies it."""
 
     fingerprint: str
     characters: int
@@ -91,7 +91,7 @@ class UtteranceFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerChanged(Event):
-    """Tell that a breaker moved between closed, open and half-open."""
+    """A breaker changed between closed, open and half-open."""
 
     old: str
     new: str
@@ -99,21 +99,21 @@ class BreakerChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceDown(Event):
-    """Tell that the service is down because of ``error``, and that texts of bulk calls wait for it from now on."""
+    """The service is down because of ``error``; texts of bulk calls wait for it from now on."""
 
     error: CosyError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceUp(Event):
-    """Tell that the service answers again, ``seconds`` after the first text began to wait for it."""
+    """The service answers again, ``seconds`` after the first text began to wait for it."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateChanged(Event):
-    """Tell that the service's word moved our pacing, in requests a second; ``hold`` is a pause in seconds."""
+    """A reply of the service changed the client's pacing, in requests a second; ``hold`` is a pause in seconds."""
 
     old: float
     new: float
@@ -122,7 +122,7 @@ class RateChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitChanged(Event):
-    """Tell that the number of attempts that may be in flight has moved by 3, and a factor of 1.5, or more."""
+    """The number of attempts that may be in flight has changed by at least 3 and by a factor of at least 1.5."""
 
     old: int
     new: int
@@ -130,10 +130,10 @@ class LimitChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRateDoubted(Event):
-    """Tell once that speeches are too fast or too slow: their lengths are those of ``likely`` Hz, not ``taken`` Hz.
+    """Speeches are probably too fast or too slow: their lengths fit ``likely`` Hz, not ``taken`` Hz; emitted once.
 
-    Of a service that names no rate, such as the official runtime, ``sample_rate`` is taken for it: pass
-    ``sample_rate=`` as ``likely`` says.
+    Where a service names no sample rate, as the official runtime, the client assumes the option ``sample_rate``. Pass
+    ``likely`` as ``sample_rate=``.
     """
 
     taken: int
@@ -155,44 +155,44 @@ _LEVELS: dict[type[Event], int] = {
 
 
 def log(event: Event) -> None:
-    """Write *event* to the ``cosyclient`` logger: a listener like any other, always installed."""
+    """Write *event* to the logger ``cosyclient``; every client calls this before its listeners."""
     level = _LEVELS.get(type(event), logging.DEBUG)
     if logger.isEnabledFor(level):
-        words = " ".join(f"{field.name}={_word(getattr(event, field.name))}" for field in fields(event))
-        logger.log(level, "%s %s", type(event).__name__, words)
+        values = " ".join(f"{field.name}={_format(getattr(event, field.name))}" for field in fields(event))
+        logger.log(level, "%s %s", type(event).__name__, values)
 
 
-def _word(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     # The class alone: a service's message may quote the text.
     return type(value).__name__ if isinstance(value, BaseException) else str(value)
 
 
-def invoke_callback(guest: Callable[..., object], *arguments: object) -> None:
-    """Call *guest*, a function of the user's: what it raises is logged and fails no call.
+def invoke_callback(callback: Callable[..., object], *arguments: object) -> None:
+    """Call *callback*, a function of the user; log what it raises, so that it fails no call.
 
-    But for an interrupt of the thread of the user's that it runs on, which is meant for the user.
+    An interrupt (see `cosyclient.clock`) of a thread of the user is raised all the same: it is addressed to the user.
     """
     try:
-        guest(*arguments)
+        callback(*arguments)
     except BaseException as error:
-        if raised_by_signal(error) or not (isinstance(error, _OF_GUESTS) or _on_own_thread()):
+        if raised_by_signal(error) or not (isinstance(error, _LOGGED_ERRORS) or _on_client_thread()):
             raise
-        logger.exception("%r failed", guest)
+        logger.exception("%r failed", callback)
 
 
-_OF_GUESTS = (Exception, SystemExit, GeneratorExit)
+_LOGGED_ERRORS = (Exception, SystemExit, GeneratorExit)
 
 
-def _on_own_thread() -> bool:
+def _on_client_thread() -> bool:
     return threading.current_thread().name.startswith("cosyclient")
 
 
 def raised_by_signal(error: BaseException | None) -> bool:
-    """Return whether a signal's handler raised *error* amid our code, as the time limit of a task queue does.
+    """Return whether a signal handler raised *error* while library code ran, as the time limit of a task queue does.
 
-    It is meant for the user, then, and says nothing of us or the service.
+    Such an error is addressed to the user and tells nothing about the client or the service.
     """
     codes = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
     while error is not None:
@@ -201,26 +201,26 @@ def raised_by_signal(error: BaseException | None) -> bool:
             if trace.tb_frame.f_code in codes:
                 return True
             trace = trace.tb_next
-        # A codec, for one, raises anew what came amid its work.
+        # Some library code raises another error from it: codecs do.
         error = error.__cause__
     return False
 
 
 class Events:
-    """Hand each event to every listener; one that raises is logged and does not disturb the call."""
+    """The listeners of a client; an error that one raises is logged and fails no call."""
 
     def __init__(self, listeners: Sequence[Listener] = ()) -> None:
-        if not isinstance(listeners, Iterable) or not all(map(callable, kept := tuple(listeners))):
+        if not isinstance(listeners, Iterable) or not all(map(callable, own := tuple(listeners))):
             raise ConfigurationError("listeners: must be functions, each called with every event")
-        self._listeners = kept
+        self._listeners = own
 
     @property
     def wanted(self) -> bool:
-        """Return whether anybody would hear an event of every single text."""
+        """Return whether events that occur once a text have a receiver; without one they need not be made."""
         return bool(self._listeners) or logger.isEnabledFor(logging.DEBUG)
 
     def emit(self, event: Event) -> None:
-        """Tell all listeners of *event*, on the calling thread."""
+        """Log *event* and call every listener with it, on the calling thread."""
         log(event)
         for listener in self._listeners:
             invoke_callback(listener, event)

@@ -1,6 +1,7 @@
-"""The records of the public API: what is asked for, and what came back.
+"""The records of the public API: options of a call, and its results.
 
-`SpeechOptions` are the options of a call, `Speech` is the audio of one text, `Outcome` a text with its speech or error.
+`SpeechOptions` are the options of a call, `Speech` is the audio of one text, `Outcome` one text with its speech or
+error.
 
 ```python
 from cosyclient import CosyClient, SpeechOptions, join
@@ -32,7 +33,7 @@ from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.util.extra_fields import Extra, Headers
 from cosyclient.util.files import write_atomically
 from cosyclient.util.numbers import float_in_range, int_in_range
-from cosyclient.voices import MAX_NAME, Voice, check_characters, check_words
+from cosyclient.voices import MAX_NAME, Voice, check_characters, check_short_text
 
 if TYPE_CHECKING:
     import os
@@ -48,7 +49,7 @@ SAMPLE_RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 AudioFormat: TypeAlias = Literal["wav", "pcm", "mp3", "opus"]
 """How a service encodes audio: ``pcm`` is plain 16-bit samples, ``opus`` an Ogg file."""
 OnSilent: TypeAlias = Literal["error", "silence"]
-"""What a text becomes of which the service makes no audio: a `DecodeError`, or a short silence."""
+"""The result of a text for which the service makes no audio: a `DecodeError`, or a short silence."""
 Priority: TypeAlias = Literal["interactive", "bulk"]
 """Whether a text is sent first, or takes the capacity that interactive texts leave."""
 
@@ -56,7 +57,7 @@ Priority: TypeAlias = Literal["interactive", "bulk"]
 class StreamOptions(TypedDict, total=False):
     """Options of `CosyClient.stream` and `CosyClient.stream_text`, whose audio is always plain samples.
 
-    What is left out is as the client was made. `VoiceSettings` checks the values and names the rule that one breaks.
+    What is left out is as given to the client. `VoiceSettings` validates the values.
     """
 
     voice: str | Voice | None
@@ -74,11 +75,11 @@ class StreamOptions(TypedDict, total=False):
     words: bool
     """Whether to ask for the time of every word, see `Speech`."""
     on_silent: OnSilent
-    """What becomes of a text without a letter or digit of which the service makes no audio."""
+    """The result of a text without a letter or digit for which the service makes no audio."""
     headers: Mapping[str, str] | None
-    """Header fields of the request, laid over those of the client."""
+    """Header fields of the request; they override those of the client one by one."""
     extra: Mapping[str, Any] | None
-    """Members of the request that the service knows and this library does not, laid over those of the client."""
+    """Members of the request that the service knows and this library does not; they override those of the client."""
     timeout: float | None
     """Seconds from the call to its deadline; ``None`` is the client's."""
     priority: Priority | None
@@ -99,17 +100,17 @@ _SYLLABIC: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\u
 _SCHEMA: Final = "cosyclient/1"
 
 
-def _shown(value: object) -> str:
-    """Return *value* as errors show it: no more of it than tells what was meant."""
+def _short_repr(value: object) -> str:
+    """Return the repr of *value*, at most 80 characters of it, for an error message."""
     try:
-        said = repr(value)
-    except ValueError:  # a number of thousands of digits
+        shown = repr(value)
+    except ValueError:  # an integer of thousands of digits
         return f"{type(value).__name__}"
-    return said if len(said) <= 80 else f"{said[:79]}…"
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
 
 
 def check_text(text: object) -> str:
-    """Return *text* if a service could speak it; `BadUtterance` names the rule it breaks otherwise."""
+    """Return *text* if it is valid; raises `BadUtterance` naming the rule it breaks."""
     if not isinstance(text, str):
         raise BadUtterance(f"text: must be a str, got {type(text).__name__}")
     if not text or text.isspace():
@@ -121,24 +122,24 @@ def check_text(text: object) -> str:
 
 
 def has_speech(text: str) -> bool:
-    """Return whether there is anything in *text* to be spoken: a letter or a digit.
+    """Return whether *text* contains something to be spoken: a letter or a digit.
 
-    CosyVoice drops sentences of punctuation and symbols, emoji among them, and says nothing of it.
+    CosyVoice drops sentences of punctuation and symbols, emoji among them, without an error.
     """
-    # Marks such as the Japanese prolonged sound count as letters, but have no sound of their own.
+    # `isalnum` is true for modifier letters such as the Japanese prolonged sound mark, which are not spoken alone.
     return any(character.isalnum() and unicodedata.category(character) != "Lm" for character in text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceSettings:
-    """Say how texts are to be spoken; texts with equal settings may share a request.
+    """How texts are spoken; texts with equal settings may share a request.
 
     ``voice`` is a name or a `Voice`, ``sample_rate`` is in Hz, ``speed`` a factor from 0.25 to 4.0, ``instruct`` at
     most 500 code points, ``seed`` from 0 to 65,535, ``words`` asks for the time of every word. ``None`` leaves the
-    choice to the service. ``on_silent`` says what a text becomes that has nothing to be spoken (see `has_speech`) where
-    the service makes no audio of it: an ``"error"``, or a short ``"silence"``. ``headers`` are sent along with each
-    request, ``extra`` holds members of it that the service knows and this library does not; see
-    `cosyclient.util.extra_fields`.
+    choice to the service. ``on_silent`` is the result of a text without speech (see `has_speech`) for which the service
+    makes no audio: an ``"error"``, or a short ``"silence"``. ``headers`` are sent with each request, ``extra`` holds
+    members of it that the service knows and this library does not; see `cosyclient.util.extra_fields`. Raises
+    `BadUtterance` naming the field and the rule it breaks.
     """
 
     voice: str | Voice | None = None
@@ -155,36 +156,36 @@ class VoiceSettings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.format, str) or self.format not in _audio.MEDIA_TYPES:
-            raise BadUtterance(f"format: {_shown(self.format)} is not one of {', '.join(_audio.MEDIA_TYPES)}")
+            raise BadUtterance(f"format: {_short_repr(self.format)} is not one of {', '.join(_audio.MEDIA_TYPES)}")
         if not isinstance(self.sample_rate, int) or self.sample_rate not in SAMPLE_RATES:
             raise BadUtterance(
-                f"sample_rate: {_shown(self.sample_rate)} is not one of {', '.join(map(str, SAMPLE_RATES))}"
+                f"sample_rate: {_short_repr(self.sample_rate)} is not one of {', '.join(map(str, SAMPLE_RATES))}"
             )
         if (speed := float_in_range(self.speed, 0.25, 4.0)) is None:
-            raise BadUtterance(f"speed: must be a number from 0.25 to 4.0, got {_shown(self.speed)}")
-        # 1 and 1.0 are one speed: one fingerprint, one batch.
+            raise BadUtterance(f"speed: must be a number from 0.25 to 4.0, got {_short_repr(self.speed)}")
+        # A float, so that 1 and 1.0 have one fingerprint and share a batch.
         object.__setattr__(self, "speed", speed)
         if self.seed is not None and int_in_range(self.seed, 0, 65535) is None:
-            raise BadUtterance(f"seed: must be an integer from 0 to 65535, got {_shown(self.seed)}")
+            raise BadUtterance(f"seed: must be an integer from 0 to 65535, got {_short_repr(self.seed)}")
         if not isinstance(self.words, bool):
-            raise BadUtterance(f"words: must be True or False, got {_shown(self.words)}")
+            raise BadUtterance(f"words: must be True or False, got {_short_repr(self.words)}")
         if self.on_silent not in ("error", "silence"):
-            raise BadUtterance(f"on_silent: must be 'error' or 'silence', got {_shown(self.on_silent)}")
+            raise BadUtterance(f"on_silent: must be 'error' or 'silence', got {_short_repr(self.on_silent)}")
         for name, kind in (("headers", Headers), ("extra", Extra)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
-                # None and nothing are one.
+                # An empty mapping is stored as None, so that the two are equal.
                 object.__setattr__(self, name, kind(value) if value or not isinstance(value, Mapping) else None)
         if isinstance(self.voice, Voice) and self.voice.prompt is None:
-            # One name, one fingerprint, however it is given.
+            # Stored as a str, so that both ways to name a voice have one fingerprint.
             object.__setattr__(self, "voice", self.voice.name)
         for name, most in (("voice", MAX_NAME), ("model", MAX_NAME), ("instruct", MAX_INSTRUCT_CODE_POINTS)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, Voice):
-                check_words(name, value, most=most)
+                check_short_text(name, value, max_length=most)
 
     def replace(self, options: Mapping[str, Any]) -> VoiceSettings:
-        """Return these settings with *options* laid over them; an unknown option is a `ConfigurationError`."""
+        """Return these settings overridden by *options*; raises `ConfigurationError` for an unknown option."""
         for unknown in sorted(options.keys() - _OPTION_NAMES):
             known = sorted(SpeechOptions.__annotations__)
             raise ConfigurationError(
@@ -192,19 +193,19 @@ class VoiceSettings:
             )
         values = {**self._values, **options}
         for name, own in (("headers", self.headers), ("extra", self.extra)):
-            # Laid over, not in place of: a call adds to what its client says.
+            # Merged, not replaced: a call adds to the fields of its client.
             if isinstance(own, (Headers, Extra)) and isinstance(others := options.get(name), Mapping):
                 values[name] = own.merged(others)
         return VoiceSettings(**values)
 
     @property
     def sent_headers(self) -> Headers | None:
-        """Return ``headers`` as what they have become."""
+        """Return ``headers``, which the constructor made `Headers`."""
         return self.headers if isinstance(self.headers, Headers) else None
 
     @property
     def sent_extra(self) -> Extra | None:
-        """Return ``extra`` as what it has become."""
+        """Return ``extra``, which the constructor made an `Extra`."""
         return self.extra if isinstance(self.extra, Extra) else None
 
     @property
@@ -223,11 +224,11 @@ class VoiceSettings:
 
     @cached_property
     def _canonical(self) -> list[tuple[str, Any]]:
-        # Options that came later count only where they are used: fingerprints outlive releases.
+        # Options added in later releases count only where they are used: fingerprints must stay the same.
         values = {**self._values, "voice": self.voice.key if isinstance(self.voice, Voice) else self.voice}
         if not self.words:
             del values["words"]
-        # These change nothing about how a text is spoken.
+        # These do not change the audio.
         del values["on_silent"], values["headers"]
         values["extra"] = self.extra.key if isinstance(self.extra, Extra) else None
         if values["extra"] is None:
@@ -236,7 +237,7 @@ class VoiceSettings:
 
     @cached_property
     def _digest_prefix(self) -> Any:
-        # The settings are hashed once, each text then continues from here.
+        # The settings are hashed once; the digest of each text continues from a copy.
         canonical = json.dumps([_SCHEMA, self._canonical], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode() + b"\0")
 
@@ -249,7 +250,7 @@ class VoiceSettings:
 
     @cached_property
     def key(self) -> str:
-        """Return what stands for these settings where many texts are looked up: a str remembers its hash."""
+        """Return a str that is equal exactly for equal settings; as a key it is fast: a str caches its hash."""
         headers = self.headers.key if isinstance(self.headers, Headers) else ""
         return f"{self._canonical!r} {self.on_silent} {headers}"
 
@@ -259,7 +260,7 @@ _OPTION_NAMES: Final = frozenset(field.name for field in fields(VoiceSettings))
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Name one text with its voice settings; validated when made."""
+    """One text with its voice settings; raises `BadUtterance` if the text is invalid."""
 
     text: str
     settings: VoiceSettings
@@ -269,24 +270,25 @@ class Utterance:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Return what is equal exactly for equal utterances."""
+        """Return a tuple that is equal exactly for equal utterances."""
         return self.settings.key, self.text
 
     @property
     def fingerprint(self) -> str:
-        """Return a stable digest (32 hexadecimal digits of SHA-256) that logs show instead of the text."""
+        """Return a stable digest, 32 hexadecimal digits of SHA-256, which logs show instead of the text."""
         digest = self.settings._digest_prefix.copy()
         digest.update(unicodedata.normalize("NFC", self.text).encode())
         return str(digest.hexdigest()[:32])
 
     @property
     def expected_seconds(self) -> float:
-        """Estimate the audio this text becomes, in seconds; timeouts and batches are sized by it.
+        """Estimate the duration of this text's audio in seconds; timeouts and batches are sized by it.
 
-        0.2 s a syllabic character (20 of them weigh 190 KB of 24 kHz WAV) and 0.065 s any other, over the speed.
+        0.2 s for a syllabic character (20 of them make 190 KB of 24 kHz WAV), 0.065 s for any other, divided by the
+        speed.
         """
         characters = len(self.text)
-        # Taking runs out and counting what is left is ten times as fast as finding every character.
+        # Removing runs and counting the rest is ten times as fast as finding every character.
         syllables = 0 if self.text.isascii() else characters - len(_SYLLABIC.sub("", self.text))
         return (0.2 * syllables + 0.065 * (characters - syllables)) / self.settings.speed
 
@@ -295,7 +297,7 @@ class Utterance:
 
 
 class Word(NamedTuple):
-    """Say when a word is spoken, in seconds from the beginning of the speech."""
+    """When a word is spoken, in seconds from the beginning of the speech."""
 
     text: str
     start: float
@@ -304,11 +306,11 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speech:
-    """Hold the audio of one text and what is known of it.
+    """The audio of one text.
 
     ``audio`` is the encoded file as the service sent it, ``sample_rate`` is in Hz, ``duration`` in seconds,
-    ``attempts`` the number of tries it took, ``cached`` whether nothing was sent for it, ``words`` when each word is
-    spoken, if that was asked for and served.
+    ``attempts`` the number of tries it took, ``cached`` whether nothing was sent for it, ``words`` the times of its
+    words, if they were asked for and the service returned them.
     """
 
     audio: bytes
@@ -327,9 +329,9 @@ class Speech:
         return _audio.MEDIA_TYPES[self.format]
 
     def pcm(self) -> bytes:
-        """Return the samples alone: signed 16-bit little-endian, channels interleaved, whatever kind a WAV file holds.
+        """Return the samples as signed 16-bit little-endian, channels interleaved; those of a WAV file are converted.
 
-        Raises `ConfigurationError` for mp3 and opus, which would need a decoder: ask for ``wav`` or ``pcm``.
+        Raises `ConfigurationError` for mp3 and opus, which need a decoder: ask for ``wav`` or ``pcm``.
         """
         if self.format == "pcm":
             return self.audio
@@ -338,10 +340,10 @@ class Speech:
         raise ConfigurationError(f"format: {self.format} holds no plain samples; ask the service for 'wav' or 'pcm'")
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write ``audio`` to *path* atomically and return it; an interrupted save leaves no half file.
+        """Write ``audio`` to *path* atomically and return *path*; an interrupted save leaves no partial file.
 
-        A link is followed, the mode of a file that is replaced is kept, and a device or a pipe is written to. Raises
-        `OSError` naming *path*.
+        Follows links, keeps the mode of a replaced file, and writes directly to a device or a pipe. Raises `OSError`
+        naming *path*.
         """
         return write_atomically(Path(path), self.audio)
 
@@ -354,7 +356,7 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Pair one text with what became of it: a speech or an error, never both."""
+    """One text of a call and its result: a speech or an error, never both."""
 
     index: int
     text: str
@@ -375,7 +377,7 @@ class Outcome:
 def join(speeches: list[Speech] | tuple[Speech, ...], gap: float = 0.0) -> Speech:
     """Return one WAV speech made of *speeches* in order, with *gap* seconds of silence between them.
 
-    Sample-exact: every sample of every part is in it once. Raises `ConfigurationError` for an empty list, mixed
+    It contains every sample of every part exactly once. Raises `ConfigurationError` for an empty list, mixed
     sample rates or channels, compressed formats and a gap that is negative or longer than an hour.
     """
     if not speeches:

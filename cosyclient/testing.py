@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class FakeClock:
-    """Tell a time that only moves when told to, or when somebody waits: every wait returns at once and costs its span.
+    """A clock for tests: every wait returns at once and advances the time by its duration, as `advance` does.
 
     ``slept`` lists the waits in order, in seconds.
     """
@@ -77,7 +77,7 @@ class FakeClock:
         return wake.is_set()
 
     def wait(self, gate: threading.Lock, seconds: float) -> bool:
-        """Let other threads in once, then move time forward by *seconds* if nobody has opened *gate*."""
+        """Let other threads run briefly, then move time forward by *seconds* unless *gate* was opened."""
         if gate.acquire(timeout=0.001):
             return True
         self.advance(max(0.0, seconds))
@@ -88,9 +88,9 @@ class FakeClock:
 
 
 class InlineExecutor(Executor):
-    """Run each task in the submitting thread, so that a test sees one order of events.
+    """An executor that runs each task in the submitting thread, so that the order of events is always the same.
 
-    A task submitted by a running one waits for that one's end: inside it, it could wait for what the other holds.
+    A task that a running task submits runs after it: run within it, it could wait for a lock that the outer one holds.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class InlineExecutor(Executor):
 
 
 class ScriptedReply:
-    """Replay a status, headers and pieces of body; an exception among the pieces is raised when reached."""
+    """A reply of given status, headers and pieces of body; an exception among the pieces is raised in its place."""
 
     def __init__(
         self,
@@ -139,14 +139,14 @@ class ScriptedReply:
             yield piece
 
     def close(self) -> None:
-        """Note that the reply was let go."""
+        """Set ``closed``."""
         self.closed = True
 
 
 class ScriptedTransport:
-    """Answer each request from a script: a list of replies and exceptions in order, or a function of the request.
+    """A transport that answers from a script: replies and exceptions in order, or a function of the request.
 
-    ``requests`` remembers what was sent.
+    ``requests`` lists what was sent.
     """
 
     def __init__(
@@ -158,27 +158,27 @@ class ScriptedTransport:
         self.closed = False
 
     def send(self, request: WireRequest, **_: object) -> WireReply:
-        """Return or raise what the script says comes next."""
+        """Return or raise the next item of the script."""
         with self._lock:
             self.requests.append(request)
-            answer = None if callable(self._script) else next(self._script)
-        if answer is None:
-            answer = self._script(request)  # type: ignore[operator]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+            reply = None if callable(self._script) else next(self._script)
+        if reply is None:
+            reply = self._script(request)  # type: ignore[operator]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def stats(self) -> PoolStats:
         """Return an empty snapshot."""
         return PoolStats()
 
     def close(self) -> None:
-        """Note that the transport was closed."""
+        """Set ``closed``."""
         self.closed = True
 
 
 class RecordingListener:
-    """Remember every event in order."""
+    """A listener that keeps every event in ``events``, in order."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -199,7 +199,7 @@ def scripted_client(
 ) -> tuple[CosyClient, ScriptedTransport]:
     """Return a client without threads, sockets or waiting, and the transport that answers it from *script*.
 
-    Every call is finished when it returns; back-off and pacing pass on *clock*, a `FakeClock` unless given.
+    Every call is finished when it returns; back-off and pacing take time on *clock* only, a `FakeClock` by default.
     """
     transport = ScriptedTransport(script)
 

@@ -1,4 +1,4 @@
-"""Voices: those that a service knows by name, and those cloned from a recording.
+"""Voices: named by the service, or cloned from a recording.
 
 ```python
 from cosyclient import Voice
@@ -37,16 +37,17 @@ MAX_PROMPT_SECONDS: Final = 30.0
 MIN_PROMPT_RATE: Final = 16000
 MAX_PROMPT_BYTES: Final = 10 << 20
 MAX_NAME: Final = 512
-"""Code points of a voice's, a model's or an upload's name; the longest that services give are addresses."""
+"""Code points of the name of a voice, a model or an upload; the longest that services give are URLs."""
 MAX_TRANSCRIPT: Final = 4096
 
-# Tab, line feed and carriage return are layout; every other C0 or C1 control has no sound and breaks some front ends.
+# Tab, line feed and carriage return are layout; any other C0 or C1 control character breaks some services' text
+# processing.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_SHOWN: Final = 40
+_SHOWN_LENGTH: Final = 40
 
 
 def check_characters(field: str, text: str) -> None:
-    """Raise the `BadUtterance` of a control character or half a code point in *text*, which is *field*'s."""
+    """Raise `BadUtterance` if *text*, the value of *field*, has a control character or half a surrogate pair."""
     if not text.isprintable() and (control := _CONTROL.search(text)):
         raise BadUtterance(
             f"{field}: control character U+{ord(control[0]):04X} at position {control.start()}; remove it"
@@ -60,26 +61,26 @@ def check_characters(field: str, text: str) -> None:
         ) from None
 
 
-def check_words(field: str, value: object, *, most: int) -> str:
-    """Return *value* if it can be a name or a sentence of at most *most* code points; `BadUtterance` names the rule."""
+def check_short_text(field: str, value: object, *, max_length: int) -> str:
+    """Return *value* if it is a non-blank str of at most *max_length* code points; raises `BadUtterance` if not."""
     if not isinstance(value, str) or not value.strip():
-        shown = repr(value[:_SHOWN]) if isinstance(value, str) else type(value).__name__
+        shown = repr(value[:_SHOWN_LENGTH]) if isinstance(value, str) else type(value).__name__
         raise BadUtterance(f"{field}: must be a non-blank str, got {shown}")
-    if len(value) > most:
-        raise BadUtterance(f"{field}: {len(value)} code points, at most {most} are accepted")
+    if len(value) > max_length:
+        raise BadUtterance(f"{field}: {len(value)} code points, at most {max_length} are accepted")
     check_characters(field, value)
     return value
 
 
 class Prompt:
-    """Hold a recording of a voice: mono, 16-bit, at its own rate; every form it travels in is made once.
+    """A recording of a voice: mono, 16-bit, at its own sample rate; each encoding of it is made once.
 
-    A WAV file of at most 30 s, at least 16 kHz and at most 10 MiB, as CosyVoice's front end demands. Raises
-    `BadUtterance` naming the rule that *recording* breaks.
+    *recording* is a WAV file of at most 30 s, at least 16 kHz and at most 10 MiB, the limits of CosyVoice's front end.
+    Raises `BadUtterance` naming the rule that it breaks.
     """
 
     def __init__(self, recording: bytes | str | os.PathLike[str]) -> None:
-        data = recording if isinstance(recording, bytes) else _read(recording)
+        data = recording if isinstance(recording, bytes) else _read_file(recording)
         if len(data) > MAX_PROMPT_BYTES:
             raise BadUtterance(f"voice: a recording of {len(data)} bytes, at most {MAX_PROMPT_BYTES} are accepted")
         samples, self.sample_rate = _mono(data)
@@ -87,14 +88,14 @@ class Prompt:
         if self.sample_rate < MIN_PROMPT_RATE:
             raise BadUtterance(
                 f"voice: the recording has {self.sample_rate} Hz, at least {MIN_PROMPT_RATE} are needed; "
-                "record it anew, resampling adds nothing"
+                "record it again, resampling adds nothing"
             )
         if not samples:
             raise BadUtterance("voice: the recording is empty")
         if self.seconds > MAX_PROMPT_SECONDS:
             raise BadUtterance(f"voice: the recording lasts {self.seconds:.1f} s, at most 30 s are accepted; cut it")
         self.samples = samples
-        """The samples alone, signed 16-bit little-endian."""
+        """The samples, signed 16-bit little-endian."""
         self.wav = wav_bytes(samples, self.sample_rate)
         """The recording as a canonical WAV file."""
         self.digest = hashlib.sha256(self.wav).hexdigest()
@@ -111,7 +112,7 @@ class Prompt:
         return f"data:audio/wav;base64,{self.base64}"
 
     def form(self, name: str, make: Callable[[Prompt], T]) -> T:
-        """Return the recording as *make* encodes it, which is done once per *name*."""
+        """Return *make(prompt)*, called once for each *name*."""
         if name not in self._forms:
             self._forms[name] = make(self)
         made: T = self._forms[name]  # type: ignore[assignment]
@@ -128,29 +129,29 @@ class Prompt:
 
 
 class Voice:
-    """Name a voice: ``Voice("longanyang")``, or make one with `clone` or `cross_lingual`.
+    """A voice: ``Voice("longanyang")`` by name, or from a recording with `clone` or `cross_lingual`.
 
-    Make it once and use it for many texts: its recording is read, checked and encoded when it is made.
+    Make it once and use it for many texts: the recording is read, validated and encoded then.
     """
 
     __slots__ = ("name", "prompt", "transcript")
 
     def __init__(self, name: str, *, _prompt: Prompt | None = None, _transcript: str | None = None) -> None:
-        self.name = name if _prompt is not None else check_words("voice", name, most=MAX_NAME)
+        self.name = name if _prompt is not None else check_short_text("voice", name, max_length=MAX_NAME)
         self.prompt = _prompt
         self.transcript = _transcript
 
     @classmethod
     def clone(cls, prompt_wav: bytes | str | os.PathLike[str], transcript: str) -> Voice:
-        """Return the voice of a recording (a path, or the file's bytes) in which *transcript* is said."""
+        """Return the voice of a recording (a path, or the file's bytes) whose words are *transcript*."""
         if not isinstance(transcript, str) or not transcript.strip():
             raise BadUtterance("voice: clone needs the transcript of its recording; without one use cross_lingual")
-        check_words("voice: its transcript", transcript, most=MAX_TRANSCRIPT)
+        check_short_text("voice: its transcript", transcript, max_length=MAX_TRANSCRIPT)
         return cls("", _prompt=Prompt(prompt_wav), _transcript=transcript)
 
     @classmethod
     def cross_lingual(cls, prompt_wav: bytes | str | os.PathLike[str]) -> Voice:
-        """Return the voice of a recording whose words do not matter, to speak in any language."""
+        """Return the voice of a recording without its transcript, to speak in any language."""
         return cls("", _prompt=Prompt(prompt_wav))
 
     @property
@@ -162,11 +163,11 @@ class Voice:
 
     @property
     def key(self) -> str:
-        """Return what is equal exactly for equal voices, and stays so between processes."""
+        """Return a str that is equal exactly for equal voices, in every process."""
         if self.prompt is None:
             return self.name
-        said = "" if self.transcript is None else hashlib.sha256(self.transcript.encode()).hexdigest()
-        return f"{self.kind}:{self.prompt.digest}:{said}"
+        transcript = "" if self.transcript is None else hashlib.sha256(self.transcript.encode()).hexdigest()
+        return f"{self.kind}:{self.prompt.digest}:{transcript}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Voice) and self.key == other.key
@@ -178,7 +179,7 @@ class Voice:
         return f"<Voice {self.kind} {self.prompt!r}>" if self.prompt else f"<Voice {self.name!r}>"
 
 
-def _read(given: object) -> bytes:
+def _read_file(given: object) -> bytes:
     if not isinstance(given, (str, os.PathLike)):
         raise BadUtterance(f"voice: a recording is the path of a file or its bytes, not {type(given).__name__}")
     path = Path(given)
@@ -188,8 +189,8 @@ def _read(given: object) -> bytes:
     except OSError as error:
         raise BadUtterance(f"voice: cannot read the recording {str(path)[:200]!r}: {error.strerror}") from error
     except ValueError as error:
-        # A NUL, or half a code point.
-        raise BadUtterance(f"voice: {str(path)[:_SHOWN]!r} is no path: {error}") from None
+        # A NUL character, or half a surrogate pair.
+        raise BadUtterance(f"voice: {str(path)[:_SHOWN_LENGTH]!r} is no path: {error}") from None
 
 
 def _mono(data: bytes) -> tuple[bytes, int]:
@@ -197,7 +198,7 @@ def _mono(data: bytes) -> tuple[bytes, int]:
     try:
         wav = parse_wav(data)
     except DecodeError as error:
-        advice = "convert it, as with: ffmpeg -i recording -ac 1 -sample_fmt s16 prompt.wav"
+        advice = "convert it, for example: ffmpeg -i recording -ac 1 -sample_fmt s16 prompt.wav"
         raise BadUtterance(f"voice: the recording is no WAV file of plain samples ({error}); {advice}") from error
     if wav.channels == 1:
         return wav.samples, wav.sample_rate

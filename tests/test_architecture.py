@@ -201,7 +201,7 @@ def test_waits_happen_only_where_deadlines_are_kept(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("emulator/")])
 def test_no_wait_leaves_a_lock_held_when_it_is_interrupted(name: str) -> None:
-    """Conditions, events and semaphores are entered in Python; see "How this library waits and takes" in clock.py."""
+    """An interrupt could leave a condition locked for ever; see "How this library waits and acquires" in clock.py."""
     entered = {"Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier", "Queue", "LifoQueue", "PriorityQueue"}
     # A future's own condition is made anew where it may be held for ever.
     allowed = {"threading.Condition"} if name == "pipeline/queue/waiters.py" else set()

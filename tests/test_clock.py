@@ -165,5 +165,5 @@ def test_a_mailbox_loses_nothing_and_no_short_wait_is_endless(seconds: float) ->
 
 def test_who_waits_at_a_mailbox_is_woken_though_the_one_who_put_was_interrupted() -> None:
     mailbox = Mailbox[int]()
-    mailbox._things.append(1)
+    mailbox._items.append(1)
     assert mailbox.get() == 1

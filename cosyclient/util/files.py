@@ -1,4 +1,4 @@
-"""Files that are whole or not there; what is no file (a device, a pipe) is written to and stays what it is."""
+"""Atomic writes of regular files; devices and pipes are written to directly."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 PART_PREFIX: Final = ".cosyclient-"
 PART_SUFFIX: Final = ".part"
-"""How the unfinished files begin and end that a killed process leaves behind."""
+"""Beginning and end of the names of temporary files; a killed process leaves such files behind."""
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write *content* to *path* as `atomic_file` does and return *path*."""
+    """Write *content* to *path* through `atomic_file` and return *path*."""
     with atomic_file(path) as file:
         file.write(content)
     return path
@@ -26,31 +26,31 @@ def write_atomically(path: Path, content: bytes) -> Path:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open *path* for writing bytes; what is written appears there when the block ends, or not at all.
+    """Open *path* for writing bytes; the content appears there when the block ends without an error, or not at all.
 
-    A link is followed to what it names. A file that is replaced hands its mode down, and its owner where that may be
-    given; a new one gets what ``open()`` would give it. A device, a pipe and whatever else is no regular file is
-    written to directly. Raises the `OSError` of what went wrong, naming *path*.
+    Follows a link to its target. A replaced file passes on its mode, and its owner where permitted; a new file gets the
+    mode that ``open()`` would give it. Writes directly to what is no regular file, such as a device or a pipe. Raises
+    `OSError` naming *path*.
     """
-    part: str | None = None
+    temporary: str | None = None
     try:
         found, target = _stat(path), Path(os.path.realpath(path))
-        if found is not None and not (stat.S_ISREG(found.st_mode) and _is(target, found)):
-            # Links in /proc name open files to which no path leads.
+        if found is not None and not (stat.S_ISREG(found.st_mode) and _is_file(target, found)):
+            # Not a regular file; or a link in /proc to an open file, which its resolved path does not name.
             with open(path, "wb") as file:
                 yield file
             return
-        part, handle = _part(target.parent)
+        temporary, handle = _create_temporary(target.parent)
         with os.fdopen(handle, "wb") as file:
             yield file
         if found is not None:
-            _inherit(part, found)
-        os.replace(part, target)
+            _copy_owner_and_mode(temporary, found)
+        os.replace(temporary, target)
     except BaseException as error:
-        if part is not None:
+        if temporary is not None:
             with contextlib.suppress(OSError):
-                os.unlink(part)
-        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, part):
+                os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, temporary):
             raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
 
@@ -62,15 +62,15 @@ def _stat(path: Path) -> os.stat_result | None:
         return None
 
 
-def _is(target: Path, found: os.stat_result) -> bool:
-    there = _stat(target)
-    return there is not None and os.path.samestat(there, found)
+def _is_file(target: Path, found: os.stat_result) -> bool:
+    status = _stat(target)
+    return status is not None and os.path.samestat(status, found)
 
 
-def _part(directory: Path) -> tuple[str, int]:
-    """Return the name and the handle of a new file in *directory*; the name is short, however long the final one is."""
+def _create_temporary(directory: Path) -> tuple[str, int]:
+    """Create a file in *directory*; return its path and descriptor; its name is short even if the final one is long."""
     name = os.path.join(directory, f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}")
-    # The umask is the kernel's to apply: reading it means setting it, for all threads.
+    # The kernel applies the umask. Python can read it only by setting it, for all threads.
     try:
         return name, os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -78,10 +78,10 @@ def _part(directory: Path) -> tuple[str, int]:
         raise
 
 
-def _inherit(part: str, found: os.stat_result) -> None:
-    # Some file systems know neither; the content matters more.
+def _copy_owner_and_mode(path: str, found: os.stat_result) -> None:
+    # Some file systems support neither; that does not make the write fail.
     with contextlib.suppress(OSError):
         if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
-            os.chown(part, found.st_uid, found.st_gid)
+            os.chown(path, found.st_uid, found.st_gid)
     with contextlib.suppress(OSError):
-        os.chmod(part, stat.S_IMODE(found.st_mode) & 0o777)
+        os.chmod(path, stat.S_IMODE(found.st_mode) & 0o777)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 SAMPLE_RATE_RANGE: Final = (1_000, 768_000)
-"""Hz; every service known serves well within."""
+"""Hz; wider than the rates of every known service."""
 CHANNEL_COUNT_RANGE: Final = (1, 8)
 
 
@@ -28,7 +28,7 @@ def float_in_range(value: object, low: float, high: float) -> float | None:
 
 def parse_int_in_range(text: str | None, low: int, high: int) -> int | None:
     """Return the integer that *text* writes in plain decimal digits, if it is from *low* to *high*."""
-    # More digits than these exceed every limit here, and Python refuses to read thousands of them.
+    # More digits exceed every limit here, and Python refuses to parse thousands of them.
     if text is None or not 0 < len(text) < 20 or not (text.isascii() and text.isdigit()):
         return None
     return int_in_range(int(text), low, high)

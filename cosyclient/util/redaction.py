@@ -1,7 +1,7 @@
-"""What is quoted of a service in errors and logs: on one line, short, without the texts and secrets sent to it.
+"""Redaction: quote a service in errors and logs on one short line, without the texts and secrets sent to it.
 
-A service decides what its errors say, and some say all that they were sent. Errors are logged, shown and sent to error
-trackers; texts and keys are not.
+A service writes its own error messages, and some repeat everything that was sent. Errors are logged, displayed and sent
+to error trackers; texts and keys must not be.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MASK: Final = "****"
-_WORD: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)
-_FEWEST: Final = 8
-"""Characters below which a secret is none, and would be found in any word."""
-_SHORT: Final = 4
-"""Characters below which the beginning of an ASCII text may be in any message."""
-_OPENING: Final = 16
-_PASSAGE: Final = 24
-"""Characters that a text's beginning, or any passage of it, has when it counts as quoted."""
-_MOST_CAUSES: Final = 8
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)
+_MIN_SECRET_LENGTH: Final = 8
+"""Shorter secrets are not masked: they would be found in any word."""
+_MIN_ASCII_BEGINNING: Final = 4
+"""The beginning of a shorter ASCII text is not looked for: any message may contain it."""
+_BEGINNING_LENGTH: Final = 16
+_PASSAGE_LENGTH: Final = 24
+"""Characters of a text's beginning, and of any passage of it, that count as a quotation."""
+_MAX_CAUSES: Final = 8
 
 
 class RedactedText(str):
-    """Be text that no traceback, log or debugger shows unasked: its repr shows none of it."""
+    """A str whose repr shows none of it, as tracebacks and debuggers display local variables."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class RedactedText(str):
 
 
 class RedactedBytes(bytes):
-    """Be bytes that no traceback, log or debugger shows unasked."""
+    """Bytes whose repr shows their number only."""
 
     __slots__ = ()
 
@@ -44,61 +44,63 @@ class RedactedBytes(bytes):
 
 
 def single_line(value: object, limit: int) -> str:
-    """Return *value* on one line of at most *limit* printable characters, with "…" if cut; "" if it is no text."""
+    """Return *value* on one line of at most *limit* printable characters, with "…" if cut; "" if it is no str."""
     if not isinstance(value, str):
         return ""
-    # Line breaks and controls would let a service write its own log lines, and colour a terminal.
+    # Line breaks and control characters would let a service forge log lines and control a terminal.
     line = " ".join("".join(c if c.isprintable() else " " for c in value[: 4 * limit]).split())
     return line if len(line) <= limit and len(value) <= 4 * limit else line[: limit - 1] + "…"
 
 
 def short_token(value: object, limit: int) -> str:
-    """Return *value* if it is a name, a token or an id of at most *limit* characters, and nothing if it is more."""
-    return value if isinstance(value, str) and len(value) <= limit and _WORD.fullmatch(value) else ""
+    """Return *value* if it is one word of printable ASCII of at most *limit* characters, such as an id; else ""."""
+    return value if isinstance(value, str) and len(value) <= limit and _TOKEN.fullmatch(value) else ""
 
 
-def quotes_any(said: str, texts: Iterable[str]) -> bool:
-    """Return whether *said* quotes one of *texts*: its beginning, or a longer passage, in whatever case or escaped."""
-    found = _compared(said)
-    # Without a mark between them: the pieces of a conversation are one text.
+def quotes_any(message: str, texts: Iterable[str]) -> bool:
+    """Return whether *message* quotes one of *texts*: its beginning, or a longer passage, in any case or escaped."""
+    found = _normalized(message)
+    # Without a separator: the pieces of a text stream are one text.
     whole = ""
     for text in texts:
-        line = _compared(text)
-        opening = line[:_OPENING]
-        escaped = json.dumps(opening)[1:-1]
-        if (len(opening) >= _SHORT or not opening.isascii()) and (opening in found or escaped in found):
+        line = _normalized(text)
+        beginning = line[:_BEGINNING_LENGTH]
+        escaped = json.dumps(beginning)[1:-1]
+        if (len(beginning) >= _MIN_ASCII_BEGINNING or not beginning.isascii()) and (
+            beginning in found or escaped in found
+        ):
             return True
         whole += line
-    return any(found[at : at + _PASSAGE] in whole for at in range(len(found) - _PASSAGE + 1))
+    return any(found[at : at + _PASSAGE_LENGTH] in whole for at in range(len(found) - _PASSAGE_LENGTH + 1))
 
 
-def _compared(said: str) -> str:
-    """Return *said* without what services change when they quote: case, and blanks of all kinds."""
-    return "".join(said.casefold().split())
+def _normalized(text: str) -> str:
+    """Return *text* without what services change when they quote: case and whitespace."""
+    return "".join(text.casefold().split())
 
 
-def mask_secrets(said: str, secrets: Iterable[str]) -> str:
-    """Return *said* without *secrets*, in whatever case; one that was cut off at its end, too."""
+def mask_secrets(message: str, secrets: Iterable[str]) -> str:
+    """Return *message* with *secrets* masked, in any case; also one that is cut off at the end of *message*."""
     for secret in secrets:
-        if len(secret) < _FEWEST:
+        if len(secret) < _MIN_SECRET_LENGTH:
             continue
-        said = re.sub(re.escape(secret), MASK, said, flags=re.IGNORECASE)
-        head = said.removesuffix("…")
-        for size in range(min(len(secret) - 1, len(head)), _FEWEST // 2, -1):
-            if head != said and head.casefold().endswith(secret[:size].casefold()):
-                said = f"{head[:-size]}{MASK}…"
+        message = re.sub(re.escape(secret), MASK, message, flags=re.IGNORECASE)
+        head = message.removesuffix("…")
+        for size in range(min(len(secret) - 1, len(head)), _MIN_SECRET_LENGTH // 2, -1):
+            if head != message and head.casefold().endswith(secret[:size].casefold()):
+                message = f"{head[:-size]}{MASK}…"
                 break
-    return said
+    return message
 
 
 def redact_error(error: BaseException | None, secrets: Iterable[str]) -> None:
-    """Take *secrets* out of *error* and what caused it; foreign exceptions quote the wire in words of their own."""
+    """Mask *secrets* in *error* and in its causes: exceptions of other packages quote what was sent or received."""
     secrets = tuple(secrets)
-    for _ in range(_MOST_CAUSES):
+    for _ in range(_MAX_CAUSES):
         if error is None or not secrets:
             return
         error.args = tuple(mask_secrets(arg, secrets) if isinstance(arg, str) else arg for arg in error.args)
         for name in ("code", "request_id"):
-            if isinstance(said := getattr(error, name, None), str):
-                setattr(error, name, mask_secrets(said, secrets))
+            if isinstance(value := getattr(error, name, None), str):
+                setattr(error, name, mask_secrets(value, secrets))
         error = error.__cause__ or error.__context__

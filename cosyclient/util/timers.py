@@ -1,4 +1,4 @@
-"""A timer: what no thread waits for is still looked after at its deadline."""
+"""A timer: expires what no thread waits for when its deadline passes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from cosyclient.clock import Flag, closed_gate, open_gate
 from cosyclient.events import invoke_callback
-from cosyclient.util.threads import IDLE, start_thread
+from cosyclient.util.threads import IDLE_TIMEOUT, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -16,37 +16,37 @@ if TYPE_CHECKING:
     from cosyclient.clock import Clock, Deadline
 
 RESOLUTION: Final = 0.02
-"""Seconds between two looks: futures expire at most this late, and one look serves all that fall into it."""
+"""Seconds that one bucket covers: a future expires at most this late, and all its items expire together."""
 
 
 class Timed(Protocol):
-    """Be scheduled until ``deadline``, unless ``done`` before; ``scheduled`` belongs to the timer."""
+    """What a `DeadlineTimer` expires at ``deadline`` unless it is ``done`` before; the timer sets ``scheduled``."""
 
     deadline: Deadline
     scheduled: bool
 
     @property
     def done(self) -> bool:
-        """Return whether there is nothing to watch for any more."""
+        """Return whether it is resolved, so that it need not expire."""
 
 
 T = TypeVar("T", bound=Timed)
 
 
-class _Run:
-    """Stand for one life of the timer's thread."""
+class _TimerThread:
+    """One thread of the timer: the gate it waits on, its identifier while it runs, and a flag for its end."""
 
     def __init__(self) -> None:
         self.gate = closed_gate()
-        self.over = Flag()
-        self.thread: int | None = None
+        self.ended = Flag()
+        self.ident: int | None = None
 
 
 class DeadlineTimer(Generic[T]):
-    """Call *expire* with everything scheduled whose deadline has passed, from one thread that runs while it is needed.
+    """Calls *expire* with each item whose deadline has passed, on one thread, which ends when it is idle.
 
-    They sit in buckets of *resolution* seconds, so watching and forgetting cost a set operation, and a million
-    finished futures leave nothing behind.
+    Items are kept in buckets of *resolution* seconds, so that adding and discarding cost one set operation each, and
+    finished items leave nothing behind.
     """
 
     def __init__(
@@ -64,112 +64,113 @@ class DeadlineTimer(Generic[T]):
         self._lock = threading.Lock()
         # Guarded by _lock, like all below.
         self._buckets: dict[int, set[T]] = {}
-        self._running: _Run | None = None
+        self._thread: _TimerThread | None = None
         self._next: int | None = None
         self._closed = False
 
-    def add(self, waiter: T) -> None:
-        """Expire *waiter* when its deadline passes."""
-        slot = self._slot(waiter)
+    def add(self, item: T) -> None:
+        """Expire *item* when its deadline passes; call `discard` when it is resolved before."""
+        key = self._bucket_of(item)
         with self._lock:
             if self._closed:
                 return
-            waiter.scheduled = True
-            self._buckets.setdefault(slot, set()).add(waiter)
-            run, first = self._running, self._next is None or slot < self._next
-        if run is None:
+            item.scheduled = True
+            self._buckets.setdefault(key, set()).add(item)
+            thread, first = self._thread, self._next is None or key < self._next
+        if thread is None:
             self._start()
         elif first:
-            open_gate(run.gate)
-        if waiter.done:
-            # Resolved before it was scheduled, so nobody else will say so.
-            self.discard(waiter)
+            open_gate(thread.gate)
+        if item.done:
+            # It was resolved before it was scheduled, and the `discard` of that moment did nothing.
+            self.discard(item)
 
-    def discard(self, waiter: T) -> None:
-        """Stop watching *waiter*, if that was asked for; it has been resolved."""
-        if not waiter.scheduled:
+    def discard(self, item: T) -> None:
+        """Remove *item*, which has been resolved; does nothing if it was never added."""
+        if not item.scheduled:
             return
-        slot = self._slot(waiter)
+        key = self._bucket_of(item)
         with self._lock:
-            bucket = self._buckets.get(slot)
+            bucket = self._buckets.get(key)
             if bucket is not None:
-                bucket.discard(waiter)
+                bucket.discard(item)
                 if not bucket:
-                    del self._buckets[slot]
+                    del self._buckets[key]
 
     @property
     def on_own_thread(self) -> bool:
-        """Return whether the calling thread is the timer, as in a callback: all other deadlines wait for it."""
-        return self._running is not None and self._running.thread == threading.get_ident()
+        """Return whether the calling thread is the timer's, as in a callback: meanwhile no other item expires."""
+        return self._thread is not None and self._thread.ident == threading.get_ident()
 
     def close(self) -> None:
-        """Stop the thread, if there is one, and forget everybody."""
+        """Remove all items, stop the thread and wait for its end."""
         with self._lock:
             self._closed = True
             self._buckets.clear()
-            run = self._running
-        if run is not None:
-            open_gate(run.gate)
-            if run.thread != threading.get_ident():
-                run.over.wait(threading.TIMEOUT_MAX)
+            thread = self._thread
+        if thread is not None:
+            open_gate(thread.gate)
+            if thread.ident != threading.get_ident():
+                thread.ended.wait(threading.TIMEOUT_MAX)
 
     def _start(self) -> None:
-        run = _Run()
+        thread = _TimerThread()
         try:
             with self._lock:
-                if self._running is not None:
+                if self._thread is not None:
                     return
-                self._running = run
-            start_thread(partial(self._run, run), self._name)
+                self._thread = thread
+            start_thread(partial(self._run, thread), self._name)
         except RuntimeError:
-            # No thread can be started, as at the end of the interpreter. Whoever waits looks at the time himself.
-            self._running = None
+            # No thread can be started, as at interpreter exit. Threads that wait for an item keep its deadline
+            # themselves.
+            self._thread = None
         except BaseException:
-            # Interrupted. Should the thread run all the same, it finds another in its place, and ends.
-            if self._running is run:
-                self._running = None
+            # Interrupted. If the thread was started all the same, it finds that it is not `_thread`, and ends.
+            if self._thread is thread:
+                self._thread = None
             raise
 
-    def _slot(self, waiter: T) -> int:
-        return int(waiter.deadline.at / self._resolution) + 1
+    def _bucket_of(self, item: T) -> int:
+        return int(item.deadline.at / self._resolution) + 1
 
-    def _run(self, run: _Run) -> None:
-        run.thread = threading.get_ident()
+    def _run(self, thread: _TimerThread) -> None:
+        thread.ident = threading.get_ident()
         try:
-            while (pause := self._pause(run)) is not None:
-                told = pause <= 0 or self._clock.wait(run.gate, pause)
-                for waiter in self._due():
-                    invoke_callback(self._expire, waiter)
-                if not told and self._next is None and self._rest(run):
+            while (pause := self._next_wait(thread)) is not None:
+                woken = pause <= 0 or self._clock.wait(thread.gate, pause)
+                for item in self._pop_due():
+                    invoke_callback(self._expire, item)
+                if not woken and self._next is None and self._end_if_idle(thread):
                     return
         finally:
-            # The next thread of the system may be given the same number.
-            run.thread = None
-            run.over.set()
+            # The system may give a later thread the same identifier.
+            thread.ident = None
+            thread.ended.set()
 
-    def _pause(self, run: _Run) -> float | None:
-        """Return the seconds until something is due, or those to stay if there is nothing; None to end."""
+    def _next_wait(self, thread: _TimerThread) -> float | None:
+        """Return the seconds until a bucket is due, or those to stay idle if there is none; None to end."""
         with self._lock:
-            if self._closed or self._running is not run:
+            if self._closed or self._thread is not thread:
                 return None
             self._next = min(self._buckets, default=None)
             if self._next is None:
-                return IDLE
-            # Looked at again before: what was scheduled longest may be forgotten by now, and nobody says so.
-            return min(IDLE, self._next * self._resolution - self._clock.now())
+                return IDLE_TIMEOUT
+            # No longer than when idle: the earliest items may have been discarded, which does not wake this thread.
+            return min(IDLE_TIMEOUT, self._next * self._resolution - self._clock.now())
 
-    def _due(self) -> Collection[T]:
+    def _pop_due(self) -> Collection[T]:
         with self._lock:
             if self._next is None or self._next * self._resolution > self._clock.now():
                 return ()
             return self._buckets.pop(self._next, ())
 
-    def _rest(self, run: _Run) -> bool:
-        """End, unless something came in meanwhile: an idle client keeps no thread of ours."""
+    def _end_if_idle(self, thread: _TimerThread) -> bool:
+        """Return whether to end: nothing was added meanwhile. An idle client keeps no thread."""
         with self._lock:
-            if self._buckets or self._running is not run:
+            if self._buckets or self._thread is not thread:
                 return False
-            self._running = None
+            self._thread = None
             return True
 
     def __repr__(self) -> str:

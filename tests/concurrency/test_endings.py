@@ -393,7 +393,7 @@ def test_the_timer_waits_for_nobody_who_closes_in_a_callback() -> None:
 def test_clients_that_nobody_closes_keep_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty of them, each used and then forgotten or kept: their threads end, and come back with the next text."""
     for module in (workers, timers):
-        monkeypatch.setattr(module, "IDLE", 0.05)
+        monkeypatch.setattr(module, "IDLE_TIMEOUT", 0.05)
     before = set(threading.enumerate())
 
     def ours() -> set[threading.Thread]:

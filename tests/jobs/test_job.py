@@ -241,7 +241,7 @@ def test_a_full_disk_ends_the_job_at_once(
     echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, code: int, what: str
 ) -> None:
     source = texts(*(f"text {number}" for number in range(400)))
-    part, write = files._part, os.write
+    part, write = files._create_temporary, os.write
     left = [3]
 
     def full(path: str = "") -> None:
@@ -282,7 +282,7 @@ def test_little_room_is_filled_one_text_at_a_time(
     echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = texts(*(f"text {number}" for number in range(400)))
-    part, left = files._part, [5]
+    part, left = files._create_temporary, [5]
 
     def no_part(directory: Path) -> tuple[str, int]:
         left[0] -= 1

@@ -43,14 +43,14 @@ def speaks(visit: Visit) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"X-A\r\nX-B": "1"}, "is no name"),
-        ({"X A": "1"}, "is no name"),
-        ({"": "1"}, "is no name"),
-        ({"X:": "1"}, "is no name"),
-        ({":path": "/"}, "is no name"),
-        ({"Х-Cyrillic": "1"}, "is no name"),
-        ({5: "1"}, "is no name"),
-        ({"X" * 201: "1"}, "is no name"),
+        ({"X-A\r\nX-B": "1"}, "is no valid"),
+        ({"X A": "1"}, "is no valid"),
+        ({"": "1"}, "is no valid"),
+        ({"X:": "1"}, "is no valid"),
+        ({":path": "/"}, "is no valid"),
+        ({"Х-Cyrillic": "1"}, "is no valid"),
+        ({5: "1"}, "is no valid"),
+        ({"X" * 201: "1"}, "is no valid"),
         ({"X-A": "secret\r\nX-B: 2"}, "printable ASCII"),
         ({"X-A": "secret\n"}, "printable ASCII"),
         ({"X-A": "secret\0"}, "printable ASCII"),
@@ -65,11 +65,11 @@ def speaks(visit: Visit) -> None:
         ([("X-A", "1")], "must be a mapping"),
         ("X-A: 1", "must be a mapping"),
         *(
-            ({name: "1"}, f"{name} says where a request ends")
+            ({name: "1"}, f"{name} delimits the request")
             for name in ("Content-Length", "HOST", "transfer-encoding", "Connection", "TE", "Trailer", "Upgrade")
         ),
         *(
-            ({name: "1"}, f"{name} is what the protocol says")
+            ({name: "1"}, f"{name} is set by the protocol")
             for name in ("Content-Type", "Accept", "Idempotency-Key", "Sec-WebSocket-Key", "grpc-timeout")
         ),
     ],
@@ -254,13 +254,13 @@ def test_the_fingerprint_includes_what_is_extra_and_no_header() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"a": float("nan")}, "JSON cannot hold it"),
-        ({"a": {1, 2}}, "JSON cannot hold it"),
-        ({"a": "\ud800"}, "JSON cannot hold it"),
+        ({"a": float("nan")}, "JSON cannot represent it"),
+        ({"a": {1, 2}}, "JSON cannot represent it"),
+        ({"a": "\ud800"}, "JSON cannot represent it"),
         ({"a": "x" * 70_000}, "at most 65536"),
-        ({"": 1}, "is no name"),
-        ({3: 1}, "is no name"),
-        ({"a\n": 1}, "is no name"),
+        ({"": 1}, "is no valid"),
+        ({3: 1}, "is no valid"),
+        ({"a\n": 1}, "is no valid"),
         ([1], "must be a mapping, got list|must be a mapping"),
         ({"texts": []}, "extra: texts .* the client says it itself"),
         ({"voice": "v"}, "extra: voice .* pass voice= instead"),
@@ -281,7 +281,7 @@ def test_a_deep_extra_is_refused() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(BadUtterance, match="JSON cannot hold it: RecursionError"):
+    with pytest.raises(BadUtterance, match="JSON cannot represent it: RecursionError"):
         Extra({"a": deep})
 
 
@@ -388,7 +388,7 @@ def test_the_command_line_has_both(tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     for wrong, says in (
         (["--header", "secret"], "--header: must look like 'Name: value'"),
-        (["--header", "Host: secret"], "--header: Host says where"),
+        (["--header", "Host: secret"], "--header: Host delimits"),
         (["--extra", "volume"], "--extra: must look like name=value, got 'volume'"),
     ):
         assert main([*arguments, *wrong]) == 2

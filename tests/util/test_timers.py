@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from cosyclient.clock import Deadline, SystemClock
-from cosyclient.util.threads import IDLE
+from cosyclient.util.threads import IDLE_TIMEOUT
 from cosyclient.util.timers import DeadlineTimer
 
 
@@ -53,7 +53,7 @@ def test_what_was_resolved_long_before_its_deadline_keeps_no_thread() -> None:
     clock.ready.set()
     assert _ends("forgetting")
     assert not expired
-    assert clock.time <= 3 * IDLE
+    assert clock.time <= 3 * IDLE_TIMEOUT
 
 
 def test_what_is_watched_for_an_hour_expires_after_it_however_often_the_timer_looks() -> None:
@@ -65,4 +65,4 @@ def test_what_is_watched_for_an_hour_expires_after_it_however_often_the_timer_lo
     clock.ready.set()
     assert _ends("watching")
     assert expired == [waiter]
-    assert 3600.0 <= clock.time <= 3600.1 + 3 * IDLE
+    assert 3600.0 <= clock.time <= 3600.1 + 3 * IDLE_TIMEOUT

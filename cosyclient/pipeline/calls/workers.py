@@ -11,7 +11,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, Final
 
 from cosyclient.clock import Flag, Mailbox
-from cosyclient.util.threads import IDLE, start_thread
+from cosyclient.util.threads import IDLE_TIMEOUT, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,10 +170,10 @@ class Workers:
         while late or _main_lives() or self._closed or self._running is None:
             hurried = self._closed or self._running is None
             try:
-                note = self._notes.get(0.0 if hurried else min(_LOOK, IDLE))
+                note = self._notes.get(0.0 if hurried else min(_LOOK, IDLE_TIMEOUT))
             except Empty:
                 waited += _LOOK
-                if hurried or waited >= IDLE:
+                if hurried or waited >= IDLE_TIMEOUT:
                     return
                 continue
             waited = 0.0

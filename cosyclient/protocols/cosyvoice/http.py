@@ -109,7 +109,7 @@ class RuntimeProtocol:
         """Return the mode, the fields and the file that *utterance* asks for."""
         voice, instruct = utterance.settings.voice, utterance.settings.instruct
         extra = utterance.settings.sent_extra
-        fields = {"tts_text": utterance.text, **(extra.texts() if extra else {})}
+        fields = {"tts_text": utterance.text, **(extra.form_fields() if extra else {})}
         if instruct is not None:
             fields["instruct_text"] = instruction(instruct, system=self._marked)
         if not isinstance(voice, Voice) or voice.prompt is None:

@@ -77,7 +77,7 @@ def board() -> Board:
 
 @pytest.fixture
 def _short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IDLE", 0.01)
+    monkeypatch.setattr(workers, "IDLE_TIMEOUT", 0.01)
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_a_reader_that_goes_to_rest_misses_no_note(
     board: Board, monkeypatch: pytest.MonkeyPatch, handed_over: bool
 ) -> None:
     """It rests after every note, while many threads leave theirs."""
-    monkeypatch.setattr(workers, "IDLE", 0.0)
+    monkeypatch.setattr(workers, "IDLE_TIMEOUT", 0.0)
     team = board.workers(2)
     ran = threading.Semaphore(0)
     rounds, count = 100, 8
