@@ -357,7 +357,7 @@ def test_runs_of_backslashes_are_passed_over_at_once() -> None:
 
     reader = ResultReader([], max_results=1)
     reader._buffer = Watched(b'"' + b"\\" * (1 << 20) + b'"')
-    assert not reader._escaped((1 << 20) + 1)
+    assert not reader._is_escaped((1 << 20) + 1)
     assert len(looked) < 10
 
 

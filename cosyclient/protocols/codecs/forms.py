@@ -1,6 +1,6 @@
-"""Encode forms by hand, so that the same form is the same bytes: a retry must not differ from the first try.
+"""Encode forms deterministically: the same fields give the same bytes, so a retry equals the first attempt.
 
-``application/x-www-form-urlencoded`` from the URL standard, ``multipart/form-data`` from RFC 7578.
+``application/x-www-form-urlencoded`` as in the URL standard of WHATWG, ``multipart/form-data`` as in RFC 7578.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _FRAMING_BYTES: Final = len(_FILE) + _BOUNDARY_CHARACTERS + 8
 
 
 def encode_form(fields: Mapping[str, str], file: tuple[str, Prompt] | None = None) -> tuple[str, bytes]:
-    """Return the media type and body of a form of *fields*, multipart if it has a *file*: its name and recording."""
+    """Return media type and body of a form of *fields*; multipart with a *file*, a field name and its recording."""
     if file is None:
         return URLENCODED, urlencode(fields).encode("ascii")
     name, prompt = file
-    # Made of what is inside: equal forms have equal boundaries, and no text can be written to contain its own.
+    # A digest of the content: equal forms have equal boundaries, and no text can be made to contain its own.
     digest = hashlib.sha256(f"{name}\0{prompt.digest}".encode())
     for each, value in fields.items():
         digest.update(f"\0{each}\0{value}".encode())
@@ -44,14 +44,14 @@ def encode_form(fields: Mapping[str, str], file: tuple[str, Prompt] | None = Non
 
 
 def path_segment(field: str, name: str) -> str:
-    """Return *name* as one segment of a path, whatever is in it; `BadUtterance` for the two that would be a step."""
+    """Return *name* escaped as one segment of a path; `BadUtterance`, naming *field*, for ``.`` and ``..``."""
     if name in (".", ".."):
         raise BadUtterance(f"{field}: {name!r} cannot be part of a path")
     return quote(name, safe="")
 
 
 def max_form_bytes(fields: Mapping[str, str], file: tuple[str, Prompt] | None = None) -> int:
-    """Return an upper bound of the length of `encode_form`'s body, without making it."""
+    """Return an upper bound of the length of `encode_form`'s body without encoding it."""
     if file is None:
         return len(urlencode(fields))
     name, prompt = file

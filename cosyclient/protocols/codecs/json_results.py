@@ -1,8 +1,10 @@
-"""The incremental reader of JSON replies: results one by one while they arrive, their base64 undone in place.
+"""Read a JSON reply to a batch while it arrives: result by result, with base64 audio decoded in place.
 
-Only where a value begins and ends is found here, which takes a jump from quote to quote; what it holds is for `json` to
-say. The one long string of a result, its audio, becomes bytes straight from the buffer: the reply, its text and its
-values are never held as wholes.
+The body is an object (RFC 8259) with a list ``results``, or that list alone. This module only finds where values begin
+and end, by jumping from quote to quote; `json` parses them. The one long string of a result, its audio, is decoded
+straight from the buffer, so that neither the reply, nor its text, nor its values are ever in memory as a whole.
+
+Bounds: 200 levels, `strict.MAX_VALUES` values a result, 1000 members beside the results, 1 KiB a number.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from cosyclient.protocols.codecs.strict import MAX_VALUES, exceeds_value_limit, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# What may be passed over in one go: names, short strings, numbers and the signs between them.
-_PLAIN: Final = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]{0,200}+")*+')
+# What is skipped in one match: names, short strings, numbers and the punctuation between them.
+_SKIPPABLE: Final = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]{0,200}+")*+')
 _BLANKS: Final = re.compile(rb"[ \t\n\r]*")
 _SCALAR_END: Final = re.compile(rb"[ \t\n\r,\]}]")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -27,107 +29,109 @@ _LIST, _LIST_END, _OBJECT, _OBJECT_END = b"[]{}"
 _MAX_DEPTH: Final = 200
 _MAX_MEMBERS: Final = 1000
 _MAX_SCALAR_BYTES: Final = 1024
-# Shorter ones are not worth the detour.
-_LONG_BYTES: Final = 1024
-_FEW_BYTES: Final = 64
+# A shorter string is left to `json`: the detour costs more than it saves.
+_MIN_LONG_BYTES: Final = 1024
+_LOOK_BACK_BYTES: Final = 64
 
-# A long string is taken out and this put in its place: no JSON, but Python's reader knows it and asks what it means.
-_MARK: Final = b"-Infinity"
-_audio: Final = object()
-_marked: Final = json.JSONDecoder(parse_constant=lambda name: _audio if name == _MARK.decode() else float(name))
+# A long string is replaced by this: not JSON, but Python's parser accepts it and calls `parse_constant` for its value.
+_PLACEHOLDER: Final = b"-Infinity"
+_AUDIO: Final = object()
+_placeholder_decoder: Final = json.JSONDecoder(
+    parse_constant=lambda name: _AUDIO if name == _PLACEHOLDER.decode() else float(name)
+)
 
 
 class ResultReader:
-    """Read one JSON reply from the *chunks* of its body; not thread-safe: one reply, one reader.
+    """Reads one JSON reply from the *chunks* of its body; not thread-safe.
 
-    `results` reads it. ``members`` holds what has come of the object beside its results, and ``bare`` says whether
-    the reply is a list of results and nothing else. More than *most* results at once are handed on before the next is
-    looked for, so that a million where a few were asked for end at the first too many.
+    Iterate `results`. Meanwhile ``members`` fills with the members beside the results, and ``is_bare_list`` tells whether
+    the body is a list alone. More than *max_results* results at once are yielded before the next is read, so that the
+    caller can stop at the first excess one of a million.
     """
 
     def __init__(self, chunks: Iterable[bytes], *, max_results: int) -> None:
         self.members: dict[str, Any] = {}
         self.is_bare_list = False
         self.has_results = False
-        """Whether there was a list of results at all."""
+        """Whether the body held a list of results."""
         self._chunks = iter(chunks)
         self._most = max_results
         self._read_bytes = 0
         self._count = 0
-        # What is needed of the body lies from _start to _end and has been looked at up to _at. The buffer stays as
-        # large as it once was needed: new memory costs more than moving what is left to its front.
+        # The unread part of the body is buffer[_start:_end], scanned up to _position. The buffer never shrinks: new
+        # memory costs more than moving the rest to its front.
         self._buffer = bytearray()
-        self._start = self._at = self._end = 0
-        # Within the value at hand, in bytes from _start: how deep, where the open string and where the long one lies.
-        self._depth = self._opened = 0
-        self._string: int | None = None
-        self._long: tuple[int, int] | None = None
+        self._start = self._position = self._end = 0
+        # Of the value being scanned, in bytes from _start: depth, containers opened, the open string, the long string.
+        self._depth = self._container_count = 0
+        self._string_start: int | None = None
+        self._long_string: tuple[int, int] | None = None
 
     def results(self) -> Iterator[list[Any]]:
-        """Yield the results as `json` has them, together what arrives together; audio in them is bytes already.
+        """Yield the results parsed, those that arrive together in one list; their audio is bytes already.
 
-        Raises `DecodeError` (retryable) where the body is no JSON or breaks off; what was yielded before stands.
+        Raises `DecodeError` (retryable) where the body is malformed or breaks off; what was yielded before is valid.
         """
-        while self._end < len(_BYTE_ORDER_MARK) and self._fill():
+        while self._end < len(_BYTE_ORDER_MARK) and self._read_chunk():
             pass
         if not self._end:
             raise DecodeError("reply: empty", retryable=True)
         if self._buffer.startswith(_BYTE_ORDER_MARK):
-            self._start = self._at = len(_BYTE_ORDER_MARK)
-        first = self._peek()
+            self._start = self._position = len(_BYTE_ORDER_MARK)
+        first = self._expect_byte()
         if first == _LIST:
             self.is_bare_list = self.has_results = True
-            yield from self._list()
+            yield from self._read_list()
         elif first == _OBJECT:
-            yield from self._object()
+            yield from self._read_object()
         else:
-            raise self._no_json()
-        if self._next() is not None:
-            raise self._no_json()
+            raise self._malformed()
+        if self._next_byte() is not None:
+            raise self._malformed()
 
-    def _object(self) -> Iterator[list[Any]]:
-        self._step()
-        if self._peek() == _OBJECT_END:
-            self._step()
+    def _read_object(self) -> Iterator[list[Any]]:
+        self._advance()
+        if self._expect_byte() == _OBJECT_END:
+            self._advance()
             return
         while True:
-            if self._peek() != _QUOTE:
-                raise self._no_json()
-            name = self._value()
-            if self._peek() != _COLON:
-                raise self._no_json()
-            self._step()
-            if name == "results" and self._peek() == _LIST:
+            if self._expect_byte() != _QUOTE:
+                raise self._malformed()
+            name = self._read_value()
+            if self._expect_byte() != _COLON:
+                raise self._malformed()
+            self._advance()
+            if name == "results" and self._expect_byte() == _LIST:
                 self.has_results = True
-                yield from self._list()
+                yield from self._read_list()
             else:
                 if len(self.members) == _MAX_MEMBERS:
-                    raise self._no_json()
-                self.members[name] = self._value()
-            if self._closes(_OBJECT_END):
+                    raise self._malformed()
+                self.members[name] = self._read_value()
+            if self._ends_container(_OBJECT_END):
                 return
 
-    def _list(self) -> Iterator[list[Any]]:
-        self._step()
-        if self._peek() == _LIST_END:
-            self._step()
+    def _read_list(self) -> Iterator[list[Any]]:
+        self._advance()
+        if self._expect_byte() == _LIST_END:
+            self._advance()
             return
         ready: list[Any] = []
         ended = False
         while not ended:
             try:
-                # Nobody who is ready waits for bytes that others need.
-                while not self._whole():
+                # Results that are complete do not wait for the bytes of the next.
+                while not self._scan_value():
                     if ready:
                         yield ready
                         ready = []
-                    self._more()
-                ready.append(self._take(audio=True))
+                    self._read_more()
+                ready.append(self._take_value(audio=True))
                 self._count += 1
-                if self._blank() or len(ready) > self._most:
+                if self._skip_blanks() or len(ready) > self._most:
                     yield ready
                     ready = []
-                ended = self._closes(_LIST_END)
+                ended = self._ends_container(_LIST_END)
             except DecodeError:
                 if ready:
                     yield ready
@@ -135,18 +139,18 @@ class ResultReader:
         if ready:
             yield ready
 
-    def _closes(self, end: int) -> bool:
-        """Step over the comma or the *end* that follows a value; return whether it was the end."""
-        byte = self._peek()
+    def _ends_container(self, end: int) -> bool:
+        """Advance over the comma or the *end* bracket behind a value; return whether it was the bracket."""
+        byte = self._expect_byte()
         if byte not in (_COMMA, end):
-            raise self._no_json()
-        self._step()
+            raise self._malformed()
+        self._advance()
         return byte == end
 
-    # Bytes
+    # The buffer
 
-    def _fill(self) -> bool:
-        """Add the next chunk to what is needed, and return whether there was one."""
+    def _read_chunk(self) -> bool:
+        """Append the next chunk to the buffer; return whether there was one."""
         chunk = next(self._chunks, None)
         if chunk is None:
             return False
@@ -155,101 +159,101 @@ class ResultReader:
             buffer[:left] = buffer[self._start : self._end]
         end = left + len(chunk)
         buffer[left : end if end < len(buffer) else None] = chunk
-        self._start, self._at, self._end = 0, self._at - self._start, end
+        self._start, self._position, self._end = 0, self._position - self._start, end
         self._read_bytes += len(chunk)
         return True
 
-    def _more(self) -> None:
-        if not self._fill():
-            raise self._no_json()
+    def _read_more(self) -> None:
+        if not self._read_chunk():
+            raise self._malformed()
 
-    def _blank(self) -> bool:
-        """Pass over blanks; return whether nothing else is there at the moment."""
-        match = _BLANKS.match(self._buffer, self._at, self._end)
-        assert match is not None  # noqa: S101 - it matches nothing as well
-        self._start = self._at = match.end()
-        return self._at == self._end
+    def _skip_blanks(self) -> bool:
+        """Skip blanks; return whether the buffer holds nothing else."""
+        match = _BLANKS.match(self._buffer, self._position, self._end)
+        assert match is not None  # noqa: S101 - the pattern matches the empty string
+        self._start = self._position = match.end()
+        return self._position == self._end
 
-    def _next(self) -> int | None:
-        while self._blank():
-            if not self._fill():
+    def _next_byte(self) -> int | None:
+        while self._skip_blanks():
+            if not self._read_chunk():
                 return None
-        return self._buffer[self._at]
+        return self._buffer[self._position]
 
-    def _peek(self) -> int:
-        byte = self._next()
+    def _expect_byte(self) -> int:
+        byte = self._next_byte()
         if byte is None:
-            raise self._no_json()
+            raise self._malformed()
         return byte
 
-    def _step(self) -> None:
-        self._at += 1
-        self._start = self._at
+    def _advance(self) -> None:
+        self._position += 1
+        self._start = self._position
 
     # Values
 
-    def _value(self) -> Any:
-        while not self._whole():
-            self._more()
-        return self._take()
+    def _read_value(self) -> Any:
+        while not self._scan_value():
+            self._read_more()
+        return self._take_value()
 
-    def _whole(self) -> bool:
-        """Go on to the end of the value at hand, and return whether it is there."""
+    def _scan_value(self) -> bool:
+        """Scan on to the end of the current value; return whether the buffer holds it."""
         buffer = self._buffer
-        if not self._depth and self._string is None:
-            if self._blank():
+        if not self._depth and self._string_start is None:
+            if self._skip_blanks():
                 return False
             if buffer[self._start] not in (_QUOTE, _LIST, _OBJECT):
-                return self._whole_scalar()
-            self._open(self._start)
-        while self._depth or self._string is not None:
-            if self._string is None:
-                match = _PLAIN.match(buffer, self._at, self._end)
-                assert match is not None  # noqa: S101 - it matches nothing as well
-                self._at = match.end()
-                if self._at == self._end:
+                return self._scan_scalar()
+            self._enter(self._start)
+        while self._depth or self._string_start is not None:
+            if self._string_start is None:
+                match = _SKIPPABLE.match(buffer, self._position, self._end)
+                assert match is not None  # noqa: S101 - the pattern matches the empty string
+                self._position = match.end()
+                if self._position == self._end:
                     return False
-                self._open(self._at)
+                self._enter(self._position)
             else:
-                end = buffer.find(b'"', self._at, self._end)
+                end = buffer.find(b'"', self._position, self._end)
                 if end < 0:
-                    self._at = self._end
+                    self._position = self._end
                     return False
-                self._at = end + 1
-                if buffer[end - 1] != _BACKSLASH or not self._escaped(end):
-                    if self._long is None and end - self._start - self._string > _LONG_BYTES:
-                        self._long = (self._string, end - self._start)
-                    self._string = None
+                self._position = end + 1
+                if buffer[end - 1] != _BACKSLASH or not self._is_escaped(end):
+                    if self._long_string is None and end - self._start - self._string_start > _MIN_LONG_BYTES:
+                        self._long_string = (self._string_start, end - self._start)
+                    self._string_start = None
         return True
 
-    def _open(self, at: int) -> None:
-        """Step over the quote or bracket at *at*."""
-        self._at = at + 1
+    def _enter(self, at: int) -> None:
+        """Advance over the quote or bracket at *at* and keep count of strings and depth."""
+        self._position = at + 1
         byte = self._buffer[at]
         if byte == _QUOTE:
-            self._string = self._at - self._start
+            self._string_start = self._position - self._start
         else:
             if byte in (_LIST, _OBJECT):
                 self._depth += 1
-                self._opened += 1
+                self._container_count += 1
             else:
                 self._depth -= 1
-            # What `parse_json` would refuse in the end need not be gathered.
-            if self._depth > _MAX_DEPTH or self._opened > MAX_VALUES:
-                raise self._no_json()
+            # `parse_json` would reject it in the end: do not buffer it first.
+            if self._depth > _MAX_DEPTH or self._container_count > MAX_VALUES:
+                raise self._malformed()
 
-    def _whole_scalar(self) -> bool:
+    def _scan_scalar(self) -> bool:
         match = _SCALAR_END.search(self._buffer, self._start, self._end)
         if match is None:
             if self._end - self._start > _MAX_SCALAR_BYTES:
-                raise self._no_json()
+                raise self._malformed()
             return False
-        self._at = match.start()
+        self._position = match.start()
         return True
 
-    def _escaped(self, end: int) -> bool:
-        """Return whether an odd number of backslashes stands before *end*; an open string is before them."""
-        size = _FEW_BYTES
+    def _is_escaped(self, end: int) -> bool:
+        """Return whether an odd number of backslashes precedes *end*, a quote inside a string."""
+        size = _LOOK_BACK_BYTES
         while True:
             tail = self._buffer[max(0, end - size) : end]
             run = len(tail) - len(tail.rstrip(b"\\"))
@@ -257,31 +261,31 @@ class ResultReader:
                 return bool(run % 2)
             size *= 16
 
-    def _take(self, *, audio: bool = False) -> Any:
-        """Return the value that lies between _start and _at, and go on behind it."""
-        start, end, long = self._start, self._at, self._long
-        self._start, self._depth, self._opened, self._long = end, 0, 0, None
+    def _take_value(self, *, audio: bool = False) -> Any:
+        """Return the value scanned, buffer[_start:_position], and continue behind it."""
+        start, end, long = self._start, self._position, self._long_string
+        self._start, self._depth, self._container_count, self._long_string = end, 0, 0, None
         try:
             if audio and long is not None:
-                value = self._with_audio(start, start + long[0], start + long[1], end)
+                value = self._take_with_audio(start, start + long[0], start + long[1], end)
                 if value is not None:
                     return value
             return parse_json(self._buffer[start:end].decode())
         except UnicodeDecodeError:
             raise DecodeError(f"reply: JSON that is not UTF-8 ({self._read_bytes} bytes)", retryable=True) from None
         except ValueError:
-            raise self._no_json() from None
+            raise self._malformed() from None
 
-    def _with_audio(self, start: int, opening: int, closing: int, end: int) -> Any:
-        """Return the value with its long string as bytes, or None where that is not audio but a case for `json`."""
-        rest = self._buffer[start : opening - 1] + _MARK + self._buffer[closing + 1 : end]
-        if rest.count(_MARK) > 1 or exceeds_value_limit(rest):
+    def _take_with_audio(self, start: int, opening: int, closing: int, end: int) -> Any:
+        """Return the value with its long string decoded to bytes, or ``None`` where that string is not the audio."""
+        rest = self._buffer[start : opening - 1] + _PLACEHOLDER + self._buffer[closing + 1 : end]
+        if rest.count(_PLACEHOLDER) > 1 or exceeds_value_limit(rest):
             return None
         try:
-            value = _marked.decode(rest.decode())
-            # Found by `json` where it looks for it: neither an escaped name nor a second one can mislead us.
-            alone = value is _audio
-            if alone or (isinstance(value, dict) and value.get("audio_data") is _audio):
+            value = _placeholder_decoder.decode(rest.decode())
+            # `json` itself says which member the string is: neither an escaped name nor a duplicate one misleads.
+            alone = value is _AUDIO
+            if alone or (isinstance(value, dict) and value.get("audio_data") is _AUDIO):
                 with memoryview(self._buffer) as view, view[opening:closing] as coded:
                     audio = parse_base64(coded)
                 return audio if alone else {**value, "audio_data": audio}
@@ -289,7 +293,7 @@ class ResultReader:
             pass
         return None
 
-    def _no_json(self) -> DecodeError:
+    def _malformed(self) -> DecodeError:
         return DecodeError(f"reply: {self._read_bytes} bytes that are no JSON reply, or cut off", retryable=True)
 
     def __repr__(self) -> str:

@@ -1,8 +1,9 @@
-"""Server-sent events while they arrive: every field, comment and line end of the standard, and bounded.
+"""Decode server-sent events while they arrive, with every field, comment and line end of the standard.
 
-WHATWG HTML, section 9.2.6 ("Interpreting an event stream"). Two departures, for servers as they are: an event that the
-end of the stream cuts short is handed on as well (some leave the last blank line out; whoever reads the data finds out
-whether it is whole), and ``retry`` is passed over, for nobody reconnects here.
+WHATWG HTML, section 9.2.6 ("Interpreting an event stream"), with two departures for existing servers: an event that the
+end of the stream cuts off is yielded too (some servers omit the last blank line, and the reader of its data notices
+whether it is complete), and ``retry`` is ignored, as nothing reconnects. A line or an event's data is at most
+`MAX_EVENT_BYTES` long.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE: Final = "text/event-stream"
 MAX_EVENT_BYTES: Final = 16 << 20
-"""Half a minute of audio in base64 is 2 MB; a server that sends whole recordings as one event needs the rest."""
+"""Half a minute of audio in base64 is 2 MB; the rest is for servers that send a whole recording in one event."""
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 class Event(NamedTuple):
-    """Hold one event: its name (``message`` where none was given), its data, lines joined, and the last id so far."""
+    """One event: its name (``message`` if it has none), its data lines joined, and the last id so far."""
 
     name: str
     data: str
@@ -32,11 +33,11 @@ class Event(NamedTuple):
 
 
 def decode_events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES) -> Iterator[Event]:
-    """Yield the events of a stream as soon as each is complete, however *chunks* cut it.
+    """Yield each event of a stream as soon as it is complete, wherever *chunks* are cut.
 
     Raises `DecodeError` for a line, or an event's data, longer than *max_event_bytes*.
     """
-    # A line feed stands before each line of data: one buffer, for a million empty lines must take no more room.
+    # One buffer, with a line feed before each line: a list of a million empty lines would take far more memory.
     data, name, last_id = bytearray(), b"", b""
     for line in _lines(chunks, max_event_bytes):
         if not line:
@@ -46,7 +47,7 @@ def decode_events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_B
             continue
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
-        # A line that begins with a colon is a comment: its field is empty.
+        # The field of a comment, a line that begins with a colon, is empty.
         if field == b"data":
             if len(data) + len(value) >= max_event_bytes:
                 raise _too_long(max_event_bytes)
@@ -65,17 +66,17 @@ def _event(name: bytes, data: bytearray, last_id: bytes) -> Event:
 
 
 def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    """Yield the lines without their ends; what follows the last end is a line, too."""
+    """Yield the lines without their ends, the unfinished last one too."""
     buffer = bytearray()
-    # A carriage return ends a line at once; a line feed that opens the next chunk still belongs to it.
-    half_ended = False
+    # A carriage return ends a line at once; a line feed at the start of the next chunk still belongs to it.
+    after_return = False
     seen = 0
     first = True
     for chunk in chunks:
         if not chunk:
             continue
-        buffer += chunk[1:] if half_ended and chunk[0] == 0x0A else chunk
-        half_ended = False
+        buffer += chunk[1:] if after_return and chunk[0] == 0x0A else chunk
+        after_return = False
         if first:
             if len(buffer) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(buffer):
                 continue
@@ -83,11 +84,11 @@ def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
             if buffer.startswith(_BYTE_ORDER_MARK):
                 del buffer[: len(_BYTE_ORDER_MARK)]
         start = 0
-        # What was looked at before has no end in it.
+        # Bytes before `seen` were searched already.
         while match := _LINE_END.search(buffer, max(start, seen)):
             yield bytes(buffer[start : match.start()])
             start = match.end()
-            half_ended = match[0] == b"\r" and start == len(buffer)
+            after_return = match[0] == b"\r" and start == len(buffer)
         del buffer[:start]
         seen = len(buffer)
         if seen > limit:
