@@ -55,7 +55,7 @@ class BaseSession:
         return f"<{type(self).__name__} {'done' if self.reusable else 'finished' if self.text_ended else 'open'}>"
 
 
-def frame(document: dict[str, Any]) -> str:
+def json_message(document: dict[str, Any]) -> str:
     """Return *document* as the text of a message."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 

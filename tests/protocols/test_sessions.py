@@ -22,7 +22,13 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.models import Utterance, VoiceSettings, Word
-from cosyclient.protocols.alibaba.model_studio_ws import MOST_AT_ONCE, MOST_OF_A_TASK, Task, failure, weigh
+from cosyclient.protocols.alibaba.model_studio_ws import (
+    MAX_MESSAGE_CHARACTERS,
+    MAX_TASK_CHARACTERS,
+    Task,
+    count_characters,
+    task_error,
+)
 from cosyclient.protocols.base import PcmFormat, StreamingProtocol, TextInProtocol
 from cosyclient.protocols.lighttts.ws import Bistream
 from cosyclient.protocols.registry import check, protocol_for
@@ -149,14 +155,16 @@ def test_a_finish_before_the_start_is_kept_too() -> None:
     assert actions(heard(made, [event(made, "task-started")])[0]) == ["continue-task", "finish-task"]
 
 
-@pytest.mark.parametrize(("text", "pieces"), [("a" * MOST_AT_ONCE, 1), ("字" * 10_001, 2), ("a" * 20_001, 3), ("", 0)])
+@pytest.mark.parametrize(
+    ("text", "pieces"), [("a" * MAX_MESSAGE_CHARACTERS, 1), ("字" * 10_001, 2), ("a" * 20_001, 3), ("", 0)]
+)
 def test_long_text_goes_in_pieces_that_the_service_takes(text: str, pieces: int) -> None:
     """A Han character counts as two."""
     made = started(None)
     sent = [document["payload"]["input"]["text"] for document in read(made.send_text(text))]
     assert "".join(sent) == text
     assert len(sent) == pieces
-    assert all(weigh(piece) <= MOST_AT_ONCE for piece in sent)
+    assert all(count_characters(piece) <= MAX_MESSAGE_CHARACTERS for piece in sent)
 
 
 def test_a_task_takes_only_so_much() -> None:
@@ -164,13 +172,21 @@ def test_a_task_takes_only_so_much() -> None:
     made = started(None)
     for _ in range(10):
         made.send_text("字" * 10_000)
-    with pytest.raises(BadUtterance, match=f"{MOST_OF_A_TASK}"):
+    with pytest.raises(BadUtterance, match=f"{MAX_TASK_CHARACTERS}"):
         made.send_text("a")
 
 
 def test_weights() -> None:
     """As the service bills."""
-    assert [weigh(text) for text in ("", "abc", "你好", "你a，b", "かな", "한글", "𠀀")] == [0, 3, 4, 5, 2, 2, 2]
+    assert [count_characters(text) for text in ("", "abc", "你好", "你a，b", "かな", "한글", "𠀀")] == [
+        0,
+        3,
+        4,
+        5,
+        2,
+        2,
+        2,
+    ]
 
 
 def test_words_are_gathered_once_from_wherever_they_come() -> None:
@@ -229,7 +245,9 @@ def test_failed_tasks_are_classified(code: str | None, said: str, kind: type[Ser
 
 def test_what_failed_is_told_with_advice_and_without_the_text() -> None:
     """Errors are logged."""
-    assert "not one of this model's generation" in str(failure("InvalidParameter", "Engine return error code: 418", ()))
+    assert "not one of this model's generation" in str(
+        task_error("InvalidParameter", "Engine return error code: 418", ())
+    )
     made = started(None)
     made.send_text("the secret text")
     with pytest.raises(ServiceError, match="feed it, or finish") as caught:

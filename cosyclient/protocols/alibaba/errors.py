@@ -55,7 +55,7 @@ _CODES: Final[Mapping[str, type[ServiceError]]] = {
 }
 
 
-OWN: Final = own_members(
+OWN_MEMBERS: Final = own_members(
     "text",
     "text_type",
     model="model",
@@ -71,7 +71,7 @@ OWN: Final = own_members(
 _WORKSPACE: Final = "workspace"
 
 
-def told(settings: VoiceSettings) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+def extra_and_headers(settings: VoiceSettings) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
     """Return the caller's extra parameters, and as a header the workspace to bill, which is called for among them."""
     extra = dict(settings.extra or {})
     workspace = extra.pop(_WORKSPACE, None)
@@ -80,7 +80,7 @@ def told(settings: VoiceSettings) -> tuple[dict[str, Any], tuple[tuple[str, str]
     return extra, Headers({"X-DashScope-WorkSpace": workspace}).fields()
 
 
-def explained(error: ServiceError, *, request_id: object = None) -> ServiceError:
+def reclassify_by_code(error: ServiceError, *, request_id: object = None) -> ServiceError:
     """Return *error* as what its code says it is, where the code is known; it says more than the status."""
     kind = _CODES.get((error.code or "").partition(".")[0], type(error))
     return reclassify(error, kind, request_id=request_id)
@@ -101,7 +101,7 @@ class WordTimings:
             if (timed := _word(word)) is not None and len(self._found) < _MOST:
                 self._found[int_in_range(index, 0, _MOST) or 0, word["begin_index"]] = timed
 
-    def all(self) -> tuple[Word, ...]:
+    def in_order(self) -> tuple[Word, ...]:
         """Return every word once, in the order of the text."""
         return tuple(word for _, word in sorted(self._found.items()))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.audio.stream import with_format
 from cosyclient.errors import DecodeError, ServiceError, TransportError
-from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
+from cosyclient.protocols.alibaba.errors import OWN_MEMBERS, WordTimings, extra_and_headers, reclassify_by_code
 from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.protocols.codecs import sse
@@ -51,7 +51,7 @@ class ModelStudioHttpProtocol:
         speeds=(0.5, 2.0),
         required=("model", "voice"),
         advice="enrol the recording with Model Studio once, and pass the voice id that comes back",
-        own_members=OWN,
+        own_members=OWN_MEMBERS,
         # Its servers let connections idle for a minute.
         idle_limit=55.0,
     )
@@ -66,7 +66,7 @@ class ModelStudioHttpProtocol:
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for the one of *utterances*; *key* identifies it across retries."""
         (utterance,) = utterances
-        headers = (*_HEADERS, *told(utterance.settings)[1], ("X-Request-Id", key))
+        headers = (*_HEADERS, *extra_and_headers(utterance.settings)[1], ("X-Request-Id", key))
         return WireRequest(method="POST", path=_PATH, headers=headers, body=_body(utterance))
 
     def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
@@ -81,7 +81,7 @@ class ModelStudioHttpProtocol:
         asked = utterance.settings
         speech = speech_from_pcm(utterance, data) if asked.format == "wav" else speech_from_bytes(utterance, data, {})
         if asked.words:
-            speech = replace(speech, words=words.all())
+            speech = replace(speech, words=words.in_order())
         yield [(0, check_plausible(utterance, speech) if speech.duration else speech)]
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
@@ -113,7 +113,7 @@ def _body(utterance: Utterance) -> bytes:
         "word_timestamp_enabled": settings.words or None,
     }
     wanted |= {name: value for name, value in options.items() if value is not None}
-    wanted |= told(settings)[0]
+    wanted |= extra_and_headers(settings)[0]
     document = {"model": settings.model, "input": wanted}
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -173,4 +173,4 @@ def _error_from_reply(reply: WireReply, utterances: Sequence[Utterance], *, wall
 
 def _error_from_body(reply: WireReply, body: object, utterance: Utterance, wall: float) -> ServiceError:
     error = error_from_body(reply, body, [utterance], wall=wall)
-    return explained(error, request_id=body.get("request_id") if isinstance(body, dict) else None)
+    return reclassify_by_code(error, request_id=body.get("request_id") if isinstance(body, dict) else None)

@@ -20,11 +20,11 @@ from cosyclient.errors import (
     ServiceFault,
     Throttled,
 )
-from cosyclient.protocols.alibaba.errors import OWN, WordTimings, explained, told
+from cosyclient.protocols.alibaba.errors import OWN_MEMBERS, WordTimings, extra_and_headers, reclassify_by_code
 from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.protocols.codecs.json_body import decode_json_object, object_at
 from cosyclient.protocols.replies.errors import error_message, reclassify
-from cosyclient.protocols.sessions import BaseSession, SessionProtocol, frame
+from cosyclient.protocols.sessions import BaseSession, SessionProtocol, json_message
 from cosyclient.util.numbers import int_in_range
 from cosyclient.util.redaction import single_line
 from cosyclient.wire import Step, WireRequest
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from cosyclient.models import Utterance, VoiceSettings
 
 PATH: Final = "/api-ws/v1/inference"
-MOST_AT_ONCE: Final = 20_000
-MOST_OF_A_TASK: Final = 200_000
+MAX_MESSAGE_CHARACTERS: Final = 20_000
+MAX_TASK_CHARACTERS: Final = 200_000
 """Characters of a message and of a task, where a Han character counts as two."""
 
 _HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -58,7 +58,7 @@ class ModelStudioProtocol(SessionProtocol):
         words=True,
         required=("model", "voice"),
         speeds=(0.5, 2.0),
-        own_members=OWN,
+        own_members=OWN_MEMBERS,
     )
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
@@ -78,7 +78,7 @@ class ModelStudioProtocol(SessionProtocol):
 
 
 def _request(settings: VoiceSettings, text: str | None) -> WireRequest:
-    _, headers = told(settings)
+    _, headers = extra_and_headers(settings)
     return WireRequest(method="GET", path=PATH, headers=headers, body=b"", new_session=_Order(settings, text))
 
 
@@ -129,19 +129,19 @@ class Task(BaseSession):
             parameters["instruction"] = asked.instruct
         if asked.words:
             parameters["word_timestamp_enabled"] = True
-        parameters |= told(asked)[0]
+        parameters |= extra_and_headers(asked)[0]
         # The input must be there and must be empty.
         return [self._frame("run-task", {**_TASK, "model": asked.model, "parameters": parameters, "input": {}})]
 
     def send_text(self, text: str) -> Sequence[str | bytes]:
         """Return continue-task with *text*, in several pieces if it is too long for one, or keep it until the start."""
-        weight = weigh(text)
-        if self._weight + weight > MOST_OF_A_TASK:
-            raise BadUtterance(f"text: a task takes at most {MOST_OF_A_TASK} characters (a Han character is two)")
+        weight = count_characters(text)
+        if self._weight + weight > MAX_TASK_CHARACTERS:
+            raise BadUtterance(f"text: a task takes at most {MAX_TASK_CHARACTERS} characters (a Han character is two)")
         self._weight += weight
         self.sent_texts.append(text)
         # As many characters as fit even if each of them counts twice.
-        step = MOST_AT_ONCE if weight <= MOST_AT_ONCE else MOST_AT_ONCE // 2
+        step = MAX_MESSAGE_CHARACTERS if weight <= MAX_MESSAGE_CHARACTERS else MAX_MESSAGE_CHARACTERS // 2
         pieces = [text[start : start + step] for start in range(0, len(text), step)]
         return self._now_or_later(self._frame("continue-task", {"input": {"text": piece}}) for piece in pieces)
 
@@ -186,13 +186,13 @@ class Task(BaseSession):
             self.characters = counted
         if self._settings.words:
             self._words.add(object_at(payload, "output").get("sentence"))
-            self.words = self._words.all()
+            self.words = self._words.in_order()
 
     def _failure(self, header: dict[str, Any]) -> ServiceError:
         code, said = header.get("error_code"), header.get("error_message")
         code = single_line(code, 64) if isinstance(code, str) and code.isprintable() else None
         said = said if isinstance(said, str) else ""
-        error = failure(code, said, self.sent_texts, request_id=self.id)
+        error = task_error(code, said, self.sent_texts, request_id=self.id)
         if not self.text_ended and _timed_out(code, said):
             error.args = (f"{error}; its writer said nothing for too long: feed it, or finish",)
         return error
@@ -204,15 +204,17 @@ class Task(BaseSession):
         return ()
 
     def _frame(self, action: str, payload: dict[str, Any]) -> str:
-        return frame({"header": {"action": action, "task_id": self.id, "streaming": "duplex"}, "payload": payload})
+        return json_message(
+            {"header": {"action": action, "task_id": self.id, "streaming": "duplex"}, "payload": payload}
+        )
 
 
-def weigh(text: str) -> int:
+def count_characters(text: str) -> int:
     """Return the characters of *text* as Model Studio counts them: a Han character is two."""
     return len(text) + len(_HAN.findall(text)) if not text.isascii() else len(text)
 
 
-def failure(code: str | None, said: str, texts: Iterable[str], *, request_id: str | None = None) -> ServiceError:
+def task_error(code: str | None, said: str, texts: Iterable[str], *, request_id: str | None = None) -> ServiceError:
     """Return the error that Model Studio's *code* and message stand for; one of no known family is the service's."""
     message = error_message("task failed", code, said, texts)
     if "return error code: 418" in said:
@@ -220,7 +222,7 @@ def failure(code: str | None, said: str, texts: Iterable[str], *, request_id: st
     if _timed_out(code, said):
         # A connection that stalled, ours or the writer's: worth another try, no reason to open the breaker.
         return ServiceError(message, code=code, request_id=request_id, retryable=True)
-    error = explained(ServiceFault(message, code=code, request_id=request_id))
+    error = reclassify_by_code(ServiceFault(message, code=code, request_id=request_id))
     if any(sign in said.casefold() for sign in _TOO_FAST):
         return reclassify(error, Throttled)
     if code is not None and code.endswith("AccessDenied"):  # Model.AccessDenied, Workspace.AccessDenied

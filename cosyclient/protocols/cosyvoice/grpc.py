@@ -18,7 +18,7 @@ from cosyclient.protocols.cosyvoice.prompt_text import (
     COSYVOICE3,
     END_OF_PROMPT,
     advice,
-    instruction,
+    instruct_prompt,
     with_system_prompt,
 )
 from cosyclient.protocols.replies.errors import error_from_reply, reclassify, redact_texts
@@ -108,7 +108,7 @@ class RuntimeGrpcProtocol:
         voice = settings.voice
         if isinstance(voice, str) or voice is None:
             if settings.instruct is not None:
-                told = instruction(settings.instruct, system=self._marked)
+                told = instruct_prompt(settings.instruct, system=self._marked)
                 return encode_message(
                     _INSTRUCT, encode_field(1, said), encode_field(2, voice or ""), encode_field(3, told)
                 )

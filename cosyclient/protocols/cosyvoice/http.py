@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cosyclient.protocols.capabilities import MODEL_HOPS, Capabilities, own_members
 from cosyclient.protocols.codecs.forms import encode_form, max_form_bytes
-from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, advice, instruction, with_system_prompt
+from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, advice, instruct_prompt, with_system_prompt
 from cosyclient.protocols.replies import pcm as raw
 from cosyclient.protocols.replies.headers import quota
 from cosyclient.voices import Voice
@@ -111,7 +111,7 @@ class RuntimeProtocol:
         extra = utterance.settings.sent_extra
         fields = {"tts_text": utterance.text, **(extra.form_fields() if extra else {})}
         if instruct is not None:
-            fields["instruct_text"] = instruction(instruct, system=self._marked)
+            fields["instruct_text"] = instruct_prompt(instruct, system=self._marked)
         if not isinstance(voice, Voice) or voice.prompt is None:
             fields["spk_id"] = utterance.settings.voice_name or ""
             return "sft" if instruct is None else "instruct", fields, None

@@ -19,7 +19,7 @@ def with_system_prompt(text: str) -> str:
     return text if END_OF_PROMPT in text else f"{_SYSTEM}{END_OF_PROMPT}{text}"
 
 
-def instruction(instruct: str, *, system: bool) -> str:
+def instruct_prompt(instruct: str, *, system: bool) -> str:
     """Return *instruct* with the mark at its end by which every model tells it from the text.
 
     *system* puts before it what CosyVoice3 was trained with.

@@ -124,11 +124,11 @@ def _error_from_reply(reply: WireReply, utterances: Sequence[Utterance], *, wall
     if error.status != _EXPECTATION_FAILED:
         return error
     message = body.get("message") if isinstance(body, dict) else None
-    if knows_no_style(message, utterances[0].settings.model):
+    if is_unknown_model(message, utterances[0].settings.model):
         return error
     return error if rule_for_message(message, LIGHT_TTS) else reclassify(error, ServiceFault)
 
 
-def knows_no_style(said: object, model: str | None) -> bool:
+def is_unknown_model(said: object, model: str | None) -> bool:
     """Return whether *said* is the bare KeyError that a *model* becomes which this server does not serve."""
     return model is not None and isinstance(said, str) and said.removeprefix("Server error: ") == repr(model)

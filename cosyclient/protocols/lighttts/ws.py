@@ -12,11 +12,11 @@ from cosyclient.errors import BadRequest, ServiceFault
 from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.codecs.json_body import decode_json_object
 from cosyclient.protocols.cosyvoice.prompt_text import COSYVOICE3, with_system_prompt
-from cosyclient.protocols.lighttts.http import knows_no_style
+from cosyclient.protocols.lighttts.http import is_unknown_model
 from cosyclient.protocols.replies.error_rules import LIGHT_TTS, rule_for_message
 from cosyclient.protocols.replies.errors import error_message
 from cosyclient.protocols.replies.pcm import read_pcm, speech_from_stream
-from cosyclient.protocols.sessions import BaseSession, SessionProtocol, frame
+from cosyclient.protocols.sessions import BaseSession, SessionProtocol, json_message
 from cosyclient.voices import Voice
 from cosyclient.wire import Step, WireRequest
 
@@ -112,7 +112,7 @@ class Bistream(BaseSession):
             "tts_model_name": self._settings.model or "default",
             **(self._settings.extra or {}),
         }
-        messages: list[str | bytes] = [frame(head), voice.prompt.wav]
+        messages: list[str | bytes] = [json_message(head), voice.prompt.wav]
         if self._text is not None:
             messages += [*self.send_text(self._text), *self.end_text()]
         return messages
@@ -120,14 +120,14 @@ class Bistream(BaseSession):
     def send_text(self, text: str) -> Sequence[str | bytes]:
         """Return *text* as a message."""
         self.sent_texts.append(text)
-        return [frame({"tts_text": text})] if text else ()
+        return [json_message({"tts_text": text})] if text else ()
 
     def end_text(self) -> Sequence[str | bytes]:
         """Return the message after which the rest is spoken, once."""
         if self.text_ended:
             return ()
         self.text_ended = True
-        return [frame({"finish": True})]
+        return [json_message({"finish": True})]
 
     def receive(self, message: str | bytes) -> Step:
         """Take a piece of audio, or an error."""
@@ -139,7 +139,7 @@ class Bistream(BaseSession):
             said = document["error"]
             verdict = rule_for_message(said, LIGHT_TTS)
             kind = verdict.error_type if verdict is not None else ServiceFault
-            if knows_no_style(said, self._settings.model):
+            if is_unknown_model(said, self._settings.model):
                 kind = BadRequest
             raise kind(error_message("the service says", None, said, self.sent_texts))
         return Step()

@@ -120,20 +120,20 @@ class OpenAISpeechProtocol:
             for items in items_from_json(reply, sent, wall=wall, rules=rules):
                 yield [(position, _settled(outcome, utterances[position])) for position, outcome in items]
             return
-        label = replies.label_of(reply)
+        label = replies.label_from_headers(reply)
         if kind != replies.EVENTS:
             data = b"".join(reply.chunks())
         elif sent[0].settings.format in ("wav", "pcm"):
-            said = replies.head_of(label, sent[0].settings.sample_rate)
-            head, data = collect_pcm(replies.event_samples(reply, utterances[0], said, rules=rules), said)
+            said = replies.format_from_label(label, sent[0].settings.sample_rate)
+            head, data = collect_pcm(replies.read_event_pcm(reply, utterances[0], said, rules=rules), said)
             label |= {"sample_rate": head.sample_rate, "channels": head.channels}
             if sent[0].settings.format == "wav" and data:
                 data = wav_bytes(data, head.sample_rate, head.channels)
         else:
-            data = b"".join(audio for audio, _ in replies.audio_events(reply, utterances[0], rules=rules))
+            data = b"".join(audio for audio, _ in replies.read_audio_events(reply, utterances[0], rules=rules))
         speech = self._speech(sent[0], data, label)
         if utterances[0].settings.words:
-            speech = replace(speech, words=replies.words_of(reply.headers))
+            speech = replace(speech, words=replies.words_from_headers(reply.headers))
             self._miss_words(reply)
         yield [(0, _as_asked(speech, utterances[0]))]
 
@@ -142,12 +142,12 @@ class OpenAISpeechProtocol:
         rules = self._dialect.message_rules
         reply, kind = replies.open_reply(reply, [utterance], wall=wall, rules=rules, hint=self._dialect.early_end_hint)
         if replies.is_json(kind):
-            raise replies.error_in_place_of_audio(reply, utterance, wall=wall, rules=rules)
+            raise replies.error_from_json(reply, utterance, wall=wall, rules=rules)
         if kind != replies.EVENTS:
             check_pcm_start(reply.start, media_type(reply.headers))
-        head = replies.head_of(replies.label_of(reply), utterance.settings.sample_rate)
+        head = replies.format_from_label(replies.label_from_headers(reply), utterance.settings.sample_rate)
         if kind == replies.EVENTS:
-            pieces = replies.event_samples(reply, utterance, head, rules=rules)
+            pieces = replies.read_event_pcm(reply, utterance, head, rules=rules)
         else:
             pieces = strip_headers(reply.chunks(), head)
         # Nothing but its length shows that a server has left sentences out.
@@ -155,7 +155,7 @@ class OpenAISpeechProtocol:
 
     def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
         """Return the names of the voices; raises like `decode`."""
-        names = replies.voices_of(reply, wall=wall)
+        names = replies.read_voices(reply, wall=wall)
         if not self._dialect.placeholder_voice:
             return names
         # It lists an uploaded voice in lower case as well, and does not mind how it is asked for.

@@ -84,9 +84,7 @@ def is_json(kind: str) -> bool:
     return kind.endswith(("/json", "+json"))
 
 
-def error_in_place_of_audio(
-    reply: WireReply, utterance: Utterance, *, wall: float, rules: MessageRules = ()
-) -> CosyError:
+def error_from_json(reply: WireReply, utterance: Utterance, *, wall: float, rules: MessageRules = ()) -> CosyError:
     """Return the error that JSON in place of audio stands for, the status being that of a success."""
     body = read_error_body(reply)
     if isinstance(body, dict) and any(map(body.get, ("error", "code", "status_code", "detail"))):
@@ -94,7 +92,7 @@ def error_in_place_of_audio(
     return DecodeError(f"HTTP {reply.status}: JSON instead of audio", retryable=True)
 
 
-def label_of(reply: WireReply) -> dict[str, Any]:
+def label_from_headers(reply: WireReply) -> dict[str, Any]:
     """Return what the head of *reply* says of its audio, in the names of `speech_from_bytes`."""
     headers = reply.headers
     kind, said = media_type(headers), (headers.get("content-type") or "")[:_MAX_LABEL]
@@ -108,12 +106,12 @@ def label_of(reply: WireReply) -> dict[str, Any]:
     return {name: value for name, value in label.items() if value is not None}
 
 
-def head_of(label: Mapping[str, Any], rate: int) -> PcmFormat:
+def format_from_label(label: Mapping[str, Any], rate: int) -> PcmFormat:
     """Return what samples labelled so are, at *rate* where the label does not say."""
     return PcmFormat(label.get("sample_rate", rate), label.get("channels", 1))
 
 
-def audio_events(
+def read_audio_events(
     reply: WireReply, utterance: Utterance, *, rules: MessageRules = ()
 ) -> Iterator[tuple[bytes, int | None]]:
     """Yield the audio of each event, and its rate if it names one; returns only when the service said that is all.
@@ -146,14 +144,14 @@ def audio_events(
     raise DecodeError("reply: the events end without saying that they are all", retryable=True)
 
 
-def event_samples(
+def read_event_pcm(
     reply: WireReply, utterance: Utterance, said: PcmFormat, *, rules: MessageRules = ()
 ) -> Iterator[PcmFormat | bytes]:
     """Yield the head and the samples of events; each may be a WAV of its own, the first alone, or none."""
     head: PcmFormat | None = None
     kind: SampleFormat | None = None
     rest = b""
-    for audio, rate in audio_events(reply, utterance, rules=rules):
+    for audio, rate in read_audio_events(reply, utterance, rules=rules):
         this = PcmFormat(rate, said.channels) if rate else head or said
         if is_wav(audio):
             found = read_header(audio, growing=True)
@@ -174,7 +172,7 @@ def event_samples(
         yield audio
 
 
-def words_of(headers: Mapping[str, str]) -> tuple[Word, ...]:
+def words_from_headers(headers: Mapping[str, str]) -> tuple[Word, ...]:
     """Return the words that vLLM-Omni names in a header, in seconds; none where it left them out or nobody can read it.
 
     It leaves them out beyond 4 KB, and says so in ``X-Word-Timestamps-Omitted``.
@@ -183,13 +181,13 @@ def words_of(headers: Mapping[str, str]) -> tuple[Word, ...]:
         listed = parse_json(headers.get("x-word-timestamps") or "[]")
     except ValueError:
         return ()
-    words = [timed_word(entry) for entry in listed] if isinstance(listed, list) else []
+    words = [word_from_json(entry) for entry in listed] if isinstance(listed, list) else []
     readable = tuple(word for word in words if word is not None)
     # Who is given some takes them for all.
     return readable if len(readable) == len(words) else ()
 
 
-def voices_of(reply: WireReply, *, wall: float) -> list[str]:
+def read_voices(reply: WireReply, *, wall: float) -> list[str]:
     """Return the names in a list of voices, whichever of its forms it has; raises what an error reply stands for."""
     if reply.status >= 300:
         raise error_from_reply(reply, (), wall=wall)
@@ -203,7 +201,7 @@ def voices_of(reply: WireReply, *, wall: float) -> list[str]:
     return voice_names(chain.from_iterable(lists), _NAMES)
 
 
-def timed_word(entry: object) -> Word | None:
+def word_from_json(entry: object) -> Word | None:
     """Return what vLLM-Omni says of one word, in seconds, or ``None`` where that is not readable."""
     said = entry if isinstance(entry, dict) else {}
     text, start, end = said.get("word"), seconds_from_ms(said.get("start_ms")), seconds_from_ms(said.get("end_ms"))

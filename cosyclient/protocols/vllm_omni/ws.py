@@ -14,10 +14,10 @@ from cosyclient.errors import BadRequest, BadUtterance, DecodeError, ServiceErro
 from cosyclient.models import Word
 from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.codecs.json_body import decode_audio, decode_json_object
-from cosyclient.protocols.openai.replies import timed_word
+from cosyclient.protocols.openai.replies import word_from_json
 from cosyclient.protocols.replies.error_rules import VLLM_OMNI, rule_for_message
 from cosyclient.protocols.replies.errors import error_message
-from cosyclient.protocols.sessions import BaseSession, SessionProtocol, frame
+from cosyclient.protocols.sessions import BaseSession, SessionProtocol, json_message
 from cosyclient.util.numbers import int_in_range, valid_sample_rate
 from cosyclient.util.redaction import single_line
 from cosyclient.voices import Voice
@@ -153,7 +153,7 @@ class Session(BaseSession):
         else:
             config |= {"voice": asked.voice_name, "ref_audio": None, "ref_text": None}
         config |= asked.extra or {}
-        messages: list[str | bytes] = [frame(config)]
+        messages: list[str | bytes] = [json_message(config)]
         if self._text is not None:
             messages += [*self.send_text(self._text), *self.end_text()]
         return messages
@@ -162,14 +162,14 @@ class Session(BaseSession):
         """Return *text*, in several messages if it is too long for one."""
         self.sent_texts.append(text)
         pieces = [text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS)]
-        return [frame({"type": "input.text", "text": piece}) for piece in pieces]
+        return [json_message({"type": "input.text", "text": piece}) for piece in pieces]
 
     def end_text(self) -> Sequence[str | bytes]:
         """Return the message after which the rest is spoken, once."""
         if self.text_ended:
             return ()
         self.text_ended = True
-        return [frame({"type": "input.done"})]
+        return [json_message({"type": "input.done"})]
 
     def receive(self, message: str | bytes) -> Step:
         """Take one message, or a piece of audio."""
@@ -220,7 +220,7 @@ class Session(BaseSession):
         if not isinstance(found, list) or len(self.words) > _MOST_WORDS:
             return
         start = self._before_bytes / (2 * (self._rate or SAMPLE_RATE))
-        words = filter(None, map(timed_word, found))
+        words = filter(None, map(word_from_json, found))
         self.words += tuple(Word(word.text, start + word.start, start + word.end) for word in words)
 
     def _check_sentence(self, document: dict[str, Any]) -> None:

@@ -147,7 +147,7 @@ def test_unreadable_words_are_no_words(told: Any) -> None:
     """They are an extra, and no reason to lose a speech."""
     words = WordTimings()
     words.add(told)
-    assert words.all() == ()
+    assert words.in_order() == ()
     assert repr(words) == "<Words 0>"
 
 
