@@ -18,7 +18,7 @@ _DIALECTS = (
 )
 
 
-def _switch(
+def _option(
     default: Any,
     sentence: str,
     *,
@@ -45,75 +45,75 @@ class Settings:
     Times are float seconds. The same names, with dashes, are the options of the command line.
     """
 
-    host: str = _switch("127.0.0.1", "Address to listen on.")
-    port: int = _switch(0, "Port to listen on; 0 takes a free one.", least=0, most=65535)
-    engine: Literal["espeak", "tone", "echo"] = _switch(
+    host: str = _option("127.0.0.1", "Address to listen on.")
+    port: int = _option(0, "Port to listen on; 0 takes a free one.", least=0, most=65535)
+    engine: Literal["espeak", "tone", "echo"] = _option(
         "espeak",
         "Voice: audible speech, a tone of the right length, or samples that carry the text itself.",
         choices=("espeak", "tone", "echo"),
     )
-    serve: Literal["all", "batch", "lighttts", "model-studio", "openai", "pai-eas", "runtime", "triton"] = _switch(
+    serve: Literal["all", "batch", "lighttts", "model-studio", "openai", "pai-eas", "runtime", "triton"] = _option(
         "all",
         "Ways of serving to offer: all at once, or one alone as a real server would.",
         choices=("all", "batch", "lighttts", "model-studio", "openai", "pai-eas", "runtime", "triton"),
     )
-    rtt: float = _switch(0.0, "Seconds of network round trip added to every request.", least=0)
-    jitter: float = _switch(
+    rtt: float = _option(0.0, "Seconds of network round trip added to every request.", least=0)
+    jitter: float = _option(
         0.0, "Spread of the round trip: it varies log-normally around rtt, by this standard deviation.", least=0, most=2
     )
-    stragglers: float = _switch(0.0, "Share of requests whose round trip takes ten times as long.", least=0, most=1)
-    gpus: int = _switch(0, "GPUs that render speech one text at a time; 0 renders without waiting.", least=0)
-    rtf: float = _switch(0.06, "GPU seconds per second of audio (real-time factor).", least=0)
-    max_wait: float = _switch(
+    stragglers: float = _option(0.0, "Share of requests whose round trip takes ten times as long.", least=0, most=1)
+    gpus: int = _option(0, "GPUs that render speech one text at a time; 0 renders without waiting.", least=0)
+    rtf: float = _option(0.06, "GPU seconds per second of audio (real-time factor).", least=0)
+    max_wait: float = _option(
         0.0, "Answer 503 overloaded when the GPU queue is longer than this many seconds; 0 queues for ever.", least=0
     )
-    rate: float = _switch(0.0, "Requests per second granted to each client address; 0 grants all.", least=0)
-    burst: int = _switch(100, "Requests a client address may send at once before the rate applies.", least=1)
-    connections: int = _switch(0, "Connections granted to each client address; 0 grants all.", least=0)
-    connection_refusal: Literal["reply", "reset"] = _switch(
+    rate: float = _option(0.0, "Requests per second granted to each client address; 0 grants all.", least=0)
+    burst: int = _option(100, "Requests a client address may send at once before the rate applies.", least=1)
+    connections: int = _option(0, "Connections granted to each client address; 0 grants all.", least=0)
+    connection_refusal: Literal["reply", "reset"] = _option(
         "reply",
         "How a connection too many is turned away: 429 too_many_connections, or a TCP reset.",
         choices=("reply", "reset"),
     )
-    api_key: str | None = _switch(
+    api_key: str | None = _option(
         None, "Bearer token that every request must show, the control pages' too; none leaves the door open.", kind=str
     )
-    keep_alive: float = _switch(60.0, "Seconds after which an idle connection is closed.", least=0)
-    frames: bool = _switch(True, "Offer the binary frames reply beside JSON.")
-    json_shape: Literal["object", "array", "objects"] = _switch(
+    keep_alive: float = _option(60.0, "Seconds after which an idle connection is closed.", least=0)
+    frames: bool = _option(True, "Offer the binary frames reply beside JSON.")
+    json_shape: Literal["object", "array", "objects"] = _option(
         "object",
         "JSON reply: the full object, a bare array of base64 strings, or a bare array of item objects.",
         choices=("object", "array", "objects"),
     )
-    item_delay: float = _switch(0.0, "Seconds between the items of a frames reply.", least=0)
-    first_chunk: float = _switch(0.0, "Seconds until the first piece of streamed audio.", least=0)
-    chunk_gap: float = _switch(0.0, "Seconds between the pieces of streamed audio.", least=0)
-    chunk_seconds: float = _switch(1.0, "Seconds of audio in a piece of streamed audio.", least=0.001)
-    task_idle: float = _switch(
+    item_delay: float = _option(0.0, "Seconds between the items of a frames reply.", least=0)
+    first_chunk: float = _option(0.0, "Seconds until the first piece of streamed audio.", least=0)
+    chunk_gap: float = _option(0.0, "Seconds between the pieces of streamed audio.", least=0)
+    chunk_seconds: float = _option(1.0, "Seconds of audio in a piece of streamed audio.", least=0.001)
+    task_idle: float = _option(
         23.0, "Seconds without text and audio after which a task over a WebSocket fails.", least=0.001
     )
-    socket_idle: float = _switch(60.0, "Seconds after which a WebSocket without a task is closed.", least=0.001)
-    runtime_model: Literal["any", "cosyvoice-300m", "cosyvoice2", "cosyvoice3"] = _switch(
+    socket_idle: float = _option(60.0, "Seconds after which a WebSocket without a task is closed.", least=0.001)
+    runtime_model: Literal["any", "cosyvoice-300m", "cosyvoice2", "cosyvoice3"] = _option(
         "any",
         "Model behind the official runtime's paths, which decides modes, voices and rate; any serves all at 24 kHz.",
         choices=("any", "cosyvoice-300m", "cosyvoice2", "cosyvoice3"),
     )
-    runtime_tensor: bool = _switch(
+    runtime_tensor: bool = _option(
         False, "Let the official runtime fail on every recording, as it does since December 2025."
     )
-    grpc: bool = _switch(False, "Serve gRPC as well, on a port of its own.")
-    grpc_port: int = _switch(0, "Port for gRPC; 0 takes a free one.", least=0, most=65535)
-    max_conc: int = _switch(
-        0, "Calls that the gRPC runtime answers at once, its next one being refused; 0 answers all.", least=0
+    grpc: bool = _option(False, "Serve gRPC as well, on a port of its own.")
+    grpc_port: int = _option(0, "Port for gRPC; 0 takes a free one.", least=0, most=65535)
+    max_conc: int = _option(
+        0, "GrpcApi that the gRPC runtime answers at once, its next one being refused; 0 answers all.", least=0
     )
-    decoupled: bool = _switch(
+    decoupled: bool = _option(
         False,
         "Have Triton's models built to stream: over gRPC in pieces, over HTTP not at all. cosyvoice2_dit always is.",
     )
-    speech_tokens: int = _switch(
+    speech_tokens: int = _option(
         750, "Speech tokens, 25 a second, after which Triton's models stop, whatever is left of the text.", least=1
     )
-    sse_lines: bool = _switch(False, "Spread each event of an SSE reply over several data lines.")
+    sse_lines: bool = _option(False, "Spread each event of an SSE reply over several data lines.")
     dialect: Literal[
         "any",
         "openai",
@@ -124,25 +124,25 @@ class Settings:
         "triton-bridge",
         "async-cosyvoice",
         "siliconflow",
-    ] = _switch(
+    ] = _option(
         "any",
         "OpenAI-compatible server that the paths below /v1/audio imitate; any takes what any of them takes.",
         choices=_DIALECTS,
     )
-    dialect_old: bool = _switch(
+    dialect_old: bool = _option(
         False,
         "Answer as vLLM-Omni 0.22, Xinference 3 and the first SGLang-Omni did, whose stream was the other one.",
     )
-    dialect_rate: int = _switch(24000, "Sample rate of the model behind those paths.", least=8000, most=48000)
-    dialect_label: int = _switch(
+    dialect_rate: int = _option(24000, "Sample rate of the model behind those paths.", least=8000, most=48000)
+    dialect_label: int = _option(
         0, "Sample rate that WAV and L16 from those paths claim, whatever they have; 0 tells the truth.", least=0
     )
-    aligner: bool = _switch(True, "Offer word timestamps, as vLLM-Omni does with --forced-aligner.")
-    max_body_bytes: int = _switch(1 << 20, "Largest request body accepted, before and after gzip.", least=1)
-    gzip: bool = _switch(False, "Compress JSON replies and error bodies for clients that accept gzip.")
-    quota_headers: bool = _switch(True, "Announce the rate in RateLimit headers.")
-    seed: int | None = _switch(None, "Seed of every random choice; none differs from run to run.", kind=int)
-    slow_start: float = _switch(0.0, "Seconds after the start during which 503 loading is answered.", least=0)
+    aligner: bool = _option(True, "Offer word timestamps, as vLLM-Omni does with --forced-aligner.")
+    max_body_bytes: int = _option(1 << 20, "Largest request body accepted, before and after gzip.", least=1)
+    gzip: bool = _option(False, "Compress JSON replies and error bodies for clients that accept gzip.")
+    quota_headers: bool = _option(True, "Announce the rate in RateLimit headers.")
+    seed: int | None = _option(None, "Seed of every random choice; none differs from run to run.", kind=int)
+    slow_start: float = _option(0.0, "Seconds after the start during which 503 loading is answered.", least=0)
     fault: Mapping[str, float] = field(
         default_factory=dict,
         metadata={"sentence": f"Share of requests that meet a fault, as NAME=SHARE: {', '.join(FAULTS)}."},

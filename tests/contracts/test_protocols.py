@@ -1,4 +1,4 @@
-"""The contract of every wire protocol; the next one adds its rows to `tests.protocols.faces`."""
+"""The contract of every wire protocol; the next one adds its rows to `tests.protocols.cases`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cosyclient.protocols.registry import ENTRIES, check, protocol_for
 from cosyclient.testing import ScriptedReply
 from cosyclient.wire import WireReply, WireRequest
 from tests.protocols import wire, wire_grpc, wire_openai
-from tests.protocols.faces import FACES, Face
+from tests.protocols.cases import CASES, ProtocolCase
 from tests.protocols.reading import base64_by
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 __all__ = ["base64_by"]
 
 
-faces = pytest.mark.parametrize("face", FACES, ids=str)
-names = pytest.mark.parametrize("name", sorted({face.protocol for face in FACES}))
+cases = pytest.mark.parametrize("case", CASES, ids=str)
+names = pytest.mark.parametrize("name", sorted({case.protocol for case in CASES}))
 
 
-def texts_for(face: Face, count: int) -> list[Utterance]:
-    """Return so many texts as this face is asked for them."""
-    return [Utterance(face.text or utterance.text, face.settings) for utterance in wire.texts(count)]
+def texts_for(case: ProtocolCase, count: int) -> list[Utterance]:
+    """Return so many texts as this case is asked for them."""
+    return [Utterance(case.text or utterance.text, case.settings) for utterance in wire.texts(count)]
 
 
-def row_of(name: str) -> Face:
+def row_of(name: str) -> ProtocolCase:
     """Return a row of the protocol of this name."""
-    return next(face for face in FACES if face.protocol == name)
+    return next(case for case in CASES if case.protocol == name)
 
 
 def take(
@@ -69,19 +69,19 @@ def take(
     return found, None
 
 
-def assert_own_audio(face: Face, found: dict[int, Any], utterances: Sequence[Utterance]) -> None:
+def assert_own_audio(case: ProtocolCase, found: dict[int, Any], utterances: Sequence[Utterance]) -> None:
     """Check that each speech is that of its text and plausible."""
     for position, speech in found.items():
         assert isinstance(speech, Speech)
-        assert speech.audio == face.audio(position)
+        assert speech.audio == case.audio(position)
         assert speech.duration == pytest.approx(0.01 * (position + 1))
-        assert speech.sample_rate == face.settings.sample_rate
+        assert speech.sample_rate == case.settings.sample_rate
         assert speech.fingerprint == utterances[position].fingerprint
 
 
 def test_every_protocol_has_a_face_here() -> None:
     """A protocol in the registry is held to this contract."""
-    assert {face.protocol.partition(":")[0] for face in FACES} == {entry.family for entry in ENTRIES.values()}
+    assert {case.protocol.partition(":")[0] for case in CASES} == {entry.family for entry in ENTRIES.values()}
 
 
 # --- requests ---
@@ -90,12 +90,12 @@ def test_every_protocol_has_a_face_here() -> None:
 @names
 def test_encoding_is_repeatable_and_carries_its_key(name: str) -> None:
     """A retry is the same bytes, and the service can tell that it is one."""
-    face = row_of(name)
-    utterances = texts_for(face, min(3, face.most))
+    case = row_of(name)
+    utterances = texts_for(case, min(3, case.most))
     first, again = (protocol_for(name, WireConfig()).encode(utterances, key="key-1") for _ in range(2))
     assert isinstance(first, WireRequest)
     assert first == again
-    assert any("key-1" in value for _, value in first.headers) is face.keyed
+    assert any("key-1" in value for _, value in first.headers) is case.keyed
     assert not any(field.lower() in ("authorization", "host", "content-length") for field, _ in first.headers)
 
 
@@ -103,11 +103,11 @@ def test_encoding_is_repeatable_and_carries_its_key(name: str) -> None:
 def test_weights_bound_the_body(name: str) -> None:
     """A batch sealed by weight never exceeds what the service takes."""
     protocol = protocol_for(name, WireConfig())
-    face = row_of(name)
+    case = row_of(name)
     can = protocol.capabilities
-    settings = face.settings.replace({"voice": "晓晓", "instruct": '"' * 500 if can.instruct else None})
+    settings = case.settings.replace({"voice": "晓晓", "instruct": '"' * 500 if can.instruct else None})
     for text in ("a", '"\\' * 2048, "字" * 4096, "😀" * 4096, "\n\t" * 100 + "."):
-        for count in {1, min(2, face.most), min(7, face.most)}:
+        for count in {1, min(2, case.most), min(7, case.most)}:
             utterances = [Utterance(text[: can.max_characters], settings)] * count
             assert len(protocol.encode(utterances, key="k").body) <= sum(map(protocol.weigh, utterances))
 
@@ -137,9 +137,9 @@ def sent_by(request: WireRequest) -> bytes:
 def test_what_is_extra_is_sent_where_the_protocol_has_a_place_for_it(name: str) -> None:
     """Alone, in batches and streamed, within the weight; refused by name where there is none."""
     protocol = protocol_for(name, WireConfig())
-    face = row_of(name)
-    settings = face.settings.replace({"extra": ADDED})
-    utterances = [Utterance(face.text or "hello", settings)] * min(2, face.most)
+    case = row_of(name)
+    settings = case.settings.replace({"extra": ADDED})
+    utterances = [Utterance(case.text or "hello", settings)] * min(2, case.most)
     if protocol.capabilities.own_members is None:
         with pytest.raises(BadUtterance, match=f"extra: protocol {name} has no place for zz_hint and zz_volume"):
             check(protocol, settings)
@@ -154,11 +154,11 @@ def test_what_is_extra_is_sent_where_the_protocol_has_a_place_for_it(name: str) 
     requests = [request]
     if protocol.capabilities.stream and isinstance(protocol, StreamingProtocol):
         streamed = settings.replace({"format": "pcm", "sample_rate": 24000})
-        requests.append(protocol.encode_stream(Utterance(face.text or "hello", streamed), key="k"))
+        requests.append(protocol.encode_stream(Utterance(case.text or "hello", streamed), key="k"))
     for each in requests:
         assert all(member.encode() in sent_by(each) for member in ADDED)
         assert len(each.body) <= sum(map(protocol.weigh, utterances))
-    plain = protocol.encode([Utterance(face.text or "hello", face.settings)], key="k")
+    plain = protocol.encode([Utterance(case.text or "hello", case.settings)], key="k")
     assert b"zz_" not in sent_by(plain)
 
 
@@ -197,93 +197,93 @@ _AROUND = {
 # --- replies: success is status, media type, complete body and plausible audio ---
 
 
-@faces
+@cases
 @pytest.mark.parametrize("split", [0, 1, 1000])
-def test_a_whole_reply_is_every_texts_speech(face: Face, split: int) -> None:
+def test_a_whole_reply_is_every_texts_speech(case: ProtocolCase, split: int) -> None:
     """Every position once, each with its own audio."""
-    for count in {1, min(3, face.most)}:
-        utterances = texts_for(face, count)
-        found, error = take(face.protocol, face.reply(face.whole(count), split), utterances)
+    for count in {1, min(3, case.most)}:
+        utterances = texts_for(case, count)
+        found, error = take(case.protocol, case.reply(case.whole(count), split), utterances)
         assert error is None
         assert set(found) == set(range(count))
-        assert_own_audio(face, found, utterances)
+        assert_own_audio(case, found, utterances)
 
 
-@faces
+@cases
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_reply_that_breaks_off_may_be_tried_again(face: Face, broken: bool) -> None:
+def test_a_reply_that_breaks_off_may_be_tried_again(case: ProtocolCase, broken: bool) -> None:
     """What was whole stands, the rest is an error that is retryable and counts against the endpoint."""
-    if not (face.framed or broken):
+    if not (case.framed or broken):
         return  # only the transport knows that more was to come
-    utterances = texts_for(face, min(3, face.most))
-    body = face.whole(len(utterances))
+    utterances = texts_for(case, min(3, case.most))
+    body = case.whole(len(utterances))
     kept = set()
     for cut in (*range(0, len(body), 61), len(body) - 1):
-        pieces: list[bytes | Exception] = [*face.pieces(body[:cut]), *([TransportError("reset")] if broken else [])]
-        headers = {"Content-Type": face.media_type, **face.headers}
-        found, error = take(face.protocol, ScriptedReply(200, headers, pieces), utterances)
-        assert_own_audio(face, found, utterances)
+        pieces: list[bytes | Exception] = [*case.pieces(body[:cut]), *([TransportError("reset")] if broken else [])]
+        headers = {"Content-Type": case.media_type, **case.headers}
+        found, error = take(case.protocol, ScriptedReply(200, headers, pieces), utterances)
+        assert_own_audio(case, found, utterances)
         assert isinstance(error, TransportError if broken else DecodeError)
         # A server that ends so for whatever is wrong with a request is not blamed, but for what had come by then.
         excused = not cut and str(error).startswith("reset; ")
         assert (error.retryable, error.sent, error.endpoint_fault) == (True, True, not excused)
         kept.add(len(found))
-    assert max(kept) == (len(utterances) if face.keeps else 0)
+    assert max(kept) == (len(utterances) if case.keeps else 0)
 
 
-@faces
-def test_a_reply_for_another_number_of_texts_is_refused(face: Face) -> None:
+@cases
+def test_a_reply_for_another_number_of_texts_is_refused(case: ProtocolCase) -> None:
     """Audio is never handed to a text by guess."""
     for sent, answered in ((2, 1), (2, 3), (1, 0)):
-        if max(sent, answered) > face.most or not (answered or face.framed):
+        if max(sent, answered) > case.most or not (answered or case.framed):
             continue
-        if face.whole(answered) == face.whole(sent):
+        if case.whole(answered) == case.whole(sent):
             continue  # a file is the audio of one text, whatever is asked for
-        utterances = texts_for(face, sent)
-        found, error = take(face.protocol, face.reply(face.whole(answered)), utterances)
-        assert_own_audio(face, found, utterances)
+        utterances = texts_for(case, sent)
+        found, error = take(case.protocol, case.reply(case.whole(answered)), utterances)
+        assert_own_audio(case, found, utterances)
         assert isinstance(error, DecodeError)
         # A whole reply without audio is no reply for another text.
         assert error.retryable is str(error).startswith("audio: empty")
 
 
-@faces
+@cases
 @pytest.mark.parametrize("media_type", ["text/html", "", "application/octet-stream", "image/png"])
-def test_the_media_type_counts_and_not_the_status(face: Face, media_type: str) -> None:
+def test_the_media_type_counts_and_not_the_status(case: ProtocolCase, media_type: str) -> None:
     """A body under another label is not believed, not even a right one, unless it says itself that it is audio."""
-    if media_type in face.also:
+    if media_type in case.also:
         return
-    reply = ScriptedReply(200, {"Content-Type": media_type}, face.pieces(face.whole(1)))
-    utterances = texts_for(face, 1)
-    found, error = take(face.protocol, reply, utterances)
-    if face.whole(1).startswith(b"RIFF"):
+    reply = ScriptedReply(200, {"Content-Type": media_type}, case.pieces(case.whole(1)))
+    utterances = texts_for(case, 1)
+    found, error = take(case.protocol, reply, utterances)
+    if case.whole(1).startswith(b"RIFF"):
         assert error is None
-        assert_own_audio(face, found, utterances)
+        assert_own_audio(case, found, utterances)
         return
     assert found == {}
     assert isinstance(error, DecodeError)
     assert error.retryable
 
 
-def without_audio(face: Face) -> ScriptedReply:
+def without_audio(case: ProtocolCase) -> ScriptedReply:
     """Return the finished reply of a service that made no audio of the one text it was asked for."""
-    if face.form == "events" and face.protocol.startswith("openai"):
-        return face.reply(wire_openai.done())
-    if face.protocol == "triton":
+    if case.form == "events" and case.protocol.startswith("openai"):
+        return case.reply(wire_openai.done())
+    if case.protocol == "triton":
         document = json.loads(wire_grpc.triton_json(1))
         for output in document["outputs"]:
             output["shape"], output["data"] = [1, 0], []
         return ScriptedReply(200, {"Content-Type": "application/json"}, [json.dumps(document).encode()])
-    body = face.whole(0) if face.framed else b""
-    return face.reply(b"" if body == face.whole(1) else body)
+    body = case.whole(0) if case.framed else b""
+    return case.reply(b"" if body == case.whole(1) else body)
 
 
-@pytest.mark.parametrize("face", [face for face in FACES if face.most == 1], ids=str)
-def test_a_text_without_speech_is_nobodys_fault(face: Face) -> None:
+@pytest.mark.parametrize("case", [case for case in CASES if case.most == 1], ids=str)
+def test_a_text_without_speech_is_nobodys_fault(case: ProtocolCase) -> None:
     """An answer without audio is the right one: an error that is final, or a short silence for those who want one."""
     for asked, wanted in (("error", None), ("silence", 0.3)):
-        utterance = Utterance("……！？", face.settings.replace({"on_silent": asked}))
-        found, error = take(face.protocol, without_audio(face), [utterance])
+        utterance = Utterance("……！？", case.settings.replace({"on_silent": asked}))
+        found, error = take(case.protocol, without_audio(case), [utterance])
         if wanted is None:
             assert isinstance(error, DecodeError)
             assert str(error).startswith("audio: none, for the text has nothing to be spoken; on_silent='silence'")
@@ -295,34 +295,34 @@ def test_a_text_without_speech_is_nobodys_fault(face: Face) -> None:
         assert speech.duration == wanted
         assert not any(speech.pcm())
     for text in ("好。", "1"):
-        found, error = take(face.protocol, without_audio(face), [Utterance(text, face.settings)])
+        found, error = take(case.protocol, without_audio(case), [Utterance(text, case.settings)])
         assert isinstance(error, DecodeError)
-        assert "triton" in face.protocol or error.retryable
+        assert "triton" in case.protocol or error.retryable
 
 
-@pytest.mark.parametrize("face", [face for face in FACES if face.protocol not in ("batch", "pai-eas")], ids=str)
-def test_a_stream_without_a_sample_is_an_empty_one(face: Face) -> None:
+@pytest.mark.parametrize("case", [case for case in CASES if case.protocol not in ("batch", "pai-eas")], ids=str)
+def test_a_stream_without_a_sample_is_an_empty_one(case: ProtocolCase) -> None:
     """No error of the protocol's: what becomes of it depends on the text."""
-    protocol = protocol_for(face.protocol, WireConfig())
+    protocol = protocol_for(case.protocol, WireConfig())
     if not isinstance(protocol, StreamingProtocol):
         assert not protocol.capabilities.stream
         return
-    utterance = Utterance("……！？", face.settings.replace({"format": "pcm"}))
-    reply = without_audio(face) if face.most == 1 else ScriptedReply(200, {"Content-Type": "audio/pcm"}, [])
+    utterance = Utterance("……！？", case.settings.replace({"format": "pcm"}))
+    reply = without_audio(case) if case.most == 1 else ScriptedReply(200, {"Content-Type": "audio/pcm"}, [])
     pieces = protocol.decode_stream(reply, utterance, wall=0.0)
     assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == b""
 
 
-@faces
-def test_silence_and_noise_are_no_speech(face: Face) -> None:
+@cases
+def test_silence_and_noise_are_no_speech(case: ProtocolCase) -> None:
     """Audio is looked at before it is handed on."""
     for body in (
         b"",
-        *([b"\0" * 1000] if face.framed else []),
+        *([b"\0" * 1000] if case.framed else []),
         b"[" * 1000,
         b'{"results":[{"index":0,"status":"success","audio_data":""}]}',
     ):
-        found, error = take(face.protocol, face.reply(body), texts_for(face, 1))
+        found, error = take(case.protocol, case.reply(body), texts_for(case, 1))
         for outcome in found.values():
             assert isinstance(outcome, DecodeError)
             assert outcome.retryable
@@ -357,8 +357,8 @@ def test_refusals_are_classified(
 ) -> None:
     """Section 8 of the protocol reference, rule 5; what the service answered is on the error."""
     reply = ScriptedReply(status, {"X-Request-Id": "r-1", "Retry-After": "3"}, [b"whatever"])
-    face = row_of(name)
-    found, error = take(name, reply, texts_for(face, min(2, face.most)))
+    case = row_of(name)
+    found, error = take(name, reply, texts_for(case, min(2, case.most)))
     assert found == {}
     assert isinstance(error, ServiceError)
     assert type(error) is kind
@@ -375,20 +375,20 @@ def test_quotas_are_announced_or_not(name: str) -> None:
     assert protocol.quota(limited) == Quota(limit=100, window=1, remaining=0, reset=1)
 
 
-@faces
-def test_no_error_shows_text_or_audio(face: Face) -> None:
+@cases
+def test_no_error_shows_text_or_audio(case: ProtocolCase) -> None:
     """Errors are logged."""
-    utterances = texts_for(face, min(2, face.most))
-    body = face.whole(len(utterances))
+    utterances = texts_for(case, min(2, case.most))
+    body = case.whole(len(utterances))
     replies = [
-        *([face.reply(body[:-40]), face.reply(body[50:])] if face.framed else []),
+        *([case.reply(body[:-40]), case.reply(body[50:])] if case.framed else []),
         ScriptedReply(500, {"Content-Type": "text/plain"}, [b"x"]),
     ]
     replies += [
         ScriptedReply(status, {"Content-Type": "text/plain"}, [utterances[0].text.encode()]) for status in (400, 500)
     ]
     for reply in replies:
-        _, error = take(face.protocol, reply, utterances)
+        _, error = take(case.protocol, reply, utterances)
         assert error is not None
         shown = f"{error} {error!r}"
         assert len(shown) < 700

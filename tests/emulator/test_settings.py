@@ -21,7 +21,7 @@ def parsed(*arguments: str) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("switches", "complaint"),
+    ("switches", "error_document"),
     [
         ({"port": 65536}, "port must be at most 65535"),
         ({"port": "80"}, "port must be of type int"),
@@ -40,9 +40,9 @@ def parsed(*arguments: str) -> Settings:
         ({"fault": "cut"}, "fault must map names to shares"),
     ],
 )
-def test_a_broken_rule_names_the_switch(switches: dict[str, Any], complaint: str) -> None:
+def test_a_broken_rule_names_the_switch(switches: dict[str, Any], error_document: str) -> None:
     """A ValueError says which and why."""
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=error_document):
         Settings(**switches)
 
 

@@ -72,7 +72,7 @@ def test_voices_that_say_the_same_stay_themselves(start: Callable[..., Emulator]
         with CosyClient(url, protocol=protocol) as client:
             for voice in voices:
                 client.synthesize("hello", voice=voice)
-        assert [entry["prompt_bytes"] for entry in emulator.heard()[-2:]] == [32000, 48000]
+        assert [entry["prompt_bytes"] for entry in emulator.received()[-2:]] == [32000, 48000]
 
 
 def test_a_missing_package_is_named_when_the_client_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

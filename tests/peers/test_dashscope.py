@@ -85,8 +85,10 @@ def test_a_call_returns_the_audio(sdk: Any, emulator: Emulator) -> None:
     """The SDK's simplest way, with every parameter it sends by itself."""
     synthesizer = _synthesizer(sdk, speech_rate=1.2, seed=7, instruction="softly", language_hints=["zh"])
     assert echo_text(synthesizer.call("你好，世界。")) == "你好，世界。"
-    heard = emulator.heard()[-1]
-    assert {name: heard[name] for name in ("model", "voice", "sample_rate", "format", "speed", "seed", "instruct")} == {
+    received = emulator.received()[-1]
+    assert {
+        name: received[name] for name in ("model", "voice", "sample_rate", "format", "speed", "seed", "instruct")
+    } == {
         "model": "cosyvoice-v3-flash",
         "voice": "longanyang",
         "sample_rate": 22050,
@@ -102,7 +104,7 @@ def test_its_default_format_is_mp3(sdk: Any, start: Callable[..., Emulator]) -> 
     tone = start(engine="tone", api_key="s3cret")
     audio = _synthesizer(sdk, format=sdk.AudioFormat.DEFAULT, url=_url(tone)).call("hello there")
     assert audio[:3] == b"ID3" or audio[0] == 0xFF
-    assert (tone.heard()[-1]["format"], tone.heard()[-1]["sample_rate"]) == ("mp3", 22050)
+    assert (tone.received()[-1]["format"], tone.received()[-1]["sample_rate"]) == ("mp3", 22050)
 
 
 def test_text_is_taken_while_it_is_written(sdk: Any, emulator: Emulator) -> None:
@@ -116,7 +118,7 @@ def test_text_is_taken_while_it_is_written(sdk: Any, emulator: Emulator) -> None
     assert listener.calls == ["open", "complete", "close"]
     kinds = [event["payload"]["output"]["type"] for event in listener.events]
     assert kinds == ["sentence-begin", "sentence-synthesis", "sentence-end"] * 2
-    assert emulator.heard()[-1]["text"] == "Hello. And more"
+    assert emulator.received()[-1]["text"] == "Hello. And more"
 
 
 def test_a_flush_and_a_cancel_are_understood(sdk: Any, emulator: Emulator) -> None:

@@ -42,9 +42,9 @@ def test_a_stream_is_the_whole_audio(service: Emulator) -> None:
     words = [word for sentence in last.sentences for word in sentence["words"]]
     assert "".join(word["text"] for word in words) == "".join(filter(str.isalnum, TEXT))
     assert all(word["begin_time"] < word["end_time"] for word in words)
-    heard = service.heard()[-1]
-    assert {name: heard[name] for name in ("face", "voice", "format", "sample_rate", "seed", "stream")} == {
-        "face": "model-studio-http",
+    received = service.received()[-1]
+    assert {name: received[name] for name in ("api", "voice", "format", "sample_rate", "seed", "stream")} == {
+        "api": "model-studio-http",
         "voice": "longanyang",
         "format": "pcm",
         "sample_rate": 24000,

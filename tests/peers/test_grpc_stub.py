@@ -69,4 +69,4 @@ def test_every_mode_is_served(stub: tuple[Any, Any], start: Callable[..., Emulat
             list(client.Inference(messages.Request()))
         assert caught.value.code() is grpc.StatusCode.UNKNOWN
         assert caught.value.details().startswith("Exception iterating responses: ")
-    assert [entry["mode"] for entry in emulator.heard()] == [*requests, "instruct"]
+    assert [entry["mode"] for entry in emulator.received()] == [*requests, "instruct"]

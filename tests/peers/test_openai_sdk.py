@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from cosyclient.emulator import echo_text
-from tests.contracts.faces_openai import at
+from tests.contracts.apis_openai import at
 from tests.protocols.wire_runtime import TRANSCRIPT, recording
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ def test_it_speaks_with_every_server(start: Start, dialect: str, voice: str, ext
     with wave.open(BytesIO(made.content)) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (24000, 1, 2)
         assert echo_text(file.readframes(1 << 20)) == TEXT
-    heard = emulator.heard()[0]
+    received = emulator.received()[0]
     # vLLM-Omni takes that name for none.
     spoken = "" if dialect == "vllm-omni" else voice
-    assert (heard["text"], heard["voice"], heard["model"]) == (TEXT, spoken, MODEL)
-    assert heard.get("prompt_bytes") == (len(recording()) if extra else None)
+    assert (received["text"], received["voice"], received["model"]) == (TEXT, spoken, MODEL)
+    assert received.get("prompt_bytes") == (len(recording()) if extra else None)
 
 
 def test_its_options_are_understood(start: Start) -> None:
@@ -72,8 +72,8 @@ def test_its_options_are_understood(start: Start) -> None:
         sdk.audio.speech.create(
             model=MODEL, voice={"id": "mine"}, input="a", instructions="softly", speed=1.5, response_format="pcm"
         )
-    heard = emulator.heard()[0]
-    assert {name: heard[name] for name in ("voice", "instruct", "speed", "format")} == {
+    received = emulator.received()[0]
+    assert {name: received[name] for name in ("voice", "instruct", "speed", "format")} == {
         "voice": "mine",
         "instruct": "softly",
         "speed": 1.5,

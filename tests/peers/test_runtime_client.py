@@ -46,9 +46,9 @@ def test_requests_sends_a_form_by_either_method(service: Emulator, mode: str, me
         data = b"".join(reply.iter_content(chunk_size=16000))
     assert np.frombuffer(data, dtype=np.int16).size == len(data) // 2
     assert echo_text(data) == TEXT
-    heard = service.heard()[-1]
-    assert (heard["face"], heard["mode"]) == ("runtime", mode)
-    assert {heard["voice"], heard["instruct"], heard["prompt_text"]} >= set(payload.values()) - {TEXT}
+    received = service.received()[-1]
+    assert (received["api"], received["mode"]) == ("runtime", mode)
+    assert {received["voice"], received["instruct"], received["prompt_text"]} >= set(payload.values()) - {TEXT}
 
 
 def test_httpx_sends_a_body_with_get(service: Emulator) -> None:

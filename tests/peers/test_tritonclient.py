@@ -82,7 +82,7 @@ def test_inference_over_http(http: tuple[Any, Emulator], binary: bool, clone: bo
     result = client.infer("cosyvoice2", tensors, outputs=outputs, request_id="r-1")
     assert result.get_response()["id"] == "r-1"
     assert echo_text(samples(result.as_numpy("waveform"))) == TEXT
-    (heard,) = emulator.heard()
+    (heard,) = emulator.received()
     assert (heard["text"], heard["mode"]) == (TEXT, "zero_shot" if clone else "sft")
 
 
@@ -105,7 +105,7 @@ def test_inference_over_grpc(grpc: tuple[Any, Emulator]) -> None:
     assert not client.is_model_ready("another")
     result = client.infer("cosyvoice3", inputs(over_grpc.InferInput), request_id="r-1")
     assert echo_text(samples(result.as_numpy("waveform"))) == TEXT
-    assert emulator.heard()[0]["model"] == "cosyvoice3"
+    assert emulator.received()[0]["model"] == "cosyvoice3"
     for model, words in (("cosyvoice2_dit", "decoupled transaction policy"), ("another", "unknown model")):
         with pytest.raises(InferenceServerException, match=words):
             client.infer(model, inputs(over_grpc.InferInput))

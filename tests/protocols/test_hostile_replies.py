@@ -40,7 +40,7 @@ from cosyclient.protocols.triton.tensors import grpc_answer, http_waveform
 from cosyclient.protocols.vllm_omni.ws import Session
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire, wire_openai, wire_runtime
-from tests.protocols.faces import FACES, Face
+from tests.protocols.cases import CASES, ProtocolCase
 from tests.protocols.wire_runtime import CLONE
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ NAMES = re.findall(
     """,
 )
 
-faces = pytest.mark.parametrize("face", FACES, ids=str)
+cases = pytest.mark.parametrize("case", CASES, ids=str)
 numbers = st.sampled_from(ABSURD)
 documents: st.SearchStrategy[Any] = st.recursive(
     st.one_of(numbers, st.sampled_from(["success", "stop", "wav", "pcm", "AAAA", "UklGRg==", "waveform", "FP32"])),
@@ -102,13 +102,13 @@ headers = st.fixed_dictionaries(
 statuses = st.sampled_from([200, 200, 200, 201, 203, 204, 302, 400, 401, 429, 500, 599])
 
 
-def asked(face: Face, count: int = 1) -> list[Utterance]:
-    return [Utterance(face.text or utterance.text, face.settings) for utterance in wire.texts(count)]
+def asked(case: ProtocolCase, count: int = 1) -> list[Utterance]:
+    return [Utterance(case.text or utterance.text, case.settings) for utterance in wire.texts(count)]
 
 
-def everything(protocol: WireProtocol, face: Face, reply: Callable[[], ScriptedReply], count: int = 1) -> None:
+def everything(protocol: WireProtocol, case: ProtocolCase, reply: Callable[[], ScriptedReply], count: int = 1) -> None:
     """Decode *reply* in every way the protocol knows; only our errors pass, and only what can be is believed."""
-    utterances = asked(face, count)
+    utterances = asked(case, count)
     with suppress(CosyError):
         for items in protocol.decode(reply(), utterances, wall=0.0):
             for position, outcome in items:
@@ -133,11 +133,11 @@ def everything(protocol: WireProtocol, face: Face, reply: Callable[[], ScriptedR
     protocol.quota(reply())
 
 
-@faces
+@cases
 @given(status=statuses, fields=headers, document=documents, style=st.integers(0, 3))
 @settings(max_examples=60)
 def test_no_document_raises_anything_foreign(
-    face: Face, status: int, fields: dict[str, str], document: Any, style: int
+    case: ProtocolCase, status: int, fields: dict[str, str], document: Any, style: int
 ) -> None:
     """JSON, JSON with bytes after it, events and frames, of whatever is in them."""
     text = json.dumps(document).encode()
@@ -147,17 +147,17 @@ def test_no_document_raises_anything_foreign(
         2: b"event: speech.audio.delta\ndata: %b\n\ndata: [DONE]\n\n" % text,
         3: wire.frame(wire.opening(1)) + wire.frame(text, b"x") + wire.frame(text),
     }[style]
-    protocol = protocol_for(face.protocol, WireConfig())
-    everything(protocol, face, lambda: ScriptedReply(status, fields, [body]))
+    protocol = protocol_for(case.protocol, WireConfig())
+    everything(protocol, case, lambda: ScriptedReply(status, fields, [body]))
 
 
-@faces
+@cases
 @given(data=st.data())
 @settings(max_examples=50)
-def test_no_damage_raises_anything_foreign(face: Face, data: st.DataObject) -> None:
+def test_no_damage_raises_anything_foreign(case: ProtocolCase, data: st.DataObject) -> None:
     """Whole replies with bytes changed, left out and put in, and with numbers that are none."""
-    count = data.draw(st.integers(1, min(3, face.most)))
-    body = bytearray(face.whole(count))
+    count = data.draw(st.integers(1, min(3, case.most)))
+    body = bytearray(case.whole(count))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, max(0, min(len(body), 400) - 1)))
         match data.draw(st.integers(0, 3)):
@@ -172,9 +172,9 @@ def test_no_damage_raises_anything_foreign(face: Face, data: st.DataObject) -> N
                 if found:
                     spot = found[at % len(found)].span(1)
                     body[spot[0] : spot[1]] = json.dumps(data.draw(numbers)).encode()
-    pieces = face.pieces(bytes(body), data.draw(st.sampled_from([0, 1, 7])))
-    fields = {"content-type": face.media_type, **face.headers}
-    everything(protocol_for(face.protocol, WireConfig()), face, lambda: ScriptedReply(200, fields, pieces), count)
+    pieces = case.pieces(bytes(body), data.draw(st.sampled_from([0, 1, 7])))
+    fields = {"content-type": case.media_type, **case.headers}
+    everything(protocol_for(case.protocol, WireConfig()), case, lambda: ScriptedReply(200, fields, pieces), count)
 
 
 SPOKEN = VoiceSettings(voice="v", model="m", words=True)
@@ -386,7 +386,7 @@ class Endless(ScriptedReply):
 )
 def test_a_stream_that_does_not_end_is_ended(name: str) -> None:
     """As soon as it is longer than its text can be, and not at the deadline."""
-    face = next(face for face in FACES if face.protocol == name)
+    case = next(case for case in CASES if case.protocol == name)
     samples = random.Random(1).randbytes(2 * 24000 * 10)
     pieces = {
         "grpc": encode_field(1, samples),
@@ -395,12 +395,12 @@ def test_a_stream_that_does_not_end_is_ended(name: str) -> None:
         "model-studio-http": wire_runtime.studio_events(wire_runtime.sentence("sentence-synthesis", audio=samples))
         + b"\n\n",
     }
-    kind = wire_openai.SSE if name in ("pai-eas", "model-studio-http") else face.media_type
+    kind = wire_openai.SSE if name in ("pai-eas", "model-studio-http") else case.media_type
     reply = Endless(200, {"Content-Type": kind}, [pieces.get(name, samples)])
     protocol = protocol_for(name, WireConfig())
     assert isinstance(protocol, StreamingProtocol)
     with pytest.raises(DecodeError, match=r"s, about .* expected"):
-        list(protocol.decode_stream(reply, asked(face)[0], wall=0.0))
+        list(protocol.decode_stream(reply, asked(case)[0], wall=0.0))
     assert reply.left > 80
 
 

@@ -1,4 +1,4 @@
-"""What the faces share: a wish as it was understood, and the samples it becomes, whole or while they are made."""
+"""What the faces share: a request as it was understood, and the samples it becomes, whole or while they are made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENDS = re.compile(r"(?<=[。！？；.!?;])")
 _SPOKEN = re.compile(r"\w")
 
 
-class Face(Protocol):
+class Api(Protocol):
     """Serve one protocol; one instance per service, used on one event loop."""
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -40,10 +40,10 @@ class Face(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class SpeechRequest:
     """Hold what a face understood of one request; tests ask for it, so nothing a client sends may be left out."""
 
-    face: str
+    api: str
     text: str
     mode: str = ""
     voice: str = ""
@@ -57,7 +57,7 @@ class Wish:
     seed: int | None = None
     stream: bool = False
 
-    def heard(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Return it as plain values, the prompt as its length and digest."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "prompt"}
         if self.prompt is not None:
@@ -67,7 +67,7 @@ class Wish:
             }
         return values
 
-    def order(self) -> Batch:
+    def as_batch(self) -> Batch:
         """Return what the engines render: a voice they do not know, or a recording, sounds like one they do."""
         known = list(VOICES)
         voice = self.voice
@@ -87,33 +87,33 @@ class Wish:
         )
 
 
-async def speak(service: Service, wish: Wish) -> Audio:
-    """Return the audio of *wish* when the GPUs are done with it; raises the Problem of what cannot be spoken."""
-    service.heard.append(wish.heard())
-    service.tally.batch(1)
-    items, waits, _ = await service.speak(wish.order())
+async def speak(service: Service, request: SpeechRequest) -> Audio:
+    """Return the audio of *request* when the GPUs are done with it; raises the Problem of what cannot be spoken."""
+    service.received.append(request.document())
+    service.counters.add_batch(1)
+    items, waits, _ = await service.render(request.as_batch())
     item = items[0]
     if not isinstance(item, Audio):
         raise Problem(item.code, item.detail)
     if waits:
         await asyncio.sleep(max(0.0, waits[0] - time.monotonic()))
-    service.tally.audio_seconds += item.duration_ms / 1000
+    service.counters.audio_seconds += item.duration_ms / 1000
     return item
 
 
 async def stream(
-    service: Service, wish: Wish, pieces: Sequence[str] | None = None, *, hop: int = 1
+    service: Service, request: SpeechRequest, pieces: Sequence[str] | None = None, *, hop: int = 1
 ) -> AsyncIterator[bytes]:
-    """Yield samples of *wish* as a model makes them: the first after ``first_chunk``, the others ``chunk_gap`` apart.
+    """Yield samples of *request* as a model makes them: the first after ``first_chunk``, more ``chunk_gap`` apart.
 
     Pieces last ``chunk_seconds`` each; where *pieces* of the text are given, each of them is one. Silence at the end
     makes all of it whole hops of *hop* samples, as a vocoder's output is.
     """
     settings = service.settings
-    audio = await speak(service, wish)
+    audio = await speak(service, request)
     await asyncio.sleep(settings.first_chunk)
     data = audio.data + bytes(-len(audio.data) % (2 * hop)) if hop > 1 else audio.data
-    step = max(2, int(settings.chunk_seconds * wish.sample_rate) * 2)
+    step = max(2, int(settings.chunk_seconds * request.sample_rate) * 2)
     if pieces is not None:
         step = max(2, len(data) // (2 * max(1, len(pieces))) * 2)
     for start in range(0, len(data), step):

@@ -49,7 +49,7 @@ def read_form(content_type: str, body: bytes) -> Form:
             return Form()
 
 
-def demand(form: Form, texts: Sequence[str] = (), files: Sequence[str] = ()) -> None:
+def require_fields(form: Form, texts: Sequence[str] = (), files: Sequence[str] = ()) -> None:
     """Raise what FastAPI says of texts and files that are not there."""
     faults = []
     for name in (*texts, *files):

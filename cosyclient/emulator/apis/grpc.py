@@ -34,7 +34,7 @@ _CODES = {
 }
 
 
-class Calls:
+class GrpcApi:
     """Answer calls one by one."""
 
     def __init__(self, service: Service) -> None:
@@ -44,24 +44,24 @@ class Calls:
         return f"<{type(self).__name__} of {self.service!r}>"
 
     @asynccontextmanager
-    async def call(self, request: bytes, context: Any) -> AsyncIterator[None]:
+    async def call(self, data: bytes, context: Any) -> AsyncIterator[None]:
         """Count a call, admit it, and turn a Problem into its status."""
-        tally, service = self.service.tally, self.service
-        tally.enter()
-        tally.bytes_in += len(request)
+        counters, service = self.service.counters, self.service
+        counters.start_request()
+        counters.bytes_in += len(data)
         try:
-            await service.travel()
+            await service.delay_round_trip()
             service.check_ready()
             metadata = dict(context.invocation_metadata() or ())
             service.authorize(str(metadata.get("authorization", "")))
-            service.pace(_address(context.peer()))
+            service.take_token(_address(context.peer()))
             yield
-            tally.replies[200] += 1
+            counters.replies[200] += 1
         except Problem as problem:
-            tally.replies[problem.status] += 1
+            counters.replies[problem.status] += 1
             await context.abort(*self.status(problem))
         finally:
-            tally.leave()
+            counters.end_request()
 
     def status(self, problem: Problem) -> tuple[grpc.StatusCode, str]:
         """Return the code and the details of a refusal."""
@@ -92,12 +92,14 @@ class Calls:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, details)
             case "garbage" | "noise":
                 assert fault is not None  # noqa: S101 - it has a name
-                return b"\xff" + self.service.chance.randbytes(fault["bytes"]), fault
+                return b"\xff" + self.service.rng.randbytes(fault["bytes"]), fault
             case "empty" | "bomb":
                 return b"", fault
         return None, fault
 
-    async def spoiled(self, pieces: AsyncIterator[bytes], fault: Fault | None, context: Any) -> AsyncIterator[bytes]:
+    async def apply_to_samples(
+        self, pieces: AsyncIterator[bytes], fault: Fault | None, context: Any
+    ) -> AsyncIterator[bytes]:
         """Yield pieces of samples as they come, until a fault strikes."""
         name, count = (fault.name if fault else ""), 0
         if name == "not_audio":

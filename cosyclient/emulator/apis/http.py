@@ -38,7 +38,7 @@ class NotAllowed(Problem):
         super().__init__("method_not_allowed", "Method Not Allowed")
 
 
-class HttpFace:
+class HttpApi:
     """Answer requests in `serve`; used on one event loop."""
 
     def __init__(self, service: Service) -> None:
@@ -56,8 +56,8 @@ class HttpFace:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        exchange = Exchange(scope, receive, send, self.service.tally, gzip=self.service.settings.gzip)
-        self.service.tally.enter()
+        exchange = Exchange(scope, receive, send, self.service.counters, gzip=self.service.settings.gzip)
+        self.service.counters.start_request()
         try:
             await self.admit(exchange, scope)
             await self.serve(exchange, scope)
@@ -66,7 +66,7 @@ class HttpFace:
         except ConnectionResetError:
             pass  # nobody is left to answer
         finally:
-            self.service.tally.leave()
+            self.service.counters.end_request()
 
     async def admit(self, exchange: Exchange, scope: Scope) -> None:
         """Let a request in; raises the Problem it is turned away with."""
@@ -79,21 +79,21 @@ class HttpFace:
 
     async def refuse(self, exchange: Exchange, problem: Problem) -> None:
         """Refuse the request in this server's words."""
-        await exchange.reply(problem.status, JSON, encoded(self.complaint(problem)), problem.headers())
+        await exchange.reply(problem.status, JSON, encoded(self.error_document(problem)), problem.headers())
 
-    def complaint(self, problem: Problem) -> Any:
+    def error_document(self, problem: Problem) -> Any:
         """Return the document of a refusal; FastAPI's unless a server has its own."""
         return {"detail": problem.faults if isinstance(problem, Invalid) else problem.detail}
 
-    async def faulty(self, exchange: Exchange) -> tuple[bool, Fault | None]:
+    async def apply_early_fault(self, exchange: Exchange) -> tuple[bool, Fault | None]:
         """Return whether a fault was answered instead, and the fault that strikes later."""
         fault = self.service.draw_fault()
-        return bool(fault and await injection.instead(exchange, fault, self.service.chance)), fault
+        return bool(fault and await injection.answer_with(exchange, fault, self.service.rng)), fault
 
     async def send_whole(self, exchange: Exchange, fault: Fault | None, media_type: str, body: bytes) -> None:
         """Send a finished reply, in a bad way if the fault says so."""
-        if fault and injection.spoils_delivery(fault):
-            await injection.deliver(exchange, fault, media_type, body)
+        if fault and injection.affects_delivery(fault):
+            await injection.apply_to_delivery(exchange, fault, media_type, body)
         else:
             await exchange.reply(200, media_type, body)
 
@@ -101,12 +101,12 @@ class HttpFace:
         self, exchange: Exchange, fault: Fault | None, media_type: str, pieces: AsyncIterator[bytes]
     ) -> None:
         """Send pieces as they come, until the client leaves; no media type is no header."""
-        if fault and injection.spoils_delivery(fault):
-            await injection.deliver(exchange, fault, media_type, b"".join([piece async for piece in pieces]))
+        if fault and injection.affects_delivery(fault):
+            await injection.apply_to_delivery(exchange, fault, media_type, b"".join([piece async for piece in pieces]))
             return
         head = [(b"content-type", media_type.encode())] if media_type else []
         await exchange.start(200, [*head, *exchange.headers])
-        left = asyncio.ensure_future(exchange.gone(None))
+        left = asyncio.ensure_future(exchange.wait_for_disconnect(None))
         try:
             while (piece := await _unless(left, anext(pieces, b""))) is not None:
                 await exchange.write(piece, last=not piece)
@@ -114,7 +114,7 @@ class HttpFace:
                     return
         except Problem:
             # The status has left: all that a server can do now is end without the last chunk.
-            await exchange.hang_up()
+            await exchange.close_connection()
         finally:
             left.cancel()
 
@@ -130,7 +130,7 @@ async def _unless(left: asyncio.Future[bool], coming: Awaitable[bytes]) -> bytes
     return task.result()
 
 
-def described(paths: Iterable[str], below: str = "") -> Route:
+def openapi_route(paths: Iterable[str], below: str = "") -> Route:
     """Return the route of FastAPI's own description, which tells what a server is and that it is ready."""
     document = {"openapi": "3.1.0", "info": {"title": "FastAPI", "version": "0.1.0"}, "paths": {p: {} for p in paths}}
 
@@ -140,7 +140,7 @@ def described(paths: Iterable[str], below: str = "") -> Route:
     return Route(f"{below}/openapi.json", describe)
 
 
-async def spoiled(pieces: AsyncIterator[bytes], fault: Fault | None) -> AsyncIterator[bytes]:
+async def apply_to_samples(pieces: AsyncIterator[bytes], fault: Fault | None) -> AsyncIterator[bytes]:
     """Yield samples as they are, or what a fault makes of them: text, silence, or a twentieth of a piece and a byte."""
     name = fault.name if fault else ""
     if name == "not_audio":

@@ -6,19 +6,19 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cosyclient.emulator.apis.websocket import Gone, Visit, cut, paced, render, sentences, spoil
+from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, cut, paced, render, sentences, spoil
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cosyclient.emulator.apis.base import Wish
+    from cosyclient.emulator.apis.base import SpeechRequest
     from cosyclient.emulator.faults.plan import Fault
 
 _FAILING = ("throttle", "throttle_bare", "error", "unavailable", "task_failed")
 
 
-class Talk:
+class SentencePump:
     """Hold one text being spoken; its face says what goes around the audio.
 
     *begin* is awaited before a sentence with its number, text and rendering, *end* after it with what was sent and
@@ -29,8 +29,8 @@ class Talk:
 
     def __init__(
         self,
-        visit: Visit,
-        wish: Wish,
+        session: ClientSession,
+        request: SpeechRequest,
         *,
         begin: Callable[[int, str, Any], Awaitable[None]],
         end: Callable[[int, int, bool], Awaitable[None]],
@@ -41,10 +41,10 @@ class Talk:
         refuse: Callable[[int, str], Awaitable[bool]] | None = None,
         split: Callable[..., tuple[list[str], str]] = sentences,
     ) -> None:
-        self._visit, self._service = visit, visit.service
-        self._wish = wish
+        self._session, self._service = session, session.service
+        self._wish = request
         self._begin, self._end, self._done, self._fail = begin, end, done, fail
-        self._piece, self._refuse = piece or visit.say, refuse
+        self._piece, self._refuse = piece or session.send, refuse
         self._whole, self._split = whole, split
         self._buffer = self.text = ""
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
@@ -55,7 +55,7 @@ class Talk:
     def start(self) -> None:
         """Begin to speak."""
         self._fault = self._service.draw_fault()
-        self._service.tally.enter()
+        self._service.counters.start_request()
         self._worker = asyncio.create_task(self._work())
 
     def say(self, text: str) -> None:
@@ -97,7 +97,7 @@ class Talk:
                     count += 1
             self._leave()
             await self._done(count)
-        except Gone:
+        except ClientGone:
             pass
         except Problem as problem:
             await self._failed(problem.detail, False)
@@ -106,12 +106,12 @@ class Talk:
 
     async def _spoiled(self) -> bool:
         fault = self._fault
-        await spoil(self._visit, fault, 0.0)
+        await spoil(self._session, fault, 0.0)
         match fault.name if fault else "":
             case "hang":
                 await asyncio.sleep(3600)
             case "garbage":
-                await self._visit.say("<html>502 Bad Gateway</html>")
+                await self._session.send("<html>502 Bad Gateway</html>")
             case "error" if fault and fault["status"] < 500 and fault["status"] != 429:
                 await self._failed("the request is not valid", False)
                 return True
@@ -132,10 +132,10 @@ class Talk:
         async for piece in paced(service, cut(service, self._wish, data[:kept]), first=not number):
             if fails and count >= most:
                 break
-            await spoil(self._visit, fault, sent / len(data))
+            await spoil(self._session, fault, sent / len(data))
             await self._piece(piece)
             sent, count = sent + len(piece), count + 1
-        await spoil(self._visit, fault, 1.0)
+        await spoil(self._session, fault, 1.0)
         if fails:
             await self._failed(
                 fault["message"] if fault and fault.name == "task_failed" else "the engine is busy", True
@@ -149,7 +149,7 @@ class Talk:
     def _leave(self) -> None:
         if not self.over:
             self.over = True
-            self._service.tally.leave()
-            self._service.tally.batch(1)
-            self._service.heard.append(replace(self._wish, text=self.text).heard())
-        self._visit.wake()
+            self._service.counters.end_request()
+            self._service.counters.add_batch(1)
+            self._service.received.append(replace(self._wish, text=self.text).document())
+        self._session.wake()

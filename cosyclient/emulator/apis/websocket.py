@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
-    from cosyclient.emulator.apis.base import Wish
+    from cosyclient.emulator.apis.base import SpeechRequest
     from cosyclient.emulator.core.service import Service
     from cosyclient.emulator.faults.plan import Fault
 
@@ -33,11 +33,11 @@ _SENTENCE = re.compile(r"[^。！？；.!?;\n]*[。！？；.!?;\n]+")
 _SPOKEN = re.compile(r"\w")
 
 
-class Gone(Exception):
+class ClientGone(Exception):
     """Tell that the client has closed the connection, or that we have."""
 
 
-class Visit:
+class ClientSession:
     """Hold one client's WebSocket from the handshake to its end; used on one event loop."""
 
     def __init__(self, service: Service, websocket: WebSocket) -> None:
@@ -51,13 +51,13 @@ class Visit:
         self._dropped = False
 
     def __repr__(self) -> str:
-        return f"<Visit from {self.address}>"
+        return f"<ClientSession from {self.address}>"
 
-    async def enter(self, refuse: Callable[[Problem], dict[str, Any]]) -> bool:
+    async def open(self, refuse: Callable[[Problem], dict[str, Any]]) -> bool:
         """Open the WebSocket, or refuse with the document that *refuse* makes of the problem; return which."""
         service = self.service
         try:
-            await service.travel()
+            await service.delay_round_trip()
             if (fault := service.draw_fault(handshake=True)) is not None:
                 raise Problem("refused", "a fault that was asked for", status=fault["status"])
             if self._wire.refused:
@@ -65,7 +65,7 @@ class Visit:
             service.check_ready()
             service.authorize(self._socket.headers.get("authorization", ""))
         except Problem as problem:
-            service.tally.replies[problem.status] += 1
+            service.counters.replies[problem.status] += 1
             headers = {name.decode(): value.decode() for name, value in problem.headers()}
             await self._socket.send_denial_response(JSONResponse(refuse(problem), problem.status, headers))
             return False
@@ -76,10 +76,10 @@ class Visit:
         """Make `hear` return None now: what it waits for has changed."""
         self._changed.set()
 
-    async def hear(self, seconds: float) -> str | bytes | None:
-        """Return the next message, or None after so many *seconds*; raises `Gone`."""
+    async def receive(self, seconds: float) -> str | bytes | None:
+        """Return the next message, or None after so many *seconds*; raises `ClientGone`."""
         if self._dropped:
-            raise Gone
+            raise ClientGone
         if self._next is None:
             self._next = asyncio.create_task(self._receive())
         woken = asyncio.create_task(self._changed.wait())
@@ -87,30 +87,30 @@ class Visit:
         woken.cancel()
         self._changed.clear()
         if self._dropped:
-            raise Gone
+            raise ClientGone
         if not self._next.done():
             return None
         done, self._next = self._next, None
         message = done.result()
         if message["type"] == "websocket.disconnect":
-            raise Gone
+            raise ClientGone
         heard: str | bytes = message["text"] if message.get("text") is not None else message["bytes"]
-        self.service.tally.bytes_in += len(heard)
+        self.service.counters.bytes_in += len(heard)
         return heard
 
     async def _receive(self) -> Any:
         return await self._socket.receive()
 
-    async def say(self, message: dict[str, Any] | str | bytes) -> None:
-        """Send a message: a document, plain text, or bytes; raises `Gone`."""
+    async def send(self, message: dict[str, Any] | str | bytes) -> None:
+        """Send a message: a document, plain text, or bytes; raises `ClientGone`."""
         try:
             if isinstance(message, bytes):
-                self.service.tally.bytes_out += len(message)
+                self.service.counters.bytes_out += len(message)
                 await self._socket.send_bytes(message)
             else:
                 await self._socket.send_text(message if isinstance(message, str) else json.dumps(message))
         except (RuntimeError, OSError) as error:
-            raise Gone from error
+            raise ClientGone from error
 
     async def close(self, code: int = 1000) -> None:
         """Close in good order."""
@@ -118,17 +118,17 @@ class Visit:
         with contextlib.suppress(RuntimeError, OSError):
             await self._socket.close(code)
 
-    def drop(self, *, rudely: bool = False) -> None:
+    def abort(self, *, with_reset: bool = False) -> None:
         """Close the connection under the WebSocket, without a word, or with a TCP reset."""
         self._dropped = True
         self.wake()
-        if rudely:
+        if with_reset:
             reset(self._wire.transport)
         else:
             self._wire.transport.close()
-        raise Gone
+        raise ClientGone
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Let go of what still waits."""
         if self._next is not None:
             self._next.cancel()
@@ -156,15 +156,15 @@ def sentences(text: str, *, everything: bool) -> tuple[list[str], str]:
     return [sentence for sentence in whole if _SPOKEN.search(sentence)], rest
 
 
-async def render(service: Service, wish: Wish) -> Audio:
-    """Return the audio of *wish* when the GPUs are done with it; what was heard is the caller's to remember."""
-    items, waits, _ = await service.speak(wish.order())
+async def render(service: Service, request: SpeechRequest) -> Audio:
+    """Return the audio of *request* when the GPUs are done with it; what was heard is the caller's to remember."""
+    items, waits, _ = await service.render(request.as_batch())
     item = items[0]
     if not isinstance(item, Audio):
         raise Problem(item.code, item.detail)
     if waits:
         await asyncio.sleep(max(0.0, waits[0] - time.monotonic()))
-    service.tally.audio_seconds += item.duration_ms / 1000
+    service.counters.audio_seconds += item.duration_ms / 1000
     return item
 
 
@@ -176,20 +176,20 @@ async def paced(service: Service, pieces: Sequence[bytes], *, first: bool) -> As
         yield piece
 
 
-def cut(service: Service, wish: Wish, data: bytes) -> list[bytes]:
+def cut(service: Service, request: SpeechRequest, data: bytes) -> list[bytes]:
     """Cut the audio *data* into the pieces it travels in."""
     step = _COMPRESSED_PIECE_BYTES
-    if wish.format in ("pcm", "wav"):
-        step = max(2, int(service.settings.chunk_seconds * wish.sample_rate) * 2)
+    if request.format in ("pcm", "wav"):
+        step = max(2, int(service.settings.chunk_seconds * request.sample_rate) * 2)
     return [data[start : start + step] for start in range(0, len(data), step)]
 
 
-async def spoil(visit: Visit, fault: Fault | None, share: float) -> None:
-    """Do what *fault* does to a connection once this *share* of the audio was sent; raises `Gone` at its end."""
+async def spoil(session: ClientSession, fault: Fault | None, share: float) -> None:
+    """Do what *fault* does to a connection once this *share* of the audio was sent; raises `ClientGone` at its end."""
     match fault.name if fault else "":
         case "reset" if share > 0 or (fault and fault["at"] is None):
-            visit.drop(rudely=True)
+            session.abort(with_reset=True)
         case "cut" if fault and share >= fault["share"]:
-            visit.drop()
+            session.abort()
         case "hang_body" if share > 0:
             await asyncio.sleep(3600)

@@ -69,14 +69,14 @@ class Counters:
         return cls(**values)
 
 
-class Tally:
+class CounterState:
     """Collect counts on the event loop; nothing else touches it."""
 
     def __init__(self) -> None:
         self.clear()
 
     def __repr__(self) -> str:
-        return f"<Tally requests={self.requests} in_flight={self.in_flight}>"
+        return f"<CounterState requests={self.requests} in_flight={self.in_flight}>"
 
     def clear(self) -> None:
         """Count from zero; requests being answered stay in flight."""
@@ -89,17 +89,17 @@ class Tally:
         self.in_flight = getattr(self, "in_flight", 0)
         self.in_flight_peak = self.in_flight
 
-    def enter(self) -> None:
+    def start_request(self) -> None:
         """Note a request that arrived."""
         self.requests += 1
         self.in_flight += 1
         self.in_flight_peak = max(self.in_flight_peak, self.in_flight)
 
-    def leave(self) -> None:
+    def end_request(self) -> None:
         """Note a request that is over, however it ended."""
         self.in_flight -= 1
 
-    def batch(self, size: int) -> None:
+    def add_batch(self, size: int) -> None:
         """Note a valid batch."""
         self.batches += 1
         self.texts += size

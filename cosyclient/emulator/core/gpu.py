@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class GpuFarm:
+class GpuQueue:
     """Tell when each text will be ready on a farm of GPUs.
 
     A text takes its audio seconds × RTF. The whole queue is arithmetic: because the order is fixed at arrival,
@@ -22,7 +22,7 @@ class GpuFarm:
         self._free_at = [0.0] * gpus if rtf else []
 
     def __repr__(self) -> str:
-        return f"<GpuFarm gpus={len(self._free_at)} rtf={self._rtf:g}>"
+        return f"<GpuQueue gpus={len(self._free_at)} rtf={self._rtf:g}>"
 
     def backlog(self, now: float) -> float:
         """Return the seconds a text arriving now would wait for a GPU."""

@@ -54,7 +54,7 @@ class TokenBuckets:
         return Grant(granted, tokens, wait, [self._policy, state])
 
 
-class ConnectionCensus:
+class ConnectionCounter:
     """Count the connections of each client address and turn away those beyond the limit (0 = none)."""
 
     def __init__(self, limit: int) -> None:
@@ -67,9 +67,9 @@ class ConnectionCensus:
 
     def __repr__(self) -> str:
         limit = self._limit or "none"
-        return f"<ConnectionCensus open={self.open} peak={self.peak} refused={self.refused} limit={limit}>"
+        return f"<ConnectionCounter open={self.open} peak={self.peak} refused={self.refused} limit={limit}>"
 
-    def arrive(self, address: str) -> bool:
+    def admit(self, address: str) -> bool:
         """Admit a connection, or say that it is one too many."""
         self.seen += 1
         held = self._by_address.get(address, 0)
@@ -81,7 +81,7 @@ class ConnectionCensus:
         self.peak = max(self.peak, self.open)
         return True
 
-    def leave(self, address: str) -> None:
+    def release(self, address: str) -> None:
         """Give back the place of an admitted connection."""
         self.open -= 1
         held = self._by_address[address] - 1
@@ -90,7 +90,7 @@ class ConnectionCensus:
         else:
             del self._by_address[address]
 
-    def restart(self) -> None:
+    def reset(self) -> None:
         """Count from now on; what is open stays open and is the new peak."""
         self.seen = self.refused = 0
         self.peak = self.open

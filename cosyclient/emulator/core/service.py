@@ -10,13 +10,13 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cosyclient.emulator.core.counters import Tally
-from cosyclient.emulator.core.gpu import GpuFarm
-from cosyclient.emulator.core.limits import ConnectionCensus, TokenBuckets
+from cosyclient.emulator.core.counters import CounterState
+from cosyclient.emulator.core.gpu import GpuQueue
+from cosyclient.emulator.core.limits import ConnectionCounter, TokenBuckets
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.faults.plan import FaultPlan
 from cosyclient.emulator.speech.engines import build_engine
-from cosyclient.emulator.speech.renderer import Studio
+from cosyclient.emulator.speech.renderer import Renderer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator.settings import Settings
 
 _STRAGGLING = 10.0
-_REMEMBERED = 1000
+_MOST_RECEIVED = 1000
 
 
 class Service:
@@ -39,50 +39,50 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.tally = Tally()
-        self.census = ConnectionCensus(settings.connections)
-        self.chance = random.Random(settings.seed)
-        self.faults = FaultPlan(settings.fault, self.chance)
+        self.counters = CounterState()
+        self.connections = ConnectionCounter(settings.connections)
+        self.rng = random.Random(settings.seed)
+        self.faults = FaultPlan(settings.fault, self.rng)
         self._buckets = TokenBuckets(settings.rate, settings.burst)
-        self._farm = settings
-        self._gpus = GpuFarm(settings.gpus, settings.rtf)
-        self._studio = Studio(build_engine(settings.engine))
+        self._gpu_settings = settings
+        self._gpus = GpuQueue(settings.gpus, settings.rtf)
+        self._renderer = Renderer(build_engine(settings.engine))
         self._started = time.monotonic()
-        self.heard: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
+        self.received: deque[dict[str, Any]] = deque(maxlen=_MOST_RECEIVED)
         """What the last requests were understood as, oldest first."""
         self.uploads: dict[str, Any] = {}
         """Voices that were uploaded, by the names they are asked for with, in lower case."""
-        self.forgetters: list[Callable[[], object]] = []
+        self.on_reset: list[Callable[[], object]] = []
         """What else has to be done to start over."""
 
     def __repr__(self) -> str:
-        return f"<Service engine={self.settings.engine} {self.tally!r} {self.census!r}>"
+        return f"<Service engine={self.settings.engine} {self.counters!r} {self.connections!r}>"
 
     def reset(self) -> None:
         """Start over: counters, faults asked for, buckets and GPU queue."""
-        self.tally.clear()
-        self.census.restart()
+        self.counters.clear()
+        self.connections.reset()
         self.faults.clear()
         self._buckets.clear()
         self.set_gpus(gpus=self.settings.gpus, rtf=self.settings.rtf)
         self._gpus.clear()
-        self.heard.clear()
-        for forget in self.forgetters:
+        self.received.clear()
+        for forget in self.on_reset:
             forget()
 
     def set_gpus(self, *, gpus: int | None = None, rtf: float | None = None) -> None:
         """Change the GPUs under way, until a reset; None leaves the one as it is, ValueError names a broken rule."""
         given: dict[str, Any] = {name: value for name, value in (("gpus", gpus), ("rtf", rtf)) if value is not None}
         # A copy, checked as the switches are: the settings stay what the service was started with.
-        self._farm = replace(self._farm, **given)
-        self._gpus.resize(self._farm.gpus, self._farm.rtf, time.monotonic())
+        self._gpu_settings = replace(self._gpu_settings, **given)
+        self._gpus.resize(self._gpu_settings.gpus, self._gpu_settings.rtf, time.monotonic())
 
     def counts(self) -> dict[str, Any]:
         """Return the counters as plain values."""
         connections = {
-            f"connections_{name}": getattr(self.census, name) for name in ("seen", "open", "peak", "refused")
+            f"connections_{name}": getattr(self.connections, name) for name in ("seen", "open", "peak", "refused")
         }
-        return {**vars(self.tally), **connections}
+        return {**vars(self.counters), **connections}
 
     def check_ready(self) -> None:
         """Raise the Problem of a model that is still loading."""
@@ -92,7 +92,7 @@ class Service:
 
     async def admit(self, exchange: Exchange) -> None:
         """Let a request travel and knock; raise the Problem it is turned away with."""
-        await self.travel()
+        await self.delay_round_trip()
         if exchange.connection.refused:
             most = self.settings.connections
             raise Problem(
@@ -100,17 +100,17 @@ class Service:
             )
         self.check_ready()
         self.authorize(exchange.header("authorization"))
-        exchange.headers += self.pace(exchange.address)
+        exchange.headers += self.take_token(exchange.address)
 
-    async def travel(self) -> None:
+    async def delay_round_trip(self) -> None:
         """Wait for the network's round trip."""
         settings, seconds = self.settings, self.settings.rtt
         if not seconds:
             return
         if settings.jitter:
-            seconds *= self.chance.lognormvariate(0.0, settings.jitter)
-        if settings.stragglers and self.chance.random() < settings.stragglers:
-            self.tally.stragglers += 1
+            seconds *= self.rng.lognormvariate(0.0, settings.jitter)
+        if settings.stragglers and self.rng.random() < settings.stragglers:
+            self.counters.stragglers += 1
             seconds *= _STRAGGLING
         await asyncio.sleep(seconds)
 
@@ -123,7 +123,7 @@ class Service:
         if scheme.lower() != "bearer" or not known:
             raise Problem("unauthorized", "Authorization must carry a valid bearer token")
 
-    def pace(self, address: str) -> list[tuple[bytes, bytes]]:
+    def take_token(self, address: str) -> list[tuple[bytes, bytes]]:
         """Return the headers that announce the quota of *address*; raise the Problem of one that is used up."""
         grant = self._buckets.acquire(address, time.monotonic())
         if not grant:
@@ -142,10 +142,10 @@ class Service:
         """Return the fault that the next request, or the next *handshake*, shall meet, counted, or None."""
         fault = self.faults.draw(handshake=handshake)
         if fault:
-            self.tally.faults[fault.name] += 1
+            self.counters.faults[fault.name] += 1
         return fault
 
-    async def speak(self, batch: Batch) -> tuple[list[Audio | Failure], list[float], list[float]]:
+    async def render(self, batch: Batch) -> tuple[list[Audio | Failure], list[float], list[float]]:
         """Return an item per text, when each is ready (nothing when all are at once), and the GPU seconds of each.
 
         Instants are monotonic. Raises the Problem of a queue that is too long.
@@ -154,9 +154,9 @@ class Service:
         backlog = self._gpus.backlog(now)
         if 0 < self.settings.max_wait < backlog:
             raise Problem("overloaded", f"the queue is {backlog:.1f} s long", retry_after=backlog)
-        items = await self._studio.speak(batch)
+        items = await self._renderer.render(batch)
         audios = [getattr(item, "duration_ms", 0) / 1000 for item in items]
         waits = self._gpus.schedule(audios, now)
         work = list(map(self._gpus.work, audios))
-        self.tally.gpu_seconds += sum(work)
+        self.counters.gpu_seconds += sum(work)
         return items, waits, work

@@ -34,12 +34,12 @@ _HEADER_BYTES = 44
 PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
 
 
-def spoils_delivery(fault: Fault | None) -> bool:
+def affects_delivery(fault: Fault | None) -> bool:
     """Tell whether a fault strikes while the reply is on its way."""
     return fault is not None and (fault.name in DELIVERY or (fault.name == "reset" and fault["at"] is not None))
 
 
-async def instead(exchange: Exchange, fault: Fault, chance: random.Random) -> bool:
+async def answer_with(exchange: Exchange, fault: Fault, rng: random.Random) -> bool:
     """Answer with the fault instead of a reply; False when a reply is still due."""
     match fault.name:
         case "throttle":
@@ -47,22 +47,22 @@ async def instead(exchange: Exchange, fault: Fault, chance: random.Random) -> bo
         case "throttle_bare":
             raise Problem("rate_limited", "too many requests")
         case "error":
-            if fault["after"] and await exchange.gone(fault["after"]):
+            if fault["after"] and await exchange.wait_for_disconnect(fault["after"]):
                 return True
             raise _error(fault)
         case "unavailable":
             # At once and without a Retry-After, as a balancer answers for a node that is down.
             raise Problem("unavailable", "no node is ready", status=503)
         case "hang":
-            return await exchange.gone(fault["seconds"])
+            return await exchange.wait_for_disconnect(fault["seconds"])
         case "reset" if fault["at"] is None:
             await exchange.reset()
         case "garbage":
-            await exchange.reply(200, JSON, chance.randbytes(fault["bytes"]))
+            await exchange.reply(200, JSON, rng.randbytes(fault["bytes"]))
         case "html":
             await exchange.reply(fault["status"], "text/html; charset=utf-8", PAGE)
         case "noise":
-            await exchange.reply(200, _FRAMES_V1, chance.randbytes(fault["bytes"]))
+            await exchange.reply(200, _FRAMES_V1, rng.randbytes(fault["bytes"]))
         case "empty":
             await exchange.reply(200, JSON, b"")
         case "bomb":
@@ -110,7 +110,7 @@ def bomb(size: int) -> bytes:
     return b"".join([head, packed * whole, tail])
 
 
-def distort(reply: Reply, fault: Fault | None, chance: random.Random) -> Reply:
+def apply_to_reply(reply: Reply, fault: Fault | None, rng: random.Random) -> Reply:
     """Return the reply with its items made wrong."""
     if fault is None or fault.name not in CONTENT:
         return reply
@@ -129,18 +129,18 @@ def distort(reply: Reply, fault: Fault | None, chance: random.Random) -> Reply:
     if fault.name == "failed_items":
         failure = Failure(fault["code"], "a fault was asked for", fault["retryable"], fault["retry_after_ms"])
         if fault["indices"] is None:
-            return reply.altered(items=[failure if chance.random() < fault["share"] else item for item in items])
+            return reply.altered(items=[failure if rng.random() < fault["share"] else item for item in items])
         return reply.altered(items=[failure if index in fault["indices"] else item for index, item in enumerate(items)])
     chosen = range(count) if fault["indices"] is None else fault["indices"]
     return reply.altered(
         items=[
-            spoil(item, fault) if isinstance(item, Audio) and index in chosen else item
+            apply_to_audio(item, fault) if isinstance(item, Audio) and index in chosen else item
             for index, item in enumerate(items)
         ]
     )
 
 
-def spoil(audio: Audio, fault: Fault | None) -> Audio:
+def apply_to_audio(audio: Audio, fault: Fault | None) -> Audio:
     """Return the audio made wrong, if that is what the fault does to items."""
     if fault is None or fault.name not in ITEMS:
         return audio
@@ -171,7 +171,7 @@ def _sized(wav: bytes, size: int) -> bytes:
     return wav[:4] + struct.pack("<I", 36 + size) + wav[8:40] + struct.pack("<I", size)
 
 
-async def deliver(exchange: Exchange, fault: Fault, media_type: str, body: bytes) -> None:
+async def apply_to_delivery(exchange: Exchange, fault: Fault, media_type: str, body: bytes) -> None:
     """Send a good reply in a bad way; no media type is no header."""
     chunked = fault.name == "cut" and fault["chunked"]
     length = (b"transfer-encoding", b"chunked") if chunked else (b"content-length", b"%d" % len(body))
@@ -183,20 +183,20 @@ async def deliver(exchange: Exchange, fault: Fault, media_type: str, body: bytes
             await _drip_headers(exchange, fault, [*head, (b"connection", b"close")], body)
         case "hang_body":
             exchange.write_raw(exchange.raw_head(200, head) + body[: fault["at"]])
-            if not await exchange.gone(fault["seconds"]):
+            if not await exchange.wait_for_disconnect(fault["seconds"]):
                 exchange.write_raw(body[fault["at"] :])
-                await exchange.hang_up()
+                await exchange.close_connection()
         case "reset":
             exchange.write_raw(exchange.raw_head(200, head) + body[: fault["at"]])
             # A reset overtakes bytes the peer has not read yet: leave it a moment to read them.
-            await exchange.gone(0.05)
+            await exchange.wait_for_disconnect(0.05)
             await exchange.reset()
         case _:
             part = body[: int(len(body) * fault["share"])]
             if chunked:
                 part = b"%x\r\n%b\r\n" % (len(part), part) if part else b""
             exchange.write_raw(exchange.raw_head(200, head) + part)
-            await exchange.hang_up()
+            await exchange.close_connection()
 
 
 async def _drip(exchange: Exchange, fault: Fault, head: Headers, body: bytes) -> None:
@@ -204,7 +204,7 @@ async def _drip(exchange: Exchange, fault: Fault, head: Headers, body: bytes) ->
     step = fault["bytes"]
     for at in range(0, len(body), step):
         await exchange.write(body[at : at + step], last=at + step >= len(body))
-        if await exchange.gone(fault["interval"]):
+        if await exchange.wait_for_disconnect(fault["interval"]):
             return
 
 
@@ -212,7 +212,7 @@ async def _drip_headers(exchange: Exchange, fault: Fault, head: Headers, body: b
     raw, step = exchange.raw_head(200, head), fault["bytes"]
     for at in range(0, len(raw), step):
         exchange.write_raw(raw[at : at + step])
-        if await exchange.gone(fault["interval"]):
+        if await exchange.wait_for_disconnect(fault["interval"]):
             return
     exchange.write_raw(body)
-    await exchange.hang_up()
+    await exchange.close_connection()

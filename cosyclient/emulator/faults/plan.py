@@ -1,4 +1,4 @@
-"""Decide which request meets which fault: on demand first, then by chance."""
+"""Decide which request meets which fault: on demand first, then by rng."""
 
 from __future__ import annotations
 
@@ -119,9 +119,9 @@ class Fault:
 class FaultPlan:
     """Hand out faults in the order they were asked for, and at random otherwise."""
 
-    def __init__(self, shares: Mapping[str, float], chance: random.Random) -> None:
+    def __init__(self, shares: Mapping[str, float], rng: random.Random) -> None:
         self._shares = [(name, share) for name, share in shares.items() if share > 0]
-        self._chance = chance
+        self._rng = rng
         self._queue: deque[Fault] = deque()
 
     def __repr__(self) -> str:
@@ -146,7 +146,7 @@ class FaultPlan:
                 return fault
         if not self._shares:
             return None
-        roll = self._chance.random()
+        roll = self._rng.random()
         for name, share in self._shares:
             if roll < share:
                 return Fault(name) if (name in HANDSHAKE_FAULTS) is handshake else None

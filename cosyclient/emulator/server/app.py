@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cosyclient.emulator.apis import faces
+from cosyclient.emulator.apis import build_apis
 from cosyclient.emulator.core.counters import prometheus
 from cosyclient.emulator.core.problems import Problem, code_of
 from cosyclient.emulator.faults.plan import Fault
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def build_app(service: Service) -> Starlette:
     """Return the ASGI application around a service."""
-    served = faces(service)
+    served = build_apis(service)
 
     async def health(_request: Request) -> Response:
         service.check_ready()
@@ -48,8 +48,8 @@ def build_app(service: Service) -> Starlette:
 
     async def reset(_request: Request) -> Response:
         service.reset()
-        for face in served:
-            face.reset()
+        for api in served:
+            api.reset()
         return JSONResponse({})
 
     async def inject(request: Request) -> Response:
@@ -72,8 +72,8 @@ def build_app(service: Service) -> Starlette:
             raise Problem("validation_failed", str(error)) from error
         return JSONResponse({})
 
-    async def heard(_request: Request) -> Response:
-        return JSONResponse(list(service.heard))
+    async def received(_request: Request) -> Response:
+        return JSONResponse(list(service.received))
 
     def guarded(page: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def guard(request: Request) -> Response:
@@ -83,11 +83,11 @@ def build_app(service: Service) -> Starlette:
         return guard
 
     routes = [
-        *(route for face in served for route in face.routes()),
+        *(route for api in served for route in api.routes()),
         Route("/health", health),
         Route("/metrics", metrics),
         Route("/_emulator/counters", guarded(counters)),
-        Route("/_emulator/heard", guarded(heard)),
+        Route("/_emulator/received", guarded(received)),
         Route("/_emulator/reset", guarded(reset), methods=["POST"]),
         Route("/_emulator/faults", guarded(inject), methods=["POST"]),
         Route("/_emulator/gpus", guarded(gpus), methods=["POST"]),

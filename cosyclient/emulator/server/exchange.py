@@ -15,7 +15,7 @@ from cosyclient.emulator.apis.batch.request import too_large
 from cosyclient.emulator.server.negotiation import accepts_gzip
 
 if TYPE_CHECKING:
-    from cosyclient.emulator.core.counters import Tally
+    from cosyclient.emulator.core.counters import CounterState
     from cosyclient.emulator.core.problems import Problem
 
 Scope = MutableMapping[str, Any]
@@ -39,10 +39,10 @@ class Connection(Protocol):
 class Exchange:
     """Answer one request, and count what goes in and out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, tally: Tally, *, gzip: bool) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, counters: CounterState, *, gzip: bool) -> None:
         self._receive = receive
         self._send = send
-        self._tally = tally
+        self._counters = counters
         self._headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             key, text = name.decode("latin-1"), value.decode("latin-1")
@@ -74,7 +74,7 @@ class Exchange:
             chunk = message.get("body", b"")
             chunks.append(chunk)
             length += len(chunk)
-            self._tally.bytes_in += len(chunk)
+            self._counters.bytes_in += len(chunk)
             if length > most_bytes:
                 raise too_large(most_bytes)
             if not message.get("more_body"):
@@ -109,15 +109,15 @@ class Exchange:
 
     async def start(self, status: int, head: Headers) -> None:
         """Send the status and headers."""
-        self._tally.replies[status] += 1
+        self._counters.replies[status] += 1
         await self._send({"type": "http.response.start", "status": status, "headers": head})
 
     async def write(self, chunk: bytes, *, last: bool = False) -> None:
         """Send a piece of the body."""
-        self._tally.bytes_out += len(chunk)
+        self._counters.bytes_out += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": not last})
 
-    async def gone(self, seconds: float | None) -> bool:
+    async def wait_for_disconnect(self, seconds: float | None) -> bool:
         """Wait until the client has left, at most *seconds*; tell whether it has. The body must have been read."""
         try:
             async with asyncio.timeout(seconds):
@@ -131,25 +131,25 @@ class Exchange:
 
     def write_raw(self, data: bytes) -> None:
         """Send bytes as they are."""
-        self._tally.bytes_out += len(data)
+        self._counters.bytes_out += len(data)
         self.connection.transport.write(data)
 
     def raw_head(self, status: int, head: Iterable[tuple[bytes, bytes]]) -> bytes:
         """Return a status line and headers as bytes, and count the reply."""
-        self._tally.replies[status] += 1
+        self._counters.replies[status] += 1
         lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode()]
         lines += [name + b": " + value for name, value in [*head, *self.headers]]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    async def hang_up(self) -> None:
+    async def close_connection(self) -> None:
         """Send what is written, then close the connection."""
         self.connection.transport.close()
-        await self.gone(_CLOSING)
+        await self.wait_for_disconnect(_CLOSING)
 
     async def reset(self) -> None:
         """Close the connection with a TCP reset."""
         reset(self.connection.transport)
-        await self.gone(_CLOSING)
+        await self.wait_for_disconnect(_CLOSING)
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
-from cosyclient.emulator.apis.cosyvoice.grpc import RuntimeCalls
-from cosyclient.emulator.apis.triton.grpc import TritonCalls
+from cosyclient.emulator.apis.cosyvoice.grpc import RuntimeGrpcApi
+from cosyclient.emulator.apis.triton.grpc import TritonGrpcApi
 from cosyclient.emulator.extra import EmulatorError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Find what answers a method; messages go in and out as bytes."""
 
     def __init__(self, service: Service) -> None:
-        self._handlers = {**RuntimeCalls(service).handlers(), **TritonCalls(service).handlers()}
+        self._handlers = {**RuntimeGrpcApi(service).handlers(), **TritonGrpcApi(service).handlers()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return self._handlers.get(handler_call_details.method)

@@ -114,25 +114,25 @@ class Emulator:
 
     def counters(self) -> Counters:
         """Ask the service what it saw."""
-        return Counters.from_json(self._ask("GET", "/_emulator/counters"))
+        return Counters.from_json(self._request("GET", "/_emulator/counters"))
 
-    def heard(self) -> list[dict[str, Any]]:
+    def received(self) -> list[dict[str, Any]]:
         """Ask the service what it understood of the last requests, oldest first; batches are not among them."""
-        heard: list[dict[str, Any]] = self._ask("GET", "/_emulator/heard")
-        return heard
+        received: list[dict[str, Any]] = self._request("GET", "/_emulator/received")
+        return received
 
     def inject(self, fault: str, *, count: int = 1, **params: Any) -> None:
         """Let the next *count* valid requests meet a fault; ValueError says what is wrong with the order."""
-        self._ask("POST", "/_emulator/faults", {"fault": fault, "count": count, "params": params})
+        self._request("POST", "/_emulator/faults", {"fault": fault, "count": count, "params": params})
 
     def set_gpus(self, *, gpus: int | None = None, rtf: float | None = None) -> None:
         """Go on with other GPUs, what is queued being finished as promised; None leaves the one as it is."""
         given = {"gpus": gpus, "rtf": rtf}
-        self._ask("POST", "/_emulator/gpus", {name: value for name, value in given.items() if value is not None})
+        self._request("POST", "/_emulator/gpus", {name: value for name, value in given.items() if value is not None})
 
     def reset(self) -> None:
         """Start over: counters, faults asked for, quotas, GPU queue and remembered replies."""
-        self._ask("POST", "/_emulator/reset")
+        self._request("POST", "/_emulator/reset")
 
     def close(self) -> None:
         """End the process and wait for it; closing twice, or in a forked child, does nothing."""
@@ -174,7 +174,7 @@ class Emulator:
                 line += piece
         return line
 
-    def _ask(self, method: str, path: str, document: Any = None) -> Any:
+    def _request(self, method: str, path: str, document: Any = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._control, timeout=_ANSWER)
         try:
             key = self.settings.api_key

@@ -51,7 +51,7 @@ def serve_supervised(settings: Mapping[str, Any]) -> None:
     listener, control = _listen(settings["host"], settings["port"]), _listen("127.0.0.1", 0)
 
     def report(grpc_url: str) -> None:
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _leave_at_end_of_input)
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _exit_at_end_of_input)
         addresses = {"url": _url(listener), "control": control.getsockname()[1], "grpc": grpc_url}
         sys.stdout.write(json.dumps(addresses) + "\n")
         sys.stdout.flush()
@@ -59,7 +59,7 @@ def serve_supervised(settings: Mapping[str, Any]) -> None:
     _Server(Settings(**settings), [listener, control], report, control).run()
 
 
-def _leave_at_end_of_input() -> None:
+def _exit_at_end_of_input() -> None:
     if not os.read(sys.stdin.fileno(), 4096):
         # At once: nothing here is worth saving, and a hanging request must not hold up the supervisor.
         os._exit(0)
@@ -96,7 +96,7 @@ class _Server(Server):
         config.timeout_keep_alive = settings.keep_alive  # type: ignore[assignment]
         super().__init__(config)
         self._listeners = listeners
-        self._tell = started
+        self._on_started = started
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         super().run(sockets or self._listeners)
@@ -109,7 +109,7 @@ class _Server(Server):
             from cosyclient.emulator.server import grpc_server
 
             self._grpc, address = await grpc_server.start(self._service)
-        self._tell(address)
+        self._on_started(address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._grpc is not None:
@@ -119,7 +119,7 @@ class _Server(Server):
 
 def _connection_class(service: Service, control_port: int) -> type[HttpToolsProtocol]:
     """Return a protocol class tied to this service; uvicorn makes one instance per connection."""
-    census, resets = service.census, service.settings.connection_refusal == "reset"
+    connections, resets = service.connections, service.settings.connection_refusal == "reset"
 
     speaks_websocket = find_spec("websockets") is not None
 
@@ -132,7 +132,7 @@ def _connection_class(service: Service, control_port: int) -> type[HttpToolsProt
             if control_port and self.server and self.server[1] == control_port:
                 return
             address = self.client[0] if self.client else ""
-            if census.arrive(address):
+            if connections.admit(address):
                 self._counted = address or "?"
             else:
                 self.refused = True
@@ -142,23 +142,23 @@ def _connection_class(service: Service, control_port: int) -> type[HttpToolsProt
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             if self._counted:
-                census.leave(self._counted)
+                connections.release(self._counted)
                 self._counted = ""
 
         def _should_upgrade_to_ws(self) -> bool:
             return speaks_websocket
 
         def handle_websocket_upgrade(self) -> None:
-            from cosyclient.emulator.server.websocket import CountedSocket
+            from cosyclient.emulator.server.websocket import CountedWebSocket
 
-            self.ws_protocol_class = CountedSocket
+            self.ws_protocol_class = CountedWebSocket
             super().handle_websocket_upgrade()
             # From here on the connection's end is the other's to notice.
             successor = self.transport.get_protocol()
-            assert isinstance(successor, CountedSocket)  # noqa: S101 - it has just been put there
+            assert isinstance(successor, CountedWebSocket)  # noqa: S101 - it has just been put there
             successor.refused = self.refused
             if self._counted:
-                successor.leave = partial(census.leave, self._counted)
+                successor.on_lost = partial(connections.release, self._counted)
                 self._counted = ""
 
         def on_message_begin(self) -> None:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class CountedSocket(WebSocketsSansIOProtocol):
+class CountedWebSocket(WebSocketsSansIOProtocol):
     """Serve a WebSocket on a connection that was counted when it arrived."""
 
     refused = False
-    leave: Callable[[], None] | None = None
+    on_lost: Callable[[], None] | None = None
     """What takes the connection off the count."""
 
     def handle_connect(self, event: Any) -> None:
@@ -29,6 +29,6 @@ class CountedSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End, and take the connection off the count."""
         super().connection_lost(exc)
-        if self.leave is not None:
-            self.leave()
-            self.leave = None
+        if self.on_lost is not None:
+            self.on_lost()
+            self.on_lost = None

@@ -39,7 +39,7 @@ class Engine(Protocol):
         """Return the audio of one text."""
 
 
-def spoken_seconds(text: str, speed: float) -> float:
+def estimate_seconds(text: str, speed: float) -> float:
     """Estimate how long speech of *text* lasts: a Han, Kana or Hangul character is a syllable of 0.2 s."""
     length = len(text)
     wide = 0 if text.isascii() else length - len(_WIDE.sub("", text))
@@ -54,7 +54,7 @@ class ToneEngine:
 
     def key(self, text: str, batch: Batch) -> Hashable:
         """Round the duration to 0.1 s, so that few renderings serve many texts."""
-        return round(spoken_seconds(text, batch.speed) * 10), batch.voice, batch.format, batch.sample_rate
+        return round(estimate_seconds(text, batch.speed) * 10), batch.voice, batch.format, batch.sample_rate
 
     def render(self, text: str, batch: Batch) -> Audio:
         """Repeat a block of 0.1 s, which holds whole periods of the pitch."""
@@ -65,7 +65,7 @@ class ToneEngine:
         rate = actual_rate(batch.format, batch.sample_rate)
         phase = np.arange(rate // 10) * (2 * np.pi * VOICES[batch.voice].pitch / rate)
         block = (np.sin(phase) * _LOUDNESS).astype(np.int16)
-        blocks = round(spoken_seconds(text, batch.speed) * 10)
+        blocks = round(estimate_seconds(text, batch.speed) * 10)
         return encode(np.tile(block, blocks), batch.format, rate)
 
 
@@ -87,7 +87,7 @@ class EchoEngine:
 
         from cosyclient.emulator.speech.encoding import encode
 
-        seconds = spoken_seconds(text, batch.speed) * _ECHOED
+        seconds = estimate_seconds(text, batch.speed) * _ECHOED
         samples = np.frombuffer(echo_samples(text, batch.sample_rate, seconds), "<i2")
         return encode(samples, batch.format, batch.sample_rate)
 

@@ -43,9 +43,9 @@ class EspeakEngine:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards every call into the library, and the buffer its callback fills
-        self._heard = bytearray()
+        self._samples = bytearray()
         self._most_bytes = 0
-        self._callback = _Callback(self._hear)  # kept: the library holds only a pointer to it
+        self._callback = _Callback(self._collect)  # kept: the library holds only a pointer to it
         self._library = _load()
         self._rate: int = self._library.espeak_Initialize(
             _OUTPUT_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), _INITIALIZE_DONT_EXIT
@@ -71,7 +71,7 @@ class EspeakEngine:
         return encode(resample(samples, self._rate, rate), batch.format, rate)
 
     def _speak(self, text: str, voice: Voice, speed: float) -> bytes:
-        self._heard.clear()
+        self._samples.clear()
         for language, run in runs(text, voice):
             name = language + voice.timbre
             if self._library.espeak_SetVoiceByName(name.encode()) != 0:
@@ -84,12 +84,12 @@ class EspeakEngine:
             )
             if status != 0:
                 raise RuntimeError(f"eSpeak NG failed with status {status}")
-        return bytes(self._heard)
+        return bytes(self._samples)
 
-    def _hear(self, wave: Any, count: int, _events: Any) -> int:
+    def _collect(self, wave: Any, count: int, _events: Any) -> int:
         if wave and count > 0:
-            self._heard += ctypes.string_at(wave, count * 2)
-        return 1 if len(self._heard) > self._most_bytes else 0
+            self._samples += ctypes.string_at(wave, count * 2)
+        return 1 if len(self._samples) > self._most_bytes else 0
 
 
 def _load() -> ctypes.CDLL:

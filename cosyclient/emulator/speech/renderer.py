@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from cosyclient.emulator.apis.batch.replies import Audio, Failure
-from cosyclient.emulator.speech.engines import Engine, spoken_seconds
+from cosyclient.emulator.speech.engines import Engine, estimate_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -22,7 +22,7 @@ _MOST_AUDIO_BYTES = (64 << 20) - 44
 _LONGEST = 1800.0
 
 
-class Studio:
+class Renderer:
     """Render texts, each distinct one once, and remember the audio within bounds.
 
     Used on the event loop only; the worker threads see nothing but the engine.
@@ -37,9 +37,9 @@ class Studio:
 
     def __repr__(self) -> str:
         engine = type(self._engine).__name__
-        return f"<Studio {engine} cached={len(self._cache)} bytes={self._cached_bytes} pending={len(self._pending)}>"
+        return f"<Renderer {engine} cached={len(self._cache)} bytes={self._cached_bytes} pending={len(self._pending)}>"
 
-    async def speak(self, batch: Batch) -> list[Audio | Failure]:
+    async def render(self, batch: Batch) -> list[Audio | Failure]:
         """Return one item per text, in order."""
         key_of, cache = self._engine.key, self._cache
         items: list[Audio | Failure] = []
@@ -98,7 +98,7 @@ _NOT_YET = Failure("internal", "not rendered", retryable=True)
 
 
 def _too_long(text: str, batch: Batch) -> Failure | None:
-    seconds = spoken_seconds(text, batch.speed)
+    seconds = estimate_seconds(text, batch.speed)
     plain = batch.format in ("wav", "pcm")
     if seconds <= _LONGEST and not (plain and seconds * batch.sample_rate * 2 > _MOST_AUDIO_BYTES):
         return None

@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2
 
 from cosyclient.emulator import EmulatorError, Settings, extra, protos
 from cosyclient.emulator.speech.echo import echo_text
-from tests.contracts.test_faces import until
+from tests.contracts.test_apis import until
 from tests.emulator.wire import call
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def test_tritons_models_know_a_recording_by_its_transcript(connected: Callable[.
 
     def digest(transcript: str, level: float) -> Any:
         list(channel.stream_stream(STREAM)(iter([tensors("cosyvoice3", "hello", transcript, level)])))
-        return emulator.heard()[-1]["prompt_sha256"]
+        return emulator.received()[-1]["prompt_sha256"]
 
     first = digest("一段话", 0.1)
     assert digest("一段话", 0.2) == first

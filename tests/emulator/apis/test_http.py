@@ -23,7 +23,7 @@ from cosyclient import (
 from cosyclient.config import TimeoutConfig
 from cosyclient.emulator.apis.base import segments
 from cosyclient.emulator.speech.echo import echo_text
-from tests.contracts.faces_runtime import uploaded
+from tests.contracts.apis_runtime import uploaded
 from tests.emulator.wire import call, open_socket, read_all
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 
@@ -84,7 +84,7 @@ def test_a_model_serves_its_modes_at_its_rate(start: Any, model: str, serves: se
             error = failed(emulator, protocol, sample_rate=rate, **options)
             assert type(error) is TransportError
             assert "a mode that its model does not have" in str(error)
-        assert emulator.heard()[-1]["mode"] == mode
+        assert emulator.received()[-1]["mode"] == mode
     assert emulator.counters().replies == {200: 5}
 
 
@@ -241,8 +241,8 @@ def test_recordings_are_kept_until_they_are_deleted(start: Any) -> None:
     with client(emulator, "pai-eas", voice=voice) as cosy:
         assert echo_text(cosy.synthesize(TEXT, instruct="用四川话").audio) == TEXT
         assert cosy.voices() == [voice]
-    heard = emulator.heard()[-1]
-    assert (heard["mode"], heard["instruct"]) == ("natural_language_replication", "用四川话")
+    received = emulator.received()[-1]
+    assert (received["mode"], received["instruct"]) == ("natural_language_replication", "用四川话")
     assert call(emulator.url, "DELETE", f"{path}/{voice}").status == 200
     assert isinstance(failed(emulator, "pai-eas", voice=voice), NotFound)
     assert call(emulator.url, "PUT", path).status == 405

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from cosyclient.emulator.speech.echo import echo_text
-from tests.contracts.faces_openai import uploaded
+from tests.contracts.apis_openai import uploaded
 from tests.emulator.wire import call
 from tests.protocols.wire_runtime import recording
 
@@ -47,7 +47,7 @@ def socket(emulator: Emulator, path: str = STUDIO, **headers: str) -> Iterator[C
 
 
 class Tasks:
-    """Speak to Model Studio's face frame by frame."""
+    """Speak to Model Renderer's face frame by frame."""
 
     def __init__(self, opened: ClientConnection) -> None:
         self.socket = opened
@@ -203,7 +203,7 @@ def test_a_voice_belongs_to_its_model(echo: Emulator, model: str, voice: str, sp
         tasks.say("Hello.")
         tasks.finish()
         tasks.rest()
-        assert echo.heard()[-1]["voice"] == voice
+        assert echo.received()[-1]["voice"] == voice
 
 
 def test_markup_comes_in_one_piece(echo: Emulator) -> None:
@@ -484,7 +484,7 @@ def test_the_older_vllm_cannot_leave_a_text_whole(start: Callable[..., Emulator]
     with socket(emulator, VLLM) as opened:
         configured(opened, stream_audio=True, response_format="pcm", word_timestamps=True, seed=7)
         assert kinds(utterance(opened, "Hi")).replace("audio ", "") == "start done done"
-        assert emulator.heard()[-1]["seed"] is None
+        assert emulator.received()[-1]["seed"] is None
 
 
 # --- LightTTS ---

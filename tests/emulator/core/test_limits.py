@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cosyclient.emulator.core.gpu import GpuFarm
-from cosyclient.emulator.core.limits import ConnectionCensus, TokenBuckets
+from cosyclient.emulator.core.gpu import GpuQueue
+from cosyclient.emulator.core.limits import ConnectionCounter, TokenBuckets
 from tests.emulator.apis.batch.test_request import assert_problem
 from tests.emulator.wire import FRAMES, call, connect, exchange, open_socket, parse_frames, post, raw_request, read_all
 
@@ -132,15 +132,15 @@ def test_a_connection_too_many_may_be_reset(start: Any) -> None:
 
 def test_the_census_reads_like_a_status_line() -> None:
     """Admitted, refused, left."""
-    census = ConnectionCensus(limit=1)
-    assert census.arrive("a")
-    assert not census.arrive("a")
-    assert census.arrive("b")
-    assert repr(census) == "<ConnectionCensus open=2 peak=2 refused=1 limit=1>"
-    census.leave("a")
-    assert census.arrive("a")
-    census.restart()
-    assert (census.seen, census.open, census.peak, census.refused) == (0, 2, 2, 0)
+    connections = ConnectionCounter(limit=1)
+    assert connections.admit("a")
+    assert not connections.admit("a")
+    assert connections.admit("b")
+    assert repr(connections) == "<ConnectionCounter open=2 peak=2 refused=1 limit=1>"
+    connections.release("a")
+    assert connections.admit("a")
+    connections.reset()
+    assert (connections.seen, connections.open, connections.peak, connections.refused) == (0, 2, 2, 0)
 
 
 def test_idle_connections_are_closed(start: Any) -> None:
@@ -156,24 +156,24 @@ def test_idle_connections_are_closed(start: Any) -> None:
 
 def test_gpus_serve_in_order_and_saturate() -> None:
     """Two GPUs at a tenth of real time: the third text waits for the first to finish."""
-    farm = GpuFarm(gpus=2, rtf=0.1)
+    farm = GpuQueue(gpus=2, rtf=0.1)
     assert farm.schedule([4.0, 4.0, 4.0, 2.0], now=100.0) == pytest.approx([100.4, 100.4, 100.8, 100.6])
     assert farm.backlog(100.0) == pytest.approx(0.6)
     assert farm.schedule([1.0], now=100.0) == pytest.approx([100.7])
     assert farm.schedule([1.0], now=200.0) == pytest.approx([200.1])
-    assert repr(farm) == "<GpuFarm gpus=2 rtf=0.1>"
+    assert repr(farm) == "<GpuQueue gpus=2 rtf=0.1>"
 
 
 def test_no_gpus_never_wait() -> None:
     """Zero switches the model off."""
-    farm = GpuFarm(gpus=0, rtf=0.1)
+    farm = GpuQueue(gpus=0, rtf=0.1)
     assert farm.schedule([4.0], now=1.0) == []
     assert farm.backlog(1.0) == 0.0
 
 
 def test_other_gpus_go_on_with_the_queue() -> None:
     """What is queued keeps its promise; a GPU more is free at once, one taken away ends with its queue."""
-    farm = GpuFarm(gpus=2, rtf=0.1)
+    farm = GpuQueue(gpus=2, rtf=0.1)
     assert farm.schedule([20.0, 40.0], now=100.0) == pytest.approx([102.0, 104.0])
     farm.resize(1, 0.1, now=100.0)
     assert farm.schedule([10.0], now=100.0) == pytest.approx([105.0])
@@ -182,7 +182,7 @@ def test_other_gpus_go_on_with_the_queue() -> None:
     assert farm.schedule([10.0], now=101.0) == pytest.approx([103.0])
     farm.resize(0, 0.2, now=102.0)
     assert (farm.work(10.0), farm.schedule([10.0], now=102.0)) == (0.0, [])
-    assert repr(farm) == "<GpuFarm gpus=0 rtf=0.2>"
+    assert repr(farm) == "<GpuQueue gpus=0 rtf=0.2>"
 
 
 def test_gpus_change_while_the_service_runs(start: Any) -> None:

@@ -261,7 +261,7 @@ def test_faults_come_by_chance(start: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "params", "complaint"),
+    ("fault", "params", "error_document"),
     [
         ("earthquake", {}, "earthquake"),
         ("throttle", {"colour": "red"}, "does not take 'colour'"),
@@ -271,7 +271,7 @@ def test_faults_come_by_chance(start: Any) -> None:
         ("garbage", {"count": 0}, "count must be"),
     ],
 )
-def test_a_wrong_order_is_refused(emulator: Emulator, fault: str, params: dict[str, Any], complaint: str) -> None:
-    """The complaint names the parameter and the rule."""
-    with pytest.raises(ValueError, match=complaint):
+def test_a_wrong_order_is_refused(emulator: Emulator, fault: str, params: dict[str, Any], error_document: str) -> None:
+    """The error_document names the parameter and the rule."""
+    with pytest.raises(ValueError, match=error_document):
         emulator.inject(fault, **params)

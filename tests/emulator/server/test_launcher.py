@@ -75,7 +75,7 @@ def test_a_hanging_request_does_not_hold_up_the_end() -> None:
 
 
 def test_a_taken_port_is_told() -> None:
-    """The complaint of the child reaches the caller."""
+    """The error_document of the child reaches the caller."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EmulatorError, match=f"cannot listen on 127.0.0.1:{port}"), running(port=port):
@@ -159,7 +159,7 @@ def test_importing_is_light() -> None:
 
 
 def test_a_missing_extra_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The complaint names the package and the command that installs it."""
+    """The error_document names the package and the command that installs it."""
     monkeypatch.setattr("cosyclient.emulator.extra.find_spec", lambda name: None if name == "soxr" else object())
     with pytest.raises(EmulatorError, match=r"needs soxr: run  pip install '\.\[emulator\]'"):
         require_extra()

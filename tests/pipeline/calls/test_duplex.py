@@ -26,14 +26,14 @@ from cosyclient.models import VoiceSettings
 from cosyclient.pipeline.calls.duplex import TextFeeder
 from cosyclient.protocols.alibaba import model_studio_ws as model_studio
 from cosyclient.testing import RecordingListener
-from tests.contracts.faces_websocket import ROWS
+from tests.contracts.apis_websocket import ROWS
 from tests.emulator.conftest import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cosyclient.emulator import Emulator
-    from tests.contracts.served import Served
+    from tests.contracts.api_case import ApiCase
 
 __all__ = ["start"]
 
@@ -61,13 +61,13 @@ def writers() -> int:
     return sum(thread.name == "cosyclient-writer" for thread in threading.enumerate())
 
 
-def plain(row: Served, emulator: Emulator, **more: Any) -> CosyClient:
+def plain(row: ApiCase, emulator: Emulator, **more: Any) -> CosyClient:
     """Return a client of *row* at the speed at which all of them stream."""
     return row.client(emulator, **{"speed": 1.0, **more})
 
 
 @rows
-def test_tokens_go_in_and_audio_comes_out(row: Served, emulator: Emulator) -> None:
+def test_tokens_go_in_and_audio_comes_out(row: ApiCase, emulator: Emulator) -> None:
     """All of it, in order; nothing but the client and its threads is needed, and none of them stays."""
     tokens = ["", " ", "He", "l", "lo", ". ", "How", " are", "\n", "you", "?", " 你", "好", "。", " ", "Bye"]
     with plain(row, emulator) as client:
@@ -80,7 +80,7 @@ def test_tokens_go_in_and_audio_comes_out(row: Served, emulator: Emulator) -> No
         assert stream.speech().pcm() == b"".join(pieces)
         assert "DuplexStream" in repr(stream)
         until(lambda: writers() == 0)
-        assert emulator.heard()[-1]["text"] == "".join(tokens)
+        assert emulator.received()[-1]["text"] == "".join(tokens)
         assert client.stats().in_flight == 0
         # The next call finds everything as it should be.
         assert echo_text(client.synthesize("after").audio) == "after"
@@ -157,7 +157,7 @@ class Broken(Exception):
 
 
 @rows
-def test_a_writer_that_fails_has_what_it_wrote_spoken(row: Served, emulator: Emulator) -> None:
+def test_a_writer_that_fails_has_what_it_wrote_spoken(row: ApiCase, emulator: Emulator) -> None:
     """Then its error is the cause of ours, with all the audio; asking again tells the same."""
 
     def written() -> Iterator[str]:
@@ -193,7 +193,7 @@ def test_a_writer_that_fails_before_the_first_word_fails_the_call(emulator: Emul
 
 @rows
 def test_an_attempt_that_fails_before_the_first_sound_is_made_again_with_all_the_text(
-    row: Served, emulator: Emulator
+    row: ApiCase, emulator: Emulator
 ) -> None:
     """What was said meanwhile is said again, in order, and nothing twice."""
     listener = RecordingListener()
@@ -209,7 +209,7 @@ def test_an_attempt_that_fails_before_the_first_sound_is_made_again_with_all_the
         emulator.inject("task_failed")
         speech = client.stream_text(written()).speech()
         assert (echo_text(speech.audio), speech.attempts) == ("".join(tokens), 3)
-        assert emulator.heard()[-1]["text"] == "".join(tokens)
+        assert emulator.received()[-1]["text"] == "".join(tokens)
 
 
 def test_a_failure_amid_the_audio_ends_the_stream_and_the_writer(emulator: Emulator) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cosyclient import BadRequest, BadUtterance, CosyClient, DecodeError, ServiceFault, TransportError
 from cosyclient.emulator import echo_text
-from tests.contracts.faces_openai import at, uploaded
+from tests.contracts.apis_openai import at, uploaded
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_words_come_with_their_times(start: Start) -> None:
         client.batch_synth(["a", "b", "c"], words=True)
         client.batch_synth(["a", "b", "c"], seed=0)
         assert emulator.counters().requests == before + 6
-        assert [entry["seed"] for entry in emulator.heard()[-3:]] == [0, 0, 0]
+        assert [entry["seed"] for entry in emulator.received()[-3:]] == [0, 0, 0]
 
 
 def test_words_that_an_older_service_leaves_out_are_missed_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
@@ -120,8 +120,8 @@ def test_an_instruction_reaches_its_server_as_it_wants_it(start: Start) -> None:
         model = None if dialect == "siliconflow" else "cosyvoice3"
         with speaking(emulator, dialect, voice=voice, model=model) as client:
             assert echo_text(client.synthesize("hi", instruct="softly").audio) == "hi"
-        heard = emulator.heard()[-1]
-        assert (heard["text"], heard["instruct"], heard["mode"]) == ("hi", "softly", mode)
+        received = emulator.received()[-1]
+        assert (received["text"], received["instruct"], received["mode"]) == ("hi", "softly", mode)
 
 
 def test_voices_are_listed(start: Start) -> None:

@@ -37,7 +37,7 @@ def test_a_recording_is_kept_and_spoken_by_its_name(start: Callable[..., Emulato
         assert kept.kind == "named"
         speech = cosy.synthesize(TEXT, voice=kept)
     assert echo_text(speech.audio) == TEXT
-    assert emulator.heard()[-1]["voice"] == kept.name or emulator.heard()[-1]["prompt_bytes"]
+    assert emulator.received()[-1]["voice"] == kept.name or emulator.received()[-1]["prompt_bytes"]
 
 
 def test_all_that_keep_voices_are_tried_here() -> None:

@@ -1,4 +1,4 @@
-"""Alibaba Model Studio's CosyVoice over HTTP: events with base64 audio, or the address of a file."""
+"""Alibaba Model Renderer's CosyVoice over HTTP: events with base64 audio, or the address of a file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.alibaba.model_studio_request import MODELS, speaks
-from cosyclient.emulator.apis.base import Wish, segments, speak, stream
-from cosyclient.emulator.apis.http import JSON, HttpFace, encoded, read_object, spoiled
+from cosyclient.emulator.apis.alibaba.model_studio_request import MODELS, has_voice
+from cosyclient.emulator.apis.base import SpeechRequest, segments, speak, stream
+from cosyclient.emulator.apis.http import JSON, HttpApi, apply_to_samples, encoded, read_object
 from cosyclient.emulator.apis.sse import EVENTS, event
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.faults import injection
@@ -55,7 +55,7 @@ _MESSAGES = {
 _STATUSES = {"unknown_voice": 400, "validation_failed": 400}
 
 
-class ModelStudioHttpFace(HttpFace):
+class ModelStudioHttpApi(HttpApi):
     """Serve ``SpeechSynthesizer``, and for a day the files that its replies name."""
 
     def __init__(self, service: Service) -> None:
@@ -76,7 +76,7 @@ class ModelStudioHttpFace(HttpFace):
             await super().admit(exchange, scope)
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
-        """Answer a wish for speech, or hand out a file."""
+        """Answer a request for speech, or hand out a file."""
         if id := scope["path_params"].get("id"):
             kind, data = self._file(id)
             await exchange.reply(200, kind, data)
@@ -84,21 +84,21 @@ class ModelStudioHttpFace(HttpFace):
         if scope["method"] != "POST":
             raise Problem("method_not_allowed", "Request method is not supported")
         as_events = exchange.header("x-dashscope-sse") == "enable"
-        wish, words = self._wish(read_object(await exchange.body(self.service.settings.max_body_bytes)), as_events)
-        answered, fault = await self.faulty(exchange)
+        request, words = self._read(read_object(await exchange.body(self.service.settings.max_body_bytes)), as_events)
+        answered, fault = await self.apply_early_fault(exchange)
         if answered:
             return
         where = f"http://{exchange.header('host')}{_FILES}"
         if as_events:
-            pieces = self._events(wish, fault, words=words, where=where, request_id=exchange.id)
+            pieces = self._events(request, fault, words=words, where=where, request_id=exchange.id)
             await self.send_pieces(exchange, fault, EVENTS, pieces)
             return
-        audio = injection.spoil(await speak(self.service, wish), fault)
-        output = {"audio": self._kept(where, wish.format, audio.data), "finish_reason": "stop"}
-        document = _document(exchange.id, output, _characters(wish.text))
+        audio = injection.apply_to_audio(await speak(self.service, request), fault)
+        output = {"audio": self._kept(where, request.format, audio.data), "finish_reason": "stop"}
+        document = _document(exchange.id, output, _characters(request.text))
         await self.send_whole(exchange, fault, JSON, encoded(document))
 
-    def complaint(self, problem: Problem) -> Any:
+    def error_document(self, problem: Problem) -> Any:
         """Return the document of a refusal."""
         code = _CODES.get(problem.code, problem.code)
         message = _MESSAGES.get(problem.code, problem.detail)
@@ -109,7 +109,7 @@ class ModelStudioHttpFace(HttpFace):
         problem.status = _STATUSES.get(problem.code, problem.status)
         await super().refuse(exchange, problem)
 
-    def _wish(self, document: dict[str, Any], as_events: bool) -> tuple[Wish, bool]:
+    def _read(self, document: dict[str, Any], as_events: bool) -> tuple[SpeechRequest, bool]:
         """Return what is wished for, and whether with the times of its words."""
         model, wanted = document.get("model"), document.get("input")
         if not isinstance(model, str) or not isinstance(wanted, dict):
@@ -121,14 +121,14 @@ class ModelStudioHttpFace(HttpFace):
             raise Problem("unknown_model", "Model not exist.", status=404)
         if not isinstance(text, str) or not text.strip():
             raise Problem("validation_failed", "[tts:]input text is empty")
-        if not isinstance(voice, str) or not speaks(model, voice):
+        if not isinstance(voice, str) or not has_voice(model, voice):
             raise Problem("unknown_voice", "no such voice")
         if format not in _FORMATS or rate not in _RATES:
             raise Problem("validation_failed", "[tts:]format or sample_rate is invalid")
         if not isinstance(speed, (int, float)) or not 0.5 <= speed <= 2:
             raise Problem("validation_failed", "[tts:]rate must be between 0.5 and 2")
-        wish = Wish(
-            face="model-studio-http",
+        request = SpeechRequest(
+            api="model-studio-http",
             text=text,
             voice=voice,
             instruct=wanted.get("instruction", ""),
@@ -139,13 +139,13 @@ class ModelStudioHttpFace(HttpFace):
             seed=wanted.get("seed"),
             stream=as_events,
         )
-        return wish, bool(wanted.get("word_timestamp_enabled"))
+        return request, bool(wanted.get("word_timestamp_enabled"))
 
     async def _events(
-        self, wish: Wish, fault: Fault | None, *, words: bool, where: str, request_id: str
+        self, request: SpeechRequest, fault: Fault | None, *, words: bool, where: str, request_id: str
     ) -> AsyncIterator[bytes]:
         """Yield a beginning, pieces of audio and an end for each sentence, and at last where the whole is."""
-        sentences = segments(wish.text) or [wish.text]
+        sentences = segments(request.text) or [request.text]
         number, said, began, count = 0, 0, 0, 0
         whole: list[bytes] = []
         failing = fault if fault and fault.name == "error_event" else None
@@ -155,7 +155,7 @@ class ModelStudioHttpFace(HttpFace):
             number += 1
             return self._event(number, "result", 200, _document(request_id, output, said))
 
-        async for piece in spoiled(stream(self.service, wish, sentences), fault):
+        async for piece in apply_to_samples(stream(self.service, request, sentences), fault):
             # A last piece may be what division left over.
             sentence = sentences[min(count, len(sentences) - 1)]
             index = {"index": count, "words": []}
@@ -168,7 +168,7 @@ class ModelStudioHttpFace(HttpFace):
             whole.append(piece)
             if count < len(sentences):
                 said += _characters(sentence)
-                ended = began + round(len(piece) * 500 / wish.sample_rate)
+                ended = began + round(len(piece) * 500 / request.sample_rate)
                 timed = {"index": count, "words": _words(sentence, began, ended) if words else []}
                 yield told({"type": "sentence-end", "sentence": timed, "original_text": sentence})
                 began = ended
@@ -177,7 +177,7 @@ class ModelStudioHttpFace(HttpFace):
             failure = {"code": failing["code"], "message": "a fault was asked for", "request_id": request_id}
             yield self._event(number + 1, "error", 500, failure)
             return
-        file = self._kept(where, wish.format, b"".join(whole))
+        file = self._kept(where, request.format, b"".join(whole))
         yield told({"finish_reason": "stop", "audio": {"data": "", **file}})
 
     def _event(self, number: int, name: str, status: int, document: dict[str, Any]) -> bytes:

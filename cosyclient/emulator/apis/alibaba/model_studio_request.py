@@ -1,4 +1,4 @@
-"""Read what a run-task of Model Studio asks for, and say no in its words."""
+"""Read what a run-task of Model Renderer asks for, and say no in its words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cosyclient.emulator.apis.base import Wish
+from cosyclient.emulator.apis.base import SpeechRequest
 
 if TYPE_CHECKING:
     from cosyclient.emulator.core.problems import Problem
@@ -33,7 +33,7 @@ CODES = {
 _UNKNOWN_SIZE = 0xFFFFFFFF
 
 
-class Failure(Exception):
+class TaskFailure(Exception):
     """Fail the task, with this code and message."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -43,16 +43,16 @@ class Failure(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TaskRequest:
     """Hold what run-task asked for."""
 
     task: str
-    wish: Wish
+    speech: SpeechRequest
     ssml: bool
     words: bool
 
 
-def speaks(model: str, voice: str) -> bool:
+def has_voice(model: str, voice: str) -> bool:
     """Return whether *model* has *voice*: one of its generation, or one cloned for it, which begins with its name."""
     if not model.startswith("cosyvoice"):
         return True  # of these models no list of voices is kept here
@@ -62,23 +62,23 @@ def speaks(model: str, voice: str) -> bool:
     return voice.startswith(("long", f"{model}-"))
 
 
-def read_order(name: str, payload: Any) -> Order:
-    """Return what *payload* of run-task asks for; raises `Failure`."""
+def read_task(name: str, payload: Any) -> TaskRequest:
+    """Return what *payload* of run-task asks for; raises `TaskFailure`."""
     if not isinstance(payload, dict) or payload.get("input") != {}:
-        raise Failure("InvalidParameter", "task can not be null")
+        raise TaskFailure("InvalidParameter", "task can not be null")
     expected = {"task_group": "audio", "task": "tts", "function": "SpeechSynthesizer"}
     if any(payload.get(key) != value for key, value in expected.items()):
-        raise Failure("InvalidParameter", "task_group, task or function is not known")
+        raise TaskFailure("InvalidParameter", "task_group, task or function is not known")
     model, asked = payload.get("model"), payload.get("parameters")
     if not isinstance(model, str) or not model.startswith(MODELS):
-        raise Failure("ModelNotFound", "Model not exist.")
+        raise TaskFailure("ModelNotFound", "Model not exist.")
     if not isinstance(asked, dict):
-        raise Failure("InvalidParameter", "parameters must be an object")
+        raise TaskFailure("InvalidParameter", "parameters must be an object")
     voice = asked.get("voice")
     if not isinstance(voice, str) or not voice:
-        raise Failure("InvalidParameter", "voice is required")
-    if not speaks(model, voice):
-        raise Failure("InvalidParameter", "[tts:]Engine return error code: 418")
+        raise TaskFailure("InvalidParameter", "voice is required")
+    if not has_voice(model, voice):
+        raise TaskFailure("InvalidParameter", "[tts:]Engine return error code: 418")
     # The SDK's default, which the service reads as its own.
     format = "mp3" if asked.get("format", "mp3") == "Default" else asked.get("format", "mp3")
     rate = asked.get("sample_rate", 22050) or 22050
@@ -94,9 +94,9 @@ def read_order(name: str, payload: Any) -> Order:
         (asked.get("text_type", "PlainText") in ("PlainText", "SSML"), "text_type"),
     ):
         if not fine:
-            raise Failure("InvalidParameter", f"the parameter {what} is not supported")
-    wish = Wish(
-        face="model-studio",
+            raise TaskFailure("InvalidParameter", f"the parameter {what} is not supported")
+    speech = SpeechRequest(
+        api="model-studio",
         text="",
         voice=voice,
         model=model,
@@ -108,10 +108,10 @@ def read_order(name: str, payload: Any) -> Order:
         stream=True,
     )
     ssml = asked.get("enable_ssml") is True or asked.get("text_type") == "SSML"
-    return Order(name, wish, ssml, asked.get("word_timestamp_enabled") is True)
+    return TaskRequest(name, speech, ssml, asked.get("word_timestamp_enabled") is True)
 
 
-def failure_of(fault: Fault | None) -> tuple[str, str]:
+def failure_from(fault: Fault | None) -> tuple[str, str]:
     """Return code and message of the failure that *fault* asks for."""
     if fault is not None and fault.name == "unavailable":
         return "InternalError", "no node is ready"
@@ -121,7 +121,7 @@ def failure_of(fault: Fault | None) -> tuple[str, str]:
     return fault["code"] or code, "a fault that was asked for"
 
 
-def denial(problem: Problem) -> dict[str, Any]:
+def denial_document(problem: Problem) -> dict[str, Any]:
     """Return the document that goes with a refused handshake."""
     code, message = CODES.get(
         problem.code, ("AccessDenied" if problem.status == 403 else "InternalError", problem.detail)
@@ -134,7 +134,7 @@ def weight(text: str) -> int:
     return len(text) + len(_HAN.findall(text))
 
 
-def words_of(sentence: str, begins: int, lasts: int) -> list[dict[str, Any]]:
+def word_timings(sentence: str, begins: int, lasts: int) -> list[dict[str, Any]]:
     """Return when each word of *sentence* is spoken, which begins and lasts so many milliseconds."""
     found = list(re.finditer(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", sentence))
     step = lasts / max(1, len(found))

@@ -1,4 +1,4 @@
-"""Serve Alibaba Model Studio's speech synthesis over WebSocket: tasks one after the other on one connection.
+"""Serve Alibaba Model Renderer's speech synthesis over WebSocket: tasks one after the other on one connection.
 
 As documented on "CosyVoice WebSocket API" (help.aliyun.com/zh/model-studio/cosyvoice-websocket-api) and as its Python
 SDK speaks it.
@@ -10,9 +10,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from cosyclient.emulator.apis.alibaba.model_studio_request import CODES, Failure, denial, read_order
+from cosyclient.emulator.apis.alibaba.model_studio_request import CODES, TaskFailure, denial_document, read_task
 from cosyclient.emulator.apis.alibaba.model_studio_task import Task
-from cosyclient.emulator.apis.websocket import Gone, Visit, routes
+from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, routes
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 PATH = "/api-ws/v1/inference"
 
 
-class ModelStudioFace:
-    """Answer on the path of Model Studio's WebSocket; used on one event loop."""
+class ModelStudioWebSocketApi:
+    """Answer on the path of Model Renderer's WebSocket; used on one event loop."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -40,8 +40,8 @@ class ModelStudioFace:
         """Remember nothing, hence forget nothing."""
 
     async def _serve(self, websocket: WebSocket) -> None:
-        visit, settings = Visit(self._service, websocket), self._service.settings
-        if not await visit.enter(denial):
+        session, settings = ClientSession(self._service, websocket), self._service.settings
+        if not await session.open(denial_document):
             return
         task: Task | None = None
         since = time.monotonic()
@@ -53,54 +53,54 @@ class ModelStudioFace:
                         continue
                 elif (left := max(since, task.moved if task else 0.0) + settings.socket_idle - time.monotonic()) <= 0:
                     break
-                message = await visit.hear(left)
+                message = await session.receive(left)
                 if message is not None:
-                    task = await self._take(visit, task, message)
-            await visit.close()
-        except Gone:
+                    task = await self._take(session, task, message)
+            await session.close()
+        except ClientGone:
             pass
         finally:
-            visit.leave()
+            session.release()
             if task is not None:
                 await task.stop()
 
-    async def _take(self, visit: Visit, task: Task | None, message: str | bytes) -> Task | None:
+    async def _take(self, session: ClientSession, task: Task | None, message: str | bytes) -> Task | None:
         try:
             document = json.loads(message)
             header, payload = document["header"], document["payload"]
             action, name = header["action"], str(header["task_id"])
         except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-            await visit.close(1007)
-            raise Gone from None
+            await session.close(1007)
+            raise ClientGone from None
         if action == "run-task":
             if task is not None:
                 # The old one is dropped without a word.
                 await task.stop()
-            return await self._run(visit, name, payload)
+            return await self._run(session, name, payload)
         if task is None or not task.running or task.name != name:
             # What comes late for a task that is over changes nothing.
             return task
         try:
             task.take(action, payload)
-        except Failure as failure:
+        except TaskFailure as failure:
             await task.fail(failure.code, failure.message)
         return task
 
-    async def _run(self, visit: Visit, name: str, payload: Any) -> Task:
+    async def _run(self, session: ClientSession, name: str, payload: Any) -> Task:
         service = self._service
-        task = Task(visit, name)
+        task = Task(session, name)
         try:
-            order = read_order(name, payload)
+            request = read_task(name, payload)
             try:
-                service.pace(visit.address)
+                service.take_token(session.address)
             except Problem as problem:
-                raise Failure(*CODES[problem.code]) from problem
-        except Failure as failure:
+                raise TaskFailure(*CODES[problem.code]) from problem
+        except TaskFailure as failure:
             await task.fail(failure.code, failure.message)
             return task
         try:
-            await task.start(order, service.draw_fault())
-        except Gone:
+            await task.start(request, service.draw_fault())
+        except ClientGone:
             await task.stop()
             raise
         return task

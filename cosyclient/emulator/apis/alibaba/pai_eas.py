@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.base import Wish, speak, stream
-from cosyclient.emulator.apis.forms import MOST_BYTES, demand, read_form
-from cosyclient.emulator.apis.http import JSON, HttpFace, encoded, read_object
+from cosyclient.emulator.apis.base import SpeechRequest, speak, stream
+from cosyclient.emulator.apis.forms import MOST_BYTES, read_form, require_fields
+from cosyclient.emulator.apis.http import JSON, HttpApi, encoded, read_object
 from cosyclient.emulator.apis.sse import EVENTS, event
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.faults import injection
@@ -51,7 +51,7 @@ class _Recording:
         }
 
 
-class PaiEasFace(HttpFace):
+class PaiEasApi(HttpApi):
     """Serve speech, and the recordings that are its voices."""
 
     def __init__(self, service: Service) -> None:
@@ -67,7 +67,7 @@ class PaiEasFace(HttpFace):
         self._recordings.clear()
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
-        """Answer a wish for speech, or keep, show and forget recordings."""
+        """Answer a request for speech, or keep, show and forget recordings."""
         id = scope["path_params"].get("id")
         match scope["method"], scope["path"]:
             case "POST", path if path == _SPEECH:
@@ -84,15 +84,15 @@ class PaiEasFace(HttpFace):
             case _:
                 raise Problem("method_not_allowed", "Method Not Allowed")
 
-    def complaint(self, problem: Problem) -> Any:
+    def error_document(self, problem: Problem) -> Any:
         """Return the document of a refusal."""
         if problem.status == 422:
-            return super().complaint(problem)
+            return super().error_document(problem)
         return _failure(problem.code, problem.detail)
 
     async def _upload(self, exchange: Exchange) -> None:
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
-        demand(form, ["text"], ["file"])
+        require_fields(form, ["text"], ["file"])
         if len(self._recordings) >= _MOST_RECORDINGS:
             self._recordings.pop(next(iter(self._recordings)))
         made = _Recording(
@@ -103,20 +103,20 @@ class PaiEasFace(HttpFace):
 
     async def _speech(self, exchange: Exchange) -> None:
         document = read_object(await exchange.body(self.service.settings.max_body_bytes))
-        wish = self._wish(document)
-        answered, fault = await self.faulty(exchange)
+        request = self._read(document)
+        answered, fault = await self.apply_early_fault(exchange)
         if answered:
             return
-        if wish.stream:
-            await self.send_pieces(exchange, fault, EVENTS, self._events(wish, fault))
+        if request.stream:
+            await self.send_pieces(exchange, fault, EVENTS, self._events(request, fault))
             return
-        audio = injection.spoil(await speak(self.service, wish), fault)
+        audio = injection.apply_to_audio(await speak(self.service, request), fault)
         reply = _success(audio.data, last=True)
         if fault and fault.name == "error_event":
             reply = _failure(fault["code"], "a fault was asked for")
         await self.send_whole(exchange, fault, JSON, encoded(reply))
 
-    def _wish(self, document: dict[str, Any]) -> Wish:
+    def _read(self, document: dict[str, Any]) -> SpeechRequest:
         wanted = document.get("input")
         if not isinstance(wanted, dict):
             raise _bad("input is required")
@@ -133,8 +133,8 @@ class PaiEasFace(HttpFace):
         if mode == _MODES[2] and not wanted.get("instruct"):
             raise _bad("instruct is required")
         recording = self._recording(wanted.get("reference_audio_id"))
-        return Wish(
-            face="pai-eas",
+        return SpeechRequest(
+            api="pai-eas",
             mode=mode,
             text=text,
             voice=recording.id,
@@ -154,10 +154,10 @@ class PaiEasFace(HttpFace):
             raise Problem("not_found", "reference audio not found")
         return recording
 
-    async def _events(self, wish: Wish, fault: Fault | None) -> AsyncIterator[bytes]:
+    async def _events(self, request: SpeechRequest, fault: Fault | None) -> AsyncIterator[bytes]:
         lines, count = self.service.settings.sse_lines, 0
         failing = fault if fault and fault.name == "error_event" else None
-        async for piece in stream(self.service, wish):
+        async for piece in stream(self.service, request):
             if failing and count >= failing["after"]:
                 break
             yield event(_success(piece, last=False), lines=lines)

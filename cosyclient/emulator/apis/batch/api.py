@@ -27,7 +27,7 @@ _FRAMES_V1 = f"{FRAMES};v=1"
 
 
 @dataclass(frozen=True)
-class _Order:
+class _BatchRequest:
     """Hold what the client asked for, and what shall go wrong."""
 
     batch: Batch
@@ -39,17 +39,17 @@ class _Order:
         return _FRAMES_V1 if self.frames else JSON
 
 
-class BatchFace:
+class BatchApi:
     """Answer batch requests: one ASGI application, used on one event loop."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._tally = service.tally
+        self._counters = service.counters
         self._settings = service.settings
         self._records = ReplyRecords()
 
     def __repr__(self) -> str:
-        return f"<BatchFace of {self._service!r}>"
+        return f"<BatchApi of {self._service!r}>"
 
     def routes(self) -> list[Route]:
         """Return the paths it answers."""
@@ -61,8 +61,8 @@ class BatchFace:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        exchange = Exchange(scope, receive, send, self._tally, gzip=self._settings.gzip)
-        self._tally.enter()
+        exchange = Exchange(scope, receive, send, self._counters, gzip=self._settings.gzip)
+        self._counters.start_request()
         try:
             await self._serve(exchange)
         except Problem as problem:
@@ -70,7 +70,7 @@ class BatchFace:
         except ConnectionResetError:
             pass  # nobody is left to answer
         finally:
-            self._tally.leave()
+            self._counters.end_request()
 
     async def _serve(self, exchange: Exchange) -> None:
         await self._service.admit(exchange)
@@ -81,42 +81,42 @@ class BatchFace:
         batch = read_batch(body)
         key = exchange.header("idempotency-key")
         name = f"{exchange.header('authorization')}\n{read_key(key)}" if key else ""
-        self._tally.batch(len(batch.texts))
-        order = _Order(batch, as_frames, self._service.draw_fault())
-        if order.fault and await injection.instead(exchange, order.fault, self._service.chance):
+        self._counters.add_batch(len(batch.texts))
+        request = _BatchRequest(batch, as_frames, self._service.draw_fault())
+        if request.fault and await injection.answer_with(exchange, request.fault, self._service.rng):
             return
-        await self._answer(exchange, order, name, hashlib.sha256(body).digest())
+        await self._answer(exchange, request, name, hashlib.sha256(body).digest())
 
-    async def _answer(self, exchange: Exchange, order: _Order, name: str, digest: bytes) -> None:
+    async def _answer(self, exchange: Exchange, request: _BatchRequest, name: str, digest: bytes) -> None:
         if not name:
-            await self._perform(exchange, order, None)
+            await self._perform(exchange, request, None)
             return
         record = self._records.begin(name, digest, time.monotonic())
         if record.reply is not None:
-            self._tally.replays += 1
-            await self._send_whole(exchange, order, record.reply)
+            self._counters.replays += 1
+            await self._send_whole(exchange, request, record.reply)
             return
         try:
-            await self._perform(exchange, order, record)
+            await self._perform(exchange, request, record)
         finally:
             self._records.abandon(record)
 
-    async def _perform(self, exchange: Exchange, order: _Order, record: Record | None) -> None:
-        reply, waits, work = await self._speak(order.batch, order.frames)
-        if waits and order.frames and not injection.spoils_delivery(order.fault):
-            await self._send_paced(exchange, order, reply, waits, work, record)
+    async def _perform(self, exchange: Exchange, request: _BatchRequest, record: Record | None) -> None:
+        reply, waits, work = await self._speak(request.batch, request.frames)
+        if waits and request.frames and not injection.affects_delivery(request.fault):
+            await self._send_paced(exchange, request, reply, waits, work, record)
             return
-        if waits and await _gone(exchange, max(waits)):
+        if waits and await _client_leaves(exchange, max(waits)):
             # The queue is first come, first served: the GPUs render it for nobody.
-            self._tally.gpu_seconds_wasted += sum(work)
-            await _until(max(waits))
+            self._counters.gpu_seconds_wasted += sum(work)
+            await _sleep_until(max(waits))
         if record:
             self._records.finish(record, reply, time.monotonic())
-        await self._send_whole(exchange, order, reply)
+        await self._send_whole(exchange, request, reply)
 
     async def _speak(self, batch: Batch, as_frames: bool) -> tuple[Reply, list[float], list[float]]:
         """Return the reply, when each item may leave (nothing when all may at once), and the GPU seconds of each."""
-        items, waits, work = await self._service.speak(batch)
+        items, waits, work = await self._service.render(batch)
         if as_frames and self._settings.item_delay:
             now = time.monotonic()
             waits = waits or [now] * len(items)
@@ -126,54 +126,54 @@ class BatchFace:
         reply = Reply(str(uuid.uuid4()), batch.model, batch.format, rate, items, lengths, indices)
         return reply, waits, work
 
-    async def _send_whole(self, exchange: Exchange, order: _Order, reply: Reply) -> None:
+    async def _send_whole(self, exchange: Exchange, request: _BatchRequest, reply: Reply) -> None:
         # What a fault spoils is this delivery: the reply kept for a retry is the good one.
-        reply = self._about_to_send(order, reply)
-        pieces = list(frames(reply)) if order.frames else json_pieces(reply, self._settings.json_shape)
-        if order.fault and injection.spoils_delivery(order.fault):
-            await injection.deliver(exchange, order.fault, order.media_type, b"".join(pieces))
+        reply = self._about_to_send(request, reply)
+        pieces = list(frames(reply)) if request.frames else json_pieces(reply, self._settings.json_shape)
+        if request.fault and injection.affects_delivery(request.fault):
+            await injection.apply_to_delivery(exchange, request.fault, request.media_type, b"".join(pieces))
         else:
-            await exchange.reply_pieces(200, order.media_type, pieces)
+            await exchange.reply_pieces(200, request.media_type, pieces)
 
     async def _send_paced(
         self,
         exchange: Exchange,
-        order: _Order,
+        request: _BatchRequest,
         reply: Reply,
         waits: list[float],
         work: list[float],
         record: Record | None,
     ) -> None:
         """Send each item when it is ready, the earliest first."""
-        sent = self._about_to_send(order, reply)
+        sent = self._about_to_send(request, reply)
         await exchange.start(200, [(b"content-type", _FRAMES_V1.encode()), *exchange.headers])
         await exchange.write(frames_head(sent))
         waits += [waits[-1]] * (len(sent.items) - len(waits))
         work += [0.0] * (len(sent.items) - len(work))
         for position in sorted(range(len(sent.items)), key=waits.__getitem__):
-            if await _gone(exchange, waits[position]):
-                self._tally.gpu_seconds_wasted += work[position]
+            if await _client_leaves(exchange, waits[position]):
+                self._counters.gpu_seconds_wasted += work[position]
                 continue
             await exchange.write(b"".join(frame_of(sent.indices[position], sent.items[position])))
-        await _until(max(waits))
+        await _sleep_until(max(waits))
         if record:
             self._records.finish(record, reply, time.monotonic())
         await exchange.write(frames_end(sent), last=True)
 
-    def _about_to_send(self, order: _Order, reply: Reply) -> Reply:
-        reply = injection.distort(reply, order.fault, self._service.chance)
-        self._tally.items_failed += reply.failed()
-        self._tally.audio_seconds += sum(getattr(item, "duration_ms", 0) for item in reply.items) / 1000
+    def _about_to_send(self, request: _BatchRequest, reply: Reply) -> Reply:
+        reply = injection.apply_to_reply(reply, request.fault, self._service.rng)
+        self._counters.items_failed += reply.failed()
+        self._counters.audio_seconds += sum(getattr(item, "duration_ms", 0) for item in reply.items) / 1000
         return reply
 
 
-async def _gone(exchange: Exchange, then: float) -> bool:
+async def _client_leaves(exchange: Exchange, then: float) -> bool:
     """Wait until *then*; return at once, and true, when the client has left."""
     delay = then - time.monotonic()
-    return delay > 0 and await exchange.gone(delay)
+    return delay > 0 and await exchange.wait_for_disconnect(delay)
 
 
-async def _until(then: float) -> None:
+async def _sleep_until(then: float) -> None:
     delay = then - time.monotonic()
     if delay > 0:
         await asyncio.sleep(delay)

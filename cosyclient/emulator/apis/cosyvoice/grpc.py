@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from cosyclient.emulator.apis.base import Wish, segments, stream
-from cosyclient.emulator.apis.cosyvoice.rules import MARK, hop_of, rate_of, wrong_with
-from cosyclient.emulator.apis.grpc import TOO_LARGE, TOO_MANY, Calls
+from cosyclient.emulator.apis.base import SpeechRequest, segments, stream
+from cosyclient.emulator.apis.cosyvoice.rules import END_OF_PROMPT, error_in, hop_of, rate_of
+from cosyclient.emulator.apis.grpc import TOO_LARGE, TOO_MANY, GrpcApi
 from cosyclient.emulator.core.problems import Problem
-from cosyclient.emulator.protos import message
+from cosyclient.emulator.protos import message as message_type
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from cosyclient.emulator.core.service import Service
 
-_Request, _Response = message("cosyvoice.Request"), message("cosyvoice.Response")
+_Request, _Response = message_type("cosyvoice.Request"), message_type("cosyvoice.Response")
 _MOST_BYTES = 4 << 20
 _PROMPT_RATE = 16000
 
 
-class RuntimeCalls(Calls):
+class RuntimeGrpcApi(GrpcApi):
     """Serve the runtime's one method."""
 
     def __init__(self, service: Service) -> None:
@@ -34,17 +34,17 @@ class RuntimeCalls(Calls):
         """Return what answers each method."""
         return {"/cosyvoice.CosyVoice/Inference": grpc.unary_stream_rpc_method_handler(self._inference)}
 
-    async def _inference(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+    async def _inference(self, data: bytes, context: Any) -> AsyncIterator[bytes]:
         most = self.service.settings.max_conc
         self._running += 1
         try:
-            async with self.call(request, context):
+            async with self.call(data, context):
                 if 0 < most < self._running:
                     raise Problem("rate_limited", TOO_MANY)
-                if len(request) > _MOST_BYTES:
-                    raise Problem("body_too_large", TOO_LARGE.format(what="Received", size=len(request)))
+                if len(data) > _MOST_BYTES:
+                    raise Problem("body_too_large", TOO_LARGE.format(what="Received", size=len(data)))
                 try:
-                    wish = self._wish(_Request.FromString(request))
+                    request = self._read(_Request.FromString(data))
                 except DecodeError:
                     # In grpcio's own words.
                     await context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")
@@ -53,9 +53,9 @@ class RuntimeCalls(Calls):
                     if instead:
                         yield instead
                     return
-                async for piece in self.spoiled(self._generate(wish), fault, context):
+                async for piece in self.apply_to_samples(self._generate(request), fault, context):
                     reply = _Response(tts_audio=piece).SerializeToString()
-                    self.service.tally.bytes_out += len(reply)
+                    self.service.counters.bytes_out += len(reply)
                     yield reply
         finally:
             self._running -= 1
@@ -66,12 +66,12 @@ class RuntimeCalls(Calls):
             return grpc.StatusCode.UNKNOWN, f"Exception iterating responses: {problem.detail}"
         return super().status(problem)
 
-    def _wish(self, request: Any) -> Wish:
-        mode = request.WhichOneof("RequestPayload") or "instruct_request"
-        said = getattr(request, mode)
-        lead, mark, text = said.tts_text.rpartition(MARK)
-        return Wish(
-            face="grpc",
+    def _read(self, message: Any) -> SpeechRequest:
+        mode = message.WhichOneof("RequestPayload") or "instruct_request"
+        said = getattr(message, mode)
+        lead, mark, text = said.tts_text.rpartition(END_OF_PROMPT)
+        return SpeechRequest(
+            api="grpc",
             mode=mode.removesuffix("_request"),
             text=text,
             voice=getattr(said, "spk_id", ""),
@@ -82,18 +82,18 @@ class RuntimeCalls(Calls):
             stream=True,
         )
 
-    async def _generate(self, wish: Wish) -> AsyncIterator[bytes]:
-        prompt = wish.prompt or b""
-        wrong = wrong_with(self.service.settings, wish, len(prompt) / (2 * _PROMPT_RATE))
+    async def _generate(self, request: SpeechRequest) -> AsyncIterator[bytes]:
+        prompt = request.prompt or b""
+        wrong = error_in(self.service.settings, request, len(prompt) / (2 * _PROMPT_RATE))
         if len(prompt) % 2:
             wrong = "buffer size must be a multiple of element size"
         if wrong:
-            self.service.heard.append(wish.heard())
+            self.service.received.append(request.document())
             raise Problem("internal", wrong)
-        marked = "<|" in wish.text and "|>" in wish.text
-        pieces = [wish.text] if marked else segments(wish.text)
+        marked = "<|" in request.text and "|>" in request.text
+        pieces = [request.text] if marked else segments(request.text)
         if not pieces:
-            self.service.heard.append(wish.heard())
+            self.service.received.append(request.document())
             return
-        async for piece in stream(self.service, wish, pieces, hop=hop_of(wish.sample_rate)):
+        async for piece in stream(self.service, request, pieces, hop=hop_of(request.sample_rate)):
             yield piece

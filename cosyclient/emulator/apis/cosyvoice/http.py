@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.base import Wish, segments, stream
-from cosyclient.emulator.apis.cosyvoice.rules import MARK, hop_of, rate_of, wrong_with
-from cosyclient.emulator.apis.forms import MOST_BYTES, demand, read_form
-from cosyclient.emulator.apis.http import HttpFace, NotAllowed, described, spoiled
+from cosyclient.emulator.apis.base import SpeechRequest, segments, stream
+from cosyclient.emulator.apis.cosyvoice.rules import END_OF_PROMPT, error_in, hop_of, rate_of
+from cosyclient.emulator.apis.forms import MOST_BYTES, read_form, require_fields
+from cosyclient.emulator.apis.http import HttpApi, NotAllowed, apply_to_samples, openapi_route
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
@@ -34,12 +34,15 @@ _FILE = "prompt_wav"
 _LOWEST_RATE = 16000
 
 
-class RuntimeFace(HttpFace):
+class RuntimeHttpApi(HttpApi):
     """Serve ``/inference_sft`` and its four siblings."""
 
     def routes(self) -> list[BaseRoute]:
         """Return the paths it answers."""
-        return [*(Route(f"/inference_{mode}", self) for mode in _MODES), described(f"/inference_{m}" for m in _MODES)]
+        return [
+            *(Route(f"/inference_{mode}", self) for mode in _MODES),
+            openapi_route(f"/inference_{m}" for m in _MODES),
+        ]
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
         """Answer a form, by GET or POST alike."""
@@ -48,8 +51,8 @@ class RuntimeFace(HttpFace):
         mode = scope["path"].rpartition("/inference_")[2]
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
         names = _MODES[mode]
-        demand(form, [name for name in names if name != _FILE], [_FILE] if _FILE in names else [])
-        answered, fault = await self.faulty(exchange)
+        require_fields(form, [name for name in names if name != _FILE], [_FILE] if _FILE in names else [])
+        answered, fault = await self.apply_early_fault(exchange)
         if answered:
             return
         seconds = 0.0
@@ -59,14 +62,14 @@ class RuntimeFace(HttpFace):
             except (wave.Error, EOFError, ValueError):
                 await exchange.reply(500, "text/plain; charset=utf-8", b"Internal Server Error")
                 return
-        wish = self._wish(mode, form)
-        await self.send_pieces(exchange, fault, "", spoiled(self._generate(wish, seconds), fault))
+        request = self._read(mode, form)
+        await self.send_pieces(exchange, fault, "", apply_to_samples(self._generate(request, seconds), fault))
 
-    def _wish(self, mode: str, form: Form) -> Wish:
+    def _read(self, mode: str, form: Form) -> SpeechRequest:
         said = form.fields
-        lead, mark, text = said["tts_text"].rpartition(MARK)
-        return Wish(
-            face="runtime",
+        lead, mark, text = said["tts_text"].rpartition(END_OF_PROMPT)
+        return SpeechRequest(
+            api="runtime",
             mode=mode,
             text=text,
             voice=said.get("spk_id", ""),
@@ -76,18 +79,18 @@ class RuntimeFace(HttpFace):
             sample_rate=rate_of(self.service.settings),
         )
 
-    async def _generate(self, wish: Wish, prompt_seconds: float) -> AsyncIterator[bytes]:
+    async def _generate(self, request: SpeechRequest, prompt_seconds: float) -> AsyncIterator[bytes]:
         """Yield a piece per segment; what goes wrong does so after the headers have left."""
-        if wrong := wrong_with(self.service.settings, wish, prompt_seconds):
-            self.service.heard.append(wish.heard())
+        if wrong := error_in(self.service.settings, request, prompt_seconds):
+            self.service.received.append(request.document())
             raise Problem("internal", wrong)
-        marked = "<|" in wish.text and "|>" in wish.text
-        pieces = [wish.text] if marked else segments(wish.text)
+        marked = "<|" in request.text and "|>" in request.text
+        pieces = [request.text] if marked else segments(request.text)
         if pieces:
-            async for piece in stream(self.service, wish, pieces, hop=hop_of(wish.sample_rate)):
+            async for piece in stream(self.service, request, pieces, hop=hop_of(request.sample_rate)):
                 yield piece
         else:
-            self.service.heard.append(wish.heard())
+            self.service.received.append(request.document())
 
 
 def _prompt_seconds(data: bytes) -> float:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from cosyclient.emulator.speech.voices import VOICES
 
 if TYPE_CHECKING:
-    from cosyclient.emulator.apis.base import Wish
+    from cosyclient.emulator.apis.base import SpeechRequest
     from cosyclient.emulator.settings import Settings
 
-MARK = "<|endofprompt|>"
+END_OF_PROMPT = "<|endofprompt|>"
 _V1 = "cosyvoice-300m"
 _RATES = {_V1: 22050}
 _RATE = 24000
@@ -28,24 +28,24 @@ def hop_of(sample_rate: int) -> int:
     return _HOPS[sample_rate]
 
 
-def wrong_with(settings: Settings, wish: Wish, prompt_seconds: float) -> str:
-    """Return the words of the exception that *wish* ends in, or nothing; the prompt lasts *prompt_seconds*."""
+def error_in(settings: Settings, request: SpeechRequest, prompt_seconds: float) -> str:
+    """Return the words of the exception that *request* ends in, or nothing; the prompt lasts *prompt_seconds*."""
     model = settings.runtime_model
-    known = wish.voice in VOICES and model in ("any", _V1)
-    marked = MARK in f"{wish.text}{wish.prompt_text}{wish.instruct}"
+    known = request.voice in VOICES and model in ("any", _V1)
+    marked = END_OF_PROMPT in f"{request.text}{request.prompt_text}{request.instruct}"
     for wrong, why in (
-        (bool(wish.voice) and not known, repr(wish.voice)),
+        (bool(request.voice) and not known, repr(request.voice)),
         (
-            wish.mode == "instruct" and (model not in ("any", _V1) or not wish.voice),
+            request.mode == "instruct" and (model not in ("any", _V1) or not request.voice),
             "inference_instruct is only implemented for CosyVoice!",
         ),
-        (wish.mode == "instruct2" and model == _V1, "'CosyVoice' object has no attribute 'inference_instruct2'"),
+        (request.mode == "instruct2" and model == _V1, "'CosyVoice' object has no attribute 'inference_instruct2'"),
         (
             model == "cosyvoice3" and not marked,
-            f"{MARK} not detected in CosyVoice3 text or prompt_text, check your input!",
+            f"{END_OF_PROMPT} not detected in CosyVoice3 text or prompt_text, check your input!",
         ),
         (prompt_seconds > _LONGEST_PROMPT, "do not support extract speech token for audio longer than 30s"),
-        (settings.runtime_tensor and wish.prompt is not None, "Invalid file: tensor"),
+        (settings.runtime_tensor and request.prompt is not None, "Invalid file: tensor"),
     ):
         if wrong:
             return why

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.base import Wish, speak, stream
-from cosyclient.emulator.apis.forms import MOST_BYTES, Form, Invalid, demand, fault, read_form
-from cosyclient.emulator.apis.http import HttpFace, NotAllowed, described, spoiled
+from cosyclient.emulator.apis.base import SpeechRequest, speak, stream
+from cosyclient.emulator.apis.forms import MOST_BYTES, Form, Invalid, fault, read_form, require_fields
+from cosyclient.emulator.apis.http import HttpApi, NotAllowed, apply_to_samples, openapi_route
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ STYLES = ("CosyVoice2", "CosyVoice3")
 """The models it serves, by the names that its configuration gives them; ``default`` is the first."""
 
 
-class LightTtsFace(HttpFace):
+class LightTtsHttpApi(HttpApi):
     """Serve LightTTS below ``/lighttts``, for on its own path the official runtime answers; and there when alone."""
 
     def routes(self) -> list[BaseRoute]:
@@ -42,7 +42,7 @@ class LightTtsFace(HttpFace):
         for below in ("/lighttts", "") if self.service.settings.serve == "lighttts" else ("/lighttts",):
             found += [
                 Route(f"{below}{_PATH}", self),
-                described([_PATH], below=below),
+                openapi_route([_PATH], below=below),
                 Route(f"{below}/health", _ok),
                 Route(f"{below}/healthz", _ok),
                 Route(f"{below}/liveness", _ready),
@@ -56,47 +56,49 @@ class LightTtsFace(HttpFace):
         if scope["method"] != "POST":
             raise NotAllowed
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
-        demand(form, ["tts_text", "prompt_text"], ["prompt_wav"])
-        wish = _wish(form)
-        if wish.stream and wish.speed != 1.0:
-            raise _Said(400, "speed change only support non-stream inference mode")
-        if not readable(wish.prompt):
-            raise _Said(400, "audio file format is incorrect")
-        unknown = wish.model != "default" and wish.model not in STYLES
-        if unknown and not wish.stream:
+        require_fields(form, ["tts_text", "prompt_text"], ["prompt_wav"])
+        request = _read(form)
+        if request.stream and request.speed != 1.0:
+            raise _LightTtsError(400, "speed change only support non-stream inference mode")
+        if not readable(request.prompt):
+            raise _LightTtsError(400, "audio file format is incorrect")
+        unknown = request.model != "default" and request.model not in STYLES
+        if unknown and not request.stream:
             # The bare text of a KeyError.
-            raise _Said(417, repr(wish.model))
-        answered, fault = await self.faulty(exchange)
+            raise _LightTtsError(417, repr(request.model))
+        answered, fault = await self.apply_early_fault(exchange)
         if answered:
             return
-        if wish.stream:
-            await self.send_pieces(exchange, fault, "", spoiled(self._stream(wish, known=not unknown), fault))
+        if request.stream:
+            await self.send_pieces(
+                exchange, fault, "", apply_to_samples(self._stream(request, known=not unknown), fault)
+            )
             return
-        audio = await speak(self.service, wish)
-        await self.send_pieces(exchange, fault, "", spoiled(_once(audio.data), fault))
+        audio = await speak(self.service, request)
+        await self.send_pieces(exchange, fault, "", apply_to_samples(_once(audio.data), fault))
 
-    async def _stream(self, wish: Wish, *, known: bool) -> AsyncIterator[bytes]:
+    async def _stream(self, request: SpeechRequest, *, known: bool) -> AsyncIterator[bytes]:
         """Yield samples; the generator of a model it does not know fails after the head has left."""
         if not known:
             raise Problem("internal", "the generator failed")
-        async for piece in stream(self.service, wish):
+        async for piece in stream(self.service, request):
             yield piece
 
-    def complaint(self, problem: Problem) -> Any:
+    def error_document(self, problem: Problem) -> Any:
         """Return the document of a refusal: its own where it raised, FastAPI's where that did."""
         if isinstance(problem, Invalid) or problem.status in (404, 405):
-            return super().complaint(problem)
+            return super().error_document(problem)
         return {"message": problem.detail}
 
 
-class _Said(Problem):
+class _LightTtsError(Problem):
     """Refuse in LightTTS's words."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__("validation_failed", message, status=status)
 
 
-def _wish(form: Form) -> Wish:
+def _read(form: Form) -> SpeechRequest:
     said = form.fields
     faults = []
     streamed = said.get("stream", "false").lower()
@@ -110,8 +112,8 @@ def _wish(form: Form) -> Wish:
         faults.append(fault("float_parsing", "speed", message, said["speed"]))
     if faults:
         raise Invalid(faults)
-    return Wish(
-        face="lighttts",
+    return SpeechRequest(
+        api="lighttts",
         mode="zero_shot",
         text=said["tts_text"],
         prompt=form.files["prompt_wav"],

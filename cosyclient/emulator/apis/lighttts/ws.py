@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from cosyclient.emulator.apis.base import Wish
+from cosyclient.emulator.apis.base import SpeechRequest
 from cosyclient.emulator.apis.lighttts.http import STYLES, readable
-from cosyclient.emulator.apis.sentences import Talk
-from cosyclient.emulator.apis.websocket import Gone, Visit, routes
+from cosyclient.emulator.apis.sentences import SentencePump
+from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, routes
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PATH = "/inference_zero_shot_bistream"
 _RATE = 24000
 
 
-class LightTtsSocketFace:
+class LightTtsWebSocketApi:
     """Answer on the path of LightTTS's bistream; used on one event loop."""
 
     def __init__(self, service: Service) -> None:
@@ -37,41 +37,41 @@ class LightTtsSocketFace:
         """Remember nothing, hence forget nothing."""
 
     async def _serve(self, websocket: WebSocket) -> None:
-        visit = Visit(self._service, websocket)
-        if not await visit.enter(_denial):
+        session = ClientSession(self._service, websocket)
+        if not await session.open(_denial):
             return
-        talk: Talk | None = None
+        talk: SentencePump | None = None
         try:
-            talk = await self._begin(visit)
+            talk = await self._begin(session)
             if talk is None:
-                await visit.close(1003)
+                await session.close(1003)
                 return
             while not talk.over:
-                message = await visit.hear(3600.0)
+                message = await session.receive(3600.0)
                 if message is not None:
                     _take(talk, message)
-            await visit.close()
-        except Gone:
+            await session.close()
+        except ClientGone:
             pass
         except (ValueError, TypeError, KeyError):
-            await visit.say({"error": "the message cannot be read"})
-            await visit.close()
+            await session.send({"error": "the message cannot be read"})
+            await session.close()
         finally:
-            visit.leave()
+            session.release()
             if talk is not None:
                 await talk.stop()
 
-    async def _begin(self, visit: Visit) -> Talk | None:
+    async def _begin(self, session: ClientSession) -> SentencePump | None:
         """Return what speaks, or None of a recording that cannot be read."""
         idle = self._service.settings.socket_idle
-        head, recording = await visit.hear(idle), await visit.hear(idle)
+        head, recording = await session.receive(idle), await session.receive(idle)
         if not isinstance(head, str) or not isinstance(recording, bytes):
             raise ValueError
         document = json.loads(head)
         if not readable(recording):
             return None
-        wish = Wish(
-            face="lighttts-ws",
+        request = SpeechRequest(
+            api="lighttts-ws",
             text="",
             mode="zero_shot",
             prompt=recording,
@@ -85,19 +85,19 @@ class LightTtsSocketFace:
             pass
 
         async def fail(message: str, _partial: bool) -> None:
-            await visit.say({"error": message})
+            await session.send({"error": message})
 
         async def refuse(_number: int, _sentence: str) -> bool:
-            if wish.model in ("default", *STYLES):
+            if request.model in ("default", *STYLES):
                 return False
-            raise Problem("internal", f"Server error: {wish.model!r}")
+            raise Problem("internal", f"Server error: {request.model!r}")
 
-        talk = Talk(visit, wish, begin=nothing, end=nothing, done=nothing, fail=fail, refuse=refuse)
+        talk = SentencePump(session, request, begin=nothing, end=nothing, done=nothing, fail=fail, refuse=refuse)
         talk.start()
         return talk
 
 
-def _take(talk: Talk, message: str | bytes) -> None:
+def _take(talk: SentencePump, message: str | bytes) -> None:
     document = json.loads(message)
     if document.get("finish") is True:
         talk.finish()

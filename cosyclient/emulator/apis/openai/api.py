@@ -16,10 +16,10 @@ from cosyclient.emulator.apis.batch.replies import Audio, Failure, Reply
 from cosyclient.emulator.apis.forms import MOST_BYTES, read_form
 from cosyclient.emulator.apis.http import JSON, encoded, read_object
 from cosyclient.emulator.apis.openai import streams
-from cosyclient.emulator.apis.openai.errors import OpenAIHttpFace, told
-from cosyclient.emulator.apis.openai.request import Ask, Bad, BrokenOff, Malformed, Reader
+from cosyclient.emulator.apis.openai.errors import OpenAIHttpApi, item_error
+from cosyclient.emulator.apis.openai.request import BadRequest, BrokenOff, Malformed, OpenAIRequest, RequestReader
 from cosyclient.emulator.apis.openai.timestamps import words_header
-from cosyclient.emulator.apis.openai.voices import VoicesFace
+from cosyclient.emulator.apis.openai.voices import OpenAIVoicesApi
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.faults import injection
 
@@ -41,20 +41,20 @@ _TOKENS_PER_SECOND = 25
 
 
 @dataclass(frozen=True, slots=True)
-class _Told(Failure):
+class _ItemFailure(Failure):
     """Keep what the server has to say of an item it refuses."""
 
     problem: Problem | None = None
 
 
-class OpenAIFace(OpenAIHttpFace):
+class OpenAISpeechApi(OpenAIHttpApi):
     """Answer speech requests, alone and in batches, and keep the voices uploaded for them."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
-        self._voices = VoicesFace(service)
+        self._voices = OpenAIVoicesApi(service)
         settings = service.settings
-        self._reader = Reader(
+        self._reader = RequestReader(
             server=self.server,
             rate=settings.dialect_rate,
             old=settings.dialect_old,
@@ -89,35 +89,35 @@ class OpenAIFace(OpenAIHttpFace):
         else:
             document = read_object(body)
         try:
-            ask = self._reader.read(document, files)
+            request = self._reader.read(document, files)
         except BrokenOff:
             await exchange.start(200, [(b"content-type", _OCTETS.encode()), *exchange.headers])
-            await exchange.hang_up()
+            await exchange.close_connection()
             return
-        answered, fault = await self.faulty(exchange)
+        answered, fault = await self.apply_early_fault(exchange)
         if answered:
             return
-        if ask.way:
-            await self._stream(exchange, ask, fault)
+        if request.delivery:
+            await self._stream(exchange, request, fault)
         else:
-            await self._whole(exchange, ask, fault)
+            await self._whole(exchange, request, fault)
 
-    async def _whole(self, exchange: Exchange, ask: Ask, fault: Fault | None) -> None:
-        audio = injection.spoil(streams.shortened(await speak(self.service, ask.wish), fault), fault)
+    async def _whole(self, exchange: Exchange, request: OpenAIRequest, fault: Fault | None) -> None:
+        audio = injection.apply_to_audio(streams.shortened(await speak(self.service, request.speech), fault), fault)
         data = audio.data
-        if ask.wish.format == "wav" and data[:4] == b"RIFF":
+        if request.speech.format == "wav" and data[:4] == b"RIFF":
             data = self._header(data)
-        if ask.words:
-            exchange.headers.append(words_header(ask.wish.text, audio.duration_ms))
+        if request.words:
+            exchange.headers.append(words_header(request.speech.text, audio.duration_ms))
         if self.server.envelope == "vllm":
-            exchange.headers += _usage(ask, audio.duration_ms)
+            exchange.headers += _usage(request, audio.duration_ms)
         if self.server.envelope == "sglang":
             exchange.headers += [
-                (b"content-disposition", f'attachment; filename="speech.{ask.wish.format}"'.encode()),
+                (b"content-disposition", f'attachment; filename="speech.{request.speech.format}"'.encode()),
                 (b"x-finish-reason", b"stop"),
             ]
         wrong = fault is not None and fault.name == "mislabelled_audio"
-        kind = audio.media_type if wrong else self._type(ask.wish.format, audio.sample_rate)
+        kind = audio.media_type if wrong else self._type(request.speech.format, audio.sample_rate)
         await self.send_whole(exchange, fault, kind, data)
 
     def _type(self, format: str, rate: int) -> str:
@@ -129,24 +129,24 @@ class OpenAIFace(OpenAIHttpFace):
             wav = wav[:24] + struct.pack("<II", label, 2 * label) + wav[32:]
         return wav[:4] + _UNKNOWN + wav[8:40] + _UNKNOWN + wav[44:] if self.server.unsized_wav else wav
 
-    async def _stream(self, exchange: Exchange, ask: Ask, fault: Fault | None) -> None:
+    async def _stream(self, exchange: Exchange, request: OpenAIRequest, fault: Fault | None) -> None:
         by_segment = self.server.stream in ("raw", "sentences")
-        pieces = streams.samples(self.service, ask, fault, by_segment=by_segment)
-        if self.server.stream == "sglang" and ask.way != "chunks":
+        pieces = streams.samples(self.service, request, fault, by_segment=by_segment)
+        if self.server.stream == "sglang" and request.delivery != "chunks":
             # Its headers wait for the first samples, so that 200 means audio.
             pieces = await streams.begun(pieces)
             exchange.headers += [
-                (b"x-sample-rate", str(ask.wish.sample_rate).encode()),
+                (b"x-sample-rate", str(request.speech.sample_rate).encode()),
                 (b"x-channels", b"1"),
                 (b"x-bit-depth", b"16"),
             ]
-        if ask.way != "raw":
-            wrapped = streams.chunks if ask.way == "chunks" else streams.events
-            if self.server.stream == "sglang" and ask.way == "events":
+        if request.delivery != "raw":
+            wrapped = streams.chunks if request.delivery == "chunks" else streams.events
+            if self.server.stream == "sglang" and request.delivery == "events":
                 wrapped = streams.plain_events
-            await self.send_pieces(exchange, fault, streams.EVENTS, wrapped(self.service, ask, pieces))
+            await self.send_pieces(exchange, fault, streams.EVENTS, wrapped(self.service, request, pieces))
             return
-        kind = self._type("wav" if ask.wav else "pcm", ask.wish.sample_rate)
+        kind = self._type("wav" if request.wav else "pcm", request.speech.sample_rate)
         if self.server.owner == "xinference":
             kind = _OCTETS
         await self.send_pieces(exchange, fault, kind, pieces)
@@ -156,54 +156,54 @@ class OpenAIFace(OpenAIHttpFace):
     async def _batch(self, exchange: Exchange, document: dict[str, Any]) -> None:
         items, most = document.get("items"), self.server.batch
         if not isinstance(items, list) or not items:
-            raise Bad("items", "items must contain at least one request")
+            raise BadRequest("items", "items must contain at least one request")
         if len(items) > most:
-            raise Bad("items", f"Batch contains {len(items)} items, exceeding the maximum of {most}.")
+            raise BadRequest("items", f"Batch contains {len(items)} items, exceeding the maximum of {most}.")
         shared = {name: value for name, value in document.items() if name != "items"}
         if shared.get("stream") is True and self.server.envelope == "sglang":
-            raise Bad("stream", "stream is not supported for batch speech requests")
-        asks = [self._item(shared, each) for each in items]
-        answered, fault = await self.faulty(exchange)
+            raise BadRequest("stream", "stream is not supported for batch speech requests")
+        requests = [self._item(shared, each) for each in items]
+        answered, fault = await self.apply_early_fault(exchange)
         if answered:
             return
-        self.service.tally.batch(len(asks))
-        spoken = await self._speak_all([each for each in asks if isinstance(each, Ask)])
-        outcomes = [next(spoken) if isinstance(each, Ask) else each for each in asks]
+        self.service.counters.add_batch(len(requests))
+        spoken = await self._speak_all([each for each in requests if isinstance(each, OpenAIRequest)])
+        outcomes = [next(spoken) if isinstance(each, OpenAIRequest) else each for each in requests]
         reply = Reply(f"speech-batch-{uuid.uuid4()}", "", "", 0, outcomes, [0] * len(outcomes), range(len(outcomes)))
-        reply = injection.distort(reply, fault, self.service.chance)
-        self.service.tally.items_failed += reply.failed()
+        reply = injection.apply_to_reply(reply, fault, self.service.rng)
+        self.service.counters.items_failed += reply.failed()
         await self.send_whole(exchange, fault, JSON, encoded(self._batch_document(reply)))
 
-    def _item(self, shared: dict[str, Any], item: Any) -> Ask | Failure:
+    def _item(self, shared: dict[str, Any], item: Any) -> OpenAIRequest | Failure:
         checked = self.server.envelope == "vllm"
         try:
             if not isinstance(item, dict):
                 raise Malformed("items", "Input should be a valid dictionary")
             if item.get("stream") is True and not checked:
-                raise Bad("stream", "stream is not supported for batch speech requests")
+                raise BadRequest("stream", "stream is not supported for batch speech requests")
             left_out = _NOT_IN_BATCHES | ({"seed"} if checked else set())
-            said = {name: value for name, value in {**shared, **item}.items() if name not in left_out}
-            return self._reader.read(said, item=True)
+            given = {name: value for name, value in {**shared, **item}.items() if name not in left_out}
+            return self._reader.read(given, item=True)
         except Problem as problem:
-            # Its form is checked as a whole, what an item asks for item by item.
+            # Its form is checked as a whole, what an item requests for item by item.
             if checked and (isinstance(problem, Malformed) or problem.code == "unknown_model"):
                 raise
-            return _Told(problem.code, problem.detail, problem.retryable, problem=problem)
+            return _ItemFailure(problem.code, problem.detail, problem.retryable, problem=problem)
 
-    async def _speak_all(self, asks: Sequence[Ask]) -> Iterator[Audio | Failure]:
+    async def _speak_all(self, requests: Sequence[OpenAIRequest]) -> Iterator[Audio | Failure]:
         service = self.service
-        service.heard.extend(ask.wish.heard() for ask in asks)
-        results = await asyncio.gather(*(service.speak(ask.wish.order()) for ask in asks))
+        service.received.extend(request.speech.document() for request in requests)
+        results = await asyncio.gather(*(service.render(request.speech.as_batch()) for request in requests))
         latest = max((wait for _, waits, _ in results for wait in waits), default=0.0)
         await asyncio.sleep(max(0.0, latest - time.monotonic()))
-        return map(self._finished, asks, [items[0] for items, _, _ in results])
+        return map(self._finished, requests, [items[0] for items, _, _ in results])
 
-    def _finished(self, ask: Ask, item: Audio | Failure) -> Audio | Failure:
+    def _finished(self, request: OpenAIRequest, item: Audio | Failure) -> Audio | Failure:
         if not isinstance(item, Audio):
             return item
-        self.service.tally.audio_seconds += item.duration_ms / 1000
+        self.service.counters.audio_seconds += item.duration_ms / 1000
         # A copy: the studio keeps its own for others.
-        return Audio(item.data, self._type(ask.wish.format, item.sample_rate), item.sample_rate, item.duration_ms)
+        return Audio(item.data, self._type(request.speech.format, item.sample_rate), item.sample_rate, item.duration_ms)
 
     def _batch_document(self, reply: Reply) -> dict[str, Any]:
         results: list[dict[str, Any]] = []
@@ -212,17 +212,17 @@ class OpenAIFace(OpenAIHttpFace):
                 audio = {"audio_data": item.base64().decode(), "media_type": item.media_type}
                 results.append({"index": index, "status": "success", **audio})
                 continue
-            problem = (item.problem if isinstance(item, _Told) else None) or Problem(item.code, item.detail)
-            if isinstance(problem, Bad) and problem.param and self.server.envelope == "sglang":
-                problem = Bad(f"items.{index}.{problem.param}", problem.detail)
-            results.append({"index": index, "status": "error", "error": told(self.server.envelope, problem)})
+            problem = (item.problem if isinstance(item, _ItemFailure) else None) or Problem(item.code, item.detail)
+            if isinstance(problem, BadRequest) and problem.param and self.server.envelope == "sglang":
+                problem = BadRequest(f"items.{index}.{problem.param}", problem.detail)
+            results.append({"index": index, "status": "error", "error": item_error(self.server.envelope, problem)})
         failed = reply.failed()
         total = len(reply.items)
         return {"id": reply.id, "results": results, "total": total, "succeeded": total - failed, "failed": failed}
 
 
-def _usage(ask: Ask, duration_ms: int) -> list[tuple[bytes, bytes]]:
+def _usage(request: OpenAIRequest, duration_ms: int) -> list[tuple[bytes, bytes]]:
     """Return the headers in which vLLM-Omni counts tokens."""
-    text, audio = len(ask.wish.text), duration_ms * _TOKENS_PER_SECOND // 1000
+    text, audio = len(request.speech.text), duration_ms * _TOKENS_PER_SECOND // 1000
     counts = {"input": text, "output": audio, "total": text + audio, "input-text": text, "input-audio": 0}
     return [(f"x-vllm-omni-{name}-tokens".encode(), str(count).encode()) for name, count in counts.items()]

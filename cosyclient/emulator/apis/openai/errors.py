@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cosyclient.emulator.apis.forms import Invalid
-from cosyclient.emulator.apis.http import JSON, HttpFace, encoded
-from cosyclient.emulator.apis.openai.request import Bad
+from cosyclient.emulator.apis.http import JSON, HttpApi, encoded
+from cosyclient.emulator.apis.openai.request import BadRequest
 from cosyclient.emulator.apis.openai.servers import SERVERS
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from cosyclient.emulator.core.service import Service
     from cosyclient.emulator.server.exchange import Exchange
 
-Words = tuple[int, Any]
+Refusal = tuple[int, Any]
 """The status and the document of a refusal."""
 
 _VLLM_TYPES = {400: "BadRequestError", 404: "NotFoundError", 429: "RateLimitError", 503: "ServiceUnavailableError"}
 _SILICONFLOW_CODES = {400: 20012, 404: 20012, 429: 50603, 500: 50500, 503: 50505, 504: 50505}
-_AT_THE_DOOR = frozenset({"unauthorized", "rate_limited", "too_many_connections"})
+_BEFORE_THE_SERVER = frozenset({"unauthorized", "rate_limited", "too_many_connections"})
 
 
-class OpenAIHttpFace(HttpFace):
+class OpenAIHttpApi(HttpApi):
     """Answer as the server that the settings choose."""
 
     def __init__(self, service: Service) -> None:
@@ -34,7 +34,7 @@ class OpenAIHttpFace(HttpFace):
     async def refuse(self, exchange: Exchange, problem: Problem) -> None:
         """Refuse the request in this server's words."""
         envelope = self.server.envelope
-        status, document = _WORDS[envelope](problem)
+        status, document = _REFUSALS[envelope](problem)
         headers = problem.headers()
         if envelope == "xinference" and isinstance(document, str):
             await exchange.reply(status, "text/plain; charset=utf-8", document.encode(), headers)
@@ -44,7 +44,7 @@ class OpenAIHttpFace(HttpFace):
             headers = [each for each in headers if each[0] != b"retry-after" or problem.status != 429]
         if envelope == "vllm" and problem.code == "internal" and self.service.settings.dialect_old:
             # Before 0.30 it blamed the request for its own faults.
-            status, document = _vllm(Bad("", f"Speech generation failed: {problem.detail}"))
+            status, document = _vllm(BadRequest("", f"Speech generation failed: {problem.detail}"))
         await exchange.reply(status, JSON, encoded(document), headers)
 
 
@@ -53,7 +53,7 @@ def _status(problem: Problem) -> int:
     return 400 if problem.status in (415, 422) else problem.status
 
 
-def _openai(problem: Problem) -> Words:
+def _openai(problem: Problem) -> Refusal:
     status = _status(problem)
     code = {
         "unauthorized": "invalid_api_key",
@@ -70,7 +70,7 @@ def _openai(problem: Problem) -> Words:
     }
 
 
-def _vllm(problem: Problem) -> Words:
+def _vllm(problem: Problem) -> Refusal:
     status = _status(problem)
     if status == 401:
         return status, {"error": "Unauthorized"}
@@ -80,43 +80,43 @@ def _vllm(problem: Problem) -> Words:
     return status, {"error": {"message": problem.detail, "type": kind, "param": param, "code": status}}
 
 
-def _sglang(problem: Problem) -> Words:
+def _sglang(problem: Problem) -> Refusal:
     status = _status(problem)
     kind = "BadRequestError"
-    said: int | str | None = status
+    code: int | str | None = status
     if status >= 500:
-        kind, said = "server_error", None
+        kind, code = "server_error", None
     param = getattr(problem, "param", None)
-    return status, {"error": {"message": problem.detail, "type": kind, "param": param, "code": said}}
+    return status, {"error": {"message": problem.detail, "type": kind, "param": param, "code": code}}
 
 
-def _fastapi(problem: Problem) -> Words:
+def _fastapi(problem: Problem) -> Refusal:
     return problem.status, {"detail": problem.faults if isinstance(problem, Invalid) else problem.detail}
 
 
-def _xinference(problem: Problem) -> Words:
+def _xinference(problem: Problem) -> Refusal:
     """Say what breaks a rule as a fault of its own, for it reads the request itself."""
     if isinstance(problem, Invalid):
         faults = "\n".join(f"{each['loc'][-1]}\n  field required" for each in problem.faults)
         return 500, f"Internal Server Error: {len(problem.faults)} validation error for SpeechRequest\n{faults}"
-    return 500 if isinstance(problem, Bad) else problem.status, {"detail": problem.detail}
+    return 500 if isinstance(problem, BadRequest) else problem.status, {"detail": problem.detail}
 
 
-def _vox_box(problem: Problem) -> Words:
+def _vox_box(problem: Problem) -> Refusal:
     """Say it with 200: the handler returns the exception instead of raising it."""
-    if isinstance(problem, Invalid) or problem.code in _AT_THE_DOOR:
+    if isinstance(problem, Invalid) or problem.code in _BEFORE_THE_SERVER:
         return _fastapi(problem)
     return 200, {"status_code": _status(problem), "detail": problem.detail, "headers": None}
 
 
-def _siliconflow(problem: Problem) -> Words:
+def _siliconflow(problem: Problem) -> Refusal:
     status = _status(problem)
     if status == 401:
         return status, "Invalid token"
     return status, {"code": _SILICONFLOW_CODES.get(status, 20012), "message": problem.detail, "data": None}
 
 
-_WORDS: Mapping[str, Callable[[Problem], Words]] = {
+_REFUSALS: Mapping[str, Callable[[Problem], Refusal]] = {
     "openai": _openai,
     "vllm": _vllm,
     "sglang": _sglang,
@@ -127,6 +127,6 @@ _WORDS: Mapping[str, Callable[[Problem], Words]] = {
 }
 
 
-def told(envelope: str, problem: Problem) -> Any:
+def item_error(envelope: str, problem: Problem) -> Any:
     """Return what a failed item of a batch says: a sentence, or SGLang's object."""
     return _sglang(problem)[1]["error"] if envelope == "sglang" else problem.detail

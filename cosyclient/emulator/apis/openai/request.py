@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cosyclient.emulator.apis.base import Wish, segments
+from cosyclient.emulator.apis.base import SpeechRequest, segments
 from cosyclient.emulator.apis.batch.request import SAMPLE_RATES
-from cosyclient.emulator.apis.cosyvoice.rules import MARK
+from cosyclient.emulator.apis.cosyvoice.rules import END_OF_PROMPT
 from cosyclient.emulator.apis.forms import Invalid, fault
-from cosyclient.emulator.apis.vllm_omni.rules import NO_VOICE, wrong_with
+from cosyclient.emulator.apis.vllm_omni.rules import NO_VOICE, error_in
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 _REAL_FORMATS: Final = ("wav", "pcm", "mp3", "opus", "flac", "aac")
 _SHORTEST, _LONGEST = 1.0, 30.0
-Way = Literal["", "raw", "events", "chunks"]
+Delivery = Literal["", "raw", "events", "chunks"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """Hold what was asked for: the wish, and the way its audio shall come back; no way is whole.
+class OpenAIRequest:
+    """Hold what was asked for: the request, and the way its audio shall come back; no way is whole.
 
     What streams is made as samples; ``wav`` says that they shall come behind a WAV header.
     """
 
-    wish: Wish
-    way: Way = ""
+    speech: SpeechRequest
+    delivery: Delivery = ""
     wav: bool = False
     words: bool = False
 
 
-class Bad(Problem):
+class BadRequest(Problem):
     """Refuse what breaks a rule of the server's own, naming the field."""
 
     def __init__(self, param: str, detail: str, *, status: int = 400, code: str = "validation_failed") -> None:
@@ -47,15 +47,15 @@ class Bad(Problem):
         self.param = param
 
 
-class Malformed(Bad):
+class Malformed(BadRequest):
     """Refuse what breaks the form of a request: where the form of a batch is checked as one, all of it."""
 
 
-class BrokenOff(Bad):
-    """Fail after the head has left: nothing can be said any more."""
+class BrokenOff(BadRequest):
+    """Fail after the head has left: nothing can be given any more."""
 
 
-class WorkersFault(Problem):
+class WorkerError(Problem):
     """Fail as Xinference does when its worker raises: a fault of the server's by its status, whosever it is."""
 
     def __init__(self, detail: str) -> None:
@@ -63,7 +63,7 @@ class WorkersFault(Problem):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
+class RequestReader:
     """Read the requests of one *server*; *old* is before it changed what ``stream`` means, *rate* its model's."""
 
     server: Server
@@ -72,32 +72,34 @@ class Reader:
     aligner: bool
     uploaded: Mapping[str, Any]
 
-    def read(self, document: Mapping[str, Any], files: Mapping[str, bytes] | None = None, *, item: bool = False) -> Ask:
-        """Return what *document* asks for, as an *item* of a batch or alone; raises the Problem the server has."""
+    def read(
+        self, document: Mapping[str, Any], files: Mapping[str, bytes] | None = None, *, item: bool = False
+    ) -> OpenAIRequest:
+        """Return what *document* requests for, as an *item* of a batch or alone; raises the Problem the server has."""
         server = self.server
         if server.strict and (unknown := sorted(document.keys() - server.takes)):
-            raise Bad(unknown[0], f"Unknown parameter: '{unknown[0]}'.")
-        said = {name: value for name, value in document.items() if name in server.takes and value is not None}
-        self._demand(said)
-        model = self._model(said)
+            raise BadRequest(unknown[0], f"Unknown parameter: '{unknown[0]}'.")
+        given = {name: value for name, value in document.items() if name in server.takes and value is not None}
+        self._demand(given)
+        model = self._model(given)
         if server.envelope == "vllm":
-            said = self._as_vllm(said, item=item)
-        text = self._text(said)
-        instruct = said.get("instructions", "")
-        if server.marks and MARK in text:
-            instruct, _, text = text.partition(MARK)
-        extras = self._extras(said)
-        prompt, prompt_text = self._recording(said, files or {}, extras)
-        voice = self._voice(said, prompt)
+            given = self._as_vllm(given, item=item)
+        text = self._text(given)
+        instruct = given.get("instructions", "")
+        if server.marks and END_OF_PROMPT in text:
+            instruct, _, text = text.partition(END_OF_PROMPT)
+        extras = self._extras(given)
+        prompt, prompt_text = self._recording(given, files or {}, extras)
+        voice = self._voice(given, prompt)
         instruct = extras.get("instruct_text", instruct)
-        format = self._format(said)
-        speed = self._number(said, "speed", *server.speeds, default=1.0)
-        way, streamed = self._way(said, format, speed)
-        if server.envelope == "xinference" and not way and not segments(text):
-            raise WorkersFault("torch.cat(): expected a non-empty list of Tensors")
-        return Ask(
-            wish=Wish(
-                face="openai",
+        format = self._format(given)
+        speed = self._number(given, "speed", *server.speeds, default=1.0)
+        delivery, streamed = self._delivery(given, format, speed)
+        if server.envelope == "xinference" and not delivery and not segments(text):
+            raise WorkerError("torch.cat(): expected a non-empty list of Tensors")
+        return OpenAIRequest(
+            speech=SpeechRequest(
+                api="openai",
                 mode=_mode(prompt, prompt_text, instruct),
                 text=text,
                 voice=voice,
@@ -106,94 +108,94 @@ class Reader:
                 instruct=instruct,
                 model=model,
                 format=streamed,
-                sample_rate=self._rate(said, format),
-                speed=1.0 if server.envelope == "xinference" and (way or self.old) else speed,
-                seed=extras.get("seed", self._seed(said)),
-                stream=bool(way),
+                sample_rate=self._rate(given, format),
+                speed=1.0 if server.envelope == "xinference" and (delivery or self.old) else speed,
+                seed=extras.get("seed", self._seed(given)),
+                stream=bool(delivery),
             ),
-            way=way,
-            wav=bool(way) and format == "wav",
-            words=self._words(said, way),
+            delivery=delivery,
+            wav=bool(delivery) and format == "wav",
+            words=self._words(given, delivery),
         )
 
-    def _demand(self, said: Mapping[str, Any]) -> None:
+    def _demand(self, given: Mapping[str, Any]) -> None:
         also = {"voice": "speaker"}
-        missing = [name for name in self.server.needs if name not in said and also.get(name) not in said]
+        missing = [name for name in self.server.needs if name not in given and also.get(name) not in given]
         if self.server.envelope in ("fastapi", "vox-box", "xinference"):
             if missing:
                 raise Invalid([fault("missing", name, "Field required") for name in missing])
-            if not isinstance(said["input"], str):
-                raise Invalid([fault("string_type", "input", "Input should be a valid string", said["input"])])
+            if not isinstance(given["input"], str):
+                raise Invalid([fault("string_type", "input", "Input should be a valid string", given["input"])])
         for name in missing:
             raise Malformed(name, f"{name} is required")
 
-    def _as_vllm(self, said: dict[str, Any], *, item: bool) -> dict[str, Any]:
+    def _as_vllm(self, given: dict[str, Any], *, item: bool) -> dict[str, Any]:
         """Return what vLLM-Omni's adapter of CosyVoice3 is left with; raises what it finds wrong."""
-        if not isinstance(said["input"], str):
+        if not isinstance(given["input"], str):
             raise Malformed("input", "Input should be a valid string")
-        self._format(said)
-        self._number(said, "speed", *self.server.speeds, default=1.0)
-        listed = said.pop("references", None)
+        self._format(given)
+        self._number(given, "speed", *self.server.speeds, default=1.0)
+        listed = given.pop("references", None)
         if listed is not None:
             if not isinstance(listed, list) or len(listed) != 1 or not isinstance(listed[0], dict):
                 raise Malformed("references", "'references' only supports a single reference")
-            said |= {"ref_audio": listed[0].get("audio_path"), "ref_text": listed[0].get("text")}
-        voice = said.get("voice", said.get("speaker", ""))
+            given |= {"ref_audio": listed[0].get("audio_path"), "ref_text": listed[0].get("text")}
+        voice = given.get("voice", given.get("speaker", ""))
         voice = voice.get("id") if isinstance(voice, dict) else voice
         if not isinstance(voice, str):
             raise Malformed("voice", "Input should be a valid string")
         # Alone, the name that its list has stands for none; in a batch it is one that nobody knows.
         if voice.lower() == NO_VOICE and not item:
             voice = ""
-        if "sample_rate" in said and not self.old:
-            raise Bad("sample_rate", "sample_rate is not supported by the current TTS model")
-        said.pop("sample_rate", None)
-        if wrong := wrong_with(said["input"], voice, said.get("ref_audio"), said.get("ref_text"), self.uploaded):
-            raise Bad("", wrong)
-        return {**said, "voice": voice}
+        if "sample_rate" in given and not self.old:
+            raise BadRequest("sample_rate", "sample_rate is not supported by the current TTS model")
+        given.pop("sample_rate", None)
+        if wrong := error_in(given["input"], voice, given.get("ref_audio"), given.get("ref_text"), self.uploaded):
+            raise BadRequest("", wrong)
+        return {**given, "voice": voice}
 
-    def _text(self, said: Mapping[str, Any]) -> str:
-        text = said["input"]
+    def _text(self, given: Mapping[str, Any]) -> str:
+        text = given["input"]
         # These look at nothing: what there is to be spoken shows in the audio, or in its lack.
         if self.server.envelope in ("vox-box", "xinference"):
             return str(text)
         if not isinstance(text, str) or not text.strip():
-            raise Bad("input", "input must be a non-empty string")
+            raise BadRequest("input", "input must be a non-empty string")
         if len(text) > self.server.longest:
-            raise Bad("input", f"input must be at most {self.server.longest} characters")
+            raise BadRequest("input", f"input must be at most {self.server.longest} characters")
         return text
 
-    def _extras(self, said: Mapping[str, Any]) -> dict[str, Any]:
+    def _extras(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return what Xinference takes as a JSON string."""
         try:
-            extras = json.loads(said.get("kwargs", "{}"))
+            extras = json.loads(given.get("kwargs", "{}"))
         except (TypeError, ValueError) as error:
             raise Problem("internal", str(error)) from error
         return extras if isinstance(extras, dict) else {}
 
-    def _model(self, said: Mapping[str, Any]) -> str:
-        model = said.get("model", "")
+    def _model(self, given: Mapping[str, Any]) -> str:
+        model = given.get("model", "")
         if model and self.server.models is not None and model not in self.server.models:
             if self.server.envelope == "xinference":
                 raise Problem("unknown_model", f"Model not found in the model list, uid: {model}")
-            raise Bad("model", f"The model `{model}` does not exist.", status=404, code="unknown_model")
+            raise BadRequest("model", f"The model `{model}` does not exist.", status=404, code="unknown_model")
         return str(model)
 
-    def _voice(self, said: Mapping[str, Any], prompt: bytes | None) -> str:
+    def _voice(self, given: Mapping[str, Any], prompt: bytes | None) -> str:
         server = self.server
-        voice = said.get("voice", said.get("speaker", ""))
+        voice = given.get("voice", given.get("speaker", ""))
         if isinstance(voice, dict):
             voice = voice.get("id", "")
         if not isinstance(voice, str):
-            raise Bad("voice", "voice must be a string")
+            raise BadRequest("voice", "voice must be a string")
         known = server.uploads and voice.lower() in self.uploaded
         if server.reference and prompt is None and not known:
-            raise Bad("ref_audio", "exactly one speech reference is required")
+            raise BadRequest("ref_audio", "exactly one speech reference is required")
         preset = server.voices is None or voice in server.voices or not voice or prompt is not None
         if not (known or preset or server.reference):
             raise self._unknown(voice)
         if not voice and prompt is None and server.envelope == "siliconflow":
-            raise Bad("voice", "voice or references is required")
+            raise BadRequest("voice", "voice or references is required")
         return voice
 
     def _unknown(self, voice: str) -> Problem:
@@ -201,31 +203,31 @@ class Reader:
         match self.server.envelope:
             case "xinference":
                 known = [name for name in self.server.voices or () if name]
-                return WorkersFault(f"Invalid voice {voice}, CosyVoice available speakers: {known}")
+                return WorkerError(f"Invalid voice {voice}, CosyVoice available speakers: {known}")
             case "vox-box":
                 return Problem("internal", f"Failed to generate speech, Voice {voice} not supported")
-        return (BrokenOff if self.server.breaks else Bad)("voice", f"Voice '{voice}' not found.")
+        return (BrokenOff if self.server.breaks else BadRequest)("voice", f"Voice '{voice}' not found.")
 
     def _recording(
-        self, said: Mapping[str, Any], files: Mapping[str, bytes], extras: Mapping[str, Any]
+        self, given: Mapping[str, Any], files: Mapping[str, bytes], extras: Mapping[str, Any]
     ) -> tuple[bytes | None, str]:
         """Return the recording that came with the request, and what is said in it."""
         if "prompt_speech" in self.server.takes:
             prompt = files.get("prompt_speech")
-            self._check_mode(said.get("model", ""), prompt, extras)
+            self._check_mode(given.get("model", ""), prompt, extras)
             if prompt is not None:
                 return prompt, extras.get("prompt_text", "")
-        source, text = said.get("ref_audio"), said.get("ref_text", "")
-        listed = said.get("references")
+        source, text = given.get("ref_audio"), given.get("ref_text", "")
+        listed = given.get("references")
         if source is None and isinstance(listed, list) and listed and isinstance(listed[0], dict):
             source = listed[0].get("audio", listed[0].get("audio_path"))
             text = listed[0].get("text", "")
         if source is None:
             return None, ""
         if self.server.transcript and not text:
-            raise Bad("ref_text", "a recording needs its transcript")
-        if self.server.envelope == "sglang" and text and said.get("instructions"):
-            raise Bad("instructions", "instructions cannot be combined with a reference transcript")
+            raise BadRequest("ref_text", "a recording needs its transcript")
+        if self.server.envelope == "sglang" and text and given.get("instructions"):
+            raise BadRequest("instructions", "instructions cannot be combined with a reference transcript")
         return _decoded(source), text
 
     def _check_mode(self, model: str, prompt: bytes | None, extras: Mapping[str, Any]) -> None:
@@ -236,32 +238,32 @@ class Reader:
             given["instruct_text"] = extras.get("instruct_text")
         for name, value in given.items():
             if kind and value is not None:
-                raise WorkersFault(f"CosyVoice {kind} model does not support {name}")
+                raise WorkerError(f"CosyVoice {kind} model does not support {name}")
         if model == "CosyVoice-300M" and prompt is None:
-            raise WorkersFault("CosyVoice model expect a prompt_speech")
+            raise WorkerError("CosyVoice model expect a prompt_speech")
 
-    def _format(self, said: Mapping[str, Any]) -> str:
-        format = said.get("response_format", self.server.default_format)
+    def _format(self, given: Mapping[str, Any]) -> str:
+        format = given.get("response_format", self.server.default_format)
         if format not in self.server.formats:
             shown = ", ".join(self.server.formats)
             extra = " (the emulator encodes no more)" if format in _REAL_FORMATS else ""
             if self.server.envelope == "vox-box":
-                raise Bad("response_format", f"Unsupported audio format: {format}")
+                raise BadRequest("response_format", f"Unsupported audio format: {format}")
             raise Malformed("response_format", f"response_format must be one of: {shown}{extra}")
         return str(format)
 
-    def _rate(self, said: Mapping[str, Any], format: str) -> int:
+    def _rate(self, given: Mapping[str, Any], format: str) -> int:
         server = self.server
         native = server.default_rates.get(format, self.rate)
-        rate = said.get("sample_rate", native)
+        rate = given.get("sample_rate", native)
         if server.envelope in ("fastapi", "xinference"):
             return native  # it is read and not obeyed
         if rate not in server.rates.get(format, SAMPLE_RATES):
-            raise Bad("sample_rate", f"sample_rate {rate!r} is not supported for {format}")
+            raise BadRequest("sample_rate", f"sample_rate {rate!r} is not supported for {format}")
         return int(rate)
 
-    def _number(self, said: Mapping[str, Any], name: str, low: float, high: float, *, default: float) -> float:
-        value = said.get(name, default)
+    def _number(self, given: Mapping[str, Any], name: str, low: float, high: float, *, default: float) -> float:
+        value = given.get(name, default)
         if isinstance(value, str) and self.server.envelope == "xinference":
             # A form's fields are strings, and pydantic reads numbers from them.
             try:
@@ -277,53 +279,57 @@ class Reader:
             raise Malformed(name, f"{name} must be between {low:g} and {high:g}")
         return float(value)
 
-    def _seed(self, said: Mapping[str, Any]) -> int | None:
-        seed = said.get("seed")
+    def _seed(self, given: Mapping[str, Any]) -> int | None:
+        seed = given.get("seed")
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
             raise Malformed("seed", "seed must be an integer")
         if seed is not None and seed < 0 and self.server.envelope == "sglang":
-            raise Bad("seed", "seed must be greater than or equal to 0")
+            raise BadRequest("seed", "seed must be greater than or equal to 0")
         return seed
 
-    def _way(self, said: Mapping[str, Any], format: str, speed: float) -> tuple[Way, str]:
+    def _delivery(self, given: Mapping[str, Any], format: str, speed: float) -> tuple[Delivery, str]:
         """Return how the audio shall come back, and in which format it is made."""
-        stream = said.get("stream", self.server.always_streams) in (True, "true", "True")
-        wanted, kind = said.get("stream_format"), self.server.stream
+        stream = given.get("stream", self.server.always_streams) in (True, "true", "True")
+        wanted, kind = given.get("stream_format"), self.server.stream
         if wanted not in (None, "audio", "sse"):
-            raise Bad("stream_format", "stream_format must be 'audio' or 'sse'")
-        way: Way = ""
+            raise BadRequest("stream_format", "stream_format must be 'audio' or 'sse'")
+        delivery: Delivery = ""
         if kind == "vllm":
             if self.old:
-                way = "raw" if stream else ""
+                delivery = "raw" if stream else ""
             else:
-                way = "raw" if wanted == "audio" else "events" if stream or wanted == "sse" else ""
-            if way and format not in ("pcm", "wav"):
-                raise Bad("response_format", f"Streaming requires response_format='pcm' or 'wav'. Got '{format}'.")
-            if way and speed != 1.0:
-                raise Bad("speed", "Streaming is not supported with speed adjustment.")
+                delivery = "raw" if wanted == "audio" else "events" if stream or wanted == "sse" else ""
+            if delivery and format not in ("pcm", "wav"):
+                raise BadRequest(
+                    "response_format", f"Streaming requires response_format='pcm' or 'wav'. Got '{format}'."
+                )
+            if delivery and speed != 1.0:
+                raise BadRequest("speed", "Streaming is not supported with speed adjustment.")
         elif kind == "sglang" and (stream or (wanted == "sse" and not self.old)):
             if format != "pcm":
-                raise Bad("response_format", "stream=true requires response_format='pcm'")
-            way = "chunks" if self.old else "events" if wanted == "sse" else "raw"
+                raise BadRequest("response_format", "stream=true requires response_format='pcm'")
+            delivery = "chunks" if self.old else "events" if wanted == "sse" else "raw"
         elif kind == "openai" and wanted is not None:
-            if wanted == "sse" and str(said.get("model", "")).startswith("tts-1"):
-                raise Bad("stream_format", "stream_format 'sse' is not supported with this model")
-            way = "events" if wanted == "sse" else "raw"
+            if wanted == "sse" and str(given.get("model", "")).startswith("tts-1"):
+                raise BadRequest("stream_format", "stream_format 'sse' is not supported with this model")
+            delivery = "events" if wanted == "sse" else "raw"
         elif (kind == "raw" and stream) or (kind == "sentences" and format == "pcm"):
-            way = "raw"
-        if way and format not in ("pcm", "wav"):
+            delivery = "raw"
+        if delivery and format not in ("pcm", "wav"):
             # Compressed audio is cut where it can be: it comes as it is, in one piece.
-            way = "events" if way == "events" else ""
-            return way, format
-        return way, "pcm" if way else format
+            delivery = "events" if delivery == "events" else ""
+            return delivery, format
+        return delivery, "pcm" if delivery else format
 
-    def _words(self, said: Mapping[str, Any], way: Way) -> bool:
+    def _words(self, given: Mapping[str, Any], delivery: Delivery) -> bool:
         # The older revisions know nothing of it.
-        wanted = bool(said.get("word_timestamps", False)) and not self.old
+        wanted = bool(given.get("word_timestamps", False)) and not self.old
         if wanted and not self.aligner:
-            raise Bad("word_timestamps", "word_timestamps requires the server to be launched with --forced-aligner")
-        if wanted and way:
-            raise Bad("word_timestamps", "word_timestamps is not supported with streaming")
+            raise BadRequest(
+                "word_timestamps", "word_timestamps requires the server to be launched with --forced-aligner"
+            )
+        if wanted and delivery:
+            raise BadRequest("word_timestamps", "word_timestamps is not supported with streaming")
         return wanted
 
 
@@ -337,17 +343,17 @@ def _mode(prompt: bytes | None, prompt_text: str, instruct: str) -> str:
 def _decoded(source: object) -> bytes:
     """Return the recording that a ``data:`` URL, or bare base64, is; what lies elsewhere is not fetched."""
     if not isinstance(source, str):
-        raise Bad("ref_audio", "ref_audio must be a string")
+        raise BadRequest("ref_audio", "ref_audio must be a string")
     if source.startswith(("http://", "https://", "file://", "/")):
-        raise Bad("ref_audio", "the emulator fetches nothing: give a data: URL")
+        raise BadRequest("ref_audio", "the emulator fetches nothing: give a data: URL")
     coded = source.partition(";base64,")[2] if source.startswith("data:") else source
     try:
         data = base64.b64decode(coded, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Bad("ref_audio", "ref_audio is not base64") from error
+        raise BadRequest("ref_audio", "ref_audio is not base64") from error
     if data[:4] != b"RIFF" or len(data) < 44:
-        raise Bad("ref_audio", "ref_audio is no WAV file")
+        raise BadRequest("ref_audio", "ref_audio is no WAV file")
     seconds = (len(data) - 44) / max(1, int.from_bytes(data[28:32], "little"))
     if not _SHORTEST <= seconds <= _LONGEST:
-        raise Bad("ref_audio", f"ref_audio lasts {seconds:.1f} s; 1 to 30 s are needed")
+        raise BadRequest("ref_audio", f"ref_audio lasts {seconds:.1f} s; 1 to 30 s are needed")
     return data

@@ -38,7 +38,7 @@ class Server:
     default_format: str = "wav"
     speeds: tuple[float, float] = (0.25, 4.0)
     rates: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """What ``sample_rate`` may be for a format; nothing said is any the emulator can make."""
+    """What ``sample_rate`` may be for a format; nothing given is any the emulator can make."""
     default_rates: Mapping[str, int] = field(default_factory=dict)
     longest: int = 1_000_000
     """Most characters of a text."""

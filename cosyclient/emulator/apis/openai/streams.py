@@ -16,7 +16,7 @@ from cosyclient.emulator.speech.encoding import wav_header
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cosyclient.emulator.apis.openai.request import Ask
+    from cosyclient.emulator.apis.openai.request import OpenAIRequest
     from cosyclient.emulator.core.service import Service
     from cosyclient.emulator.faults.plan import Fault
 
@@ -27,17 +27,19 @@ _TOKENS_PER_SECOND = 25
 _EVENT_BYTES = 4096
 
 
-async def samples(service: Service, ask: Ask, fault: Fault | None, *, by_segment: bool) -> AsyncIterator[bytes]:
+async def samples(
+    service: Service, request: OpenAIRequest, fault: Fault | None, *, by_segment: bool
+) -> AsyncIterator[bytes]:
     """Yield samples as they are made, cut and broken off as the fault says; a WAV header without sizes goes first."""
-    source = stream(service, ask.wish, segments(ask.wish.text) if by_segment else None)
+    source = stream(service, request.speech, segments(request.speech.text) if by_segment else None)
     name = fault.name if fault else ""
     if fault and name == "short_audio":
         whole = b"".join([piece async for piece in source])
         source = _cut(whole[: _even(len(whole) * fault["share"])], len(whole))
     if fault and name == "odd_pieces":
         source = _cut(b"".join([piece async for piece in source]), fault["bytes"])
-    if ask.wav:
-        header = wav_header(0, ask.wish.sample_rate)
+    if request.wav:
+        header = wav_header(0, request.speech.sample_rate)
         yield header[:4] + _UNKNOWN + header[8:40] + _UNKNOWN
     count = 0
     async for piece in source:
@@ -47,11 +49,11 @@ async def samples(service: Service, ask: Ask, fault: Fault | None, *, by_segment
         count += 1
 
 
-async def events(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def events(service: Service, request: OpenAIRequest, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield OpenAI's events; vLLM-Omni adds the format to each, and an event for what goes wrong."""
-    format, size = "wav" if ask.wav else ask.wish.format, 0
-    if ask.wish.format != "pcm":
-        pieces = _cut((await speak(service, ask.wish)).data, _EVENT_BYTES)
+    format, size = "wav" if request.wav else request.speech.format, 0
+    if request.speech.format != "pcm":
+        pieces = _cut((await speak(service, request.speech)).data, _EVENT_BYTES)
     try:
         async for piece in pieces:
             size += len(piece)
@@ -60,11 +62,11 @@ async def events(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> As
         error = {"message": problem.detail, "type": "InternalServerError", "param": None, "code": 500}
         yield _event(service, "error", {"error": error})
         return
-    tokens = {"input_tokens": len(ask.wish.text), "output_tokens": size * _TOKENS_PER_SECOND // 48000}
+    tokens = {"input_tokens": len(request.speech.text), "output_tokens": size * _TOKENS_PER_SECOND // 48000}
     yield _event(service, "done", {"usage": {**tokens, "total_tokens": sum(tokens.values())}})
 
 
-async def plain_events(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def plain_events(service: Service, request: OpenAIRequest, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield what SGLang-Omni makes of OpenAI's events: without names, and with an error of its own kind."""
     lines, size = service.settings.sse_lines, 0
     try:
@@ -75,12 +77,12 @@ async def plain_events(service: Service, ask: Ask, pieces: AsyncIterator[bytes])
         error = {"message": problem.detail, "type": "server_error", "param": None, "code": None}
         yield event({"type": "error", "error": error}, lines=lines)
         return
-    tokens = {"input_tokens": len(ask.wish.text), "output_tokens": size * _TOKENS_PER_SECOND // 48000}
+    tokens = {"input_tokens": len(request.speech.text), "output_tokens": size * _TOKENS_PER_SECOND // 48000}
     usage = {**tokens, "total_tokens": sum(tokens.values())}
     yield event({"type": "speech.audio.done", "usage": usage, "finish_reason": "stop"}, lines=lines)
 
 
-async def chunks(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def chunks(service: Service, request: OpenAIRequest, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield what SGLang-Omni sent before it sent bare samples."""
     shape, lines = {"id": f"speech-{uuid.uuid4()}", "object": "audio.speech.chunk"}, service.settings.sse_lines
     index = 0
@@ -90,7 +92,7 @@ async def chunks(service: Service, ask: Ask, pieces: AsyncIterator[bytes]) -> As
                 "data": base64.b64encode(piece).decode(),
                 "format": "pcm",
                 "mime_type": "audio/pcm",
-                "sample_rate": ask.wish.sample_rate,
+                "sample_rate": request.speech.sample_rate,
             }
             yield event({**shape, "index": index, "audio": audio, "finish_reason": None}, lines=lines)
             index += 1

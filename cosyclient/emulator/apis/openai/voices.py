@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.forms import MOST_BYTES, demand, read_form
+from cosyclient.emulator.apis.forms import MOST_BYTES, read_form, require_fields
 from cosyclient.emulator.apis.http import JSON, encoded, read_object
-from cosyclient.emulator.apis.openai.errors import OpenAIHttpFace
-from cosyclient.emulator.apis.openai.request import Bad
+from cosyclient.emulator.apis.openai.errors import OpenAIHttpApi
+from cosyclient.emulator.apis.openai.request import BadRequest
 from cosyclient.emulator.apis.vllm_omni.rules import NO_VOICE
 from cosyclient.emulator.speech.voices import MODELS, VOICES
 
@@ -39,7 +39,7 @@ class Upload:
     created: int
 
 
-class VoicesFace(OpenAIHttpFace):
+class OpenAIVoicesApi(OpenAIHttpApi):
     """Keep the uploaded voices of one server, until a reset."""
 
     def __init__(self, service: Service) -> None:
@@ -94,7 +94,7 @@ class VoicesFace(OpenAIHttpFace):
                 document = self._forget(name)
                 status = 200 if document["success"] else 404
             case _:
-                raise Bad("", "Method Not Allowed", status=405, code="method_not_allowed")
+                raise BadRequest("", "Method Not Allowed", status=405, code="method_not_allowed")
         await exchange.reply(status, JSON, encoded(document))
 
     def _presets(self) -> tuple[str, ...]:
@@ -126,14 +126,14 @@ class VoicesFace(OpenAIHttpFace):
 
     async def _take(self, exchange: Exchange) -> dict[str, Any]:
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
-        demand(form, ["consent", "name"], ["audio_sample"])
+        require_fields(form, ["consent", "name"], ["audio_sample"])
         sample, name = form.files["audio_sample"], form.fields["name"].strip()
         if len(sample) > _MOST_SAMPLE_BYTES:
-            raise Bad("audio_sample", f"audio_sample must be at most {_MOST_SAMPLE_BYTES} bytes")
+            raise BadRequest("audio_sample", f"audio_sample must be at most {_MOST_SAMPLE_BYTES} bytes")
         if not name or any(each in name for each in "/\\\0"):
-            raise Bad("name", "Invalid voice name: must be non-empty, no path separators")
+            raise BadRequest("name", "Invalid voice name: must be non-empty, no path separators")
         if len(self.uploads) >= _MOST_UPLOADS:
-            raise Bad("name", f"at most {_MOST_UPLOADS} voices are kept")
+            raise BadRequest("name", f"at most {_MOST_UPLOADS} voices are kept")
         self.uploads[name.lower()] = Upload(
             name, sample, form.fields.get("ref_text", ""), "", form.fields["consent"], int(time.time())
         )
@@ -141,7 +141,7 @@ class VoicesFace(OpenAIHttpFace):
 
     async def _take_named(self, exchange: Exchange) -> dict[str, Any]:
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
-        demand(form, ["customName", "text"], ["file"])
+        require_fields(form, ["customName", "text"], ["file"])
         name = form.fields["customName"]
         uri = f"speech:{name}:{_ACCOUNT}:{uuid.uuid4().hex[:12]}"
         self.uploads[uri.lower()] = Upload(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from cosyclient.emulator.apis.base import speak, stream
-from cosyclient.emulator.apis.grpc import Calls
+from cosyclient.emulator.apis.grpc import GrpcApi
 from cosyclient.emulator.apis.triton.models import DECOUPLED_UNARY, MODELS, Input, TritonModels
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.protos import message
@@ -15,7 +15,7 @@ from cosyclient.emulator.protos import message
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from cosyclient.emulator.apis.base import Wish
+    from cosyclient.emulator.apis.base import SpeechRequest
     from cosyclient.emulator.core.service import Service
 
 _Infer, _Answer = message("inference.ModelInferRequest"), message("inference.ModelInferResponse")
@@ -25,7 +25,7 @@ _FINAL = "triton_final_response"
 _FIELDS = {"FP32": "fp32_contents", "INT32": "int_contents", "BYTES": "bytes_contents"}
 
 
-class TritonCalls(Calls):
+class TritonGrpcApi(GrpcApi):
     """Serve inference and readiness."""
 
     def __init__(self, service: Service) -> None:
@@ -43,47 +43,47 @@ class TritonCalls(Calls):
             f"{_SERVICE}ModelStreamInfer": streamed(self._stream),
         }
 
-    async def _live(self, _request: bytes, _context: Any) -> bytes:
+    async def _live(self, _data: bytes, _context: Any) -> bytes:
         live: bytes = message("inference.ServerLiveResponse")(live=True).SerializeToString()
         return live
 
-    async def _ready(self, _request: bytes, _context: Any) -> bytes:
+    async def _ready(self, _data: bytes, _context: Any) -> bytes:
         ready: bytes = message("inference.ServerReadyResponse")(ready=True).SerializeToString()
         return ready
 
-    async def _model_ready(self, request: bytes, _context: Any) -> bytes:
-        known = _Asked.FromString(request).name in MODELS
+    async def _model_ready(self, data: bytes, _context: Any) -> bytes:
+        known = _Asked.FromString(data).name in MODELS
         ready: bytes = message("inference.ModelReadyResponse")(ready=known).SerializeToString()
         return ready
 
-    async def _infer(self, request: bytes, context: Any) -> bytes:
+    async def _infer(self, data: bytes, context: Any) -> bytes:
         reply = b""
-        async with self.call(request, context):
-            asked = _Infer.FromString(request)
+        async with self.call(data, context):
+            asked = _Infer.FromString(data)
             if self._models.is_decoupled(asked.model_name):
                 raise Problem("internal", DECOUPLED_UNARY, status=501)
-            wish = self._wish(asked, stream=False)
+            request = self._read(asked, stream=False)
             instead, _ = await self.instead(context)
             if instead is not None:
                 return bytes(instead)
-            audio = await speak(self.service, wish)
+            audio = await speak(self.service, request)
             answer = self._answer(asked, audio.data[: self._models.cap(len(audio.data))])
             reply = answer.SerializeToString()
-            self.service.tally.bytes_out += len(reply)
+            self.service.counters.bytes_out += len(reply)
         return bytes(reply)
 
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        async for request in requests:
-            async with self.call(request, context):
-                async for reply in self._answers(request, context):
-                    self.service.tally.bytes_out += len(reply)
+        async for data in requests:
+            async with self.call(data, context):
+                async for reply in self._answers(data, context):
+                    self.service.counters.bytes_out += len(reply)
                     yield reply
 
-    async def _answers(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
-        asked = _Infer.FromString(request)
+    async def _answers(self, data: bytes, context: Any) -> AsyncIterator[bytes]:
+        asked = _Infer.FromString(data)
         try:
             decoupled = self._models.is_decoupled(asked.model_name)
-            wish = self._wish(asked, stream=decoupled)
+            request = self._read(asked, stream=decoupled)
         except Problem as problem:
             # Refused before it was an inference: words without a mark of their end.
             yield _failed(asked, problem.detail, marked=False)
@@ -93,9 +93,9 @@ class TritonCalls(Calls):
             if instead:
                 yield instead
             return
-        source = self._pieces(wish, whole=not decoupled)
+        source = self._pieces(request, whole=not decoupled)
         try:
-            async for piece in self.spoiled(source, fault, context):
+            async for piece in self.apply_to_samples(source, fault, context):
                 answer = self._answer(asked, piece)
                 answer.parameters[_FINAL].bool_param = not decoupled and fault is None
                 yield _Streamed(infer_response=answer).SerializeToString()
@@ -109,28 +109,28 @@ class TritonCalls(Calls):
             last.parameters[_FINAL].bool_param = True
             yield _Streamed(infer_response=last).SerializeToString()
 
-    async def _pieces(self, wish: Wish, *, whole: bool) -> AsyncIterator[bytes]:
+    async def _pieces(self, request: SpeechRequest, *, whole: bool) -> AsyncIterator[bytes]:
         """Yield the samples, of which the model makes only so many."""
         done = 0
         if whole:
-            audio = await speak(self.service, wish)
+            audio = await speak(self.service, request)
             yield audio.data[: self._models.cap(len(audio.data))]
             return
-        async for piece in stream(self.service, wish):
+        async for piece in stream(self.service, request):
             left = self._models.cap(done + len(piece)) - done
             if left <= 0:
                 return
             done += len(piece)
             yield piece[:left]
 
-    def _wish(self, asked: Any, *, stream: bool) -> Wish:
+    def _read(self, asked: Any, *, stream: bool) -> SpeechRequest:
         inputs = []
         raw = list(asked.raw_input_contents)
         for position, each in enumerate(asked.inputs):
             values = list(getattr(each.contents, _FIELDS.get(each.datatype, "bytes_contents")))
             given = raw[position] if position < len(raw) else None
             inputs.append(Input(each.name, each.datatype, tuple(each.shape), given, values))
-        return self._models.wish(asked.model_name, inputs, face="triton-grpc", stream=stream)
+        return self._models.read_request(asked.model_name, inputs, api="triton-grpc", stream=stream)
 
     def _answer(self, asked: Any, samples: bytes) -> Any:
         values = self._models.floats(samples[: len(samples) // 2 * 2])

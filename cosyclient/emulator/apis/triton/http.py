@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route
 
 from cosyclient.emulator.apis.base import speak
-from cosyclient.emulator.apis.http import HttpFace, encoded, read_object
+from cosyclient.emulator.apis.http import HttpApi, encoded, read_object
 from cosyclient.emulator.apis.triton.models import DECOUPLED_OVER_HTTP, MODELS, TYPES, Input, TritonModels
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.faults import injection
@@ -25,7 +25,7 @@ _EXTENSIONS = ["model_repository", "model_configuration", "statistics", "binary_
 _BINARY, _JSON = "application/octet-stream", "application/json"
 
 
-class TritonHttpFace(HttpFace):
+class TritonHttpApi(HttpApi):
     """Serve inference and health."""
 
     def __init__(self, service: Service) -> None:
@@ -65,19 +65,19 @@ class TritonHttpFace(HttpFace):
             index = [{"name": name, "version": "1", "state": "READY"} for name in MODELS]
             await exchange.reply(200, _JSON, encoded(index))
         elif model:
-            await exchange.reply(200, _JSON, encoded(self._told(model, last)))
+            await exchange.reply(200, _JSON, encoded(self._describe(model, last)))
         else:
             await exchange.reply(
                 200, _JSON, encoded({"name": "triton", "version": "2.59.0", "extensions": _EXTENSIONS})
             )
 
-    def _told(self, model: str, what: str) -> dict[str, Any]:
+    def _describe(self, model: str, what: str) -> dict[str, Any]:
         """Return what is to be known of a *model*: its configuration, its statistics, or its tensors."""
         if what == "config":
             decoupled = self.models.is_decoupled(model)
             return {"name": model, "backend": "python", "model_transaction_policy": {"decoupled": decoupled}}
         if what == "stats":
-            count = self.service.tally.texts
+            count = self.service.counters.texts
             stats = {"name": model, "version": "1", "inference_count": count, "execution_count": count}
             return {"model_stats": [stats]}
         inputs = [{"name": name, "datatype": kind, "shape": [-1, -1]} for name, kind in TYPES.items()]
@@ -89,11 +89,11 @@ class TritonHttpFace(HttpFace):
         if self.models.is_decoupled(model):
             raise Problem("internal", DECOUPLED_OVER_HTTP, status=501)
         document, inputs = _read(body, exchange.header(_LENGTH))
-        wish = self.models.wish(model, inputs, face="triton", stream=False)
-        answered, fault = await self.faulty(exchange)
+        request = self.models.read_request(model, inputs, api="triton", stream=False)
+        answered, fault = await self.apply_early_fault(exchange)
         if answered:
             return
-        audio = await speak(self.service, wish)
+        audio = await speak(self.service, request)
         samples = audio.data[: self.models.cap(len(audio.data))]
         if fault is not None and fault.name == "truncated_audio":
             samples = samples[: len(samples) // 40 * 2]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosyclient.emulator.apis.base import Wish
+from cosyclient.emulator.apis.base import SpeechRequest
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class TritonModels:
         self._service = service
         # What cosyvoice3 and cosyvoice2_dit keep of a recording: by its transcript alone, and for ever.
         self._speakers: dict[tuple[str, str], bytes] = {}
-        service.forgetters.append(self._speakers.clear)
+        service.on_reset.append(self._speakers.clear)
 
     def is_decoupled(self, model: str) -> bool:
         """Return whether *model* is built to stream; raises the Problem of an unknown one."""
@@ -54,7 +54,7 @@ class TritonModels:
         if model not in MODELS:
             raise Problem("not_found", f"Request for unknown model: '{model}' is not found")
 
-    def wish(self, model: str, inputs: list[Input], *, face: str, stream: bool) -> Wish:
+    def read_request(self, model: str, inputs: list[Input], *, api: str, stream: bool) -> SpeechRequest:
         """Return what *inputs* ask of *model*; raises the Problem of those that it does not take."""
         given = {each.name: each for each in inputs}
         if unknown := sorted(given.keys() - TYPES.keys()):
@@ -69,8 +69,8 @@ class TritonModels:
                     f"expects '{TYPES[name]}'",
                 )
         prompt, said, voice = self._speaker(model, given)
-        return Wish(
-            face=face,
+        return SpeechRequest(
+            api=api,
             text=_text(given["target_text"]),
             mode="zero_shot" if prompt is not None else "sft",
             voice=voice,

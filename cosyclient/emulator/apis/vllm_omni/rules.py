@@ -15,7 +15,7 @@ _SCHEMES = ("http://", "https://", "data:", "file://")
 _SHORTEST, _LONGEST = 1.0, 30.0
 
 
-def wrong_with(text: str, voice: str, audio: Any, said: Any, uploaded: Container[str]) -> str:
+def error_in(text: str, voice: str, audio: Any, said: Any, uploaded: Container[str]) -> str:
     """Return what its adapter says of a *text* to be spoken so, or nothing.
 
     *voice* is a name or empty, *audio* the reference as it was sent and *said* its transcript.
@@ -34,10 +34,10 @@ def wrong_with(text: str, voice: str, audio: Any, said: Any, uploaded: Container
         return "ref_audio must be a URL (http/https), base64 data URL (data:...), or file URI (file://...)"
     if not isinstance(said, str) or not said.strip():
         return "CosyVoice3 requires 'ref_text' (transcript of the reference audio)"
-    return wrong_with_recording(recording_of(audio))
+    return error_in_recording(recording_of(audio))
 
 
-def wrong_with_recording(data: bytes) -> str:
+def error_in_recording(data: bytes) -> str:
     """Return what it says of a recording once it has been fetched, or nothing."""
     if data[:4] != b"RIFF" or len(data) < 44:
         return "Error opening <_io.BytesIO object>: Format not recognised."

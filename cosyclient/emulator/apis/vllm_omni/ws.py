@@ -9,12 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cosyclient.emulator.apis.base import Wish
+from cosyclient.emulator.apis.base import SpeechRequest
 from cosyclient.emulator.apis.openai.servers import SERVERS
 from cosyclient.emulator.apis.openai.timestamps import times_of
-from cosyclient.emulator.apis.sentences import Talk
-from cosyclient.emulator.apis.vllm_omni.rules import recording_of, wrong_with
-from cosyclient.emulator.apis.websocket import Gone, Visit, routes
+from cosyclient.emulator.apis.sentences import SentencePump
+from cosyclient.emulator.apis.vllm_omni.rules import error_in, recording_of
+from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, routes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,14 +41,14 @@ class _Invalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Config:
-    wish: Wish
+    request: SpeechRequest
     split: str
     words: bool
     audio: Any
     said: Any
 
 
-class VllmSocketFace:
+class VllmWebSocketApi:
     """Answer on the path of vLLM-Omni's WebSocket; used on one event loop."""
 
     def __init__(self, service: Service) -> None:
@@ -62,27 +62,27 @@ class VllmSocketFace:
         """Remember nothing, hence forget nothing."""
 
     async def _serve(self, websocket: WebSocket) -> None:
-        visit = Visit(self._service, websocket)
-        if await visit.enter(_denial):
-            session = _Session(visit)
+        session = ClientSession(self._service, websocket)
+        if await session.open(_denial):
+            connection = _Connection(session)
             try:
-                await session.run()
-                await visit.close()
-            except Gone:
+                await connection.run()
+                await session.close()
+            except ClientGone:
                 pass
             finally:
-                visit.leave()
-                await session.stop()
+                session.release()
+                await connection.stop()
 
 
-class _Session:
+class _Connection:
     """Serve one connection: configurations, and utterances one after the other."""
 
-    def __init__(self, visit: Visit) -> None:
-        self._visit = visit
-        self._settings = visit.service.settings
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+        self._settings = session.service.settings
         self._config: _Config | None = None
-        self._talk: Talk | None = None
+        self._talk: SentencePump | None = None
         self._number = 0
 
     async def run(self) -> None:
@@ -90,12 +90,12 @@ class _Session:
         while True:
             busy = self._talk is not None and not self._talk.over
             limit = _FIRST if self._config is None else math.inf if busy else self._settings.socket_idle
-            message = await self._visit.hear(min(limit, 3600.0))
+            message = await self._session.receive(min(limit, 3600.0))
             if message is None:
                 if busy or (self._talk is not None and self._talk.over and self._forget()):
                     continue
                 waited = "Idle timeout: no message received" if self._config else "Timeout waiting for session.config"
-                await self._visit.say({"type": "error", "message": waited})
+                await self._session.send({"type": "error", "message": waited})
                 return
             try:
                 document = json.loads(message)
@@ -107,7 +107,7 @@ class _Session:
             try:
                 self._take(kind, document)
             except _Invalid as invalid:
-                await self._visit.say({"type": "error", "message": str(invalid)})
+                await self._session.send({"type": "error", "message": str(invalid)})
                 if self._config is None:
                     return
 
@@ -143,14 +143,14 @@ class _Session:
         else:
             raise _Invalid(f"Unknown message type: {kind[:40]}")
 
-    def _current(self) -> Talk:
+    def _current(self) -> SentencePump:
         if self._talk is None or self._talk.over:
             assert self._config is not None  # noqa: S101 - looked at before
-            told = _Telling(self._visit, self._config, self._number)
+            told = _UtteranceMessages(self._session, self._config, self._number)
             self._number += 1
-            self._talk = Talk(
-                self._visit,
-                self._config.wish,
+            self._talk = SentencePump(
+                self._session,
+                self._config.request,
                 begin=told.begin,
                 end=told.end,
                 done=told.done,
@@ -185,8 +185,8 @@ class _Session:
         known = SERVERS[self._settings.dialect].models
         if model and known is not None and model not in known:
             raise _Invalid(f"error=ErrorInfo(message='The model `{model}` does not exist.', type='NotFoundError')")
-        wish = Wish(
-            face="vllm-omni-ws",
+        request = SpeechRequest(
+            api="vllm-omni-ws",
             text="",
             mode="zero_shot" if audio else "",
             voice=voice,
@@ -200,28 +200,28 @@ class _Session:
             seed=None if old else document.get("seed"),
             stream=streaming,
         )
-        return _Config(wish, split, bool(document.get("word_timestamps")) and not old, audio, said)
+        return _Config(request, split, bool(document.get("word_timestamps")) and not old, audio, said)
 
 
-class _Telling:
+class _UtteranceMessages:
     """Say what goes around the audio of one utterance, sentence by sentence."""
 
-    def __init__(self, visit: Visit, config: _Config, number: int) -> None:
-        self._visit, self._config = visit, config
+    def __init__(self, session: ClientSession, config: _Config, number: int) -> None:
+        self._session, self._config = session, config
         self._place: dict[str, Any] = {"utterance_index": number, "sentence_index": 0}
         self._sentence, self._got_bytes, self._chunks = "", 0, 0
 
     async def begin(self, index: int, sentence: str, _audio: object = None) -> None:
         """Say that the audio of a sentence follows."""
-        wish = self._config.wish
+        request = self._config.request
         self._place["sentence_index"] = index
         self._sentence, self._got_bytes, self._chunks = sentence, 0, 0
-        start = {"type": "audio.start", **self._place, "sentence_text": sentence, "format": wish.format}
-        if wish.stream:
+        start = {"type": "audio.start", **self._place, "sentence_text": sentence, "format": request.format}
+        if request.stream:
             start["sample_rate"] = _RATE
         if self._config.words:
             start["word_timestamps"] = True
-        await self._visit.say(start)
+        await self._session.send(start)
 
     async def piece(self, data: bytes) -> None:
         """Send samples in a document, for words are to follow."""
@@ -231,12 +231,12 @@ class _Telling:
         """Say that this was the sentence, behind its words."""
         if self._config.words and not failed:
             await self._chunk(b"", times_of(self._sentence, self._ms()))
-        await self._visit.say({"type": "audio.done", **self._place, "total_bytes": total, "error": failed})
+        await self._session.send({"type": "audio.done", **self._place, "total_bytes": total, "error": failed})
 
     async def done(self, count: int) -> None:
         """Say that this was the utterance."""
         number = self._place["utterance_index"]
-        await self._visit.say({"type": "session.done", "utterance_index": number, "total_sentences": count})
+        await self._session.send({"type": "session.done", "utterance_index": number, "total_sentences": count})
 
     async def fail(self, message: str, partial: bool) -> None:
         """Say what went wrong; *partial* audio was sent before."""
@@ -244,19 +244,19 @@ class _Telling:
         if partial:
             document["message"] = self._failed(message)
             document |= {"partial_audio": True, "action": "discard"}
-        await self._visit.say(document)
+        await self._session.send(document)
 
     async def refuse(self, index: int, sentence: str) -> bool:
         """Say what is wrong with a sentence, or with what was asked for it; return whether something is."""
-        config, settings = self._config, self._visit.service.settings
+        config, settings = self._config, self._session.service.settings
         if config.words and not settings.aligner:
             await self.fail("word_timestamps=true but the server was launched without --forced-aligner", False)
             return True
-        if config.words and not config.wish.stream:
+        if config.words and not config.request.stream:
             await self.fail("word_timestamps=true requires stream_audio=true and response_format='pcm'", False)
             return True
-        uploads = self._visit.service.uploads
-        if wrong := wrong_with(sentence, config.wish.voice, config.audio, config.said, uploads):
+        uploads = self._session.service.uploads
+        if wrong := error_in(sentence, config.request.voice, config.audio, config.said, uploads):
             await self.begin(index, sentence)
             await self.fail(self._failed(wrong), False)
             await self.end(index, 0, True)
@@ -270,7 +270,7 @@ class _Telling:
     async def _chunk(self, data: bytes, times: list[dict[str, Any]] | None) -> None:
         before = self._ms() if data else 0
         self._got_bytes += len(data)
-        await self._visit.say(
+        await self._session.send(
             {
                 "type": "audio.chunk",
                 **self._place,

@@ -218,7 +218,7 @@ def test_the_emulators_own_pages_ask_for_the_key_as_well(start: Any) -> None:
     emulator = start(api_key="s3cret")
     for method, path in (
         ("GET", "/_emulator/counters"),
-        ("GET", "/_emulator/heard"),
+        ("GET", "/_emulator/received"),
         ("POST", "/_emulator/reset"),
         ("POST", "/_emulator/faults"),
         ("POST", "/_emulator/gpus"),

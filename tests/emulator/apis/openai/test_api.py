@@ -12,7 +12,7 @@ import pytest
 
 from cosyclient.emulator import echo_text
 from cosyclient.protocols.codecs.sse import decode_events
-from tests.contracts.faces_openai import at
+from tests.contracts.apis_openai import at
 from tests.emulator.wire import Answer, call
 from tests.protocols.wire_runtime import TRANSCRIPT, recording
 
@@ -147,11 +147,11 @@ def test_xinference_streams_at_its_own_speed_and_packs_its_extras(start: Start) 
     fields = {"input": "hi", "model": MODEL, "voice": "", "response_format": "wav", "speed": "2.0"}
     answer = form(emulator, SPEECH, {**fields, "kwargs": json.dumps({"prompt_text": "t"})}, "prompt_speech")
     assert echo_text(answer.body) == "hi"
-    plain, cloned = emulator.heard()
+    plain, cloned = emulator.received()
     assert (plain["mode"], plain["instruct"], plain["seed"], plain["speed"]) == ("instruct", "softly", 9, 2.0)
     for server, streamed in ((emulator, True), (at(start, "xinference", dialect_old=True), False)):
         say(server, model=MODEL, response_format="wav", speed=2.0, stream=streamed)
-        assert server.heard()[-1]["speed"] == 1.0
+        assert server.received()[-1]["speed"] == 1.0
     assert (cloned["mode"], cloned["prompt_text"], cloned["prompt_bytes"]) == ("zero_shot", "t", len(recording()))
     assert say(emulator, model=MODEL, voice="", kwargs="{").status == 500
     assert say(emulator, "。。。", model=MODEL).status == 500

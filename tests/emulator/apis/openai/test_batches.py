@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cosyclient.emulator import echo_text
-from tests.contracts.faces_openai import at
+from tests.contracts.apis_openai import at
 from tests.emulator.apis.openai.test_api import CLONE, MODEL, SPEECH, form, say
 from tests.emulator.wire import Answer, call
 
@@ -32,7 +32,7 @@ def test_a_batch_answers_each_of_its_items(start: Start, dialect: str, error: ty
     assert echo_text(base64.b64decode(third["audio_data"])) == "c"
     assert [first["media_type"], third["media_type"]] == ["audio/wav", "audio/pcm"]
     assert isinstance(second["error"], error)
-    assert [entry["text"] for entry in emulator.heard()] == ["a", "c"]
+    assert [entry["text"] for entry in emulator.received()] == ["a", "c"]
     assert emulator.counters().batch_sizes == {3: 1}
     for wrong in ([], [{"input": "a"}] * 33, "a"):
         assert call(emulator.url, "POST", f"{SPEECH}/batch", json.dumps({"items": wrong}).encode()).status == 400

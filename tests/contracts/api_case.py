@@ -1,4 +1,4 @@
-"""One way of serving, for the contract over real sockets: what it is asked, and what the emulator has to have heard."""
+"""One API of the emulator, for the contract over real sockets: what it is asked, and what the emulator must receive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def nothing(emulator: Emulator) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ApiCase:
     """Say how one protocol is spoken to at the emulator.
 
     *options* are a client's, with what *prepare* returns, which may speak to the emulator first; *heard* is what the
@@ -34,7 +34,7 @@ class Served:
     path: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Emulator], dict[str, Any]] = nothing
-    heard: Mapping[str, Any] = field(default_factory=dict)
+    received: Mapping[str, Any] = field(default_factory=dict)
     bad: Mapping[str, Any] = field(default_factory=lambda: {"format": "opus"})
     mistakes: tuple[Mapping[str, Any], ...] = ()
     """What the client lets pass and the service refuses: options, and the ``text`` if it is that."""

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from cosyclient import BadRequest, NotFound, ServiceFault, Throttled, TransportError
-from tests.contracts.served import Served
+from tests.contracts.api_case import ApiCase
 from tests.emulator.wire import call
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 
@@ -32,44 +32,44 @@ def uploaded(emulator: Emulator) -> dict[str, Any]:
 
 
 ROWS = [
-    Served(
+    ApiCase(
         protocol="runtime",
         form="sft",
         options={"voice": "中文女"},
-        heard={"face": "runtime", "mode": "sft", "voice": "中文女"},
+        received={"api": "runtime", "mode": "sft", "voice": "中文女"},
         # Its reply breaks off, which may be anything; but nobody is blamed.
         mistakes=({"voice": "nobody"},),
         mistaken=TransportError,
         bad={"sample_rate": 16000, "speed": 1.5, "format": "mp3", "seed": 3, "model": "x", "voice": None},
     ),
-    Served(
+    ApiCase(
         protocol="runtime",
         form="zero_shot",
         options={"voice": CLONE},
-        heard={"mode": "zero_shot", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT},
+        received={"mode": "zero_shot", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT},
         bad={"words": True},
     ),
-    Served(
+    ApiCase(
         protocol="runtime:cosyvoice3",
         form="cross_lingual",
         options={"voice": CROSS},
-        heard={"mode": "cross_lingual", "prompt_sha256": _DIGEST, "prompt_text": ""},
+        received={"mode": "cross_lingual", "prompt_sha256": _DIGEST, "prompt_text": ""},
         switches={"runtime_model": "cosyvoice3"},
     ),
-    Served(
+    ApiCase(
         protocol="runtime:cosyvoice3",
         form="zero_shot",
         thorough=False,
         options={"voice": CLONE},
-        heard={"mode": "zero_shot", "prompt_sha256": _DIGEST, "prompt_text": MARKED},
+        received={"mode": "zero_shot", "prompt_sha256": _DIGEST, "prompt_text": MARKED},
         switches={"runtime_model": "cosyvoice3"},
     ),
-    Served(
+    ApiCase(
         protocol="lighttts",
         path="/lighttts",
         options={"voice": CLONE, "model": "CosyVoice2"},
-        heard={
-            "face": "lighttts",
+        received={
+            "api": "lighttts",
             "prompt_sha256": _DIGEST,
             "prompt_text": TRANSCRIPT,
             "model": "CosyVoice2",
@@ -79,31 +79,31 @@ ROWS = [
         mistakes=({"model": "nobody"},),
         refusals={400: BadRequest, 417: ServiceFault, 429: Throttled, 500: ServiceFault, 503: ServiceFault},
     ),
-    Served(
+    ApiCase(
         protocol="lighttts:cosyvoice3",
         form="alone",
         thorough=False,
         options={"voice": CLONE},
-        heard={"face": "lighttts", "prompt_text": MARKED, "model": "default"},
+        received={"api": "lighttts", "prompt_text": MARKED, "model": "default"},
         switches={"serve": "lighttts"},
         refusals={400: BadRequest, 417: ServiceFault, 429: Throttled, 500: ServiceFault, 503: ServiceFault},
     ),
-    Served(
+    ApiCase(
         protocol="pai-eas",
         options={"sample_rate": 16000, "speed": 1.5},
         sample_rate=16000,
         prepare=uploaded,
-        heard={"face": "pai-eas", "mode": "fast_replication", "sample_rate": 16000, "speed": 1.5},
+        received={"api": "pai-eas", "mode": "fast_replication", "sample_rate": 16000, "speed": 1.5},
         bad={"voice": CLONE, "format": "opus", "seed": 1},
         mistakes=({"voice": "nobody"},),
         mistaken=NotFound,
     ),
-    Served(
+    ApiCase(
         protocol="model-studio-http",
         options={"voice": "longanyang", "model": "cosyvoice-v3-flash", "speed": 0.8},
         sample_rate=22050,
-        heard={
-            "face": "model-studio-http",
+        received={
+            "api": "model-studio-http",
             "voice": "longanyang",
             "model": "cosyvoice-v3-flash",
             "format": "pcm",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Face:
+class ProtocolCase:
     """Say how one protocol's service answers, in one of its forms.
 
     *whole* gives the body that answers so many texts with *audio* of each position, which is that of `wire.tagged_wav`
@@ -55,8 +55,8 @@ class Face:
 # Whoever names no type, or none in particular, is read by the first byte.
 _UNSAID = ("", "text/plain", "text/html", "application/octet-stream")
 BATCH = [
-    Face(protocol="batch", form="frames", media_type=wire.FRAMES_TYPE, whole=wire.frames_body, keeps=True),
-    Face(
+    ProtocolCase(protocol="batch", form="frames", media_type=wire.FRAMES_TYPE, whole=wire.frames_body, keeps=True),
+    ProtocolCase(
         protocol="batch",
         form="json",
         also=_UNSAID,
@@ -64,7 +64,7 @@ BATCH = [
         whole=lambda count: wire.json_body([wire.result(index) for index in range(count)]),
         keeps=True,
     ),
-    Face(
+    ProtocolCase(
         protocol="batch",
         form="array",
         also=_UNSAID,
@@ -87,7 +87,7 @@ def _only(audio: Callable[[int], bytes], _count: int) -> bytes:
 
 _ANY = ("", "text/html", "application/octet-stream", "image/png")
 WEBSOCKET = [
-    Face(
+    ProtocolCase(
         protocol=name,
         form="audio",
         media_type="",
@@ -108,7 +108,7 @@ WEBSOCKET = [
 ]
 
 RUNTIME = [
-    Face(
+    ProtocolCase(
         protocol="runtime",
         form="samples",
         media_type="",
@@ -120,7 +120,7 @@ RUNTIME = [
         framed=False,
         text=_SHORT,
     ),
-    Face(
+    ProtocolCase(
         protocol="lighttts",
         form="samples",
         media_type="",
@@ -132,7 +132,7 @@ RUNTIME = [
         framed=False,
         text=_SHORT,
     ),
-    Face(
+    ProtocolCase(
         protocol="pai-eas",
         form="json",
         media_type="application/json",
@@ -143,7 +143,7 @@ RUNTIME = [
         text=_SHORT,
     ),
     *(
-        Face(
+        ProtocolCase(
             protocol="model-studio-http",
             form=form,
             media_type=wire_runtime.SSE,
@@ -159,7 +159,7 @@ RUNTIME = [
 
 _UNLABELLED = ("text/html", "", "application/octet-stream", "image/png")
 GRPC = [
-    Face(
+    ProtocolCase(
         protocol="grpc",
         form="samples",
         media_type="application/grpc",
@@ -172,7 +172,7 @@ GRPC = [
         messages=True,
         text=_SHORT,
     ),
-    Face(
+    ProtocolCase(
         protocol="triton",
         form="binary",
         media_type="application/octet-stream",
@@ -182,7 +182,7 @@ GRPC = [
         headers={"Inference-Header-Content-Length": str(wire_grpc.HEAD_BYTES)},
         text=_SHORT,
     ),
-    Face(
+    ProtocolCase(
         protocol="triton",
         form="json",
         media_type="application/json",
@@ -191,7 +191,7 @@ GRPC = [
         most=1,
         text=_SHORT,
     ),
-    Face(
+    ProtocolCase(
         protocol="triton-grpc",
         form="stream",
         media_type="application/grpc",
@@ -205,7 +205,7 @@ GRPC = [
 ]
 
 
-def _openai(protocol: str, form: str, **more: Any) -> Face:
+def _openai(protocol: str, form: str, **more: Any) -> ProtocolCase:
     row: dict[str, Any] = {
         "media_type": "audio/wav",
         "whole": lambda _: wire.tagged_wav(0),
@@ -215,7 +215,7 @@ def _openai(protocol: str, form: str, **more: Any) -> Face:
         "also": ("application/octet-stream",),
         "text": _SHORT,
     }
-    return Face(protocol=protocol, form=form, **{**row, **more})
+    return ProtocolCase(protocol=protocol, form=form, **{**row, **more})
 
 
 _UNSIZED = wire_openai.unsized(wire.tagged_wav(0))
@@ -238,4 +238,4 @@ OPENAI = [
     _openai("openai:sglang-omni", "batch", **{**_LISTED, "settings": VoiceSettings(voice=wire_runtime.CLONE)}),
 ]
 
-FACES = [*BATCH, *RUNTIME, *GRPC, *WEBSOCKET, *OPENAI]
+CASES = [*BATCH, *RUNTIME, *GRPC, *WEBSOCKET, *OPENAI]

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from cosyclient import TransportError, Voice
-from tests.contracts.served import Served
+from tests.contracts.api_case import ApiCase
 from tests.emulator.wire import call
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 
@@ -23,7 +23,7 @@ _SHORT = Voice.clone(recording(0.2), "Too short.")
 _CLONED = {"prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT}
 
 # Half of a WAV file that does not know its size is a WAV file.
-_UNSIZED = tuple(fault for fault in Served(protocol="").broken if fault[0] != "truncated_audio")
+_UNSIZED = tuple(fault for fault in ApiCase(protocol="").broken if fault[0] != "truncated_audio")
 
 
 def _form(fields: dict[str, str], file: str) -> tuple[bytes, dict[str, str]]:
@@ -58,9 +58,9 @@ def registered(emulator: Emulator) -> dict[str, Any]:
     return {"voice": answer.json()["uri"]}
 
 
-def served(dialect: str, form: str = "", **more: Any) -> Served:
+def served(dialect: str, form: str = "", **more: Any) -> ApiCase:
     """Return a row of a dialect in front of its own server."""
-    return Served(
+    return ApiCase(
         protocol=f"openai:{dialect}",
         form=form,
         switches={**PACED, "dialect": dialect, **more.pop("switches", {})},
@@ -69,22 +69,22 @@ def served(dialect: str, form: str = "", **more: Any) -> Served:
 
 
 ROWS = [
-    Served(
+    ApiCase(
         protocol="openai",
         form="any",
         options={"voice": "中文女", "model": "cosyvoice2", "speed": 1.25},
-        heard={"face": "openai", "voice": "中文女", "model": "cosyvoice2", "speed": 1.25, "mode": "sft"},
+        received={"api": "openai", "voice": "中文女", "model": "cosyvoice2", "speed": 1.25, "mode": "sft"},
         bad={"voice": CLONE, "model": None, "seed": 3, "words": True, "sample_rate": 16000},
         streams=False,
     ),
     *(
-        Served(
+        ApiCase(
             protocol="openai",
             form=f"at-{dialect}",
             thorough=False,
             streams=False,
             options={"voice": voice, "model": "CosyVoice2-0.5B"},
-            heard={"voice": voice},
+            received={"voice": voice},
             bad={"seed": 3},
             mistakes=({"voice": "nobody"},),
             switches={**PACED, "dialect": dialect},
@@ -95,7 +95,7 @@ ROWS = [
         "openai",
         path="/v1",
         options={"voice": "alloy", "model": "gpt-4o-mini-tts"},
-        heard={"voice": "alloy", "model": "gpt-4o-mini-tts", "speed": 1.0, "instruct": ""},
+        received={"voice": "alloy", "model": "gpt-4o-mini-tts", "speed": 1.0, "instruct": ""},
         bad={"sample_rate": 22050, "voice": CLONE},
         mistakes=({"voice": "nobody"},),
         broken=_UNSIZED,
@@ -105,7 +105,7 @@ ROWS = [
         "clone",
         thorough=True,
         options={"voice": CLONE, "model": _MODEL},
-        heard={**_CLONED, "mode": "zero_shot", "model": _MODEL, "sample_rate": 24000},
+        received={**_CLONED, "mode": "zero_shot", "model": _MODEL, "sample_rate": 24000},
         bad={"voice": CROSS, "instruct": "softly", "sample_rate": 16000},
         mistakes=({"voice": "nobody"}, {"voice": "default"}, {"voice": _SHORT}),
     ),
@@ -113,14 +113,14 @@ ROWS = [
         "vllm-omni",
         "uploaded",
         prepare=uploaded,
-        heard={"voice": "mine", "sample_rate": 24000},
+        received={"voice": "mine", "sample_rate": 24000},
         bad={"voice": CROSS},
     ),
     served(
         "vllm-omni",
         "old",
         options={"voice": CLONE},
-        heard=_CLONED,
+        received=_CLONED,
         switches={"dialect_old": True},
         bad={"instruct": "softly"},
     ),
@@ -128,7 +128,7 @@ ROWS = [
         "sglang-omni",
         "clone",
         options={"voice": CLONE, "speed": 1.5},
-        heard={**_CLONED, "model": "", "speed": 1.5},
+        received={**_CLONED, "model": "", "speed": 1.5},
         bad={"sample_rate": 16000, "voice": "mine"},
         mistakes=({"voice": _SHORT},),
     ),
@@ -137,7 +137,7 @@ ROWS = [
         "old",
         thorough=True,
         options={"voice": CROSS, "model": _MODEL},
-        heard={"mode": "cross_lingual", "prompt_sha256": _DIGEST},
+        received={"mode": "cross_lingual", "prompt_sha256": _DIGEST},
         switches={"dialect_old": True, "sse_lines": True},
         bad={"words": True},
     ),
@@ -145,7 +145,7 @@ ROWS = [
         "xinference",
         "named",
         options={"voice": "英文女", "model": "CosyVoice2-0.5B", "speed": 1.5},
-        heard={"voice": "英文女", "mode": "sft", "speed": 1.5},
+        received={"voice": "英文女", "mode": "sft", "speed": 1.5},
         bad={"model": None},
         mistakes=(
             {"voice": "nobody"},
@@ -159,7 +159,7 @@ ROWS = [
         "xinference",
         "streamed",
         options={"voice": "英文女", "model": "cosyvoice-300m"},
-        heard={"voice": "英文女", "mode": "sft"},
+        received={"voice": "英文女", "mode": "sft"},
         bad={"model": None},
     ),
     served(
@@ -167,7 +167,7 @@ ROWS = [
         "clone",
         thorough=True,
         options={"voice": CLONE, "model": "cosyvoice2"},
-        heard={**_CLONED, "mode": "zero_shot", "seed": None},
+        received={**_CLONED, "mode": "zero_shot", "seed": None},
         switches={"dialect_rate": 22050},
         sample_rate=22050,
         bad={"sample_rate": 44100},
@@ -175,7 +175,7 @@ ROWS = [
     served(
         "vox-box",
         options={"voice": "Chinese Female", "model": "cosyvoice-300m"},
-        heard={"voice": "Chinese Female"},
+        received={"voice": "Chinese Female"},
         bad={"voice": CLONE, "speed": 1.5},
         mistakes=({"voice": "nobody"},),
         streams=False,
@@ -183,7 +183,7 @@ ROWS = [
     served(
         "triton-bridge",
         options={"voice": "中文女", "model": "cosyvoice2"},
-        heard={"voice": "中文女"},
+        received={"voice": "中文女"},
         bad={"format": "mp3", "instruct": "softly"},
         mistakes=({"voice": "nobody"},),
     ),
@@ -198,7 +198,7 @@ ROWS = [
         "async-cosyvoice",
         options={"speed": 1.5},
         prepare=registered,
-        heard={"speed": 1.5, "mode": "sft"},
+        received={"speed": 1.5, "mode": "sft"},
         bad={"format": "opus", "voice": CLONE},
         streams=False,
     ),
@@ -206,7 +206,7 @@ ROWS = [
         "async-cosyvoice",
         "streamed",
         options={"voice": "中文男"},
-        heard={"voice": "中文男"},
+        received={"voice": "中文男"},
         # Its reply breaks off, which may be anything; but nobody is blamed.
         mistakes=({"voice": "nobody"},),
         mistaken=TransportError,
@@ -216,9 +216,9 @@ ROWS = [
         "preset",
         options={"voice": "alex", "sample_rate": 16000},
         sample_rate=16000,
-        heard={"voice": "FunAudioLLM/CosyVoice2-0.5B:alex", "sample_rate": 16000},
+        received={"voice": "FunAudioLLM/CosyVoice2-0.5B:alex", "sample_rate": 16000},
         bad={"seed": 1, "words": True},
         mistakes=({"voice": "nobody"},),
     ),
-    served("siliconflow", "clone", options={"voice": CLONE}, heard=_CLONED, bad={"voice": CROSS}),
+    served("siliconflow", "clone", options={"voice": CLONE}, received=_CLONED, bad={"voice": CROSS}),
 ]

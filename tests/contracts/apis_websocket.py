@@ -6,8 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from cosyclient import BadRequest, ServiceFault, Voice
-from tests.contracts.faces_runtime import MARKED
-from tests.contracts.served import Served
+from tests.contracts.api_case import ApiCase
+from tests.contracts.apis_runtime import MARKED
 from tests.protocols.wire_runtime import CLONE, CROSS, TRANSCRIPT, recording
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ _BROKEN: tuple[tuple[str, Mapping[str, Any]], ...] = (
 )
 
 ROWS = [
-    Served(
+    ApiCase(
         protocol="model-studio",
         scheme="ws",
         options={"voice": "longanyang", "model": "cosyvoice-v3-flash", "speed": 0.8},
         sample_rate=22050,
-        heard={
-            "face": "model-studio",
+        received={
+            "api": "model-studio",
             "voice": "longanyang",
             "model": "cosyvoice-v3-flash",
             "sample_rate": 22050,
@@ -41,43 +41,43 @@ ROWS = [
         mistakes=({"voice": "longxiaochun_v2"}, {"voice": "nobody"}),
         broken=_BROKEN,
     ),
-    Served(
+    ApiCase(
         protocol="model-studio",
         form="address",
         scheme="ws",
         path="/api-ws/v1/inference",
         options={"voice": "longxiaochun_v2", "model": "cosyvoice-v2"},
-        heard={"voice": "longxiaochun_v2", "model": "cosyvoice-v2", "format": "wav"},
+        received={"voice": "longxiaochun_v2", "model": "cosyvoice-v2", "format": "wav"},
         bad={"voice": None},
         broken=_BROKEN,
     ),
-    Served(
+    ApiCase(
         protocol="vllm-omni-ws",
         scheme="ws",
         options={"voice": CLONE},
-        heard={"face": "vllm-omni-ws", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT, "sample_rate": 24000},
+        received={"api": "vllm-omni-ws", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT, "sample_rate": 24000},
         bad={"voice": CROSS, "instruct": "softly", "sample_rate": 16000},
         mistakes=({"voice": "nobody"}, {"voice": "default"}, {"voice": Voice.clone(recording(0.2), "Too short.")}),
         # It has no codes: what it says before the first sound is about the request, later ones are its own faults.
         refusals={400: BadRequest, 429: ServiceFault, 500: ServiceFault, 503: ServiceFault},
         broken=_BROKEN,
     ),
-    Served(
+    ApiCase(
         protocol="lighttts-ws",
         scheme="ws",
         options={"voice": CLONE},
-        heard={"face": "lighttts-ws", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT},
+        received={"api": "lighttts-ws", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT},
         bad={"voice": "somebody", "speed": 1.5, "sample_rate": 16000, "format": "mp3"},
         mistakes=({"model": "nobody"},),
         refusals={400: ServiceFault, 429: ServiceFault, 500: ServiceFault, 503: ServiceFault},
         broken=_BROKEN,
     ),
-    Served(
+    ApiCase(
         protocol="lighttts-ws:cosyvoice3",
         scheme="ws",
         thorough=False,
         options={"voice": CLONE},
-        heard={"face": "lighttts-ws", "prompt_sha256": _DIGEST, "prompt_text": MARKED},
+        received={"api": "lighttts-ws", "prompt_sha256": _DIGEST, "prompt_text": MARKED},
         refusals={400: ServiceFault, 429: ServiceFault, 500: ServiceFault, 503: ServiceFault},
         broken=_BROKEN,
     ),

@@ -1,4 +1,4 @@
-"""The contract of every protocol with the emulator over real sockets; a family has its rows in a ``faces_…`` module."""
+"""The contract of every protocol with the emulator over real sockets; a family has its rows in a ``apis_…`` module."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cosyclient.emulator import Emulator
-    from tests.contracts.served import Served
+    from tests.contracts.api_case import ApiCase
 
-_FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("faces_*.py"))
-ROWS: list[Served] = [row for name in _FAMILIES for row in import_module(f"tests.contracts.{name}").ROWS]
+_FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("apis_*.py"))
+ROWS: list[ApiCase] = [row for name in _FAMILIES for row in import_module(f"tests.contracts.{name}").ROWS]
 TEXTS = ["你好，世界。", "hello", "第三句，比前面的长一些，为了看看它会不会也完整地回来。", "four", "五"]
 # What a busy machine needs to notice that a connection was closed.
 _PATIENCE = 20.0
@@ -44,7 +44,7 @@ streaming = pytest.mark.parametrize("row", [row for row in ROWS if row.streams],
 
 
 @pytest.fixture
-def emulator(start: Callable[..., Emulator], row: Served) -> Emulator:
+def emulator(start: Callable[..., Emulator], row: ApiCase) -> Emulator:
     """Return an emulator whose audio tells its text, with the switches of the row."""
     return start(engine="echo", **row.switches)
 
@@ -58,7 +58,7 @@ def until(seen: Callable[[], bool]) -> None:
 
 
 @rows
-def test_a_text_comes_back_as_its_own_audio(row: Served, emulator: Emulator) -> None:
+def test_a_text_comes_back_as_its_own_audio(row: ApiCase, emulator: Emulator) -> None:
     """Whole, at a known rate, and what was asked for is what the service understood."""
     with row.client(emulator) as client:
         for text in TEXTS[:3]:
@@ -66,14 +66,14 @@ def test_a_text_comes_back_as_its_own_audio(row: Served, emulator: Emulator) -> 
             assert echo_text(speech.audio) == text
             assert (speech.format, speech.sample_rate, speech.channels) == ("wav", row.sample_rate, 1)
             assert speech.duration > 0
-    heard = emulator.heard()[-3:]
-    assert [entry["text"] for entry in heard] == TEXTS[:3]
-    for entry in heard:
-        assert {name: entry[name] for name in row.heard} == row.heard
+    received = emulator.received()[-3:]
+    assert [entry["text"] for entry in received] == TEXTS[:3]
+    for entry in received:
+        assert {name: entry[name] for name in row.received} == row.received
 
 
 @rows
-def test_bare_samples_are_those_of_the_file(row: Served, emulator: Emulator) -> None:
+def test_bare_samples_are_those_of_the_file(row: ApiCase, emulator: Emulator) -> None:
     """The same samples, with or without a header around them."""
     with row.client(emulator) as client:
         bare = client.synthesize(TEXTS[0], format="pcm")
@@ -82,7 +82,7 @@ def test_bare_samples_are_those_of_the_file(row: Served, emulator: Emulator) -> 
 
 
 @rows
-def test_many_texts_come_back_in_their_order(row: Served, emulator: Emulator) -> None:
+def test_many_texts_come_back_in_their_order(row: ApiCase, emulator: Emulator) -> None:
     """Several connections at once, nothing mixed up."""
     wanted = [f"{text} {number}" for number in range(4) for text in TEXTS]
     with row.client(emulator) as client:
@@ -90,7 +90,7 @@ def test_many_texts_come_back_in_their_order(row: Served, emulator: Emulator) ->
 
 
 @rows
-def test_bad_input_sends_nothing(row: Served, emulator: Emulator) -> None:
+def test_bad_input_sends_nothing(row: ApiCase, emulator: Emulator) -> None:
     """It is told before, and by its name."""
     with row.client(emulator) as client:
         before = emulator.counters().requests
@@ -103,7 +103,7 @@ def test_bad_input_sends_nothing(row: Served, emulator: Emulator) -> None:
 
 
 @rows
-def test_refusals_are_classified(row: Served, emulator: Emulator) -> None:
+def test_refusals_are_classified(row: ApiCase, emulator: Emulator) -> None:
     """What the service says in its own way is one of our errors."""
     for fault, params, kind in [
         *(("error", {"status": status}, kind) for status, kind in row.refusals.items()),
@@ -118,7 +118,7 @@ def test_refusals_are_classified(row: Served, emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.mistakes], ids=str)
-def test_a_callers_mistake_is_the_callers(row: Served, emulator: Emulator) -> None:
+def test_a_callers_mistake_is_the_callers(row: ApiCase, emulator: Emulator) -> None:
     """It is told once, in the service's words, however often it is made; the endpoint goes on serving others."""
     with row.client(emulator, max_retries=3, config=ClientConfig(retry=RetryConfig(initial=0.01))) as client:
         for mistake in row.mistakes:
@@ -164,7 +164,10 @@ def test_the_runtime_is_told_the_marks_of_its_model(start: Callable[..., Emulato
     emulator, client = speaking("cosyvoice-300m", voice="中文女", sample_rate=22050)
     with client:
         assert echo_text(client.synthesize("hello", instruct="softly").audio) == "hello"
-    assert (emulator.heard()[-1]["mode"], emulator.heard()[-1]["instruct"]) == ("instruct", "softly<|endofprompt|>")
+    assert (emulator.received()[-1]["mode"], emulator.received()[-1]["instruct"]) == (
+        "instruct",
+        "softly<|endofprompt|>",
+    )
     for voice in (CLONE, CROSS):
         emulator, client = speaking("cosyvoice3", voice=voice)
         with client, pytest.raises(CosyError, match=f"use protocol='{protocol}:cosyvoice3'") as caught:
@@ -178,7 +181,7 @@ def test_the_runtime_is_told_the_marks_of_its_model(start: Callable[..., Emulato
 
 
 @thorough
-def test_a_transient_fault_is_tried_again(row: Served, emulator: Emulator) -> None:
+def test_a_transient_fault_is_tried_again(row: ApiCase, emulator: Emulator) -> None:
     """The caller does not see it."""
     with row.client(emulator, max_retries=3) as client:
         # The reset first: on a connection that was used before, the pool would hide it.
@@ -190,7 +193,7 @@ def test_a_transient_fault_is_tried_again(row: Served, emulator: Emulator) -> No
 
 
 @rows
-def test_what_is_not_whole_audio_is_an_error(row: Served, emulator: Emulator) -> None:
+def test_what_is_not_whole_audio_is_an_error(row: ApiCase, emulator: Emulator) -> None:
     """A status of 200 proves nothing; the next call is none the worse."""
     with row.client(emulator) as client:
         for fault, params in row.broken:
@@ -202,7 +205,7 @@ def test_what_is_not_whole_audio_is_an_error(row: Served, emulator: Emulator) ->
 
 
 @thorough
-def test_a_deadline_is_kept_and_the_service_let_go(row: Served, emulator: Emulator) -> None:
+def test_a_deadline_is_kept_and_the_service_let_go(row: ApiCase, emulator: Emulator) -> None:
     """Whoever hangs is left."""
     with row.client(emulator) as client:
         emulator.inject("hang")
@@ -212,7 +215,7 @@ def test_a_deadline_is_kept_and_the_service_let_go(row: Served, emulator: Emulat
 
 
 @thorough
-def test_a_cancelled_text_is_broken_off_at_the_service(row: Served, emulator: Emulator) -> None:
+def test_a_cancelled_text_is_broken_off_at_the_service(row: ApiCase, emulator: Emulator) -> None:
     """Nobody waits for it any more."""
     with row.client(emulator) as client:
         emulator.inject("hang")
@@ -223,7 +226,7 @@ def test_a_cancelled_text_is_broken_off_at_the_service(row: Served, emulator: Em
 
 
 @streaming
-def test_a_stream_is_the_same_audio(row: Served, emulator: Emulator) -> None:
+def test_a_stream_is_the_same_audio(row: ApiCase, emulator: Emulator) -> None:
     """In pieces, of whole frames, at a rate known from the start."""
     with row.client(emulator) as client:
         whole = client.synthesize(TEXTS[2])
@@ -236,7 +239,7 @@ def test_a_stream_is_the_same_audio(row: Served, emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.streams and row.thorough], ids=str)
-def test_a_stream_closed_early_is_seen_by_the_service(row: Served, start: Callable[..., Emulator]) -> None:
+def test_a_stream_closed_early_is_seen_by_the_service(row: ApiCase, start: Callable[..., Emulator]) -> None:
     """It need not make the rest."""
     emulator = start(**{**row.switches, "engine": "tone", "chunk_seconds": 0.2, "chunk_gap": 60.0})
     with row.client(emulator) as client:
@@ -249,7 +252,7 @@ def test_a_stream_closed_early_is_seen_by_the_service(row: Served, start: Callab
         assert client.stats().in_flight == 0
 
 
-def stream_fault(row: Served, emulator: Emulator, fault: str, **params: Any) -> CosyError:
+def stream_fault(row: ApiCase, emulator: Emulator, fault: str, **params: Any) -> CosyError:
     """Return what a stream of *row* ends with under a fault."""
     with row.client(emulator) as client:
         emulator.inject(fault, **params)
@@ -259,7 +262,7 @@ def stream_fault(row: Served, emulator: Emulator, fault: str, **params: Any) -> 
 
 
 @streaming
-def test_a_stream_that_breaks_off_is_an_error(row: Served, emulator: Emulator) -> None:
+def test_a_stream_that_breaks_off_is_an_error(row: ApiCase, emulator: Emulator) -> None:
     """Before the first samples and amid them."""
     for fault, params in row.broken:
         if fault in ("cut", "reset", "empty", "html"):
@@ -270,7 +273,7 @@ def test_a_stream_that_breaks_off_is_an_error(row: Served, emulator: Emulator) -
 
 @rows
 def test_no_log_holds_the_key_or_a_text(
-    row: Served, emulator: Emulator, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    row: ApiCase, emulator: Emulator, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Not even where everything logs everything: neither we nor any library below us writes down what is secret."""
     key, secrets = "sk-5ecret-0f-the-user", ["private words, said once", "private words, said twice"]
