@@ -432,12 +432,12 @@ def test_pace_is_kept_among_threads() -> None:
     assert instants == pytest.approx([5.0] * 10 + [5.0 + step * 0.01 for step in range(1, 491)])
 
 
-def test_holds_and_cancels_among_threads_break_no_promise() -> None:
+def test_pauses_and_cancels_among_threads_keep_the_quota() -> None:
     limiter = RateLimiter(rate=1000.0, burst=5)
 
     def work(number: int) -> list[float]:
         dice = random.Random(number)
-        granted = []
+        instants_reserved = []
         for _ in range(200):
             roll = dice.random()
             if roll < 0.02:
@@ -445,14 +445,14 @@ def test_holds_and_cancels_among_threads_break_no_promise() -> None:
             elif roll < 0.04:
                 limiter.drain(5.0)
             try:
-                place = limiter.reserve(5.0, max_wait=dice.choice([0.0, 10.0]))
+                reservation = limiter.reserve(5.0, max_wait=dice.choice([0.0, 10.0]))
             except Rejected:
                 continue
             if roll > 0.9:
-                limiter.cancel(place)
+                limiter.cancel(reservation)
             else:
-                granted.append(place.at)
-        return granted
+                instants_reserved.append(reservation.at)
+        return instants_reserved
 
     crew = Crew(10, work)
     instants = sorted(at for result in crew.finish() for at in result)  # type: ignore[attr-defined]
@@ -462,19 +462,19 @@ def test_holds_and_cancels_among_threads_break_no_promise() -> None:
             assert more <= 1000.0 * (at - start) + 5 + 1e-6
 
 
-def test_refusals_among_threads_slow_down_once_and_break_no_promise() -> None:
-    """Ten threads are refused for places of one burst; what is granted keeps to the pace, recovery included."""
+def test_refusals_among_threads_slow_down_once_and_keep_the_quota() -> None:
+    """Ten threads are refused for one burst; later reservations keep the pace, recovery included."""
     limiter = RateLimiter(rate=1000.0, burst=10)
     burst = [limiter.reserve(5.0) for _ in range(10)]
-    news: list[str] = []
+    verdicts: list[str] = []
 
     def work(number: int) -> list[float]:
-        news.append(limiter.record_throttled(5.0, burst[number], accepted=0))
+        verdicts.append(limiter.record_throttled(5.0, burst[number], accepted=0))
         return [limiter.reserve(5.0 + 0.1 * step).at for step in range(100)]
 
     crew = Crew(10, work)
     instants = sorted(at for result in crew.finish() for at in result)  # type: ignore[attr-defined]
-    assert sorted(news) == ["known"] * 9 + ["slowed"]
+    assert sorted(verdicts) == ["known"] * 9 + ["slowed"]
     assert len(instants) == 1000
     for first, start in enumerate(instants):
         for more, at in enumerate(instants[first:], start=1):

@@ -1,5 +1,5 @@
 """What every policy that hands something out must answer: does all of it come back, is the deadline obeyed, is the
-decision a pure function of time? A new policy earns its place by one more row in ``ISSUERS``.
+decision a pure function of time? A new policy needs one more row in ``ISSUERS``.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class LimiterIssuer:
         self.policy.cancel(token)
 
     def status(self) -> object:
-        places = [self.policy.reserve(self.clock.now()) for _ in range(FREE + 1)]
-        for place in reversed(places):
-            self.policy.cancel(place)
-        return [place.at for place in places]
+        reservations = [self.policy.reserve(self.clock.now()) for _ in range(FREE + 1)]
+        for reservation in reversed(reservations):
+            self.policy.cancel(reservation)
+        return [reservation.at for reservation in reservations]
 
 
 class BudgetIssuer:

@@ -1,4 +1,4 @@
-"""The curve after a refusal: its shape, what it takes for the quota, and how long it stays there."""
+"""The rate after a refusal: the shape of its curve, how the target is estimated, and how long the plateau lasts."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ START = 1000.0
 
 
 def slowed(target: float = 100.0, ceiling: float = 100.0) -> Cubic:
-    """Return a curve whose way back to *target* begins now."""
+    """Return a curve whose recovery to *target* begins now."""
     cubic = Cubic(ceiling)
     cubic.target = target
     cubic.record_refused(START, 0, paced=True)
     return cubic
 
 
-def test_it_gives_all_before_the_first_refusal() -> None:
-    """Who was never refused is not slowed, paused or not."""
+def test_the_rate_is_the_ceiling_before_the_first_refusal() -> None:
+    """Without a refusal nothing is slowed, paused or not."""
     cubic = Cubic(100.0)
     cubic.pause(START)
     assert cubic.rate(START) == 100.0
 
 
-def test_it_falls_to_seven_tenths_and_returns_in_the_time_cubic_names() -> None:
+def test_the_rate_falls_to_seven_tenths_and_returns_in_the_time_cubic_gives() -> None:
     """k = (w × 0.3 / 0.4)^(1/3) is 4.2 s for 100 sends a second."""
     cubic = slowed()
     assert cubic.rate(START) == pytest.approx(70.0)
@@ -34,7 +34,7 @@ def test_it_falls_to_seven_tenths_and_returns_in_the_time_cubic_names() -> None:
     assert cubic.rate(START + 4.2172) == pytest.approx(100.0, abs=0.01)
 
 
-def test_it_stays_on_a_plateau_before_it_looks_for_more() -> None:
+def test_the_rate_stays_on_a_plateau_before_it_goes_beyond() -> None:
     """Then it grows by 0.4 t³, at most twofold in eight seconds, up to the ceiling."""
     cubic = slowed()
     cubic.record_refused(START + 2.0, 80, paced=True)  # 40 a second were accepted
@@ -45,8 +45,8 @@ def test_it_stays_on_a_plateau_before_it_looks_for_more() -> None:
     assert cubic.rate(top + 4.0 + 12.0) == cubic.rate(top + 1e6) == 100.0
 
 
-def test_stray_refusals_do_not_bring_it_to_a_standstill() -> None:
-    """One in fifty refused whatever the rate: 0.7 of what is wanted is kept, not 0.7 of 0.7 of it."""
+def test_stray_refusals_do_not_stop_the_client() -> None:
+    """One in fifty is refused whatever the rate: 0.7 of the target is kept, not 0.7 of 0.7 of it."""
     cubic, accepted = slowed(), 0
     for refusal in range(1, 200):
         accepted += 49
@@ -67,7 +67,7 @@ def test_the_accepted_rate_is_taken_for_the_quota() -> None:
     assert 90.0 < refused < 100.0
 
 
-def test_what_cannot_be_measured_is_not_taken() -> None:
+def test_a_rate_that_cannot_be_measured_is_not_the_target() -> None:
     """Too few were accepted to tell their rate, and most were refused: then the refused one is the target."""
     cubic = slowed()
     for _ in range(9):
@@ -78,23 +78,23 @@ def test_what_cannot_be_measured_is_not_taken() -> None:
 
 
 def test_a_few_refusals_of_what_was_mostly_accepted_do_not_add_up() -> None:
-    """0.7 upon 0.7 within a second would be a standstill, for a few refusals by chance."""
+    """0.7 by 0.7 within a second would stop the client, for a few refusals by chance."""
     cubic = slowed()
     for step, accepted in enumerate((3, 6, 9), start=1):
         cubic.record_refused(START + 0.1 * step, accepted, paced=True)
         assert cubic.target == 100.0
 
 
-def test_a_refusal_soon_after_many_were_accepted_is_no_news() -> None:
-    """The rate begins its way back again, to the same target."""
+def test_a_refusal_soon_after_many_were_accepted_keeps_the_target() -> None:
+    """The recovery begins again, to the same target."""
     cubic = slowed()
     cubic.record_refused(START + 0.5, 30, paced=True)
     assert cubic.target == 100.0
     assert cubic.rate(START + 0.5) == pytest.approx(70.0)
 
 
-def test_what_a_sender_did_not_use_is_not_lost_at_once() -> None:
-    """What was accepted of less than allowed is a lower bound only: at most three tenths are given up at a time."""
+def test_an_unused_rate_is_not_lost_at_once() -> None:
+    """What was accepted when less than allowed was sent is a lower bound: the target falls by three tenths at most."""
     cubic = slowed()
     cubic.record_refused(START + 3.0, 30, paced=False)
     assert cubic.target == pytest.approx(70.0)
@@ -104,8 +104,8 @@ def test_what_a_sender_did_not_use_is_not_lost_at_once() -> None:
     assert busier.target == pytest.approx((80.0 + refused) / 2)
 
 
-def test_late_refusals_were_not_accepted_before() -> None:
-    """They are no sign of what was accepted since."""
+def test_late_refusals_are_taken_off_what_was_accepted_before() -> None:
+    """They do not count against what was accepted since."""
     cubic = slowed()
     for _ in range(20):
         cubic.record_late_refusal()
@@ -113,8 +113,8 @@ def test_late_refusals_were_not_accepted_before() -> None:
     assert cubic.target == pytest.approx(40.0)
 
 
-def test_a_refusal_while_looking_for_more_raises_the_target_a_little() -> None:
-    """The plateau was held, so the quota is above it; a fifth of the way is believed."""
+def test_a_refusal_beyond_the_plateau_raises_the_target_a_little() -> None:
+    """The plateau was accepted, so the quota is above it; the target rises by a fifth of the way."""
     cubic = slowed(ceiling=200.0)
     cubic.record_refused(START + 2.0, 80, paced=True)
     when = START + 2.0 + (40 * 0.75) ** (1 / 3) + 4.0 + 4.0
@@ -125,7 +125,7 @@ def test_a_refusal_while_looking_for_more_raises_the_target_a_little() -> None:
 
 
 def test_each_confirmation_doubles_the_plateau_up_to_a_minute() -> None:
-    """Known quotas are tried rarely; another one starts from the beginning."""
+    """Known quotas are probed rarely; another one starts with the shortest plateau."""
     cubic = slowed()
     now, accepted, seen = START, 0, []
     for _ in range(7):
@@ -137,8 +137,8 @@ def test_each_confirmation_doubles_the_plateau_up_to_a_minute() -> None:
     assert repr(cubic) == "<Cubic back to 20/s of 100/s, plateau 4 s>"
 
 
-def test_a_pause_delays_the_way_back() -> None:
-    """And is no time in which nothing was accepted."""
+def test_a_pause_delays_the_recovery() -> None:
+    """Its length does not count as time in which nothing was accepted."""
     cubic = slowed()
     cubic.pause(START + 10.0)
     assert cubic.rate(START + 9.0) == cubic.rate(START + 10.0) == pytest.approx(70.0)
@@ -153,10 +153,10 @@ def test_a_pause_delays_the_way_back() -> None:
     st.lists(st.tuples(st.floats(0.0, 1e4), st.integers(0, 10_000), st.booleans()), max_size=30),
     st.floats(0.0, 1e9),
 )
-def test_it_is_never_above_the_ceiling_nor_below_the_floor(
+def test_the_rate_is_never_above_the_ceiling_nor_below_the_minimum(
     ceiling: float, refusals: list[tuple[float, int, bool]], later: float
 ) -> None:
-    """Whatever is refused, and whenever; and without refusals the rate only grows."""
+    """Whatever is refused, and whenever; without refusals the rate only grows."""
     cubic, now, accepted = Cubic(ceiling), START, 0
     for gap, more, paced in refusals:
         now, accepted = now + gap, accepted + more

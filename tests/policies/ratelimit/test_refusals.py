@@ -30,24 +30,24 @@ def counted(*, sent: int, refused: int, sent_below: int, refused_below: int) -> 
         (200, 4, 200, 3, False),
     ],
 )
-def test_chance_refuses_the_same_share_whatever_is_asked(
+def test_chance_refuses_the_same_share_at_any_rate(
     sent: int, refused: int, sent_below: int, refused_below: int, chance: bool
 ) -> None:
-    """A quota refuses less of what is below; too few, or too many, say nothing."""
+    """A quota refuses less of what is below; too few, or too many, decide nothing."""
     refusals = counted(sent=sent, refused=refused, sent_below=sent_below, refused_below=refused_below)
     assert refusals.by_chance is chance
 
 
-def test_sudden_refusals_are_no_chance() -> None:
-    """As many as there would be by chance, but all of them at once: something has changed."""
+def test_sudden_refusals_are_not_by_chance() -> None:
+    """As many as by chance, but all of them at once: something has changed."""
     refusals = counted(sent=200, refused=10, sent_below=190, refused_below=2)
     for _ in range(8):
         refusals.record(below=True, refused=True)
     assert not refusals.by_chance
 
 
-def test_many_refusals_below_are_no_chance() -> None:
-    """Then what had been accepted no longer is; one in five is not many."""
+def test_many_refusals_below_are_not_by_chance() -> None:
+    """The proven rate is no longer accepted; one in five is not many."""
     refusals = Refusals()
     for turn in range(400):
         refusals.record(below=True, refused=turn % 5 == 0)
@@ -59,7 +59,7 @@ def test_many_refusals_below_are_no_chance() -> None:
 
 
 def test_old_refusals_fade() -> None:
-    """After some thousand sends that were accepted, chance is not what it was."""
+    """After some thousand accepted sends refusals are no longer put down to chance."""
     refusals = counted(sent=400, refused=40, sent_below=400, refused_below=40)
     assert refusals.by_chance
     for _ in range(8000):
