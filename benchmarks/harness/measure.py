@@ -1,18 +1,19 @@
-"""Note when texts became audio, and what the process used meanwhile."""
+"""Record when texts became audio, and what the process used meanwhile."""
 
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-_STATUS = Path("/proc/self/status")
+_STATUS: Final = Path("/proc/self/status")
 
 
 class Ending(NamedTuple):
@@ -25,22 +26,22 @@ class Ending(NamedTuple):
 
 
 class Recorder:
-    """Take down endings; safe from many threads, because it only ever appends."""
+    """Record endings; safe from many threads, because it only ever appends."""
 
     def __init__(self) -> None:
         self._endings: list[Ending] = []
 
     def succeeded(self, started: float, texts: int = 1) -> None:
-        """Note that *texts* texts, asked for at *started*, are audio now."""
+        """Record that *texts* texts, asked for at *started*, are audio now."""
         now = time.perf_counter()
         self._endings.append(Ending(now, now - started, texts, ""))
 
     def took(self, latency: float, texts: int = 1) -> None:
-        """Note that *texts* texts are audio now, *latency* seconds after they were asked for."""
+        """Record that *texts* texts are audio now, *latency* seconds after they were asked for."""
         self._endings.append(Ending(time.perf_counter(), latency, texts, ""))
 
     def failed(self, started: float, error: BaseException | str, texts: int = 1) -> None:
-        """Note that *texts* texts, asked for at *started*, will not become audio."""
+        """Record that *texts* texts, asked for at *started*, will not become audio."""
         now = time.perf_counter()
         name = error if isinstance(error, str) else type(error).__name__
         self._endings.append(Ending(now, now - started, texts, name))
@@ -141,9 +142,36 @@ class Usage:
 
 
 def threads_now() -> int:
-    """Return the threads of this process, those Python did not start included where the system tells."""
+    """Return the threads of this process, those Python did not start included where the system counts them."""
     try:
-        with _STATUS.open() as lines:
-            return next(int(line.split()[1]) for line in lines if line.startswith("Threads:"))
+        return _status("Threads")
     except (OSError, StopIteration):
         return threading.active_count()
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process now."""
+    return _status("VmRSS") * 1024
+
+
+def peak_bytes() -> int:
+    """Return the most resident memory this process has had."""
+    return _status("VmHWM") * 1024
+
+
+def resources() -> dict[str, int]:
+    """Return the threads and the open files of this process."""
+    return {"threads": threads_now(), "files": len(os.listdir("/proc/self/fd"))}
+
+
+def settled(look: Callable[[], dict[str, int]], wanted: dict[str, int], seconds: float) -> dict[str, int]:
+    """Return what *look* sees as soon as that is *wanted*, or what it sees after *seconds*."""
+    end = time.monotonic() + seconds
+    while (seen := look()) != wanted and time.monotonic() < end:
+        time.sleep(0.01)
+    return seen
+
+
+def _status(name: str) -> int:
+    with _STATUS.open() as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))

@@ -5,14 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.harness.tables import number, seconds, share
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from benchmarks.harness.results import Row
-    from benchmarks.suites.report import Plan
 
 OURS: Final = "#1b6ca8"
 THEIRS: Final = "#9aa5b1"
@@ -21,6 +16,9 @@ INK: Final = "#22272e"
 QUIET: Final = "#6b7580"
 OTHERS: Final = ("#c05c2e", "#4f8a5b", "#8a63a8", "#b08a2e", "#9aa5b1", "#5b6b7a")
 """Colours for peers in a picture with several lines; ours is `OURS`."""
+DASHED: Final[dict[str, Any]] = {"color": INK, "linewidth": 1, "linestyle": (0, (4, 3))}
+"""How a target or a bound is drawn."""
+_WHITE: Final[dict[str, Any]] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
 @contextmanager
@@ -58,98 +56,37 @@ def canvas(
 
 
 def tidy(axis: Any, title: str, *, grid: str = "y") -> None:
-    """Give *axis* its title and take away what is no figure."""
+    """Give *axis* its title and remove what carries no figure."""
     axis.set_title(title, fontsize=10, loc="left", color=INK)
     axis.grid(axis=grid, color="#e6e9ec", linewidth=0.8)
     axis.set_axisbelow(True)
+    hide_frame(axis)
+
+
+def hide_frame(axis: Any) -> None:
+    """Remove the frame of *axis*."""
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(False)
+
+
+def label_rows(axis: Any, labels: Sequence[str], *, above: float = 0.6, below: float = 0.4) -> None:
+    """Give *axis* a row for each of *labels*, the first on top, with so much room *above* and *below* them."""
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 1 + below, -above)
+    axis.tick_params(axis="y", length=0)
+
+
+def note(axis: Any, text: str, at: tuple[float, float], *, shift: tuple[float, float] = (4, 0), **style: Any) -> None:
+    """Write *text* beside the point *at*, *shift* points away from it."""
+    style = {"va": "center", "fontsize": 8.5, **style}
+    axis.annotate(text, at, xytext=shift, textcoords="offset points", **style)
+
+
+def figure_note(axis: Any, text: str, at: tuple[float, float]) -> None:
+    """Write the figure *text* at the end of a bar, legible over the grid and over dashed lines."""
+    note(axis, text, at, bbox=_WHITE, zorder=5)
 
 
 def made_by(name: str, about: dict[str, Any]) -> str:
     """Return the caption's last line: machine, date and the command that makes the picture again."""
     return f"{about['cores']} cores, {about['python']}, {about['date'][:10]}. Made by: python -m benchmarks {name}"
-
-
-def draw_report(path: Path, rows: Sequence[Row], plan: Plan, about: dict[str, Any]) -> None:
-    """Draw throughput, latency and errors of each client side by side."""
-    title = f"One quota, {len(rows)} clients: {plan.rate:g} requests/s, {plan.bound / plan.rate:g} texts each"
-    size = (12.5, 0.62 * len(rows) + 2.1)
-    runs = [row.median for row in rows]
-    with canvas(
-        path, title=title, caption=_caption(plan, about), size=size, columns=3, sharey=True, width_ratios=(5, 5, 4)
-    ) as axes:
-        _panel(axes[0], rows, "texts/s with audio: mean, and best second (pale)", log=True)
-        _bars(axes[0], rows, [run.rate for run in runs], [run.peak for run in runs], number, plan.bound)
-        _mark(axes[0], plan.bound, f"quota {plan.bound:,.0f}", side="right")
-        _panel(axes[1], rows, "latency of these: mean, and p99 (pale)", log=True)
-        _bars(axes[1], rows, [run.latency_mean for run in runs], [run.latency_p99 for run in runs], seconds, plan.rtt)
-        _mark(axes[1], plan.rtt, f"round trip {seconds(plan.rtt)}", side="left")
-        _panel(axes[2], rows, "error rate: texts without audio", log=False)
-        _bars(axes[2], rows, [run.error_rate for run in runs], None, share)
-        axes[2].set_xlim(0, 1.2)
-        axes[2].set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-
-
-def _mark(axis: Any, value: float, word: str, *, side: str) -> None:
-    """Draw a dashed line at *value* with its word to the *side* named by the text's own alignment."""
-    axis.axvline(value, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    shift = (-4 if side == "right" else 4, 0)
-    axis.annotate(word, (value, -0.62), ha=side, va="center", fontsize=8.5, xytext=shift, textcoords="offset points")
-
-
-def _panel(axis: Any, rows: Sequence[Row], title: str, *, log: bool) -> None:
-    tidy(axis, title, grid="x")
-    axis.set_yticks(range(len(rows)), [f"({row.name}) {row.label}" for row in rows])
-    axis.set_ylim(len(rows) - 0.45, -0.85)
-    axis.tick_params(axis="y", length=0)
-    if log:
-        axis.set_xscale("log")
-
-
-def _bars(
-    axis: Any,
-    rows: Sequence[Row],
-    first: Sequence[float | None],
-    second: Sequence[float | None] | None,
-    say: Callable[[float | None], str],
-    mark: float = 0.0,
-) -> None:
-    """Draw one bar a row, or two thin ones of which the second is pale, each with its figure at the end."""
-    from matplotlib.ticker import LogLocator
-
-    height = 0.36 if second else 0.5
-    for place, row in enumerate(rows):
-        colour = OURS if row.name in ("c", "d") else THEIRS
-        bars: list[tuple[float, float | None, str]] = [(place, first[place], colour)]
-        if second:
-            bars = [(place - 0.19, first[place], colour), (place + 0.19, second[place], PALE[colour])]
-        for level, value, shade in bars:
-            if value is not None:
-                axis.barh(level, value, height=height, color=shade)
-            axis.annotate(
-                say(value),
-                (value or 0, level),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8.5,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-                zorder=5,
-            )
-    values = [value for value in (*first, *(second or ()), mark) if value]
-    if values and axis.get_xscale() == "log":
-        # A log scale has no natural start: one text a second, or half the smallest; on the right, room for figures.
-        axis.set_xlim(min(1.0, *values) if say is number else min(values) / 2, max(values) * 4)
-        axis.xaxis.set_major_formatter(lambda value, _: say(value))
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if say is number else (1.0, 3.0)))
-        axis.minorticks_off()
-
-
-def _caption(plan: Plan, about: dict[str, Any]) -> str:
-    return (
-        f"cosyclient's emulator: {plan.rtt * 1000:g} ms round trip, {plan.rate:g} requests/s, "
-        f"{plan.connections} connections, {plan.audio}; 20-character texts. a, d: {plan.callers:,} calling threads; "
-        f"b, c: a list of {plan.texts:,}. The scales of texts/s and latency are logarithmic.\n"
-        f"{made_by('report', about)}"
-    )

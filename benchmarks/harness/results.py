@@ -1,4 +1,4 @@
-"""Hold what was measured: one record per run, the median of several, the document that is written."""
+"""Hold what was measured: one record per run, the median of several; announce a benchmark and publish its results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from dataclasses import asdict, dataclass, field, fields
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from benchmarks.harness import machine
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from benchmarks.harness.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,7 @@ class Run:
     connections: float
     """Most connections the service admitted at once."""
     refused: float
-    """Connections the service turned away."""
+    """Connections the service refused."""
     service_cpu: float | None
     """Share of one core that the service used."""
     errors: Mapping[str, float] = field(default_factory=dict)
@@ -106,6 +110,27 @@ class Row:
             "median": {**asdict(median), **derived},
             "runs": [asdict(run) for run in self.runs],
         }
+
+
+def announce(name: str, introduction: str) -> dict[str, Any]:
+    """Print what the benchmark *name* measures and on what machine; return the machine's description."""
+    about = machine.describe()
+    print(f"{name}: {introduction}\n\n{machine.sentence(about)}\n", flush=True)
+    return about
+
+
+def publish(
+    name: str,
+    options: Options,
+    about: dict[str, Any],
+    figures: Mapping[str, Any],
+    draw: Callable[[Path], object],
+) -> None:
+    """Write the *figures* to ``NAME.json``, have *draw* write ``NAME.svg``, and print where both are."""
+    document, picture = options.output / f"{name}.json", options.output / f"{name}.svg"
+    write_json(document, {"benchmark": name, "quick": options.quick, "machine": about, **figures})
+    draw(picture)
+    print(f"\nwritten: {document}, {picture}")
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

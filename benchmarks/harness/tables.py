@@ -1,4 +1,4 @@
-"""Set figures in a table of plain text."""
+"""Format figures, and set them in a table of plain text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None, digits: int = 0, unit: str = "") -> str:
-    """Return a figure with thousands set apart, or a dash where there is none."""
+    """Return a figure with its thousands separated, or a dash where there is none."""
     return "–" if value is None else f"{value:,.{digits}f}{unit}"
 
 
@@ -42,7 +42,22 @@ def share(value: float | None) -> str:
         return "–"
     if value == 0:
         return "0 %"
-    return f"{value:.2%}".replace("%", " %") if value < 0.1 else f"{value:.1%}".replace("%", " %")
+    return percent(value, 2 if value < 0.1 else 1)
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """Return a share in percent with so many *digits*."""
+    return f"{value:.{digits}%}".replace("%", " %")
+
+
+def met(reached: bool) -> str:
+    """Return whether a target is met, so that a miss stands out."""
+    return "met" if reached else "MISSED"
+
+
+def repeated(repeat: int) -> str:
+    """Return how often everything is run."""
+    return "one run" if repeat == 1 else f"medians of {repeat} runs"
 
 
 def _cell(cell: str, width: int, column: int) -> str:

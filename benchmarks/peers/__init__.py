@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Name one client and the load it is given: callers in threads, or a job of many texts at once."""
+    """Describe one client and its usual load: callers in threads, or a job of many texts at once."""
 
     name: str
     label: str
@@ -23,7 +23,7 @@ PEERS: Final = {
             "a", "one text a request", "callers", "the report's 'before': urllib3, pool of 5, 5 s time-out, no policy"
         ),
         Peer("b", "asyncio, 200 at once", "job", "the report's own client: aiohttp, batches of 64, 3 tries, no pacing"),
-        Peer("b20", "asyncio, 20 at once", "job", "the same, told the concurrency that happens to fit this quota"),
+        Peer("b20", "asyncio, 20 at once", "job", "the same, with the concurrency that happens to fit this quota"),
         Peer("c", "batch_synth", "job", "CosyClient as it comes: one call with all texts"),
         Peer("d", "synthesize", "callers", "CosyClient as it comes: one text a call"),
     )

@@ -1,4 +1,4 @@
-"""Be aiohttp: one event loop and one session; what are threads elsewhere are tasks here."""
+"""aiohttp: one event loop and one session; what are threads elsewhere are tasks here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Self
 
 import aiohttp
 
-from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, Refused, audio, question
+from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, HttpStatus, audio, request_body
 
 
 class AiohttpTasks:
@@ -27,9 +27,9 @@ class AiohttpTasks:
 
     async def fetch(self, text: str) -> bytes:
         """Return the body of the reply to *text*."""
-        async with self._session.post(self._url, data=question(text, self._format)) as reply:
+        async with self._session.post(self._url, data=request_body(text, self._format)) as reply:
             if reply.status != 200:
-                raise Refused(reply.status)
+                raise HttpStatus(reply.status)
             return await reply.read()
 
     async def __aenter__(self) -> Self:

@@ -1,15 +1,16 @@
-"""Be the field report's "before": one text a request over a small pool, and no policy at all."""
+"""The field report's "before": one text a request over a small pool, and no policy at all."""
 
 from __future__ import annotations
 
-import base64
-from typing import Any, Self
+from typing import Self
 
 import urllib3
 
+from benchmarks.peers.single import HttpStatus, audio
+
 
 class BeforeClient:
-    """Ask for one text at a time: a pool of five connections, time-outs of 5 s (the wait for the pool too), no retry.
+    """Send one text a request: a pool of five connections, time-outs of 5 s (the wait for the pool too), no retry.
 
     On urllib3, which is what requests runs on: httpx's own pool collapses under so many waiting threads.
     """
@@ -32,8 +33,7 @@ class BeforeClient:
         )
         if reply.status != 200:
             raise HttpStatus(reply.status)
-        results: list[dict[str, Any]] = reply.json()["results"]
-        return base64.b64decode(results[0]["audio_data"])
+        return audio(reply.data)
 
     def close(self) -> None:
         """Close the connections."""
@@ -44,7 +44,3 @@ class BeforeClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class HttpStatus(Exception):
-    """Report a reply whose status is not 200."""

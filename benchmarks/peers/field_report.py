@@ -1,4 +1,4 @@
-"""Be the field report's own asyncio client, faults included, as its text describes it."""
+"""The field report's own asyncio client, faults included, as its text describes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class FieldReportClient:
     """Send batches of 64, *concurrency* at once, over one aiohttp session with a total time-out of 5 s.
 
-    At most three tries. Only a 5xx raises; any other status but 200 is a failed try that nobody waits after, 429
+    At most three tries. Only a 5xx raises; any other status but 200 is a failed try without a wait after it, 429
     among them. After an exception it waits 0.2 s × 2ⁿ, without jitter.
     """
 

@@ -1,15 +1,16 @@
-"""Be httpx in threads, or its successor httpx2, over their own pools or over another transport."""
+"""httpx in threads, and its successor httpx2, over their own pools and over other transports."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any, ClassVar
 
-from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, Refused, Single, question
+from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, HttpStatus, SingleTextClient, request_body
+from cosyclient.transports.http.urllib3_transport import Urllib3Transport
 
 
-class HttpxThreads(Single):
-    """Post through one client that all threads share; no connection is given up while it may be used again."""
+class HttpxThreads(SingleTextClient):
+    """Post through one client that all threads share; every connection is kept for reuse."""
 
     MODULE: ClassVar = "httpx"
 
@@ -27,14 +28,14 @@ class HttpxThreads(Single):
         )
 
     def transport(self) -> Any:
-        """Return what sends for the client; None is its own."""
+        """Return the transport the client sends over; None is its own."""
         return None
 
     def fetch(self, text: str) -> bytes:
         """Return the body of the reply to *text*."""
-        reply = self._client.post(PATH, content=question(text, self.format))
+        reply = self._client.post(PATH, content=request_body(text, self.format))
         if reply.status_code != 200:
-            raise Refused(reply.status_code)
+            raise HttpStatus(reply.status_code)
         return bytes(reply.content)
 
     def close(self) -> None:
@@ -43,24 +44,22 @@ class HttpxThreads(Single):
 
 
 class Httpx2Threads(HttpxThreads):
-    """The same with httpx2."""
+    """Do the same with httpx2."""
 
     MODULE: ClassVar = "httpx2"
 
 
 class PyreqwestThreads(HttpxThreads):
-    """httpx over pyreqwest's transport, as its documentation shows it."""
+    """Send over pyreqwest's transport, as its documentation shows it."""
 
     def transport(self) -> Any:
-        """Return reqwest, which keeps as many idle connections as there were."""
+        """Return reqwest's transport, which keeps every idle connection."""
         return import_module("pyreqwest.compatibility.httpx").SyncHttpxTransport()
 
 
 class OurPoolUnderHttpx(HttpxThreads):
-    """httpx over our pool."""
+    """Send over our pool."""
 
     def transport(self) -> Any:
         """Return our pool."""
-        from cosyclient.transports.http.urllib3_transport import Urllib3Transport
-
         return Urllib3Transport(connections=self.connections)

@@ -1,7 +1,7 @@
 """Limit what is in flight as Netflix's concurrency-limits 0.5.4 does, under the same client: Gradient2 and AIMD.
 
-Formulas and defaults are those of ``Gradient2Limit.java`` and ``AIMDLimit.java``, but for the bounds: both may go down
-to 1 and up to the pool's size, and begin there, as ours does. The round-trip time is what the library takes: raw.
+Formulas and defaults are those of ``Gradient2Limit.java`` and ``AIMDLimit.java``, except for the bounds: both
+start at the pool's size, as ours does, and may go down to 1. The round-trip time is what the library takes: raw.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cosyclient.errors import CosyError, Rejected
+from cosyclient.policies.adaptive import Sample
 from cosyclient.policies.base import NO_ESTIMATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cosyclient import CosyClient
-    from cosyclient.policies.adaptive import Sample
     from cosyclient.policies.base import Estimate
     from cosyclient.policies.bulkhead import Bulkhead
 
 
 class Limit(Protocol):
-    """Move a limit by what attempts meet."""
+    """Adjust a limit to how attempts end."""
 
     value: float
 
     def update(self, rtt: float, in_flight: int, *, dropped: bool) -> None:
-        """Take one attempt into account: its seconds, how many were in flight as it left, whether it failed."""
+        """Take one attempt into account: its seconds, how many were in flight when it started, whether it failed."""
 
 
 class Aimd:
@@ -58,7 +58,7 @@ class Gradient2:
         self._long = 0.0
         self._count = 0
 
-    def update(self, rtt: float, in_flight: int, *, dropped: bool) -> None:  # noqa: ARG002 - it heeds time alone
+    def update(self, rtt: float, in_flight: int, *, dropped: bool) -> None:  # noqa: ARG002 - it looks at time alone
         # Ten plain means first, as ExpAvgMeasurement warms up.
         self._count += 1
         weight = 1.0 / self._count if self._count <= 10 else 2.0 / (self._WINDOW + 1)
@@ -73,11 +73,11 @@ class Gradient2:
 
 
 LIMITS: Final[Mapping[str, Callable[[int], Limit]]] = {"gradient": Gradient2, "aimd": Aimd}
-"""By name, each made with the most that may be in flight."""
+"""The limits by name, each made with the most attempts that may be in flight."""
 
 
 class Controller:
-    """Stand where the client has its own controller, and resize the bulkhead by another limit."""
+    """Replace the client's own controller, and resize the bulkhead by another limit."""
 
     def __init__(self, limit: Limit, bulkhead: Bulkhead) -> None:
         self._limit = limit
@@ -86,16 +86,14 @@ class Controller:
         self._in_flight = 0  # guarded by _lock, as the limit is
 
     overloaded = False
-    """They do not say; nothing is hedged here."""
+    """These limits have no such state, and nothing is hedged here."""
 
     def estimate(self, _: float) -> Estimate:
-        """Know nothing: these limits say how many, not how long."""
+        """Return no estimate: these limits say how many, not how long."""
         return NO_ESTIMATE
 
     def start(self, audio: float, now: float, span: float, *, into: list[Sample]) -> Sample:
-        """Note that an attempt leaves."""
-        from cosyclient.policies.adaptive import Sample
-
+        """Record that an attempt starts."""
         with self._lock:
             self._in_flight += 1
             sample = Sample(audio, float(self._in_flight), now, span)
@@ -104,7 +102,7 @@ class Controller:
         return sample
 
     def finish(self, sample: Sample, error: CosyError | None, now: float, **_: object) -> None:
-        """Take its end into account; what callers broke off is ignored, as the library's ``onIgnore`` is for."""
+        """Take its end into account; what callers cancelled is ignored, as the library's ``onIgnore`` does."""
         with self._lock:
             if not sample.in_flight:
                 return
@@ -119,6 +117,6 @@ class Controller:
 
 
 def install(client: CosyClient, name: str) -> None:
-    """Have *client* limited by *name* from now on; it must not have been used before."""
+    """Have *client* limited by *name* from now on; call this before its first use."""
     endpoint = client._shared.pipeline()._endpoint
     endpoint.concurrency = Controller(LIMITS[name](endpoint.bulkhead.limit), endpoint.bulkhead)  # type: ignore[assignment]

@@ -1,10 +1,10 @@
-"""Be cosyclient, whole and its transport alone, asking for one text at a time like the others."""
+"""cosyclient as a whole and its transport alone, with one text a request like the others."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, Refused, Single, question
+from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, HttpStatus, SingleTextClient, request_body
 from cosyclient import ClientConfig, CosyClient, PacingConfig
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.config.resolve import resolve
@@ -15,8 +15,8 @@ _UNPACED: Final = ClientConfig(pacing=PacingConfig(burst=1_000_000))
 _CLOCK: Final = SystemClock()
 
 
-class OurClient(Single):
-    """The whole stack, told not to batch, not to pace and not to try again."""
+class OurClient(SingleTextClient):
+    """Run the whole stack, configured not to batch, not to pace and not to retry."""
 
     def __init__(self, base_url: str, *, format: str, connections: int) -> None:
         super().__init__(base_url, format=format, connections=connections)
@@ -37,7 +37,7 @@ class OurClient(Single):
         return self._client.synthesize(text).audio
 
     def fetch(self, text: str) -> bytes:
-        """Refuse: it never stops at the body."""
+        """Raise: the whole client always decodes."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -45,8 +45,8 @@ class OurClient(Single):
         self._client.close()
 
 
-class OurTransport(Single):
-    """The transport alone, driven by the callers' own threads."""
+class OurTransport(SingleTextClient):
+    """Run the transport alone, in the callers' own threads."""
 
     def __init__(self, base_url: str, *, format: str, connections: int) -> None:
         super().__init__(base_url, format=format, connections=connections)
@@ -69,12 +69,12 @@ class OurTransport(Single):
     def fetch(self, text: str) -> bytes:
         """Return the body of the reply to *text*."""
         request = WireRequest(
-            method="POST", path=PATH, headers=tuple(HEADERS.items()), body=question(text, self.format)
+            method="POST", path=PATH, headers=tuple(HEADERS.items()), body=request_body(text, self.format)
         )
         reply = self._transport.send(request, deadline=Deadline.after(_CLOCK, TIMEOUT), read_timeout=TIMEOUT)
         try:
             if reply.status != 200:
-                raise Refused(reply.status)
+                raise HttpStatus(reply.status)
             return b"".join(reply.chunks())
         finally:
             reply.close()

@@ -1,14 +1,14 @@
-"""Be requests in threads: one session, its adapter as large as there are threads."""
+"""requests in threads: one session, with as many connections as threads."""
 
 from __future__ import annotations
 
 import requests
 from requests.adapters import HTTPAdapter
 
-from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, Refused, Single, question
+from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, HttpStatus, SingleTextClient, request_body
 
 
-class RequestsThreads(Single):
+class RequestsThreads(SingleTextClient):
     """Post through one session that all threads share."""
 
     def __init__(self, base_url: str, *, format: str, connections: int) -> None:
@@ -23,9 +23,9 @@ class RequestsThreads(Single):
 
     def fetch(self, text: str) -> bytes:
         """Return the body of the reply to *text*."""
-        reply = self._session.post(self._url, data=question(text, self.format), timeout=TIMEOUT)
+        reply = self._session.post(self._url, data=request_body(text, self.format), timeout=TIMEOUT)
         if reply.status_code != 200:
-            raise Refused(reply.status_code)
+            raise HttpStatus(reply.status_code)
         return bytes(reply.content)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the clients that ask for one text at a time share: the question, and the way from a reply to its audio."""
+"""What the clients that send one text a request share: the request's body, and the audio in a reply."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PATH: Final = "/batch"
 TIMEOUT: Final = 30.0
 
 
-class Refused(Exception):
+class HttpStatus(Exception):
     """Report a reply whose status is not 200."""
 
 
-class Single(ABC):
-    """Ask for one text at a time, over at most *connections* connections; safe to call from many threads."""
+class SingleTextClient(ABC):
+    """Send one text a request, over at most *connections* connections; safe to call from many threads."""
 
     def __init__(self, base_url: str, *, format: str, connections: int) -> None:
         self.base_url = base_url
@@ -30,7 +30,7 @@ class Single(ABC):
 
     @abstractmethod
     def fetch(self, text: str) -> bytes:
-        """Return the body of the reply to *text*; raise `Refused`, or what the library says."""
+        """Return the body of the reply to *text*; raise `HttpStatus`, or what the library says."""
 
     @abstractmethod
     def close(self) -> None:
@@ -40,7 +40,7 @@ class Single(ABC):
         return f"<{type(self).__name__} {self.base_url}, {self.connections} connections>"
 
 
-def question(text: str, format: str) -> bytes:
+def request_body(text: str, format: str) -> bytes:
     """Return the body of a request for one text."""
     return json.dumps({"texts": [text], "format": format}).encode()
 

@@ -1,16 +1,17 @@
-"""Be urllib3 with its own `Retry`, as its documentation has it for an API that answers 5xx now and then."""
+"""urllib3 with its own `Retry`, as its documentation shows it for an API that answers 5xx now and then."""
 
 from __future__ import annotations
 
-import base64
 import threading
 from typing import Any, Self
 
 import urllib3
 
+from benchmarks.peers.single import audio
+
 
 class Urllib3RetryClient:
-    """Ask for one text at a time; at most three retries of 429 and 5xx, 0.2 s × 2ⁿ apart, the first at once.
+    """Send one text a request; at most three retries of 429 and 5xx, 0.2 s × 2ⁿ apart, the first at once.
 
     POST is not retried unless ``allowed_methods=None`` says so. Call it from a ThreadPoolExecutor.
     """
@@ -31,13 +32,12 @@ class Urllib3RetryClient:
         )
 
     def synthesize(self, text: str) -> bytes:
-        """Return the audio of *text*, or raise what urllib3 says."""
+        """Return the audio of *text*, or raise urllib3's error."""
         body = {"texts": [text], "format": self._format}
         reply = self._pool.request("POST", "/batch", json=body, retries=self._retry, pool_timeout=30.0)
         if reply.status != 200:
             raise urllib3.exceptions.ResponseError(f"HTTP {reply.status}")
-        results: list[dict[str, Any]] = reply.json()["results"]
-        return base64.b64decode(results[0]["audio_data"])
+        return audio(reply.data)
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Be urllib3 as it is: one pool, as many connections as threads."""
+"""urllib3 without anything added: one pool, as many connections as threads."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, Refused, Single, question
+from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, HttpStatus, SingleTextClient, request_body
 
 
-class Urllib3Threads(Single):
+class Urllib3Threads(SingleTextClient):
     """Post to one blocking pool; no retries."""
 
     def __init__(self, base_url: str, *, format: str, connections: int) -> None:
@@ -21,9 +21,9 @@ class Urllib3Threads(Single):
 
     def fetch(self, text: str) -> bytes:
         """Return the body of the reply to *text*."""
-        reply = self._pool.request("POST", PATH, body=question(text, self.format), headers=HEADERS)
+        reply = self._pool.request("POST", PATH, body=request_body(text, self.format), headers=HEADERS)
         if reply.status != 200:
-            raise Refused(reply.status)
+            raise HttpStatus(reply.status)
         return reply.data
 
     def close(self) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from statistics import linear_regression, median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from benchmarks.harness import machine
-from benchmarks.harness.extra import environment, require_extra
-from benchmarks.harness.fixed import Replies, serving
-from benchmarks.harness.resident import peak_bytes, resident_bytes
-from benchmarks.harness.results import write_json
+from benchmarks.harness.measure import peak_bytes, resident_bytes
+from benchmarks.harness.pictures import DASHED, OTHERS, OURS, canvas, made_by, tidy
+from benchmarks.harness.prepared import Replies, serving, wav
+from benchmarks.harness.processes import read_parameters, run_module
+from benchmarks.harness.results import announce, publish
 from benchmarks.harness.tables import number, seconds, table
 from benchmarks.harness.texts import DIFFERENT, text
-from benchmarks.suites.overhead import NoTransport
+from benchmarks.harness.transports import InstantTransport
+from cosyclient import ClientConfig, CosyClient, PacingConfig
 from cosyclient.testing import ScriptedReply
 
 if TYPE_CHECKING:
@@ -26,54 +25,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.harness.options import Options
-    from cosyclient import CosyClient, Outcome
+    from cosyclient import Outcome
     from cosyclient.wire import WireReply, WireRequest
 
 _POINTS: Final = 200
-_GOAL_BYTES: Final = 150 << 20
-
-
-class Job(NamedTuple):
-    """Name one way of sending many texts and what answers them."""
-
-    label: str
-    work: str
-    socket: bool = False
-    audio_bytes: int = 20_000
-    share: int = 1
-    """The part of all texts it is given: some cost several times as much a text."""
-
-
-JOBS: Final = {
-    "socket": Job("synthesize_many to disk", "_to_disk", socket=True),
-    "nothing": Job("synthesize_many to disk", "_to_disk"),
-    "unordered": Job("synthesize_many, ordered=False", "_unordered"),
-    "submit": Job("submit with on_done", "_submit"),
-    "wav": Job("synthesize_many to disk", "_to_disk", socket=True, audio_bytes=190_000, share=10),
-}
+_TARGET_BYTES: Final = 150 << 20
 
 
 def run(options: Options) -> None:
     """Measure, print the table, and write ``memory.json`` and ``memory.svg``."""
-    require_extra()
-    about = machine.describe()
     count = 12_000 if options.quick else 1_000_000
-    print(
-        f"memory: resident memory while {count:,} texts pass\n\n{_method()}\n\n{machine.sentence(about)}\n",
-        flush=True,
-    )
-    rows = [{"job": job, **_apart(job, count // each.share)} for job, each in JOBS.items()]
+    about = announce("memory", _introduction(count))
+    rows = [{"job": job, **_measure_apart(job, count // each.share)} for job, each in JOBS.items()]
     print(tabulate(rows))
-    write_json(
-        options.output / "memory.json",
-        {"benchmark": "memory", "quick": options.quick, "machine": about, "texts": count, "rows": rows},
-    )
-    draw(options.output / "memory.svg", rows, about)
-    print(f"\nwritten: {options.output / 'memory.json'}, {options.output / 'memory.svg'}")
+    publish("memory", options, about, {"texts": count, "rows": rows}, lambda path: draw(path, rows, about))
 
 
-def _method() -> str:
+def _introduction(count: int) -> str:
     return (
+        f"resident memory while {count:,} texts pass\n\n"
         "Texts of 20 Chinese characters in requests of up to 64, the default 40 in flight, no pacing; the service\n"
         "answers at once. To disk: each speech is appended to one file, which is emptied at 64 MB. Each row is a\n"
         "fresh process. The slope is that between a third and nine tenths, the peak the system's own figure,\n"
@@ -81,37 +51,29 @@ def _method() -> str:
     )
 
 
-def _apart(job: str, count: int) -> dict[str, Any]:
+def _measure_apart(job: str, count: int) -> dict[str, Any]:
     with serving("frames", JOBS[job].audio_bytes) as url:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.suites.memory", job, str(count), url],
-            stdout=subprocess.PIPE,
-            env=environment(),
-            check=True,
-            text=True,
-        )
-    figures: dict[str, Any] = json.loads(done.stdout)
-    return figures
+        return run_module("benchmarks.suites.memory", {"job": job, "count": count, "url": url})
 
 
 # In a process of its own
 
 
-class CountingTransport(NoTransport):
+class CountingTransport(InstantTransport):
     """Answer every request at once with as many speeches as it has texts."""
 
     def __init__(self, replies: Replies) -> None:
-        super().__init__(b"")
+        super().__init__(replies.media_type)
         self._replies = replies
 
     def send(self, request: WireRequest, **_: object) -> WireReply:
         """Return the reply, its bytes made anew as a socket would."""
-        content = b"".join(self._replies.pieces(len(json.loads(request.body)["texts"])))
-        return ScriptedReply(200, {"content-type": self._replies.media_type}, (content,))
+        body = self._replies.body(len(json.loads(request.body)["texts"]))
+        return ScriptedReply(200, self._headers, (body,))
 
 
 class Watch:
-    """Take down resident memory at even steps of the count."""
+    """Record resident memory at even steps of the count."""
 
     def __init__(self, count: int) -> None:
         self._step = max(1, count // _POINTS)
@@ -128,46 +90,40 @@ class Watch:
         return f"<Watch {self.spoken} speeches, {len(self.points)} points>"
 
 
-def main(job: str, count: str, url: str) -> None:
-    """Run one job and print its figures."""
-    watch = Watch(int(count))
+def measure(job: str, count: int, url: str) -> dict[str, Any]:
+    """Run one job in this process and return its figures."""
+    watch = Watch(count)
     before, started, cpu = resident_bytes(), time.perf_counter(), time.process_time()
     with _client(JOBS[job], url) as client:
-        errors = WORK[JOBS[job].work](client, int(count), watch)
+        errors = JOBS[job].work(client, count, watch)
         threads = threading.active_count()
     elapsed = time.perf_counter() - started
     # Neither the filling of the window at the start nor its emptying at the end is a trend.
     later = watch.points[len(watch.points) // 3 : -len(watch.points) // 10]
     slope, _ = linear_regression([spoken for spoken, _ in later], [held for _, held in later])
-    print(
-        json.dumps(
-            {
-                "texts": int(count),
-                "spoken": watch.spoken,
-                "errors": errors[:5],
-                "failed": len(errors),
-                "before": before,
-                "peak": peak_bytes(),
-                "plateau": median(held for _, held in later),
-                "slope": slope * 100_000,
-                "elapsed": elapsed,
-                "cpu": (time.process_time() - cpu) / int(count),
-                "threads": threads,
-                "points": watch.points,
-            }
-        )
-    )
+    return {
+        "texts": count,
+        "spoken": watch.spoken,
+        "errors": errors[:5],
+        "failed": len(errors),
+        "before": before,
+        "peak": peak_bytes(),
+        "plateau": median(held for _, held in later),
+        "slope": slope * 100_000,
+        "elapsed": elapsed,
+        "cpu": (time.process_time() - cpu) / count,
+        "threads": threads,
+        "points": watch.points,
+    }
 
 
 def _client(job: Job, url: str) -> CosyClient:
-    from cosyclient import ClientConfig, CosyClient, PacingConfig
-
     return CosyClient(
         url,
         requests_per_second=1e6,
         concurrency=40,
         config=ClientConfig(pacing=PacingConfig(burst=1_000_000)),
-        transport=None if job.socket else CountingTransport(Replies("frames", job.audio_bytes)),
+        transport=None if job.socket else CountingTransport(Replies("frames", wav(job.audio_bytes))),
     )
 
 
@@ -197,7 +153,7 @@ def _submit(client: CosyClient, count: int, watch: Watch) -> list[str]:
     errors: list[str] = []
     lock = threading.Lock()
 
-    def take(outcome: Outcome) -> None:
+    def done(outcome: Outcome) -> None:
         with lock:
             if outcome.error is None:
                 watch.note()
@@ -206,19 +162,32 @@ def _submit(client: CosyClient, count: int, watch: Watch) -> list[str]:
 
     # Nothing is kept and nothing waited for: a full queue is what slows this down.
     for each in _wanted(count):
-        client.submit(each, on_done=take)
+        client.submit(each, on_done=done)
     client.close()
     return errors
 
 
-WORK: Final[dict[str, Callable[[CosyClient, int, Watch], list[str]]]] = {
-    "_to_disk": _to_disk,
-    "_unordered": _unordered,
-    "_submit": _submit,
+class Job(NamedTuple):
+    """Name one way of sending many texts and what answers them."""
+
+    label: str
+    work: Callable[[CosyClient, int, Watch], list[str]]
+    socket: bool = False
+    audio_bytes: int = 20_000
+    share: int = 1
+    """The part of all texts it is given: some cost several times as much a text."""
+
+
+JOBS: Final = {
+    "socket": Job("synthesize_many to disk", _to_disk, socket=True),
+    "nothing": Job("synthesize_many to disk", _to_disk),
+    "unordered": Job("synthesize_many, ordered=False", _unordered),
+    "submit": Job("submit with on_done", _submit),
+    "wav": Job("synthesize_many to disk", _to_disk, socket=True, audio_bytes=190_000, share=10),
 }
 
 
-# Showing
+# Table and picture
 
 
 def tabulate(rows: list[dict[str, Any]]) -> str:
@@ -250,7 +219,7 @@ def tabulate(rows: list[dict[str, Any]]) -> str:
                 _mb(row["plateau"]),
                 _mb(row["peak"]),
                 number(row["slope"] / 1024, unit=" KB"),
-                "yes" if row["peak"] < _GOAL_BYTES else "no",
+                "yes" if row["peak"] < _TARGET_BYTES else "no",
                 seconds(row["cpu"]),
                 number(row["spoken"] / row["elapsed"]),
             ]
@@ -266,10 +235,8 @@ def _mb(size: float) -> str:
 
 def draw(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
     """Draw resident memory over texts."""
-    from benchmarks.harness.pictures import INK, OTHERS, OURS, canvas, made_by, tidy
-
     caption = (
-        f"Resident memory of the client's whole process, interpreter and libraries included; dashed: the goal.\n"
+        f"Resident memory of the client's whole process, interpreter and libraries included; dashed: the target.\n"
         f"{made_by('memory', about)}"
     )
     title = f"Resident memory while {max(row['texts'] for row in rows):,} texts pass"
@@ -281,7 +248,7 @@ def draw(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
             way = ", a socket" if job.socket else ""
             label = f"{job.label},\n{row['texts']:,} x {job.audio_bytes // 1000} KB{way}"
             axis.plot(done, [held / (1 << 20) for _, held in row["points"]], color=colour, linewidth=1.6, label=label)
-        axis.axhline(_GOAL_BYTES >> 20, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axis.axhline(_TARGET_BYTES >> 20, **DASHED)
         axis.set_xlim(0, 100)
         axis.set_ylim(0)
         axis.set_xlabel("% of the texts")
@@ -289,4 +256,4 @@ def draw(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(json.dumps(measure(**read_parameters())))

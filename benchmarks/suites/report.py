@@ -7,20 +7,22 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.harness import machine
-from benchmarks.harness.extra import require_extra
-from benchmarks.harness.loads import Order
-from benchmarks.harness.results import Row, Run, write_json
-from benchmarks.harness.tables import number, seconds, share, table
-from benchmarks.harness.worker import run as run_worker
+from benchmarks.harness.loads import LoadSpec
+from benchmarks.harness.pictures import DASHED, OURS, PALE, THEIRS, canvas, figure_note, label_rows, made_by, note, tidy
+from benchmarks.harness.prepared import BATCH
+from benchmarks.harness.results import Row, Run, announce, publish
+from benchmarks.harness.tables import number, percent, seconds, share, table
+from benchmarks.harness.worker import run_worker
 from benchmarks.peers import PEERS
+from cosyclient.emulator import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from benchmarks.harness.options import Options
     from cosyclient.emulator import Counters, Emulator
 
-_BATCH: Final = 64
 _KILOBYTES: Final = {"opus": 17, "mp3": 20}
 _BUSY: Final = 0.9
 """Share of a core above which the service, one event loop, may have been what was slow."""
@@ -44,7 +46,7 @@ class Plan:
     @property
     def bound(self) -> float:
         """Return the texts per second that the quota allows."""
-        return self.rate * _BATCH
+        return self.rate * BATCH
 
 
 QUICK: Final = Plan(texts=9_600, seconds=1.5, warm_up=2.5)
@@ -52,23 +54,16 @@ QUICK: Final = Plan(texts=9_600, seconds=1.5, warm_up=2.5)
 
 def run(options: Options) -> None:
     """Measure, print the table, and write ``report.json`` and ``report.svg``."""
-    require_extra()
     plan = replace(QUICK if options.quick else Plan(), audio=options.audio)
-    about = machine.describe()
-    print(f"report: {introduction(plan, options.repeat)}\n\n{machine.sentence(about)}\n", flush=True)
-    rows = measure(plan, options.repeat, lambda line: print(line, flush=True))
+    about = announce("report", introduction(plan, options.repeat))
+    rows = measure(plan, options.repeat)
     print(f"\n{tabulate(rows)}\n\n{conclusions(rows, plan)}")
-    from benchmarks.harness.pictures import draw_report
-
-    write_json(options.output / "report.json", document(rows, plan, about, options))
-    draw_report(options.output / "report.svg", rows, plan, about)
-    print(f"\nwritten: {options.output / 'report.json'}, {options.output / 'report.svg'}")
+    figures = {"repeat": options.repeat, **document(rows, plan)}
+    publish("report", options, about, figures, lambda path: draw(path, rows, plan, about))
 
 
-def measure(plan: Plan, repeat: int, tell: Callable[[str], object]) -> list[Row]:
+def measure(plan: Plan, repeat: int) -> list[Row]:
     """Return a row per peer; every run is a fresh process against the same service, its state reset in between."""
-    from cosyclient.emulator import running
-
     runs: dict[str, list[Run]] = {name: [] for name in plan.peers}
     with running(
         engine="tone", rtt=plan.rtt, rate=plan.rate, burst=plan.burst, connections=plan.connections
@@ -78,7 +73,8 @@ def measure(plan: Plan, repeat: int, tell: Callable[[str], object]) -> list[Row]
             for name in plan.peers:
                 done = measure_one(service, plan, name)
                 runs[name].append(done)
-                tell(f"  run {turn}/{repeat} {name:4}{number(done.rate):>7} texts/s, {share(done.error_rate)} errors")
+                line = f"  run {turn}/{repeat} {name:4}{number(done.rate):>7} texts/s, {share(done.error_rate)} errors"
+                print(line, flush=True)
     return [Row(name=name, label=PEERS[name].label, sentence=PEERS[name].sentence, runs=runs[name]) for name in runs]
 
 
@@ -86,7 +82,7 @@ def measure_one(service: Emulator, plan: Plan, name: str) -> Run:
     """Return one run of the peer *name*, in a process of its own, with what the service saw meanwhile."""
     pause = plan.burst / plan.rate
     _settle(service, pause)
-    order = Order(
+    spec = LoadSpec(
         peer=name,
         url=service.url,
         audio=plan.audio,
@@ -96,30 +92,29 @@ def measure_one(service: Emulator, plan: Plan, name: str) -> Run:
         warm_up=plan.warm_up,
         pause=pause,
     )
-    looks: list[tuple[Counters, float | None, float]] = []
-    figures = run_worker(order, lambda: looks.append(_look(service)))
-    (counted, busy, since), (after, busy_after, until) = looks
-    spent = None if busy is None or busy_after is None else (busy_after - busy) / (until - since)
+    readings: list[tuple[Counters, float | None, float]] = []
+    figures = run_worker(spec, lambda: readings.append(_read(service)))
+    (counted, busy, since), (after, busy_after, until) = readings
     return Run(
         **figures,
         requests=after.requests - counted.requests,
         throttled=after.replies.get(429, 0) - counted.replies.get(429, 0),
         connections=after.connections_peak,
         refused=after.connections_refused - counted.connections_refused,
-        service_cpu=spent,
+        service_cpu=machine.share_of_core(busy, busy_after, until - since),
     )
 
 
 def _settle(service: Emulator, pause: float) -> None:
     """Wait until the connections of the last client are gone, then start over with a full bucket."""
-    patience = time.monotonic() + 10.0
-    while service.counters().connections_open and time.monotonic() < patience:
+    end = time.monotonic() + 10.0
+    while service.counters().connections_open and time.monotonic() < end:
         time.sleep(0.05)
     service.reset()
     time.sleep(pause)
 
 
-def _look(service: Emulator) -> tuple[Counters, float | None, float]:
+def _read(service: Emulator) -> tuple[Counters, float | None, float]:
     return service.counters(), machine.cpu_seconds(service.pid), time.monotonic()
 
 
@@ -128,7 +123,7 @@ def introduction(plan: Plan, repeat: int) -> str:
     return (
         "the field report's table on the emulator\n\n"
         f"Service: {plan.rtt * 1000:g} ms round trip, {plan.rate:g} requests/s with a bucket of {plan.burst}, "
-        f"{plan.connections} connections, at most {_BATCH} texts a request:\n"
+        f"{plan.connections} connections, at most {BATCH} texts a request:\n"
         f"the quota allows {plan.bound:,.0f} texts/s. Texts of 20 Chinese characters, no two alike; 4 s of "
         f"{plan.audio} each for every client, about\n{_KILOBYTES[plan.audio]} KB (WAV would be 190 KB, and make this "
         "Python service what is slow).\n"
@@ -136,7 +131,7 @@ def introduction(plan: Plan, repeat: int) -> str:
         f"bucket.\nCallers (a, d): {plan.callers:,} threads, one text after the other, for {plan.seconds:g} s "
         f"after {plan.warm_up:g} s of uncounted warm-up.\n"
         "Where there are two cores or more, every client has one of them to itself and the service the rest.\n"
-        f"Each run in a fresh process; {'one run' if repeat == 1 else f'medians of {repeat} runs, turn about'}."
+        f"Each run in a fresh process; {'one run' if repeat == 1 else f'medians of {repeat} runs, alternating'}."
     )
 
 
@@ -194,7 +189,7 @@ def ratios(rows: Sequence[Row]) -> dict[str, float | None]:
 
 
 def conclusions(rows: Sequence[Row], plan: Plan) -> str:
-    """Return what the table comes to, and how it is to be read."""
+    """Return what follows from the table, and how it is to be read."""
     quota = ", ".join(f"{row.name} {share(row.median.rate / plan.bound)}" for row in rows)
     lines = [
         f"Of the {plan.bound:,.0f} texts/s that the quota allows: {quota}.",
@@ -202,12 +197,14 @@ def conclusions(rows: Sequence[Row], plan: Plan) -> str:
         "Errors by kind: " + ("; ".join(_errors(row) for row in rows if row.median.errors) or "none") + ".",
         "Errors are texts that did not become audio, of those that ended; latencies are those of texts that did.",
         "Latency of callers: the whole call. Of jobs: from when the text leaves the list, which is the client's queue",
-        "in c and, later and so kinder, the semaphore in b; the report's client would also lose every finished batch",
-        "of a job in which one fails, here they count. A peak above the quota is the service's bucket being emptied.",
+        "in c and, later and so in its favour, the semaphore in b; the report's client would also lose every finished",
+        "batch of a job in which one fails, here they count. A peak above the quota empties the service's bucket.",
     ]
     busy = [row.name for row in rows if (row.median.service_cpu or 0.0) > _BUSY]
     if busy:
-        lines.append(f"The service used {_BUSY:.0%} of a core or more in {', '.join(busy)}: it may be what was slow.")
+        lines.append(
+            f"The service used {percent(_BUSY)} of a core or more in {', '.join(busy)}: it may be what was slow."
+        )
     return "\n".join(lines)
 
 
@@ -216,14 +213,77 @@ def _errors(row: Row) -> str:
     return f"{row.name} {kinds} (after {seconds(row.median.failed_mean)} on average)"
 
 
-def document(rows: Sequence[Row], plan: Plan, about: dict[str, Any], options: Options) -> dict[str, Any]:
-    """Return everything as plain values."""
+def document(rows: Sequence[Row], plan: Plan) -> dict[str, Any]:
+    """Return the parameters and the figures as plain values."""
     return {
-        "benchmark": "report",
-        "quick": options.quick,
-        "repeat": options.repeat,
-        "machine": about,
         "parameters": {**asdict(plan), "peers": list(plan.peers), "bound": plan.bound},
         "ratios": ratios(rows),
         "rows": [row.document() for row in rows],
     }
+
+
+def draw(path: Path, rows: Sequence[Row], plan: Plan, about: dict[str, Any]) -> None:
+    """Draw throughput, latency and errors of each client side by side."""
+    title = f"One quota, {len(rows)} clients: {plan.rate:g} requests/s, {plan.bound / plan.rate:g} texts each"
+    caption = (
+        f"cosyclient's emulator: {plan.rtt * 1000:g} ms round trip, {plan.rate:g} requests/s, "
+        f"{plan.connections} connections, {plan.audio}; 20-character texts. a, d: {plan.callers:,} calling threads; "
+        f"b, c: a list of {plan.texts:,}. The scales of texts/s and latency are logarithmic.\n"
+        f"{made_by('report', about)}"
+    )
+    size = (12.5, 0.62 * len(rows) + 2.1)
+    runs = [row.median for row in rows]
+    with canvas(path, title=title, caption=caption, size=size, columns=3, sharey=True, width_ratios=(5, 5, 4)) as axes:
+        _panel(axes[0], rows, "texts/s with audio: mean, and best second (pale)", log=True)
+        _bars(axes[0], rows, [run.rate for run in runs], [run.peak for run in runs], number, plan.bound)
+        _mark(axes[0], plan.bound, f"quota {plan.bound:,.0f}", side="right")
+        _panel(axes[1], rows, "latency of these: mean, and p99 (pale)", log=True)
+        _bars(axes[1], rows, [run.latency_mean for run in runs], [run.latency_p99 for run in runs], seconds, plan.rtt)
+        _mark(axes[1], plan.rtt, f"round trip {seconds(plan.rtt)}", side="left")
+        _panel(axes[2], rows, "error rate: texts without audio", log=False)
+        _bars(axes[2], rows, [run.error_rate for run in runs], None, share)
+        axes[2].set_xlim(0, 1.2)
+        axes[2].set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+
+
+def _mark(axis: Any, value: float, label: str, *, side: str) -> None:
+    """Draw a dashed line at *value*, its *label* aligned to that *side*."""
+    axis.axvline(value, **DASHED)
+    note(axis, label, (value, -0.62), shift=(-4 if side == "right" else 4, 0), ha=side)
+
+
+def _panel(axis: Any, rows: Sequence[Row], title: str, *, log: bool) -> None:
+    tidy(axis, title, grid="x")
+    label_rows(axis, [f"({row.name}) {row.label}" for row in rows], above=0.85, below=0.55)
+    if log:
+        axis.set_xscale("log")
+
+
+def _bars(
+    axis: Any,
+    rows: Sequence[Row],
+    first: Sequence[float | None],
+    second: Sequence[float | None] | None,
+    text_of: Callable[[float | None], str],
+    mark: float = 0.0,
+) -> None:
+    """Draw one bar a row, or two thin ones of which the second is pale, each with its figure at the end."""
+    from matplotlib.ticker import LogLocator
+
+    height = 0.36 if second else 0.5
+    for level, row in enumerate(rows):
+        colour = OURS if row.name in ("c", "d") else THEIRS
+        bars: list[tuple[float, float | None, str]] = [(level, first[level], colour)]
+        if second:
+            bars = [(level - 0.19, first[level], colour), (level + 0.19, second[level], PALE[colour])]
+        for height_at, value, shade in bars:
+            if value is not None:
+                axis.barh(height_at, value, height=height, color=shade)
+            figure_note(axis, text_of(value), (value or 0, height_at))
+    values = [value for value in (*first, *(second or ()), mark) if value]
+    if values and axis.get_xscale() == "log":
+        # A log scale has no natural start: one text a second, or half the smallest; on the right, room for figures.
+        axis.set_xlim(min(1.0, *values) if text_of is number else min(values) / 2, max(values) * 4)
+        axis.xaxis.set_major_formatter(lambda value, _: text_of(value))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if text_of is number else (1.0, 3.0)))
+        axis.minorticks_off()

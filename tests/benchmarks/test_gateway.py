@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.harness import extra
 from benchmarks.harness.extra import ExtraMissing
-from benchmarks.harness.gateway import GatewayError, Plan, Reply, gateway
+from benchmarks.harness.gateway import GatewayError, GatewaySpec, Reply, gateway
 from cosyclient.emulator import running
 
 FIXED = Reply(body=b"s" * 200_000, media_type="audio/wav")
@@ -37,7 +37,7 @@ def ask(connection: http.client.HTTPConnection, body: bytes = b'{"texts": ["hell
 
 def test_it_passes_requests_on_and_counts_them() -> None:
     """What comes back is the service's; what Envoy counts is what the service saw."""
-    with running(engine="tone") as service, gateway(Plan(upstream=service.url)) as front:
+    with running(engine="tone") as service, gateway(GatewaySpec(upstream=service.url)) as front:
         connection = connect(front.url)
         assert [ask(connection)[0] for _ in range(3)] == [200] * 3
         connection.close()
@@ -48,7 +48,7 @@ def test_it_passes_requests_on_and_counts_them() -> None:
 
 def test_it_answers_by_itself() -> None:
     """A service of a chosen body, larger than Envoy allows by itself, and a chosen delay; connections stay open."""
-    with gateway(Plan(reply=FIXED, delay=0.001)) as front:
+    with gateway(GatewaySpec(reply=FIXED, delay=0.001)) as front:
         connection = connect(front.url)
         connection.connect()
         socket = connection.sock
@@ -63,14 +63,14 @@ def test_it_answers_by_itself() -> None:
 
 def test_it_refuses_what_the_bucket_does_not_hold() -> None:
     """The headers tell the bucket's size as the limit, without a window; a refusal names no Retry-After."""
-    with gateway(Plan(reply=FIXED, rate=NEVER, bucket=2, threads=2)) as front:
+    with gateway(GatewaySpec(reply=FIXED, rate=NEVER, bucket=2, threads=2)) as front:
         connection = connect(front.url)
         assert [ask(connection)[0] for _ in range(3)] == [200, 200, 429]
         connection.request("GET", "/")
         response = connection.getresponse()
         response.read()
-        named = [response.getheader(name) for name in ("x-ratelimit-limit", "x-ratelimit-remaining", "retry-after")]
-        assert named == ["2", "0", None]
+        headers = [response.getheader(name) for name in ("x-ratelimit-limit", "x-ratelimit-remaining", "retry-after")]
+        assert headers == ["2", "0", None]
         connection.close()
         seen = front.counters()
         assert (seen.requests, seen.rate_limited, seen.replies["4xx"]) == (4, 2, 2)
@@ -78,7 +78,7 @@ def test_it_refuses_what_the_bucket_does_not_hold() -> None:
 
 def test_it_closes_connections_too_many() -> None:
     """The limit is on what is open at once."""
-    with gateway(Plan(reply=FIXED, connections=2)) as front:
+    with gateway(GatewaySpec(reply=FIXED, connections=2)) as front:
         held = [connect(front.url) for _ in range(3)]
         for connection in held[:2]:
             assert ask(connection)[0] == 200
@@ -92,37 +92,40 @@ def test_it_closes_connections_too_many() -> None:
 
 def test_it_says_why_it_does_not_start() -> None:
     """Envoy's own words reach the reader."""
-    with pytest.raises(GatewayError, match="malformed IP address: nowhere"), gateway(Plan(upstream="http://nowhere:1")):
+    with (
+        pytest.raises(GatewayError, match="malformed IP address: nowhere"),
+        gateway(GatewaySpec(upstream="http://nowhere:1")),
+    ):
         pass
 
 
 def test_it_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package and the extra that brings it."""
     monkeypatch.setattr(extra, "find_spec", lambda name: None)
-    with pytest.raises(ExtraMissing, match=r"envoy.*'\.\[bench\]'"), gateway(Plan(reply=FIXED)):
+    with pytest.raises(ExtraMissing, match=r"envoy.*'\.\[bench\]'"), gateway(GatewaySpec(reply=FIXED)):
         pass
 
 
 @pytest.mark.parametrize("wrong", [{}, {"upstream": "http://127.0.0.1:1", "reply": FIXED}, {"reply": FIXED, "rate": 0}])
-def test_a_plan_without_sense_is_refused(wrong: dict[str, object]) -> None:
-    """Exactly one of upstream and reply, and no rate that lets nothing through."""
+def test_contradictory_specs_are_refused(wrong: dict[str, object]) -> None:
+    """Exactly one of upstream and reply, and no rate that admits nothing."""
     with pytest.raises(ValueError, match="either an upstream or a reply|rate must be above 0"):
-        Plan(**wrong)  # type: ignore[arg-type]
+        GatewaySpec(**wrong)  # type: ignore[arg-type]
 
 
 def test_its_repr_reads_like_a_status_line() -> None:
-    """Where it is and who it is."""
-    with gateway(Plan(reply=FIXED)) as front:
+    """Its address and its process."""
+    with gateway(GatewaySpec(reply=FIXED)) as front:
         assert repr(front) == f"<Gateway {front.url} pid={front.pid}>"
 
 
 @pytest.mark.parametrize("end", ["return", "kill"])
 def test_it_ends_with_its_parent(end: str) -> None:
-    """In order, or however the parent dies."""
+    """Whether the parent returns or is killed."""
     program = (
         "import sys\n"
-        "from benchmarks.harness.gateway import Plan, Reply, gateway\n"
-        "with gateway(Plan(reply=Reply(body=b'', media_type='text/plain'))) as front:\n"
+        "from benchmarks.harness.gateway import GatewaySpec, Reply, gateway\n"
+        "with gateway(GatewaySpec(reply=Reply(body=b'', media_type='text/plain'))) as front:\n"
         "    print(front.pid, flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -140,14 +143,14 @@ def test_it_ends_with_its_parent(end: str) -> None:
             parent.send_signal(signal.SIGKILL)
         parent.stdin.close()
         parent.wait(30)
-    patience = time.monotonic() + 30
-    while _runs(pid) and time.monotonic() < patience:
+    deadline = time.monotonic() + 30
+    while _runs(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not _runs(pid)
 
 
 def _runs(pid: int) -> bool:
-    """Tell whether the process lives; one that ended and waits to be collected does not."""
+    """Return whether the process runs; one that ended and waits to be collected does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

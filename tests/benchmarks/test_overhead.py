@@ -1,4 +1,4 @@
-"""The overhead benchmark: its parts are the client's, its table and its picture say what was measured. Counts only."""
+"""The overhead benchmark: its parts are the client's, its table and its picture show what was measured. Counts only."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_the_table_says_what_was_missed() -> None:
     assert second == "wav lone 300 µs 38 µs to 320 µs 250 µs NO 1 µs 9 µs 290 µs 60 µs"
 
 
-def test_the_picture_shows_parts_and_goals(tmp_path: Path) -> None:
+def test_the_picture_shows_parts_and_targets(tmp_path: Path) -> None:
     """A bar a row."""
     draw(tmp_path / "overhead.svg", ROWS, machine.describe())
     drawn = " ".join(ElementTree.parse(tmp_path / "overhead.svg").getroot().itertext())
-    for words in ("goal 50 µs", "goal 250 µs", "40 µs", "300 µs", "encoding", "decoding", "all the rest", "wav"):
+    for words in ("target 50 µs", "target 250 µs", "40 µs", "300 µs", "encoding", "decoding", "all the rest", "wav"):
         assert words in drawn

@@ -1,25 +1,25 @@
-"""The quota benchmark: each load on a service that grants everything, what Envoy counted, and the verdicts."""
+"""The quota benchmark: what Envoy counted, the targets, the report, and the published results."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.harness import machine
-from benchmarks.harness.loads import Order, drive
 from benchmarks.harness.options import Options
 from benchmarks.harness.results import medians
 from benchmarks.suites.quota import run as quota
-from benchmarks.suites.quota.report import conclusions, draw, introduction, tabulate, verdicts
-from benchmarks.suites.quota.run import CONTESTS, QUICK, Contest, GatewayRow, GatewayRun
+from benchmarks.suites.quota.plan import CASES, QUICK, Case, GatewayRow, GatewayRun
+from benchmarks.suites.quota.report import conclusions, draw, introduction, tabulate, targets
 from cosyclient.emulator import Emulator, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 RUN = GatewayRun(
     asked=64_000,
@@ -52,40 +52,17 @@ def service() -> Iterator[Emulator]:
         yield emulator
 
 
-def contest(name: str) -> Contest:
-    return next(each for each in CONTESTS if each.name == name)
+def case(name: str) -> Case:
+    return next(each for each in CASES if each.name == name)
 
 
 def rows(run: GatewayRun) -> list[GatewayRow]:
-    return [GatewayRow(name=each.name, label=each.label, sentence="", runs=[run]) for each in CONTESTS]
-
-
-@pytest.mark.parametrize(("peer", "load"), [("d", "submit"), ("d", "open"), ("b", "stream"), ("b20", "stream")])
-def test_every_load_gets_its_texts_spoken(service: Emulator, peer: str, load: str) -> None:
-    """On a service that grants everything nobody fails; what is measured lies between two marks."""
-    service.reset()
-    order = Order(
-        peer=peer,
-        url=service.url,
-        audio="opus",
-        texts=0,
-        callers=4,
-        seconds=1.0,
-        warm_up=1.1 if load == "open" else 0.1,
-        pause=0.0,
-        load=load,
-        rate=20.0,
-    )
-    marks: list[int] = []
-    figures = drive(order, lambda: marks.append(service.counters().texts))
-    assert len(marks) == 2
-    assert figures["errors"] == {}
-    assert figures["asked"] == figures["finished"] > 0
+    return [GatewayRow(name=each.name, label=each.label, sentence="", runs=[run]) for each in CASES]
 
 
 def test_a_run_holds_what_envoy_saw(service: Emulator) -> None:
     """A bucket that is empty before the measured part begins refuses all that comes in it."""
-    strict = replace(contest("asyncio20"), rate=0.001, bucket=1, warm_up=0.5)
+    strict = replace(case("asyncio20"), rate=0.001, bucket=1, warm_up=0.5)
     run = quota.measure_one(service, strict, 0.3, "opus")
     assert run.early_throttled > 0
     # At either end, twenty senders' requests may be counted and not yet refused.
@@ -94,9 +71,9 @@ def test_a_run_holds_what_envoy_saw(service: Emulator) -> None:
     assert run.errors.keys() == {"TriesUsedUp"}
 
 
-def test_verdicts_say_what_was_missed() -> None:
+def test_targets_name_what_was_missed() -> None:
     """Each row has its own targets; none is met by nothing."""
-    assert all(met for each in CONTESTS if each.ours for _, met in verdicts(each, replace(RUN, used=0.96)))
+    assert all(met for each in CASES if each.ours for _, met in targets(each, replace(RUN, used=0.96)))
     missed = {
         "threads": replace(RUN, rate=6300.0),
         "submit": replace(RUN, throttled=1),
@@ -105,36 +82,46 @@ def test_verdicts_say_what_was_missed() -> None:
         "strict6": replace(RUN, used=0.94),
     }
     for name, run in missed.items():
-        assert [met for _, met in verdicts(contest(name), run)].count(False) == 1, name
-    assert not any(met for _, met in verdicts(contest("open"), replace(RUN, latency_p99=None, early_throttled=1)))
+        assert [met for _, met in targets(case(name), run)].count(False) == 1, name
+    assert not any(met for _, met in targets(case("open"), replace(RUN, latency_p99=None, early_throttled=1)))
 
 
-def test_words_and_picture_name_every_row_and_every_miss(tmp_path: Path) -> None:
-    """A stranger finds the targets missed without looking for them."""
+def test_report_and_picture_name_every_row_and_every_miss(tmp_path: Path) -> None:
+    """Missed targets stand out."""
     found = rows(replace(RUN, rate=3000.0, throttled=100, service_cpu=0.95, errors={"TriesUsedUp": 64.0}))
-    lines = tabulate(CONTESTS, found).splitlines()
-    assert len(lines) == 3 + len(CONTESTS)
+    lines = tabulate(CASES, found).splitlines()
+    assert len(lines) == 3 + len(CASES)
     assert "10.0 %" in lines[3]
-    told = conclusions(CONTESTS, found)
-    assert "1,750 threads synthesize: at least 99.0 % of 6,400 texts/s: MISSED; no 429, no error: MISSED." in told
-    assert "Envoy or the service used 90% of a core: they may be what was slow in 1,750 threads" in told
-    assert "64 TriesUsedUp" in told
-    draw(tmp_path / "quota.svg", CONTESTS, found, machine.describe())
+    said = conclusions(CASES, found)
+    assert "1,750 threads synthesize: at least 99.0 % of 6,400 texts/s: MISSED; no 429, no error: MISSED." in said
+    assert "Envoy or the service used 90 % of a core: they may be what was slow in 1,750 threads" in said
+    assert "64 TriesUsedUp" in said
+    draw(tmp_path / "quota.svg", CASES, found, machine.describe())
     drawn = " ".join(ElementTree.parse(tmp_path / "quota.svg").getroot().itertext())
-    assert all(each.label in drawn for each in CONTESTS)
+    assert all(each.label in drawn for each in CASES)
 
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_introduction_states_the_warm_up(quick: bool) -> None:
     """And how often it was repeated."""
-    said = introduction(3.0, QUICK if quick else CONTESTS, Options(repeat=3))
+    said = introduction(3.0, QUICK if quick else CASES, Options(repeat=3))
     assert f"after a warm-up of {'2.5' if quick else '5'} s" in said
     assert "Medians of 3 runs" in said
 
 
-def test_medians_keep_what_only_the_gateway_knows() -> None:
+def test_medians_include_the_gateways_figures() -> None:
     """The figures of Envoy are medians like the others."""
     runs = [replace(RUN, used=used) for used in (0.5, 0.9, 0.6)]
     found: Any = medians(runs)
     assert (type(found), found.used) == (GatewayRun, 0.6)
     assert asdict(found)["gateway_cpu"] == 0.1
+
+
+def test_the_published_results_are_what_a_run_writes() -> None:
+    """The published figures can be read again, and their parameters are this benchmark's."""
+    published = Path(quota.__file__).parents[2] / "published" / "quota.json"
+    document = json.loads(published.read_text(encoding="utf-8"))
+    assert [Case(**each) for each in document["parameters"]["cases"]] == list(CASES)
+    for row in document["rows"]:
+        runs = [GatewayRun(**each) for each in row["runs"]]
+        assert GatewayRow(name=row["name"], label=row["label"], sentence=row["sentence"], runs=runs).document() == row

@@ -1,9 +1,10 @@
-"""The scaling benchmark: every peer gets its texts spoken, and the table says what was measured. Counts only."""
+"""The scaling benchmark: every peer gets audio for its texts, and the table shows what was measured. Counts only."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.harness import machine
-from benchmarks.peers.single import Refused
-from benchmarks.suites.scaling.process import Order, ProcessFailed, drive, run
-from benchmarks.suites.scaling.report import draw
-from benchmarks.suites.scaling.run import PEERS, Peer, Plan, Row, answer, conclusions, document, ratio, tabulate
+from benchmarks.harness.processes import ProcessFailed, run_module
+from benchmarks.peers.single import HttpStatus
+from benchmarks.suites.scaling.plan import PEERS, Peer, Plan, Row
+from benchmarks.suites.scaling.process import LoadSpec, run_load
+from benchmarks.suites.scaling.report import conclusions, document, draw, ratio, tabulate
+from benchmarks.suites.scaling.run import answer
 from cosyclient import CosyError
 from cosyclient.emulator import Emulator, running
 
@@ -43,9 +46,9 @@ def service() -> Iterator[Emulator]:
         yield emulator
 
 
-def order(place: str, service: Emulator) -> Order:
-    return Order(
-        peer=place,
+def load(client: str, service: Emulator) -> LoadSpec:
+    return LoadSpec(
+        client=client,
         decode=True,
         url=service.url,
         service=service.pid,
@@ -66,7 +69,7 @@ class Instant:
         self._asked += 1
         time.sleep(0.001)
         if self._asked % 2:
-            raise Refused(503)
+            raise HttpStatus(503)
         return b""
 
     def close(self) -> None:
@@ -83,7 +86,7 @@ class InstantTasks:
         self._asked += 1
         await asyncio.sleep(0.001)
         if self._asked % 2:
-            raise Refused(503)
+            raise HttpStatus(503)
         return b""
 
     async def __aenter__(self) -> InstantTasks:
@@ -108,19 +111,19 @@ def rows() -> list[Row]:
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: f"{peer.label}, {'audio' if peer.decode else 'bytes'}")
-def test_every_peer_gets_its_texts_spoken_and_hears_of_a_refusal(service: Emulator, peer: Peer) -> None:
+def test_every_peer_gets_audio_for_its_texts_and_an_error_for_a_refusal(service: Emulator, peer: Peer) -> None:
     """One request a text, and none a second time; a package that is not installed is no peer."""
     if peer.needs and not find_spec(peer.needs):
         assert peer not in Plan().peers
         return
-    module, _, name = peer.place.rpartition(".")
+    module, _, name = peer.client.rpartition(".")
     make = getattr(import_module(module), name)
     calls = (_calls_of_tasks if hasattr(make, "__aenter__") else _calls)(make, service, decode=peer.decode)
     service.reset()
     audio = [calls(f"text {number}") for number in range(3)]
     assert all(b"OggS" in each if peer.decode else b'"audio_data":' in each for each in audio)
     service.inject("throttle")
-    with pytest.raises((Refused, CosyError)):
+    with pytest.raises((HttpStatus, CosyError)):
         calls("refused")
     counted = service.counters()
     assert (counted.texts, counted.requests) == (4, 4)
@@ -146,20 +149,24 @@ def _calls_of_tasks(make: Any, service: Emulator, *, decode: bool) -> Callable[[
 
 
 @pytest.mark.parametrize(
-    "place", ["tests.benchmarks.test_scaling.Instant", "tests.benchmarks.test_scaling.InstantTasks"]
+    "client", ["tests.benchmarks.test_scaling.Instant", "tests.benchmarks.test_scaling.InstantTasks"]
 )
-def test_successes_and_errors_are_both_counted(service: Emulator, place: str) -> None:
+def test_successes_and_errors_are_both_counted(service: Emulator, client: str) -> None:
     """What fails is no success, in threads and in tasks."""
-    figures = drive(order(place, service))
-    assert figures["errors"]["Refused"] + figures["finished"] == figures["asked"]
+    figures = run_load(load(client, service))
+    assert figures["errors"]["HttpStatus"] + figures["finished"] == figures["asked"]
     assert 0 < figures["finished"] < figures["asked"]
 
 
+def run(spec: LoadSpec) -> dict[str, Any]:
+    return run_module("benchmarks.suites.scaling.process", asdict(spec))
+
+
 def test_a_peer_runs_in_a_process_of_its_own(service: Emulator) -> None:
-    """Its figures come back; when it has none, its last words do."""
-    assert run(order("tests.benchmarks.test_scaling.Instant", service))["asked"] > 0
+    """Its figures come back; when it fails, what it wrote to stderr does."""
+    assert run(load("tests.benchmarks.test_scaling.Instant", service))["asked"] > 0
     with pytest.raises(ProcessFailed, match="no_such_peer"):
-        run(order("benchmarks.no_such_peer.X", service))
+        run(load("benchmarks.no_such_peer.X", service))
 
 
 def test_the_service_answers_what_an_emulator_would() -> None:
@@ -172,9 +179,9 @@ def test_the_table_compares_like_with_like_and_says_what_was_missed() -> None:
     found = rows()
     slow = next(row for row in found if row.threads == 64 and row.peer.label == "cosyclient")
     assert (slow.rate, ratio(slow, found)) == (50.0, 0.5)
-    told = tabulate(found)
-    assert told.count("urllib3  ") >= 4
-    assert "20 to 80" in told
+    lines = tabulate(found)
+    assert lines.count("urllib3  ") >= 4
+    assert "20 to 80" in lines
     said = conclusions(found, Plan())
     assert "cosyclient, at least 90 % of urllib3's requests/s: 8 threads 1.00 yes, 64 threads 0.50 NO." in said
     assert "Errors of httpx at 64: 7 PoolTimeout." in said
@@ -183,7 +190,7 @@ def test_the_table_compares_like_with_like_and_says_what_was_missed() -> None:
 
 def test_the_picture_names_every_client(tmp_path: Path) -> None:
     """One line each."""
-    draw(tmp_path / "scaling.svg", rows(), (8, 64), 0.05, machine.describe())
+    draw(tmp_path / "scaling.svg", rows(), (8, 64), machine.describe())
     drawn = " ".join(ElementTree.parse(tmp_path / "scaling.svg").getroot().itertext())
     for words in ("bound", *(peer.label for peer in PEERS)):
         assert words in drawn

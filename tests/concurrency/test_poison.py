@@ -27,7 +27,7 @@ from cosyclient import (
     QueueConfig,
     WireConfig,
 )
-from tests.support.hostile import Visit, hostile, reply
+from tests.support.hostile import ServedConnection, hostile, reply
 from tests.support.service import item, text_in
 from tests.support.waiting import eventually
 
@@ -50,27 +50,27 @@ class Service:
         self.together = threading.Barrier(PLACES, timeout=PATIENCE)
         self.free = threading.Event()
 
-    def __call__(self, visit: Visit) -> None:
-        while (received := visit.request()) is not None:
+    def __call__(self, connection: ServedConnection) -> None:
+        while (received := connection.request()) is not None:
             (text,) = json.loads(received.body)["texts"]
             body = json.dumps({"results": [item(0, text)]}).encode()
             answer = reply(body, headers=("Content-Type: application/json",))
             mood = text.split()[0]
             if mood in ("silent", "head", "body"):
-                visit.send(answer[: {"silent": 0, "head": 20, "body": len(answer) - 10}[mood]])
-                visit.until_closed()
+                connection.send(answer[: {"silent": 0, "head": 20, "body": len(answer) - 10}[mood]])
+                connection.until_closed()
                 return
             if mood == "cut":
-                visit.send(answer[:-10])
+                connection.send(answer[:-10])
                 return
             if mood == "drip":
-                visit.drip(answer, 0.005)
+                connection.drip(answer, 0.005)
             elif mood == "held":
                 assert self.free.wait(PATIENCE)
             elif mood == "together":
                 self.together.wait()
             if mood != "drip":
-                visit.send(answer)
+                connection.send(answer)
 
 
 @contextmanager
@@ -185,12 +185,12 @@ def test_time_outs_in_the_handshake_leave_every_place_usable() -> None:
     authority.configure_trust(trusted)
     well, behaviour = threading.Event(), Service()
 
-    def moody(visit: Visit) -> None:
+    def moody(connection: ServedConnection) -> None:
         if not well.is_set():
-            visit.until_closed()
+            connection.until_closed()
             return
-        with server.wrap_socket(visit.sock.dup(), server_side=True) as visit.sock:
-            behaviour(visit)
+        with server.wrap_socket(connection.sock.dup(), server_side=True) as connection.sock:
+            behaviour(connection)
 
     with hostile(moody) as service, client(f"https://127.0.0.1:{service.port}", verify=trusted) as cosy:
         assert set(poison(cosy, "never shaken")) <= IN_TIME

@@ -25,7 +25,7 @@ from cosyclient import (
 )
 from cosyclient.emulator import Emulator, echo_text, running
 from cosyclient.emulator.faults.plan import FAULTS
-from tests.support.hostile import Behaviour, Visit, chunked, gzipped, hostile, noise, reply
+from tests.support.hostile import Behaviour, ServedConnection, chunked, gzipped, hostile, noise, reply
 from tests.support.service import audio_of, item, text_in
 from tests.support.waiting import eventually
 
@@ -187,12 +187,12 @@ def evil_once(data: bytes) -> Behaviour:
     """Answer the first request of all with *data* and the end, every later one honestly."""
     told: list[bytes] = [data]
 
-    def behave(visit: Visit) -> None:
-        while (received := visit.request()) is not None:
+    def behave(connection: ServedConnection) -> None:
+        while (received := connection.request()) is not None:
             if told:
-                visit.send(told.pop())
+                connection.send(told.pop())
                 return
-            visit.send(reply(body(*json.loads(received.body)["texts"]), headers=(JSON,)))
+            connection.send(reply(body(*json.loads(received.body)["texts"]), headers=(JSON,)))
 
     return behave
 
@@ -220,8 +220,8 @@ def test_ten_megabytes_of_noise_are_an_error_and_the_next_call_is_well() -> None
     evil, honest = noise(), evil_once(b"")
     first = iter([evil])
 
-    def behave(visit: Visit) -> None:
-        next(first, honest)(visit)
+    def behave(connection: ServedConnection) -> None:
+        next(first, honest)(connection)
 
     with hostile(behave) as service, client(service.url) as cosy:
         with pytest.raises(TransportError):

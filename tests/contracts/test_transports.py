@@ -28,7 +28,7 @@ from tests.support.hostile import (
     CUT_HEAD,
     CUT_LENGTH,
     GARBAGE,
-    Visit,
+    ServedConnection,
     answers,
     bomb,
     chunked,
@@ -444,28 +444,28 @@ def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, 
         assert [ask(transport, request(X_Mood="fine"))[0] for _ in range(2 * slots)] == [200] * 2 * slots
 
 
-def _reads_little() -> Callable[[Visit], None]:
+def _reads_little() -> Callable[[ServedConnection], None]:
     """Take a little of each request; reset after a while, or the unsent megabytes would stay in the kernel."""
 
-    def behave(visit: Visit) -> None:
-        visit.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        visit.pause(0.1)
-        visit.reset()
+    def behave(connection: ServedConnection) -> None:
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.pause(0.1)
+        connection.reset()
 
     return behave
 
 
-def _moody() -> Callable[[Visit], None]:
-    def behave(visit: Visit) -> None:
-        while (received := visit.request()) is not None:
+def _moody() -> Callable[[ServedConnection], None]:
+    def behave(connection: ServedConnection) -> None:
+        while (received := connection.request()) is not None:
             mood = received.headers["x-mood"]
             if mood == "fine":
-                visit.send(reply())
+                connection.send(reply())
             elif mood == "cut":
-                visit.send(CUT_LENGTH)
+                connection.send(CUT_LENGTH)
                 return
             else:
-                visit.send({"silent": b"", "head": CUT_HEAD, "body": CUT_LENGTH}[mood])
-                visit.until_closed()
+                connection.send({"silent": b"", "head": CUT_HEAD, "body": CUT_LENGTH}[mood])
+                connection.until_closed()
 
     return behave

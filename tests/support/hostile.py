@@ -1,4 +1,4 @@
-"""The cabinet of services that misbehave on purpose; what runs them is `benchmarks.harness.adversary`.
+"""The cabinet of services that misbehave on purpose; what runs them is `benchmarks.harness.hostile`.
 
 with hostile(drips_body(interval=0.01)) as service:
     client = ...(service.url)
@@ -12,9 +12,9 @@ import gzip
 import socket
 import zlib
 
-from benchmarks.harness.adversary import Behaviour, Hostile, Received, Visit, hostile, reply, unanswered
+from benchmarks.harness.hostile import Behaviour, HostileService, Received, ServedConnection, hostile, reply, unanswered
 
-__all__ = ["Behaviour", "Hostile", "Received", "Visit", "hostile", "reply", "unanswered"]
+__all__ = ["Behaviour", "HostileService", "Received", "ServedConnection", "hostile", "reply", "unanswered"]
 
 
 def chunked(*pieces: bytes, headers: tuple[str, ...] = ()) -> bytes:
@@ -27,11 +27,11 @@ def chunked(*pieces: bytes, headers: tuple[str, ...] = ()) -> bytes:
 def answers(data: bytes | None = None, *, times: int = 1 << 30) -> Behaviour:
     """Answer every request with the bytes *data*, *times* times, then close."""
 
-    def behave(visit: Visit) -> None:
+    def behave(connection: ServedConnection) -> None:
         for _ in range(times):
-            if visit.request() is None:
+            if connection.request() is None:
                 return
-            visit.send(reply() if data is None else data)
+            connection.send(reply() if data is None else data)
 
     return behave
 
@@ -39,25 +39,25 @@ def answers(data: bytes | None = None, *, times: int = 1 << 30) -> Behaviour:
 def echoes(delay: float = 0.0) -> Behaviour:
     """Answer every request with the value of its ``X-Tag`` header and its own body."""
 
-    def behave(visit: Visit) -> None:
-        while (received := visit.request()) is not None:
-            visit.pause(delay)
-            visit.send(reply(received.headers.get("x-tag", "").encode() + b"|" + received.body))
+    def behave(connection: ServedConnection) -> None:
+        while (received := connection.request()) is not None:
+            connection.pause(delay)
+            connection.send(reply(received.headers.get("x-tag", "").encode() + b"|" + received.body))
 
     return behave
 
 
 def never_answers() -> Behaviour:
     """Accept, take what comes, say nothing; to a client that speaks TLS this is a stalled handshake."""
-    return Visit.until_closed
+    return ServedConnection.until_closed
 
 
 def never_reads() -> Behaviour:
     """Accept and never read, so that a large request fills every buffer."""
 
-    def behave(visit: Visit) -> None:
-        visit.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        visit.service.stopping.wait()
+    def behave(connection: ServedConnection) -> None:
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.service.stopping.wait()
 
     return behave
 
@@ -65,11 +65,11 @@ def never_reads() -> Behaviour:
 def drips_head(interval: float = 0.01) -> Behaviour:
     """Send an endless head byte by byte."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
-        visit.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
         while True:
-            visit.drip(b"x", interval)
+            connection.drip(b"x", interval)
 
     return behave
 
@@ -77,11 +77,11 @@ def drips_head(interval: float = 0.01) -> Behaviour:
 def drips_chunk_size(interval: float = 0.01) -> Behaviour:
     """Begin chunked content with a size line that does not end, byte by byte."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
-        visit.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
         while True:
-            visit.drip(b"x", interval)
+            connection.drip(b"x", interval)
 
     return behave
 
@@ -89,10 +89,10 @@ def drips_chunk_size(interval: float = 0.01) -> Behaviour:
 def drips_body(interval: float = 0.01, length: int = 1 << 20) -> Behaviour:
     """Promise *length* bytes of content and send them one by one."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
-        visit.send(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode())
-        visit.drip(b"x" * length, interval)
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
+        connection.send(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode())
+        connection.drip(b"x" * length, interval)
 
     return behave
 
@@ -100,10 +100,10 @@ def drips_body(interval: float = 0.01, length: int = 1 << 20) -> Behaviour:
 def hangs_after(data: bytes) -> Behaviour:
     """Answer with *data*, then say nothing until the client closes."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
-        visit.send(data)
-        visit.until_closed()
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
+        connection.send(data)
+        connection.until_closed()
 
     return behave
 
@@ -116,12 +116,12 @@ def cuts_after(data: bytes) -> Behaviour:
 def resets_after(data: bytes = b"") -> Behaviour:
     """Answer with *data*, wait until the client has read it, then reset the connection."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
         if data:
-            visit.send(data)
-            visit.pause(0.05)
-        visit.reset()
+            connection.send(data)
+            connection.pause(0.05)
+        connection.reset()
 
     return behave
 
@@ -134,11 +134,11 @@ def goes_stale(data: bytes | None = None) -> Behaviour:
 def refuses_stale() -> Behaviour:
     """Answer one request per connection, then reset it upon the second."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
-        visit.send(reply())
-        visit.request()
-        visit.reset()
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
+        connection.send(reply())
+        connection.request()
+        connection.reset()
 
     return behave
 
@@ -153,12 +153,12 @@ GARBAGE = b"\x16\x03\x01\x00\xff this is not HTTP \x00\r\n\r\n"
 def noise(size_bytes: int = 10 << 20) -> Behaviour:
     """Answer with *size_bytes* of noise that is not HTTP."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
         block = bytes(range(1, 10)) * 7281
         for _ in range(size_bytes // len(block) + 1):
-            visit.send(block)
-        visit.until_closed()
+            connection.send(block)
+        connection.until_closed()
 
     return behave
 
@@ -166,14 +166,14 @@ def noise(size_bytes: int = 10 << 20) -> Behaviour:
 def bomb(size_bytes: int = 1 << 30) -> Behaviour:
     """Answer with gzip content that unfolds to *size_bytes* of zeros; the compressed form streams."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
-        visit.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
         deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
         block = bytes(1 << 20)
         for _ in range(size_bytes // len(block)):
-            visit.send(deflate.compress(block))
-        visit.send(deflate.flush())
+            connection.send(deflate.compress(block))
+        connection.send(deflate.flush())
 
     return behave
 

@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from tests.support.hostile import Behaviour, Received, Visit, reply
+from tests.support.hostile import Behaviour, Received, ServedConnection, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,22 +19,22 @@ DENIED = reply(b"who are you?", status="407 Proxy Authentication Required", head
 def leads_to(port: int, *, authorization: str | None = None) -> Behaviour:
     """Lead whatever is asked for to *port* of this machine: the names are the proxy's to know."""
 
-    def behave(visit: Visit) -> None:
+    def behave(connection: ServedConnection) -> None:
         with contextlib.ExitStack() as stack:
             onward: socket.socket | None = None
-            while (received := visit.request()) is not None:
+            while (received := connection.request()) is not None:
                 if authorization is not None and received.headers.get("proxy-authorization") != authorization:
-                    visit.send(DENIED)
+                    connection.send(DENIED)
                     continue
                 method, target, version = received.line.split(" ")
                 if onward is None:
                     onward = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
                     if method == "CONNECT":
                         # Before the service says anything, as one that speaks HTTP/2 does unasked.
-                        visit.send(ESTABLISHED)
-                    stack.enter_context(_pumping(onward, visit.sock))
+                        connection.send(ESTABLISHED)
+                    stack.enter_context(_pumping(onward, connection.sock))
                 if method == "CONNECT":
-                    _pump(visit.sock, onward)
+                    _pump(connection.sock, onward)
                     return
                 assert target.startswith("http://"), "a proxy is told the whole address"
                 path = "/" + target.removeprefix("http://").partition("/")[2]
@@ -68,17 +68,17 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 def socks(port: int, *, login: tuple[str, str] | None = None, code: int = 0, drip: float = 0.0) -> Behaviour:
     """Speak SOCKS 5: lead to *port* of this machine, or refuse with *code*; each request notes where it was to lead."""
 
-    def behave(visit: Visit) -> None:
+    def behave(connection: ServedConnection) -> None:
         def read(size: int) -> bytes:
             data = b""
             while len(data) < size:
-                if not (piece := visit.sock.recv(size - len(data))):
+                if not (piece := connection.sock.recv(size - len(data))):
                     raise ConnectionAbortedError("the client left")
                 data += piece
             return data
 
         def say(data: bytes) -> None:
-            visit.drip(data, drip) if drip else visit.send(data)
+            connection.drip(data, drip) if drip else connection.send(data)
 
         version, count = read(2)
         ways = read(count)
@@ -86,22 +86,22 @@ def socks(port: int, *, login: tuple[str, str] | None = None, code: int = 0, dri
         way = 2 if login is not None else 0
         say(bytes([5, way if way in ways else 0xFF]))
         if way not in ways:
-            visit.until_closed()
+            connection.until_closed()
         if login is not None:
             read(1)
             told = tuple(read(read(1)[0]).decode() for _ in login)
             say(bytes([1, int(told != login)]))
             if told != login:
-                visit.until_closed()
+                connection.until_closed()
         kind = read(4)[3]
         host = read(read(1)[0]).decode() if kind == 3 else socket.inet_ntop(_FAMILIES[kind], read(_SIZES[kind]))
         to = int.from_bytes(read(2), "big")
-        visit.service._note_request(Received(f"SOCKS {host} {to}", {}, b""))
+        connection.service._note_request(Received(f"SOCKS {host} {to}", {}, b""))
         say(bytes([5, code, 0, 3, 9]) + b"somewhere" + b"\0\0")
         if code:
-            visit.until_closed()
-        with socket.create_connection(("127.0.0.1", port)) as onward, _pumping(onward, visit.sock):
-            _pump(visit.sock, onward)
+            connection.until_closed()
+        with socket.create_connection(("127.0.0.1", port)) as onward, _pumping(onward, connection.sock):
+            _pump(connection.sock, onward)
 
     return behave
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Cancellation
     from cosyclient.wire import WireReply
-    from tests.support.hostile import Behaviour, Hostile, Visit
+    from tests.support.hostile import Behaviour, HostileService, ServedConnection
 
 
 class Peer:
     """Speak the service's side of a WebSocket on a connection."""
 
-    def __init__(self, visit: Visit) -> None:
-        self.visit = visit
+    def __init__(self, connection: ServedConnection) -> None:
+        self.connection = connection
         self.core = ServerProtocol(max_size=None)
         self.request: Request | None = None
         self.pongs = 0
@@ -61,17 +61,17 @@ class Peer:
         """Send what the core has to say."""
         data = b"".join(self.core.data_to_send())
         if data:
-            self.visit.send(data)
+            self.connection.send(data)
 
     def _receive(self) -> bool:
-        data = self.visit.sock.recv(65536)
+        data = self.connection.sock.recv(65536)
         if not data:
             return False
         self.core.receive_data(data)
         for event in self.core.events_received():
             if isinstance(event, Request):
                 self.request = event
-                self.visit.service._note_request(event)  # type: ignore[arg-type]
+                self.connection.service._note_request(event)  # type: ignore[arg-type]
             elif isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY):
                 data = bytes(event.data)
                 self._messages.append(data.decode() if event.opcode is Opcode.TEXT else data)
@@ -86,12 +86,12 @@ class Peer:
 def upgraded(behave: Callable[[Peer], None]) -> Behaviour:
     """Treat every connection with *behave*, once it is a WebSocket."""
 
-    def visit(visit: Visit) -> None:
-        peer = Peer(visit)
+    def connection(connection: ServedConnection) -> None:
+        peer = Peer(connection)
         if peer.accept():
             behave(peer)
 
-    return visit
+    return connection
 
 
 def speaks(*audio: bytes) -> Behaviour:
@@ -161,7 +161,7 @@ MADE: list[WebSocketTransport] = []
 """What a test has made; its module closes them after it."""
 
 
-def made(service: Hostile, **options: Any) -> WebSocketTransport:
+def made(service: HostileService, **options: Any) -> WebSocketTransport:
     """Return a transport to *service*."""
     url = service.url.replace("http", "ws", 1)
     MADE.append(WebSocketTransport(settings(url, **options), clock=CLOCK))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from benchmarks.harness.gateway import Plan, gateway
+from benchmarks.harness.gateway import GatewaySpec, gateway
 from cosyclient import ConfigurationError, ConnectFailed, CosyClient, CosyError, DeadlineExceeded
 from cosyclient.cli import main
 from cosyclient.config.proxy import Proxy
@@ -18,7 +18,7 @@ from cosyclient.emulator import echo_text
 from cosyclient.transports.network import proxy_from_environment
 from tests.support.hostile import (
     Behaviour,
-    Visit,
+    ServedConnection,
     answers,
     drips_head,
     echoes,
@@ -99,7 +99,10 @@ def test_every_medium_goes_through_a_proxy(
 def test_a_proxy_as_it_is_found_in_the_field_will_do(scheme: str, emulator: Emulator) -> None:
     """Envoy, with its own idea of tunnels and of requests that name a whole address."""
     upstream = f"http://127.0.0.1:{port_of(emulator, scheme)}"
-    with gateway(Plan(upstream=upstream, buffer=False, proxy=True)) as proxy, client(scheme, proxy=proxy.url) as cosy:
+    with (
+        gateway(GatewaySpec(upstream=upstream, buffer=False, proxy=True)) as proxy,
+        client(scheme, proxy=proxy.url) as cosy,
+    ):
         texts = [f"text {number}" for number in range(5)]
         assert [echo_text(cosy.synthesize(text).audio) for text in texts] == texts
         assert proxy.counters().requests == (5 if scheme == "http" else 1)
@@ -223,9 +226,9 @@ def test_closing_wakes_whoever_waits_for_a_proxy(scheme: str) -> None:
 def says(data: bytes) -> Behaviour:
     """Answer with *data* whatever is said, and leave."""
 
-    def behave(visit: Visit) -> None:
-        visit.sock.recv(100)
-        visit.send(data)
+    def behave(connection: ServedConnection) -> None:
+        connection.sock.recv(100)
+        connection.send(data)
 
     return behave
 

@@ -26,15 +26,15 @@ from tests.transports import grpc_wire, sockets, wire
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.hostile import Visit
+    from tests.support.hostile import ServedConnection
 
 
-def speaks(visit: Visit) -> None:
+def speaks(connection: ServedConnection) -> None:
     """Answer every batch."""
-    while (received := visit.request()) is not None:
+    while (received := connection.request()) is not None:
         texts = json.loads(received.body)["texts"]
         body = json.dumps({"results": [item(index, text) for index, text in enumerate(texts)]}).encode()
-        visit.send(reply(body, headers=("Content-Type: application/json",)))
+        connection.send(reply(body, headers=("Content-Type: application/json",)))
 
 
 # --- header fields ---

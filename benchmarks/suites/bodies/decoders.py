@@ -5,67 +5,53 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.suites.bodies.readers import TEXTS, msgspec_decoder
+from benchmarks.harness.prepared import BATCH, MEDIA_TYPES
+from benchmarks.harness.texts import texts
+from cosyclient.config import WireConfig
+from cosyclient.models import Speech, Utterance, VoiceSettings
+from cosyclient.protocols.batch.protocol import BatchProtocol
+from cosyclient.protocols.codecs import strict as coding
+from cosyclient.testing import ScriptedReply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _CHUNK_BYTES: Final = 256 << 10
+_binascii: Final = partial(binascii.a2b_base64, strict_mode=True)
 
 
-def _json_binascii() -> Callable[[str], list[bytes]]:
-    def decode(path: str) -> list[bytes]:
-        results = json.loads(Path(path).read_bytes())["results"]
-        return [binascii.a2b_base64(each["audio_data"], strict_mode=True) for each in results]
-
-    return decode
+def json_decoder(loads: Callable[[bytes], Any], decode: Callable[[str], bytes]) -> Callable[[bytes], list[bytes]]:
+    """Return a decoder of a whole JSON reply that reads it with *loads*, and each speech's base64 with *decode*."""
+    return lambda content: [decode(each["audio_data"]) for each in loads(content)["results"]]
 
 
-def _json_base64() -> Callable[[str], list[bytes]]:
-    def decode(path: str) -> list[bytes]:
-        results = json.loads(Path(path).read_bytes())["results"]
-        return [base64.b64decode(each["audio_data"]) for each in results]
-
-    return decode
-
-
-def _orjson_binascii() -> Callable[[str], list[bytes]]:
-    import orjson
-
-    def decode(path: str) -> list[bytes]:
-        results = orjson.loads(Path(path).read_bytes())["results"]
-        return [binascii.a2b_base64(each["audio_data"], strict_mode=True) for each in results]
-
-    return decode
+def orjson_decoder(decode: Callable[[str], bytes] | None = None) -> Callable[[bytes], list[bytes]]:
+    """Return one that reads with orjson; without *decode*, base64 is pybase64's."""
+    return json_decoder(
+        import_module("orjson").loads, decode or partial(import_module("pybase64").b64decode, validate=True)
+    )
 
 
-def _orjson_pybase64() -> Callable[[str], list[bytes]]:
-    import orjson
-    import pybase64
+def msgspec_decoder() -> Callable[[bytes], list[bytes]]:
+    """Return one into typed records, whose audio msgspec itself turns into bytes."""
+    import msgspec
 
-    def decode(path: str) -> list[bytes]:
-        results = orjson.loads(Path(path).read_bytes())["results"]
-        return [pybase64.b64decode(each["audio_data"], validate=True) for each in results]
-
-    return decode
+    result = msgspec.defstruct("Result", [("index", int), ("status", str), ("audio_data", bytes)])
+    decoder = msgspec.json.Decoder(msgspec.defstruct("Reply", [("results", list[result])]))  # type: ignore[valid-type]
+    return lambda content: [each.audio_data for each in decoder.decode(content).results]  # type: ignore[attr-defined]
 
 
-def _msgspec() -> Callable[[str], list[bytes]]:
-    decode = msgspec_decoder()
+def _whole(decode: Callable[[bytes], list[bytes]]) -> Callable[[str], list[bytes]]:
+    """Read the file whole and *decode* it."""
     return lambda path: decode(Path(path).read_bytes())
 
 
-def _ours(media_type: str, *, fast: bool) -> Callable[[str], list[bytes]]:
-    from benchmarks.harness.texts import texts
-    from cosyclient.config import WireConfig
-    from cosyclient.models import Speech, Utterance, VoiceSettings
-    from cosyclient.protocols.batch.protocol import BatchProtocol
-    from cosyclient.protocols.codecs import strict as coding
-    from cosyclient.testing import ScriptedReply
-
+def _ours(form: str, *, fast: bool) -> Callable[[str], list[bytes]]:
     class FileReply(ScriptedReply):
         """Read the content from a file, as a transport reads it from a socket."""
 
@@ -77,10 +63,10 @@ def _ours(media_type: str, *, fast: bool) -> Callable[[str], list[bytes]]:
     if not fast:
         coding._fast_decoder = lambda: None  # type: ignore[assignment]
     protocol, settings = BatchProtocol(WireConfig()), VoiceSettings()
-    utterances = [Utterance(text, settings) for text in texts(TEXTS)]
+    utterances = [Utterance(text, settings) for text in texts(BATCH)]
 
     def decode(path: str) -> list[bytes]:
-        reply = FileReply(200, {"content-type": media_type}, [path.encode()])
+        reply = FileReply(200, {"content-type": MEDIA_TYPES[form]}, [path.encode()])
         found: list[Any] = [item for items in protocol.decode(reply, utterances, wall=0.0) for _, item in items]
         return [speech.audio for speech in found if isinstance(speech, Speech)]
 
@@ -88,16 +74,13 @@ def _ours(media_type: str, *, fast: bool) -> Callable[[str], list[bytes]]:
 
 
 DECODERS: Final[dict[str, tuple[Callable[[], Callable[[str], list[bytes]]], str]]] = {
-    "json, base64": (_json_base64, "json"),
-    "json, binascii strict": (_json_binascii, "json"),
-    "orjson, binascii strict": (_orjson_binascii, "json"),
-    "orjson, pybase64": (_orjson_pybase64, "json"),
-    "msgspec, typed": (_msgspec, "json"),
-    "cosyclient": (lambda: _ours("application/json", fast=False), "json"),
-    "cosyclient, fast": (lambda: _ours("application/json", fast=True), "json"),
-    "cosyclient, frames": (
-        lambda: _ours("application/vnd.cosyvoice.batch-frames;v=1", fast=False),
-        "frames",
-    ),
+    "json, base64": (lambda: _whole(json_decoder(json.loads, base64.b64decode)), "json"),
+    "json, binascii strict": (lambda: _whole(json_decoder(json.loads, _binascii)), "json"),
+    "orjson, binascii strict": (lambda: _whole(orjson_decoder(_binascii)), "json"),
+    "orjson, pybase64": (lambda: _whole(orjson_decoder()), "json"),
+    "msgspec, typed": (lambda: _whole(msgspec_decoder()), "json"),
+    "cosyclient": (lambda: _ours("json", fast=False), "json"),
+    "cosyclient, fast": (lambda: _ours("json", fast=True), "json"),
+    "cosyclient, frames": (lambda: _ours("frames", fast=False), "frames"),
 }
 """What each is called, how it is made, and the form of reply it decodes; ours make whole, checked speeches."""

@@ -1,4 +1,4 @@
-"""Ways to get the audio of one batch's reply out of the wire: each opens with a URL and reads replies, eight at once.
+"""Ways to read the audio of one batch's reply: each is opened with a URL and reads replies, eight at once.
 
 A reader returns what it makes of one reply: a list of audio, or, where it only reads, the bytes as they came.
 """
@@ -12,20 +12,28 @@ import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPResponse
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
+
+from benchmarks.harness.prepared import BATCH
 from benchmarks.harness.texts import texts
+from benchmarks.suites.bodies.decoders import json_decoder, msgspec_decoder, orjson_decoder
+from cosyclient import ClientConfig, CosyClient, PacingConfig
+from cosyclient.protocols.codecs import strict as coding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 IN_FLIGHT: Final = 8
-TEXTS: Final = 64
-_BODY: Final = json.dumps({"texts": list(texts(TEXTS)), "format": "wav"}, ensure_ascii=False).encode()
+_BODY: Final = json.dumps({"texts": list(texts(BATCH)), "format": "wav"}, ensure_ascii=False).encode()
 _HEADERS: Final = {"Content-Type": "application/json", "Accept": "*/*"}
+_base64: Final = partial(base64.b64decode, validate=True)
+_decode: Final = json_decoder(json.loads, _base64)
 
 
 class Reader(NamedTuple):
@@ -135,8 +143,6 @@ def _http_client_frames(url: str) -> Any:
 
 @contextmanager
 def _httpx(url: str, decode: Callable[[bytes], Any]) -> Iterator[Callable[[], list[Any]]]:
-    import httpx
-
     limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
     with httpx.Client(base_url=url, limits=limits, timeout=30, trust_env=False) as client:
 
@@ -152,34 +158,15 @@ def _httpx_bytes(url: str) -> Any:
 
 
 def _httpx_json(url: str) -> Any:
-    return _httpx(url, _plainly)
+    return _httpx(url, _decode)
 
 
 def _httpx_orjson(url: str) -> Any:
-    import orjson
-    import pybase64
-
-    def decode(content: bytes) -> list[bytes]:
-        return [pybase64.b64decode(result["audio_data"], validate=True) for result in orjson.loads(content)["results"]]
-
-    return _httpx(url, decode)
+    return _httpx(url, orjson_decoder())
 
 
 def _httpx_msgspec(url: str) -> Any:
     return _httpx(url, msgspec_decoder())
-
-
-def msgspec_decoder() -> Callable[[bytes], list[bytes]]:
-    """Return a decoder into typed records whose audio msgspec itself turns into bytes."""
-    import msgspec
-
-    result = msgspec.defstruct("Result", [("index", int), ("status", str), ("audio_data", bytes)])
-    decoder = msgspec.json.Decoder(msgspec.defstruct("Reply", [("results", list[result])]))  # type: ignore[valid-type]
-    return lambda content: [each.audio_data for each in decoder.decode(content).results]  # type: ignore[attr-defined]
-
-
-def _plainly(content: bytes) -> list[bytes]:
-    return [base64.b64decode(result["audio_data"], validate=True) for result in json.loads(content)["results"]]
 
 
 @contextmanager
@@ -194,7 +181,7 @@ def _requests(url: str) -> Iterator[Callable[[], list[Any]]]:
         def read() -> list[bytes]:
             reply = session.post(f"{url}/batch", data=_BODY, headers=_HEADERS, timeout=30)
             reply.raise_for_status()
-            return [base64.b64decode(result["audio_data"], validate=True) for result in reply.json()["results"]]
+            return [_base64(result["audio_data"]) for result in reply.json()["results"]]
 
         with _threaded(read) as round_of:
             yield round_of
@@ -209,7 +196,7 @@ def _aiohttp(url: str) -> Iterator[Callable[[], list[Any]]]:
 
     async def read(session: aiohttp.ClientSession) -> list[bytes]:
         async with session.post(f"{url}/batch", data=_BODY, headers=_HEADERS) as reply:
-            return _plainly(await reply.read())
+            return _decode(await reply.read())
 
     async def together(session: aiohttp.ClientSession) -> list[Any]:
         return list(await asyncio.gather(*(read(session) for _ in range(IN_FLIGHT))))
@@ -224,9 +211,7 @@ def _aiohttp(url: str) -> Iterator[Callable[[], list[Any]]]:
 
 @contextmanager
 def _cosyclient(url: str) -> Iterator[Callable[[], list[Any]]]:
-    from cosyclient import ClientConfig, CosyClient, PacingConfig
-
-    wanted = list(texts(IN_FLIGHT * TEXTS))
+    wanted = list(texts(IN_FLIGHT * BATCH))
     config = ClientConfig(pacing=PacingConfig(burst=1_000_000))
     with CosyClient(url, concurrency=IN_FLIGHT, requests_per_second=1e6, config=config) as client:
         yield lambda: [client.batch_synth(wanted)]
@@ -234,8 +219,6 @@ def _cosyclient(url: str) -> Iterator[Callable[[], list[Any]]]:
 
 @contextmanager
 def _cosyclient_plain(url: str) -> Iterator[Callable[[], list[Any]]]:
-    from cosyclient.protocols.codecs import strict as coding
-
     coding._fast_decoder = lambda: None  # type: ignore[assignment]
     with _cosyclient(url) as round_of:
         yield round_of

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.harness import machine
-from benchmarks.harness.extra import NEEDED, environment, require_extra
-from benchmarks.harness.fixed import MEDIA_TYPES, Replies, serving
-from benchmarks.harness.resident import peak_bytes, resident_bytes
-from benchmarks.harness.results import write_json
-from benchmarks.harness.tables import number, table
+from benchmarks.harness.measure import peak_bytes, resident_bytes
+from benchmarks.harness.pictures import INK, OURS, THEIRS, canvas, label_rows, made_by, note, tidy
+from benchmarks.harness.prepared import BATCH, MEDIA_TYPES, Replies, serving, wav
+from benchmarks.harness.processes import read_parameters, run_module
+from benchmarks.harness.results import announce, publish
+from benchmarks.harness.tables import met, number, table
 from benchmarks.suites.bodies.decoders import DECODERS
-from benchmarks.suites.bodies.readers import IN_FLIGHT, READERS, TEXTS, opened
+from benchmarks.suites.bodies.readers import IN_FLIGHT, READERS, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,21 +25,19 @@ if TYPE_CHECKING:
     from benchmarks.harness.options import Options
 
 _SIZES: Final = {"190 KB": 190_000, "20 KB": 20_000}
-_GOALS: Final = {"memory": 1.5, "cpu": 2.0}
+_TARGETS: Final = {"memory": 1.5, "cpu": 2.0}
 # What glibc understands: from 32 MB on a block is mapped on its own, and up to 256 MB of free memory are kept.
 _KEEP: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 
 
 def run(options: Options) -> None:
     """Measure, print two tables, and write ``bodies.json`` and ``bodies.svg``."""
-    require_extra((*NEEDED, "httpx", "msgspec", "orjson", "pybase64", "requests"))
-    about = machine.describe()
     turns = (1 if options.quick else 6) * options.repeat
-    print(f"bodies: from the wire to the caller's audio\n\n{_method(turns)}\n\n{machine.sentence(about)}\n", flush=True)
+    about = announce("bodies", _introduction(turns))
     with tempfile.TemporaryDirectory() as name:
         files = _write(Path(name))
         decoded = [
-            {"decoder": decoder, "size": size, **_apart("decode", decoder, str(files[form, size]), turns=turns)}
+            {"decoder": decoder, "size": size, **_measure_apart("decode", decoder, str(files[form, size]), turns)}
             for size in _SIZES
             for decoder, (_, form) in DECODERS.items()
         ]
@@ -50,21 +46,20 @@ def run(options: Options) -> None:
     for form in MEDIA_TYPES:
         with serving(form, _SIZES["190 KB"]) as url:
             read += [
-                {"reader": reader, **_apart("read", reader, url, turns=turns, keep=each.keep)}
+                {"reader": reader, **_measure_apart("read", reader, url, turns, keep=each.keep)}
                 for reader, each in READERS.items()
                 if each.form == form
             ]
     _compare(read)
-    print(f"\n{tabulate_readers(read)}\n\n{verdict(read)}")
-    document = {"benchmark": "bodies", "quick": options.quick, "machine": about, "turns": turns}
-    write_json(options.output / "bodies.json", {**document, "decoders": decoded, "readers": read})
-    draw(options.output / "bodies.svg", read, about)
-    print(f"\nwritten: {options.output / 'bodies.json'}, {options.output / 'bodies.svg'}")
+    print(f"\n{tabulate_readers(read)}\n\n{conclusions(read)}")
+    figures = {"turns": turns, "decoders": decoded, "readers": read}
+    publish("bodies", options, about, figures, lambda path: draw(path, read, about))
 
 
-def _method(turns: int) -> str:
+def _introduction(turns: int) -> str:
     return (
-        f"A reply carries {TEXTS} speeches of 190 KB (WAV, 12.2 MB as frames, 16.2 MB as JSON) or of 20 KB.\n"
+        "from the wire to the caller's audio\n\n"
+        f"A reply carries {BATCH} speeches of 190 KB (WAV, 12.2 MB as frames, 16.2 MB as JSON) or of 20 KB.\n"
         f"First the decoders alone, on one reply; then whole clients, {IN_FLIGHT} replies in flight, their audio held\n"
         "until all are there. The service is a process that sends one prepared reply. Each row is a fresh process;\n"
         f"medians of {turns} turns after one uncounted. Memory: the peak of all turns beyond what was resident before\n"
@@ -79,34 +74,25 @@ def _write(folder: Path) -> dict[tuple[str, str], Path]:
     for size, count in _SIZES.items():
         for form in MEDIA_TYPES:
             found[form, size] = folder / f"{count}.{form}"
-            found[form, size].write_bytes(b"".join(Replies(form, count).pieces(TEXTS)))
+            found[form, size].write_bytes(Replies(form, wav(count)).body(BATCH))
     return found
 
 
 # In a process of its own
 
 
-def _apart(kind: str, name: str, source: str, *, turns: int, keep: bool = False) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.suites.bodies.run", kind, name, source, str(turns)],
-        stdout=subprocess.PIPE,
-        env=environment(**(_KEEP if keep else {})),
-        check=True,
-        text=True,
-    )
-    figures: dict[str, Any] = json.loads(done.stdout)
-    return figures
+def _measure_apart(kind: str, name: str, source: str, turns: int, *, keep: bool = False) -> dict[str, Any]:
+    parameters = {"kind": kind, "name": name, "source": source, "turns": turns}
+    return run_module("benchmarks.suites.bodies.run", parameters, more_environment=_KEEP if keep else None)
 
 
-def main(kind: str, name: str, source: str, turns: str) -> None:
-    """Measure one row and print its figures."""
+def measure(kind: str, name: str, source: str, turns: int) -> dict[str, Any]:
+    """Return one row's figures, measured in this process."""
     if kind == "decode":
         decode = DECODERS[name][0]()
-        figures = _measured(lambda: [decode(source)], int(turns), replies=1)
-    else:
-        with opened(name, source) as round_of:
-            figures = _measured(round_of, int(turns), replies=IN_FLIGHT)
-    print(json.dumps(figures))
+        return _measured(lambda: [decode(source)], turns, replies=1)
+    with opened(name, source) as round_of:
+        return _measured(round_of, turns, replies=IN_FLIGHT)
 
 
 def _measured(work: Callable[[], list[Any]], turns: int, *, replies: int) -> dict[str, Any]:
@@ -120,7 +106,7 @@ def _measured(work: Callable[[], list[Any]], turns: int, *, replies: int) -> dic
         content = work()
         held = _size(content)
         del content
-        # Letting go of it is part of the price.
+        # Freeing it is part of the cost.
         cpu.append((time.process_time() - started) / replies)
     counted = cpu[1:]
     peak = peak_bytes() - before
@@ -138,7 +124,7 @@ def _size(content: Sequence[Any]) -> int:
     return sum(len(each) if isinstance(each, (bytes, bytearray)) else _size(each) for each in content)
 
 
-# Showing
+# Tables and picture
 
 
 def _compare(rows: list[dict[str, Any]]) -> None:
@@ -203,17 +189,17 @@ def tabulate_readers(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def verdict(rows: list[dict[str, Any]]) -> str:
-    """Return a line per target and row of ours: met, or by how much it is missed."""
+def conclusions(rows: list[dict[str, Any]]) -> str:
+    """Return a line per target and row of ours: met or missed, and by how much."""
     lines = []
     for row in rows:
         reader = READERS[row["reader"]]
         if not reader.ours:
             continue
-        for key, words in (("memory", "the audio held"), ("cpu", "http.client reading the same bytes")):
-            ratio, goal = row[f"{key}_ratio"], _GOALS[key]
-            met = "met" if ratio <= goal else "missed"
-            lines.append(f"{reader.label}, {reader.form}: {key} {ratio:.2f} x {words}, goal {goal:g} x: {met}")
+        for key, unit in (("memory", "the audio held"), ("cpu", "http.client reading the same bytes")):
+            ratio, target = row[f"{key}_ratio"], _TARGETS[key]
+            found = f"{reader.label}, {reader.form}: {key} {ratio:.2f} x {unit}"
+            lines.append(f"{found}, target {target:g} x: {met(ratio <= target)}")
     return "\n".join(lines)
 
 
@@ -223,11 +209,9 @@ def _ms(seconds: float) -> str:
 
 def draw(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
     """Draw processor time and memory of each client, with the targets."""
-    from benchmarks.harness.pictures import INK, OURS, THEIRS, canvas, made_by, tidy
-
     readers = [READERS[row["reader"]] for row in rows]
     caption = (
-        f"{TEXTS} speeches of 190 KB a reply, {IN_FLIGHT} replies in flight. Dashed: the goals, twice the time "
+        f"{BATCH} speeches of 190 KB a reply, {IN_FLIGHT} replies in flight. Dashed: the targets, twice the time "
         "http.client takes to read the same bytes and 1.5 times the audio held.\nKept: malloc keeps what is freed. "
         f"Pale: reads the bytes and makes no audio of them. {made_by('bodies', about)}"
     )
@@ -235,35 +219,21 @@ def draw(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
         "processor time a reply, ms": ([row["cpu"] * 1e3 for row in rows], "{:.0f}"),
         "peak memory over what is held": ([row["memory_ratio"] for row in rows], "{:.2f}"),
     }
-    goals = [[2e3 * row["cpu"] / row["cpu_ratio"] for row in rows], [_GOALS["memory"]] * len(rows)]
-    size = (11.5, 0.36 * len(rows) + 1.9)
-    with canvas(
-        path, title="From the wire to the caller's audio", caption=caption, size=size, columns=2, sharey=True
-    ) as axes:
-        for axis, (words, (values, form)), marks in zip(axes, panels.items(), goals, strict=True):
-            tidy(axis, words, grid="x")
-            axis.set_yticks(range(len(rows)), [f"{reader.label}  ({reader.form})" for reader in readers])
-            axis.set_ylim(len(rows) - 0.4, -0.6)
-            axis.tick_params(axis="y", length=0)
+    targets = [[2e3 * row["cpu"] / row["cpu_ratio"] for row in rows], [_TARGETS["memory"]] * len(rows)]
+    title, size = "From the wire to the caller's audio", (11.5, 0.36 * len(rows) + 1.9)
+    with canvas(path, title=title, caption=caption, size=size, columns=2, sharey=True) as axes:
+        for axis, (head, (values, form)), marks in zip(axes, panels.items(), targets, strict=True):
+            tidy(axis, head, grid="x")
+            label_rows(axis, [f"{reader.label}  ({reader.form})" for reader in readers], below=0.6)
             axis.set_xlim(0, max(values) * 1.14)
-            for place, (reader, value, mark) in enumerate(zip(readers, values, marks, strict=True)):
+            for level, (reader, value, mark) in enumerate(zip(readers, values, marks, strict=True)):
                 alpha = 1 if reader.audio else 0.45
-                axis.barh(place, value, height=0.6, color=OURS if reader.ours else THEIRS, alpha=alpha)
-                beyond = value
+                axis.barh(level, value, height=0.6, color=OURS if reader.ours else THEIRS, alpha=alpha)
                 if reader.ours:
-                    beyond = max(value, mark)
-                    axis.plot(
-                        [mark, mark], [place - 0.42, place + 0.42], color=INK, linewidth=1.2, linestyle=(0, (3, 2))
-                    )
-                axis.annotate(
-                    form.format(value),
-                    (beyond, place),
-                    xytext=(5, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=8.5,
-                )
+                    span = [level - 0.42, level + 0.42]
+                    axis.plot([mark, mark], span, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
+                note(axis, form.format(value), (max(value, mark) if reader.ours else value, level), shift=(5, 0))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(json.dumps(measure(**read_parameters())))

@@ -1,4 +1,4 @@
-"""The chaos's callers: threads that call whatever there is to call, and can be interrupted anywhere in it."""
+"""The callers: threads that make random calls, and can be interrupted at any point of a call."""
 
 from __future__ import annotations
 
@@ -10,221 +10,220 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.suites.chaos.records import SHORT, Entry
+from benchmarks.suites.chaos.records import SHORT_TIMEOUT, TextRecord
 from cosyclient import CosyError, PartialFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from benchmarks.suites.chaos.protocols import Way
+    from benchmarks.suites.chaos.protocols import ProtocolCase
     from cosyclient import CosyClient
 
-AMPLE: Final = 15.0
-"""Seconds that a text is given where its deadline shall be no reason for anything."""
-_WORDS: Final = "你好，世界。今天天气很好。 The quick brown fox jumps over the lazy dog. One, two, three. "
+LONG_TIMEOUT: Final = 15.0
+"""Timeout of a text whose deadline must not explain anything."""
+_SENTENCES: Final = "你好，世界。今天天气很好。 The quick brown fox jumps over the lazy dog. One, two, three. "
 _PACE: Final = 100.0
-"""Turns a second that a caller makes whose calls end at once."""
+"""Calls a second of a caller whose calls end at once."""
 _GRACE: Final = 1.0
-"""Seconds an interrupt may take to come out of the call it was sent into, once that has returned."""
+"""Seconds that an interrupt may take to arrive after the call it was sent into has returned."""
 
 
 class Interrupt(KeyboardInterrupt):
-    """Be told apart from everybody else's Ctrl-C."""
+    """An interrupt that this benchmark sent; any other KeyboardInterrupt is a real Ctrl-C."""
 
 
 @dataclass(eq=False)
-class Job:
-    """Hold one call's texts; the ledger is all jobs of all callers."""
+class CallRecord:
+    """Hold the texts of one call, and how it is made."""
 
-    entries: list[Entry]
+    texts: list[TextRecord]
     options: dict[str, Any]
-    chance: random.Random
+    rng: random.Random
 
-    def rest(self, end: Callable[[Entry], object]) -> None:
-        """Apply *end* to the texts that have not ended, and that no future will tell of."""
-        for entry in self.entries:
-            if not entry.ending and entry.future is None:
-                end(entry)
-
-
-def _one(view: CosyClient, job: Job) -> None:
-    (entry,) = job.entries
-    entry.speaks(view.synthesize(entry.text, **job.options).audio)
+    def end_open(self, end: Callable[[TextRecord], object]) -> None:
+        """Apply *end* to the texts that have not ended and have no future that will end them."""
+        for record in self.texts:
+            if not record.ending and record.future is None:
+                end(record)
 
 
-def _later(view: CosyClient, job: Job) -> None:
-    for entry in job.entries:
-        entry.future = view.submit(entry.text, on_done=entry.on_done, **job.options)
-        if job.chance.random() < 0.3:
-            time.sleep(job.chance.uniform(0.0, 0.05))
-            entry.leaving = True
-            entry.future.cancel()
-    if job.chance.random() < 0.7:
-        for entry in job.entries:
-            assert entry.future is not None
+def _synthesize(view: CosyClient, call: CallRecord) -> None:
+    (record,) = call.texts
+    record.note_audio(view.synthesize(record.text, **call.options).audio)
+
+
+def _submit(view: CosyClient, call: CallRecord) -> None:
+    for record in call.texts:
+        record.future = view.submit(record.text, on_done=record.on_done, **call.options)
+        if call.rng.random() < 0.3:
+            time.sleep(call.rng.uniform(0.0, 0.05))
+            record.cancelling = True
+            record.future.cancel()
+    if call.rng.random() < 0.7:
+        for record in call.texts:
+            assert record.future is not None
             with suppress(CosyError, CancelledError):
-                entry.future.result()
+                record.future.result()
 
 
-def _many(view: CosyClient, job: Job) -> None:
-    chance, texts = job.chance, [entry.text for entry in job.entries]
-    source = iter(texts) if chance.random() < 0.5 else texts
-    outcomes = view.synthesize_many(source, ordered=chance.random() < 0.5, **job.options)
-    enough = chance.randint(1, len(texts)) if chance.random() < 0.2 else len(texts) + 1
+def _synthesize_many(view: CosyClient, call: CallRecord) -> None:
+    rng, texts = call.rng, [record.text for record in call.texts]
+    source = iter(texts) if rng.random() < 0.5 else texts
+    outcomes = view.synthesize_many(source, ordered=rng.random() < 0.5, **call.options)
+    enough = rng.randint(1, len(texts)) if rng.random() < 0.2 else len(texts) + 1
     for outcome in outcomes:
-        job.entries[outcome.index].hears(outcome)
+        call.texts[outcome.index].note_outcome(outcome)
         enough -= 1
         if not enough:
             outcomes.close()
-            job.rest(lambda entry: entry.leaves("cancelled"))
+            call.end_open(lambda record: record.note_left("cancelled"))
             return
 
 
-def _batch(view: CosyClient, job: Job) -> None:
+def _batch_synth(view: CosyClient, call: CallRecord) -> None:
     try:
-        audios = view.batch_synth([entry.text for entry in job.entries], **job.options)
+        audios = view.batch_synth([record.text for record in call.texts], **call.options)
     except PartialFailure as failure:
         for outcome in failure.outcomes:
-            job.entries[outcome.index].hears(outcome)
+            call.texts[outcome.index].note_outcome(outcome)
         return
-    for entry, audio in zip(job.entries, audios, strict=True):
-        entry.speaks(audio)
+    for record, audio in zip(call.texts, audios, strict=True):
+        record.note_audio(audio)
 
 
-def _stream(view: CosyClient, job: Job) -> None:
-    (entry,) = job.entries
-    with view.stream(entry.text, **job.options) as stream:
-        if job.chance.random() < 0.3:
+def _stream(view: CosyClient, call: CallRecord) -> None:
+    (record,) = call.texts
+    with view.stream(record.text, **call.options) as stream:
+        if call.rng.random() < 0.3:
             next(iter(stream))
-            entry.leaves("cancelled")
+            record.note_left("cancelled")
             return
-        entry.speaks(stream.speech().audio)
+        record.note_audio(stream.speech().audio)
 
 
-def _text(view: CosyClient, job: Job) -> None:
-    (entry,) = job.entries
+def _stream_text(view: CosyClient, call: CallRecord) -> None:
+    (record,) = call.texts
 
     def pieces() -> Iterator[str]:
-        for at in range(0, len(entry.text), 24):
-            yield entry.text[at : at + 24]
+        for at in range(0, len(record.text), 24):
+            yield record.text[at : at + 24]
 
-    with view.stream_text(pieces(), **job.options) as stream:
-        entry.speaks(stream.speech().audio)
+    with view.stream_text(pieces(), **call.options) as stream:
+        record.note_audio(stream.speech().audio)
 
 
-CALLS: Final[Mapping[str, tuple[Callable[[CosyClient, Job], None], int, float]]] = {
-    "synthesize": (_one, 1, 5.0),
-    "submit": (_later, 6, 3.0),
-    "synthesize_many": (_many, 40, 2.0),
-    "batch_synth": (_batch, 20, 1.0),
+CALLS: Final[Mapping[str, tuple[Callable[[CosyClient, CallRecord], None], int, float]]] = {
+    "synthesize": (_synthesize, 1, 5.0),
+    "submit": (_submit, 6, 3.0),
+    "synthesize_many": (_synthesize_many, 40, 2.0),
+    "batch_synth": (_batch_synth, 20, 1.0),
     "stream": (_stream, 1, 2.0),
-    "stream_text": (_text, 1, 1.0),
+    "stream_text": (_stream_text, 1, 1.0),
 }
-"""Each way to call: what does it, the most texts it is given, and how often it is chosen."""
+"""Each kind of call: its function, the most texts it gets, and its weight when one is chosen."""
 
 
 @dataclass(eq=False)
 class Caller:
-    """Call at random until told to stop; count the interrupts that came out where they should.
+    """Make random calls until stopped, and count the interrupts that arrive.
 
-    An interrupter raises `asking`, looks whether the caller is `within` a call and has seen all it was sent, sends,
-    counts it in `sent` and lowers `asking` again. So none arrives where a caller has nothing to catch it with.
+    An interrupter sets `interrupting`, checks that the caller is `in_call` and has caught all it was sent, counts the
+    interrupt in `sent`, sends it, and clears `interrupting`. So none arrives where a caller cannot catch it.
     """
 
     name: str
-    ways: Mapping[Way, CosyClient]
-    """The view to call for each way, kept up to date by whoever uploads voices."""
+    views: Mapping[ProtocolCase, CosyClient]
+    """The view to call for each protocol; whatever uploads a voice replaces it."""
     seed: str
-    jobs: list[Job] = field(default_factory=list)
+    calls: list[CallRecord] = field(default_factory=list)
     closing: bool = False
     """Whether the client will be closed while it is called."""
     running: bool = True
-    over: bool = False
+    stopping: bool = False
     idle: bool = False
-    within: bool = False
-    asking: bool = False
+    in_call: bool = False
+    interrupting: bool = False
     sent: int = 0
-    seen: int = 0
-    lost: int = 0
-    """Interrupts that never came out: somebody swallowed them."""
+    caught: int = 0
+    swallowed: int = 0
+    """Interrupts that were sent and never arrived."""
     current: str = ""
-    before: Callable[[], object] | None = None
-    """Called at the start of every turn."""
+    before_turn: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
-        self._chance = random.Random(self.seed)
+        self._rng = random.Random(self.seed)
         self._numbers = self.ident = 0
         self.thread = threading.Thread(target=self.run, name=self.name, daemon=True)
 
     def run(self) -> None:
-        """Call until `over`."""
+        """Call until `stopping`."""
         self.ident = threading.get_ident()
-        while not self.over:
+        while not self.stopping:
             try:
-                self.within = True
+                self.in_call = True
                 self._turn()
-                self.within = False
+                self.in_call = False
                 self._await_interrupt()
             except Interrupt:
-                self.within = False
-                self.seen += 1
-                if self.jobs:
-                    self.jobs[-1].rest(lambda entry: entry.leaves("interrupted"))
+                self.in_call = False
+                self.caught += 1
+                if self.calls:
+                    self.calls[-1].end_open(lambda record: record.note_left("interrupted"))
         self.running = False
 
     def _turn(self) -> None:
-        if self.before is not None:
-            self.before()
+        if self.before_turn is not None:
+            self.before_turn()
         if self.idle:
             time.sleep(0.05)
             return
-        self.call(self._chance.choice(list(self.ways)))
-        # Whoever failed at once comes back a little later, as people do.
-        time.sleep(self._chance.expovariate(_PACE) if self.jobs[-1].entries[-1].ending == "spoken" else 0.1)
+        self.make_call(self._rng.choice(list(self.views)))
+        # After a failure a little later, as users do.
+        time.sleep(self._rng.expovariate(_PACE) if self.calls[-1].texts[-1].ending == "succeeded" else 0.1)
 
-    def call(self, way: Way) -> None:
-        """Make one random call to the client of *way* and take down what became of its texts."""
-        job, call = self._draw(way)
-        self.jobs.append(job)
-        self.current = f"{job.entries[0].call} of {way.protocol}"
+    def make_call(self, case: ProtocolCase) -> None:
+        """Make one random call to the client of *case* and record how its texts end."""
+        call, kind = self._draw(case)
+        self.calls.append(call)
+        self.current = f"{call.texts[0].call} of {case.protocol}"
         try:
-            CALLS[call][0](self.ways[way], job)
+            CALLS[kind][0](self.views[case], call)
         except CosyError as error:
-            told = error
-            job.rest(lambda entry: entry.fails(told))
+            failure = error
+            call.end_open(lambda record: record.note_error(failure))
         self.current = ""
-        self.over |= any(entry.error == "ClientClosed" for entry in job.entries)
+        self.stopping |= any(record.error == "ClientClosed" for record in call.texts)
 
-    def _draw(self, way: Way) -> tuple[Job, str]:
-        chance = self._chance
-        fit = {"stream": way.streams, "stream_text": way.texts}
-        calls = [call for call in CALLS if fit.get(call, True)]
-        call = chance.choices(calls, [CALLS[each][2] for each in calls])[0]
-        timeout = chance.uniform(0.02, SHORT) if chance.random() < 0.1 else AMPLE
+    def _draw(self, case: ProtocolCase) -> tuple[CallRecord, str]:
+        rng = self._rng
+        supported = {"stream": case.streams, "stream_text": case.texts}
+        kinds = [kind for kind in CALLS if supported.get(kind, True)]
+        kind = rng.choices(kinds, [CALLS[each][2] for each in kinds])[0]
+        timeout = rng.uniform(0.02, SHORT_TIMEOUT) if rng.random() < 0.1 else LONG_TIMEOUT
         options: dict[str, Any] = {"timeout": timeout}
-        if chance.random() < 0.2:
-            options["priority"] = chance.choice(("interactive", "bulk"))
-        if call in ("stream", "stream_text"):
+        if rng.random() < 0.2:
+            options["priority"] = rng.choice(("interactive", "bulk"))
+        if kind in ("stream", "stream_text"):
             options.pop("priority", None)
-        entries = [
-            Entry(protocol=way.protocol, text=self._text(way), call=call, timeout=timeout, closing=self.closing)
-            for _ in range(chance.randint(1, CALLS[call][1]))
+        texts = [
+            TextRecord(protocol=case.protocol, text=self._text(case), call=kind, timeout=timeout, closing=self.closing)
+            for _ in range(rng.randint(1, CALLS[kind][1]))
         ]
-        return Job(entries, options, chance), call
+        return CallRecord(texts, options, rng), kind
 
-    def _text(self, way: Way) -> str:
+    def _text(self, case: ProtocolCase) -> str:
         self._numbers += 1
-        if self._chance.random() < 0.05:
-            return f"everybody's {self._chance.randrange(5)}"  # several may ask for it at once
-        length = int(2 ** self._chance.uniform(0.0, 8.0))
-        words = (_WORDS * (length // len(_WORDS) + 1))[:length].rstrip()
-        return f"{self.name} {self._numbers} of {way.protocol}: {words}."
+        if self._rng.random() < 0.05:
+            return f"shared {self._rng.randrange(5)}"  # several callers may ask for it at once
+        length = int(2 ** self._rng.uniform(0.0, 8.0))
+        words = (_SENTENCES * (length // len(_SENTENCES) + 1))[:length].rstrip()
+        return f"{self.name} {self._numbers} of {case.protocol}: {words}."
 
     def _await_interrupt(self) -> None:
-        """Let an interrupt that was sent into the call come out of it; count one that does not as lost."""
-        patience = time.monotonic() + _GRACE
-        while self.asking or self.sent != self.seen:
-            if time.monotonic() > patience and not self.asking:
-                self.lost += 1
-                self.seen += 1
+        """Wait for an interrupt that was sent into the call; count one that does not arrive as swallowed."""
+        end = time.monotonic() + _GRACE
+        while self.interrupting or self.sent != self.caught:
+            if time.monotonic() > end and not self.interrupting:
+                self.swallowed += 1
+                self.caught += 1
             time.sleep(0.001)

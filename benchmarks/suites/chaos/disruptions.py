@@ -1,4 +1,4 @@
-"""What befalls the chaos's callers: interrupts, forks, and clients that are closed amid their calls."""
+"""Interrupts, forks, and clients that are closed during their calls."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.suites.chaos.callers import AMPLE, Caller, Interrupt
-from benchmarks.suites.chaos.records import Entry
+from benchmarks.suites.chaos.callers import LONG_TIMEOUT, Caller, Interrupt
+from benchmarks.suites.chaos.records import TextRecord
 from cosyclient import CosyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from benchmarks.suites.chaos.protocols import Way
+    from benchmarks.suites.chaos.protocols import ProtocolCase
     from cosyclient import CosyClient
 
 _RAISE: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _CHILD: Final = 45.0
-"""Seconds a child may take to make its calls."""
+"""Seconds a child may take for its calls."""
 
 
 class Interrupter:
@@ -34,56 +34,56 @@ class Interrupter:
 
     def __init__(self, callers: Sequence[Caller], seed: int) -> None:
         self._callers = callers
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
         self.rate = 0.0
-        self._over = False
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="interrupter", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._over:
-            time.sleep(min(0.05, self._chance.expovariate(self.rate)) if self.rate else 0.05)
+        while not self._stopping:
+            time.sleep(min(0.05, self._rng.expovariate(self.rate)) if self.rate else 0.05)
             if self.rate:
-                self._strike(self._chance.choice(self._callers))
+                self._interrupt(self._rng.choice(self._callers))
 
-    def _strike(self, caller: Caller) -> None:
-        caller.asking = True
-        # In this order: a caller that has caught one is not within a call until it says so again.
-        if caller.seen == caller.sent and caller.within:
+    def _interrupt(self, caller: Caller) -> None:
+        caller.interrupting = True
+        # In this order: a caller that has caught one is not in a call until it sets that again.
+        if caller.caught == caller.sent and caller.in_call:
             caller.sent += 1
             _RAISE(ctypes.c_ulong(caller.ident), ctypes.py_object(Interrupt))
-        caller.asking = False
+        caller.interrupting = False
 
     def close(self) -> None:
         """Stop."""
-        self._over = True
+        self._stopping = True
         self._thread.join()
 
 
-class Alarm:
-    """Interrupt the main thread by a timer of the system, as Ctrl-C would: between two steps, or out of a wait."""
+class TimerInterrupter:
+    """Interrupt the main thread by a system timer, as Ctrl-C would: between two steps, or in a wait."""
 
     def __init__(self, caller: Caller, seed: int) -> None:
         self._caller = caller
-        self._chance = random.Random(seed)
-        self._rescuing = False
+        self._rng = random.Random(seed)
+        self._freeing = False
         self.on = False
-        caller.before = self._arm
-        signal.signal(signal.SIGALRM, self._ring)
+        caller.before_turn = self._arm
+        signal.signal(signal.SIGALRM, self._on_alarm)
 
     def _arm(self) -> None:
         if self.on:
-            signal.setitimer(signal.ITIMER_REAL, 2 ** self._chance.uniform(-13.0, -3.0))
+            signal.setitimer(signal.ITIMER_REAL, 2 ** self._rng.uniform(-13.0, -3.0))
 
-    def _ring(self, *_: object) -> None:
+    def _on_alarm(self, *_: object) -> None:
         caller = self._caller
-        if self._rescuing or (caller.within and caller.sent == caller.seen):
+        if self._freeing or (caller.in_call and caller.sent == caller.caught):
             caller.sent += 1
             raise Interrupt
 
-    def rescue(self) -> None:
-        """Get the main thread out of a call that does not come back."""
-        self._rescuing = True
+    def free_main_thread(self) -> None:
+        """Interrupt a call of the main thread that does not return."""
+        self._freeing = True
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     def close(self) -> None:
@@ -92,79 +92,83 @@ class Alarm:
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
 
-def fork(clients: Mapping[Way, CosyClient], views: Mapping[Way, CosyClient], seed: int) -> tuple[list[Entry], str]:
-    """Fork amid everybody's calls; return what became of the texts on both sides, and what is wrong with the child."""
-    # grpcio's own locks may be held by threads that a child has not; it says itself that it is then no use there.
-    ways = random.Random(seed).sample([way for way in views if way.scheme != "grpc"], 3)
-    ours, *theirs = (
-        Entry(protocol=way.protocol, text=f"text {n} of fork {seed}", call="fork", timeout=AMPLE)
-        for n, way in enumerate([ways[0], *ways])
+def call_after_fork(
+    clients: Mapping[ProtocolCase, CosyClient], views: Mapping[ProtocolCase, CosyClient], seed: int
+) -> tuple[list[TextRecord], str]:
+    """Fork during everything else; return the texts of parent and child, and what went wrong in the child."""
+    # In a child, grpcio's own locks may stay held by threads that exist in the parent alone, as it documents.
+    cases = random.Random(seed).sample([case for case in views if case.scheme != "grpc"], 3)
+    parent_text, *child_texts = (
+        TextRecord(protocol=case.protocol, text=f"text {n} of fork {seed}", call="fork", timeout=LONG_TIMEOUT)
+        for n, case in enumerate([cases[0], *cases])
     )
     try:
-        ours.future = views[ways[0]].submit(ours.text, on_done=ours.on_done, timeout=AMPLE)
+        parent_text.future = views[cases[0]].submit(parent_text.text, on_done=parent_text.on_done, timeout=LONG_TIMEOUT)
     except CosyError as error:
-        ours.fails(error)
+        parent_text.note_error(error)
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
-        _be_a_child(writer, ours, dict(zip(theirs, (views[way] for way in ways), strict=True)), clients.values())
+        _run_child(
+            writer, parent_text, dict(zip(child_texts, (views[case] for case in cases), strict=True)), clients.values()
+        )
     os.close(writer)
-    said, patience = b"", time.monotonic() + _CHILD
+    report, end = b"", time.monotonic() + _CHILD
     with open(reader, "rb", buffering=0) as pipe:
-        while select.select([pipe], [], [], max(0.0, patience - time.monotonic()))[0] and (piece := pipe.read(65536)):
-            said += piece
-    os.kill(pid, signal.SIGKILL)  # it has said what it had to say, or had its time
+        while select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0] and (piece := pipe.read(65536)):
+            report += piece
+    os.kill(pid, signal.SIGKILL)  # it has reported, or has had its time
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if not said:
-        return [ours], f"a child that was to speak {', '.join(way.protocol for way in ways)} said nothing, exit {code}"
-    report = json.loads(said)
-    return [ours, *(Entry(**each) for each in report["entries"])], report["wrong"]
+    if not report:
+        return [parent_text], f"a child with {', '.join(case.protocol for case in cases)} reported nothing, exit {code}"
+    document = json.loads(report)
+    return [parent_text, *(TextRecord(**each) for each in document["texts"])], document["wrong"]
 
 
-def _be_a_child(
-    writer: int, parents: Entry, entries: Mapping[Entry, CosyClient], clients: Iterable[CosyClient]
+def _run_child(
+    writer: int, parent_text: TextRecord, texts: Mapping[TextRecord, CosyClient], clients: Iterable[CosyClient]
 ) -> None:
     """Call, report, and end this process."""
     try:
         faulthandler.dump_traceback_later(_CHILD - 5.0, exit=True)
         wrong = ""
-        if parents.future is not None:
-            # The parent hears of it, the child that it is not his.
-            error = parents.future.exception(timeout=5.0)
+        if parent_text.future is not None:
+            # The text is completed in the parent; in the child, its future fails.
+            error = parent_text.future.exception(timeout=5.0)
             wrong = "" if error is None or isinstance(error, CosyError) else f"the parent's future: {error!r}"
-        for entry, view in entries.items():
+        for record, view in texts.items():
             try:
-                entry.speaks(view.synthesize(entry.text, timeout=entry.timeout).audio)
+                record.note_audio(view.synthesize(record.text, timeout=record.timeout).audio)
             except Exception as error:  # noqa: BLE001 - reported
-                entry.fails(error)
+                record.note_error(error)
         for client in clients:
             client.close()
-        os.write(writer, json.dumps({"entries": [each.document() for each in entries], "wrong": wrong}).encode())
-    except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
+        os.write(writer, json.dumps({"texts": [each.document() for each in texts], "wrong": wrong}).encode())
+    except BaseException:  # noqa: BLE001 - the child ends here in any case
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
-def close_amid(way: Way, url: str, grpc_url: str, seed: int) -> tuple[list[Caller], str]:
+def close_during_calls(case: ProtocolCase, url: str, grpc_url: str, seed: int) -> tuple[list[Caller], str]:
     """Make a client and close it while four threads call it; return them, and what it still holds."""
-    chance = random.Random(seed)
-    client = way.client(url, grpc_url)
-    callers = [Caller(f"closed {seed} {n}", {way: client}, f"{seed}/{n}", closing=True) for n in range(4)]
+    rng = random.Random(seed)
+    client = case.client(url, grpc_url)
+    callers = [Caller(f"closed {seed} {n}", {case: client}, f"{seed}/{n}", closing=True) for n in range(4)]
     for caller in callers:
         caller.thread.start()
-    time.sleep(chance.uniform(0.0, 0.3))
-    client.close(drain=chance.random() < 0.5)
+    time.sleep(rng.uniform(0.0, 0.3))
+    client.close(drain=rng.random() < 0.5)
     for caller in callers:
-        caller.over = True
+        caller.stopping = True
     for caller in callers:
-        caller.thread.join(2 * AMPLE)
-    return callers, held(way, client)
+        caller.thread.join(2 * LONG_TIMEOUT)
+    return callers, held(case, client)
 
 
-def held(way: Way, client: CosyClient, patience: float = 10.0) -> str:
-    """Return what *client* still holds when it has had time to let go."""
-    end = time.monotonic() + patience
+def held(case: ProtocolCase, client: CosyClient, seconds: float = 10.0) -> str:
+    """Return what *client* still holds after so many *seconds*, which it may use to release it."""
+    end = time.monotonic() + seconds
     while True:
         stats = client.stats()
         left = {
@@ -176,5 +180,5 @@ def held(way: Way, client: CosyClient, patience: float = 10.0) -> str:
         }
         found = ", ".join(f"{count} {name}" for name, count in left.items() if count)
         if not found or time.monotonic() > end:
-            return f"{way.protocol} holds {found}" if found else ""
+            return f"{case.protocol} holds {found}" if found else ""
         time.sleep(0.02)

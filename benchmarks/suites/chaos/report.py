@@ -1,35 +1,37 @@
-"""Put the chaos into words: what is done, what became of it, which targets were missed, and a picture."""
+"""Report what the chaos benchmark did: the table, the targets, the findings, the picture."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.harness.tables import number, seconds, table
+from benchmarks.harness.pictures import OTHERS, OURS, PALE, THEIRS, canvas, label_rows, made_by, note, tidy
+from benchmarks.harness.tables import met, number, seconds, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from benchmarks.suites.chaos.run import Plan
+    from benchmarks.suites.chaos.plan import Plan
 
 _SHOWN: Final = 20
-_COLUMNS: Final = ("spoken", "failed", "interrupted", "cancelled")
+_COLUMNS: Final = ("succeeded", "failed", "interrupted", "cancelled")
 _FAULTS: Final = ("wrong", "unexplained", "unaccounted")
 
 
 def introduction(plan: Plan, seed: int) -> str:
     """Return what is done and how, before the figures."""
-    befall = "are interrupted (a timer's signal on the main thread, asynchronous exceptions on the others), "
+    disruptions = "are interrupted (a timer's signal on the main thread, asynchronous exceptions on the others), "
     return (
         f"everything goes wrong at random, over every protocol, for {plan.seconds:g} s; seed {seed}\n\n"
-        "One service in a process of its own speaks all protocols. Quiet phases (calm, slow, idle) and troubled ones "
-        "take turns: throttling,\nerrors, 503s, resets, replies cut short, garbage, hanging, and the process killed "
-        f"and started again on its port. {plan.callers} threads call whatever\nthere is to call; they "
-        f"{befall if plan.interrupts else ''}cancel, close streams and iterators early, give some texts too little "
-        "time. The process\nforks amid the calls, and the children call, too; clients are closed amid theirs.\n"
-        "Each text is then spoken (and the audio says that it is its own), or failed for a reason that was there at "
-        "the time (a calm, slow or idle\nservice is no reason), or interrupted, or cancelled; and every client holds "
-        "nothing, works again, and leaves nothing behind."
+        "One service in a process of its own serves all protocols. Quiet phases (calm, slow, idle) and phases with a\n"
+        "fault alternate: throttling, errors, 503s, resets, replies cut short, garbage, hanging, and the process\n"
+        f"killed and started again on its port. {plan.callers} threads make random calls; they\n"
+        f"{disruptions if plan.interrupts else ''}cancel,\nclose streams and iterators early, give some texts too "
+        "little time. The process forks during the calls,\n"
+        "and the children call, too; clients are closed during theirs.\n"
+        "Each text then has succeeded (and the audio is that of its text), or failed because of a fault at "
+        "the time (a calm, slow or idle\nservice explains no failure), or is interrupted, or cancelled; and every "
+        "client holds nothing, works again, and leaves nothing behind."
     )
 
 
@@ -50,16 +52,16 @@ def conclusions(document: Mapping[str, Any], seed: int) -> str:
     total = {name: sum(row[name] for row in document["rows"]) for name in ("texts", *_COLUMNS, *_FAULTS)}
     findings = document["findings"]
     held = [row["held"] for row in document["rows"] if row["held"]]
-    behind = ", ".join(f"{count} {name}" for name, count in document["behind"].items())
+    leaked = ", ".join(f"{count} {name}" for name, count in document["leaked"].items())
     lines = [
         f"{number(total['texts'])} texts, {document['interrupts']} interrupts, {document['forks']} forks, "
-        f"{document['restarts']} restarts, {document['closes']} clients closed amid calls; after each trouble every "
-        f"client made a good call within {seconds(document['back'])}.",
-        f"Every text accounted for, each failure for a reason: {_met(not any(total[name] for name in _FAULTS))} "
+        f"{document['restarts']} restarts, {document['closes']} clients closed during calls; after each fault every "
+        f"client made a successful call within {seconds(document['recovery'])}.",
+        f"Every text accounted for, each failure explained: {met(not any(total[name] for name in _FAULTS))} "
         f"({', '.join(f'{total[name]} {name}' for name in _FAULTS)}).",
-        f"Nothing held by any client afterwards: {_met(not held)}{_told('; '.join(held))}.",
-        f"No thread and no file left after close: {_met(not behind)}{_told(behind)}.",
-        f"Nothing stood still or was swallowed, every child reported: {_met(not findings)}.",
+        f"Nothing held by any client afterwards: {met(not held)}{_in_parentheses('; '.join(held))}.",
+        f"No thread and no file left after close: {met(not leaked)}{_in_parentheses(leaked)}.",
+        f"Nothing hung or was swallowed, every child reported: {met(not findings)}.",
     ]
     if findings:
         lines.append(f"\n{len(findings)} findings; --seed {seed} draws the same phases again:")
@@ -67,24 +69,18 @@ def conclusions(document: Mapping[str, Any], seed: int) -> str:
     return "\n".join(lines)
 
 
-def _met(met: bool) -> str:
-    return "met" if met else "MISSED"
-
-
-def _told(what: str) -> str:
+def _in_parentheses(what: str) -> str:
     return f" ({what})" if what else ""
 
 
 def draw(path: Path, document: Mapping[str, Any], plan: Plan, about: dict[str, Any]) -> None:
     """Draw what became of each protocol's texts."""
-    from benchmarks.harness.pictures import OTHERS, OURS, PALE, THEIRS, canvas, made_by, tidy
-
     rows = document["rows"]
-    colours = {"spoken": OURS, "failed": THEIRS, "interrupted": PALE[OURS], "cancelled": PALE[THEIRS]}
+    colours = {"succeeded": OURS, "failed": THEIRS, "interrupted": PALE[OURS], "cancelled": PALE[THEIRS]}
     caption = (
-        f"{plan.callers} threads, {plan.seconds:g} s; failed: for a reason that was there at the time. "
+        f"{plan.callers} threads, {plan.seconds:g} s; failed: because of a fault at the time. "
         f"{document['forks']} forks, {document['restarts']} restarts, {document['interrupts']} interrupts, "
-        f"{document['closes']} clients closed amid calls.\n{made_by('chaos', about)}"
+        f"{document['closes']} clients closed during calls.\n{made_by('chaos', about)}"
     )
     bad = sum(row[name] for row in rows for name in _FAULTS)
     title = f"Chaos over {len(rows)} protocols: {bad or 'no'} text{'' if bad == 1 else 's'} unaccounted for"
@@ -96,16 +92,9 @@ def draw(path: Path, document: Mapping[str, Any], plan: Plan, about: dict[str, A
             if name not in _FAULTS or any(counts):
                 axis.barh(range(len(rows)), counts, left=left, color=colours.get(name, OTHERS[0]), label=name)
             left = [before + count for before, count in zip(left, counts, strict=True)]
-        for place, row in enumerate(rows):
-            axis.annotate(
-                f"{number(row['spoken'])} of {number(row['texts'])} spoken",
-                (left[place], place),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8.5,
-            )
-        axis.set_yticks(range(len(rows)), [row["protocol"] for row in rows])
-        axis.set_ylim(len(rows) - 0.4, -0.6)
+        for level, row in enumerate(rows):
+            label = f"{number(row['succeeded'])} of {number(row['texts'])} succeeded"
+            note(axis, label, (left[level], level))
+        label_rows(axis, [row["protocol"] for row in rows], below=0.6)
         axis.set_xlim(0, max([1, *left]) * 1.2)
         axis.legend(frameon=False, ncols=1, loc="lower right", fontsize=9)

@@ -1,103 +1,37 @@
-"""Call six hostile services with one client, in a process of its own, and note how long each call took to give up."""
+"""Call six hostile services with one client, in a process of its own, and record how long each call took to end."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from benchmarks.harness.adversary import Visit, hostile, reply, unanswered
-from benchmarks.harness.measure import threads_now
+from benchmarks.harness.measure import resources, settled
 from cosyclient import BreakerConfig, ClientConfig, CosyClient, PacingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from multiprocessing.connection import Connection
+    from contextlib import AbstractContextManager
 
-    from benchmarks.harness.adversary import Behaviour
-
-SCENARIOS: Final = {
-    "no SYN": "the listener's queue is full, connecting is never answered",
-    "TLS stall": "connections are accepted, the handshake is not",
-    "full pool": "two connections, both taken by calls that hang",
-    "drip": "a body that comes byte by byte, ten a second",
-    "silence": "status and headers come, and then nothing",
-    "Retry-After": "429 with a Retry-After beyond the deadline",
-}
-CLIENTS: Final = {
-    "ours": "synthesize(timeout=…), everything else as it comes, but for the breaker, which would soon refuse",
-    "httpx": "Client(timeout=…), Limits of the pool",
-    "urllib3": "Timeout(total=…), pool_timeout=…, Retry of 429 that heeds Retry-After",
-    "requests": "timeout=…, pool_block=True, the same Retry",
-}
-HOPELESS: Final = 1.0
-"""A client that was so many seconds late in one round is not asked again: it would only take time."""
+_TOO_LATE: Final = 1.0
+"""Seconds beyond the deadline after which a client is not called for another round, to save time."""
+_RELEASE: Final = 2.0
+"""Seconds in which a client has to release what it holds."""
 _POOL: Final = 2
-_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
 _BODY: Final = b'{"texts": ["hello"]}'
 
 
-# The services, in a process that runs them all
-
-
-def serve(cap: float, pipe: Connection) -> None:
-    """Run the services, send their URLs by scenario, and end when *pipe* is closed.
-
-    Each lets go of a client after *cap* seconds.
-    """
-
-    def behaving(behaviour: Behaviour, scheme: str = "http") -> str:
-        return f"{scheme}://127.0.0.1:{stack.enter_context(hostile(behaviour)).port}"
-
-    def mute(visit: Visit) -> None:
-        visit.sock.settimeout(cap)
-        visit.until_closed()
-
-    def drip(visit: Visit) -> None:
-        visit.request()
-        drops = int(cap * 10)
-        visit.send(_HEAD % drops)
-        visit.drip(b" " * drops, 0.1)
-
-    def silence(visit: Visit) -> None:
-        visit.request()
-        visit.send(_HEAD % 1000)
-        mute(visit)
-
-    def later(visit: Visit) -> None:
-        while visit.request():
-            visit.send(reply(b"later", status="429 Too Many Requests", headers=(f"Retry-After: {cap:.0f}",)))
-
-    with ExitStack() as stack:
-        urls = {
-            "no SYN": f"http://127.0.0.1:{stack.enter_context(unanswered())}",
-            "TLS stall": behaving(mute, "https"),
-            "full pool": behaving(mute),
-            "drip": behaving(drip),
-            "silence": behaving(silence),
-            "Retry-After": behaving(later),
-            "stop": behaving(Visit.until_closed),
-        }
-        pipe.send(urls)
-        with suppress(EOFError):
-            pipe.recv()
-
-
-# The clients
-
-
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class CallSpec:
     """Say which client calls which service, with which deadline, how many callers at once and how often."""
 
     client: str
@@ -109,7 +43,7 @@ class Order:
 
 
 @dataclass(kw_only=True)
-class Ends:
+class CallResults:
     """Hold how long each call took, how it ended, and what was left over."""
 
     took: list[float] = field(default_factory=list)
@@ -118,43 +52,42 @@ class Ends:
     """What was there after the last call and not before the first: threads, files, permits, places, connections."""
 
 
-def call_all(order: Order) -> Ends:
-    """Let *callers* call at once, *rounds* times, and return how it ended."""
-    ends = Ends()
-    make = {"ours": _ours, "httpx": _httpx, "urllib3": _urllib3, "requests": _requests}[order.client]
-    before = _resources()
-    with make(order) as (call, held):
-        if order.scenario == "full pool":
+def call_all(spec: CallSpec) -> CallResults:
+    """Let ``callers`` call at once, ``rounds`` times, and return how the calls ended."""
+    results = CallResults()
+    before = resources()
+    with _MAKE[spec.client](spec) as (call, held):
+        if spec.scenario == "full pool":
             # Longer than all rounds together.
-            hold = (order.rounds + 2) * order.deadline
-            holders = [_spawned(lambda: _outcome(lambda: call(hold))) for _ in range(_POOL)]
+            span = (spec.rounds + 2) * spec.deadline
+            holders = [_spawned(lambda: _outcome(lambda: call(span))) for _ in range(_POOL)]
             time.sleep(0.3)
-        for _ in range(order.rounds):
-            _round(call, order, ends)
-            if max(ends.took) > order.deadline + HOPELESS:
+        for _ in range(spec.rounds):
+            _round(call, spec, results)
+            if max(results.took) > spec.deadline + _TOO_LATE:
                 break
-        if order.scenario == "full pool":
+        if spec.scenario == "full pool":
             for holder in holders:
                 holder.join()
-        left = _settled(held, dict.fromkeys(held(), 0))
-    left |= {name: count - before[name] for name, count in _settled(_resources, before).items()}
-    ends.leaked = {name: count for name, count in left.items() if count}
-    return ends
+        left = settled(held, dict.fromkeys(held(), 0), _RELEASE)
+    left |= {name: count - before[name] for name, count in settled(resources, before, _RELEASE).items()}
+    results.leaked = {name: count for name, count in left.items() if count}
+    return results
 
 
-def _round(call: Callable[[float], object], order: Order, ends: Ends) -> None:
-    together = threading.Barrier(order.callers)
-    callers = [_spawned(lambda: _timed(call, order.deadline, together, ends)) for _ in range(order.callers)]
+def _round(call: Callable[[float], object], spec: CallSpec, results: CallResults) -> None:
+    together = threading.Barrier(spec.callers)
+    callers = [_spawned(lambda: _timed(call, spec.deadline, together, results)) for _ in range(spec.callers)]
     for caller in callers:
         caller.join()
 
 
-def _timed(call: Callable[[float], object], deadline: float, together: threading.Barrier, ends: Ends) -> None:
+def _timed(call: Callable[[float], object], deadline: float, together: threading.Barrier, results: CallResults) -> None:
     together.wait()
     started = time.perf_counter()
     ended = _outcome(lambda: call(deadline))
-    ends.took.append(time.perf_counter() - started)
-    ends.errors.append(ended)
+    results.took.append(time.perf_counter() - started)
+    results.errors.append(ended)
 
 
 def _outcome(call: Callable[[], object]) -> str:
@@ -171,30 +104,18 @@ def _spawned(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def _resources() -> dict[str, int]:
-    return {"threads": threads_now(), "files": len(os.listdir("/proc/self/fd"))}
-
-
-def _settled(look: Callable[[], dict[str, int]], wanted: dict[str, int]) -> dict[str, int]:
-    """Return what *look* sees: what is wanted, or what is there after two seconds."""
-    patience = time.monotonic() + 2.0
-    while (seen := look()) != wanted and time.monotonic() < patience:
-        time.sleep(0.01)
-    return seen
-
-
 Made = tuple["Callable[[float], object]", "Callable[[], dict[str, int]]"]
 
 
-def _connections(order: Order) -> int:
-    return _POOL if order.scenario == "full pool" else order.callers
+def _connections(spec: CallSpec) -> int:
+    return _POOL if spec.scenario == "full pool" else spec.callers
 
 
 @contextmanager
-def _ours(order: Order) -> Iterator[Made]:
+def _ours(spec: CallSpec) -> Iterator[Made]:
     config = ClientConfig(breaker=BreakerConfig(minimum_failures=1_000_000_000), pacing=PacingConfig(burst=100))
     numbers = iter(range(1_000_000))
-    with CosyClient(order.url, max_batch=1, concurrency=_connections(order), config=config) as client:
+    with CosyClient(spec.url, max_batch=1, concurrency=_connections(spec), config=config) as client:
 
         def held() -> dict[str, int]:
             stats = client.stats()
@@ -205,7 +126,7 @@ def _ours(order: Order) -> Iterator[Made]:
                 "connections": stats.pool.in_use,
             }
 
-        # No two texts alike: equal ones would share a request.
+        # No two texts are alike, because equal ones would share a request.
         yield lambda timeout: client.synthesize(f"text {next(numbers)}", timeout=timeout), held
 
 
@@ -214,11 +135,11 @@ def _nothing() -> dict[str, int]:
 
 
 @contextmanager
-def _httpx(order: Order) -> Iterator[Made]:
-    limits = httpx.Limits(max_connections=_connections(order), max_keepalive_connections=_connections(order))
+def _httpx(spec: CallSpec) -> Iterator[Made]:
+    limits = httpx.Limits(max_connections=_connections(spec), max_keepalive_connections=_connections(spec))
     with httpx.Client(limits=limits, trust_env=False) as client:
         yield (
-            lambda timeout: client.post(f"{order.url}/batch", content=_BODY, timeout=timeout).raise_for_status(),
+            lambda timeout: client.post(f"{spec.url}/batch", content=_BODY, timeout=timeout).raise_for_status(),
             _nothing,
         )
 
@@ -228,8 +149,8 @@ def _retry() -> urllib3.Retry:
 
 
 @contextmanager
-def _urllib3(order: Order) -> Iterator[Made]:
-    with urllib3.connection_from_url(order.url, maxsize=_connections(order), block=True) as pool:
+def _urllib3(spec: CallSpec) -> Iterator[Made]:
+    with urllib3.connection_from_url(spec.url, maxsize=_connections(spec), block=True) as pool:
         yield (
             lambda timeout: pool.request(
                 "POST",
@@ -244,25 +165,32 @@ def _urllib3(order: Order) -> Iterator[Made]:
 
 
 @contextmanager
-def _requests(order: Order) -> Iterator[Made]:
+def _requests(spec: CallSpec) -> Iterator[Made]:
     with requests.Session() as session:
         session.trust_env = False
-        adapter = HTTPAdapter(pool_maxsize=_connections(order), pool_block=True, max_retries=_retry())
+        adapter = HTTPAdapter(pool_maxsize=_connections(spec), pool_block=True, max_retries=_retry())
         session.mount("http://", adapter)
         session.mount("https://", adapter)
-        yield lambda timeout: session.post(f"{order.url}/batch", data=_BODY, timeout=timeout), _nothing
+        yield lambda timeout: session.post(f"{spec.url}/batch", data=_BODY, timeout=timeout), _nothing
+
+
+_MAKE: Final[dict[str, Callable[[CallSpec], AbstractContextManager[Made]]]] = {
+    "ours": _ours,
+    "httpx": _httpx,
+    "urllib3": _urllib3,
+    "requests": _requests,
+}
 
 
 # Ctrl-C
 
 
-def interrupted(order: Order) -> None:
-    """Block in one call for a minute; print the instant (monotonic) at which Ctrl-C came through."""
-    make: Any = {"ours": _ours, "httpx": _httpx, "urllib3": _urllib3, "requests": _requests}[order.client]
-    # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
+def block_until_interrupted(spec: CallSpec) -> None:
+    """Block in one call for a minute; print the instant (monotonic) at which Ctrl-C ended it."""
+    # A process that a shell starts in the background ignores SIGINT, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with make(order) as (call, _):
+        with _MAKE[spec.client](spec) as (call, _):
             sys.stdout.write("ready\n")
             sys.stdout.flush()
             try:
@@ -276,4 +204,6 @@ def interrupted(order: Order) -> None:
 
 
 if __name__ == "__main__":
-    interrupted(Order(client=sys.argv[1], scenario="", url=sys.argv[2], deadline=60.0, callers=1, rounds=1))
+    block_until_interrupted(
+        CallSpec(client=sys.argv[1], scenario="", url=sys.argv[2], deadline=60.0, callers=1, rounds=1)
+    )

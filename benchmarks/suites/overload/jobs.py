@@ -1,4 +1,4 @@
-"""Put jobs on one client at a service that keeps up, in a process of its own: how long they take, what is lost."""
+"""Run jobs on one client at a service that keeps up, in a process of its own: how long they take, what is lost."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.harness.texts import text, texts
+from benchmarks.peers.field_report import FieldReportClient, cut
 from benchmarks.suites.overload.clients import client_of
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from cosyclient import CosyClient
 
 _SHORT: Final = 4
-"""Characters of the calls made before the job, which show the client a service with nothing to do."""
+"""Characters of the calls made before the job, which let the client see an idle service."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
-    """Describe a service that keeps up, and the job put on it."""
+class Scenario:
+    """Describe a service that keeps up, and the job it gets."""
 
     sentence: str
     service: Mapping[str, Any]
@@ -43,8 +44,8 @@ _SINGLES: Final[dict[str, Any]] = {"job": "threads", "max_batch": 1}
 
 _FLAKY: Final = "20 ms, 503 at once for that share; 2,000 texts, one a request, 32 threads"
 
-WORLDS: Final = {
-    "idle, then submits": World(
+SCENARIOS: Final = {
+    "idle, then submits": Scenario(
         sentence="0.2 s; three short calls, then 300 submits of 260 characters, timeout=10",
         service={"rtt": 0.2},
         job="submit",
@@ -53,40 +54,40 @@ WORLDS: Final = {
         characters=260,
         timeout=10.0,
     ),
-    "idle, then a pool": World(
+    "idle, then a pool": Scenario(
         sentence="0.2 s; one short call, then ThreadPoolExecutor(50) with batch_synth of 40 texts each",
         service={"rtt": 0.2},
         job="drop-in",
         before=1,
         at_once=50,
     ),
-    "cold, single calls": World(
+    "cold, single calls": Scenario(
         sentence="0.2 s; 50 threads make the client's first calls",
         service={"rtt": 0.2},
         job="threads",
         texts=50,
         at_once=50,
     ),
-    "cold, one batch": World(
+    "cold, one batch": Scenario(
         sentence="0.2 s; the client's first call is batch_synth of 1,000 texts",
         service={"rtt": 0.2},
         job="batch",
         texts=1000,
     ),
-    "flaky, 5 %": World(sentence=_FLAKY, service={"rtt": 0.02, "fault": {"unavailable": 0.05}}, **_SINGLES),
-    "flaky, 10 %": World(sentence="", service={"rtt": 0.02, "fault": {"unavailable": 0.1}}, **_SINGLES),
-    "flaky, 20 %": World(sentence="", service={"rtt": 0.02, "fault": {"unavailable": 0.2}}, **_SINGLES),
-    "jittery": World(
+    "flaky, 5 %": Scenario(sentence=_FLAKY, service={"rtt": 0.02, "fault": {"unavailable": 0.05}}, **_SINGLES),
+    "flaky, 10 %": Scenario(sentence="", service={"rtt": 0.02, "fault": {"unavailable": 0.1}}, **_SINGLES),
+    "flaky, 20 %": Scenario(sentence="", service={"rtt": 0.02, "fault": {"unavailable": 0.2}}, **_SINGLES),
+    "jittery": Scenario(
         sentence="200 ms, log-normal (σ 0.8); 2,000 texts, one a request, 32 threads",
         service={"rtt": 0.2, "jitter": 0.8},
         **_SINGLES,
     ),
-    "stragglers": World(
+    "stragglers": Scenario(
         sentence="100 ms, 3 % of requests ten times that; as above",
         service={"rtt": 0.1, "stragglers": 0.03},
         **_SINGLES,
     ),
-    "time by length": World(
+    "time by length": Scenario(
         sentence="0.05 s a second of audio and no queue, 20 to 40 characters; as above, 1,000 texts",
         service={"rtt": 0.01, "gpus": 2560, "rtf": 0.05},
         characters=0,
@@ -98,17 +99,17 @@ WORLDS: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """Say which client is put to which world's job, where."""
+class JobSpec:
+    """Say which client does the job of which scenario, and where."""
 
     client: str
-    world: str
+    scenario: str
     url: str
     audio: str
 
 
 @dataclass(kw_only=True)
-class Finish:
+class JobResult:
     """Hold how a job ended."""
 
     seconds: float
@@ -116,32 +117,33 @@ class Finish:
     requests: int = 0
 
 
-def words(world: World) -> list[str]:
-    """Return the texts of a job; those of no given length have 20 to 40 characters."""
-    if not world.characters:
-        return [text(n) + text(n + 7919)[: n % 21] for n in range(world.texts)]
-    longer = world.characters // 20
-    return ["".join(texts(longer, longer * n)) for n in range(world.texts)]
+def job_texts(scenario: Scenario) -> list[str]:
+    """Return the texts of a job; those without a given length have 20 to 40 characters."""
+    if not scenario.characters:
+        return [text(n) + text(n + 7919)[: n % 21] for n in range(scenario.texts)]
+    longer = scenario.characters // 20
+    return ["".join(texts(longer, longer * n)) for n in range(scenario.texts)]
 
 
-def work(job: Job) -> Finish:
-    """Do the job and return how it ended."""
-    world = WORLDS[job.world]
-    return asyncio.run(_report(job, world)) if job.client == "report" else _ours(job, world)
+def run_job(spec: JobSpec) -> JobResult:
+    """Run the job and return how it ended."""
+    scenario = SCENARIOS[spec.scenario]
+    return asyncio.run(_report(spec, scenario)) if spec.client == "report" else _ours(spec, scenario)
 
 
-def _ours(job: Job, world: World) -> Finish:
-    wanted, errors = words(world), Counter[str]()
-    terms: dict[str, Any] = (
-        {} if world.max_batch > 1 else {"max_batch": 1, "requests_per_second": 1e6, "concurrency": 32}
+def _ours(spec: JobSpec, scenario: Scenario) -> JobResult:
+    wanted, errors = job_texts(scenario), Counter[str]()
+    defaults: dict[str, Any] = (
+        {} if scenario.max_batch > 1 else {"max_batch": 1, "requests_per_second": 1e6, "concurrency": 32}
     )
-    options = {"timeout": world.timeout} if world.timeout else {}
-    with client_of(job.client, job.url, job.audio, **terms) as client, ThreadPoolExecutor(world.at_once) as threads:
-        for number in range(world.before):
+    options = {"timeout": scenario.timeout} if scenario.timeout else {}
+    client = client_of(spec.client, spec.url, spec.audio, **defaults)
+    with client, ThreadPoolExecutor(scenario.at_once) as threads:
+        for number in range(scenario.before):
             client.synthesize(text(number)[:_SHORT])
         began = time.monotonic()
-        _JOBS[world.job](client, threads, wanted, options, errors)
-        return Finish(seconds=time.monotonic() - began, errors=errors)
+        _JOBS[scenario.job](client, threads, wanted, options, errors)
+        return JobResult(seconds=time.monotonic() - began, errors=errors)
 
 
 def _submit(client: CosyClient, _: object, wanted: list[str], options: dict[str, Any], errors: Counter[str]) -> None:
@@ -153,9 +155,9 @@ def _submit(client: CosyClient, _: object, wanted: list[str], options: dict[str,
 def _threads(
     client: CosyClient, threads: ThreadPoolExecutor, wanted: list[str], options: dict[str, Any], errors: Counter[str]
 ) -> None:
-    def call(words: str) -> None:
+    def call(text: str) -> None:
         try:
-            client.synthesize(words, **options)
+            client.synthesize(text, **options)
         except Exception as error:  # noqa: BLE001 - whatever it is, this text did not become audio
             errors[type(error).__name__] += 1
 
@@ -184,19 +186,17 @@ _JOBS: Final[dict[str, Callable[..., None]]] = {
 }
 
 
-async def _report(job: Job, world: World) -> Finish:
-    from benchmarks.peers.field_report import FieldReportClient, cut
-
-    wanted, errors = words(world), Counter[str]()
-    size = {"batch": 64, "drop-in": len(wanted) // 50}.get(world.job, 1)
-    at_once = world.at_once if world.job == "threads" else 200
-    async with FieldReportClient(job.url, format=job.audio, concurrency=at_once) as client:
-        for number in range(world.before):
+async def _report(spec: JobSpec, scenario: Scenario) -> JobResult:
+    wanted, errors = job_texts(scenario), Counter[str]()
+    size = {"batch": 64, "drop-in": len(wanted) // 50}.get(scenario.job, 1)
+    at_once = scenario.at_once if scenario.job == "threads" else 200
+    async with FieldReportClient(spec.url, format=spec.audio, concurrency=at_once) as client:
+        for number in range(scenario.before):
             await client.synth([text(number)[:_SHORT]])
 
         async def send(part: Sequence[str]) -> None:
             try:
-                async with asyncio.timeout(world.timeout):
+                async with asyncio.timeout(scenario.timeout):
                     await client.synth(part)
             except Exception as error:  # noqa: BLE001 - whatever it is, these texts did not become audio
                 errors[type(error).__name__] += len(part)
@@ -204,4 +204,4 @@ async def _report(job: Job, world: World) -> Finish:
         began = time.monotonic()
         parts: Iterable[Awaitable[None]] = map(send, cut(wanted, size))
         await asyncio.gather(*parts)
-        return Finish(seconds=time.monotonic() - began, errors=errors)
+        return JobResult(seconds=time.monotonic() - began, errors=errors)

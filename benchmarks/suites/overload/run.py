@@ -6,238 +6,134 @@ import multiprocessing
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.harness import machine
-from benchmarks.harness.extra import require_extra
-from benchmarks.harness.results import write_json
-from benchmarks.suites.overload.clients import CLIENTS, MEAN_SECONDS, Load, Story, drive
-from benchmarks.suites.overload.jobs import WORLDS, Finish, Job, words, work
+from benchmarks.harness.results import announce, publish
+from benchmarks.harness.texts import CHARACTERS
+from benchmarks.suites.overload.clients import CLIENTS, LoadResult, LoadSpec, run_load
+from benchmarks.suites.overload.jobs import SCENARIOS, JobResult, JobSpec, job_texts, run_job
+from benchmarks.suites.overload.plan import (
+    QUICK,
+    TARGET_GOODPUT,
+    TARGET_LESS,
+    TARGET_MORE,
+    TARGET_SLOWDOWN,
+    CapacityRow,
+    HealthyRow,
+    LoadRow,
+    Plan,
+)
+from benchmarks.suites.overload.report import (
+    conclusions,
+    draw,
+    introduction,
+    tabulate_capacity,
+    tabulate_healthy,
+    tabulate_loads,
+)
+from cosyclient import CosyClient
+from cosyclient.emulator import Emulator, Settings, running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Executor
 
     from benchmarks.harness.options import Options
-    from cosyclient.emulator import Emulator
 
-GOAL: Final = 0.95
-"""The target of goodput as a share of capacity."""
-LESS: Final = 15.0
-MORE: Final = 2.0
-"""The targets of seconds within which less, or more, capacity is used."""
-HARMLESS: Final = 1.3
-"""The target of time a job takes where the service keeps up, over that without adaptation."""
 _STEADY: Final = 5.0
-"""Seconds over which goodput is averaged to say from when on another capacity is used."""
-_HELD: Final = 0.85
-"""Share of it that none of these averages may miss from then on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Say what the service can do, how hard it is asked, and how long."""
-
-    gpus: int = 4
-    rtf: float = 0.06
-    rtt: float = 0.01
-    deadline: float = 10.0
-    loads: tuple[float, ...] = (1.0, 2.0, 5.0)
-    warm_up: float = 20.0
-    seconds: float = 40.0
-    repeat: int = 1
-    worlds: tuple[str, ...] = tuple(WORLDS)
-    changing: float = 2.0
-    """Load while the capacity changes, in terms of the first one."""
-    phases: tuple[int, ...] = (4, 2, 4, 8)
-    """GPUs of each phase."""
-    phase: float = 45.0
-    at_once: bool = False
-    """Whether the changes are measured beside the loads, to save time."""
-
-    @property
-    def capacity(self) -> float:
-        """Return the audio seconds per second that all GPUs render."""
-        return self.gpus / self.rtf
-
-    @property
-    def rate(self) -> float:
-        """Return the calls per second that are worth the capacity."""
-        return self.capacity / MEAN_SECONDS
-
-
-QUICK: Final = Plan(
-    loads=(2.0, 5.0),
-    warm_up=3.0,
-    seconds=5.0,
-    repeat=1,
-    phases=(4, 2, 4),
-    phase=5.0,
-    at_once=True,
-    worlds=("idle, then submits", "cold, single calls", "cold, one batch", "flaky, 20 %"),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Harm:
-    """Hold how one client does the job of one world in which the service keeps up."""
-
-    client: str
-    world: str
-    seconds: float
-    """Median of the runs."""
-    fastest: float
-    slowest: float
-    lost: int
-    """Texts without audio, of all runs together."""
-    unlucky: int
-    """Those of them that every request had failed for."""
-    texts: int
-    """Texts asked for in all runs together."""
-    requests: int
-    """Requests of the median run."""
-    errors: dict[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """Hold one client's figures under one load."""
-
-    client: str
-    load: float
-    goodput: float
-    """Audio seconds per second that came back within the deadline, over the capacity."""
-    lowest: float
-    highest: float
-    asked: int
-    """Calls, warm-up included, as in the next three."""
-    lost: float
-    """Share of the calls that brought no audio in time."""
-    wasted: float
-    """Share of the GPUs' work that was done for clients who had left."""
-    requests: int
-    latency: float | None
-    """Median seconds of the calls that succeeded."""
-    errors: dict[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """Hold how one client goes through changes of capacity."""
-
-    client: str
-    goodput: Sequence[float]
-    """Audio seconds delivered in time in each second, over the first capacity."""
-    steady: Sequence[float]
-    """The same over the capacity of the day, in the second half of each phase."""
-    followed: Sequence[float | None]
-    """Seconds after each change until the new capacity (or the load) was used, or None if it never was."""
-    limits: Sequence[tuple[float, int]]
+"""Seconds over which goodput is averaged to find when another capacity is used."""
+_KEPT: Final = 0.85
+"""Share of the capacity that each of these averages has to reach from then on."""
 
 
 def run(options: Options) -> None:
     """Measure, print the tables, and write ``overload.json`` and ``overload.svg``."""
-    require_extra()
-    from benchmarks.suites.overload.report import (
-        conclusions,
-        draw,
-        introduction,
-        tabulate,
-        tabulate_changes,
-        tabulate_harm,
-    )
-
     plan = QUICK if options.quick else Plan(repeat=options.repeat)
-    about = machine.describe()
-    print(f"overload: {introduction(plan)}\n\n{machine.sentence(about)}\n", flush=True)
+    about = announce("overload", introduction(plan))
     spawn = multiprocessing.get_context("spawn")
     # One after the other: what is measured there is time.
     with ProcessPoolExecutor(1, mp_context=spawn) as process:
-        harm = harmless(plan, options.audio, process)
-    print(f"{tabulate_harm(harm)}\n", flush=True)
+        healthy = measure_healthy(plan, options.audio, process)
+    print(f"{tabulate_healthy(healthy)}\n", flush=True)
     processes = ProcessPoolExecutor(2 * len(CLIENTS), mp_context=spawn)
     with processes, ThreadPoolExecutor(1) as beside:
-        later = beside.submit(change, plan, options.audio, processes) if plan.at_once else None
+        later = beside.submit(measure_capacity, plan, options.audio, processes) if plan.at_once else None
         turns = [(load, turn) for load in plan.loads for turn in range(plan.repeat)]
-        rows = medians([row for load, turn in turns for row in sweep(plan, options.audio, processes, load, turn)])
-        print(f"{tabulate(rows)}\n", flush=True)
-        changes = later.result() if later else change(plan, options.audio, processes)
-    print(f"{tabulate_changes(changes, plan)}\n\n{conclusions(harm, rows, changes, plan)}")
-    write_json(
-        options.output / "overload.json",
-        {
-            "benchmark": "overload",
-            "quick": options.quick,
-            "machine": about,
-            "parameters": {**asdict(plan), "clients": CLIENTS, "capacity": plan.capacity, "calls_a_second": plan.rate},
-            "targets": {"harmless": HARMLESS, "goodput": GOAL, "seconds_to_less": LESS, "seconds_to_more": MORE},
-            "harm": [asdict(each) for each in harm],
-            "rows": [asdict(row) for row in rows],
-            "changes": [asdict(each) for each in changes],
+        rows = [row for load, turn in turns for row in measure_load(plan, options.audio, processes, load, turn)]
+        rows = medians(rows)
+        print(f"{tabulate_loads(rows)}\n", flush=True)
+        changes = later.result() if later else measure_capacity(plan, options.audio, processes)
+    print(f"{tabulate_capacity(changes, plan)}\n\n{conclusions(healthy, rows, changes, plan)}")
+    figures = {
+        "parameters": {**asdict(plan), "clients": CLIENTS, "capacity": plan.capacity, "calls_a_second": plan.rate},
+        "targets": {
+            "slowdown": TARGET_SLOWDOWN,
+            "goodput": TARGET_GOODPUT,
+            "seconds_to_less": TARGET_LESS,
+            "seconds_to_more": TARGET_MORE,
         },
-    )
-    draw(options.output / "overload.svg", harm, rows, changes, plan, about)
-    print(f"\nwritten: {options.output / 'overload.json'}, {options.output / 'overload.svg'}")
+        "healthy": [asdict(each) for each in healthy],
+        "rows": [asdict(row) for row in rows],
+        "changes": [asdict(each) for each in changes],
+    }
+    publish("overload", options, about, figures, lambda path: draw(path, healthy, rows, changes, plan, about))
 
 
-def harmless(plan: Plan, audio: str, process: Executor) -> list[Harm]:
-    """Return how each client does the job of each world, one after the other, each with a service of its own."""
-    from cosyclient.emulator import running
-
+def measure_healthy(plan: Plan, audio: str, process: Executor) -> list[HealthyRow]:
+    """Return how long each client takes for each scenario's job, one after the other, each with its own service."""
     found = []
-    for name in plan.worlds:
-        world = WORLDS[name]
-        lengths = sorted({len(each) for each in words(world)})
-        runs: dict[str, list[Finish]] = {client: [] for client in CLIENTS}
+    for name in plan.scenarios:
+        scenario = SCENARIOS[name]
+        lengths = sorted({len(each) for each in job_texts(scenario)})
+        runs: dict[str, list[JobResult]] = {client: [] for client in CLIENTS}
         for turn in range(plan.repeat):
             for client in CLIENTS:
-                with running(engine="tone", seed=turn, **world.service) as service:
+                with running(engine="tone", seed=turn, **scenario.service) as service:
                     warm(service, audio, lengths)
-                    finish = process.submit(work, Job(client=client, world=name, url=service.url, audio=audio)).result()
-                    finish.requests = service.counters().requests
-                runs[client].append(finish)
-        found += [_harm(client, name, each) for client, each in runs.items()]
+                    spec = JobSpec(client=client, scenario=name, url=service.url, audio=audio)
+                    result = process.submit(run_job, spec).result()
+                    result.requests = service.counters().requests
+                runs[client].append(result)
+        found += [_healthy_row(client, name, each) for client, each in runs.items()]
     return found
 
 
-def _harm(client: str, world: str, runs: Sequence[Finish]) -> Harm:
+def _healthy_row(client: str, scenario: str, runs: Sequence[JobResult]) -> HealthyRow:
     ranked = sorted(runs, key=lambda run: run.seconds)
     middle = ranked[len(ranked) // 2]
     errors = sum((run.errors for run in runs), Counter[str]())
-    return Harm(
+    return HealthyRow(
         client=client,
-        world=world,
+        scenario=scenario,
         seconds=middle.seconds,
         fastest=ranked[0].seconds,
         slowest=ranked[-1].seconds,
         lost=errors.total(),
-        unlucky=errors["ServiceFault"],
-        texts=WORLDS[world].texts * len(runs),
+        exhausted=errors["ServiceFault"],
+        texts=SCENARIOS[scenario].texts * len(runs),
         requests=middle.requests,
         errors=dict(errors),
     )
 
 
 def warm(service: Emulator, audio: str, lengths: Sequence[int]) -> None:
-    """Have *service* render every length of text once: that is not what is measured."""
-    from cosyclient import CosyClient
-
+    """Have *service* render every length of text once, because that is not what is measured."""
     with CosyClient(service.url, format=audio) as client:
         for _ in client.synthesize_many(["暖" * length for length in lengths]):
             pass
     service.reset()
 
 
-def sweep(plan: Plan, audio: str, processes: Executor, load: float, turn: int) -> list[Row]:
+def measure_load(plan: Plan, audio: str, processes: Executor, load: float, turn: int) -> list[LoadRow]:
     """Return a row per client under one *load*; all run at once, each against a service of its own."""
     with ExitStack() as stack:
         services = _services(stack, plan, audio, len(CLIENTS))
         running = [
             processes.submit(
-                drive,
-                Load(
+                run_load,
+                LoadSpec(
                     client=client,
                     url=service.url,
                     audio=audio,
@@ -255,14 +151,14 @@ def sweep(plan: Plan, audio: str, processes: Executor, load: float, turn: int) -
         ]
 
 
-def change(plan: Plan, audio: str, processes: Executor) -> list[Change]:
-    """Return how each client goes through the phases; all run at once, each against a service of its own."""
-    turns = [(plan.warm_up + n * plan.phase, gpus) for n, gpus in enumerate(plan.phases) if n]
+def measure_capacity(plan: Plan, audio: str, processes: Executor) -> list[CapacityRow]:
+    """Return what each client does through the phases; all run at once, each against a service of its own."""
+    changes = [(plan.warm_up + n * plan.phase, gpus) for n, gpus in enumerate(plan.phases) if n]
     with ExitStack() as stack:
         running = {
             client: processes.submit(
-                drive,
-                Load(
+                run_load,
+                LoadSpec(
                     client=client,
                     url=service.url,
                     audio=audio,
@@ -270,18 +166,16 @@ def change(plan: Plan, audio: str, processes: Executor) -> list[Change]:
                     seconds=plan.warm_up + plan.phase * len(plan.phases),
                     deadline=plan.deadline,
                     seed=0,
-                    gpus=turns,
+                    gpus=changes,
                 ),
             )
             for client, service in zip(CLIENTS, _services(stack, plan, audio, len(CLIENTS)), strict=True)
         }
-        return [story_of_changes(plan, client, each.result()) for client, each in running.items()]
+        return [capacity_row(plan, client, each.result()) for client, each in running.items()]
 
 
 def _services(stack: ExitStack, plan: Plan, audio: str, count: int) -> list[Emulator]:
     """Start services that have rendered every length of text once."""
-    from benchmarks.harness.texts import CHARACTERS
-    from cosyclient.emulator import Emulator, Settings
 
     def start(settings: Settings) -> Emulator:
         service = Emulator(settings)
@@ -294,31 +188,31 @@ def _services(stack: ExitStack, plan: Plan, audio: str, count: int) -> list[Emul
         return [stack.enter_context(service) for service in list(starters.map(start, settings))]
 
 
-def _row(plan: Plan, client: str, load: float, story: Story, service: Emulator) -> Row:
+def _row(plan: Plan, client: str, load: float, result: LoadResult, service: Emulator) -> LoadRow:
     counted = service.counters()
-    good = goodput(story, plan.warm_up, plan.warm_up + plan.seconds) / plan.capacity
-    waits = [waited for at, waited, _ in story.spoken if at >= plan.warm_up]
-    return Row(
+    good = goodput(result, plan.warm_up, plan.warm_up + plan.seconds) / plan.capacity
+    waits = [waited for at, waited, _ in result.finished if at >= plan.warm_up]
+    return LoadRow(
         client=client,
         load=load,
         goodput=good,
         lowest=good,
         highest=good,
-        asked=story.asked,
-        lost=story.errors.total() / story.asked,
+        asked=result.asked,
+        lost=result.errors.total() / result.asked,
         wasted=counted.gpu_seconds_wasted / counted.gpu_seconds,
         requests=counted.requests,
         latency=median(waits) if waits else None,
-        errors=dict(story.errors),
+        errors=dict(result.errors),
     )
 
 
-def goodput(story: Story, since: float, until: float) -> float:
+def goodput(result: LoadResult, since: float, until: float) -> float:
     """Return the audio seconds per second that came back in time between the two instants."""
-    return sum(audio for at, _, audio in story.spoken if since <= at < until) / (until - since)
+    return sum(audio for at, _, audio in result.finished if since <= at < until) / (until - since)
 
 
-def medians(rows: Sequence[Row]) -> list[Row]:
+def medians(rows: Sequence[LoadRow]) -> list[LoadRow]:
     """Return one row per client and load: the run of median goodput, and the spread."""
     found = []
     for key in dict.fromkeys((row.client, row.load) for row in rows):
@@ -327,33 +221,33 @@ def medians(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def story_of_changes(plan: Plan, client: str, story: Story) -> Change:
-    """Return what *story* says of a run through the phases."""
+def capacity_row(plan: Plan, client: str, result: LoadResult) -> CapacityRow:
+    """Return the row of a run through the phases."""
     begins = [plan.warm_up + n * plan.phase for n in range(len(plan.phases))]
     bounds = [min(gpus / plan.rtf, plan.changing * plan.capacity) for gpus in plan.phases]
     whole = int(plan.phase * len(plan.phases))
-    return Change(
+    return CapacityRow(
         client=client,
-        goodput=[goodput(story, plan.warm_up + n, plan.warm_up + n + 1) / plan.capacity for n in range(whole)],
+        goodput=[goodput(result, plan.warm_up + n, plan.warm_up + n + 1) / plan.capacity for n in range(whole)],
         steady=[
-            goodput(story, begin + plan.phase / 2, begin + plan.phase) / bound
+            goodput(result, begin + plan.phase / 2, begin + plan.phase) / bound
             for begin, bound in zip(begins, bounds, strict=True)
         ],
         followed=[
-            followed(story, begin, begin + plan.phase, bound)
+            followed(result, begin, begin + plan.phase, bound)
             for begin, bound in zip(begins[1:], bounds[1:], strict=True)
         ],
-        limits=[(at - plan.warm_up, limit) for at, limit in story.limits],
+        limits=[(at - plan.warm_up, limit) for at, limit in result.limits],
     )
 
 
-def followed(story: Story, since: float, until: float, bound: float) -> float | None:
+def followed(result: LoadResult, since: float, until: float, bound: float) -> float | None:
     """Return the seconds after *since* from which on *bound* is used to the phase's end, with no dip."""
     found = None
     for step in range(int((until - since - _STEADY) * 2), -1, -1):
         at = since + step / 2
-        if goodput(story, at, at + _STEADY) < _HELD * bound:
+        if goodput(result, at, at + _STEADY) < _KEPT * bound:
             return found
-        if goodput(story, at, until) >= GOAL * bound:
+        if goodput(result, at, until) >= TARGET_GOODPUT * bound:
             found = at - since
     return found

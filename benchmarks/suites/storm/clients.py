@@ -1,4 +1,4 @@
-"""Send calls at a fixed rate whatever becomes of them, with each client, in a process of its own."""
+"""Make calls at a fixed rate, whether earlier ones have ended or not, with each client, in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from benchmarks.harness.texts import DIFFERENT, text
+from benchmarks.peers.field_report import FieldReportClient
+from benchmarks.peers.urllib3_retry import Urllib3RetryClient
+from cosyclient import BreakerConfig, ClientConfig, CosyClient, PacingConfig, RetryConfig
+from cosyclient.events import BreakerChanged, RetryScheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +28,12 @@ CLIENTS: Final = {
     "report": "the report's asyncio client, 3 tries",
 }
 _THREADS: Final = 400
-"""Enough for every call that waits in a back-off: no call waits for a thread instead."""
+"""Enough for every call that waits in its backoff, so that no call waits for a thread."""
 _NEVER: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weather:
+class LoadSpec:
     """Say which client sends how many calls a second, where to, for how long."""
 
     client: str
@@ -41,7 +45,7 @@ class Weather:
 
 
 class Call(NamedTuple):
-    """Hold when a call was made and when it ended (monotonic seconds, one clock for the whole machine), and how."""
+    """Hold when a call was made and when it ended (monotonic seconds, the same clock in every process), and how."""
 
     made: float
     ended: float
@@ -49,14 +53,14 @@ class Call(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Log:
+class CallLog:
     """Hold what one client's user saw."""
 
     calls: list[Call] = field(default_factory=list)
     slept: float = 0.0
     """Seconds that calls, or batches, spent between tries."""
     changes: list[tuple[float, str]] = field(default_factory=list)
-    """When the breaker moved, and to which state."""
+    """When the breaker changed its state, and to which."""
 
     @property
     def succeeded(self) -> int:
@@ -65,7 +69,7 @@ class Log:
 
     @property
     def errors(self) -> Counter[str]:
-        """Return the others by error."""
+        """Return the failed calls by error."""
         return Counter(call.error for call in self.calls if call.error)
 
     def note(self, made: float, error: BaseException | None) -> None:
@@ -73,30 +77,25 @@ class Log:
         self.calls.append(Call(made, time.monotonic(), "" if error is None else type(error).__name__))
 
 
-def weather(order: Weather) -> Log:
-    """Drive the client that *order* names and return what its user saw."""
-    if order.client == "report":
-        return asyncio.run(_of_report(order))
-    if order.client == "urllib3":
-        return _of_urllib3(order)
-    return _of_ours(order)
+def run_load(spec: LoadSpec) -> CallLog:
+    """Run the load on the client that *spec* names and return what its user saw."""
+    if spec.client == "report":
+        return asyncio.run(_run_report(spec))
+    if spec.client == "urllib3":
+        return _run_urllib3(spec)
+    return _run_ours(spec)
 
 
-def _of_urllib3(order: Weather) -> Log:
-    from benchmarks.peers.urllib3_retry import Urllib3RetryClient
-
-    log = Log()
-    with Urllib3RetryClient(order.url, format=order.audio) as client:
-        _in_threads(order, log, client.synthesize)
+def _run_urllib3(spec: LoadSpec) -> CallLog:
+    log = CallLog()
+    with Urllib3RetryClient(spec.url, format=spec.audio) as client:
+        _in_threads(spec, log, client.synthesize)
     log.slept = client.slept.seconds
     return log
 
 
-def _of_ours(order: Weather) -> Log:
-    from cosyclient import BreakerConfig, ClientConfig, CosyClient, PacingConfig, RetryConfig
-    from cosyclient.events import BreakerChanged, RetryScheduled
-
-    log, slept = Log(), []
+def _run_ours(spec: LoadSpec) -> CallLog:
+    log, slept = CallLog(), []
 
     def listen(event: Event) -> None:
         if isinstance(event, RetryScheduled):
@@ -104,16 +103,16 @@ def _of_ours(order: Weather) -> Log:
         elif isinstance(event, BreakerChanged):
             log.changes.append((time.monotonic(), event.new))
 
-    minimum = {} if order.client == "ours" else {"minimum_failures": _NEVER}
-    # One text a request, like the others; a quota that this load never meets.
+    minimum = {} if spec.client == "ours" else {"minimum_failures": _NEVER}
+    # One text a request, like the others; a quota that this load never reaches.
     config = ClientConfig(
-        breaker=BreakerConfig(open_for=order.open_for, **minimum),
-        retry=RetryConfig(budget=_NEVER) if order.client == "bare" else RetryConfig(),
+        breaker=BreakerConfig(open_for=spec.open_for, **minimum),
+        retry=RetryConfig(budget=_NEVER) if spec.client == "bare" else RetryConfig(),
         pacing=PacingConfig(burst=1000),
     )
     with CosyClient(
-        order.url,
-        format=order.audio,
+        spec.url,
+        format=spec.audio,
         max_batch=1,
         requests_per_second=10_000,
         concurrency=50,
@@ -121,12 +120,12 @@ def _of_ours(order: Weather) -> Log:
         config=config,
         listeners=[listen],
     ) as client:
-        _in_threads(order, log, client.synthesize)
+        _in_threads(spec, log, client.synthesize)
     log.slept = sum(slept)
     return log
 
 
-def _in_threads(order: Weather, log: Log, synthesize: Callable[[str], object]) -> None:
+def _in_threads(spec: LoadSpec, log: CallLog, synthesize: Callable[[str], object]) -> None:
     def call(number: int, made: float) -> None:
         try:
             synthesize(text(number % DIFFERENT))
@@ -136,17 +135,15 @@ def _in_threads(order: Weather, log: Log, synthesize: Callable[[str], object]) -
             log.note(made, None)
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        begun = time.monotonic()
-        for number in range(round(order.rate * order.seconds)):
-            due = begun + number / order.rate
+        began = time.monotonic()
+        for number in range(round(spec.rate * spec.seconds)):
+            due = began + number / spec.rate
             time.sleep(max(0.0, due - time.monotonic()))
             threads.submit(call, number, due)
 
 
-async def _of_report(order: Weather) -> Log:
-    from benchmarks.peers.field_report import FieldReportClient
-
-    log = Log()
+async def _run_report(spec: LoadSpec) -> CallLog:
+    log = CallLog()
 
     async def call(number: int, made: float) -> None:
         try:
@@ -156,10 +153,10 @@ async def _of_report(order: Weather) -> Log:
         else:
             log.note(made, None)
 
-    async with FieldReportClient(order.url, format=order.audio) as client, asyncio.TaskGroup() as calls:
-        begun = time.monotonic()
-        for number in range(round(order.rate * order.seconds)):
-            due = begun + number / order.rate
+    async with FieldReportClient(spec.url, format=spec.audio) as client, asyncio.TaskGroup() as calls:
+        began = time.monotonic()
+        for number in range(round(spec.rate * spec.seconds)):
+            due = began + number / spec.rate
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             calls.create_task(call(number, due))
     log.slept = client.slept

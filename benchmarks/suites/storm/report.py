@@ -1,38 +1,36 @@
-"""Say and draw what the storm benchmark found."""
+"""Report what the storm benchmark measured: the tables, the targets, the picture."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.harness.pictures import OTHERS, OURS, QUIET, canvas, made_by, tidy
-from benchmarks.harness.tables import number, seconds, share, table
+from benchmarks.harness.pictures import DASHED, OTHERS, OURS, QUIET, canvas, made_by, note, tidy
+from benchmarks.harness.tables import met, number, percent, repeated, seconds, share, table
 from benchmarks.suites.storm.clients import CLIENTS
+from benchmarks.suites.storm.plan import TARGET_AMPLIFICATION, TARGET_RECOVERY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from benchmarks.suites.storm.run import Outage, Plan
+    from benchmarks.suites.storm.plan import Outage, Plan
 
-MOST: Final = 1.1
-"""The target of load amplification where half or more fails."""
-BACK: Final = 5.0
-"""The target of seconds from recovery to 99 % goodput, the open time not counted."""
 _COLOURS: Final = {"ours": OURS, **dict(zip([name for name in CLIENTS if name != "ours"], OTHERS, strict=False))}
 
 
 def introduction(plan: Plan, repeat: int) -> str:
     """Return what is measured and how, before the figures."""
     return (
-        "what a failing service hears of each client\n\n"
-        f"Service: the emulator, {plan.rtt * 1000:g} ms round trip, no quota, no limit to what it can bear (so a storm "
-        "cannot bring it down:\nwhat is counted is the storm). Each client gets a new text "
-        f"{plan.rate:g} times a second, whatever became of the last, one text a request,\nin a process of its own; all "
-        "run at once, each against a service of its own. No warm-up: what is measured begins cold.\n"
+        "what a failing service receives from each client\n\n"
+        f"Service: the emulator, {plan.rtt * 1000:g} ms round trip, no quota, no limit to the load it can take (so a "
+        "storm does not change\nit: what is counted is the storm). Each client gets a new text "
+        f"{plan.rate:g} times a second, whether the last call has ended or\nnot, one text a request, in a process of "
+        "its own; all run at once, each against a service of its own.\n"
+        "No warm-up: what is measured includes the client's start.\n"
         f"Shares: HTTP 500 by chance for {plan.seconds:g} s per share, "
-        f"{'one run' if repeat == 1 else f'medians of {repeat} runs'}. Outage, one run: all is well for about "
-        f"{plan.healthy:g} s,\nthen 500 for everything for {plan.outage:g} s, then all is well again. Ours opens its "
-        f"breaker for {plan.open_for:g} s"
+        f"{repeated(repeat)}. Outage, one run: everything succeeds for about {plan.healthy:g} s,\nthen 500 for "
+        f"everything for {plan.outage:g} s, then everything succeeds again. Ours opens its breaker for "
+        f"{plan.open_for:g} s"
         f"{' (its default)' if plan.open_for == 30 else ' (its default is 30 s: this is the quick run)'} ± 10 %.\n\n"
         + "\n".join(f"  {name:8} {sentence}" for name, sentence in CLIENTS.items())
     )
@@ -48,41 +46,41 @@ def tabulate(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    other = row["wanted"] - row["succeeded"] - row["circuit_open"] - row["budget_spent"]
-    aimed = row["client"] == "ours" and row["share"] >= 0.5
+    other = row["calls"] - row["succeeded"] - row["circuit_open"] - row["budget_spent"]
+    judged = row["client"] == "ours" and row["share"] >= 0.5
     return [
         row["client"],
         share(row["share"]),
-        number(row["wanted"]),
+        number(row["calls"]),
         number(row["requests"]),
         f"{row['amplification']:.2f}",
         "–" if row["lowest"] == row["highest"] else f"{row['lowest']:.2f} to {row['highest']:.2f}",
-        share(row["succeeded"] / row["wanted"]),
+        share(row["succeeded"] / row["calls"]),
         number(row["circuit_open"]),
         number(row["budget_spent"]),
         number(other),
-        seconds(row["slept"] / row["wanted"]),
-        ("yes" if row["amplification"] <= MOST else "no") if aimed else "",
+        seconds(row["slept"] / row["calls"]),
+        ("yes" if row["amplification"] <= TARGET_AMPLIFICATION else "no") if judged else "",
     ]
 
 
 def tabulate_outage(outages: Sequence[Outage]) -> str:
     """Return the table of the outage."""
     heads = [
-        "client", "calls in\nthe outage", "requests at the\ndead service", "of them after the\nbreaker opened",
-        "probes\nallowed", "until 99 %\ngoodput", "breaker open\nof that", "beyond", "calls lost\nafter recovery",
+        "client", "calls in\nthe outage", "requests at the\nfailing service", "of them after the\nbreaker opened",
+        "probes\nallowed", "until 99 %\ngoodput", "breaker open\nof that", "beyond", "calls failed\nafter recovery",
     ]  # fmt: skip
     rows = [
         [
             each.client,
-            number(each.wanted),
-            number(each.heard),
-            number(each.heard_open),
+            number(each.calls),
+            number(each.requests),
+            number(each.requests_open),
             number(each.probes),
-            seconds(each.back),
-            seconds(each.opening),
+            seconds(each.recovery),
+            seconds(each.still_open),
             seconds(each.beyond),
-            number(each.lost_after),
+            number(each.failed_after),
         ]
         for each in outages
     ]
@@ -93,27 +91,24 @@ def conclusions(rows: Sequence[dict[str, Any]], outages: Sequence[Outage]) -> st
     """Return which targets are met."""
     ours = {row["share"]: row for row in rows if row["client"] == "ours"}
     worst = max(row["amplification"] for failing, row in ours.items() if failing >= 0.5)
-    (story,) = (each for each in outages if each.client == "ours")
-    probes_only = story.heard_open is not None and story.probes is not None and story.heard_open <= story.probes
-    back = story.beyond is not None and story.beyond <= BACK
+    (outage,) = (each for each in outages if each.client == "ours")
+    open_, probes = outage.requests_open, outage.probes
+    probes_only = open_ is not None and probes is not None and open_ <= probes
+    recovered = outage.beyond is not None and outage.beyond <= TARGET_RECOVERY
     return "\n".join(
         [
-            f"Amplification at most {MOST:g} at 50, 90 and 100 % failures: {_met(worst <= MOST)} ({worst:.2f}).",
-            f"With the service down, what reaches it is probes: {_met(probes_only)} "
-            f"({number(story.heard_open)} requests after the breaker opened, {number(story.probes)} probes allowed).",
-            f"99 % goodput within {BACK:g} s of recovery, plus the open time: {_met(back)} ({seconds(story.beyond)}).",
-            "Amplification: requests that reached the service for each call made. Below 1 calls are refused locally, "
-            "by the breaker;",
-            "the price is seen in the column beside it, and at 50 % it is a high one: there the budget alone would do. "
-            "A client without",
-            "a breaker is back at once where the service bears any load; what it costs one that does not is the column "
-            "before.",
+            f"Amplification at most {TARGET_AMPLIFICATION:g} at 50, 90 and 100 % failures: "
+            f"{met(worst <= TARGET_AMPLIFICATION)} ({worst:.2f}).",
+            f"With the service down, what reaches it is probes: {met(probes_only)} "
+            f"({number(open_)} requests after the breaker opened, {number(probes)} probes allowed).",
+            f"99 % goodput within {TARGET_RECOVERY:g} s of recovery, plus the open time: {met(recovered)} "
+            f"({seconds(outage.beyond)}).",
+            "Amplification: requests that reached the service for each call made. Below 1, the breaker refuses calls",
+            "without sending them; the cost is in the column of calls that succeeded: at 50 % it is high, and there",
+            "the budget alone would do. A client without a breaker recovers at once where the service can take any",
+            "load; what it sends to one that cannot is in the column of requests.",
         ]
     )
-
-
-def _met(met: bool) -> str:
-    return "met" if met else "MISSED"
 
 
 def draw(
@@ -126,7 +121,7 @@ def draw(
         f"Right: share of the calls made in each second that brought audio; the breaker opens for {plan.open_for:g} s "
         f"± 10 %. {made_by('storm', about)}"
     )
-    title = "A failing service is spared: load amplification, and the way back after an outage"
+    title = "How a failing service is spared: load amplification, and recovery after an outage"
     with canvas(path, title=title, caption=caption, size=(12.5, 4.8), columns=2, width_ratios=(5, 7)) as axes:
         _amplification(axes[0], rows)
         _goodput(axes[1], outages, plan)
@@ -145,13 +140,11 @@ def _amplification(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
     level = -1.0
     for value, client in sorted(ends):
         level = max(value, level + 0.24)
-        axis.annotate(
-            f"{client} {value:.2f}", (len(shares) - 1, level), xytext=(8, 0), textcoords="offset points", va="center",
-            fontsize=9, color=_COLOURS[client],
-        )  # fmt: skip
-    axis.axhline(MOST, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
-    axis.annotate(f"target {MOST:g}", (0, MOST), xytext=(0, 4), textcoords="offset points", fontsize=8.5, color=QUIET)
-    axis.set_xticks(range(len(shares)), [f"{failing:.0%}".replace("%", " %") for failing in shares])
+        at = (len(shares) - 1, level)
+        note(axis, f"{client} {value:.2f}", at, shift=(8, 0), fontsize=9, color=_COLOURS[client])
+    axis.axhline(TARGET_AMPLIFICATION, **{**DASHED, "color": QUIET})
+    note(axis, f"target {TARGET_AMPLIFICATION:g}", (0, TARGET_AMPLIFICATION), shift=(0, 4), va="baseline", color=QUIET)
+    axis.set_xticks(range(len(shares)), [percent(failing) for failing in shares])
     axis.set_xlim(-0.2, len(shares) + 0.25)
     axis.set_ylim(0, 4.4)
 
@@ -159,11 +152,11 @@ def _amplification(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
 def _goodput(axis: Any, outages: Sequence[Outage], plan: Plan) -> None:
     tidy(axis, "calls that succeed, around an outage")
     axis.axvspan(0, plan.outage, color="#f1f3f5", zorder=0)
-    axis.annotate("every request fails", (plan.outage / 2, 0.5), ha="center", fontsize=8.5, color=QUIET)
+    note(axis, "every request fails", (plan.outage / 2, 0.5), shift=(0, 0), ha="center", va="baseline", color=QUIET)
     for each in outages:
         if each.client in ("ours", "urllib3", "report"):
             times, goods = zip(*each.goodput, strict=True)
-            label = f"{each.client}: {each.heard:,} requests for {each.wanted:,} calls in the outage"
+            label = f"{each.client}: {each.requests:,} requests for {each.calls:,} calls in the outage"
             axis.step(times, goods, where="post", color=_COLOURS[each.client], linewidth=2, label=label)
     axis.set_ylim(-0.04, 1.6)
     axis.set_xlim(-plan.healthy, plan.outage + plan.after)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cosyclient.transports.grpc.transport import GrpcTransport
-    from tests.support.hostile import Visit
+    from tests.support.hostile import ServedConnection
 
 
 @pytest.fixture(scope="module")
@@ -120,16 +120,16 @@ def test_a_flood_of_frames_cannot_hold_a_call_beyond_its_deadline(kind: int) -> 
     """However many the service sends, and whatever grpcio has to answer."""
     frame = bytes([0, 0, 8 if kind == 6 else 0, kind, 0, 0, 0, 0, 0]) + bytes(8 if kind == 6 else 0)
 
-    def read_until_closed(visit: Visit) -> None:
+    def read_until_closed(connection: ServedConnection) -> None:
         with contextlib.suppress(OSError):
-            visit.until_closed()
+            connection.until_closed()
 
-    def behave(visit: Visit) -> None:
-        visit.send(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
-        threading.Thread(target=read_until_closed, args=(visit,), daemon=True).start()
+    def behave(connection: ServedConnection) -> None:
+        connection.send(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        threading.Thread(target=read_until_closed, args=(connection,), daemon=True).start()
         end = time.monotonic() + 20.0
         while time.monotonic() < end:
-            visit.send(frame * 4096)
+            connection.send(frame * 4096)
 
     with hostile(behave) as flooding:
         transport = made(flooding.url.replace("http", "grpc", 1))

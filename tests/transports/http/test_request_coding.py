@@ -17,7 +17,7 @@ from tests.support.service import item
 from tests.transports.wire import ask, made, request
 
 if TYPE_CHECKING:
-    from tests.support.hostile import Behaviour, Received, Visit
+    from tests.support.hostile import Behaviour, Received, ServedConnection
 
 BODY = json.dumps({"texts": ["hello, world"] * 200}).encode()
 ALWAYS = ClientConfig(wire=WireConfig(gzip_requests=True))
@@ -32,9 +32,9 @@ class Service:
         self._lock = threading.Lock()
         self.got: list[str] = []
 
-    def __call__(self, visit: Visit) -> None:
-        while (received := visit.request()) is not None:
-            visit.send(self._answer(received))
+    def __call__(self, connection: ServedConnection) -> None:
+        while (received := connection.request()) is not None:
+            connection.send(self._answer(received))
 
     def _answer(self, received: Received) -> bytes:
         compressed = received.headers.get("content-encoding") == "gzip"

@@ -22,7 +22,7 @@ from tests.support.hostile import (
     CUT_HEAD,
     CUT_LENGTH,
     GARBAGE,
-    Visit,
+    ServedConnection,
     answers,
     chunked,
     cuts_after,
@@ -162,7 +162,7 @@ def test_a_connection_that_says_too_much_is_not_used_again(transport: Urllib3Tra
     ],
 )
 def test_raises_what_httpx_raises(
-    transport: Urllib3Transport, behaviour: Callable[[Visit], None], expected: type[Exception]
+    transport: Urllib3Transport, behaviour: Callable[[ServedConnection], None], expected: type[Exception]
 ) -> None:
     """Code written for httpx's own transport keeps working."""
     with hostile(behaviour) as service:
@@ -415,12 +415,12 @@ def test_content_without_length_ends_only_with_an_orderly_end(
 ) -> None:
     """Behind TLS a cut can be told from an end (RFC 9112, 9.8)."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
-        visit.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
         if orderly:
-            assert isinstance(visit.sock, ssl.SSLSocket)
-            visit.sock.unwrap()
+            assert isinstance(connection.sock, ssl.SSLSocket)
+            connection.sock.unwrap()
 
     path = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(path))

@@ -45,7 +45,7 @@ from tests.transports.wire import CLOCK, settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support.hostile import Visit
+    from tests.support.hostile import ServedConnection
 
 QUICK = ClientConfig(timeouts=TimeoutConfig(connect=0.05))
 
@@ -63,7 +63,7 @@ def talking(reply: WireReply) -> DuplexReply:
     return reply
 
 
-def says(*messages: str | bytes, close: int | None = None) -> Callable[[Visit], None]:
+def says(*messages: str | bytes, close: int | None = None) -> Callable[[ServedConnection], None]:
     """Answer the first text with *messages*, then close as told, or wait for the client to."""
 
     def behave(peer: Peer) -> None:
@@ -73,20 +73,20 @@ def says(*messages: str | bytes, close: int | None = None) -> Callable[[Visit], 
         if close is not None:
             peer.core.send_close(close)
             peer.flush()
-        peer.visit.until_closed()
+        peer.connection.until_closed()
 
     return upgraded(behave)
 
 
-def drops(*messages: str | bytes, rudely: bool = False) -> Callable[[Visit], None]:
+def drops(*messages: str | bytes, rudely: bool = False) -> Callable[[ServedConnection], None]:
     """Answer the first text with *messages*, then be gone without a word."""
 
     def behave(peer: Peer) -> None:
         peer.hear()
         peer.say(*messages)
-        peer.visit.pause(0.05)
+        peer.connection.pause(0.05)
         if rudely:
-            peer.visit.reset()
+            peer.connection.reset()
 
     return upgraded(behave)
 
@@ -147,7 +147,7 @@ def test_what_the_session_answers_is_sent() -> None:
         peer.say("say back")
         assert peer.hear() == "back"
         peer.say(b"audio", "done")
-        peer.visit.until_closed()
+        peer.connection.until_closed()
 
     with hostile(upgraded(behave)) as service:
         assert spoken(made(service)) == b"audio"
@@ -160,7 +160,7 @@ def test_texts_are_said_while_another_thread_listens() -> None:
         while (text := peer.hear()) != "finish":
             peer.say(str(text).encode())
         peer.say("done")
-        peer.visit.until_closed()
+        peer.connection.until_closed()
 
     with hostile(upgraded(behave)) as service, ThreadPoolExecutor(1) as threads:
         answer = talking(begun(made(service), conversation(texts=("0,",))))
@@ -181,7 +181,7 @@ def test_both_sides_may_send_more_than_fits_between_them() -> None:
         while (text := peer.hear()) != "finish":
             peer.say(str(text).encode() * 4)
         peer.say("done")
-        peer.visit.until_closed()
+        peer.connection.until_closed()
 
     with hostile(upgraded(behave)) as service, ThreadPoolExecutor(1) as threads:
         answer = talking(begun(made(service), conversation(texts=tuple([block] * 20))))
@@ -279,7 +279,7 @@ def test_a_socket_gone_stale_is_replaced_unseen(how: str) -> None:
             peer.core.send_text(b"are you there?")
         peer.flush()
         if how != "dropped":
-            peer.visit.until_closed()
+            peer.connection.until_closed()
 
     with hostile(upgraded(behave)) as service:
         transport = made(service)
@@ -297,7 +297,7 @@ def test_a_lost_race_with_the_services_closing_may_be_tried_again() -> None:
         peer.hear()
         peer.say(b"x", "done")
         peer.hear()
-        peer.visit.reset()
+        peer.connection.reset()
 
     with hostile(upgraded(behave)) as service:
         transport = made(service)
@@ -340,9 +340,9 @@ def test_a_refused_handshake_is_a_reply(status: str) -> None:
 def test_what_is_no_handshake_is_a_connect_failure(data: bytes) -> None:
     """Nothing of the conversation has left."""
 
-    def behave(visit: Visit) -> None:
-        visit.request()
-        visit.send(data)
+    def behave(connection: ServedConnection) -> None:
+        connection.request()
+        connection.send(data)
 
     with hostile(behave) as service:
         with pytest.raises(ConnectFailed) as caught:
@@ -352,7 +352,7 @@ def test_what_is_no_handshake_is_a_connect_failure(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [never_answers(), drips_head(), hangs_after(b"HTTP/1.1 101 Sw")])
-def test_a_handshake_has_its_time(behaviour: Callable[[Visit], None]) -> None:
+def test_a_handshake_has_its_time(behaviour: Callable[[ServedConnection], None]) -> None:
     """However slowly it drips."""
     with hostile(behaviour) as service:
         with pytest.raises(ConnectFailed):
@@ -385,7 +385,7 @@ def test_a_service_that_is_not_there_is_a_connect_failure() -> None:
     ],
     ids=["at once", "amid", "reset", "closed well", "closed ill"],
 )
-def test_a_conversation_broken_off_is_a_transport_error(behaviour: Callable[[Visit], None]) -> None:
+def test_a_conversation_broken_off_is_a_transport_error(behaviour: Callable[[ServedConnection], None]) -> None:
     """Never the end of the audio."""
     with hostile(behaviour) as service:
         transport = made(service)
@@ -409,8 +409,8 @@ def test_frames_nobody_can_read_are_a_transport_error() -> None:
 
     def behave(peer: Peer) -> None:
         peer.hear()
-        peer.visit.send(b"\xff" * 100)
-        peer.visit.until_closed()
+        peer.connection.send(b"\xff" * 100)
+        peer.connection.until_closed()
 
     with hostile(upgraded(behave)) as service, pytest.raises(TransportError, match="unreadable"):
         spoken(made(service))
@@ -459,7 +459,7 @@ def test_pings_do_not_keep_a_call_alive_beyond_its_deadline() -> None:
         while True:
             peer.core.send_ping(b"x")
             peer.say(b"y")
-            peer.visit.pause(0.005)
+            peer.connection.pause(0.005)
 
     with hostile(upgraded(behave)) as service, pytest.raises(DeadlineExceeded):
         spoken(made(service), deadline=0.2)
@@ -479,17 +479,17 @@ def test_a_busy_service_keeps_nobody_beyond_the_deadline(what: str) -> None:
     """The clock is looked at while there is work, too; a service that keeps on for longer does not decide how long."""
     begins = [Frame(Opcode.BINARY, b"x", fin=False)] if what == "empty fragments" else []
 
-    def behave(visit: Visit) -> None:
-        peer = Peer(visit)
+    def behave(connection: ServedConnection) -> None:
+        peer = Peer(connection)
         if peer.accept():
-            peer.visit.send(b"".join(frame.serialize(mask=False) for frame in begins))
+            peer.connection.send(b"".join(frame.serialize(mask=False) for frame in begins))
             flood(peer)
 
     def flood(peer: Peer) -> None:
         frames = b"".join(frame.serialize(mask=False) for frame in FLOODS[what]) * 8192
         end = CLOCK.now() + 8.0
         while CLOCK.now() < end:
-            peer.visit.send(frames)
+            peer.connection.send(frames)
 
     with hostile(behave) as service, pytest.raises(DeadlineExceeded):
         spoken(made(service), deadline=0.3)
@@ -512,11 +512,11 @@ def test_pings_of_a_service_that_reads_nothing_take_no_room() -> None:
             pass
 
     def behave(peer: Peer) -> None:
-        peer.visit.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         pings = Frame(Opcode.PING, b"p" * 125).serialize(mask=False) * 512
         end = CLOCK.now() + 8.0
         while CLOCK.now() < end:
-            peer.visit.send(pings)
+            peer.connection.send(pings)
 
     with hostile(upgraded(behave)) as service:
         wanted = WireRequest(method="GET", path="/talk", headers=(), body=b"", new_session=Watching)
@@ -555,7 +555,7 @@ def test_nothing_but_our_errors_leaves_a_conversation() -> None:
 
     def behave(peer: Peer) -> None:
         peer.hear()
-        peer.visit.send(spoiled(next(seeds)))
+        peer.connection.send(spoiled(next(seeds)))
 
     ends: list[str] = []
     with hostile(upgraded(behave)) as service:
@@ -597,7 +597,7 @@ def test_pings_are_no_answer() -> None:
         while True:
             peer.core.send_ping(b"x")
             peer.flush()
-            peer.visit.pause(0.005)
+            peer.connection.pause(0.005)
 
     with hostile(upgraded(behave)) as service, pytest.raises(AttemptTimeout):
         spoken(made(service), read_timeout=0.1)
@@ -611,7 +611,7 @@ def test_the_writers_silence_is_not_the_services() -> None:
         while peer.hear() != "finish":
             pass
         heard.set()
-        peer.visit.until_closed()
+        peer.connection.until_closed()
 
     with hostile(upgraded(behave)) as service, ThreadPoolExecutor(1) as threads:
         answer = talking(begun(made(service), conversation(writer_timeout=30.0), read_timeout=0.05))
@@ -627,9 +627,9 @@ def test_the_writers_silence_is_not_the_services() -> None:
 def test_a_service_that_never_reads_ends_at_the_deadline() -> None:
     """Writing waits too."""
 
-    def behave(visit: Visit) -> None:
-        Peer(visit).accept()
-        never_reads()(visit)
+    def behave(connection: ServedConnection) -> None:
+        Peer(connection).accept()
+        never_reads()(connection)
 
     with hostile(behave) as service:
         with pytest.raises(DeadlineExceeded):
@@ -726,7 +726,7 @@ def test_a_forgotten_conversation_gives_its_place_back() -> None:
 
 def test_many_failures_leave_every_place_free() -> None:
     """Poison in each phase, from many threads; then the pool works as if new."""
-    moods: list[Callable[[Visit], None]] = [
+    moods: list[Callable[[ServedConnection], None]] = [
         drops(),
         drops(b"x", rudely=True),
         says(b"x", "fail"),
@@ -737,8 +737,8 @@ def test_many_failures_leave_every_place_free() -> None:
         speaks(b"x"),
     ]
 
-    def behave(visit: Visit) -> None:
-        moods[visit.number % len(moods)](visit)
+    def behave(connection: ServedConnection) -> None:
+        moods[connection.number % len(moods)](connection)
 
     with hostile(behave) as service:
         transport = made(service, connections=4, config=QUICK)

@@ -1,4 +1,4 @@
-"""Serve prepared replies, in a process of its own and with next to no work: what is slow is the client."""
+"""Serve prepared replies from a process that has next to nothing to do, so that what is slow is the client."""
 
 from __future__ import annotations
 
@@ -13,34 +13,43 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from cosyclient.audio import wav_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST: Final = 64
+BATCH: Final = 64
+"""The most texts in a request."""
 MEDIA_TYPES: Final = {"frames": "application/vnd.cosyvoice.batch-frames;v=1", "json": "application/json"}
 
 
 class Replies:
-    """Hold the replies of one *form*, frames or json, for up to `MOST` texts; each speech is a WAV of *size* bytes."""
+    """Hold the replies of one *form*, frames or json, for up to `BATCH` texts, each answered with the same *audio*.
 
-    def __init__(self, form: str, size: int) -> None:
+    *item* is what else an item says of its audio; that the text had 20 characters, if nothing is named.
+    """
+
+    def __init__(self, form: str, audio: bytes, media_type: str = "audio/wav", **item: Any) -> None:
         self.media_type = MEDIA_TYPES[form]
         self._form = form
-        audio = wav(size)
-        make = _frame_of if form == "frames" else _object_of
+        item = {"media_type": media_type, **(item or {"characters": 20})}
         self._items = bytearray()
         self._ends = [0]
-        for index in range(MOST):
-            self._items += make(index, audio)
+        for index in range(BATCH):
+            self._items += _item(form, index, audio, item)
             self._ends.append(len(self._items))
 
     def pieces(self, count: int) -> list[bytes | memoryview]:
-        """Return the reply for *count* texts."""
-        shared: dict[str, Any] = {"id": "none", "model": "none", "format": "wav", "sample_rate": 24000, "total": count}
+        """Return the reply for *count* texts, in pieces that are sent one after the other."""
+        head: dict[str, Any] = {"id": "none", "model": "none", "format": "wav", "sample_rate": 24000, "total": count}
         items = memoryview(self._items)[: self._ends[count]]
         if self._form == "frames":
-            return [_frame(kind="batch", **shared), items, _frame(kind="end", succeeded=count, failed=0)]
-        return [_compact(shared)[:-1] + b',"results":[', items[:-1], b"]}"]
+            return [_frame(kind="batch", **head), items, _frame(kind="end", succeeded=count, failed=0)]
+        return [_compact(head)[:-1] + b',"results":[', items[:-1], b"]}"]
+
+    def body(self, count: int) -> bytes:
+        """Return the reply for *count* texts."""
+        return b"".join(self.pieces(count))
 
     def __repr__(self) -> str:
         return f"<Replies {self._form}, {len(self._items)} bytes>"
@@ -48,8 +57,6 @@ class Replies:
 
 def wav(size: int) -> bytes:
     """Return a WAV file of about *size* bytes."""
-    from cosyclient.audio import wav_bytes
-
     return wav_bytes(bytes(range(250)) * ((size - 44) // 250), 24000)
 
 
@@ -62,21 +69,18 @@ def _frame(payload: bytes = b"", **members: Any) -> bytes:
     return struct.pack(">II", len(header), len(payload)) + header + payload
 
 
-def _frame_of(index: int, audio: bytes) -> bytes:
-    return _frame(audio, kind="item", index=index, status="success", media_type="audio/wav", characters=20)
-
-
-def _object_of(index: int, audio: bytes) -> bytes:
+def _item(form: str, index: int, audio: bytes, members: dict[str, Any]) -> bytes:
+    if form == "frames":
+        return _frame(audio, kind="item", index=index, status="success", **members)
     coded = base64.b64encode(audio).decode()
-    shape = {"index": index, "status": "success", "audio_data": coded, "media_type": "audio/wav", "characters": 20}
-    return _compact(shape) + b","
+    return _compact({"index": index, "status": "success", "audio_data": coded, **members}) + b","
 
 
 @contextmanager
 def serving(form: str, size: int) -> Iterator[str]:
     """Yield the URL of a service that answers each text with *size* bytes of audio; it ends with the block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.harness.fixed", form, str(size)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "benchmarks.harness.prepared", form, str(size)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     with process:
@@ -88,7 +92,7 @@ def serving(form: str, size: int) -> Iterator[str]:
 
 def main(form: str, size: str) -> None:
     """Serve and print the port."""
-    replies = Replies(form, int(size))
+    replies = Replies(form, wav(int(size)))
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         print(server.getsockname()[1], flush=True)
         while True:
@@ -107,7 +111,7 @@ def _answer(connection: socket.socket, replies: Replies) -> None:
                 for piece in pieces[1:]:
                     connection.sendall(piece)
         except OSError:
-            # The client went away; so does its thread.
+            # The client is gone, and this thread serves nobody else.
             return
 
 

@@ -1,12 +1,12 @@
-"""A service that misbehaves on purpose, over raw sockets: what mocks cannot show happens here.
+"""Run a service that misbehaves on purpose, over raw sockets: it shows what mocks cannot.
 
     with hostile(behaviour) as service:
         client = ...(service.url)
         ...
     assert service.seen == 1
 
-A behaviour is a function of one `Visit`, run in a thread of its own for each connection. Whatever it does, leaving
-the context ends it: sockets are shut down, threads joined. `tests.support.hostile` has more behaviours.
+A behaviour is a function of one `ServedConnection`, run in a thread of its own for each connection. Whatever it does,
+leaving the context ends it: sockets are shut down, threads joined. `tests.support.hostile` has more behaviours.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Received:
         return self.line.split(" ")[1]
 
 
-class Visit:
-    """Serve one connection: the behaviour's view of it."""
+class ServedConnection:
+    """Serve one connection; this is what a behaviour is given."""
 
-    def __init__(self, service: Hostile, sock: socket.socket, number: int) -> None:
+    def __init__(self, service: HostileService, sock: socket.socket, number: int) -> None:
         self.service = service
         self.sock = sock
         self.number = number
@@ -76,12 +76,12 @@ class Visit:
             self.pause(interval)
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the end of the test."""
+        """Wait, but no longer than the service runs."""
         if self.service.stopping.wait(seconds):
-            raise ConnectionAbortedError("the test is over")
+            raise ConnectionAbortedError("the service is stopped")
 
     def until_closed(self) -> None:
-        """Say nothing until the client closes; what it sends meanwhile is dropped."""
+        """Send nothing until the client closes; what it sends meanwhile is dropped."""
         with contextlib.suppress(ConnectionError):
             while self.sock.recv(65536):
                 pass
@@ -97,11 +97,11 @@ class Visit:
         return bool(data)
 
 
-Behaviour = Callable[[Visit], None]
+Behaviour = Callable[[ServedConnection], None]
 
 
 @dataclass
-class Hostile:
+class HostileService:
     """Record what a service saw: connections ``seen`` and still ``open``, the most at a time, and the requests."""
 
     port: int
@@ -121,7 +121,7 @@ class Hostile:
         """Return the service's base URL."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
-    def wait_for(self, predicate: Callable[[Hostile], bool], seconds: float = 30.0) -> bool:
+    def wait_for(self, predicate: Callable[[HostileService], bool], seconds: float = 30.0) -> bool:
         """Wait until *predicate* of this record holds; return whether it does."""
         with self._changed:
             return self._changed.wait_for(lambda: predicate(self), seconds)
@@ -146,13 +146,13 @@ def hostile(
     tls: ssl.SSLContext | None = None,
     backlog: int = 512,
     listener: socket.socket | None = None,
-) -> Iterator[Hostile]:
+) -> Iterator[HostileService]:
     """Run a service that treats every connection with *behaviour*, behind TLS if given a server context.
 
     It accepts from *listener* if there is one, which it closes in the end.
     """
     listener = listener or socket.create_server(("127.0.0.1", 0), backlog=backlog)
-    service = Hostile(listener.getsockname()[1], "https" if tls else "http")
+    service = HostileService(listener.getsockname()[1], "https" if tls else "http")
     sockets: set[socket.socket] = set()
     threads: list[threading.Thread] = []
     lock = threading.Lock()
@@ -165,9 +165,9 @@ def hostile(
                 with lock:
                     sockets.discard(raw)
                     sockets.add(sock)
-            behaviour(Visit(service, sock, number))
+            behaviour(ServedConnection(service, sock, number))
         except OSError:
-            pass  # The client left, or the test is over: both are expected of a hostile service.
+            pass  # The client closed, or the service is stopped: a behaviour may expect both.
         finally:
             with lock:
                 sockets.discard(sock)
@@ -183,7 +183,7 @@ def hostile(
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             service._note_connection(+1)
-            thread = threading.Thread(target=serve, args=(sock, service.seen), daemon=True, name="hostile-visit")
+            thread = threading.Thread(target=serve, args=(sock, service.seen), daemon=True, name="hostile-connection")
             with lock:
                 if service.stopping.is_set():
                     sock.close()
@@ -227,6 +227,6 @@ def unanswered() -> Iterator[int]:
 
 
 def reply(body: bytes = b"ok", *, status: str = "200 OK", headers: tuple[str, ...] = ()) -> bytes:
-    """Return the bytes of a whole, honest reply."""
+    """Return the bytes of a whole, correct reply."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -1,4 +1,4 @@
-"""The client each way of serving has of its own: the official SDK, or a bare stub, used as its documentation shows."""
+"""Each protocol's usual client: the official SDK, or a bare stub, used as its documentation shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
+
+from cosyclient import emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +24,14 @@ MODEL = "cosyvoice2-0.5b"
 
 @dataclass(frozen=True)
 class Service:
-    """Say where a service answers."""
+    """Hold the addresses of a service."""
 
     url: str
     grpc_url: str
 
 
-class Natural(ABC):
-    """Speak one text at a time, from many threads at once."""
+class OfficialClient(ABC):
+    """Synthesize one text a call, from many threads at once."""
 
     def __init__(self, service: Service, *, threads: int) -> None:
         self.service = service
@@ -45,11 +48,11 @@ class Natural(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
 
 
-class OpenAiSdk(Natural):
-    """Be the ``openai`` SDK: one client for all threads, its own retries and pool."""
+class OpenAiSdk(OfficialClient):
+    """Use the ``openai`` SDK: one client for all threads, its own retries and pool."""
 
     def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)
@@ -79,8 +82,8 @@ class OpenAiSdk(Natural):
         self._client.close()
 
 
-class DashscopeSdk(Natural):
-    """Be the ``dashscope`` SDK with its object pool, sized as its documentation advises."""
+class DashscopeSdk(OfficialClient):
+    """Use the ``dashscope`` SDK with its object pool, sized as its documentation advises."""
 
     def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)
@@ -107,26 +110,24 @@ class DashscopeSdk(Natural):
 
     def pieces(self, text: str) -> Iterator[bytes]:
         """Yield the samples of *text* as they arrive, handed over by the SDK's callback."""
-        from queue import SimpleQueue
-
         from dashscope.audio.tts_v2 import ResultCallback
 
-        heard: SimpleQueue[bytes | None] = SimpleQueue()
+        received: SimpleQueue[bytes | None] = SimpleQueue()
 
         class Listener(ResultCallback):  # type: ignore[misc, unused-ignore]
             def on_data(self, data: bytes) -> None:
-                heard.put(data)
+                received.put(data)
 
             def on_complete(self) -> None:
-                heard.put(None)
+                received.put(None)
 
             def on_error(self, message: str) -> None:  # noqa: ARG002 - the SDK calls it so
-                heard.put(None)
+                received.put(None)
 
         synthesizer = self._borrow(Listener())
         synthesizer.streaming_call(text)
         threading.Thread(target=synthesizer.streaming_complete, daemon=True).start()
-        while (piece := heard.get()) is not None:
+        while (piece := received.get()) is not None:
             yield piece
         self._pool.return_synthesizer(synthesizer)
 
@@ -135,15 +136,15 @@ class DashscopeSdk(Natural):
         self._pool.shutdown()  # type: ignore[no-untyped-call, unused-ignore]
 
 
-class TritonHttp(Natural):
-    """Be ``tritonclient.http``, which wants a client per thread."""
+class TritonHttp(OfficialClient):
+    """Use ``tritonclient.http``, which needs a client per thread."""
 
     def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)
         self._local = threading.local()
 
     def synthesize(self, text: str) -> bytes:
-        """Return the samples of *text*, turned into 16 bits as every caller must."""
+        """Return the samples of *text*, converted to 16 bits as every caller has to."""
         import numpy as np
         from tritonclient import http
 
@@ -159,8 +160,8 @@ class TritonHttp(Natural):
         """Each thread's client ends with it."""
 
 
-class GrpcStub(Natural):
-    """Be a stub generated from the published proto, on one channel."""
+class GrpcStub(OfficialClient):
+    """Use a stub generated from the published proto, on one channel."""
 
     def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)
@@ -176,8 +177,8 @@ class GrpcStub(Natural):
 
     def pieces(self, text: str) -> Iterator[bytes]:
         """Yield the samples of *text* as they arrive."""
-        wish = self._messages.sftRequest(spk_id="中文女", tts_text=text)
-        for reply in self._stub.Inference(self._messages.Request(sft_request=wish)):
+        request = self._messages.sftRequest(spk_id="中文女", tts_text=text)
+        for reply in self._stub.Inference(self._messages.Request(sft_request=request)):
             yield reply.tts_audio
 
     def close(self) -> None:
@@ -186,18 +187,16 @@ class GrpcStub(Natural):
 
 
 def _generated() -> tuple[Any, Any]:
-    """Return the modules that grpcio-tools makes of the proto."""
-    from cosyclient.emulator import protos
-
-    source, made = Path(protos.__file__).parent, tempfile.mkdtemp()
+    """Return the modules that grpcio-tools generates from the proto."""
+    source, made = Path(emulator.__file__).parent / "protos", tempfile.mkdtemp()
     options = [f"-I{source}", f"--python_out={made}", f"--grpc_python_out={made}"]
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, "cosyvoice.proto"], check=True)
     sys.path.insert(0, made)
     return import_module("cosyvoice_pb2"), import_module("cosyvoice_pb2_grpc")
 
 
-class RuntimeRequests(Natural):
-    """Be the official runtime's own client: ``requests`` with a form, one session for all threads."""
+class RuntimeRequests(OfficialClient):
+    """Do what the official runtime's own client does: ``requests`` with a form, one session for all threads."""
 
     def __init__(self, service: Service, *, threads: int) -> None:
         super().__init__(service, threads=threads)

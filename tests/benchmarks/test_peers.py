@@ -1,0 +1,48 @@
+"""The peers whose faults are part of the comparison."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.harness.texts import texts
+from benchmarks.peers.before import BeforeClient
+from benchmarks.peers.field_report import FieldReportClient, TriesUsedUp
+from benchmarks.peers.single import HttpStatus
+from cosyclient.emulator import Emulator, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Emulator]:
+    """Run a service without limits."""
+    with running(engine="tone") as emulator:
+        yield emulator
+
+
+def test_the_report_client_spends_its_tries_on_429_without_waiting(service: Emulator) -> None:
+    """Its faults are part of the comparison: three requests, then the whole call is lost."""
+
+    async def ask() -> list[bytes]:
+        async with FieldReportClient(service.url, format="opus") as client:
+            return await client.batch_synth(list(texts(64)))
+
+    service.reset()
+    service.inject("throttle", count=3)
+    with pytest.raises(TriesUsedUp, match="429"):
+        asyncio.run(ask())
+    assert service.counters().requests == 3
+    assert len(asyncio.run(ask())) == 64
+
+
+def test_the_before_client_reports_a_status(service: Emulator) -> None:
+    """Without a policy, a refusal is the caller's."""
+    service.inject("throttle")
+    with BeforeClient(service.url, format="opus") as client:
+        with pytest.raises(HttpStatus, match="429"):
+            client.synthesize("你好")
+        assert client.synthesize("你好")
