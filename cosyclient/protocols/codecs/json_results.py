@@ -44,9 +44,9 @@ _placeholder_decoder: Final = json.JSONDecoder(
 class ResultReader:
     """Reads one JSON reply from the *chunks* of its body; not thread-safe.
 
-    Iterate `results`. Meanwhile ``members`` fills with the members beside the results, and ``is_bare_list`` tells whether
-    the body is a list alone. More than *max_results* results at once are yielded before the next is read, so that the
-    caller can stop at the first excess one of a million.
+    Iterate `results`. Meanwhile ``members`` fills with the members beside the results, and ``is_bare_list`` tells
+    whether the body is a list alone. More than *max_results* results at once are yielded before the next is read, so
+    that the caller can stop at the first excess one of a million.
     """
 
     def __init__(self, chunks: Iterable[bytes], *, max_results: int) -> None:

@@ -2,7 +2,7 @@
 
 Written by hand, as the messages are few and flat, and generated code breaks in two ways: it must match the version of
 the protobuf runtime, and two modules that define one name (tritonclient's and ours, or a user's ``cosyvoice_pb2``)
-cannot be imported into one process. Format: protobuf.dev/programming-guides/encoding. A message is read up to `MAX_FIELDS`.
+cannot be imported into one process. Format: protobuf.dev/programming-guides/encoding. Bound: `MAX_FIELDS` a message.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What several protocols read in replies: errors, headers, items, audio."""
+"""What several protocols read in replies: errors, headers, batch items, samples, uploads."""

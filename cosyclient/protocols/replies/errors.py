@@ -147,7 +147,7 @@ def error_from_item(
 def reclassify(error: ServiceError, error_type: type[ServiceError], *, request_id: object = None) -> ServiceError:
     """Return *error* as an *error_type*, for a service whose codes or messages are more exact than its statuses.
 
-    What the original said of retrying and blame is kept only where the type stays the same.
+    Whether it is retryable and the endpoint to blame is kept only if the type stays the same.
     """
     same = error_type is type(error)
     return error_type(

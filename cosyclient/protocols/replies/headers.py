@@ -1,8 +1,8 @@
-"""What reply headers say: how long to wait, what the service's limits are, what the body is.
+"""Parse reply headers: how long to wait, the service's limits, the media type of the body.
 
 Retry-After and its dates from RFC 9110 (sections 10.2.3 and 5.6.7); ``RateLimit`` and ``RateLimit-Policy`` from
 draft-ietf-httpapi-ratelimit-headers-10 (structured fields, RFC 9651), with the three fields of its first drafts and
-their ``X-`` forms. A malformed field is no information, never an error.
+their ``X-`` forms. Fields of more than 2 KiB and malformed ones count as absent, never as an error.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cosyclient.util.numbers import float_in_range
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Header names are given in lower case: a reply's mapping finds them without regard to case, a plain dict of a test too.
+# Names are in lower case here: a reply's mapping ignores case, and a plain dict of a test holds lower case.
 _MILLISECOND_FIELDS: Final = ("retry-after-ms", "retry_after_ms", "x-ms-retry-after-ms")
-_ABSURD_SECONDS: Final = 366 * 86400.0
-_FIELD_LIMIT: Final = 2048
+_MAX_SECONDS: Final = 366 * 86400.0
+_MAX_FIELD: Final = 2048
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})", re.ASCII)
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,63}", re.ASCII)
@@ -36,30 +36,30 @@ def media_type(headers: Mapping[str, str]) -> str:
 
 
 def retry_after(headers: Mapping[str, str], body_ms: object, *, wall: float) -> float | None:
-    """Return the seconds the service asks to wait: the largest that headers and body (*body_ms*) name, or ``None``.
+    """Return the seconds to wait: the longest that the headers or the body (*body_ms*) name, or ``None``.
 
-    A date is as far away as the reply's own Date says, whose clock is the same; *wall* is for replies without one.
+    A date is measured from the reply's own Date, written by the same clock; from *wall* (epoch seconds) without one.
     """
     named = [_milliseconds(body_ms)]
     named += [_milliseconds(headers.get(name)) for name in _MILLISECOND_FIELDS]
-    now, said = _date(headers.get("date") or ""), headers.get("retry-after")
-    by_date = None if now is None else parse_retry_after(said, wall=now)
-    named.append(parse_retry_after(said, wall=wall) if by_date is None else by_date)
+    now, field = _date(headers.get("date") or ""), headers.get("retry-after")
+    by_date = None if now is None else parse_retry_after(field, wall=now)
+    named.append(parse_retry_after(field, wall=wall) if by_date is None else by_date)
     return max((seconds for seconds in named if seconds is not None), default=None)
 
 
 def parse_retry_after(value: str | None, *, wall: float) -> float | None:
     """Return the seconds from *wall* (epoch seconds) that a Retry-After names: a number, or a date in any HTTP form.
 
-    What has passed is 0.0; what nobody can mean (a year and more) and what cannot be read is ``None``.
+    A past date is 0.0; more than a year and anything malformed is ``None``.
     """
-    if value is None or len(value) > _FIELD_LIMIT:
+    if value is None or len(value) > _MAX_FIELD:
         return None
     value = value.strip()
     if _NUMBER.fullmatch(value):
-        return _sane(float(value))
+        return _clamped(float(value))
     moment = _date(value)
-    return None if moment is None else _sane(moment - wall)
+    return None if moment is None else _clamped(moment - wall)
 
 
 def _date(value: str) -> float | None:
@@ -73,43 +73,49 @@ def _date(value: str) -> float | None:
 
 def _milliseconds(value: object) -> float | None:
     if isinstance(value, str):
-        # Stripped for both: str.strip() takes more for blanks than float() does.
+        # Stripped for the pattern and for float() alike: str.strip() removes more characters than float() ignores.
         value = value.strip()
         if not _NUMBER.fullmatch(value):
             return None
         value = float(value)
-    number = float_in_range(value, -math.inf, 1000 * _ABSURD_SECONDS)
-    return None if number is None else _sane(number / 1000)
+    number = float_in_range(value, -math.inf, 1000 * _MAX_SECONDS)
+    return None if number is None else _clamped(number / 1000)
 
 
-def _sane(seconds: float) -> float | None:
-    return max(0.0, seconds) if math.isfinite(seconds) and seconds <= _ABSURD_SECONDS else None
+def _clamped(seconds: float) -> float | None:
+    return max(0.0, seconds) if math.isfinite(seconds) and seconds <= _MAX_SECONDS else None
 
 
 def quota(headers: Mapping[str, str]) -> Quota | None:
-    """Return the tightest limit the headers announce, or ``None`` if they announce none.
+    """Return the tightest limit that the headers announce, or ``None`` if they announce none.
 
-    Of several, the one with the smallest remaining share; where nothing is said of what remains, the lowest rate.
+    Of several, the one with the smallest remaining share; without remaining counts, the lowest rate.
     """
-    return _structured(headers) or _plain(headers, "ratelimit-") or _plain(headers, "x-ratelimit-")
+    return (
+        _structured_fields(headers)
+        or _separate_fields(headers, "ratelimit-")
+        or _separate_fields(headers, "x-ratelimit-")
+    )
 
 
-def _structured(headers: Mapping[str, str]) -> Quota | None:
+def _structured_fields(headers: Mapping[str, str]) -> Quota | None:
     # Quotas in other units than requests ("content-bytes", "concurrent-requests") do not pace requests.
-    announced = _items(headers.get("ratelimit-policy"))
+    announced = _structured_items(headers.get("ratelimit-policy"))
     foreign = {name for name, params in announced if params.get("qu", "requests") != "requests"}
     policies = {
         name: (params["q"], params.get("w")) for name, params in announced if "q" in params and name not in foreign
     }
     limits = [
-        (name, params) for name, params in _items(headers.get("ratelimit")) if "r" in params and name not in foreign
+        (name, params)
+        for name, params in _structured_items(headers.get("ratelimit"))
+        if "r" in params and name not in foreign
     ]
     if limits:
 
         def share(entry: tuple[str, dict[str, Any]]) -> tuple[float, float]:
             name, params = entry
-            whole = policies.get(name, (None, None))[0]
-            return (params["r"] / whole if whole else params["r"], -params.get("t", 0.0))
+            limit = policies.get(name, (None, None))[0]
+            return (params["r"] / limit if limit else params["r"], -params.get("t", 0.0))
 
         name, params = min(limits, key=share)
         limit, window = policies.get(name, (None, None))
@@ -120,9 +126,9 @@ def _structured(headers: Mapping[str, str]) -> Quota | None:
     return Quota(limit=limit, window=window)
 
 
-def _items(value: str | None) -> list[tuple[str, dict[str, Any]]]:
-    """Return the items of a structured list, each with its numeric parameters; nothing if any of it is malformed."""
-    if not value or len(value) > _FIELD_LIMIT:
+def _structured_items(value: str | None) -> list[tuple[str, dict[str, Any]]]:
+    """Return the items of a structured list with their parameters; an empty list if any of it is malformed."""
+    if not value or len(value) > _MAX_FIELD:
         return []
     items = []
     for part in value.split(","):
@@ -133,7 +139,7 @@ def _items(value: str | None) -> list[tuple[str, dict[str, Any]]]:
         for parameter in match[2].split(";")[1:]:
             key, _, raw = parameter.strip().partition("=")
             if key in ("q", "w", "r", "t"):
-                number = _amount(raw)
+                number = _non_negative(raw)
                 if number is None:
                     return []
                 params[key] = number
@@ -143,7 +149,7 @@ def _items(value: str | None) -> list[tuple[str, dict[str, Any]]]:
     return items
 
 
-def _amount(raw: str | None) -> float | None:
+def _non_negative(raw: str | None) -> float | None:
     raw = (raw or "").strip()
     if not _NUMBER.fullmatch(raw):
         return None
@@ -151,17 +157,17 @@ def _amount(raw: str | None) -> float | None:
     return number if 0 <= number < 1e12 else None
 
 
-def _plain(headers: Mapping[str, str], prefix: str) -> Quota | None:
+def _separate_fields(headers: Mapping[str, str], prefix: str) -> Quota | None:
     # "100, 100;w=60" names the limit and then the policies it comes from.
-    limit_field = (headers.get(f"{prefix}limit") or "")[:_FIELD_LIMIT]
-    limit = _amount(limit_field.split(",")[0].split(";")[0])
+    limit_field = (headers.get(f"{prefix}limit") or "")[:_MAX_FIELD]
+    limit = _non_negative(limit_field.split(",")[0].split(";")[0])
     window = re.search(r";\s*w=(\d{1,9})\b", limit_field, re.ASCII)
-    remaining = _amount(headers.get(f"{prefix}remaining"))
-    reset = _amount(headers.get(f"{prefix}reset"))
-    if reset is not None and reset > _ABSURD_SECONDS:
-        # An instant, not a span: the reply's own date tells how far away it is, without any clock of ours.
+    remaining = _non_negative(headers.get(f"{prefix}remaining"))
+    reset = _non_negative(headers.get(f"{prefix}reset"))
+    if reset is not None and reset > _MAX_SECONDS:
+        # A point in time, not a duration: measured from the reply's own Date, without a local clock.
         now = _date(headers.get("date") or "")
-        reset = None if now is None else _sane(reset - now)
+        reset = None if now is None else _clamped(reset - now)
     if limit is None and remaining is None and reset is None:
         return None
     return Quota(limit=limit, window=float(window[1]) if window else None, remaining=remaining, reset=reset)

@@ -1,7 +1,7 @@
-"""The shapes in which people write the reply to a batch: as this project defines it, or as it comes to mind.
+"""Forms of JSON batch replies that home-made services use, beside the one of this project's batch protocol.
 
-Read is what can be meant in one way only. What could give a text another's audio is refused: a list of another length,
-numbers that are not those of its places, an echo of another text.
+Only what is unambiguous is read. What could assign one text's audio to another raises `DecodeError`: a list of another
+length, item numbers that do not match the places, an echo of another text. Addresses of audio are never fetched.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cosyclient.models import Utterance
 
 AUDIO: Final = "audio_data"
-# What else a result's audio, and the list of them, are called; the general words count where none of the others is.
-_AUDIO: Final = (
+# Other names of an item's audio and of the list of items; the general ones count only where no specific one is used.
+_AUDIO_NAMES: Final = (
     *(
         AUDIO,
         "audio",
@@ -33,80 +33,85 @@ _AUDIO: Final = (
         "mp3",
     ),
 )
-_GENERAL: Final = ("data", "base64", "b64", "b64_json", "content")
-_ELSEWHERE: Final = ("url", "audio_url", "path", "file")
-_LISTS: Final = (
+_GENERAL_NAMES: Final = ("data", "base64", "b64", "b64_json", "content")
+_ADDRESS_NAMES: Final = ("url", "audio_url", "path", "file")
+_LIST_NAMES: Final = (
     *("results", "audios", "audio", "data", "items", "outputs", "output", "speeches", "result", "responses", "wavs"),
     *("audio_data", "batch"),
 )
-_NUMBERS: Final = ("id", "idx", "i", "number", "position", "order")
-_ECHOES: Final = ("text", "input")
-_DONE: Final = frozenset({"success", "succeeded", "ok", "okay", "completed", "complete", "done", "finished", "200"})
-_ADDRESSES: Final = ("http://", "https://", "file://", "/")
-_DATA_URL: Final = "data:"
+_NUMBER_NAMES: Final = ("id", "idx", "i", "number", "position", "order")
+_ECHO_NAMES: Final = ("text", "input")
+_SUCCESS_STATES: Final = frozenset(
+    {"success", "succeeded", "ok", "okay", "completed", "complete", "done", "finished", "200"}
+)
+_ADDRESS_PREFIXES: Final = ("http://", "https://", "file://", "/")
+_DATA_URL_PREFIX: Final = "data:"
 
 
 def find_results(members: dict[str, Any], utterances: Sequence[Utterance]) -> list[Any] | None:
-    """Return the one list among *members*, or in an object among them, that can be the results; ``None`` if none is."""
+    """Return the only list among *members*, or in an object among them, that can be the items; ``None`` without one."""
     count = len(utterances)
-    for place in (members, *(value for name in _LISTS if isinstance(value := members.get(name), dict))):
+    for place in (members, *(value for name in _LIST_NAMES if isinstance(value := members.get(name), dict))):
         lists = {name: value for name, value in place.items() if isinstance(value, list) and len(value) == count}
-        known = [value for name in _LISTS if (value := lists.get(name)) is not None]
+        known = [value for name in _LIST_NAMES if (value := lists.get(name)) is not None]
         if len(known) == 1:
             return known[0]
-        if count == 1 and _names(place):
+        if count == 1 and _audio_members(place):
             return [place]
     return None
 
 
 def split_audio(element: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Return what *element* says beside its audio, and that: bytes, base64, or ``None``.
+    """Return the members of *element* and its audio: bytes, base64 text, or ``None``.
 
     Raises `DecodeError` where two members could be the audio.
     """
     if element.get(AUDIO) is not None:
         return element, element.pop(AUDIO)
-    names = _names(element)
+    names = _audio_members(element)
     if len(names) > 1:
         raise DecodeError(f"audio: {' and '.join(names)} could both be it; call it {AUDIO}")
     if not names:
-        if not element.get("error") and any(isinstance(element.get(name), str) for name in _ELSEWHERE):
-            raise _not_here()
+        if not element.get("error") and any(isinstance(element.get(name), str) for name in _ADDRESS_NAMES):
+            raise _address_error()
         return element, None
     found = element[names[0]]
     if isinstance(found, dict):
-        inner = next(name for name in (*_AUDIO, *_GENERAL) if isinstance(found.get(name), str))
+        inner = next(name for name in (*_AUDIO_NAMES, *_GENERAL_NAMES) if isinstance(found.get(name), str))
         return {**found, **element}, found[inner]
     return element, found
 
 
-def _names(element: dict[str, Any]) -> list[str]:
-    """Return the members of *element* that could be its audio."""
+def _audio_members(element: dict[str, Any]) -> list[str]:
+    """Return the names of the members of *element* that could be its audio."""
 
     def among(names: Sequence[str]) -> list[str]:
         found = ((name, element.get(name)) for name in names)
-        return [name for name, value in found if (isinstance(value, str) and value) or _is_one(value)]
+        return [name for name, value in found if (isinstance(value, str) and value) or _holds_audio(value)]
 
-    return among(_AUDIO) or among(_GENERAL)
+    return among(_AUDIO_NAMES) or among(_GENERAL_NAMES)
 
 
-def _is_one(inner: object) -> bool:
-    """Return whether *inner* is an object with audio in it."""
-    return isinstance(inner, dict) and sum(isinstance(inner.get(name), str) for name in (*_AUDIO, *_GENERAL)) == 1
+def _holds_audio(inner: object) -> bool:
+    """Return whether *inner* is an object with exactly one member that could be audio."""
+    return (
+        isinstance(inner, dict)
+        and sum(isinstance(inner.get(name), str) for name in (*_AUDIO_NAMES, *_GENERAL_NAMES)) == 1
+    )
 
 
 def is_success(fields: dict[str, Any], audio: object) -> bool:
-    """Return whether an item is a success: it says so, or has audio and says nothing to the contrary."""
+    """Return whether an item succeeded: by its status, else by having audio and no sign of an error."""
     if "status" in fields:
         status = fields["status"]
-        return status is True or str(status).casefold() in _DONE
+        return status is True or str(status).casefold() in _SUCCESS_STATES
     if fields.get("success") is False or fields.get("ok") is False or fields.get("error"):
         return False
     return audio is not None
 
 
 class ItemNumbering:
-    """Number results without an index by the places they come in, as long as nothing about them says otherwise."""
+    """Assigns an index to each item: its own, or its place in the list if nothing in the item contradicts it."""
 
     def __init__(self, utterances: Sequence[Utterance]) -> None:
         self._texts = [utterance.text for utterance in utterances]
@@ -115,9 +120,9 @@ class ItemNumbering:
         self._named: bool | None = None
 
     def index_of(self, element: Any, *, mixed: bool) -> object:
-        """Return the index of *element*, its own or that of its place; *mixed* says that both may occur in one list.
+        """Return the index of the next *element*; *mixed* allows items with and without an index in one list.
 
-        Raises `DecodeError` where its own number, or a text that it repeats, is another's.
+        Raises `DecodeError` where its number or the text that it repeats belongs to another place.
         """
         place, self._next = self._next, self._next + 1
         named = element.get("index") if isinstance(element, dict) else None
@@ -131,56 +136,56 @@ class ItemNumbering:
         return place
 
     def _check(self, element: dict[str, Any], place: int) -> None:
-        number = next((value for name in _NUMBERS if _whole(value := element.get(name))), None)
+        number = next((value for name in _NUMBER_NAMES if _is_int(value := element.get(name))), None)
         if number is not None:
-            # Counted from 0 or from 1.
+            # Numbers count from 0 or from 1.
             first = number - place
             if first not in (0, 1) or self._from not in (None, first):
                 raise DecodeError("reply: results in another order than their texts; call their number index")
             self._from = first
-        for name in _ECHOES:
-            said = element.get(name)
+        for name in _ECHO_NAMES:
+            echo = element.get(name)
             if (
-                isinstance(said, str)
+                isinstance(echo, str)
                 and place < len(self._texts)
-                and said != self._texts[place]
-                and said in self._texts
+                and echo != self._texts[place]
+                and echo in self._texts
             ):
                 raise DecodeError("reply: results in another order than their texts; number them with index, from 0")
 
     @property
     def is_explicit(self) -> bool:
-        """Return whether the last one said its index itself."""
+        """Return whether the last item named its index itself."""
         return bool(self._named)
 
     def __repr__(self) -> str:
         return f"<Numbering {self._next} of {len(self._texts)}>"
 
 
-def _whole(value: object) -> bool:
+def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def decode_item_audio(coded: object) -> bytes:
-    """Return the audio that *coded* is: bytes, or base64 with line ends or as a ``data:`` URL.
+def decode_item_audio(encoded: object) -> bytes:
+    """Return the audio in *encoded*: bytes, or base64 text, also with line ends, URL-safe or as a ``data:`` URL.
 
-    Raises `DecodeError` for anything else; an address is never fetched.
+    Raises `DecodeError` for anything else.
     """
-    if isinstance(coded, bytes):
-        return coded
-    if not isinstance(coded, str):
+    if isinstance(encoded, bytes):
+        return encoded
+    if not isinstance(encoded, str):
         raise DecodeError("audio: a successful item without audio", retryable=True)
-    if coded.startswith(_DATA_URL) and ";base64," in coded[:200]:
-        coded = coded.partition(";base64,")[2]
+    if encoded.startswith(_DATA_URL_PREFIX) and ";base64," in encoded[:200]:
+        encoded = encoded.partition(";base64,")[2]
     try:
-        return parse_base64(coded)
+        return parse_base64(encoded)
     except ValueError:
         pass
-    if coded.startswith(_ADDRESSES) and len(coded) < 4096 and not coded.startswith("//"):
-        raise _not_here()
+    if encoded.startswith(_ADDRESS_PREFIXES) and len(encoded) < 4096 and not encoded.startswith("//"):
+        raise _address_error()
     # With line ends, as in MIME, or in the alphabet for URLs and file names (RFC 4648, section 5).
-    return decode_audio("".join(coded.split()).replace("-", "+").replace("_", "/"))
+    return decode_audio("".join(encoded.split()).replace("-", "+").replace("_", "/"))
 
 
-def _not_here() -> DecodeError:
+def _address_error() -> DecodeError:
     return DecodeError("audio: the reply names an address in place of audio; it is not fetched")

@@ -1,6 +1,7 @@
-"""Batches answered in JSON: one object or one base64 string per text, decoded while they arrive.
+"""Batch replies in JSON: one object or one base64 string per text, decoded while they arrive.
 
-The shape that this project's batch protocol, vLLM-Omni and SGLang-Omni have in common, and those of `item_shapes`.
+Reads the form that this project's batch protocol, vLLM-Omni and SGLang-Omni share, and those of `item_shapes`. A reply
+has exactly one item per text, or is an error; one item at a time is in memory (`ResultReader`).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from cosyclient.protocols.replies.error_rules import MessageRules
     from cosyclient.wire import WireReply
 
-# What an error says of itself that no batch does.
-_REFUSING: Final = ("error", "code", "status_code")
-_SPOKEN: Final = {"status": "success"}
+# Members of an error that no batch has.
+_ERROR_MEMBERS: Final = ("error", "code", "status_code")
+_SUCCESS: Final = {"status": "success"}
 
 
 class PositionCheck:
@@ -73,7 +74,7 @@ class PositionCheck:
 def items_from_json(
     reply: WireReply, utterances: Sequence[Utterance], *, wall: float, rules: MessageRules = ()
 ) -> Iterator[list[Item]]:
-    """Yield the texts' speeches and errors of a JSON reply as soon as they arrive, every position exactly once.
+    """Yield position and result of the items of a JSON reply as soon as they arrive, every position exactly once.
 
     *rules* are those of its server for the messages of errors. Raises the `ServiceError` of an error
     sent with a success status, or `DecodeError`.
@@ -82,8 +83,8 @@ def items_from_json(
     positions = PositionCheck(len(utterances))
     shared = reader.members
     numbering = ItemNumbering(utterances)
-    # What has to wait for the end of the reply: audio that goes by its place, which only the right number of them
-    # makes sure, and audio that comes before the members that tell how many there are and what they are.
+    # Items that wait for the end of the reply: those without an index, whose places are certain only if their number is
+    # right, and those that precede the members which announce the total and describe the audio.
     held: list[tuple[int, Any]] = []
     for results in reader.results():
         items: list[Item] = []
@@ -98,7 +99,7 @@ def items_from_json(
                 else:
                     held.append((index, element))
         except DecodeError:
-            # What was whole before the fault stands.
+            # Items that were complete before the fault are valid.
             if items:
                 yield items
             raise
@@ -106,7 +107,7 @@ def items_from_json(
             yield items
     if not reader.has_results:
         listed = find_results(shared, utterances)
-        if listed is None and shared.get("results") is None and any(map(shared.get, _REFUSING)):
+        if listed is None and shared.get("results") is None and any(map(shared.get, _ERROR_MEMBERS)):
             raise error_from_body(reply, shared, utterances, wall=wall, rules=rules)
         if listed is None:
             raise DecodeError(f"HTTP {reply.status}: JSON without a list of results")
@@ -126,10 +127,10 @@ def _element(
     status: int,
     rules: MessageRules,
 ) -> Speech | CosyError:
-    """Return what one element of a JSON reply stands for: an object, audio alone, or null for a text that failed."""
+    """Return the result of one element of the list: an object, audio alone, or null for a text that failed."""
     try:
         fields, audio = (
-            split_audio(element) if isinstance(element, dict) else (_SPOKEN if element is not None else {}, element)
+            split_audio(element) if isinstance(element, dict) else (_SUCCESS if element is not None else {}, element)
         )
     except DecodeError as error:
         return error
@@ -145,7 +146,10 @@ def item_result(
     status: int,
     rules: MessageRules = (),
 ) -> Speech | CosyError:
-    """Return the speech, or the error, that one item stands for; *audio* is bytes, or base64 in JSON."""
+    """Return the speech or the error of one item.
+
+    *fields* are its members, *shared* those of the whole reply, *audio* is bytes, base64 text or ``None``.
+    """
     if not is_success(fields, audio):
         error = fields.get("error") or fields.get("message") or fields.get("detail")
         return error_from_item(error, utterances, status=status, rules=rules)

@@ -1,4 +1,8 @@
-"""Replies that are samples and nothing else: no label, no rate, no length, so only what is odd about them tells."""
+"""Replies that are raw samples, without label, rate or length; WAV headers in them are removed.
+
+Used by the protocols of the official runtime and of LightTTS. Text in place of samples is recognised by its first 48
+bytes, a truncated reply by an implausible duration.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
     from cosyclient.protocols.replies.errors import ErrorFactory
     from cosyclient.wire import WireReply
 
-# So many bytes in a row are all printable ASCII in text only: the upper halves of samples are mostly 0x00 or 0xFF.
-_TELLING_BYTES: Final = 48
+# So many bytes in a row are printable ASCII only in text: the high bytes of samples are mostly 0x00 or 0xFF.
+_TEXT_CHECK_BYTES: Final = 48
 
 
 def read_pcm(
@@ -34,42 +38,37 @@ def read_pcm(
     first byte.
     """
     check_status(reply, [utterance], wall=wall, make_error=make_error)
-    said = PcmFormat(utterance.settings.sample_rate)
-    yield from check_stream_duration(
-        utterance, strip_headers(_samples(reply, explain_early_end(reply.chunks(), hint)), said)
-    )
+    chunks = _checked_chunks(reply, explain_early_end(reply.chunks(), hint))
+    yield from check_stream_duration(utterance, strip_headers(chunks, PcmFormat(utterance.settings.sample_rate)))
 
 
 def speech_from_stream(utterance: Utterance, pieces: Iterable[PcmFormat | bytes]) -> Speech:
-    """Return the speech that *pieces* are, a head and its samples, in the format that was asked for."""
-    head, data = collect_pcm(pieces, PcmFormat(utterance.settings.sample_rate))
-    return speech_from_pcm(utterance, data, head)
+    """Return the speech of a format and its samples, as `read_pcm` yields them, in the requested format."""
+    pcm_format, data = collect_pcm(pieces, PcmFormat(utterance.settings.sample_rate))
+    return speech_from_pcm(utterance, data, pcm_format)
 
 
-def speech_from_pcm(utterance: Utterance, data: bytes, head: PcmFormat | None = None) -> Speech:
-    """Return the speech of samples, mono at the rate asked for unless *head* says otherwise."""
-    asked = utterance.settings
-    head = head or PcmFormat(asked.sample_rate)
-    _audio.inspect("pcm", data, head.sample_rate, head.channels)
-    whole = _audio.wav_bytes(data, head.sample_rate, head.channels) if asked.format == "wav" and data else data
-    return speech_from_bytes(utterance, whole, {"sample_rate": head.sample_rate, "channels": head.channels})
+def speech_from_pcm(utterance: Utterance, data: bytes, pcm_format: PcmFormat | None = None) -> Speech:
+    """Return the speech of samples as ``wav`` or ``pcm``; without *pcm_format* they are mono at the requested rate."""
+    requested = utterance.settings
+    rate, channels = (pcm_format.sample_rate, pcm_format.channels) if pcm_format else (requested.sample_rate, 1)
+    _audio.inspect("pcm", data, rate, channels)
+    if requested.format == "wav" and data:
+        data = _audio.wav_bytes(data, rate, channels)
+    return speech_from_bytes(utterance, data, {"sample_rate": rate, "channels": channels})
 
 
-def _samples(reply: WireReply, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the content of *reply* once its first bytes have told that it can be samples, or a file of them."""
-    opening = b""
-    while len(opening) < _TELLING_BYTES and (chunk := next(chunks, None)) is not None:
-        opening += chunk
-    if opening:
+def _checked_chunks(reply: WireReply, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the content of *reply* once its first bytes have shown that it can be samples, or WAV files."""
+    start = b""
+    while len(start) < _TEXT_CHECK_BYTES and (chunk := next(chunks, None)) is not None:
+        start += chunk
+    if start:
         try:
-            check_pcm_start(opening, media_type(reply.headers))
+            check_pcm_start(start, media_type(reply.headers))
         except DecodeError as error:
             raise DecodeError(f"HTTP {reply.status}: {error}", retryable=True) from None
-        yield _not_text(opening)
+        if len(start) >= _TEXT_CHECK_BYTES // 2 and start.isascii() and start.decode("ascii").isprintable():
+            raise DecodeError("audio: text instead of samples", retryable=True)
+        yield start
     yield from chunks
-
-
-def _not_text(opening: bytes) -> bytes:
-    if len(opening) >= _TELLING_BYTES // 2 and opening.isascii() and opening.decode("ascii").isprintable():
-        raise DecodeError("audio: text instead of samples", retryable=True)
-    return opening

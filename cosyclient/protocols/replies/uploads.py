@@ -1,4 +1,7 @@
-"""Hand a recorded voice over to a service that speaks it by name afterwards: one form, one name in return."""
+"""Upload a recorded voice to a service that keeps it under a name: one multipart form, one JSON object in return.
+
+Reads at most 64 KiB of the answer. Used by PAI-EAS and the OpenAI dialects whose servers keep voices.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ if TYPE_CHECKING:
     from cosyclient.protocols.base import VoiceUpload
     from cosyclient.wire import WireReply
 
-_MOST_BYTES = 65536
+_MAX_ANSWER_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadForm:
-    """Say how one service takes a recording: where, under which names, and which member of its answer names it.
+    """How one service takes a recording, as data: path, names of the form's fields, member of the answer.
 
     ``fields`` maps ``name``, ``transcript``, ``consent`` and ``model`` to the service's words, of which ``needs`` must
     be given. Where ``answer`` is empty the voice is asked for by the name that was chosen.
@@ -36,7 +39,7 @@ class UploadForm:
     name_member: str = ""
 
     def encode(self, protocol: str, recording: VoiceUpload, *, model: str | None = None) -> WireRequest:
-        """Return the request that hands *recording* over to the service *protocol* is spoken with."""
+        """Return the request that uploads *recording*; *protocol* is named in errors. Raises `BadUtterance`."""
         values = {
             "name": recording.name,
             "transcript": recording.voice.transcript,
@@ -49,19 +52,19 @@ class UploadForm:
         prompt = recording.voice.prompt
         if prompt is None:
             raise BadUtterance("voice: has a name already; upload one made with Voice.clone or Voice.cross_lingual")
-        fields = {theirs: said for ours, theirs in self.fields.items() if (said := values[ours])}
+        fields = {theirs: value for ours, theirs in self.fields.items() if (value := values[ours])}
         kind, body = encode_form(fields, (self.file_field, prompt))
         headers = (("Content-Type", kind), ("Accept", "application/json"))
         return WireRequest(method="POST", path=self.path, headers=headers, body=body)
 
     def decode(self, reply: WireReply, recording: VoiceUpload, *, wall: float) -> str:
-        """Return the name the voice has from now on; raises like `WireProtocol.decode`."""
+        """Return the name by which the service knows the voice from now on; raises like `WireProtocol.decode`."""
         if reply.status >= 300:
             error = error_from_reply(reply, (), wall=wall)
             if quotes_any(str(error), [recording.voice.transcript or "", recording.consent or ""]):
                 error.args = (f"HTTP {reply.status}: detail withheld, it quotes the transcript",)
             raise error
-        answer = decode_json(read_prefix(reply, _MOST_BYTES))
+        answer = decode_json(read_prefix(reply, _MAX_ANSWER_BYTES))
         if not isinstance(answer, dict):
             raise DecodeError(f"HTTP {reply.status}: no answer to an upload")
         if answer.get("success") is False or answer.get("error"):
