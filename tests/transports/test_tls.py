@@ -18,7 +18,7 @@ from tests.support.hostile import answers, hostile
 from tests.transports.grpc_wire import ask as ask_grpc
 from tests.transports.grpc_wire import made as made_grpc
 from tests.transports.grpc_wire import serving
-from tests.transports.sockets import Peer, upgraded
+from tests.transports.websocket_wire import Peer, websocket_service
 from tests.transports.wire import ask, made
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def test_websockets_trust_the_same(folder: Path, server_tls: ssl.SSLContext, mon
     monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
 
     def behave(peer: Peer) -> None:
-        peer.hear()
+        peer.receive()
 
-    with hostile(upgraded(behave), tls=server_tls) as service:
+    with hostile(websocket_service(behave), tls=server_tls) as service:
         url = service.url.replace("https", "wss", 1)
         with CosyClient(url, protocol="model-studio", voice="v", model="cosyvoice-v2", max_retries=0) as client:
             with pytest.raises(CosyError):

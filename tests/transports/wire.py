@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.config.resolve import ResolvedConfig, resolve
 from cosyclient.transports.http.transport import HttpTransport
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
-    import httpx
-
     from cosyclient.config import ClientConfig
     from cosyclient.wire import WireReply
 
@@ -70,3 +70,7 @@ def whole(reply: WireReply) -> bytes:
         return b"".join(reply.chunks())
     finally:
         reply.close()
+
+
+def httpx_client(transport: httpx.BaseTransport, **timeout: float | None) -> httpx.Client:
+    return httpx.Client(transport=transport, timeout=httpx.Timeout(30.0, **timeout), trust_env=False)

@@ -21,7 +21,7 @@ from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
 from tests.support.hostile import answers, hostile, reply
 from tests.support.service import answer, body_of, item
-from tests.transports import grpc_wire, sockets, wire
+from tests.transports import grpc_wire, websocket_wire, wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,12 +152,12 @@ def test_voices_are_asked_for_under_the_same_headers() -> None:
 
 def test_a_websocket_is_opened_under_them_and_shared_only_by_equals() -> None:
     """The handshake is all a WebSocket has of headers: another's must not speak under them."""
-    with hostile(sockets.speaks(b"audio")) as service:
-        transport = sockets.made(service)
-        plain = sockets.conversation()
+    with hostile(websocket_wire.answers_each(b"audio")) as service:
+        transport = websocket_wire.made(service)
+        plain = websocket_wire.session_request()
         tenant = plain.with_headers(Headers({"X-Tenant": "a", "Authorization": "Basic abc"}))
         for request in (plain, tenant, tenant, plain):
-            assert sockets.spoken(transport, request) == b"audio"
+            assert websocket_wire.audio_of(transport, request) == b"audio"
         shaken = [seen.headers for seen in service.requests]
         transport.close()
     assert [headers.get("X-Tenant") for headers in shaken] == [None, "a", None]

@@ -30,7 +30,7 @@ from cosyclient.util.redaction import (
     single_line,
 )
 from tests.support.hostile import answers, drips_head, hostile, never_answers, never_reads
-from tests.transports.sockets import conversation
+from tests.transports.websocket_wire import session_request
 from tests.transports.wire import CLOCK, request, settings, soon
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def test_no_traceback_shows_what_was_sent(medium: str, behaviour: Any) -> None:
         under = RedactedText("t0k3n-of-a-tenant")
         wanted: WireRequest = request(body, Authorization_Tenant=under)
         if medium == "websocket":
-            wanted = conversation(texts=(TEXT,))
+            wanted = session_request(texts=(TEXT,))
         assert KEY not in repr(vars(transport))
         with pytest.raises(CosyError) as caught:
             list(transport.send(wanted, deadline=soon(0.3), read_timeout=0.2).chunks())

@@ -5,36 +5,30 @@ from __future__ import annotations
 import gzip
 import http.client
 import logging
-import ssl
 import zlib
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 import respx
-import urllib3
 
 from cosyclient.clock import Deadline
 from cosyclient.errors import (
-    AttemptTimeout,
-    BulkheadFull,
     ClientClosed,
-    ConnectFailed,
-    CosyError,
     DeadlineExceeded,
     DecodeError,
     TransportError,
 )
 from cosyclient.testing import FakeClock
 from cosyclient.transports.base import PoolStats
-from cosyclient.transports.errors import translate
 from cosyclient.transports.http.transport import HttpTransport
-from cosyclient.transports.http.urllib3_transport import TransportClosed, Urllib3Transport
+from cosyclient.transports.http.urllib3_transport import Urllib3Transport
 from tests.support.hostile import answers, hostile
 from tests.transports.wire import ask, made, request, sent, settings, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
 
 URL = "http://cosy.test/api"
 
@@ -241,75 +235,6 @@ def test_steps_are_granted_no_more_than_the_deadline_leaves() -> None:
         {"connect": 5.0, "read": 20.0, "write": 20.0, "pool": 100.0},
         {"connect": 2.0, "read": 2.0, "write": 2.0, "pool": 2.0},
     ]
-
-
-ASKED = httpx.Request("POST", URL)
-
-
-@pytest.mark.parametrize(
-    ("foreign", "expected", "sent_", "retryable", "fault"),
-    [
-        (httpx.ConnectError("refused"), ConnectFailed, False, True, True),
-        (httpx.ConnectTimeout("late"), ConnectFailed, False, True, True),
-        (httpx.ProxyError("no"), ConnectFailed, False, True, True),
-        (httpx.ReadTimeout("late"), AttemptTimeout, True, True, True),
-        (httpx.WriteTimeout("late"), AttemptTimeout, True, True, True),
-        (TimeoutError("late"), AttemptTimeout, True, True, True),
-        (urllib3.exceptions.ReadTimeoutError(None, "", "late"), AttemptTimeout, True, True, True),  # type: ignore[arg-type]
-        (httpx.PoolTimeout("full"), BulkheadFull, False, False, False),
-        (httpx.ReadError("reset"), TransportError, True, True, True),
-        (httpx.WriteError("reset"), TransportError, True, True, True),
-        (httpx.CloseError("odd"), TransportError, True, True, True),
-        (httpx.RemoteProtocolError("cut"), TransportError, True, True, True),
-        (urllib3.exceptions.ProtocolError("cut"), TransportError, True, True, True),
-        (http.client.IncompleteRead(b""), TransportError, True, True, True),
-        (ConnectionResetError(104, "reset"), TransportError, True, True, True),
-        (ssl.SSLError(1, "bad record"), TransportError, True, True, True),
-        (httpx.LocalProtocolError("bad header"), TransportError, False, False, False),
-        (httpx.UnsupportedProtocol("ftp"), TransportError, False, False, False),
-        (httpx.InvalidURL("bad"), TransportError, False, False, False),
-        (TransportClosed("closed"), ClientClosed, False, False, False),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
-)
-def test_foreign_exceptions_become_ours(
-    foreign: Exception, expected: type[CosyError], sent_: bool, retryable: bool, fault: bool
-) -> None:
-    """One table answers the three questions; the cause is kept."""
-
-    def handler(_: httpx.Request) -> httpx.Response:
-        raise foreign
-
-    with pytest.raises(CosyError) as caught:
-        ask(made(URL, httpx.MockTransport(handler)))
-    assert type(caught.value) is expected
-    assert (caught.value.sent, caught.value.retryable, caught.value.endpoint_fault) == (sent_, retryable, fault)
-    assert caught.value.__cause__ is foreign
-
-
-@pytest.mark.parametrize(
-    ("foreign", "sent_"),
-    [(httpx.ConnectTimeout("late"), False), (httpx.ReadTimeout("late"), True), (httpx.WriteTimeout("late"), True)],
-)
-def test_a_timeout_at_the_deadline_is_the_deadlines(foreign: Exception, sent_: bool) -> None:
-    """There is no time left to try again."""
-    clock = FakeClock()
-    error = translate(foreign, Deadline.after(clock, 0.0))
-    assert type(error) is DeadlineExceeded
-    assert error.sent is sent_
-    assert not isinstance(translate(foreign, Deadline.after(clock, 1.0)), DeadlineExceeded)
-    assert type(translate(httpx.PoolTimeout("full"), Deadline.after(clock, 0.0))) is BulkheadFull
-
-
-def test_a_refused_certificate_says_what_to_do_and_is_not_tried_again() -> None:
-    """It will not get better by itself."""
-    refusal = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    wrapped = httpx.ConnectError("TLS")
-    wrapped.__cause__ = refusal
-    error = translate(wrapped, Deadline.after(FakeClock(), 1.0))
-    assert type(error) is ConnectFailed
-    assert (error.sent, error.retryable) == (False, False)
-    assert "verify='ca.pem'" in str(error)
 
 
 def test_mistakes_in_a_mock_are_not_dressed_up_as_network_failures() -> None:

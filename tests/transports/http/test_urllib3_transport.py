@@ -13,7 +13,6 @@ import pytest
 import trustme
 
 from cosyclient.clock import Cancellation, Deadline, SystemClock
-from cosyclient.testing import FakeClock
 from cosyclient.transports import sockets as guard_module
 from cosyclient.transports.http.connection import Connection
 from cosyclient.transports.http.response import RawReply
@@ -34,6 +33,7 @@ from tests.support.hostile import (
     resets_after,
     unanswered,
 )
+from tests.transports.wire import httpx_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,10 +61,6 @@ def server_tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-def client(transport: httpx.BaseTransport, **timeout: float | None) -> httpx.Client:
-    return httpx.Client(transport=transport, timeout=httpx.Timeout(30.0, **timeout), trust_env=False)
-
-
 def test_serves_plain_httpx(transport: Urllib3Transport) -> None:
     """Any httpx call works, streamed or not, with content of any kind."""
 
@@ -72,7 +68,7 @@ def test_serves_plain_httpx(transport: Urllib3Transport) -> None:
         yield from (b"in ", b"pieces")
 
     with hostile(answers(chunked(b"he", b"llo"))) as service:
-        front = client(transport)
+        front = httpx_client(transport)
         assert front.get(service.url).text == "hello"
         assert front.post(service.url, json={"a": 1}).http_version == "HTTP/1.1"
         assert front.head(f"{service.url}/?q=1").status_code == 200
@@ -84,7 +80,7 @@ def test_serves_plain_httpx(transport: Urllib3Transport) -> None:
 def test_counts_what_it_holds(transport: Urllib3Transport) -> None:
     """The repr is the status line."""
     with hostile(answers()) as service:
-        front = client(transport)
+        front = httpx_client(transport)
         assert repr(transport) == "<Urllib3Transport 0 in use, 0 idle of 4, 0 opened>"
         with front.stream("GET", service.url):
             assert repr(transport) == "<Urllib3Transport 1 in use, 0 idle of 4, 1 opened>"
@@ -93,15 +89,6 @@ def test_counts_what_it_holds(transport: Urllib3Transport) -> None:
         assert repr(transport) == "<Urllib3Transport 0 in use, 1 idle of 4, 2 opened>"
         transport.close()
         assert repr(transport) == "<Urllib3Transport closed, 2 opened>"
-
-
-def test_never_opens_more_than_it_may(transport: Urllib3Transport) -> None:
-    """And opens no more than it needs."""
-    with hostile(echoes(delay=0.001)) as service, ThreadPoolExecutor(16) as threads:
-        list(threads.map(lambda _: client(transport).get(service.url), range(200)))
-        assert service.peak <= 4
-        assert service.seen <= 4
-        assert transport.stats().idle == service.seen
 
 
 def test_what_is_cancelled_with_its_last_byte_is_no_bad_luck_for_the_next(transport: Urllib3Transport) -> None:
@@ -123,19 +110,19 @@ def test_what_is_cancelled_with_its_last_byte_is_no_bad_luck_for_the_next(transp
         content.reply.read1 = last_byte  # type: ignore[method-assign]
         assert response.read() == b"hello"
         assert transport.stats().in_use == 0
-        assert client(transport).get(service.url).text == "hello"
+        assert httpx_client(transport).get(service.url).text == "hello"
         assert transport.stats().opened == 2
 
 
 def test_a_reply_without_content_frees_its_place_at_once(transport: Urllib3Transport) -> None:
     """Nobody has to read nothing."""
-    with hostile(answers(reply(b""))) as service, client(transport).stream("GET", service.url):
+    with hostile(answers(reply(b""))) as service, httpx_client(transport).stream("GET", service.url):
         assert transport.stats().in_use == 0
 
 
 def test_a_reply_frees_its_place_with_its_last_byte(transport: Urllib3Transport) -> None:
     """The next request need not wait until this one's reader is done with it."""
-    with hostile(answers(reply(b"hello"))) as service, client(transport).stream("GET", service.url) as streamed:
+    with hostile(answers(reply(b"hello"))) as service, httpx_client(transport).stream("GET", service.url) as streamed:
         pieces = streamed.iter_raw()
         assert next(pieces) == b"hello"
         assert transport.stats().in_use == 0
@@ -145,7 +132,7 @@ def test_a_connection_that_says_too_much_is_not_used_again(transport: Urllib3Tra
     """What it says unasked would answer the next request."""
     with hostile(answers(reply(b"one") + reply(b"two"))) as service:
         for _ in range(3):
-            assert client(transport).get(service.url).text == "one"
+            assert httpx_client(transport).get(service.url).text == "one"
         assert service.seen == 3
 
 
@@ -167,7 +154,7 @@ def test_raises_what_httpx_raises(
     """Code written for httpx's own transport keeps working."""
     with hostile(behaviour) as service:
         with pytest.raises(expected) as caught:
-            client(transport, read=0.05 if expected is httpx.ReadTimeout else 30.0).get(service.url)
+            httpx_client(transport, read=0.05 if expected is httpx.ReadTimeout else 30.0).get(service.url)
         assert isinstance(caught.value, httpx.TransportError)
         assert caught.value.request.url == service.url
         assert transport.stats().in_use == 0
@@ -176,70 +163,21 @@ def test_raises_what_httpx_raises(
 def test_raises_what_httpx_raises_before_anything_is_sent(transport: Urllib3Transport) -> None:
     """Connecting, waiting for a place, nonsense."""
     with unanswered() as port, pytest.raises(httpx.ConnectTimeout):
-        client(transport, connect=0.05).get(f"http://127.0.0.1:{port}")
+        httpx_client(transport, connect=0.05).get(f"http://127.0.0.1:{port}")
     with hostile(never_answers()) as service, pytest.raises(httpx.ConnectTimeout):
-        client(transport, connect=0.05).get(f"https://127.0.0.1:{service.port}")
+        httpx_client(transport, connect=0.05).get(f"https://127.0.0.1:{service.port}")
     with pytest.raises(httpx.ConnectError):
-        client(transport).get(f"http://127.0.0.1:{service.port}")
+        httpx_client(transport).get(f"http://127.0.0.1:{service.port}")
     with pytest.raises(httpx.UnsupportedProtocol):
         transport.handle_request(httpx.Request("GET", "ftp://127.0.0.1/"))
     with hostile(hangs_after(CUT_LENGTH)) as service, Urllib3Transport(connections=1) as small:
-        front = client(small, pool=0.05)
+        front = httpx_client(small, pool=0.05)
         with front.stream("GET", service.url), pytest.raises(httpx.PoolTimeout):
             front.get(service.url)
     assert transport.stats().in_use == 0
     transport.close()
     with pytest.raises(TransportClosed):
-        client(transport).get(service.url)
-
-
-def test_an_idle_connection_is_not_used_beyond_its_limit() -> None:
-    """uvicorn closes after 5 s; we let go after 4."""
-    clock = FakeClock()
-    with hostile(answers()) as service, Urllib3Transport(idle_limit=4.0, max_age=1e6, clock=clock) as transport:
-        for pause, seen in ((0.0, 1), (4.0, 1), (4.1, 2), (3.0, 2)):
-            clock.advance(pause)
-            client(transport).get(service.url)
-            assert service.seen == seen
-
-
-def test_a_connection_is_not_used_beyond_its_age() -> None:
-    """So that new addresses behind a name are found; ±20 %, so that a fleet does not reconnect in step."""
-    clock = FakeClock()
-    asked: list[tuple[float, float]] = []
-
-    def uniform(low: float, high: float) -> float:
-        asked.append((low, high))
-        return high
-
-    with (
-        hostile(answers()) as service,
-        Urllib3Transport(idle_limit=1e6, max_age=100.0, uniform=uniform, clock=clock) as transport,
-    ):
-        for pause, seen in ((0.0, 1), (60.0, 1), (59.0, 1), (1.0, 2), (119.0, 2)):
-            clock.advance(pause)
-            client(transport).get(service.url)
-            assert service.seen == seen
-    assert asked == [(0.8, 1.2)] * 2
-
-
-def test_what_idled_too_long_is_let_go_when_another_comes_back() -> None:
-    """After a burst the pool shrinks to what is used."""
-    clock = FakeClock()
-    with hostile(answers()) as service, Urllib3Transport(idle_limit=4.0, clock=clock) as transport:
-        front = client(transport)
-        with front.stream("GET", service.url), front.stream("GET", service.url), front.stream("GET", service.url):
-            pass
-        for response in [front.send(front.build_request("GET", service.url), stream=True) for _ in range(3)]:
-            response.read()
-        assert transport.stats().idle == 3
-        clock.advance(3.0)
-        front.get(service.url)
-        clock.advance(3.0)
-        for idle in (2, 1, 1):
-            front.get(service.url)
-            assert transport.stats().idle == idle
-        assert service.wait_for(lambda seen: seen.open == 1)
+        httpx_client(transport).get(service.url)
 
 
 def test_a_response_dropped_unclosed_frees_its_place() -> None:
@@ -248,7 +186,7 @@ def test_a_response_dropped_unclosed_frees_its_place() -> None:
         for _ in range(3):
             transport.handle_request(httpx.Request("GET", service.url))
             gc.collect()
-        assert client(transport).get(service.url).status_code == 200
+        assert httpx_client(transport).get(service.url).status_code == 200
         assert transport.stats().in_use == 0
 
 
@@ -258,7 +196,7 @@ def test_closing_a_response_under_its_reader_wakes_the_reader() -> None:
         hostile(hangs_after(CUT_LENGTH)) as service,
         Urllib3Transport() as transport,
         ThreadPoolExecutor(1) as threads,
-        client(transport).stream("GET", service.url) as response,
+        httpx_client(transport).stream("GET", service.url) as response,
     ):
         pieces = iter(response.stream)  # type: ignore[arg-type]
         next(pieces)
@@ -303,7 +241,7 @@ def test_a_response_closed_early_does_not_look_complete() -> None:
 def test_a_stream_that_cannot_be_replayed_is_not_sent_twice() -> None:
     """A stale connection may have swallowed part of it."""
     with hostile(answers(times=1)) as service, Urllib3Transport() as transport:
-        front = client(transport)
+        front = httpx_client(transport)
         front.get(service.url)
         assert service.wait_for(lambda seen: seen.open == 0)
         # The end is noticed before anything is sent, so this is no replay.
@@ -328,46 +266,18 @@ def test_an_interrupt_in_any_phase_gives_the_place_back(monkeypatch: pytest.Monk
             }[phase]
             patch.setattr(*where, interrupt)
             with pytest.raises(KeyboardInterrupt):
-                client(transport).get(service.url)
+                httpx_client(transport).get(service.url)
         assert transport.stats().in_use == 0
-        assert client(transport).get(service.url).text == "x"
-
-
-def test_sockets_send_at_once_and_notice_dead_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nagle's delay would cost 40 ms a request."""
-    seen: list[Connection] = []
-    connect = Connection.connect
-
-    def noting(self: Connection) -> None:
-        connect(self)
-        seen.append(self)
-
-    monkeypatch.setattr(Connection, "connect", noting)
-    with hostile(answers()) as service, Urllib3Transport() as transport:
-        client(transport).get(service.url)
-        assert seen[0].socket is not None
-        sock = seen[0].socket._sock
-        assert sock is not None
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-
-
-def test_each_address_gets_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that never answers leaves time for the next."""
-    with hostile(answers()) as service, unanswered() as port, Urllib3Transport() as transport:
-        dead = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
-        good = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", service.port))
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [dead, good])
-        assert client(transport, connect=0.2).get("http://two-addresses.test").status_code == 200
+        assert httpx_client(transport).get(service.url).text == "x"
 
 
 def test_unknown_authorities_are_refused_by_default(server_tls: ssl.SSLContext) -> None:
     """Verification is on until somebody says otherwise."""
     with hostile(answers(), tls=server_tls) as service:
         with Urllib3Transport() as transport, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-            client(transport).get(service.url)
+            httpx_client(transport).get(service.url)
         with Urllib3Transport(verify=False) as transport:
-            assert client(transport).get(service.url).text == "ok"
+            assert httpx_client(transport).get(service.url).text == "ok"
 
 
 def test_a_ca_file_or_a_context_of_ones_own_is_used(
@@ -382,11 +292,13 @@ def test_a_ca_file_or_a_context_of_ones_own_is_used(
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [here])
         for verify in (str(path), own):
             with Urllib3Transport(verify=verify) as transport:
-                bodies = [client(transport).post(service.url, content=b"x" * size).content for size in (1, 200_000)]
+                bodies = [
+                    httpx_client(transport).post(service.url, content=b"x" * size).content for size in (1, 200_000)
+                ]
                 assert [len(body) for body in bodies] == [2, 200_001]
                 assert transport.stats().opened == 1
                 with pytest.raises(httpx.ConnectError, match="Hostname mismatch"):
-                    client(transport).get("https://somebody-else.test")
+                    httpx_client(transport).get("https://somebody-else.test")
 
 
 def test_one_context_is_made_for_all_origins(monkeypatch: pytest.MonkeyPatch, server_tls: ssl.SSLContext) -> None:
@@ -405,7 +317,7 @@ def test_one_context_is_made_for_all_origins(monkeypatch: pytest.MonkeyPatch, se
         ThreadPoolExecutor(8) as threads,
     ):
         assert not made
-        list(threads.map(client(transport).get, [one.url, two.url] * 8))
+        list(threads.map(httpx_client(transport).get, [one.url, two.url] * 8))
         assert len(made) == 1
 
 
@@ -426,10 +338,10 @@ def test_content_without_length_ends_only_with_an_orderly_end(
     authority.cert_pem.write_to_path(str(path))
     with hostile(behave, tls=server_tls) as service, Urllib3Transport(verify=str(path)) as transport:
         if orderly:
-            assert client(transport).get(service.url).text == "hello"
+            assert httpx_client(transport).get(service.url).text == "hello"
         else:
             with pytest.raises(httpx.ReadError):
-                client(transport).get(service.url)
+                httpx_client(transport).get(service.url)
 
 
 def test_tls_reads_and_writes_end_at_the_deadline(authority: trustme.CA, server_tls: ssl.SSLContext) -> None:

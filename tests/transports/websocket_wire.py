@@ -1,4 +1,4 @@
-"""What the WebSocket transport's suites share: services that misbehave after the handshake, and a plain session."""
+"""What the WebSocket suites share: services that follow a script after the handshake, and a scripted session."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from cosyclient.config import ClientConfig, TimeoutConfig
 from cosyclient.errors import ServiceFault
 from cosyclient.transports.websocket.transport import WebSocketTransport
-from cosyclient.wire import Step, WireRequest
+from cosyclient.wire import DuplexReply, Step, WireRequest
 from tests.transports.wire import CLOCK, settings, soon
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Peer:
-    """Speak the service's side of a WebSocket on a connection."""
+    """The service's side of a WebSocket, on one connection."""
 
     def __init__(self, connection: ServedConnection) -> None:
         self.connection = connection
@@ -33,7 +34,7 @@ class Peer:
         self._messages: list[str | bytes] = []
 
     def accept(self) -> bool:
-        """Shake hands; return whether there was a client."""
+        """Do the handshake; return whether there was a client."""
         while self.request is None:
             if not self._receive():
                 return False
@@ -41,14 +42,14 @@ class Peer:
         self.flush()
         return True
 
-    def hear(self) -> str | bytes | None:
+    def receive(self) -> str | bytes | None:
         """Return the next message, or None when the client has closed."""
         while not self._messages:
             if not self._receive():
                 return None
         return self._messages.pop(0)
 
-    def say(self, *messages: str | bytes) -> None:
+    def send(self, *messages: str | bytes) -> None:
         """Send messages."""
         for message in messages:
             if isinstance(message, str):
@@ -58,7 +59,7 @@ class Peer:
         self.flush()
 
     def flush(self) -> None:
-        """Send what the core has to say."""
+        """Send what the core has produced."""
         data = b"".join(self.core.data_to_send())
         if data:
             self.connection.send(data)
@@ -83,8 +84,8 @@ class Peer:
         return True
 
 
-def upgraded(behave: Callable[[Peer], None]) -> Behaviour:
-    """Treat every connection with *behave*, once it is a WebSocket."""
+def websocket_service(behave: Callable[[Peer], None]) -> Behaviour:
+    """Return a service that runs *behave* on every connection, once it is a WebSocket."""
 
     def connection(connection: ServedConnection) -> None:
         peer = Peer(connection)
@@ -94,24 +95,24 @@ def upgraded(behave: Callable[[Peer], None]) -> Behaviour:
     return connection
 
 
-def speaks(*audio: bytes) -> Behaviour:
+def answers_each(*audio: bytes) -> Behaviour:
     """Answer every text with *audio* and "done", for ever."""
 
     def behave(peer: Peer) -> None:
-        while peer.hear() is not None:
-            peer.say(*audio, "done")
+        while peer.receive() is not None:
+            peer.send(*audio, "done")
 
-    return upgraded(behave)
+    return websocket_service(behave)
 
 
-class Plain:
-    """Open with texts, take bytes for audio, "done" for the end, "fail" for an error, "say …", "nothing …"."""
+class ScriptedSession:
+    """Start with *texts*; bytes are audio, and a message says what to do: "done", "fail", "answer …" or "nothing …"."""
 
     def __init__(
         self, *texts: str, reusable: bool = True, idle_limit: float = 60.0, writer_timeout: float = 0.0
     ) -> None:
         self._texts = texts
-        self._may = reusable
+        self._reusable_when_done = reusable
         self.reusable = False
         self.idle_limit = idle_limit
         self.writer_timeout = writer_timeout
@@ -124,11 +125,11 @@ class Plain:
             return Step(audio=message)
         if message == "fail":
             raise ServiceFault("failed")
-        if message.startswith("say "):
-            return Step(send=(message[4:],))
+        if message.startswith("answer "):
+            return Step(send=(message.removeprefix("answer "),))
         if message.startswith("nothing"):
             return Step()
-        self.reusable = self._may
+        self.reusable = self._reusable_when_done
         return Step(done=True)
 
     def send_text(self, text: str) -> Sequence[str | bytes]:
@@ -143,22 +144,22 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Make:
-    """Make a `Plain` per attempt."""
+class SessionFactory:
+    """Make a `ScriptedSession` for each attempt."""
 
     texts: tuple[str, ...] = ("hello",)
     reusable: bool = True
     idle_limit: float = 60.0
     writer_timeout: float = 0.0
 
-    def __call__(self) -> Plain:
-        return Plain(
+    def __call__(self) -> ScriptedSession:
+        return ScriptedSession(
             *self.texts, reusable=self.reusable, idle_limit=self.idle_limit, writer_timeout=self.writer_timeout
         )
 
 
 MADE: list[WebSocketTransport] = []
-"""What a test has made; its module closes them after it."""
+"""The transports a test has made; conftest closes them after it."""
 
 
 def made(service: HostileService, **options: Any) -> WebSocketTransport:
@@ -168,12 +169,14 @@ def made(service: HostileService, **options: Any) -> WebSocketTransport:
     return MADE[-1]
 
 
-def conversation(path: str = "/talk", **options: Any) -> WireRequest:
-    """Return a request for a conversation of this kind."""
-    return WireRequest(method="GET", path=path, headers=(("X-Tag", "t1"),), body=b"", new_session=Make(**options))
+def session_request(path: str = "/talk", **options: Any) -> WireRequest:
+    """Return a request for a session with these *options*."""
+    return WireRequest(
+        method="GET", path=path, headers=(("X-Tag", "t1"),), body=b"", new_session=SessionFactory(**options)
+    )
 
 
-def begun(
+def start(
     transport: WebSocketTransport,
     request: WireRequest | None = None,
     *,
@@ -181,16 +184,53 @@ def begun(
     read_timeout: float = 20.0,
     cancellation: Cancellation | None = None,
 ) -> WireReply:
-    """Return the reply to *request*."""
+    """Send *request* and return its reply."""
     return transport.send(
-        request or conversation(), deadline=soon(deadline), read_timeout=read_timeout, cancellation=cancellation
+        request or session_request(), deadline=soon(deadline), read_timeout=read_timeout, cancellation=cancellation
     )
 
 
-def spoken(transport: WebSocketTransport, request: WireRequest | None = None, **options: Any) -> bytes:
-    """Return all the audio of a conversation."""
-    reply = begun(transport, request, **options)
+def audio_of(transport: WebSocketTransport, request: WireRequest | None = None, **options: Any) -> bytes:
+    """Return all the audio of one session."""
+    reply = start(transport, request, **options)
     try:
         return b"".join(reply.chunks())
     finally:
         reply.close()
+
+
+SHORT_CONNECT = ClientConfig(timeouts=TimeoutConfig(connect=0.05))
+
+
+def duplex(reply: WireReply) -> DuplexReply:
+    """Return *reply*, which takes text too."""
+    assert isinstance(reply, DuplexReply)
+    return reply
+
+
+def sends(*messages: str | bytes, close: int | None = None) -> Callable[[ServedConnection], None]:
+    """Answer the first text with *messages*, then close with the code *close*, or wait until the client closes."""
+
+    def behave(peer: Peer) -> None:
+        if peer.receive() is None:
+            return
+        peer.send(*messages)
+        if close is not None:
+            peer.core.send_close(close)
+            peer.flush()
+        peer.connection.until_closed()
+
+    return websocket_service(behave)
+
+
+def drops(*messages: str | bytes, reset: bool = False) -> Callable[[ServedConnection], None]:
+    """Answer the first text with *messages*, then drop the connection without a close frame."""
+
+    def behave(peer: Peer) -> None:
+        peer.receive()
+        peer.send(*messages)
+        peer.connection.pause(0.05)
+        if reset:
+            peer.connection.reset()
+
+    return websocket_service(behave)
