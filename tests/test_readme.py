@@ -188,7 +188,7 @@ def test_every_other_line_of_shell_installs_what_there_is() -> None:
     installing = [each for each in rest if each.startswith(".venv/bin/pip ")]
     assert set(rest) - set(installing) == {
         "python3 -m venv .venv",
-        ".venv/bin/python -m pytest -q -n 2 --dist worksteal",
+        ".venv/bin/python -m pytest -q -n 3 --dist worksteal",
     }
     assert all(extras_of(each) for each in installing)
 
@@ -243,7 +243,7 @@ def test_ci_runs_the_printed_test_command() -> None:
     ).stdout  # fmt: skip
     assert "awk '/^<!-- ci:/ {found = 1} found && /^python3 / {print; exit}' README.md" in script
     assert picked.startswith("python3 -m venv .venv && ")
-    assert picked.rstrip().endswith("-m pytest -q -n 2 --dist worksteal")
+    assert picked.rstrip().endswith("-m pytest -q -n 3 --dist worksteal")
     sentences = [
         line
         for line in (ROOT / "cosyclient/emulator/sample.txt").read_text(encoding="utf-8").splitlines()

@@ -12,7 +12,7 @@ from tests.support.simulation import AtMost, Gpus, Network, Simulation
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SEEDS = range(5)
+SEEDS = range(2)
 OFF = ClientConfig(adaptive=AdaptiveConfig(enabled=False))
 MEAN_SECONDS = 4.0
 
