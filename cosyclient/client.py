@@ -18,18 +18,17 @@ with CosyClient("https://tts.example.com", voice="中文女") as cosy:
 from __future__ import annotations
 
 import contextvars
-from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
-from cosyclient.clock import Clock, Mailbox, SystemClock
+from cosyclient.clock import Clock, SystemClock
 from cosyclient.config.records import check_number
 from cosyclient.config.resolve import DOCUMENTED_RATE, resolve
-from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, CosyError, PartialFailure, Rejected
+from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, PartialFailure, Rejected
 from cosyclient.events import Events, Listener, invoke_callback
 from cosyclient.models import Outcome, Speech
 from cosyclient.pipeline.admission import CallOptions
-from cosyclient.pipeline.queue.waiters import SpeechFuture
+from cosyclient.pipeline.bulk import as_finished, in_batches, in_order, outcome_of
+from cosyclient.pipeline.queue.pending import SpeechFuture
 from cosyclient.pipeline.shared import SharedPipeline
 from cosyclient.protocols.base import VoiceUpload
 from cosyclient.voices import MAX_NAME, Voice, check_short_text
@@ -37,16 +36,14 @@ from cosyclient.voices import MAX_NAME, Voice, check_short_text
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from concurrent.futures import Executor, Future
 
     import httpx
 
     from cosyclient.config.records import ClientConfig
     from cosyclient.models import Priority, SpeechOptions, StreamOptions
-    from cosyclient.pipeline.admission import Admission
     from cosyclient.pipeline.calls.stream import SpeechStream
-    from cosyclient.pipeline.queue.waiters import Waiter
     from cosyclient.pipeline.stats import ClientStats
     from cosyclient.transports.base import Transport
 
@@ -231,9 +228,9 @@ class CosyClient:
         call = self._call_options(options, bulk=True)
         admission = self._shared.pipeline().admission
         admission.check_may_block()
-        feed = _feed(texts, self._shared.settings.max_batch)
-        run = self._in_order if ordered else self._as_finished
-        return run(admission, feed, call)
+        batches = in_batches(texts, self._shared.settings.max_batch)
+        run = in_order if ordered else as_finished
+        return run(admission, batches, call, self._shared.bulk_window(call.settings))
 
     def batch_synth(self, texts: Iterable[str], **options: Unpack[SpeechOptions]) -> list[bytes]:
         """Return the audio of all *texts* as a list, in their order.
@@ -349,89 +346,8 @@ class CosyClient:
             raise ConfigurationError(f"priority: must be 'interactive' or 'bulk', got {priority!r}")
         return priority
 
-    def _in_order(
-        self, admission: Admission, feed: Iterator[list[str]], call: CallOptions
-    ) -> Generator[Outcome, None, None]:
-        submitted: deque[str] = deque()
-        waiters: deque[Waiter] = deque()
-        window, index = self._shared.bulk_window(call.settings), 0
-        try:
-            while True:
-                while not admission.closing and window.has_room and (texts := next(feed, None)):
-                    window.add(texts)
-                    submitted.extend(texts)
-                    admission.submit_many(texts, call, audio=window.audio_seconds, into=waiters)
-                if not waiters:
-                    break
-                result = admission.result_of(waiters[0])
-                waiters.popleft()
-                text = submitted.popleft()
-                yield _outcome(index, text, result)
-                window.remove(text)
-                index += 1
-        finally:
-            try:
-                admission.undo(waiters)
-            except BaseException:  # interrupted while undoing; undoing is idempotent
-                admission.undo(waiters)
-                raise
-        _refuse_rest(admission, feed)
-
-    def _as_finished(
-        self, admission: Admission, feed: Iterator[list[str]], call: CallOptions
-    ) -> Generator[Outcome, None, None]:
-        finished: Mailbox[Waiter] = Mailbox()
-        waiting: dict[Waiter, tuple[int, str]] = {}
-        fresh: list[Waiter] = []
-        window, index = self._shared.bulk_window(call.settings), 0
-        try:
-            while True:
-                while not admission.closing and window.has_room and (texts := next(feed, None)):
-                    window.add(texts)
-                    fresh = []
-                    admission.submit_many(texts, call, audio=window.audio_seconds, into=fresh, notify=finished.put)
-                    for text, waiter in zip(texts, fresh, strict=True):
-                        waiting[waiter] = (index, text)
-                        index += 1
-                        admission.start_timer(waiter)
-                if not waiting:
-                    break
-                done = finished.get()  # bounded: the timer resolves each waiter at its deadline
-                assert done.result is not None  # noqa: S101 - notified, so resolved
-                position, text = waiting.pop(done)
-                yield _outcome(position, text, done.result)
-                window.remove(text)
-        finally:
-            try:
-                admission.undo((*waiting, *fresh))
-            except BaseException:  # interrupted while undoing; undoing is idempotent
-                admission.undo((*waiting, *fresh))
-                raise
-        _refuse_rest(admission, feed)
-
-
-def _feed(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Yield *texts* in lists: a list or tuple in lists of *size*, an iterator one by one, since it may be slow."""
-    if isinstance(texts, (str, bytes)):
-        raise ConfigurationError("texts: must be several texts; for one use synthesize")
-    step = size if isinstance(texts, (list, tuple)) else 1
-    source = iter(texts)
-    return iter(lambda: list(islice(source, step)), [])
-
-
-def _refuse_rest(admission: Admission, feed: Iterator[list[str]]) -> None:
-    """Raise `ClientClosed` if texts are left: ending without an error would look like success."""
-    if admission.closing and next(feed, None):
-        raise ClientClosed("the client was closed before all texts were read")
-
-
-def _outcome(index: int, text: str, result: Speech | BaseException) -> Outcome:
-    if isinstance(result, Speech):
-        return Outcome(index, text, speech=result)
-    return Outcome(index, text, error=result if isinstance(result, CosyError) else CosyError(str(result)))
-
 
 def _future_outcome(text: str, done: Future[Speech]) -> Outcome:
     if done.cancelled():
         return Outcome(0, text, error=Rejected("cancelled by its caller"))
-    return _outcome(0, text, done.exception() or done.result())
+    return outcome_of(0, text, done.exception() or done.result())

@@ -54,6 +54,15 @@ class BatchSealed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(Event):
+    """Tell that an attempt is about to be sent; `AttemptFinished` of the same ``batch`` and ``number`` follows."""
+
+    batch: str
+    number: int
+    texts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFinished(Event):
     """One attempt of a batch ended; ``failed`` counts the texts that came back as errors."""
 

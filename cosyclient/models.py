@@ -290,7 +290,7 @@ class Utterance:
         characters = len(self.text)
         # Removing runs and counting the rest is ten times as fast as finding every character.
         syllables = 0 if self.text.isascii() else characters - len(_SYLLABIC.sub("", self.text))
-        return (0.2 * syllables + 0.065 * (characters - syllables)) / self.settings.speed
+        return (SYLLABIC_SECONDS * syllables + ALPHABETIC_SECONDS * (characters - syllables)) / self.settings.speed
 
     def __repr__(self) -> str:
         return f"<Utterance {self.fingerprint[:12]}, {len(self.text)} characters>"
@@ -404,3 +404,8 @@ def join(speeches: list[Speech] | tuple[Speech, ...], gap: float = 0.0) -> Speec
         attempts=max(speech.attempts for speech in speeches),
         cached=all(speech.cached for speech in speeches),
     )
+
+
+SYLLABIC_SECONDS: Final = 0.2
+ALPHABETIC_SECONDS: Final = 0.065
+"""Seconds of audio a character is expected to become: one of a syllabic script, any other."""

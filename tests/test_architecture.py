@@ -62,7 +62,7 @@ WAITS = {
     "util/timers.py",
     "pipeline/calls/workers.py",
     "pipeline/queue/batcher.py",
-    "pipeline/queue/waiters.py",
+    "pipeline/queue/pending.py",
     "policies/bulkhead.py",
     "transports/grpc/reply.py",
     "transports/slots.py",
@@ -204,7 +204,7 @@ def test_no_wait_leaves_a_lock_held_when_it_is_interrupted(name: str) -> None:
     """An interrupt could leave a condition locked for ever; see "How this library waits and acquires" in clock.py."""
     entered = {"Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier", "Queue", "LifoQueue", "PriorityQueue"}
     # A future's own condition is made anew where it may be held for ever.
-    allowed = {"threading.Condition"} if name == "pipeline/queue/waiters.py" else set()
+    allowed = {"threading.Condition"} if name == "pipeline/queue/pending.py" else set()
     made = {call for call in _calls(name) if call.rpartition(".")[0] in ("threading", "queue")}
     assert not {call for call in made - allowed if call.rpartition(".")[2] in entered}, name
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))

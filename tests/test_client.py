@@ -36,7 +36,14 @@ from cosyclient import (
     TransportError,
     WireConfig,
 )
-from cosyclient.events import AttemptFinished, BatchSealed, BreakerChanged, RetryScheduled, UtteranceFinished
+from cosyclient.events import (
+    AttemptFinished,
+    AttemptStarted,
+    BatchSealed,
+    BreakerChanged,
+    RetryScheduled,
+    UtteranceFinished,
+)
 from cosyclient.pipeline.pipeline import Pipeline
 from cosyclient.policies.adaptive import Sample
 from cosyclient.policies.base import Estimate
@@ -610,7 +617,8 @@ class TestLife:
         with caplog.at_level(logging.DEBUG, "cosyclient"):
             speech = client.synthesize("a secret sentence")
         assert [type(event) for event in listener.events] == [
-            BatchSealed, AttemptFinished, RetryScheduled, UtteranceFinished, AttemptFinished,
+            BatchSealed, AttemptStarted, AttemptFinished, RetryScheduled,
+            AttemptStarted, UtteranceFinished, AttemptFinished,
         ]  # fmt: skip
         (finished,) = listener.of(UtteranceFinished)
         assert (finished.fingerprint, finished.characters, finished.attempts) == (speech.fingerprint, 17, 2)

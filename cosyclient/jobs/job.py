@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cosyclient.events import Event
     from cosyclient.jobs.input import Line
     from cosyclient.jobs.manifest import Manifest
-    from cosyclient.pipeline.queue.waiters import SpeechFuture
+    from cosyclient.pipeline.queue.pending import SpeechFuture
 
 STOPPED_EARLY: Final = 3
 NO_OUTPUT: Final = 4

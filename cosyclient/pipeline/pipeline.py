@@ -1,4 +1,4 @@
-"""The rooms of one client in one process: built on first use, thrown away in a forked child, closed upstream-first."""
+"""What one client runs in one process: made on first use, replaced in a forked child, closed upstream first."""
 
 from __future__ import annotations
 
@@ -12,51 +12,44 @@ from cosyclient.audio.rate_check import SampleRateCheck
 from cosyclient.clock import Clock, Deadline, Flag
 from cosyclient.config.sizing import littles_law
 from cosyclient.endpoints.endpoint import Endpoint
-from cosyclient.errors import (
-    BadUtterance,
-    BulkheadFull,
-    ClientClosed,
-)
+from cosyclient.errors import BadUtterance, BulkheadFull, ClientClosed
 from cosyclient.events import BreakerChanged, Events
 from cosyclient.pipeline.admission import Admission
 from cosyclient.pipeline.calls.advice import Advice
-from cosyclient.pipeline.calls.batch_call import CallContext
+from cosyclient.pipeline.calls.context import CallContext
 from cosyclient.pipeline.calls.dispatcher import Dispatcher
 from cosyclient.pipeline.calls.duplex import LONGEST, DuplexStream, TextFeeder
-from cosyclient.pipeline.calls.hedging import Hedger
 from cosyclient.pipeline.calls.stream import DroppedStream, SpeechStream
 from cosyclient.pipeline.calls.unary import call_unary
-from cosyclient.pipeline.outage import Outage
 from cosyclient.pipeline.queue.batch import BatchLimits
 from cosyclient.pipeline.queue.batcher import Batcher
 from cosyclient.pipeline.queue.coalescer import Coalescer
 from cosyclient.pipeline.queue.completion import Completer
+from cosyclient.pipeline.queue.flow_control import FlowController
 from cosyclient.pipeline.stats import ClientStats
-from cosyclient.policies.breaker import CLOSED, Breaker
+from cosyclient.policies.breaker import Breaker
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
-from cosyclient.policies.hedge import HedgePolicy
 from cosyclient.policies.ratelimit.limiter import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.protocols.base import ListingProtocol, StreamingProtocol, TextInProtocol, UploadingProtocol
 
-T = TypeVar("T")
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
     from cosyclient.config.resolve import ResolvedConfig
     from cosyclient.pipeline.admission import CallOptions
-    from cosyclient.pipeline.queue.batch import PendingText
     from cosyclient.protocols.base import VoiceUpload, WireProtocol
     from cosyclient.transports.base import Transport
     from cosyclient.util.extra_fields import Headers
     from cosyclient.wire import WireReply, WireRequest
 
+T = TypeVar("T")
+
 
 class Pipeline:
-    """Take texts in, see them through the rooms, and hand out what becomes of them."""
+    """Connect the parts a text passes: admission, queue, calls, endpoint; and make streams and unary calls."""
 
     def __init__(
         self,
@@ -68,52 +61,50 @@ class Pipeline:
         clock: Clock,
         executor: Executor | None,
     ) -> None:
-        config, sizing = settings.config, settings.sizing
+        config, sizing, name = settings.config, settings.sizing, settings.base_url
         self._settings = settings
+        self._protocol = protocol
         self._clock = clock
-        self._events = events
         self._closing = Flag()
         self._dropped: deque[DroppedStream] = deque()
-
-        self._protocol = protocol
-        self._budget = RetryBudget(config.retry, in_flight=sizing.permits)
-        self._endpoint = Endpoint(
-            settings.base_url,
+        self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
+        self._endpoint = endpoint = Endpoint(
+            name,
             make_transport(settings, clock),
             limiter=RateLimiter(rate=settings.requests_per_second, burst=config.pacing.burst),
-            bulkhead=Bulkhead(sizing.permits, clock, name="in text", full_error=BulkheadFull),
+            bulkhead=Bulkhead(sizing.permits, clock, name="in flight", full_error=BulkheadFull),
             adaptive=config.adaptive,
             # What the pool was sized for is no sign of overload.
             latency_floor=config.pool.expected_latency * config.pool.headroom,
             breaker=Breaker(
                 config.breaker,
-                name=settings.base_url,
-                on_change=lambda old, new: events.emit(BreakerChanged(endpoint=settings.base_url, old=old, new=new)),
+                name=name,
+                on_change=lambda old, new: events.emit(BreakerChanged(endpoint=name, old=old, new=new)),
             ),
             clock=clock,
             events=events,
             max_pause=config.retry.max_retry_after,
             secret=settings.api_key,
         )
+        self._context = CallContext(
+            protocol=protocol,
+            endpoint=endpoint,
+            retry=RetryPolicy(config.retry, settings.max_retries),
+            budget=RetryBudget(config.retry, in_flight=sizing.permits),
+            timeouts=config.timeouts,
+            clock=clock,
+            closing=self._closing,
+            events=events,
+            advice=Advice(
+                base_url=name,
+                protocol=protocol.name,
+                key_source=settings.key_source,
+                key_names=settings.key_names,
+            ),
+            rates=SampleRateCheck(hops, events, name) if (hops := protocol.capabilities.hops) else None,
+        )
         self._coalescer = Coalescer(single_flight=config.queue.single_flight)
-        self.admission = admission = Admission(settings, protocol, self._coalescer, clock)
-        self._completer = Completer(
-            self._coalescer,
-            admission.timer,
-            endpoint=settings.base_url,
-            events=events,
-            clock=clock,
-            ended=admission.flow.release,
-        )
-        self._outage = Outage(
-            config.retry.wait_for_service,
-            endpoint=self._endpoint,
-            coalescer=self._coalescer,
-            completer=self._completer,
-            dispatch=self._dispatch,
-            clock=clock,
-            events=events,
-        )
+        self._flow = FlowController(settings, clock)
         self._batcher = Batcher(
             BatchLimits(
                 max_texts=settings.max_batch,
@@ -124,49 +115,29 @@ class Pipeline:
             clock=clock,
             linger=config.queue.linger,
         )
-        self._hedger = None
-        if config.hedge.extra:
-            self._hedger = Hedger(
-                HedgePolicy(config.hedge),
-                clock=clock,
-                allowed=self._may_hedge,
-                board=self._batcher.requeue_front,
-                leave=self._call_workers,
-            )
-        self._context = CallContext(
-            protocol=self._protocol,
-            endpoint=self._endpoint,
-            retry=RetryPolicy(config.retry, settings.max_retries),
-            budget=self._budget,
-            timeouts=config.timeouts,
-            clock=clock,
-            closing=self._closing,
-            events=events,
-            advice=Advice(
-                base_url=settings.base_url,
-                protocol=protocol.name,
-                key_source=settings.key_source,
-                key_names=settings.key_names,
-            ),
-            coalescer=self._coalescer,
-            hedger=self._hedger,
-            rates=SampleRateCheck(hops, events, self._endpoint.name) if (hops := protocol.capabilities.hops) else None,
-            complete=self._outage.complete,
+        self._completer = Completer(
+            self._coalescer, self._flow, self._batcher, endpoint=name, events=events, clock=clock
         )
         self._dispatcher = Dispatcher(
+            self._context,
+            coalescer=self._coalescer,
             batcher=self._batcher,
-            endpoint=self._endpoint,
-            context=self._context,
+            completer=self._completer,
             workers=sizing.threads,
             executor=executor,
-            clock=clock,
-            closing=self._closing,
-            land=self._outage.complete,
+            hedge=config.hedge,
+            wait_for_service=config.retry.wait_for_service,
         )
-        admission.open(self._completer, self._batcher, self._dispatcher, self._outage)
-        self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
-
-    # Streams and questions
+        self.admission = Admission(
+            settings,
+            protocol,
+            coalescer=self._coalescer,
+            flow=self._flow,
+            batcher=self._batcher,
+            completer=self._completer,
+            dispatcher=self._dispatcher,
+            clock=clock,
+        )
 
     def stream(self, text: str, options: CallOptions) -> SpeechStream:
         """Return the samples of *text* as they arrive, once the first of them are there."""
@@ -175,7 +146,7 @@ class Pipeline:
             raise BadUtterance(f"stream: protocol {protocol.name} sends audio whole only; use synthesize")
         utterance = self.admission.make_utterance(text, options.settings)
         self.admission.check_open()
-        # Whoever plays what arrives takes as long as the audio lasts.
+        # A listener who plays what arrives takes as long as the audio lasts.
         span = options.timeout or self._settings.timeout
         span = span or self._settings.config.timeouts.of_call(len(text)) + 2 * utterance.expected_seconds
         stream = SpeechStream(
@@ -199,72 +170,57 @@ class Pipeline:
         deadline = options.deadline(self._clock, options.timeout or self._settings.timeout or LONGEST)
         feeder = TextFeeder(texts, self._clock)
         utterance = feeder.begin(options.settings)
-        request = protocol.encode_duplex(options.settings, key=uuid.uuid4().hex).with_headers(
-            options.settings.sent_headers
-        )
+        request = protocol.encode_duplex(options.settings, key=uuid.uuid4().hex)
+        request = request.with_headers(options.settings.sent_headers)
         stream = DuplexStream(self._context, protocol, feeder, utterance, request, deadline, self._dropped)
         self._streams.add(stream)
         return stream.open()
 
     def voices(self, headers: Headers | None) -> list[str]:
-        """Return the names of the service's voices, asked for under *headers*."""
+        """Return the names of the service's voices; *headers* are sent along."""
         protocol = self._protocol
         if not (protocol.capabilities.lists_voices and isinstance(protocol, ListingProtocol)):
             raise BadUtterance(f"voices: protocol {protocol.name} cannot list them; see what its service says")
         return self._call_unary(
-            protocol.encode_voices().with_headers(headers),
+            protocol.encode_voices(),
             lambda reply: protocol.decode_voices(reply, wall=self._clock.wall()),
             repeatable=True,
+            headers=headers,
         )
 
     def upload(self, recording: VoiceUpload, headers: Headers | None) -> str:
-        """Have the service keep *recording*, sent under *headers*; return the name it has there."""
+        """Have the service keep *recording*, with *headers* sent along; return the name it has there."""
         protocol = self._protocol
         if not (protocol.capabilities.keeps_voices and isinstance(protocol, UploadingProtocol)):
             raise BadUtterance(f"upload_voice: protocol {protocol.name} keeps no recordings")
         return self._call_unary(
-            protocol.encode_upload(recording).with_headers(headers),
+            protocol.encode_upload(recording),
             lambda reply: protocol.decode_upload(reply, recording, wall=self._clock.wall()),
             repeatable=False,
+            headers=headers,
         )
 
-    def _call_unary(self, request: WireRequest, decode: Callable[[WireReply], T], *, repeatable: bool) -> T:
+    def _call_unary(
+        self, request: WireRequest, decode: Callable[[WireReply], T], *, repeatable: bool, headers: Headers | None
+    ) -> T:
         self.admission.check_open()
-        span = self._settings.timeout or self._settings.config.timeouts.base
-        return call_unary(self._context, request, decode, Deadline.after(self._clock, span), repeatable=repeatable)
-
-    # Seams between rooms
-
-    def _dispatch(self, texts: Sequence[PendingText]) -> None:
-        # The outage is made before the dispatcher, whose refusals it hears of.
-        self._dispatcher.dispatch(texts)
-
-    def _call_workers(self) -> None:
-        # The hedger is made before the dispatcher, whose calls it watches.
-        self._dispatcher.start_workers()
-
-    def _may_hedge(self) -> bool:
-        """Return whether the service works, keeps up, and retries are few: an ailing one needs less load, not more."""
-        half_full = 2 * self._budget.available > self._budget.full
-        well = self._endpoint.breaker.state == CLOSED and not self._endpoint.concurrency.overloaded
-        return half_full and well
-
-    # Looking and closing
+        deadline = Deadline.after(self._clock, self._settings.timeout or self._settings.config.timeouts.base)
+        return call_unary(self._context, request, decode, deadline, repeatable=repeatable, headers=headers)
 
     def release_dropped_streams(self) -> None:
-        """Let go of what streams held that were dropped without being closed: their finalizers must not."""
+        """Release what streams held that were dropped without being closed: their finalizers must take no lock."""
         while self._dropped:
             try:
-                forgotten = self._dropped[0]
+                dropped = self._dropped[0]
             except IndexError:  # another thread was faster
                 return
-            forgotten.release()
+            dropped.release()
             with contextlib.suppress(ValueError):
-                self._dropped.remove(forgotten)
+                self._dropped.remove(dropped)
 
     @property
     def bulk_capacity(self) -> tuple[float, float]:
-        """Return the texts, and their seconds of audio, that fill twice what may be in text now."""
+        """Return the texts, and their seconds of audio, that fill twice what may be in flight now."""
         fillings = 2.0 * self._endpoint.bulkhead.limit
         return fillings * self._settings.max_batch, fillings * self._endpoint.estimate().max_audio
 
@@ -273,6 +229,7 @@ class Pipeline:
         self.release_dropped_streams()
         endpoint, counts, settings = self._endpoint, self._endpoint.stats, self._settings
         rate, latency = counts.rate(self._clock.now()), counts.latency
+        hedger = self._dispatcher.hedger
         advice = None
         if rate > 0 and latency > 0:
             advice = littles_law(
@@ -290,14 +247,14 @@ class Pipeline:
             executions=counts.executions,
             retries=counts.retries,
             throttled=counts.throttled,
-            hedged=self._hedger.policy.hedged_texts if self._hedger else 0,
-            hedge_requests=self._hedger.policy.hedge_requests if self._hedger else 0,
+            hedged=hedger.policy.hedged_texts if hedger else 0,
+            hedge_requests=hedger.policy.hedge_requests if hedger else 0,
             queued=self._batcher.queued,
             in_flight=endpoint.bulkhead.in_use,
             limit=endpoint.bulkhead.limit,
             workers=self._batcher.workers,
-            pending=self.admission.flow.in_use,
-            retry_budget=self._budget.available,
+            pending=self._flow.in_use,
+            retry_budget=self._context.budget.available,
             pool=endpoint.transport.stats(),
             breakers={endpoint.name: endpoint.breaker.state},
             rate=rate,
@@ -307,34 +264,32 @@ class Pipeline:
         )
 
     def close(self, *, drain: bool) -> None:
-        """Refuse what is new, finish (or fail) what is under way, then let go of threads and connections."""
+        """Refuse what is new, finish (or fail) what is pending, then close threads and connections."""
         self.admission.closing = True
-        self.admission.flow.close()
-        # Nobody who closes wants to wait for a service that is down.
-        self._outage.close()
+        self._flow.close()
+        # A client that closes does not wait for a service that is down.
+        self._dispatcher.outage.close()
         try:
             if drain:
                 latest = max((text.deadline for text in self._coalescer.pending()), default=0.0)
-                # Whoever stops at a deadline needs a moment to say so.
+                # A text that ends at its deadline is resolved a moment later.
                 self._batcher.wait_idle(latest + 1.0)
         finally:
-            # After a drain there is nothing left to fail; without one, or when it was interrupted, all callers wake.
+            # After a drain there is nothing left to fail; without one, or if it was interrupted, all waiters wake.
             self._closing.set()
             closed = ClientClosed("the client was closed")
             self._batcher.pop_due(float("inf"))
             self._completer.complete([(text, closed) for text in self._coalescer.pending()], final=True)
-            if self._hedger is not None:
-                self._hedger.close()
             for stream in list(self._streams):
                 stream.close()
             self.release_dropped_streams()
             self._endpoint.bulkhead.close()
             self._endpoint.transport.close()
             self._dispatcher.close(wait=not self.admission.on_own_thread())
-            self.admission.timer.close()
+            self._completer.timer.close()
 
     def reset_after_fork(self) -> None:
-        """Fail what was under way when this process was forked; called in the child, where no other thread runs."""
+        """Fail what was pending when this process was forked; called in the child, where no other thread runs."""
         for text in self._coalescer.pending():
             for waiter in text.waiters:
                 if waiter.future is not None:

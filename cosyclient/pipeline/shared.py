@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cosyclient.errors import ClientClosed, ConfigurationError
-from cosyclient.pipeline.bulk_window import BulkWindow
+from cosyclient.pipeline.bulk import BulkWindow
 from cosyclient.pipeline.pipeline import Pipeline
 from cosyclient.pipeline.stats import ClientStats
 from cosyclient.protocols.addresses import guess, without_route
@@ -81,7 +81,7 @@ class SharedPipeline:
             texts=self.window,
             least=self.settings.max_batch,
             audio_bytes=self.settings.config.queue.max_audio_bytes,
-            useful=self._bulk_capacity,
+            capacity=self._bulk_capacity,
         )
 
     def _bulk_capacity(self) -> tuple[float, float]:

@@ -34,7 +34,7 @@ from cosyclient import (
     TimeoutConfig,
 )
 from cosyclient.emulator import echo_text, running
-from cosyclient.pipeline.queue.waiters import Waiter
+from cosyclient.pipeline.queue.pending import Waiter
 from tests.support.service import audio_of, item, text_in
 from tests.support.waiting import eventually
 

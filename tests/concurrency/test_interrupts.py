@@ -39,8 +39,8 @@ FAST: dict[str, Any] = {"requests_per_second": 1e6, "concurrency": 2}
 
 def held(client: CosyClient) -> dict[str, int]:
     """Return what is taken and not given back: all of it is 0 where nothing is under way."""
-    house, stats = client._shared.pipeline(), client.stats()
-    batcher, endpoint = house._batcher, house._endpoint
+    pipeline, stats = client._shared.pipeline(), client.stats()
+    batcher, endpoint = pipeline._batcher, pipeline._endpoint
     limit = endpoint.concurrency._limit
     return {
         "queued": stats.queued,
@@ -48,11 +48,11 @@ def held(client: CosyClient) -> dict[str, int]:
         "in flight": stats.in_flight,
         "workers": stats.workers,
         "connections": stats.pool.in_use,
-        "bulk places": house.admission.flow._bulk.in_use,
-        "carriers": len(batcher._inline),
+        "bulk permits": pipeline._flow._bulk.in_use,
+        "inline": len(batcher._inline),
         "seeking": batcher._seeking,
-        "batches called for": batcher._batches_waiting,
-        "texts under way": len(house._coalescer.pending()),
+        "batches waiting": batcher._batches_waiting,
+        "pending texts": len(pipeline._coalescer.pending()),
         "calls the breaker waits for": endpoint.breaker._under_way,
         "attempts the limit counts": limit._throughput.in_flight if limit is not None else 0,
     }

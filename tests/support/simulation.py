@@ -29,9 +29,10 @@ from cosyclient.errors import (
 )
 from cosyclient.events import Events
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.pipeline.bulk_window import BulkWindow
-from cosyclient.pipeline.queue.batch import BatchLimits, PendingText
+from cosyclient.pipeline.bulk import BulkWindow
+from cosyclient.pipeline.queue.batch import BatchLimits
 from cosyclient.pipeline.queue.batcher import Batcher
+from cosyclient.pipeline.queue.pending import PendingText
 from cosyclient.policies.breaker import Breaker
 from cosyclient.policies.budget import RetryBudget
 from cosyclient.policies.bulkhead import Bulkhead
@@ -289,7 +290,7 @@ class Simulation:
             texts=permits * self._max_batch,
             least=self._max_batch,
             audio_bytes=self.config.queue.max_audio_bytes,
-            useful=self._useful,
+            capacity=self._useful,
         )
         open_ = 0
 

@@ -1,113 +1,81 @@
-"""One batch from sealed to resolved: attempts, what each left over, and the wait before the next."""
+"""One batch from sealed to resolved: its attempts, what each leaves over, and the waits between them."""
 
 from __future__ import annotations
 
 import math
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cosyclient.clock import Cancellation, Deadline
 from cosyclient.endpoints.endpoint import Permit
-from cosyclient.errors import (
-    Attempt,
-    BadRequest,
-    ClientClosed,
-    CosyError,
-    DeadlineExceeded,
-    DecodeError,
-    Rejected,
-    RetryBudgetSpent,
-    ServiceFault,
-)
-from cosyclient.events import AttemptFinished, BatchSealed, Events, RetryScheduled, raised_by_signal
+from cosyclient.errors import BadRequest, CosyError, DeadlineExceeded, DecodeError, Rejected
+from cosyclient.events import BatchSealed, raised_by_signal
 from cosyclient.models import Speech, has_speech
+from cosyclient.pipeline.calls.execution import Execution
+from cosyclient.pipeline.calls.retrying import RetryLoop
 from cosyclient.protocols.replies.speech import silent_speech_or_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from cosyclient.audio.rate_check import SampleRateCheck
-    from cosyclient.clock import Clock, Flag
-    from cosyclient.config import TimeoutConfig
-    from cosyclient.endpoints.endpoint import Endpoint
-    from cosyclient.models import Utterance
-    from cosyclient.pipeline.calls.advice import Advice
+    from cosyclient.errors import Attempt
+    from cosyclient.pipeline.calls.context import CallContext
     from cosyclient.pipeline.calls.hedging import Hedger
-    from cosyclient.pipeline.queue.batch import Batch, Holder, PendingText
+    from cosyclient.pipeline.calls.outage import Outage
+    from cosyclient.pipeline.queue.batch import Batch
     from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
-    from cosyclient.policies.budget import RetryBudget
-    from cosyclient.policies.retry import RetryPolicy
-    from cosyclient.protocols.base import Item, WireProtocol
+    from cosyclient.pipeline.queue.pending import PendingText
+    from cosyclient.protocols.base import Item
     from cosyclient.wire import WireRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallContext:
-    """Fly batches: hold what all calls share, so that a `Call` is only what one batch needs.
+class BatchContext(NamedTuple):
+    """Hold what all batches of one client share: texts end through the outage, which keeps those that can wait."""
 
-    *land* resolves texts with their speeches or errors on behalf of a call; it never raises, and one resolved
-    before stays as it is. *hedger* is there if late texts are to travel once more, *rates* if the service names none.
-    """
-
-    protocol: WireProtocol
-    endpoint: Endpoint
-    retry: RetryPolicy
-    budget: RetryBudget
-    timeouts: TimeoutConfig
-    clock: Clock
-    closing: Flag
-    events: Events
-    advice: Advice
+    calls: CallContext
     coalescer: Coalescer
+    outage: Outage
     hedger: Hedger | None
-    rates: SampleRateCheck | None
-    complete: Callable[[Iterable[Completion], Sequence[Attempt], Holder], None]
 
 
 class _AttemptState:
-    """Keep what one try has to show so far."""
+    """Sort the texts of one attempt by what became of them so far."""
 
-    __slots__ = ("_endpoint", "again", "audio", "error", "failed", "number", "started", "text_count", "unanswered")
+    __slots__ = ("audio_seconds", "error", "failed", "retry", "unanswered")
 
-    def __init__(self, texts: Sequence[PendingText], *, number: int, endpoint: str, started: float) -> None:
-        self.number = number
-        self.started = started
-        self.text_count = len(texts)
+    def __init__(self, texts: Sequence[PendingText]) -> None:
         self.unanswered = dict(enumerate(texts))
-        self.again: dict[PendingText, CosyError] = {}
+        """By position in the request."""
+        self.retry: dict[PendingText, CosyError] = {}
+        """Those that failed and may be sent again, with why."""
         self.failed = 0
-        self.audio = 0.0
+        self.audio_seconds = 0.0
         """Seconds expected of the texts that were spoken."""
         self.error: CosyError | None = None
-        self._endpoint = endpoint
-
-    def attempt(self, now: float, error: CosyError | None) -> Attempt:
-        """Return it as callers see it."""
-        return Attempt(self.number, self._endpoint, self.started, now - self.started, error)
+        """What the attempt as a whole failed with."""
 
 
 class BatchCall:
-    """Carry one batch through its attempts, the first of them with *permit*; lives on one thread at a time."""
+    """Take one batch through its attempts, the first of them under *permit*; runs on one thread at a time."""
 
-    def __init__(self, context: CallContext, batch: Batch, permit: Permit) -> None:
-        self._context = context
+    def __init__(self, context: BatchContext, batch: Batch, permit: Permit) -> None:
+        self._context, self._coalescer, self._outage, self._hedger = context
         self._texts = batch.texts
         self._permit = permit
-        self._acquired = True
-        self._schedule = context.retry.schedule()
+        self._first = True
         self._attempts: list[Attempt] = []
         self._cancellation = Cancellation()
-        self._spent = 0
-        # Events name the batch by its first key; a key names one body, and changes with it.
+        # Events name the batch by its first key; a key stands for one body, and changes with it.
         self._name = self._key = uuid.uuid4().hex
+        self._retries = RetryLoop(self._context, self._name)
         self._request: WireRequest | None = None
         self._pending: list[PendingText] = []
 
     def run(self, left: dict[PendingText, CosyError] | None = None) -> None:
-        """Fly until nothing is left; every text is resolved then and the permit is back.
+        """Send until nothing is left; every text is resolved then and the permit is given back.
 
-        *left* is what a first attempt left over. Only an interrupt is raised: what has not landed is nobody's then.
+        *left* is what a first attempt left over. Only an interrupt is raised: texts that are not done then belong to
+        no call.
         """
         try:
             if left is None:
@@ -116,14 +84,14 @@ class BatchCall:
         finally:
             try:
                 self.release()
-            except BaseException:  # an interrupt amid the giving back: once more
+            except BaseException:  # an interrupt during the release: once more
                 self.release()
                 raise
 
     def run_once(self, latest: float) -> dict[PendingText, CosyError]:
-        """Fly once, on a thread that has to be back at *latest*; return what is left for `run` to do elsewhere.
+        """Send once, on a thread that must be back at *latest*; return what is left for `run` to do on another thread.
 
-        Only an interrupt is raised. Unless it is run on, the caller is to `end` it.
+        Only an interrupt is raised. Unless `run` follows, the caller must call `release`.
         """
         self._begin()
         try:
@@ -139,7 +107,7 @@ class BatchCall:
             if left is None:
                 left = self._attempt()
             while left:
-                self._keep_pending(self._pause(left))
+                self._keep_pending(self._wait(left))
                 left = self._attempt()
         except Exception as error:
             if raised_by_signal(error):
@@ -150,231 +118,170 @@ class BatchCall:
     def release(self) -> None:
         """Give the permit back and let go of the texts; again does nothing."""
         self._permit.cancel()
-        self._context.coalescer.detach(self._texts, self)
+        self._coalescer.detach(self._texts, self)
+
+    def cancel_if_unwanted(self) -> None:
+        """Abort the attempt if none of its texts is wanted any more: its thread is needed elsewhere."""
+        if all(text.done for text in self._texts):
+            self._cancellation.cancel()
+
+    def unanswered(self) -> list[PendingText]:
+        """Return the texts that are not done and that no other call carries."""
+        return [text for text in self._pending if not (text.done or text.hedged)]
+
+    @property
+    def endpoint(self) -> str:
+        """Return the name of the endpoint of the latest attempt."""
+        return self._permit.endpoint.name
 
     def _begin(self) -> None:
         for text in self._texts:
             if not text.hedged:
                 text.attempts = self._attempts
-        self._context.coalescer.attach(self._texts, self)
-        # Looked at after the line above: whoever gives up from now on is heard of.
+        self._coalescer.attach(self._texts, self)
+        # Looked at after `attach`: a waiter that gives up from now on calls `cancel_if_unwanted`.
         self._pending = [text for text in self._texts if not text.done]
         if self._context.events.wanted and self._pending:
             self._emit_sealed(self._pending)
 
     def _keep_pending(self, left: Mapping[PendingText, CosyError]) -> None:
-        # In the order they were sent, which the bytes kept for another try still have.
+        # In the order they were sent, which the bytes kept for another attempt still have.
         still = [text for text in self._pending if text in left]
         if len(still) != len(self._pending):
             self._drop_key()
         self._pending = still
 
-    def cancel_if_unwanted(self) -> None:
-        """Break the attempt off when none of its texts is wanted any more: its thread has better things to do."""
-        if all(text.done for text in self._texts):
-            self._cancellation.cancel()
-
-    def unanswered(self) -> list[PendingText]:
-        """Return the texts that have not landed and travel with this call alone."""
-        return [text for text in self._pending if not (text.done or text.hedged)]
-
     def _attempt(self, latest: float = math.inf) -> dict[PendingText, CosyError]:
-        """Send what is pending once, resolve what is final, and return what failed but may travel again."""
+        """Send what is pending once, resolve what is final, and return what failed and may be sent again."""
         texts = self._pending
         if not texts:
             return {}
-        context, clock = self._context, self._context.clock
-        deadline = Deadline(min(latest, max(text.deadline for text in texts)), clock)
-        if not self._acquired:
+        context = self._context
+        deadline = Deadline(min(latest, max(text.deadline for text in texts)), context.clock)
+        if not self._first:
             self._permit = Permit(context.endpoint)
             context.endpoint.acquire(self._permit, deadline, context.closing)
-        permit, self._acquired = self._permit, False
-        # The same texts are the same bytes and the same key; encoded once, sent per attempt.
+        self._first = False
+        # The same texts are the same bytes and the same key: encoded once, sent in each attempt.
         utterances = [text.utterance for text in texts]
-        request = self._request
-        if request is None:
+        headers = utterances[0].settings.sent_headers
+        if self._request is None:
             self._key = self._key or uuid.uuid4().hex
-            encoded = context.protocol.encode(utterances, key=self._key)
-            request = self._request = encoded.with_headers(utterances[0].settings.sent_headers)
-        this = _AttemptState(texts, number=len(self._attempts) + 1, endpoint=permit.endpoint.name, started=clock.now())
-        expected = math.fsum(text.audio_seconds for text in texts)
-        given = min(text.deadline - text.queued_at for text in texts)
-        permit.start(this.started, retry=this.number > 1, audio=expected, time_limit=given)
-        hedger, watch = context.hedger, None
+            self._request = context.protocol.encode(utterances, key=self._key).with_headers(headers)
+        number = len(self._attempts) + 1
+        execution = Execution(
+            context, self._permit, self._request, name=self._name, number=number, texts=len(texts), headers=headers
+        )
+        this = _AttemptState(texts)
+        hedger, check = self._hedger, None
         if hedger is not None:
-            watch = hedger.start(self, len(self.unanswered()))
+            check = hedger.start(self, len(self.unanswered()))
         try:
-            self._exchange(this, permit, request, utterances, expected, deadline)
+            reply = execution.open(
+                deadline=deadline,
+                audio_seconds=math.fsum(text.audio_seconds for text in texts),
+                time_limit=min(text.deadline - text.queued_at for text in texts),
+                cancellation=self._cancellation,
+            )
+            try:
+                for items in context.protocol.decode(reply, utterances, wall=context.clock.wall()):
+                    self._complete_items(this, execution, items)
+            finally:
+                reply.close()
+            # A finished reply is replayed for its key: what it lacks has to be asked for under another.
+            self._drop_key()
+            if this.unanswered:
+                raise DecodeError(f"the reply left {len(this.unanswered)} of {len(texts)} texts out")
         except CosyError as error:
-            permit.endpoint.redact(error, self._given_headers)
-            context.advice.add(error, request)
-            this.error = self._explain(error, this, permit, clock.now(), deadline)
+            execution.explain(error)
+            this.error = self._aborted(error, deadline) if self._cancellation.cancelled else error
+            if isinstance(error, DecodeError):
+                self._drop_key()
         finally:
             if hedger is not None:
-                # One broken off because its hedge had won tells as much as one that came through.
-                told = this.error is None or self._cancellation.cancelled
-                hedger.finish(watch, clock.now() - this.started if told else None)
-        permit.finish(this.error, clock.now(), returned=this.audio)
-        self._record(this)
-        self._split_failures(this, deadline)
-        return this.again
-
-    def _exchange(
-        self,
-        this: _AttemptState,
-        permit: Permit,
-        request: WireRequest,
-        utterances: Sequence[Utterance],
-        expected: float,
-        deadline: Deadline,
-    ) -> None:
-        """Send, and resolve the texts as they are answered."""
-        context = self._context
-        reply = permit.endpoint.transport.send(
-            request,
-            deadline=deadline,
-            # A time-out is a guess: each try is given twice the time of the one before.
-            read_timeout=max(context.timeouts.of_reads(expected) * 2.0 ** (this.number - 1), permit.read_timeout),
-            cancellation=self._cancellation,
+                # An attempt that was aborted because its hedge had won tells as much as one that succeeded.
+                telling = this.error is None or self._cancellation.cancelled
+                hedger.finish(check, context.clock.now() - execution.started if telling else None)
+        attempt = execution.finish(
+            this.error,
+            returned=this.audio_seconds,
+            speakable=any(has_speech(text.utterance.text) for text in texts),
+            failed=this.failed + len(this.unanswered),
+            recorded=next(iter(this.retry.values()), None),
         )
-        try:
-            # A refusal says it as well, and there it matters most: before decoding, which raises.
-            if (quota := context.protocol.quota(reply)) is not None:
-                permit.endpoint.apply_quota(quota)
-            for items in context.protocol.decode(reply, utterances, wall=context.clock.wall()):
-                self._complete_items(this, items)
-        finally:
-            reply.close()
-        # A finished reply is replayed for its key: what it lacks has to be asked for under another.
-        self._drop_key()
-        if this.unanswered:
-            raise DecodeError(f"the reply left {len(this.unanswered)} of {len(utterances)} texts out")
+        self._attempts.append(attempt)
+        if attempt.error is None:
+            self._retries.succeeded()
+        self._split_failures(this, len(texts), deadline)
+        return this.retry
 
-    def _complete_items(self, this: _AttemptState, items: Sequence[Item]) -> None:
+    def _complete_items(self, this: _AttemptState, execution: Execution, items: Sequence[Item]) -> None:
+        """Resolve the texts that *items* of the reply answer for good."""
         spoken: list[Completion] = []
+        rates = self._context.rates
         for position, item in items:
             text = this.unanswered.pop(position)
             if isinstance(item, Speech):
                 spoken.append((text, item))
-                this.audio += text.audio_seconds
-                if self._context.rates is not None and has_speech(text.utterance.text):
-                    self._context.rates.record(round(item.duration * item.sample_rate), item.sample_rate)
+                this.audio_seconds += text.audio_seconds
+                if rates is not None and has_speech(text.utterance.text):
+                    rates.record(round(item.duration * item.sample_rate), item.sample_rate)
                 continue
             this.failed += 1
-            self._context.endpoint.redact(item, self._given_headers)
+            execution.redact(item)
             if item.retryable:
-                this.again[text] = item
+                this.retry[text] = item
             else:
-                attempt = this.attempt(self._context.clock.now(), item)
-                self._context.complete([(text, _stand_in(text, item))], [*self._attempts, attempt], self)
-        self._context.complete(spoken, self._attempts, self)
+                attempts = [*self._attempts, execution.record(item)]
+                self._outage.complete([(text, _silence_or(text, item))], attempts, self)
+        self._outage.complete(spoken, self._attempts, self)
 
-    @property
-    def _given_headers(self) -> tuple[tuple[str, str], ...]:
-        # Those of the texts, which share their settings: a request is gone once its reply is finished.
-        headers = self._texts[0].utterance.settings.sent_headers
-        return headers.fields() if headers is not None else ()
+    def _aborted(self, error: CosyError, deadline: Deadline) -> CosyError:
+        """Return what *error* becomes in an attempt that we aborted: its waiters gave up, or their deadline passed."""
+        kind = DeadlineExceeded if deadline.expired else Rejected
+        aborted = kind("nobody waits for these texts any more", sent=True)
+        aborted.__cause__ = error
+        return aborted
 
-    def _explain(
-        self, error: CosyError, this: _AttemptState, permit: Permit, now: float, deadline: Deadline
-    ) -> CosyError:
-        """Return *error* with what only the call knows about it."""
-        if self._cancellation.cancelled:
-            # Broken off by us, because the callers changed their minds or because their deadline passed.
-            kind = DeadlineExceeded if deadline.expired else Rejected
-            broken_off = kind("nobody waits for these texts any more", sent=True)
-            broken_off.__cause__ = error
-            error = broken_off
-        if isinstance(error, DecodeError):
-            self._drop_key()
-        elif isinstance(error, DeadlineExceeded):
-            # To blame for letting it pass is only a service that was given a fair time and answered nothing meanwhile,
-            # to nobody: one that is slow, or that we gave too much to do, works.
-            fair = now - this.started >= max(self._context.timeouts.first_byte, permit.expected)
-            silent = not this.audio and permit.endpoint.silent_since(this.started)
-            error.endpoint_fault = fair and silent
-        elif isinstance(error, ServiceFault) and not any(has_speech(each.utterance.text) for each in self._pending):
-            # Servers stumble over a text without speech, and are well with every other.
-            error.endpoint_fault = False
-        return error
-
-    def _record(self, this: _AttemptState) -> None:
-        context = self._context
-        attempt = this.attempt(context.clock.now(), this.error or next(iter(this.again.values()), None))
-        self._attempts.append(attempt)
-        if attempt.error is None:
-            context.budget.deposit(self._spent)
-        if context.events.wanted:
-            context.events.emit(
-                AttemptFinished(
-                    endpoint=attempt.endpoint,
-                    batch=self._name,
-                    number=attempt.number,
-                    texts=this.text_count,
-                    failed=this.failed + len(this.unanswered),
-                    latency=attempt.latency,
-                    error=this.error,
-                )
-            )
-
-    def _split_failures(self, this: _AttemptState, deadline: Deadline) -> None:
-        """Resolve the unanswered that will not travel again, and add the others to those that will."""
+    def _split_failures(self, this: _AttemptState, count: int, deadline: Deadline) -> None:
+        """Resolve those of the *count* texts that stay unanswered for good, and keep the others for another attempt."""
         if (error := this.error) is None:
             return
         late = isinstance(error, DeadlineExceeded)
         final: list[Completion] = []
         for text in this.unanswered.values():
-            # The deadline may be that of callers who have given up; one who joined later takes over.
+            # The deadline may be that of waiters who have given up; a later one of a waiter who joined takes over.
             if text.deadline > deadline.at if late else error.retryable:
-                this.again[text] = error
+                this.retry[text] = error
             else:
-                final.append((text, _stand_in(text, error) if this.text_count == 1 else error))
-        self._context.complete(final, self._attempts, self)
-        # Said after the others were told: to them it is final.
-        error.retryable = bool(this.again) if late else error.retryable
+                final.append((text, _silence_or(text, error) if count == 1 else error))
+        self._outage.complete(final, self._attempts, self)
+        # Set after the others got the error: for them it is final.
+        error.retryable = bool(this.retry) if late else error.retryable
 
-    def _pause(self, left: dict[PendingText, CosyError]) -> dict[PendingText, CosyError]:
-        """Wait as the retry policy says; return those that still want to travel, the others are resolved."""
+    def _wait(self, left: dict[PendingText, CosyError]) -> dict[PendingText, CosyError]:
+        """Wait as the retry policy says; return the texts to be sent again, with the others resolved."""
         left = {text: error for text, error in left.items() if not text.done}
         if not left:
             return {}
-        context, clock = self._context, self._context.clock
-        # The longest wait asked for decides; texts without one follow the schedule.
+        clock, retries = self._context.clock, self._retries
+        # The longest wait that was asked for decides; texts without one follow the schedule.
         error = max(left.values(), key=lambda each: each.retry_after or 0.0)
-        latest = max(text.deadline for text in left)
-        wait = self._schedule.next_wait(error, remaining=latest - clock.now())
+        wait = retries.next_wait(error, remaining=max(text.deadline for text in left) - clock.now())
         if wait is None:
-            self._complete_all(left)
+            self._complete_all({text: retries.final(each) for text, each in left.items()})
             return {}
-        cost = context.budget.withdraw(throttled=error.throttled)
-        if not cost:
-            self._complete_all({text: budget_spent(each) for text, each in left.items()})
-            return {}
-        self._spent += cost
         wakes = clock.now() + wait
         self._complete_all({text: each for text, each in left.items() if text.deadline <= wakes})
-        patient = {text: each for text, each in left.items() if text.deadline > wakes}
-        if patient:
-            context.events.emit(
-                RetryScheduled(
-                    endpoint=context.endpoint.name,
-                    batch=self._name,
-                    number=len(self._attempts) + 1,
-                    texts=len(patient),
-                    wait=wait,
-                    error=error,
-                )
-            )
-            if clock.sleep(wait, context.closing):
-                closed = ClientClosed("the client was closed before this text's next attempt")
-                closed.__cause__ = error
-                self._complete_all(dict.fromkeys(patient, closed))
-                return {}
-        # Those whose callers have all given up meanwhile need not be paid for.
-        return {text: each for text, each in patient.items() if not text.done}
+        again = {text: each for text, each in left.items() if text.deadline > wakes}
+        if again and retries.sleep(wait, error, self._attempts, texts=len(again)):
+            self._complete_all(dict.fromkeys(again, retries.closed(error)))
+            return {}
+        # Those whose waiters have all given up meanwhile are not sent.
+        return {text: each for text, each in again.items() if not text.done}
 
     def _complete_all(self, left: Mapping[PendingText, CosyError]) -> None:
-        self._context.complete(left.items(), self._attempts, self)
+        self._outage.complete(left.items(), self._attempts, self)
 
     def _fail_all(self, error: BaseException) -> None:
         if not isinstance(error, CosyError):
@@ -394,7 +301,7 @@ class BatchCall:
         context = self._context
         context.events.emit(
             BatchSealed(
-                endpoint=context.endpoint.name,
+                endpoint=self.endpoint,
                 batch=self._name,
                 texts=len(texts),
                 characters=sum(len(text.utterance.text) for text in texts),
@@ -403,20 +310,11 @@ class BatchCall:
         )
 
 
-def _stand_in(text: PendingText, error: CosyError) -> Speech | CosyError:
-    """Return what a text becomes that failed for good: silence, if its text is without speech and may be that.
+def _silence_or(text: PendingText, error: CosyError) -> Speech | CosyError:
+    """Return *error*, or silence for a *text* without speech whose caller asked for that.
 
-    Some services refuse such a text where others make nothing of it.
+    Some services refuse such a text where others return nothing for it.
     """
     utterance = text.utterance
     wanted = utterance.settings.on_silent == "silence" and not has_speech(utterance.text)
     return silent_speech_or_error(utterance, str(error)) if wanted and isinstance(error, BadRequest) else error
-
-
-def budget_spent(error: CosyError) -> RetryBudgetSpent:
-    """Return what *error* becomes where the budget has nothing left for another try."""
-    spent = RetryBudgetSpent(
-        f"not tried again, the retry budget is spent: {error}", sent=error.sent, retry_after=error.retry_after
-    )
-    spent.__cause__ = error
-    return spent

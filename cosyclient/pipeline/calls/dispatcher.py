@@ -1,4 +1,4 @@
-"""The bounded executor: workers that first obtain the right to send and then seal what waits."""
+"""The bounded executor: workers that first obtain a permit to send and then seal a batch of what waits."""
 
 from __future__ import annotations
 
@@ -11,56 +11,71 @@ from typing import TYPE_CHECKING
 from cosyclient.clock import Deadline
 from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
-from cosyclient.pipeline.calls.batch_call import BatchCall
+from cosyclient.pipeline.calls.batch_call import BatchCall, BatchContext
+from cosyclient.pipeline.calls.hedging import Hedger
+from cosyclient.pipeline.calls.outage import Outage
 from cosyclient.pipeline.calls.workers import Workers
+from cosyclient.policies.hedge import HedgePolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from concurrent.futures import Executor
 
-    from cosyclient.clock import Clock, Flag
-    from cosyclient.endpoints.endpoint import Endpoint
-    from cosyclient.pipeline.calls.batch_call import CallContext
-    from cosyclient.pipeline.queue.batch import Batch, PendingText
+    from cosyclient.config import HedgeConfig
+    from cosyclient.pipeline.calls.context import CallContext
+    from cosyclient.pipeline.queue.batch import Batch
     from cosyclient.pipeline.queue.batcher import Batcher
-    from cosyclient.pipeline.queue.coalescer import Completion
+    from cosyclient.pipeline.queue.coalescer import Coalescer
+    from cosyclient.pipeline.queue.completion import Completer
+    from cosyclient.pipeline.queue.pending import PendingText
 
 logger = logging.getLogger("cosyclient")
 
 
 class Dispatcher:
-    """Start as many workers as the waiting texts are worth, and let each carry batches until none is left."""
+    """Start as many workers as the waiting texts are worth; each sends batches until none is left.
+
+    It owns what acts on its queue beside the workers: the outage, which sends held texts on once the service is back,
+    and the hedger, which queues late texts once more.
+    """
 
     def __init__(
         self,
-        *,
-        batcher: Batcher,
-        endpoint: Endpoint,
         context: CallContext,
+        *,
+        coalescer: Coalescer,
+        batcher: Batcher,
+        completer: Completer,
         workers: int,
         executor: Executor | None,
-        clock: Clock,
-        closing: Flag,
-        land: Callable[[list[Completion]], None],
+        hedge: HedgeConfig,
+        wait_for_service: float | None,
     ) -> None:
-        self._batcher = batcher
-        self._endpoint = endpoint
         self._context = context
-        self._clock = clock
-        self._closing = closing
-        self._complete = land
+        self._batcher = batcher
         self._thread = threading.local()
+        self.outage = Outage(
+            wait_for_service,
+            endpoint=context.endpoint,
+            coalescer=coalescer,
+            completer=completer,
+            dispatch=self.dispatch,
+            clock=context.clock,
+            events=context.events,
+        )
+        self.hedger = Hedger(HedgePolicy(hedge), context, batcher, self.start_workers) if hedge.extra else None
+        self._batches = BatchContext(context, coalescer, self.outage, self.hedger)
         self._workers = Workers(
             workers,
-            call=batcher.claim_workers,
+            claim=batcher.claim_workers,
             work=self._work,
             idle=lambda: batcher.idle,
-            under_way=context.coalescer.pending_check,
+            under_way=coalescer.pending_check,
             executor=executor,
         )
 
     def dispatch(self, texts: Sequence[PendingText]) -> None:
-        """Queue *texts*, those that are not, and wake the workers they need."""
+        """Queue *texts*, those that are not, and start the workers they need."""
         if self._batcher.enqueue(texts):
             self._workers.wake()
 
@@ -70,70 +85,72 @@ class Dispatcher:
             self._workers.wake()
 
     def run_inline(self, text: PendingText, latest: float) -> bool:
-        """Fly *text* on the calling thread if nothing else waits and it may leave at once; return whether it did.
+        """Send *text* on the calling thread if nothing else waits and a permit is free; return whether that was done.
 
-        Two hand-overs between threads would cost a lone text more than all else. What a first attempt leaves over is
-        a worker's: it may have to wait longer than this caller, who is back at *latest*. Only an interrupt is raised;
-        *text* may still be up then, with nobody to carry it. Not for a worker: it may not block.
+        Handing a lone text to a worker and back costs more than all else it needs. What a first attempt leaves over
+        goes to a worker: it may have to wait longer than this caller, who must be back at *latest*. Only an interrupt
+        is raised; *text* may be pending then, held by no call. Not for a worker: it must not block.
         """
-        permit = Permit(self._endpoint)
+        permit = Permit(self._context.endpoint)
         call: BatchCall | None = None
         handed_over = False
         try:
             if not self._batcher.begin_inline(permit):
                 return False
-            # What a worker may not do, callbacks on this thread may not do either, as long as it holds a permit.
-            self._thread.works = True
-            if not self._endpoint.try_acquire(permit):
+            # Callbacks on this thread may not do what a worker may not, as long as it holds a permit.
+            self._thread.is_worker = True
+            if not self._context.endpoint.try_acquire(permit):
                 return False
-            call = BatchCall(self._context, self._batcher.single(text), permit)
+            call = BatchCall(self._batches, self._batcher.single(text), permit)
             if left := call.run_once(latest):
                 self._workers.submit(partial(self._finish_inline, call, left, permit))
                 handed_over = True
             return True
         finally:
-            self._thread.works = False
+            self._thread.is_worker = False
             if not handed_over:
                 try:
                     self._end_inline(permit, call)
-                except BaseException:  # an interrupt amid the giving back: once more
+                except BaseException:  # an interrupt during the release: once more
                     self._end_inline(permit, call)
                     raise
 
     def run_on_caller(self) -> None:
-        """Carry one batch on the calling thread, as the ``caller_runs`` overflow policy has it."""
-        permit = Permit(self._endpoint)
+        """Send one batch of what waits on the calling thread, as the overflow policy ``caller_runs`` asks for."""
+        permit = Permit(self._context.endpoint)
         sealed: list[Batch] = []
         try:
             self._batcher.add_inline(permit)
-            self._thread.works = True
+            self._thread.is_worker = True
             self._send_batch(permit, sealed, worker=False)
         finally:
-            self._thread.works = False
+            self._thread.is_worker = False
             try:
                 self._end_on_caller(permit, sealed)
-            except BaseException:  # an interrupt amid the giving back: once more
+            except BaseException:  # an interrupt during the release: once more
                 self._end_on_caller(permit, sealed)
                 raise
 
     @property
-    def on_worker_thread(self) -> bool:
-        """Return whether the calling thread is a worker, as in a callback: it must not wait for the others."""
-        return getattr(self._thread, "works", False)
+    def on_own_thread(self) -> bool:
+        """Return whether the calling thread is a worker or a timer, as in a callback: it must not wait for others."""
+        return getattr(self._thread, "is_worker", False) or self.outage.on_own_thread
 
     def close(self, *, wait: bool) -> None:
-        """Let the workers finish, and *wait* for that; what they carry ends by its deadline or with the transport."""
+        """Let the workers finish, and *wait* for that; their calls end by their deadline or with the transport."""
+        if self.hedger is not None:
+            self.hedger.close()
         self._workers.close(wait=wait)
 
     def _end_inline(self, permit: Permit, call: BatchCall | None) -> None:
-        """Give back what a thread that carries its own text holds."""
+        """Give back what a thread holds that sends its own text."""
         if call is not None:
             call.release()
         permit.cancel()
         self._batcher.end_inline(permit)
 
     def _end_on_caller(self, permit: Permit, sealed: Sequence[Batch]) -> None:
-        """Give back what a thread that carries for others holds: their texts go on without it if it was interrupted."""
+        """Give back what a thread holds that sends others' texts; if it was interrupted, they go on without it."""
         permit.cancel()
         left = [text for batch in sealed for text in batch.texts if not (text.done or text.calls)]
         if left:
@@ -142,42 +159,42 @@ class Dispatcher:
         self.start_workers()
 
     def _finish_inline(self, call: BatchCall, left: dict[PendingText, CosyError], permit: Permit) -> None:
-        # Once more: an interrupt just after the handing over has taken it off.
+        # Added once more: an interrupt just after the hand-over has ended it.
         self._batcher.add_inline(permit)
-        self._thread.works = True
+        self._thread.is_worker = True
         try:
             call.run(left)
         finally:
-            self._thread.works = False
+            self._thread.is_worker = False
             self._batcher.end_inline(permit)
 
     def _work(self) -> None:
-        self._thread.works = True
+        self._thread.is_worker = True
         try:
-            while self._send_batch(Permit(self._endpoint), []):
+            while self._send_batch(Permit(self._context.endpoint), []):
                 if not threading.main_thread().is_alive():
-                    # The interpreter waits for this thread; what is asked of it from now on is not its affair.
+                    # The interpreter waits for this thread; later texts are for the threads of another reader.
                     self._batcher.release_worker()
                     self.start_workers()
                     return
         finally:
-            self._thread.works = False
+            self._thread.is_worker = False
 
     def _send_batch(self, permit: Permit, sealed: list[Batch], *, worker: bool = True) -> bool:
-        """Obtain the right to send, seal, fly; return whether to go on. Called by a seeking worker, or by none."""
-        seeking = worker
+        """Obtain the permit, seal, send; return whether to go on. Called by a seeking *worker*, or by no worker."""
+        context, seeking = self._context, worker
         try:
-            head = self._batcher.next_deadline()
-            if head is None:
+            deadline = self._batcher.next_deadline()
+            if deadline is None:
                 return False
             try:
-                self._endpoint.acquire(permit, Deadline(head, self._clock), self._closing)
-            except Exception as error:  # noqa: BLE001 - told to those who wait
+                context.endpoint.acquire(permit, Deadline(deadline, context.clock), context.closing)
+            except Exception as error:  # noqa: BLE001 - given to the waiters
                 permit.cancel()
-                self._fail_next(head, error)
+                self._fail_next(deadline, error)
                 seeking = False
                 return worker
-            batch = self._batcher.seal(self._endpoint.estimate(), worker=worker, into=sealed)
+            batch = self._batcher.seal(context.endpoint.estimate(), worker=worker, into=sealed)
             if batch is None:
                 permit.cancel()
                 return False
@@ -185,38 +202,37 @@ class Dispatcher:
         finally:
             if seeking:
                 self._batcher.release_worker()
-                # Whoever queued a text meanwhile saw one that seeks, and called no other.
+                # Who queued a text meanwhile saw a seeking worker, and started no other.
                 self.start_workers()
         try:
             self.start_workers()
-            hedger = self._context.hedger
-            if hedger is None or batch.first_sends or hedger.policy.withdraw_request():
-                BatchCall(self._context, batch, permit).run()
+            if self.hedger is None or batch.first_sends or self.hedger.policy.withdraw_request():
+                BatchCall(self._batches, batch, permit).run()
             else:
-                # Late texts alone, and no request to spare: they stay with the call they are under way with.
+                # Late texts alone, and no request to spare: they stay with the call that already carries them.
                 permit.cancel()
         except BaseException as error:
             if not worker:
                 raise
-            # No interrupt finds a worker. What else comes this far must not take the others' texts with it.
+            # Workers are not interrupted. Any other failure must not take the others' texts with it.
             permit.cancel()
             logger.exception("a worker failed")
-            self._complete([(text, _unexpected(error)) for text in batch.texts])
+            self.outage.complete([(text, _unexpected(error)) for text in batch.texts])
         return worker and self._batcher.continue_worker()
 
-    def _fail_next(self, head: float, error: Exception) -> None:
+    def _fail_next(self, deadline: float, error: Exception) -> None:
         if isinstance(error, (CircuitOpen, ClientClosed)):
-            # What waits behind would hear the same.
+            # All that wait would get the same error.
             self._fail_due(math.inf, error)
         elif isinstance(error, CosyError):
-            # No place or pace before that deadline: those that can wait longer go on waiting.
-            self._fail_due(head, error)
+            # No permit or pace before that deadline: those that can wait longer go on waiting.
+            self._fail_due(deadline, error)
         else:
-            logger.exception("a worker failed to obtain the right to send")
-            self._fail_due(head, _unexpected(error))
+            logger.exception("a worker failed to obtain a permit")
+            self._fail_due(deadline, _unexpected(error))
 
     def _fail_due(self, before: float, error: CosyError) -> None:
-        self._complete([(text, error) for text in self._batcher.pop_due(before)])
+        self.outage.complete([(text, error) for text in self._batcher.pop_due(before)])
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self._batcher!r}>"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Clock, Deadline
     from cosyclient.models import VoiceSettings
-    from cosyclient.pipeline.calls.batch_call import CallContext
+    from cosyclient.pipeline.calls.context import CallContext
     from cosyclient.pipeline.calls.stream import DroppedStream
     from cosyclient.protocols.base import TextInProtocol
     from cosyclient.wire import WireReply, WireRequest
@@ -202,9 +202,9 @@ class DuplexStream(SpeechStream):
         utterance: Utterance,
         request: WireRequest,
         deadline: Deadline,
-        forgotten: deque[DroppedStream] | None = None,
+        dropped: deque[DroppedStream] | None = None,
     ) -> None:
-        super().__init__(context, protocol, utterance, request, deadline, forgotten)
+        super().__init__(context, protocol, utterance, request, deadline, dropped)
         self._feeder = feeder
 
     def open(self) -> Self:
@@ -240,21 +240,21 @@ class DuplexStream(SpeechStream):
         return self._feeder.said or self._utterance.text
 
     @property
-    def _awaited(self) -> float:
+    def _writer_seconds(self) -> float:
         return self._feeder.waited
 
-    def _opened(self, reply: WireReply) -> None:
+    def _on_reply(self, reply: WireReply) -> None:
         # A refusal takes no text; what reads the reply will say so.
         if isinstance(reply, DuplexReply):
             self._feeder.attach(reply)
 
-    def _begun(self) -> None:
+    def _on_first_samples(self) -> None:
         self._feeder.settle()
 
-    def _let_go(self) -> None:
+    def _on_attempt_end(self) -> None:
         self._feeder.detach()
 
-    def _check_whole(self) -> None:
+    def _check_complete(self) -> None:
         if self._feeder.error is not None:
             raise self._failed() from self._feeder.error
 

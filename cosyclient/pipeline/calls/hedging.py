@@ -1,23 +1,25 @@
-"""Late texts board once more: with whoever leaves next, or after a moment by themselves; the first reply counts."""
+"""Late texts are sent once more: with the next batch, or after a moment by themselves; the first reply counts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cosyclient.clock import Deadline
+from cosyclient.policies.breaker import CLOSED
 from cosyclient.util.timers import DeadlineTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from cosyclient.clock import Clock
-    from cosyclient.pipeline.queue.batch import PendingText
+    from cosyclient.pipeline.calls.context import CallContext
+    from cosyclient.pipeline.queue.batcher import Batcher
+    from cosyclient.pipeline.queue.pending import PendingText
     from cosyclient.policies.hedge import HedgePolicy
 
 _RESOLUTION: Final = 0.004
-"""Seconds by which an attempt may be noticed too late: they are seconds of somebody's wait."""
+"""Seconds by which a late attempt may be noticed too late: its callers wait meanwhile."""
 _COMPANY: Final = 0.25
-"""Share of the delay for which late texts wait for somebody to leave with, before they cost a request."""
+"""Share of the delay that late texts wait for a batch to join, before they cost a request."""
 
 
 class Hedgeable(Protocol):
@@ -28,7 +30,7 @@ class Hedgeable(Protocol):
 
 
 class HedgeCheck:
-    """Mark when one attempt is late, or when its texts have waited long enough for company."""
+    """Mark when one attempt counts as late, or, without an attempt, when its texts have waited for a batch."""
 
     __slots__ = ("attempt", "deadline", "done", "scheduled")
 
@@ -40,46 +42,38 @@ class HedgeCheck:
 
 
 class Hedger:
-    """Watch attempts from one timer thread, started when first needed, and let late texts board again.
+    """Time attempts on one timer thread, started when first needed, and queue the texts of late ones again.
 
-    *allowed* tells whether the service is well enough for it, *board* queues texts once more, *leave* starts the
-    workers that the queue is worth.
+    *start_workers* starts the workers that the queue is worth then.
     """
 
     def __init__(
-        self,
-        policy: HedgePolicy,
-        *,
-        clock: Clock,
-        allowed: Callable[[], bool],
-        board: Callable[[Sequence[PendingText]], None],
-        leave: Callable[[], None],
+        self, policy: HedgePolicy, context: CallContext, batcher: Batcher, start_workers: Callable[[], None]
     ) -> None:
         self.policy = policy
-        self._clock = clock
-        self._allowed = allowed
-        self._board = board
-        self._leave = leave
+        self._context = context
+        self._batcher = batcher
+        self._start_workers = start_workers
         self._timer: DeadlineTimer[HedgeCheck] = DeadlineTimer(
-            clock, self._check, name="cosyclient-hedge", resolution=_RESOLUTION
+            context.clock, self._check, name="cosyclient-hedge", resolution=_RESOLUTION
         )
 
     def start(self, attempt: Hedgeable, texts: int) -> HedgeCheck | None:
-        """Note that *attempt* leaves now with *texts* new texts; return what `unwatch` wants back."""
+        """Count an *attempt* that is sent now with *texts* new texts; return what `finish` takes."""
         self.policy.record_sent(texts)
         delay = self.policy.delay
         if delay is None or not texts:
             return None
-        watch = HedgeCheck(attempt, Deadline.after(self._clock, delay))
-        self._timer.add(watch)
-        return watch
+        check = HedgeCheck(attempt, Deadline.after(self._context.clock, delay))
+        self._timer.add(check)
+        return check
 
-    def finish(self, watch: HedgeCheck | None, latency: float | None) -> None:
-        """Note that the attempt is over; *latency* is given if it tells how fast the service is."""
-        if watch is not None:
-            watch.done = True
-            watch.attempt = None
-            self._timer.discard(watch)
+    def finish(self, check: HedgeCheck | None, latency: float | None) -> None:
+        """Count the attempt's end; *latency* is given in seconds if it tells how fast the service is."""
+        if check is not None:
+            check.done = True
+            check.attempt = None
+            self._timer.discard(check)
         if latency is not None:
             self.policy.record_latency(latency)
 
@@ -87,19 +81,25 @@ class Hedger:
         """Stop the timer."""
         self._timer.close()
 
-    def _check(self, watch: HedgeCheck) -> None:
-        attempt, watch.attempt = watch.attempt, None
+    def _check(self, check: HedgeCheck) -> None:
+        attempt, check.attempt = check.attempt, None
         if attempt is None:
-            self._leave()
+            self._start_workers()
             return
         late = attempt.unanswered()
         if not (late and self._allowed()):
             return
         late = late[: self.policy.withdraw_texts(len(late))]
         if late:
-            self._board(late)
-            patience = _COMPANY * (self.policy.delay or 0.0)
-            self._timer.add(HedgeCheck(None, Deadline.after(self._clock, patience)))
+            self._batcher.requeue_front(late)
+            wait = _COMPANY * (self.policy.delay or 0.0)
+            self._timer.add(HedgeCheck(None, Deadline.after(self._context.clock, wait)))
+
+    def _allowed(self) -> bool:
+        """Return whether the service works, keeps up, and retries are few: an ailing one needs less load, not more."""
+        budget, endpoint = self._context.budget, self._context.endpoint
+        half_full = 2 * budget.available > budget.full
+        return half_full and endpoint.breaker.state == CLOSED and not endpoint.concurrency.overloaded
 
     def __repr__(self) -> str:
         return f"<Hedger {self.policy!r}>"

@@ -1,61 +1,97 @@
-"""Try again as policy allows, for what is not a batch: the opening of a stream, a question to the service."""
+"""Between two attempts of one call: whether there is another, after which wait, and what the retry budget gave."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosyclient.errors import ClientClosed
+from cosyclient.errors import ClientClosed, RetryBudgetSpent
 from cosyclient.events import RetryScheduled
-from cosyclient.pipeline.calls.batch_call import budget_spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cosyclient.clock import Deadline
     from cosyclient.errors import Attempt, CosyError
-    from cosyclient.pipeline.calls.batch_call import CallContext
+    from cosyclient.pipeline.calls.context import CallContext
 
 
-def persist(
-    context: CallContext,
-    attempt: Callable[[], CosyError | None],
-    attempts: Sequence[Attempt],
-    *,
-    deadline: Deadline,
-    name: str,
-) -> None:
-    """Call *attempt*, which returns its error or None and adds itself to *attempts*, until it succeeds.
+class RetryLoop:
+    """Decide and wait between the attempts of one call; events call it by *name*.
 
-    Raises the error of the last one, carrying all of them, when no more are granted. Events call it by *name*.
+    A batch, whose texts have deadlines of their own, calls `next_wait`, `sleep` and `succeeded` itself; `run` does so
+    for a call of one text or none.
     """
-    schedule, spent = context.retry.schedule(), 0
-    while (error := attempt()) is not None:
-        wait = schedule.next_wait(error, remaining=deadline.remaining)
-        if context.closing.is_set() and error.retryable:
-            # Whether it was the last try or not: what the client's end breaks off looks like a wire that broke.
-            raise _closed(error).for_caller(attempts)
+
+    __slots__ = ("_budget_spent", "_context", "_name", "_schedule", "_spent")
+
+    def __init__(self, context: CallContext, name: str) -> None:
+        self._context = context
+        self._name = name
+        self._schedule = context.retry.schedule()
+        self._spent = 0
+        self._budget_spent = False
+
+    def next_wait(self, error: CosyError, *, remaining: float) -> float | None:
+        """Return the seconds until the next attempt after *error*, with *remaining* until the deadline; None: no other.
+
+        Withdraws from the retry budget. What ends without another attempt ends with what `final` makes of its error.
+        """
+        wait = self._schedule.next_wait(error, remaining=remaining)
         if wait is None:
-            raise error.for_caller(attempts)
-        cost = context.budget.withdraw(throttled=error.throttled)
-        if not cost:
-            raise budget_spent(error).for_caller(attempts)
-        spent += cost
+            return None
+        cost = self._context.budget.withdraw(throttled=error.throttled)
+        self._spent += cost
+        self._budget_spent = not cost
+        return wait if cost else None
+
+    def final(self, error: CosyError) -> CosyError:
+        """Return what *error* becomes now that no attempt follows: it says so if only the budget forbade it."""
+        if not self._budget_spent:
+            return error
+        spent = RetryBudgetSpent(
+            f"not tried again, the retry budget is spent: {error}", sent=error.sent, retry_after=error.retry_after
+        )
+        spent.__cause__ = error
+        return spent
+
+    def sleep(self, seconds: float, error: CosyError, attempts: Sequence[Attempt], *, texts: int = 1) -> bool:
+        """Wait *seconds* before *texts* are sent again after *error*; return whether the client closed meanwhile."""
+        context = self._context
         context.events.emit(
             RetryScheduled(
-                endpoint=context.endpoint.name,
-                batch=name,
+                endpoint=attempts[-1].endpoint if attempts else context.endpoint.name,
+                batch=self._name,
                 number=len(attempts) + 1,
-                texts=1,
-                wait=wait,
+                texts=texts,
+                wait=seconds,
                 error=error,
             )
         )
-        if context.clock.sleep(wait, context.closing):
-            raise _closed(error).for_caller(attempts)
-    context.budget.deposit(spent)
+        return context.clock.sleep(seconds, context.closing)
 
+    def succeeded(self) -> None:
+        """Give the retry budget what it earns by an attempt that succeeded."""
+        self._context.budget.deposit(self._spent)
 
-def _closed(error: CosyError) -> ClientClosed:
-    closed = ClientClosed("the client was closed before the next attempt")
-    closed.__cause__ = error
-    return closed
+    def run(self, attempt: Callable[[], CosyError | None], attempts: Sequence[Attempt], *, deadline: Deadline) -> None:
+        """Call *attempt* until it returns None for success; it adds its record to *attempts*.
+
+        Raises the error of the last attempt, with all *attempts*, when there is no other.
+        """
+        while (error := attempt()) is not None:
+            wait = self.next_wait(error, remaining=deadline.remaining)
+            if self._context.closing.is_set() and error.retryable:
+                # Whether it was the last attempt or not: what the client's end breaks off looks like a broken wire.
+                raise self.closed(error).for_caller(attempts)
+            if wait is None:
+                raise self.final(error).for_caller(attempts)
+            if self.sleep(wait, error, attempts):
+                raise self.closed(error).for_caller(attempts)
+        self.succeeded()
+
+    @staticmethod
+    def closed(error: CosyError) -> ClientClosed:
+        """Return the error of a call whose client was closed after *error* and before the next attempt."""
+        closed = ClientClosed("the client was closed before the next attempt")
+        closed.__cause__ = error
+        return closed

@@ -11,10 +11,10 @@ from cosyclient.audio import wav_bytes
 from cosyclient.audio.pcm import MIN_SILENCE_FRAMES
 from cosyclient.clock import Cancellation
 from cosyclient.endpoints.endpoint import Permit
-from cosyclient.errors import Attempt, BadRequest, ClientClosed, CosyError, DecodeError, Rejected, ServiceFault
-from cosyclient.events import AttemptFinished
+from cosyclient.errors import Attempt, BadRequest, ClientClosed, CosyError, DecodeError, Rejected
 from cosyclient.models import Speech, has_speech
-from cosyclient.pipeline.calls.retrying import persist
+from cosyclient.pipeline.calls.execution import Execution
+from cosyclient.pipeline.calls.retrying import RetryLoop
 from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.replies.speech import silent_audio_or_error
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cosyclient.clock import Deadline
     from cosyclient.models import Utterance
-    from cosyclient.pipeline.calls.batch_call import CallContext
+    from cosyclient.pipeline.calls.context import CallContext
     from cosyclient.protocols.base import StreamingProtocol
     from cosyclient.wire import WireReply, WireRequest
 
@@ -39,7 +39,7 @@ class DroppedStream(NamedTuple):
     cancellation: Cancellation
 
     def release(self) -> None:
-        """Break off what was under way and give back what it held."""
+        """Abort the attempt and give back what it held."""
         with self.permit, self.permit:
             self.cancellation.cancel()
             if self.reply is not None:
@@ -66,7 +66,7 @@ class SpeechStream:
         utterance: Utterance,
         request: WireRequest,
         deadline: Deadline,
-        forgotten: deque[DroppedStream] | None = None,
+        dropped: deque[DroppedStream] | None = None,
     ) -> None:
         self._context = context
         self._protocol = protocol
@@ -78,83 +78,78 @@ class SpeechStream:
         self._attempts: list[Attempt] = []
         self._lock = threading.Lock()
         # Guarded by _lock.
-        self._permit: Permit | None = None
+        self._execution: Execution | None = None
         self._closed = False
         # Of the thread that iterates.
         self._received: list[bytes] = []
-        self._rest = b""
+        self._partial_frame = b""
         self._reply: WireReply | None = None
         self._pieces: Iterator[PcmFormat | bytes] = iter(())
-        self._started = self._listened = 0.0
+        self._service_seconds = 0.0
         self._over = False
         self._broken: CosyError | None = None
-        # Where the finalizer leaves what this one held; last, so that one whose making was interrupted has none.
-        self._dropped = forgotten
+        # Where the finalizer leaves what this stream held; set last, so that a constructor that was interrupted left
+        # none.
+        self._dropped = dropped
 
     def open(self) -> Self:
         """Wait for the first samples, trying again as policy allows; raises what becomes of the last attempt."""
-        persist(self._context, self._try, self._attempts, deadline=self._deadline, name=self._name)
+        RetryLoop(self._context, self._name).run(self._attempt, self._attempts, deadline=self._deadline)
         return self
 
-    def _try(self) -> CosyError | None:
+    def _attempt(self) -> CosyError | None:
         """Send once and read until the first samples; return why there are none."""
-        context, clock = self._context, self._context.clock
-        self._permit = permit = Permit(context.endpoint)
-        expected = self._expected_seconds
+        context = self._context
+        permit = Permit(context.endpoint)
+        headers = self._utterance.settings.sent_headers
+        number = len(self._attempts) + 1
+        self._execution = execution = Execution(
+            context, permit, self._request, name=self._name, number=number, headers=headers
+        )
         try:
             context.endpoint.acquire(permit, self._deadline, context.closing)
         except BaseException:
             with permit, permit:
                 raise
         try:
-            self._started, self._listened, self._rest = clock.now(), 0.0, b""
-            permit.start(self._started, retry=bool(self._attempts), audio=expected, time_limit=self._deadline.remaining)
-            self._reply = reply = permit.endpoint.transport.send(
-                self._request,
-                deadline=self._deadline,
-                read_timeout=max(context.timeouts.of_reads(expected) * 2.0 ** len(self._attempts), permit.read_timeout),
-                cancellation=self._cancellation,
+            self._service_seconds, self._partial_frame = 0.0, b""
+            self._reply = reply = execution.open(
+                deadline=self._deadline, audio_seconds=self._expected_seconds, cancellation=self._cancellation
             )
-            if (quota := context.protocol.quota(reply)) is not None:
-                permit.endpoint.apply_quota(quota)
-            self._opened(reply)
-            self._pieces = iter(self._protocol.decode_stream(reply, self._utterance, wall=clock.wall()))
+            self._on_reply(reply)
+            self._pieces = iter(self._protocol.decode_stream(reply, self._utterance, wall=context.clock.wall()))
             head = next(self._pieces, None) or PcmFormat(self._utterance.settings.sample_rate)
             if not isinstance(head, PcmFormat):
                 raise DecodeError("audio: a stream without a beginning", retryable=True)
             self.sample_rate, self.channels = head.sample_rate, head.channels
-            self._listened = clock.now() - self._started
-            self._pull()
-            self._begun()
+            self._service_seconds = context.clock.now() - execution.started
+            self._read_more()
+            self._on_first_samples()
         except CosyError as error:
-            context.advice.add(error, self._request)
-            spoken = has_speech(self._text)
-            if isinstance(error, ServiceFault) and not spoken:
-                # Servers stumble over a text without speech, and are well with every other.
-                error.endpoint_fault = False
+            # No listener took any of the time so far.
+            self._service_seconds = context.clock.now() - execution.started
+            execution.explain(error)
             self._end(error)
-            if spoken or not isinstance(error, BadRequest) or self._utterance.settings.on_silent != "silence":
+            if has_speech(self._text) or not isinstance(error, BadRequest):
                 return error
-            self._stand_in()
+            if self._utterance.settings.on_silent != "silence":
+                return error
+            self._use_silence()
         except BaseException:
-            try:
-                self.close()
-            except BaseException:
-                self.close()
-                raise
+            self._close_twice()
             raise
         return None
 
-    def _stand_in(self) -> None:
-        """Be a short silence, for a text without speech that a service refuses where others make nothing of it."""
+    def _use_silence(self) -> None:
+        """Be a short silence, for a text without speech that this service refuses where others return nothing."""
         asked = self._utterance.settings
         self.sample_rate, self.channels = asked.sample_rate, 1
         self._received.append(silent_audio_or_error(self._text, asked, "", sample_rate=asked.sample_rate))
         self._over = True
-        self._begun()
+        self._on_first_samples()
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield what has come, then what comes; a second iteration begins anew and costs nothing."""
+        """Yield what has come, then what comes; a second iteration begins anew, from memory."""
         position = 0
         while True:
             while position < len(self._received):
@@ -163,45 +158,41 @@ class SpeechStream:
             if self._over:
                 return
             if self._broken is not None:
-                # What broke off does not become whole by being asked again.
+                # A stream that broke off stays broken.
                 raise self._with_partial(self._broken) from self._broken.__cause__
             try:
-                self._pull()
+                self._read_more()
             except CosyError as error:
-                # What we have broken off ourselves looks like a wire that broke.
+                # What we have aborted ourselves looks like a wire that broke.
                 ours = (self._closed or self._context.closing.is_set()) and not isinstance(error, Rejected)
-                self._broken = broken = self._end_of_it() if ours else error
+                self._broken = broken = self._closed_error() if ours else error
                 self._end(broken)
                 raise self._with_partial(broken) from (error if ours else error.__cause__)
             except BaseException:
-                try:
-                    self.close()
-                except BaseException:
-                    self.close()
-                    raise
+                self._close_twice()
                 raise
 
-    def _pull(self) -> bool:
-        """Take the next samples, at least one frame; return whether there were more."""
+    def _read_more(self) -> bool:
+        """Read the next samples, at least one frame; return whether there were more."""
         if self._closed:
-            raise self._end_of_it()
+            raise self._closed_error()
         clock, block = self._context.clock, 2 * self.channels
         began = clock.now()
         try:
             for piece in self._pieces:
                 if isinstance(piece, PcmFormat):
                     raise DecodeError("audio: the stream changes its rate in the middle")
-                data = self._rest + piece if self._rest else piece
+                data = self._partial_frame + piece if self._partial_frame else piece
                 whole = len(data) - len(data) % block
-                self._rest = data[whole:]
+                self._partial_frame = data[whole:]
                 if whole:
-                    self._received.append(data[:whole] if self._rest else data)
+                    self._received.append(data[:whole] if self._partial_frame else data)
                     return True
         finally:
-            self._listened += clock.now() - began
+            self._service_seconds += clock.now() - began
         if self._closed:
-            raise self._end_of_it()
-        if self._rest:
+            raise self._closed_error()
+        if self._partial_frame:
             raise DecodeError(f"audio: the stream ends inside a frame of {block} bytes", retryable=True)
         empty = not self._received
         if empty:
@@ -215,7 +206,7 @@ class SpeechStream:
         elif self._context.rates is not None and has_speech(self._text):
             self._context.rates.record(sum(map(len, self._received)) // block, self.sample_rate)
         self._end(None)
-        self._check_whole()
+        self._check_complete()
         self._over = True
         return empty
 
@@ -226,13 +217,13 @@ class SpeechStream:
             return False
         return all(piece == first * (len(piece) // block) for piece in self._received)
 
-    def _end_of_it(self) -> Rejected:
-        """Return what a closed stream's listener hears: that his client was closed, or that he did it himself."""
+    def _closed_error(self) -> Rejected:
+        """Return the error of a closed stream: its client was closed, or the stream itself was."""
         if self._context.closing.is_set():
             return ClientClosed("the client was closed amid the stream", sent=True)
         return Rejected("the stream was closed", sent=True)
 
-    # What a stream whose text is still being written does differently.
+    # What `DuplexStream`, whose text is still being written, does differently.
 
     @property
     def _expected_seconds(self) -> float:
@@ -248,21 +239,21 @@ class SpeechStream:
         return self._utterance.text
 
     @property
-    def _awaited(self) -> float:
-        """Return the seconds of the attempt that somebody else than the service was waited for."""
+    def _writer_seconds(self) -> float:
+        """Return the seconds of the attempt that were spent waiting for the text."""
         return 0.0
 
-    def _opened(self, reply: WireReply) -> None:
-        """Note that an attempt has a reply."""
+    def _on_reply(self, reply: WireReply) -> None:
+        """Be called with the reply of each attempt."""
 
-    def _begun(self) -> None:
-        """Note that there will be no other attempt."""
+    def _on_first_samples(self) -> None:
+        """Be called when no other attempt follows."""
 
-    def _check_whole(self) -> None:
-        """Raise if there should have been more, although the service has said all it was asked to."""
+    def _check_complete(self) -> None:
+        """Raise if the text was not complete, although the service has spoken all it got."""
 
-    def _let_go(self) -> None:
-        """Note that the attempt is over."""
+    def _on_attempt_end(self) -> None:
+        """Be called when an attempt is over."""
 
     def speech(self) -> Speech:
         """Return the whole as a WAV speech, waiting for what has not come yet."""
@@ -275,35 +266,43 @@ class SpeechStream:
         return self.speech().save(path)
 
     def close(self) -> None:
-        """Let go: what has not ended is broken off, at the service too where its protocol can; again does nothing."""
+        """End the stream and abort what has not arrived, at the service too where it can; again does nothing."""
         self._closed = True
-        if self._permit is not None:
+        if self._execution is not None:
             self._cancellation.cancel()
         self._end(Rejected("the stream was closed", sent=True))
 
     def reset_after_fork(self) -> None:
-        """Let go in a forked child without a sign to anybody: the connection is the parent's."""
+        """End the stream in a forked child without a sign to the service: the connection is the parent's."""
         # The lock may be held by a thread that does not exist here.
         self._lock = threading.Lock()
-        self._permit, self._reply, self._closed = None, None, True
+        self._execution, self._reply, self._closed = None, None, True
         self._pieces = iter(())
 
+    def _close_twice(self) -> None:
+        """Close on an interrupt; another one meanwhile closes once more."""
+        try:
+            self.close()
+        except BaseException:
+            self.close()
+            raise
+
     def _end(self, error: CosyError | None) -> None:
-        """Settle the attempt under way, if one is, and let the connection go."""
-        permit = self._permit
-        if permit is None:
+        """Finish the attempt under way, if one is, and close its reply."""
+        execution = self._execution
+        if execution is None:
             self._close_reply()
             return
         mine = False
         try:
             with self._lock:
-                if self._permit is permit:
-                    mine, self._permit = True, None
-            if mine and permit.sent:
-                self._settle(permit, error)
+                if self._execution is execution:
+                    mine, self._execution = True, None
+            if mine and execution.permit.sent:
+                self._finish(execution, error)
         finally:
             if mine:
-                with permit, permit:
+                with execution.permit, execution.permit:
                     self._close_reply()
 
     def _close_reply(self) -> None:
@@ -313,33 +312,14 @@ class SpeechStream:
                 reply.close()
             self._reply = None
 
-    def _settle(self, permit: Permit, error: CosyError | None) -> None:
-        self._let_go()
-        context = self._context
-        headers = self._utterance.settings.sent_headers
-        context.endpoint.redact(error, headers.fields() if headers is not None else ())
-        now = context.clock.now()
-        # What the listener took his time for is no latency of the service.
-        idle = min(now - self._started, max(0.0, now - self._started - self._listened) + self._awaited)
+    def _finish(self, execution: Execution, error: CosyError | None) -> None:
+        self._on_attempt_end()
+        # The time the listener took is no latency of the service.
+        taken = self._context.clock.now() - execution.started
+        idle = min(taken, max(0.0, taken - self._service_seconds) + self._writer_seconds)
         self._close_reply()
-        seconds = sum(map(len, self._received)) / (2 * self.channels * self.sample_rate) if self._received else 0.0
-        permit.finish(error, now, returned=seconds, idle=idle)
-        attempt = Attempt(
-            len(self._attempts) + 1, context.endpoint.name, self._started, now - self._started - idle, error
-        )
-        self._attempts.append(attempt)
-        if context.events.wanted:
-            context.events.emit(
-                AttemptFinished(
-                    endpoint=attempt.endpoint,
-                    batch=self._name,
-                    number=attempt.number,
-                    texts=1,
-                    failed=int(error is not None),
-                    latency=attempt.latency,
-                    error=error,
-                )
-            )
+        returned = sum(map(len, self._received)) / (2 * self.channels * self.sample_rate) if self._received else 0.0
+        self._attempts.append(execution.finish(error, returned=returned, idle=idle, speakable=has_speech(self._text)))
 
     def _with_partial(self, error: CosyError) -> CosyError:
         twin = error.for_caller(self._attempts)
@@ -366,11 +346,12 @@ class SpeechStream:
         self.close()
 
     def __del__(self) -> None:
-        # A forgotten stream must not keep a permit for ever. The collector may come at any allocation, also where one
-        # of our locks is held: nothing is locked here and nobody told, the client's next call does that.
-        forgotten: deque[DroppedStream] | None = getattr(self, "_dropped", None)
-        if forgotten is not None and self._permit is not None:
-            forgotten.append(DroppedStream(self._permit, self._reply, self._cancellation))
+        # A stream that was dropped without `close` must not keep its permit. The collector may run at any allocation,
+        # also while one of our locks is held: nothing is locked here, the client's next call releases what was held.
+        dropped: deque[DroppedStream] | None = getattr(self, "_dropped", None)
+        execution: Execution | None = getattr(self, "_execution", None)
+        if dropped is not None and execution is not None:
+            dropped.append(DroppedStream(execution.permit, self._reply, self._cancellation))
 
     def __repr__(self) -> str:
         state = "over" if self._over else "closed" if self._closed else "open"

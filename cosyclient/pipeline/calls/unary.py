@@ -1,25 +1,24 @@
-"""Ask a service for something that is no speech, within the same policies: which voices it has, to keep another."""
+"""Unary calls: one request that carries no text, such as the list of voices, within the same policies."""
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import Attempt, CosyError
-from cosyclient.pipeline.calls.retrying import persist
+from cosyclient.pipeline.calls.execution import Execution
+from cosyclient.pipeline.calls.retrying import RetryLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cosyclient.clock import Deadline
-    from cosyclient.pipeline.calls.batch_call import CallContext
+    from cosyclient.pipeline.calls.context import CallContext
+    from cosyclient.util.extra_fields import Headers
     from cosyclient.wire import WireReply, WireRequest
 
 T = TypeVar("T")
-
-_PROTOCOLS: Final = frozenset({"accept", "content-type"})
-"""Header fields that are no caller's, and no secret."""
 
 
 def call_unary(
@@ -29,12 +28,14 @@ def call_unary(
     deadline: Deadline,
     *,
     repeatable: bool,
+    headers: Headers | None = None,
 ) -> T:
-    """Return what *decode* makes of the reply to *request*.
+    """Return what *decode* makes of the reply to *request*, which is sent with the caller's own *headers*.
 
-    Tried again as policy allows; one that is not *repeatable* only if the service has certainly not heard it.
+    Tried again as policy allows; a request that is not *repeatable* only if the service certainly did not receive it.
     """
-    clock = context.clock
+    request = request.with_headers(headers)
+    name = uuid.uuid4().hex
     attempts: list[Attempt] = []
     found: list[T] = []
 
@@ -43,27 +44,20 @@ def call_unary(
         error: CosyError | None = None
         with permit, permit:
             context.endpoint.acquire(permit, deadline, context.closing)
-            started = clock.now()
+            execution = Execution(context, permit, request, name=name, number=len(attempts) + 1, headers=headers)
             try:
-                permit.start(started, retry=bool(attempts), audio=0.0, time_limit=deadline.remaining)
-                reply = permit.endpoint.transport.send(
-                    request, deadline=deadline, read_timeout=context.timeouts.of_reads(0.0)
-                )
+                reply = execution.open(deadline=deadline)
                 try:
                     found.append(decode(reply))
                 finally:
                     reply.close()
-            except CosyError as refused:
-                told = [field for field in request.headers if field[0].lower() not in _PROTOCOLS]
-                permit.endpoint.redact(refused, told)
-                context.advice.add(refused, request)
-                error = refused
-            now = clock.now()
-            permit.finish(error, now)
-        attempts.append(Attempt(len(attempts) + 1, context.endpoint.name, started, now - started, error))
+            except CosyError as failure:
+                execution.explain(failure)
+                error = failure
+            attempts.append(execution.finish(error))
         if error is not None and error.sent and not (repeatable or error.throttled):
             error.retryable = False
         return error
 
-    persist(context, attempt, attempts, deadline=deadline, name=uuid.uuid4().hex)
+    RetryLoop(context, name).run(attempt, attempts, deadline=deadline)
     return found[0]

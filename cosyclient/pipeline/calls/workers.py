@@ -47,7 +47,7 @@ class _Reader:
 
 
 class Workers:
-    """Run *work* on at most *most* threads, as many at once as *call* says are wanted.
+    """Run *work* on at most *most* threads, as many at once as *claim* says are wanted.
 
     `wake` and `hand_over` may be interrupted at any instruction: they leave a note in a mailbox. The thread
     that reads the notes submits to the executor, whose own semaphore an interrupt could leave locked. Without work for
@@ -60,14 +60,14 @@ class Workers:
         self,
         most: int,
         *,
-        call: Callable[[], int],
+        claim: Callable[[], int],
         work: Callable[[], None],
         idle: Callable[[], bool],
         under_way: Callable[[], Callable[[], bool]],
         executor: Executor | None = None,
     ) -> None:
         self._most = most
-        self._claim = call
+        self._claim = claim
         self._work = work
         self._idle = idle
         self._under_way = under_way

@@ -12,14 +12,16 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
 from cosyclient.clock import closed_gate, open_gate
-from cosyclient.pipeline.queue.batch import BULK, INTERACTIVE, Batch
+from cosyclient.pipeline.queue.batch import Batch
+from cosyclient.pipeline.queue.pending import BULK, INTERACTIVE
 from cosyclient.policies.base import NO_ESTIMATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from cosyclient.clock import Clock
-    from cosyclient.pipeline.queue.batch import BatchLimits, PendingText
+    from cosyclient.pipeline.queue.batch import BatchLimits
+    from cosyclient.pipeline.queue.pending import PendingText
     from cosyclient.policies.base import Estimate
 
     # By the key of their settings: a str, whose hash is not computed in Python. An interrupt in there would be taken by

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
     from cosyclient.errors import CosyError
     from cosyclient.models import Utterance
-    from cosyclient.pipeline.queue.batch import Holder, PendingText
-    from cosyclient.pipeline.queue.waiters import Waiter
+    from cosyclient.pipeline.queue.pending import Holder, PendingText, Waiter
 
 Completion: TypeAlias = "tuple[PendingText, Speech | CosyError]"
 """A text and what became of its text."""

@@ -1,4 +1,4 @@
-"""What became of texts, handed to whoever waits for it: texts end, places come back, threads wake in their turn."""
+"""Completion: what became of texts is given to their waiters, permits are given back, threads are woken in turn."""
 
 from __future__ import annotations
 
@@ -6,45 +6,51 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cosyclient.errors import CosyError, Rejected
+from cosyclient.errors import CosyError, DeadlineExceeded, Rejected
 from cosyclient.events import UtteranceFinished
 from cosyclient.models import Speech
-from cosyclient.pipeline.queue.waiters import WakeupChain
+from cosyclient.pipeline.queue.wakeups import WakeupChain
+from cosyclient.util.timers import DeadlineTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from cosyclient.clock import Clock
     from cosyclient.errors import Attempt
     from cosyclient.events import Events
-    from cosyclient.pipeline.queue.batch import Holder, PendingText
+    from cosyclient.pipeline.queue.batcher import Batcher
     from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
-    from cosyclient.pipeline.queue.waiters import Waiter
-    from cosyclient.util.timers import DeadlineTimer
+    from cosyclient.pipeline.queue.flow_control import FlowController
+    from cosyclient.pipeline.queue.pending import Holder, PendingText, Waiter
 
 
 class Completer:
-    """End texts and resolve their waiters; *ended* is told of the texts, whose queue places are free then."""
+    """End pending texts and resolve their waiters: with a speech, with an error, or because nobody waits any more.
+
+    Its ``timer`` resolves the waiters that no thread waits for at their deadline.
+    """
 
     def __init__(
         self,
         coalescer: Coalescer,
-        expiry: DeadlineTimer[Waiter],
+        flow: FlowController,
+        batcher: Batcher,
         *,
         endpoint: str,
         events: Events,
         clock: Clock,
-        ended: Callable[[Sequence[PendingText]], None],
     ) -> None:
+        """Name *endpoint* in the events of texts that no call carried."""
         self._coalescer = coalescer
-        self._timer = expiry
-        self._chain = WakeupChain(clock)
+        self._flow = flow
+        self._batcher = batcher
         self._endpoint = endpoint
         self._events = events
         self._clock = clock
-        self._on_complete = ended
+        self._chain = WakeupChain(clock)
+        self.timer: DeadlineTimer[Waiter] = DeadlineTimer(clock, self._expire)
         self._lock = threading.Lock()
-        # Guarded by _lock; the coalescer counts what it takes aboard.
+        # Guarded by _lock; the coalescer counts what was accepted.
         self.not_accepted = 0
         """Texts that were not accepted."""
         self.rejected = 0
@@ -58,24 +64,25 @@ class Completer:
         *,
         final: bool = False,
     ) -> None:
-        """Resolve the texts of *results*, those that have not ended before, on behalf of *call*.
+        """Resolve the texts of *results* that are not done, on behalf of *call*.
 
         *attempts* are those made, oldest first: an error lists the one that brought it, a speech those before. An
-        error does not end what another call carries as well, unless it is *final*.
+        error does not end a text that another call carries as well, unless it is *final*.
         """
         results = list(results)
         ended: list[Completion] = []
         try:
             self._complete(results, ended, attempts, call, final=final)
         except BaseException:
-            # Interrupted, on the thread of a caller who carries: the others still get theirs.
+            # Interrupted on a caller's thread that sends others' texts: those still get their results.
             self._complete(results, ended, attempts, call, final=final)
             raise
         for text, result in ended:
             if not isinstance(result, Speech):
                 self.count_error(result, accepted=True)
             if self._events.wanted:
-                self._emit_finished(text, result, text.earlier_attempts + len(attempts) + isinstance(result, Speech))
+                count = text.earlier_attempts + len(attempts) + isinstance(result, Speech)
+                self._emit_finished(text, result, call, count)
 
     def _complete(
         self,
@@ -86,11 +93,11 @@ class Completer:
         *,
         final: bool,
     ) -> None:
-        """End texts, free their places and resolve their waiters, those that are not."""
+        """End texts, release their permits and resolve their waiters, those that are not; twice does no harm."""
         self._coalescer.complete(results, ended, call, final=final)
         if not ended:
             return
-        self._on_complete([text for text, _ in ended])
+        self._flow.release([text for text, _ in ended])
         for text, result in ended:
             if text.hedged:
                 for other in text.calls:
@@ -100,24 +107,58 @@ class Completer:
                 result = replace(result, attempts=tries)
             for waiter in text.waiters:
                 if not waiter.done:
-                    self._timer.discard(waiter)
+                    self.timer.discard(waiter)
                     waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts))
         blocked = [waiter for text, _ in ended for waiter in text.waiters if waiter.needs_wakeup]
         if blocked:
             self._chain.start(blocked)
 
     def fail_waiters(self, waiters: Iterable[Waiter], error: CosyError, attempts: Sequence[Attempt]) -> None:
-        """Resolve *waiters* with *error*, but not those who share their text."""
+        """Resolve *waiters* with *error*, but not those who share their texts."""
         waiters = list(waiters)
         for waiter in waiters:
-            pending, ended = self._coalescer.abandon(waiter)
+            unresolved, ended = self._coalescer.abandon(waiter)
             if ended is not None:
-                self._on_complete((ended,))
-            if pending:
-                self._timer.discard(waiter)
+                self._flow.release((ended,))
+            if unresolved:
+                self.timer.discard(waiter)
                 waiter.resolve(error.for_caller(attempts))
         if blocked := [waiter for waiter in waiters if waiter.needs_wakeup]:
             self._chain.start(blocked)
+
+    def abandon(self, waiter: Waiter) -> bool:
+        """Take *waiter* off its text; return whether it was unresolved, so that nobody else will resolve it.
+
+        A text without waiters is not sent if it is queued, and its attempt is aborted if it is in flight.
+        """
+        unresolved, text = self._coalescer.abandon(waiter)
+        if unresolved:
+            self.timer.discard(waiter)
+        if text is not None:
+            self._flow.release((text,))
+            self._batcher.discard(text)
+            for call in text.calls:
+                call.cancel_if_unwanted()
+        return unresolved
+
+    def start_timer(self, waiter: Waiter) -> None:
+        """Have *waiter* resolved at its deadline though no thread waits for it."""
+        if not waiter.done:
+            self.timer.add(waiter)
+
+    def deadline_error(self, waiter: Waiter) -> DeadlineExceeded:
+        """Return the error of a *waiter* whose deadline has passed, with the attempts made until then."""
+        text = waiter.pending_text
+        queued = text is not None and text.queued and not text.hedged
+        attempts = () if text is None else tuple(text.attempts)
+        outage = None if text is None else text.outage_error
+        where = "waiting to be sent" if queued else f"under way, {len(attempts)} attempts had failed before"
+        if outage is not None:
+            where = f"waiting for the service to recover: {outage}"
+        sent = not queued if outage is None else outage.sent
+        error = DeadlineExceeded(f"no speech before the deadline; the text was {where}", sent=sent)
+        error.__cause__ = outage or (attempts[-1].error if attempts else None)
+        return error.for_caller(attempts)
 
     def count_error(self, error: CosyError, *, accepted: bool) -> None:
         """Count a text that ended in *error*, *accepted* before or not."""
@@ -125,17 +166,22 @@ class Completer:
             self.not_accepted += not accepted
             self.rejected += isinstance(error, Rejected)
 
-    def _emit_finished(self, text: PendingText, result: Speech | CosyError, tries: int) -> None:
+    def _expire(self, waiter: Waiter) -> None:
+        error = self.deadline_error(waiter)
+        if self.abandon(waiter):
+            waiter.resolve(error)
+
+    def _emit_finished(self, text: PendingText, result: Speech | CosyError, call: Holder | None, attempts: int) -> None:
         speech = result if isinstance(result, Speech) else None
         self._events.emit(
             UtteranceFinished(
-                endpoint=self._endpoint,
+                endpoint=self._endpoint if call is None else call.endpoint,
                 fingerprint=text.utterance.fingerprint,
                 characters=len(text.utterance.text),
                 audio_bytes=len(speech.audio) if speech else 0,
                 seconds=speech.duration if speech else 0.0,
                 latency=self._clock.now() - text.queued_at,
-                attempts=tries,
+                attempts=attempts,
                 error=result if isinstance(result, CosyError) else None,
             )
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cosyclient import CosyClient
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.pipeline.queue.batch import PendingText
+from cosyclient.pipeline.queue.pending import PendingText
 from cosyclient.testing import ScriptedTransport
 from tests.support.service import answer
 

@@ -325,7 +325,7 @@ def test_a_refusal_is_not_hidden_by_the_writer(start: Callable[..., Emulator]) -
 
 def test_too_much_text_is_the_writers_error(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task takes so many characters; what was within is spoken."""
-    monkeypatch.setattr(model_studio, "MOST_OF_A_TASK", 10)
+    monkeypatch.setattr(model_studio, "MAX_TASK_CHARACTERS", 10)
     with plain(STUDIO, emulator) as client:
         with client.stream_text(["Go.", "On.", "字字字"]) as stream, pytest.raises(BadUtterance, match="10") as caught:
             list(stream)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -14,16 +15,19 @@ from cosyclient.emulator import Emulator, echo_text, running
 from cosyclient.errors import CosyError
 from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.pipeline.calls.hedging import Hedger
-from cosyclient.pipeline.queue.batch import BatchLimits, PendingText
+from cosyclient.pipeline.queue.batch import BatchLimits
 from cosyclient.pipeline.queue.batcher import Batcher
 from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
-from cosyclient.pipeline.queue.waiters import Waiter
+from cosyclient.pipeline.queue.pending import PendingText, Waiter
+from cosyclient.policies.breaker import CLOSED, OPEN
 from cosyclient.policies.hedge import HedgePolicy
 from cosyclient.testing import FakeClock
 from tests.support.service import audio_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cosyclient.pipeline.calls.context import CallContext
 
 PATIENCE = 60.0
 CONFIG = ClientConfig(hedge=HedgeConfig(extra=0.1), pacing=PacingConfig(burst=1000))
@@ -124,28 +128,45 @@ def flight(text: str = "hello") -> PendingText:
     return made
 
 
-def test_an_ailing_service_is_not_asked_twice() -> None:
-    """Neither while its breaker is not closed nor while the retry budget is half spent."""
-    clock, boarded = FakeClock(), threading.Event()
-    asked = threading.Event()
+@pytest.mark.parametrize(
+    ("state", "available", "overloaded"), [(OPEN, 9.0, False), (CLOSED, 5.0, False), (CLOSED, 9.0, True)]
+)
+def test_an_ailing_service_is_not_asked_twice(state: str, available: float, overloaded: bool) -> None:
+    """Neither while its breaker is open, nor while half the retry budget is spent, nor while it has too much to do."""
+    looked, queued = threading.Event(), threading.Event()
 
-    def allowed() -> bool:
-        asked.set()
-        return False
+    class Endpoint:
+        breaker = SimpleNamespace(state=state)
 
+        @property
+        def concurrency(self) -> SimpleNamespace:
+            return SimpleNamespace(overloaded=overloaded)
+
+    class Budget:
+        full = 10.0
+
+        @property
+        def available(self) -> float:
+            looked.set()
+            return available
+
+    context = SimpleNamespace(clock=FakeClock(), budget=Budget(), endpoint=Endpoint())
+    batcher = SimpleNamespace(requeue_front=lambda _: queued.set())
     policy = HedgePolicy(HedgeConfig(extra=0.1))
     for _ in range(40):
         policy.record_latency(0.1)
-    hedger = Hedger(policy, clock=clock, allowed=allowed, board=lambda _: boarded.set(), leave=lambda: None)
+    hedger = Hedger(policy, cast("CallContext", context), cast("Batcher", batcher), lambda: None)
     assert hedger.start(Attempt(flight()), 1) is not None
-    assert asked.wait(PATIENCE)
+    assert looked.wait(PATIENCE)
     hedger.close()
-    assert not boarded.is_set()
-    assert repr(hedger) == "<Hedger <HedgePolicy delay 0.100 s, 0 texts again, 0 extra requests>>"
+    assert not queued.is_set()
+    assert repr(hedger) == "<Hedger <HedgePolicy late after 0.100 s, 0 texts again, 0 requests for them alone>>"
 
 
 class Holder:
     """Be a call."""
+
+    endpoint = "http://x.test"
 
     def cancel_if_unwanted(self) -> None:
         pass

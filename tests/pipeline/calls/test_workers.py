@@ -62,7 +62,7 @@ class Board:
     def workers(self, most: int = 4, **arguments: object) -> Workers:
         return Workers(
             most,
-            call=self.call,
+            claim=self.call,
             work=self.work,
             idle=lambda: self.idle,
             under_way=lambda: lambda: not self.idle,
@@ -398,7 +398,7 @@ def test_a_task_whose_thread_was_refused_runs_once(board: Board, monkeypatch: py
 def test_who_hangs_keeps_nobody_from_being_served() -> None:
     """An interrupt may have taken a task off the count: it is no reason for those who come to wait for its end."""
     go_on, hangs, served = threading.Event(), threading.Event(), threading.Event()
-    team = Workers(2, call=lambda: 0, work=lambda: None, idle=lambda: True, under_way=lambda: lambda: False)
+    team = Workers(2, claim=lambda: 0, work=lambda: None, idle=lambda: True, under_way=lambda: lambda: False)
 
     def hang() -> None:
         hangs.set()

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.errors import ClientClosed
 from cosyclient.models import Speech, Utterance, VoiceSettings
-from cosyclient.pipeline.queue.batch import Batch, BatchLimits, PendingText
+from cosyclient.pipeline.queue.batch import Batch, BatchLimits
 from cosyclient.pipeline.queue.batcher import Batcher
 from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
-from cosyclient.pipeline.queue.waiters import SpeechFuture, Waiter
+from cosyclient.pipeline.queue.pending import PendingText, SpeechFuture, Waiter
 from cosyclient.policies.base import NO_ESTIMATE, Estimate
 from cosyclient.testing import FakeClock
 from tests.support.service import audio_of

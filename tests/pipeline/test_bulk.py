@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cosyclient.models import VoiceSettings
-from cosyclient.pipeline.bulk_window import BulkWindow
+from cosyclient.pipeline.bulk import BulkWindow
 
 LONG = "字" * 20
 
@@ -73,7 +73,7 @@ def test_no_more_is_sent_on_its_way_than_the_service_can_do_with() -> None:
     """By texts or by seconds of audio, as it is at the moment; a request is filled all the same."""
     useful = [(300.0, 1e9)]
     window = BulkWindow(
-        VoiceSettings(format="opus"), texts=2560, least=64, audio_bytes=1 << 40, useful=lambda: useful[0]
+        VoiceSettings(format="opus"), texts=2560, least=64, audio_bytes=1 << 40, capacity=lambda: useful[0]
     )
     assert filled(window, LONG) == 300
     useful[0] = (1e9, 2000.0)
@@ -82,5 +82,5 @@ def test_no_more_is_sent_on_its_way_than_the_service_can_do_with() -> None:
     useful[0] = (0.0, 0.0)
     looked_at(window)
     assert not window.has_room
-    small = BulkWindow(VoiceSettings(), texts=2560, least=64, audio_bytes=1 << 40, useful=lambda: (1.0, 1.0))
+    small = BulkWindow(VoiceSettings(), texts=2560, least=64, audio_bytes=1 << 40, capacity=lambda: (1.0, 1.0))
     assert filled(small, LONG) == 64

@@ -1,13 +1,12 @@
-"""Those who wait for a speech: a thread that blocks, or a future that nobody may be watching."""
+"""Pending texts, and who waits for them: a thread that blocks, or a future that nobody may be watching."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import FINISHED, PENDING
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from cosyclient.clock import closed_gate, open_gate, pass_gate
 from cosyclient.errors import ClientClosed
@@ -17,85 +16,97 @@ from cosyclient.models import Speech
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cosyclient.clock import Clock, Deadline
-    from cosyclient.errors import CosyError
-    from cosyclient.pipeline.queue.batch import PendingText
+    from cosyclient.clock import Deadline
+    from cosyclient.errors import Attempt, CosyError
+    from cosyclient.models import Utterance
+    from cosyclient.pipeline.queue.wakeups import WakeupChain
 
-# Above this a step waited for a thread that computes without pause: the interpreter takes turns of 5 ms.
-_SLOW: Final = 0.0045
-# So many are woken beside the next one then.
-_BESIDE: Final = 7
-# Above this the chain is broken: its thread was killed before it could pass the turn on.
-_BROKEN: Final = 0.25
 # Seconds after which a lock that is held for microseconds is held for ever.
 _STUCK: Final = 1.0
 
+Lane: TypeAlias = Literal[0, 1]
+INTERACTIVE: Final = 0
+"""The lane of texts that somebody waits for; it goes first."""
+BULK: Final = 1
+"""The lane of texts that fill what the other leaves."""
 
-class WakeupChain:
-    """Wake the waiting threads of a client one after the other: each, once awake, wakes the next.
 
-    Sixty-four threads woken at once fight for the interpreter, and most lose several times before they run: with
-    1,500 calling threads that fight cost more than half of the client's speed, and a second chain a quarter. Where a
-    thread of the user's computes without pause, each step costs one of its turns; some more are woken then, which
-    share the next turn but wake nobody.
+class Holder(Protocol):
+    """Stand for a call that carries pending texts."""
+
+    @property
+    def endpoint(self) -> str:
+        """Return the name of the endpoint it was sent to last."""
+
+    def cancel_if_unwanted(self) -> None:
+        """Abort the attempt if none of its texts is wanted any more."""
+
+
+class PendingText:
+    """Hold one utterance that was accepted and is not done; equal texts that are submitted meanwhile share it.
+
+    Guarded by the coalescer's lock: ``waiters``; ``deadline``, the latest of theirs (monotonic seconds); ``done``;
+    ``calls``, those that carry it now: one, or a second if it was ``hedged``. Guarded by the batcher's lock:
+    ``queued``, ``lane``, ``hedged``. ``bulk`` is whether it began in the bulk lane. ``attempts`` are those of the first
+    call so far, oldest first. While the service is down, ``outage_error`` is why the text waits, until ``not_before``
+    at least; ``failed_sends`` counts the sends that got no answer, ``earlier_attempts`` the attempts of calls before
+    the present one.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        # All guarded by _lock.
-        self._line: deque[Waiter] = deque()
-        self._running = False
-        self._last_wake = 0.0
+    __slots__ = (
+        "attempts",
+        "audio_seconds",
+        "body_bytes",
+        "bulk",
+        "calls",
+        "deadline",
+        "done",
+        "earlier_attempts",
+        "failed_sends",
+        "hedged",
+        "key",
+        "lane",
+        "not_before",
+        "outage_error",
+        "queued",
+        "queued_at",
+        "utterance",
+        "waiters",
+    )
 
-    def start(self, waiters: Sequence[Waiter]) -> None:
-        """Let *waiters*, whose results are there, be woken in their turn."""
-        now = self._clock.now()
-        with self._lock:
-            for each in waiters:
-                if each.chain is None:
-                    self._line += [each]
-                    each.chain = self
-            if self._running and now - self._last_wake < _BROKEN:
-                return
-            self._running = True
-            self._last_wake = now
-            self._wake_locked()
-
-    def wake_next(self) -> None:
-        """Wake the next waiter; called by one that has just been woken."""
-        now = self._clock.now()
-        with self._lock:
-            slow, self._last_wake = now - self._last_wake > _SLOW, now
-            if slow:
-                for _ in range(min(_BESIDE, len(self._line))):
-                    self._line[0].wakes_next = False
-                    self._line[0].wake()
-                    del self._line[0]
-            self._wake_locked()
-
-    def _wake_locked(self) -> None:
-        # Who left earlier will not pass on, so somebody else has to; see `Waiter.wait`.
-        while self._line:
-            there = self._line[0].wake()
-            del self._line[0]
-            if there:
-                return
-        self._running = False
+    def __init__(self, utterance: Utterance, body_bytes: int, *, bulk: bool = False) -> None:
+        self.utterance = utterance
+        self.key = utterance.key
+        self.body_bytes = body_bytes
+        self.bulk = bulk
+        self.lane: Lane = BULK if bulk else INTERACTIVE
+        self.audio_seconds = utterance.expected_seconds
+        self.waiters: list[Waiter] = []
+        self.deadline = float("-inf")
+        self.queued_at = 0.0
+        self.queued = False
+        self.attempts: Sequence[Attempt] = ()
+        self.calls: tuple[Holder, ...] = ()
+        self.hedged = False
+        self.done = False
+        self.outage_error: CosyError | None = None
+        self.not_before = 0.0
+        self.failed_sends = 0
+        self.earlier_attempts = 0
 
     def __repr__(self) -> str:
-        return f"<WakeupChain {len(self._line)} to wake, {'running' if self._running else 'at rest'}>"
+        return f"<PendingText {self.utterance!r}, {len(self.waiters)} waiting>"
 
 
 class Waiter:
-    """Stand for one caller's wish, until ``deadline``.
+    """Wait for what becomes of one caller's text, until ``deadline``.
 
-    ``text`` is set while the text is under way; several waiters may share one text. ``result`` is set once, by
-    whoever took the waiter off its text. *notify* is called then. ``scheduled`` says whether a timer looks after
-    the deadline. A lock made only by who really has to wait: a `Future` with its condition costs several times as
-    much, and most speeches of a bulk call are there before anybody asks for them. ``chain`` is set when the result
-    is there and this one is to be woken in its turn, and ``passes_on`` whether it is to wake the next one then. *bulk*
-    is whether it belongs to a bulk call, which waits for a service that is down.
+    ``pending_text`` is set while the text is pending; several waiters may share one. ``result`` is set once, by
+    whoever took the waiter off its text, and *notify* is called then. ``watched`` belongs to the timer that looks after
+    the deadline. ``chain`` is set when the result is there and the thread is to be woken in its turn, ``wakes_next``
+    whether it wakes the next one then. *bulk* is whether it belongs to a bulk call, which waits for a service that is
+    down. A lock is made only by a thread that really has to wait: a `Future` with its condition costs several times as
+    much, and most speeches of a bulk call are there before anybody asks for them.
     """
 
     __slots__ = (
@@ -141,16 +152,16 @@ class Waiter:
 
     @property
     def needs_wakeup(self) -> bool:
-        """Return whether a thread waits for the result, is to be woken and nobody sees to that yet."""
+        """Return whether a thread waits for the result and no chain is to wake it yet."""
         return self._gate is not None and self.chain is None
 
     def resolve(self, result: Speech | CosyError) -> None:
-        """Hand over what became of the text."""
+        """Set the result, notify, and let go of the text."""
         if self.future is not None:
             self.future.resolve(result)
-        # First the result, then a look at whether somebody waits; `wait` does it the other way round, so one sees the
-        # other. The text knows its waiters: letting go of it frees the audio with its last user, not with the next
-        # collection of cycles.
+        # First the result, then a look for the lock; `wait` does it the other way round, so one sees the other. The
+        # text refers to its waiters: letting go of it frees the audio with its last user, not with the next collection
+        # of cycles.
         self.result = result
         self.pending_text = None
         if self.notify is not None:
@@ -161,13 +172,13 @@ class Waiter:
         if self.result is not None:
             return True
         self._gate = gate = closed_gate()
-        woken = True  # if interrupted: one that passes on without having been woken does no harm
+        woken = True  # if interrupted: waking the next without having been woken does no harm
         try:
-            # Looked at again now that the gate can be seen: `resolve` does it the other way round.
+            # Looked at again now that the lock can be seen: `resolve` does it the other way round.
             woken = self.result is None and pass_gate(gate, self.deadline.remaining)
         finally:
-            # First the mark, then a look at the gate; `wake` does it the other way round, so that whenever the chain
-            # arrives at least one of the two passes it on.
+            # First the mark, then a look at the lock; `wake` does it the other way round, so that at least one of the
+            # two wakes the next.
             self._stopped_waiting = True
             try:
                 if (woken or gate.acquire(blocking=False)) and self.chain is not None and self.wakes_next:
@@ -180,8 +191,8 @@ class Waiter:
         return self.result is not None
 
     def wake(self) -> bool:
-        """Open the gate; return whether somebody stands there, who will pass the chain on."""
-        assert self._gate is not None  # noqa: S101 - `waits` said so
+        """Wake the thread; return whether it was still waiting, so that it will wake the next."""
+        assert self._gate is not None  # noqa: S101 - `needs_wakeup` said so
         open_gate(self._gate)
         return not self._stopped_waiting
 
@@ -190,9 +201,9 @@ class Waiter:
 
 
 class SpeechFuture(Future[Speech]):
-    """Be what `CosyClient.submit` returns: a future that can also be taken back.
+    """A future as `CosyClient.submit` returns it: cancelling it takes back a text that nobody else waits for.
 
-    Waiting for it may be interrupted: a plain future's condition is left locked by that, for all who come later.
+    Waiting for it may be interrupted; that would leave the condition of a plain future locked for all who come later.
     """
 
     def __init__(self, abandon: Callable[[Waiter], object]) -> None:
@@ -204,27 +215,27 @@ class SpeechFuture(Future[Speech]):
 
     def result(self, timeout: float | None = None) -> Speech:
         """Return the speech, or raise what became of it; raises `TimeoutError` after *timeout* seconds."""
-        told = self._await(timeout)
-        if isinstance(told, Speech):
-            return told
-        if told is None:
+        result = self._await(timeout)
+        if isinstance(result, Speech):
+            return result
+        if result is None:
             return super().result(0)  # cancelled, or not done
         try:
-            raise told
+            raise result
         finally:
             # The error's traceback holds this frame.
-            del told, self
+            del result, self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what it failed with, or None; raises `TimeoutError` after *timeout* seconds."""
-        told = self._await(timeout)
-        return super().exception(0) if told is None else None if isinstance(told, Speech) else told
+        result = self._await(timeout)
+        return super().exception(0) if result is None else None if isinstance(result, Speech) else result
 
     def _await(self, timeout: float | None) -> Speech | CosyError | None:
         gate = closed_gate()
         try:
             self._gates.add(gate)
-            # Looked at now that the gate can be seen; who opens it does it the other way round.
+            # Looked at now that the lock can be seen; `_invoke_callbacks` does it the other way round.
             if self._state == PENDING:
                 pass_gate(gate, math.inf if timeout is None else timeout)
             return self._resolved_with if self._state == FINISHED else None
@@ -232,8 +243,8 @@ class SpeechFuture(Future[Speech]):
             self._gates.discard(gate)
 
     def _invoke_callbacks(self) -> None:
-        # Of concurrent.futures, which lets the first interrupt keep all that follow from being told: called once it is
-        # done or cancelled, and again if that was interrupted.
+        # Overrides that of concurrent.futures, where an interrupt in one callback skips all that follow: called once
+        # the future is done or cancelled, and again if that was interrupted.
         try:
             for gate in tuple(self._gates):
                 open_gate(gate)
@@ -251,8 +262,8 @@ class SpeechFuture(Future[Speech]):
             self._condition.release()
         else:
             self._condition = threading.Condition()
-        # Out of a callback concurrent.futures lets through what is no Exception: that must not end the thread that has
-        # other texts of the batch, or other deadlines, still to look after.
+        # From a callback, concurrent.futures lets through what is no Exception: that must not end the thread, which
+        # has other texts of the batch, or other deadlines, to look after.
         invoke_callback(self._resolve_once, result)
 
     def _resolve_once(self, result: Speech | CosyError) -> None:
@@ -264,12 +275,12 @@ class SpeechFuture(Future[Speech]):
             else:
                 self.set_exception(result)
         except InvalidStateError:
-            # Its owner has his answer; whoever is to be called back may not have it, after an interrupt.
+            # It is resolved; after an interrupt some callbacks may not have been called.
             if self._state == FINISHED:
                 self._invoke_callbacks()
 
     def cancel(self) -> bool:
-        """Take the wish back; a text nobody else waits for is not sent, or its attempt is broken off."""
+        """Give the text up; if nobody else waits for it, it is not sent, or its attempt is aborted."""
         waiter = self.waiter
         cancelled = super().cancel()
         if cancelled and waiter is not None:
@@ -278,7 +289,7 @@ class SpeechFuture(Future[Speech]):
         return cancelled
 
     def cancel_if_unsent(self) -> bool:
-        """Cancel unless the text is being sent."""
+        """Cancel unless the text is in flight; return whether that was done."""
         waiter = self.waiter
         text = waiter.pending_text if waiter is not None else None
         if text is None or text.hedged or not (text.queued or text.outage_error is not None):

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from cosyclient.endpoints.endpoint import Endpoint
     from cosyclient.errors import Attempt
     from cosyclient.events import Events
-    from cosyclient.pipeline.queue.batch import Holder, PendingText
     from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
     from cosyclient.pipeline.queue.completion import Completer
+    from cosyclient.pipeline.queue.pending import Holder, PendingText
 
 _LOOK: Final = 0.1
 """Seconds between two looks at whether the service is back; they send nothing."""
@@ -82,7 +82,7 @@ class Outage:
         self, results: Iterable[Completion], attempts: Sequence[Attempt] = (), call: Holder | None = None
     ) -> None:
         """Resolve the texts of *results* on behalf of *call*, but hold those that can wait for the service."""
-        landing, held = [], []
+        final, held = [], []
         for text, result in results:
             if isinstance(result, CosyError):
                 if call is not None and call not in text.calls:
@@ -90,10 +90,10 @@ class Outage:
                 if self._waits(text, result, attempts, call):
                     held.append((text, result))
                     continue
-            landing.append((text, result))
+            final.append((text, result))
         if held:
-            landing += self._hold(held, attempts, call)
-        self._completer.complete(landing, attempts, call)
+            final += self._hold(held, attempts, call)
+        self._completer.complete(final, attempts, call)
 
     def release(self, text: PendingText) -> None:
         """Send *text* on its way if it is held: somebody has joined it who would rather hear what is wrong."""
@@ -103,7 +103,7 @@ class Outage:
             self._send([text])
 
     @property
-    def on_timer(self) -> bool:
+    def on_own_thread(self) -> bool:
         """Return whether the calling thread is the one that looks whether the service is back."""
         return self._timer.on_own_thread
 

@@ -10,7 +10,8 @@ import pytest
 
 from cosyclient.clock import Deadline, SystemClock, closed_gate
 from cosyclient.errors import CosyError
-from cosyclient.pipeline.queue.waiters import SpeechFuture, Waiter, WakeupChain
+from cosyclient.pipeline.queue.pending import SpeechFuture, Waiter
+from cosyclient.pipeline.queue.wakeups import WakeupChain
 from cosyclient.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def test_an_interrupted_waiter_passes_the_turn_on(monkeypatch: pytest.MonkeyPatc
         def release(self) -> None:
             self.taken = True
 
-    monkeypatch.setattr("cosyclient.pipeline.queue.waiters.threading.Lock", Gate)
+    monkeypatch.setattr("cosyclient.pipeline.queue.pending.threading.Lock", Gate)
     with pytest.raises(KeyboardInterrupt):
         interrupted.wait()
     assert woken(others) == [0]

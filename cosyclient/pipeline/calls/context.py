@@ -1,0 +1,36 @@
+"""What all calls of one client share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cosyclient.audio.rate_check import SampleRateCheck
+    from cosyclient.clock import Clock, Flag
+    from cosyclient.config import TimeoutConfig
+    from cosyclient.endpoints.endpoint import Endpoint
+    from cosyclient.events import Events
+    from cosyclient.pipeline.calls.advice import Advice
+    from cosyclient.policies.budget import RetryBudget
+    from cosyclient.policies.retry import RetryPolicy
+    from cosyclient.protocols.base import WireProtocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """Hold what batches, streams and unary calls have in common, so that each holds only what is its own.
+
+    ``closing`` is set when the client closes. ``rates`` checks sample rates where the service names none.
+    """
+
+    protocol: WireProtocol
+    endpoint: Endpoint
+    retry: RetryPolicy
+    budget: RetryBudget
+    timeouts: TimeoutConfig
+    clock: Clock
+    closing: Flag
+    events: Events
+    advice: Advice
+    rates: SampleRateCheck | None

@@ -1,0 +1,81 @@
+"""Flow control: a permit for every text that was accepted and is not done, and what happens when all are taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cosyclient.errors import QueueFull
+from cosyclient.policies.bulkhead import Bulkhead
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cosyclient.clock import Clock, Deadline
+    from cosyclient.config.resolve import ResolvedConfig
+    from cosyclient.pipeline.queue.pending import PendingText
+
+
+class Submission(Protocol):
+    """Be asked by `FlowController.acquire` when no permit is free."""
+
+    def before_waiting(self) -> None:
+        """Send the texts that were held back for a fuller batch: their permits are what is waited for."""
+
+    def may_wait(self) -> bool:
+        """Return whether the calling thread may wait; a worker would wait for itself."""
+
+    def run_waiting_batch(self) -> bool:
+        """Send one waiting batch on the calling thread; return whether one was waiting."""
+
+
+class FlowController:
+    """Issue permits to be pending, so that back-pressure falls on the caller.
+
+    A bulk text takes a second one, of a smaller number, so that bulk calls leave some for interactive ones. When all
+    are taken the overflow policy decides: reject, block, or have the calling thread send a waiting batch itself.
+    """
+
+    def __init__(self, settings: ResolvedConfig, clock: Clock) -> None:
+        self._all = Bulkhead(settings.max_pending, clock, name="queue", full_error=QueueFull)
+        self._bulk = Bulkhead(settings.bulk_pending, clock, name="bulk queue", full_error=QueueFull)
+        self._overflow = settings.config.queue.overflow
+
+    @property
+    def in_use(self) -> int:
+        """Return how many texts hold a permit."""
+        return self._all.in_use
+
+    def acquire(self, text: PendingText, deadline: Deadline, submission: Submission) -> None:
+        """Take the permits of *text*, waiting at most until *deadline*.
+
+        Raises `QueueFull` or `ClientClosed`; the caller must `release` whatever is raised.
+        """
+        if text.bulk:
+            self._acquire(self._bulk, text, deadline, submission)
+        self._acquire(self._all, text, deadline, submission)
+
+    def release(self, texts: Collection[PendingText]) -> None:
+        """Give back the permits of *texts*, where they hold any."""
+        self._all.release_all(texts)
+        # Looked at rather than tried: interactive texts need not wait for this lock.
+        if any(text.bulk for text in texts):
+            self._bulk.release_all(texts)
+
+    def close(self) -> None:
+        """Fail whoever waits for a permit, and all who come."""
+        self._bulk.close()
+        self._all.close()
+
+    def _acquire(self, permits: Bulkhead, text: PendingText, deadline: Deadline, submission: Submission) -> None:
+        if permits.try_acquire(text):
+            return
+        submission.before_waiting()
+        if self._overflow == "reject" or not submission.may_wait():
+            raise QueueFull(f"queue: all {permits.limit} places are taken; slow down or raise queue.max_pending")
+        while self._overflow == "caller_runs" and submission.run_waiting_batch():
+            if permits.try_acquire(text):
+                return
+        permits.acquire(deadline, text)
+
+    def __repr__(self) -> str:
+        return f"<FlowController {self._all!r} {self._bulk!r}>"

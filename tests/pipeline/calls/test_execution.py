@@ -1,0 +1,110 @@
+"""One attempt is reported alike, whatever kind of call it belongs to: to breaker, limiter, statistics and events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cosyclient import ClientConfig, CosyClient, RetryConfig, TimeoutConfig
+from cosyclient.errors import DeadlineExceeded, ServiceFault
+from cosyclient.events import AttemptFinished, AttemptStarted
+from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cosyclient.wire import WireReply, WireRequest
+
+SAMPLES = bytes(range(256)) * 40
+
+
+def _synthesize(client: CosyClient) -> None:
+    client.synthesize("hello")
+
+
+def _stream(client: CosyClient) -> None:
+    with client.stream("hello") as stream:
+        assert list(stream)
+
+
+def _voices(client: CosyClient) -> None:
+    assert client.voices() == ["a"]
+
+
+CALLS = pytest.mark.parametrize("call", [_synthesize, _stream, _voices])
+
+
+def _reply(request: WireRequest, **headers: str) -> WireReply:
+    if request.method == "GET":
+        return ScriptedReply(200, {"Content-Type": "application/json", **headers}, [b'{"voices": ["a"]}'])
+    return ScriptedReply(200, {"Content-Type": "audio/pcm", **headers}, [SAMPLES] * 3)
+
+
+def _client(script: Callable[[WireRequest], WireReply | Exception], **options: Any) -> CosyClient:
+    config = ClientConfig(timeouts=TimeoutConfig(first_byte=5.0))
+    served = {"protocol": "openai:vllm-omni", "model": "m", "voice": "v", "format": "pcm"}
+    return scripted_client(script, **{**served, "config": config, **options})[0]
+
+
+@CALLS
+def test_a_service_that_lets_the_deadline_pass_in_silence_is_to_blame(call: Callable[[CosyClient], None]) -> None:
+    """It had a fair time and answered nothing to anybody: the breaker counts it, whatever the call."""
+    clock = FakeClock()
+
+    def silent(_: WireRequest) -> Exception:
+        clock.advance(6.0)
+        return DeadlineExceeded("the deadline passed", sent=True)
+
+    with _client(silent, clock=clock, timeout=5.5, max_retries=0) as client:
+        with pytest.raises(DeadlineExceeded) as caught:
+            call(client)
+        assert caught.value.attempts[-1].error is not None
+        assert caught.value.attempts[-1].error.endpoint_fault
+        assert "1 of 1 failed" in repr(client._shared.pipeline()._endpoint.breaker)
+
+
+@CALLS
+def test_a_quota_that_a_reply_announces_is_kept(call: Callable[[CosyClient], None]) -> None:
+    """Seven requests a second, told in the headers of whatever was asked for."""
+    headers = {"RateLimit-Policy": '"default";q=7;w=1', "RateLimit": '"default";r=6;t=1'}
+    with _client(lambda request: _reply(request, **headers)) as client:
+        call(client)
+        assert client._shared.pipeline()._endpoint.limiter.rate == 7.0
+
+
+@CALLS
+def test_each_attempt_is_told_of_when_it_starts_and_when_it_has_finished(call: Callable[[CosyClient], None]) -> None:
+    """So that a tracing exporter has both ends, under one name and number."""
+    listener = RecordingListener()
+    refusals = iter([ScriptedReply(500, {}, [b""])])
+    config = ClientConfig(retry=RetryConfig(initial=0.001))
+    with _client(
+        lambda request: next(refusals, None) or _reply(request), listeners=[listener], config=config
+    ) as client:
+        call(client)
+    started, finished = listener.of(AttemptStarted), listener.of(AttemptFinished)
+    assert [(event.batch, event.number) for event in started] == [(event.batch, event.number) for event in finished]
+    assert [event.number for event in started] == [1, 2]
+    assert {event.endpoint for event in started} == {"http://scripted.test"}
+    assert [type(event.error) for event in finished] == [ServiceFault, type(None)]
+    assert [event.failed for event in finished] == [1, 0]
+
+
+@CALLS
+def test_a_read_is_given_twice_the_time_in_each_attempt(call: Callable[[CosyClient], None]) -> None:
+    """A read timeout is a guess; the first that was too short is not made again."""
+    given: list[float] = []
+
+    class Transport(ScriptedTransport):
+        def send(self, request: WireRequest, **options: Any) -> WireReply:
+            given.append(options["read_timeout"])
+            return super().send(request, **options)
+
+    refusals = iter([ScriptedReply(500, {}, [b""])])
+    config = ClientConfig(retry=RetryConfig(initial=0.001))
+    options: dict[str, Any] = {"protocol": "openai:vllm-omni", "model": "m", "voice": "v", "format": "pcm"}
+    transport = Transport(lambda request: next(refusals, None) or _reply(request))
+    with CosyClient("http://x.test", transport=transport, config=config, **options) as client:
+        call(client)
+    assert given[1] == pytest.approx(2 * given[0])
