@@ -147,6 +147,12 @@ def test_policies_never_import_each_other(name: str) -> None:
             assert module == "cosyclient.policies.base" or f"{module}.".startswith(f"{own}.")
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("jobs/")])
+def test_jobs_import_nothing_of_the_command_line(name: str) -> None:
+    """A job is given its progress bar and its interrupt, so that it runs without a terminal."""
+    assert not [module for module in _imports(name) if f"{module}.".startswith(("cosyclient.cli.", "argparse."))]
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("emulator/")])
 def test_the_emulator_shares_no_code_with_what_it_tests(name: str) -> None:
     """A mistake made twice in one place would pass its own test."""

@@ -1,4 +1,4 @@
-"""What the terminal brings and is shown: Ctrl-C and the progress bar."""
+"""The terminal: the progress bar, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,48 +7,43 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from cosyclient.jobs.report import NoProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from cosyclient.jobs.input import Line
+    from cosyclient.jobs.report import Progress
 
 
-def progress_bar(name: str, *, quiet: bool) -> Any:
-    """Return a context manager whose value has ``update`` and ``write``; it shows a bar only on a terminal."""
+def progress_bar(name: str, *, quiet: bool) -> AbstractContextManager[Progress]:
+    """Return the progress bar of a job over the input *name*; it is shown only on a terminal."""
     shown = sys.stderr.isatty() and not quiet
     try:
         from tqdm import tqdm
     except ImportError:
         if shown:
             print("for a progress bar: pip install '.[cli]' in the checkout", file=sys.stderr)
-        return contextlib.nullcontext(_NoBar())
+        return contextlib.nullcontext(NoProgress())
     if not shown:
-        return tqdm(disable=True)
-    # A terminal that nobody told its size says 0, and the bar would be that wide.
+        return cast("AbstractContextManager[Progress]", tqdm(disable=True))
+    # A terminal whose size was never set reports 0 columns, and the bar would be that wide.
     sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0
     size = {"dynamic_ncols": True} if sized else {"ncols": 80, "nrows": 24}
-    return tqdm(unit=" texts", total=_count_lines(name), **size)
+    return cast("AbstractContextManager[Progress]", tqdm(unit=" texts", total=_count_lines(name), **size))
 
 
 def printable(text: str) -> str:
-    """Return *text*, which a service may have made up, with nothing in it that a terminal would obey."""
+    """Return *text*, which may come from a service, with control characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class _NoBar:
-    def update(self) -> None:
-        """Show nothing."""
-
-    def write(self, message: str, file: Any) -> None:
-        """Print *message*."""
-        print(message, file=file)
-
-
 def _count_lines(name: str) -> int | None:
-    # A pipe (as in `<(command)`) can be read only once, and not by us.
+    # A pipe (as in `<(command)`) can be read only once, so its lines cannot be counted.
     if name == "-" or not Path(name).is_file():
         return None
     with Path(name).open("rb") as file:
@@ -56,7 +51,7 @@ def _count_lines(name: str) -> int | None:
 
 
 class Stopped(KeyboardInterrupt):
-    """End the command at once; ``signal`` is the one that asked for it."""
+    """End the command at once; ``signal`` is the number of the signal that asked for it."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -64,24 +59,24 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interruptible:
-    """Take Ctrl-C and SIGTERM as a wish to stop reading, and *wake* who waits for something else.
+    """A context manager in which Ctrl-C or SIGTERM ends reading and calls *wake*, and a second one raises `Stopped`.
 
-    A second one stops at once. ``pressed`` is the first one's number, or ``None``.
+    ``pressed`` is the number of the first signal, or None.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.pressed: int | None = None
         self._wake = wake
         self._reading = False
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Interruptible:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._press)
+            self._previous_handlers[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     def until_pressed(self, lines: Iterator[Line]) -> Iterator[Line]:
@@ -90,7 +85,7 @@ class Interruptible:
             try:
                 self._reading = True
                 line = next(lines, None)
-            except _Pressed:
+            except _ReadInterrupted:
                 return
             finally:
                 self._reading = False
@@ -98,17 +93,17 @@ class Interruptible:
                 return
             yield line
 
-    def _press(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.pressed is not None:
             raise Stopped(number)
         self.pressed = number
-        # Not print: the signal may have come in the midst of one.
+        # Not print: the signal may have interrupted one, whose buffer cannot be entered twice.
         again = "press Ctrl-C again" if number == signal.SIGINT else "a second signal is enough"
         os.write(2, f"\nfinishing what is in flight; {again} to stop at once\n".encode())
         self._wake()
         if self._reading:
-            raise _Pressed
+            raise _ReadInterrupted
 
 
-class _Pressed(Exception):
+class _ReadInterrupted(Exception):
     """End a blocking read."""

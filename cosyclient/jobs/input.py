@@ -1,4 +1,4 @@
-"""Input lines: what a text file or JSONL file asks for, bad lines told apart from good ones."""
+"""Input lines: texts and options from a text file or a JSONL file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _KINDS: Final = {list: "a list", dict: "an object", bool: "true or false", type(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Hold one line's wish, or the error it is.
+    """One line: its text and options, or the error that makes it unusable.
 
-    ``id`` is what the line names, kept as it is, else its number in five digits. ``extra`` are the members that mean
-    nothing here and go to the manifest.
+    ``id`` is the line's own, unchanged, else its number in five digits. ``extra`` holds the other members of a JSONL
+    line, which go to the manifest.
     """
 
     number: int
@@ -34,8 +34,8 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
-    """Say which members of a JSONL line are the text and the id."""
+class FieldNames:
+    """The names of the members of a JSONL line that are its text and its id."""
 
     text: str = "text"
     id: str = "id"
@@ -43,13 +43,13 @@ class Fields:
     def __post_init__(self) -> None:
         for option, name in (("--text-field", self.text), ("--id-field", self.id)):
             if not name or name in OPTIONS:
-                raise ConfigurationError(f"{option}: must name a member that is no option, got {name!r}")
+                raise ConfigurationError(f"{option}: must name a member that is not an option, got {name!r}")
         if self.text == self.id:
-            raise ConfigurationError(f"--id-field: {self.id!r} is the text already")
+            raise ConfigurationError(f"--id-field: {self.id!r} already names the text")
 
 
 def open_input(name: str) -> tuple[IO[bytes], bool]:
-    """Open *name* (``-`` is standard input) and say whether it is JSONL, by its ending."""
+    """Open *name* (``-`` is standard input); return it and whether its suffix is that of JSONL."""
     if name == "-":
         return sys.stdin.buffer, False
     path = Path(name)
@@ -59,9 +59,9 @@ def open_input(name: str) -> tuple[IO[bytes], bool]:
         raise ConfigurationError(f"INPUT: {name}: {error.strerror}") from None
 
 
-def read_lines(source: IO[bytes], *, jsonl: bool, names: Fields | None = None) -> Iterator[Line]:
-    """Yield a `Line` per non-blank line, lazily; *names* says what the members of a JSONL line are called."""
-    names = names or Fields()
+def read_lines(source: IO[bytes], *, jsonl: bool, names: FieldNames | None = None) -> Iterator[Line]:
+    """Yield a `Line` per non-blank line of *source*, lazily."""
+    names = names or FieldNames()
     for number, raw in enumerate(source, start=1):
         if not raw.strip():
             continue
@@ -69,13 +69,13 @@ def read_lines(source: IO[bytes], *, jsonl: bool, names: Fields | None = None) -
             if jsonl:
                 yield _json_line(number, raw, names)
             else:
-                yield Line(number, numbered(number), _decode(raw).strip())
+                yield Line(number, default_id(number), _decode(raw).strip())
         except BadUtterance as error:
-            yield Line(number, numbered(number), error=error)
+            yield Line(number, default_id(number), error=error)
 
 
-def numbered(number: int) -> str:
-    """Return the id of a line that names none."""
+def default_id(number: int) -> str:
+    """Return the id of a line that has none of its own."""
     return f"{number:05d}"
 
 
@@ -86,7 +86,7 @@ def _decode(raw: bytes) -> str:
         raise BadUtterance(f"not UTF-8 at byte {error.start}") from None
 
 
-def _json_line(number: int, raw: bytes, names: Fields) -> Line:
+def _json_line(number: int, raw: bytes, names: FieldNames) -> Line:
     try:
         record = json.loads(_decode(raw))
     except json.JSONDecodeError as error:
@@ -97,18 +97,18 @@ def _json_line(number: int, raw: bytes, names: Fields) -> Line:
         raise BadUtterance(f"must be an object with a string {json.dumps(names.text)}")
     name, text = record.pop(names.id, None), record.pop(names.text, None)
     options = {key: record.pop(key) for key in OPTIONS & record.keys()}
-    fault = _fault(names, name, text, options)
+    problem = _problem(names, name, text, options)
     return Line(
         number,
-        numbered(number) if name is None else name,
+        default_id(number) if name is None else name,
         text if isinstance(text, str) else "",
         options,
         record,
-        error=None if fault is None else BadUtterance(fault),
+        error=None if problem is None else BadUtterance(problem),
     )
 
 
-def _fault(names: Fields, name: Any, text: Any, options: Mapping[str, Any]) -> str | None:
+def _problem(names: FieldNames, name: Any, text: Any, options: Mapping[str, Any]) -> str | None:
     if not isinstance(text, str):
         return f"must be an object with a string {json.dumps(names.text)}"
     if isinstance(name, (bool, list, dict)):

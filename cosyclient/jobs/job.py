@@ -1,4 +1,4 @@
-"""One run of ``cosyclient synth``: every line of the input seen through to its file and its manifest line."""
+"""One run of ``cosyclient synth``: every line of the input becomes a file and a record of the manifest."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import dataclass, field
 from queue import Empty
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from cosyclient.audio import parse_wav
-from cosyclient.cli.terminal import Interruptible, progress_bar
 from cosyclient.clock import Mailbox
 from cosyclient.config import TimeoutConfig
 from cosyclient.errors import CircuitOpen, CosyError, DeadlineExceeded, DecodeError, did_you_mean
 from cosyclient.events import AttemptFinished, ServiceDown, ServiceUp
 from cosyclient.jobs.input import OPTIONS
-from cosyclient.jobs.stopping import Stop, Verdicts, is_nobody, is_outage, trouble_in
+from cosyclient.jobs.outage import REPEAT_INTERVAL, Outage
+from cosyclient.jobs.report import Report
+from cosyclient.jobs.stopping import RepeatedFailures, StopReason, describe_error, is_outage, is_unreachable
 from cosyclient.models import Speech, Utterance, VoiceSettings, has_speech, join
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -31,35 +32,51 @@ if TYPE_CHECKING:
     from cosyclient.events import Event
     from cosyclient.jobs.input import Line
     from cosyclient.jobs.manifest import Manifest
+    from cosyclient.jobs.report import Progress
     from cosyclient.pipeline.queue.pending import SpeechFuture
 
 STOPPED_EARLY: Final = 3
 NO_OUTPUT: Final = 4
 _NO_SPEECH: Final = "nothing in it to be spoken"
-_SHOWN: Final = 5
-"""Failures told one by one on stderr; the manifest has them all."""
 _SAMPLE_BYTES: Final = 2
-_STRAGGLING: Final = 2.0
-"""Seconds after which a speech that comes is no straggler from before the service went down."""
-_TAKEN_BACK: Final = 0.2
-"""Seconds between two looks for what can be taken back once the job is to end."""
-_TOLD_AGAIN: Final = 30.0
-"""Seconds after which a wait that goes on is told of again."""
-# What is wrong with the folder and not with one name in it: the next file would meet the same.
-_FOLDER: Final = frozenset(
+_CANCEL_INTERVAL: Final = 0.2
+"""Seconds between two attempts to cancel unsent texts once the job is to end."""
+# Errors of the directory, not of one file name: the next file would fail alike.
+_DIRECTORY_ERRORS: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOENT, errno.ENOTDIR}
 )
 
 
+class Interrupt(Protocol):
+    """What asks a job to end early; ``pressed`` is the number of the signal that did, or None."""
+
+    pressed: int | None
+
+    def until_pressed(self, lines: Iterator[Line]) -> Iterator[Line]:
+        """Yield *lines* until the job is asked to end."""
+
+
 class Target(NamedTuple):
-    """Say who speaks: the service's address, and whether it is the emulator of this command."""
+    """The service of a job: its address, and whether it is the emulator that the command started."""
 
     url: str
     emulator: bool
 
 
-class _Under(NamedTuple):
-    """Keep what belongs to a text that is under way."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """Options of one job: those of every text, seconds to wait for the service, where to join the speeches."""
+
+    speech: Mapping[str, Any] = field(default_factory=dict)
+    wait_for_service: float = 300.0
+    join: str | None = None
+    gap: float = 0.2
+    quiet: bool = False
+    json: bool = False
+
+
+class _Submitted(NamedTuple):
+    """A text under way: its line, its utterance, and the name of its file."""
 
     line: Line
     utterance: Utterance
@@ -67,351 +84,309 @@ class _Under(NamedTuple):
 
 
 class Job:
-    """See every line of one input through to its file and its manifest line.
+    """One run over one input: call `run`, then `conclude`; `on_event` is to be a listener of the client.
 
-    `hear` is to be told the client's events: a service that is down is waited for, and the wait is told of.
+    An `Interrupt` calls `wake` when it asks the job to end.
     """
 
-    def __init__(
-        self, arguments: argparse.Namespace, voice: VoiceSettings, directory: Path, manifest: Manifest
-    ) -> None:
-        self._arguments = arguments
+    def __init__(self, options: JobOptions, voice: VoiceSettings, directory: Path, manifest: Manifest) -> None:
+        self._options = options
         self._voice = voice
         self._directory = directory
         self._manifest = manifest
-        self._options: dict[str, Any] = {"priority": "bulk"}
-        self._options |= {
-            name: value for name in ("instruct", "seed") if (value := getattr(arguments, name)) is not None
-        }
-        # None among the finished wakes whoever waits for one.
+        self._report = Report(manifest.path, quiet=options.quiet, as_json=options.json)
+        self._outage = Outage(options.wait_for_service, self._report.print)
+        self._failures = RepeatedFailures()
+        # None wakes the thread that waits for the next finished text.
         self._finished: Mailbox[Future[Speech] | None] = Mailbox()
-        self._waiting: dict[Future[Speech], _Under] = {}
-        self._audio = 0.0
-        self._parts: list[tuple[str, VoiceSettings]] = []
-        self._good: set[str] = set()
-        self._succeeded = self._failed = self._skipped = self._told = 0
-        self._seconds = 0.0
-        self._members: set[str] = set()
-        self._verdicts = Verdicts()
-        self._trouble: CosyError | None = None
-        self._stop: Stop | None = None
-        self._down: float | None = None
-        self._told_at = 0.0
-        self._progress: Any = None
+        self._submitted: dict[Future[Speech], _Submitted] = {}
+        self._submitted_seconds = 0.0
+        self._to_join: list[tuple[str, VoiceSettings]] = []
+        self._written: set[str] = set()
+        self._checked_members: set[str] = set()
+        self._stop: StopReason | None = None
+        self._started = time.monotonic()
 
-    def hear(self, event: Event) -> None:
-        """Tell of the service's going and coming; called on the client's threads."""
+    def on_event(self, event: Event) -> None:
+        """Follow outages of the service; called on the client's threads."""
         if isinstance(event, ServiceDown):
-            self._down = self._told_at = time.monotonic()
-            self._trouble = trouble_in(event.error) or self._trouble
-            if isinstance(self._trouble, DecodeError) and not self._succeeded:
-                # It is there, and has never said anything but that: no wait helps.
-                self._end(Stop.of_refusal(self._trouble))
-                return
-            wait = self._arguments.wait_for_service
-            if wait:
-                said = _named(self._trouble or event.error)
-                self._say(f"waiting for the service, {wait:g} s at most (--wait-for-service): {said}")
+            self._outage.begin(event.error)
+            cause = self._outage.cause
+            if isinstance(cause, DecodeError) and not self._report.succeeded:
+                # The service answers, but it has never answered with audio: waiting does not help.
+                self._stop_early(StopReason.refused(cause))
+            else:
+                self._outage.announce_wait(event.error)
         elif isinstance(event, ServiceUp):
-            self._is_up()
+            self._outage.end()
         elif isinstance(event, AttemptFinished) and event.error is not None:
-            # An open breaker says no more than that something was wrong before: this is what.
-            self._trouble = trouble_in(event.error) or self._trouble
+            self._outage.observe(event.error)
 
-    def _is_up(self) -> None:
-        down, self._down = self._down, None
-        if down is not None:
-            self._say(f"the service answers again, after {time.monotonic() - down:.0f} s")
+    def wake(self) -> None:
+        """Wake the job while it waits for a finished text; called from a signal handler."""
+        self._finished.put(None)
 
-    def run(self, lines: Iterator[Line], client: CosyClient, target: Target, timeout: float | None) -> int:
-        """Synthesize *lines*; return the exit code. Without a *timeout* each text has that of a bulk call."""
-        self._client, self._timeout = client, timeout
-        started = time.monotonic()
-        bar = progress_bar(self._arguments.input, quiet=self._arguments.quiet)
-        try:
-            with Interruptible(lambda: self._finished.put(None)) as interrupt, bar as self._progress:
-                self._interrupt = interrupt
-                for line in interrupt.until_pressed(lines):
-                    self._take(line)
-                    self._collect(leave=client.window if self._has_room() else 0)
-                    if self._stop is not None:
-                        break
-                self._collect(leave=0)
-        except KeyboardInterrupt:
-            print("stopped; the same command with --resume goes on from here", file=sys.stderr)
-            raise
-        pressed, stop = interrupt.pressed, self._stop
+    def run(
+        self,
+        lines: Iterator[Line],
+        client: CosyClient,
+        *,
+        timeout: float | None,
+        progress: Progress,
+        interrupt: Interrupt,
+    ) -> None:
+        """Synthesize *lines* until the last or an early end; without *timeout* texts have that of a bulk call."""
+        self._client, self._timeout, self._interrupt = client, timeout, interrupt
+        self._report.progress = progress
+        self._started = time.monotonic()
+        for line in interrupt.until_pressed(lines):
+            self._begin(line)
+            self._finish(max_submitted=client.window if self._disk_has_room() else 0)
+            if self._stop is not None:
+                break
+        self._finish(max_submitted=0)
+
+    def conclude(self, target: Target) -> int:
+        """Join the speeches if that was asked for, print the summary, and return the exit code."""
+        pressed, stop = self._interrupt.pressed, self._stop
         cut_short = pressed is not None or stop is not None
-        joined = self._join() if self._arguments.join and not cut_short else None
-        self._report(time.monotonic() - started, joined, target, interrupted=pressed is not None)
+        joined = self._join() if self._options.join and not cut_short else None
+        self._report.print_summary(
+            elapsed=time.monotonic() - self._started,
+            requests=self._client.stats().executions,
+            joined=joined,
+            interrupted=pressed is not None,
+            stopped=None if stop is None else stop.kind,
+            emulator=target.emulator,
+        )
         if stop is not None:
-            print(f"cosyclient synth: {stop.told(target.url)}", file=sys.stderr)
+            print(f"cosyclient synth: {stop.message(target.url)}", file=sys.stderr)
         if cut_short:
             why = "interrupted" if pressed is not None else "stopped"
             print(f"{why}; the same command with --resume goes on from here", file=sys.stderr)
-        if stop is not None and stop.output:
+        if stop is not None and stop.is_output:
             return NO_OUTPUT
         if pressed is not None:
             return 128 + pressed
         if stop is not None:
             return STOPPED_EARLY
-        return 1 if self._failed or (self._arguments.join and joined is None) else 0
+        return 1 if self._report.failed or (self._options.join and joined is None) else 0
 
-    def _take(self, line: Line) -> None:
+    def _begin(self, line: Line) -> None:
+        """Submit the text of *line*, or skip it."""
         utterance = None
-        self._warn_of_slips(line)
+        self._warn_of_misspelled_options(line)
         try:
             if line.error is not None:
                 raise line.error
             utterance = Utterance(line.text, self._voice.replace(line.options) if line.options else self._voice)
             if utterance.settings.on_silent == "error" and not has_speech(line.text):
-                self._pass_over(line, utterance)
+                self._skip_silent(line, utterance)
                 return
             if (record := self._manifest.finished(line, utterance.fingerprint)) is not None:
-                self._keep(line, utterance, record)
+                self._keep_earlier(line, utterance, record)
                 return
-            under = _Under(line, utterance, self._manifest.file_for(line, utterance.settings.format))
-            if self._arguments.join:
-                self._parts.append((under.file, utterance.settings))
-            self._send(under)
+            submitted = _Submitted(line, utterance, self._manifest.file_for(line, utterance.settings.format))
+            if self._options.join:
+                self._to_join.append((submitted.file, utterance.settings))
+            self._submit(submitted)
         except CosyError as error:
             self._fail(line, utterance, error)
 
-    def _warn_of_slips(self, line: Line) -> None:
-        for name in line.extra.keys() - self._members:
-            self._members.add(name)
+    def _warn_of_misspelled_options(self, line: Line) -> None:
+        for name in line.extra.keys() - self._checked_members:
+            self._checked_members.add(name)
             if near := did_you_mean(name, OPTIONS, cutoff=0.8):
-                self._say(f"line {line.number}: {json.dumps(name)} goes to the manifest only{near}", always=True)
+                message = f"line {line.number}: {json.dumps(name)} goes to the manifest only{near}"
+                self._report.print(message, always=True)
 
-    def _pass_over(self, line: Line, utterance: Utterance) -> None:
-        """Note that there is nothing to be spoken in *line*."""
-        self._skipped += 1
+    def _skip_silent(self, line: Line, utterance: Utterance) -> None:
+        """Record that *line* contains nothing to be spoken."""
         nothing = dict.fromkeys(("file", "bytes", "duration"))
-        self._note(line, fingerprint=utterance.fingerprint, **nothing, attempts=0, error=None, skipped=_NO_SPEECH)
-        self._progress.update()
+        self._record(line, fingerprint=utterance.fingerprint, **nothing, attempts=0, error=None, skipped=_NO_SPEECH)
+        self._report.add_skipped()
 
-    def _note(self, line: Line, **record: Any) -> bool:
-        """Write the record of *line*; return whether that went well, the job ends otherwise."""
+    def _record(self, line: Line, **record: Any) -> bool:
+        """Write the record of *line* and return whether that succeeded; if not, the job stops."""
         try:
             self._manifest.write(line, **record)
-        except OSError as problem:
-            self._end(Stop.of_output(self._manifest.path, problem))
+        except OSError as error:
+            self._stop_early(StopReason.output_failed(self._manifest.path, error))
             return False
         return True
 
-    def _keep(self, line: Line, utterance: Utterance, record: dict[str, Any]) -> None:
-        self._skipped += 1
-        self._good.add(record["file"])
-        if self._arguments.join:
-            self._parts.append((record["file"], utterance.settings))
+    def _keep_earlier(self, line: Line, utterance: Utterance, record: dict[str, Any]) -> None:
+        """Keep the speech that an earlier run made of the text of *line*."""
+        self._written.add(record["file"])
+        if self._options.join:
+            self._to_join.append((record["file"], utterance.settings))
         try:
             self._manifest.keep(line, record)
-        except OSError as problem:
-            self._end(Stop.of_output(self._manifest.path, problem))
-        self._progress.update()
+        except OSError as error:
+            self._stop_early(StopReason.output_failed(self._manifest.path, error))
+        self._report.add_skipped()
 
-    def _send(self, under: _Under) -> None:
-        seconds = under.utterance.expected_seconds
-        span = self._timeout or TimeoutConfig().of_job(self._audio + seconds)
-        waiter = self._client.submit(under.line.text, **{"timeout": span, **self._options, **under.line.options})
-        self._audio += seconds
-        self._waiting[waiter] = under
-        waiter.add_done_callback(self._finished.put)
+    def _submit(self, submitted: _Submitted) -> None:
+        seconds = submitted.utterance.expected_seconds
+        timeout = self._timeout or TimeoutConfig().of_job(self._submitted_seconds + seconds)
+        options: dict[str, Any] = {"timeout": timeout, "priority": "bulk", **self._options.speech}
+        future = self._client.submit(submitted.line.text, **{**options, **submitted.line.options})
+        self._submitted_seconds += seconds
+        self._submitted[future] = submitted
+        future.add_done_callback(self._finished.put)
 
-    def _collect(self, *, leave: int) -> None:
-        """Write what has finished; block only while more than *leave* texts are under way."""
-        while self._waiting:
+    def _finish(self, *, max_submitted: int) -> None:
+        """Write what has finished; wait only while more than *max_submitted* texts are under way."""
+        while self._submitted:
             try:
-                waiter = self._next(block=len(self._waiting) > leave)
+                future = self._next_finished(wait=len(self._submitted) > max_submitted)
             except Empty:
                 return
-            if waiter is None:
-                self._withdraw()
+            if future is None:
+                self._cancel_unsent()
                 continue
-            under = self._waiting.pop(waiter)
-            self._audio -= under.utterance.expected_seconds
-            if not waiter.cancelled():
-                self._record(under, waiter.exception() or waiter.result())
+            submitted = self._submitted.pop(future)
+            self._submitted_seconds -= submitted.utterance.expected_seconds
+            if not future.cancelled():
+                self._complete(submitted, future.exception() or future.result())
 
-    def _has_room(self) -> bool:
-        """Return whether the disk holds twice what is under way, as far as is known: one text at a time goes else."""
+    def _disk_has_room(self) -> bool:
+        """Return whether the disk holds twice what is under way, if that is known; if not, texts go one by one."""
         try:
             free = shutil.disk_usage(self._directory).free
         except OSError:
             return True
-        return free > 2 * self._audio * _SAMPLE_BYTES * self._voice.sample_rate
+        return free > 2 * self._submitted_seconds * _SAMPLE_BYTES * self._voice.sample_rate
 
-    def _next(self, *, block: bool) -> Future[Speech] | None:
-        while block:
-            leaving = self._stop is not None or self._interrupt.pressed is not None
+    def _next_finished(self, *, wait: bool) -> Future[Speech] | None:
+        while wait:
+            ending = self._is_ending
             try:
-                return self._finished.get(_TAKEN_BACK if leaving else _TOLD_AGAIN)
+                return self._finished.get(_CANCEL_INTERVAL if ending else REPEAT_INTERVAL)
             except Empty:
-                down, now = self._down, time.monotonic()
-                if leaving:
-                    # What was in flight may have come back to wait for the service.
-                    self._withdraw()
-                elif down is not None and now - self._told_at > _TOLD_AGAIN - 1.0:
-                    self._told_at = now
-                    self._say(f"still waiting for the service, {now - down:.0f} s by now")
+                if ending:
+                    # A text that was in flight may have been queued again to wait for the service.
+                    self._cancel_unsent()
+                else:
+                    self._outage.announce_again()
         return self._finished.get(0.0)
 
-    def _withdraw(self) -> None:
-        """Take back what has not been sent yet, or all of it where the results have nowhere to go."""
-        for waiter in list(self._waiting):
-            if self._stop is not None and self._stop.output:
-                waiter.cancel()
-            else:
-                cast("SpeechFuture", waiter).cancel_if_unsent()
+    @property
+    def _is_ending(self) -> bool:
+        return self._stop is not None or self._interrupt.pressed is not None
 
-    def _record(self, under: _Under, result: Speech | BaseException) -> None:
+    def _cancel_unsent(self) -> None:
+        """Cancel what has not been sent yet, or everything where the results cannot be written."""
+        for future in list(self._submitted):
+            if self._stop is not None and self._stop.is_output:
+                future.cancel()
+            else:
+                cast("SpeechFuture", future).cancel_if_unsent()
+
+    def _complete(self, submitted: _Submitted, result: Speech | BaseException) -> None:
         if isinstance(result, Speech):
-            self._write(under, result)
+            self._save(submitted, result)
             return
-        if self._goes_back(result):
-            # Its time passed while there was nobody to speak it, and nobody waits for it alone.
+        if self._should_submit_again(result):
             try:
-                self._send(under)
+                self._submit(submitted)
             except CosyError as error:
                 result = error
             else:
                 return
-        self._fail(under.line, under.utterance, result)
+        self._fail(submitted.line, submitted.utterance, result)
 
-    def _goes_back(self, error: BaseException) -> bool:
-        if self._stop is not None or self._interrupt.pressed is not None or self._waited():
+    def _should_submit_again(self, error: BaseException) -> bool:
+        """Return whether a text failed only because the service is down, and the job still waits for it."""
+        if self._is_ending or self._outage.waited_long_enough:
             return False
         if isinstance(error, CircuitOpen):
-            return bool(self._arguments.wait_for_service)
-        return self._down is not None and (
-            isinstance(error, DeadlineExceeded) or (isinstance(error, CosyError) and is_nobody(error))
+            return bool(self._outage.max_wait)
+        return self._outage.is_down and (
+            isinstance(error, DeadlineExceeded) or (isinstance(error, CosyError) and is_unreachable(error))
         )
 
-    def _waited(self) -> bool:
-        """Return whether the service is down and was waited for as long as it was to be."""
-        # A text that fails alone, and makes the client wait for its sake, does so for a few seconds only.
-        down = self._down
-        return down is not None and time.monotonic() - down >= 0.9 * float(self._arguments.wait_for_service)
-
-    def _write(self, under: _Under, speech: Speech) -> None:
-        if self._stop is not None and self._stop.output:
-            return  # bought before, but there is nowhere to put it
-        self._verdicts.spoken()
-        if self._down is not None and time.monotonic() - self._down > _STRAGGLING:
-            self._is_up()
-        path = self._directory / under.file
-        try:
-            speech.save(path)
-        except OSError as problem:
-            if problem.errno in _FOLDER or not os.access(self._directory, os.W_OK):
-                self._end(Stop.of_output(self._directory, problem))
-                return
-            self._fail(under.line, under.utterance, f"cannot write the audio: {problem.strerror}", speech.attempts)
+    def _save(self, submitted: _Submitted, speech: Speech) -> None:
+        if self._stop is not None and self._stop.is_output:
             return
-        if not self._note(
-            under.line,
+        self._failures.on_success()
+        self._outage.end_by_speech()
+        line, utterance, file = submitted
+        try:
+            speech.save(self._directory / file)
+        except OSError as error:
+            if error.errno in _DIRECTORY_ERRORS or not os.access(self._directory, os.W_OK):
+                self._stop_early(StopReason.output_failed(self._directory, error))
+                return
+            self._fail(line, utterance, f"cannot write the audio: {error.strerror}", speech.attempts)
+            return
+        if not self._record(
+            line,
             fingerprint=speech.fingerprint,
-            file=under.file,
+            file=file,
             bytes=len(speech.audio),
             duration=round(speech.duration, 6),
             attempts=speech.attempts,
             error=None,
         ):
             return
-        self._good.add(under.file)
-        self._succeeded += 1
-        self._seconds += speech.duration
-        self._progress.update()
+        self._written.add(file)
+        self._report.add_success(speech.duration)
 
     def _fail(
         self, line: Line, utterance: Utterance | None, error: BaseException | str, attempts: int | None = None
     ) -> None:
-        said = error if isinstance(error, str) else _named(error)
+        message = error if isinstance(error, str) else describe_error(error)
         if isinstance(error, CosyError):
-            self._trouble = trouble_in(error) or self._trouble
+            self._outage.observe(error)
             if self._is_outage(error):
-                # Not this text's failure: the next run makes it. What is left would hear the same.
-                self._end(Stop.of_outage(self._trouble or error))
+                # Not recorded as this text's failure, so that the next run makes it.
+                self._stop_early(StopReason.service_down(self._outage.cause or error))
                 return
-            if (stop := self._verdicts.failed(error)) is not None:
-                self._end(stop)
-        self._failed += 1
-        self._progress.update()
-        if self._told < _SHOWN and self._stop is None:
-            self._told += 1
-            self._say(f"line {line.number}: {said}", always=True)
-        self._note(
+            if (stop := self._failures.on_failure(error)) is not None:
+                self._stop_early(stop)
+        self._report.add_failure(f"line {line.number}: {message}", show=self._stop is None)
+        self._record(
             line,
             fingerprint=utterance.fingerprint if utterance else None,
             file=None,
             bytes=None,
             duration=None,
             attempts=len(getattr(error, "attempts", ())) if attempts is None else attempts,
-            # A line that is none has no id to be found by.
-            error=f"line {line.number}: {said}" if line.error is not None else said,
+            # A malformed line has no id of its own to be found by.
+            error=f"line {line.number}: {message}" if line.error is not None else message,
         )
 
     def _is_outage(self, error: CosyError) -> bool:
-        if self._stop is not None and self._stop.reason == "service down" and error.retryable:
+        if self._stop is not None and self._stop.kind == "service down" and error.retryable:
             return True
-        if not self._arguments.wait_for_service:
-            return is_outage(error, waited=False) or (not self._succeeded and is_nobody(error))
-        return is_outage(error, waited=self._waited())
+        if not self._outage.max_wait:
+            return is_outage(error, waited=False) or (not self._report.succeeded and is_unreachable(error))
+        return is_outage(error, waited=self._outage.waited_long_enough)
 
-    def _end(self, stop: Stop) -> None:
-        """Read no further and send nothing more."""
-        if self._stop is None or (stop.output and not self._stop.output):
+    def _stop_early(self, stop: StopReason) -> None:
+        """Read and send nothing more."""
+        if self._stop is None or (stop.is_output and not self._stop.is_output):
             self._stop = stop
-            self._finished.put(None)
-
-    def _say(self, words: str, *, always: bool = False) -> None:
-        if always or not self._arguments.quiet:
-            self._progress.write(words, file=sys.stderr)
+            self.wake()
 
     def _join(self) -> str | None:
-        # A text that failed has no file; its place in the whole is left out, as the exit code says.
+        """Join the speeches into one file and return its path; None if that fails."""
+        # A text that failed has no file and is left out; the exit code tells of it.
         try:
-            parts = [self._part(self._directory / name, made) for name, made in self._parts if name in self._good]
-            return str(join(parts, gap=self._arguments.gap).save(self._arguments.join))
+            parts = [
+                self._read_speech(self._directory / file, settings)
+                for file, settings in self._to_join
+                if file in self._written
+            ]
+            return str(join(parts, gap=self._options.gap).save(cast("str", self._options.join)))
         except (CosyError, OSError) as error:
-            print(f"cosyclient synth: --join {self._arguments.join}: {error}", file=sys.stderr)
+            print(f"cosyclient synth: --join {self._options.join}: {error}", file=sys.stderr)
             return None
 
-    def _part(self, path: Path, settings: VoiceSettings) -> Speech:
+    def _read_speech(self, path: Path, settings: VoiceSettings) -> Speech:
         audio = path.read_bytes()
         if settings.format != "wav":
             return Speech(audio=audio, format=settings.format, sample_rate=settings.sample_rate)
         wav = parse_wav(audio)
         return Speech(audio=audio, format="wav", sample_rate=wav.sample_rate, channels=wav.channels)
-
-    def _report(self, elapsed: float, joined: str | None, target: Target, *, interrupted: bool) -> None:
-        if self._failed > self._told and self._stop is None:
-            print(f"… and {self._failed - self._told} more failed; see {self._manifest.path}", file=sys.stderr)
-        summary = {
-            "texts": self._succeeded + self._failed + self._skipped,
-            "succeeded": self._succeeded,
-            "failed": self._failed,
-            "skipped": self._skipped,
-            "audio_seconds": round(self._seconds, 3),
-            "elapsed_seconds": round(elapsed, 3),
-            "requests": self._client.stats().executions,
-            "manifest": str(self._manifest.path),
-            "joined": joined,
-            "interrupted": interrupted,
-            "stopped": None if self._stop is None else self._stop.reason,
-            "emulator": target.emulator,
-        }
-        if self._arguments.json:
-            print(json.dumps(summary, ensure_ascii=False))
-        if not self._arguments.quiet:
-            speaker = " of the emulator, not of CosyVoice" if target.emulator else ""
-            print(
-                f"{self._succeeded} speeches{speaker}, {self._seconds:.1f} s of audio in {elapsed:.1f} s "
-                f"({summary['requests']} requests); {self._failed} failed, {self._skipped} skipped; "
-                f"see {self._manifest.path}",
-                file=sys.stderr,
-            )
-
-
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

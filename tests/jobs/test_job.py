@@ -262,7 +262,7 @@ def test_a_full_disk_ends_the_job_at_once(
 
     with monkeypatch.context() as disk:
         if what == "audio":
-            disk.setattr(files, "_part", no_part)
+            disk.setattr(files, "_create_temporary", no_part)
         else:
             disk.setattr(os, "write", no_line)
         ended = run(source, "--max-batch", 1, "--concurrency", 2)
@@ -292,7 +292,7 @@ def test_little_room_is_filled_one_text_at_a_time(
 
     with monkeypatch.context() as disk:
         disk.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
-        disk.setattr(files, "_part", no_part)
+        disk.setattr(files, "_create_temporary", no_part)
         ended = run(source)
     assert (ended.code, ended.summary["succeeded"]) == (4, 5)
     assert echo.counters().texts == 6, "one was bought in vain"

@@ -18,9 +18,10 @@ from cosyclient.cli.options import (
     settings_of,
     voice_of,
 )
+from cosyclient.cli.terminal import Interruptible, progress_bar
 from cosyclient.errors import BadUtterance, ConfigurationError
-from cosyclient.jobs.input import Fields, open_input, read_lines
-from cosyclient.jobs.job import Job, Target
+from cosyclient.jobs.input import FieldNames, open_input, read_lines
+from cosyclient.jobs.job import Job, JobOptions, Target
 from cosyclient.jobs.manifest import Manifest
 from cosyclient.models import Utterance
 
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Synthesize; return 0 all, 1 some failed, 3 stopped early, 4 cannot be written, 130 or 143 interrupted."""
     voice = voice_of(arguments)
-    names = Fields(arguments.text_field, arguments.id_field)
+    names = FieldNames(arguments.text_field, arguments.id_field)
     source, jsonl = open_input(arguments.input)
     jsonl = jsonl or arguments.jsonl
     directory = Path(arguments.output)
@@ -87,13 +88,33 @@ def run(arguments: argparse.Namespace) -> int:
             emulator=address_of(arguments) is None,
         )
         stack.enter_context(manifest)
-        if manifest.goes_on and source.seekable():
-            manifest.expect(set(_fingerprints(read_lines(source, jsonl=jsonl, names=names), voice)))
+        if manifest.has_finished and source.seekable():
+            manifest.release_names_except(set(_fingerprints(read_lines(source, jsonl=jsonl, names=names), voice)))
             source.seek(0)
-        job = Job(arguments, voice, directory, manifest)
-        url, client, emulator = stack.enter_context(connected(arguments, job.hear))
+        job = Job(_job_options(arguments), voice, directory, manifest)
+        url, client, emulator = stack.enter_context(connected(arguments, job.on_event))
         lines = read_lines(source, jsonl=jsonl, names=names)
-        return job.run(lines, client, Target(url, emulator), settings_of(arguments, url).timeout)
+        timeout = settings_of(arguments, url).timeout
+        bar = progress_bar(arguments.input, quiet=arguments.quiet)
+        try:
+            with Interruptible(job.wake) as interrupt, bar as progress:
+                job.run(lines, client, timeout=timeout, progress=progress, interrupt=interrupt)
+        except KeyboardInterrupt:
+            print("stopped; the same command with --resume goes on from here", file=sys.stderr)
+            raise
+        return job.conclude(Target(url, emulator))
+
+
+def _job_options(arguments: argparse.Namespace) -> JobOptions:
+    speech = {name: value for name in ("instruct", "seed") if (value := getattr(arguments, name)) is not None}
+    return JobOptions(
+        speech=speech,
+        wait_for_service=arguments.wait_for_service,
+        join=arguments.join,
+        gap=arguments.gap,
+        quiet=arguments.quiet,
+        json=arguments.json,
+    )
 
 
 def _fingerprints(lines: Iterator[Line], voice: VoiceSettings) -> Iterator[str]:
@@ -115,7 +136,7 @@ def _check_join(arguments: argparse.Namespace, format: str) -> None:
 
 
 def make_directory(option: str, directory: Path) -> None:
-    """Make *directory*; `ConfigurationError` names the *option* that asked for it."""
+    """Make *directory*; raises `ConfigurationError` naming *option*."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
