@@ -53,7 +53,7 @@ def held(client: CosyClient) -> dict[str, int]:
         "seeking": batcher._seeking,
         "batches waiting": batcher._batches_waiting,
         "pending texts": len(pipeline._coalescer.pending()),
-        "calls the breaker waits for": endpoint.breaker._under_way,
+        "calls the breaker waits for": endpoint.breaker._in_flight,
         "attempts the limit counts": limit._throughput.in_flight if limit is not None else 0,
     }
 

@@ -329,7 +329,7 @@ def test_ignored_probes_go_round_until_somebody_reports() -> None:
 
     Crew(20, call).finish()
     assert 1 <= most <= 3
-    assert repr(breaker) == "<Breaker tts-1: half-open, 3 of 3 permits left, 0 failed>"
+    assert repr(breaker) == "<Breaker tts-1: half-open, 3 of 3 probes left, 0 failed>"
 
 
 def test_stale_successes_do_not_close_it_and_stale_failures_do_not_move_its_time() -> None:

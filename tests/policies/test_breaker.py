@@ -1,4 +1,4 @@
-"""When the breaker opens, whom it lets probe, whose results count, and that listeners cannot harm it."""
+"""The breaker: when it opens, how it probes, which results count, and that listeners cannot harm it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = 1000.0
 
 
 def make(uniform: Callable[[float, float], float] = lambda low, high: (low + high) / 2, **knobs: Any) -> Breaker:
-    """Return a breaker whose jitter draws the middle, unless told otherwise."""
+    """Return a breaker whose jitter is none, unless *uniform* says otherwise."""
     on_change = knobs.pop("on_change", None)
     return Breaker(BreakerConfig(**knobs), name="tts-1", uniform=uniform, on_change=on_change)
 
@@ -52,7 +52,7 @@ def probing(count: int = 5, now: float = NOW + 30.0, **knobs: Any) -> tuple[Brea
 
 
 def rejection(breaker: Breaker, now: float) -> float:
-    """Return the Retry-After with which both `check` and `admit` reject at *now*."""
+    """Return the Retry-After with which both `check` and `acquire` reject at *now*."""
     with pytest.raises(CircuitOpen) as checked:
         breaker.check(now)
     with pytest.raises(CircuitOpen) as admitted:
@@ -74,8 +74,8 @@ def test_opens_at_twenty_failures_that_are_half() -> None:
     assert breaker.state == "open"
 
 
-def test_calls_under_way_may_succeed_yet() -> None:
-    """Failures come back at once, what succeeds takes a second: nineteen of twenty answers say nothing so far."""
+def test_calls_in_flight_count_as_calls() -> None:
+    """Failures come back at once, successes take a second: nineteen failures of twenty answers do not open it."""
     breaker = make()
     feed(breaker, NOW, bad=1)
     slow = [breaker.acquire(NOW) for _ in range(30)]
@@ -89,7 +89,7 @@ def test_calls_under_way_may_succeed_yet() -> None:
 
 
 def test_a_restart_that_resets_all_is_one_failure() -> None:
-    """All that was under way at the first failure fails with it; what was sent after that counts one by one."""
+    """All that was in flight at the first failure fails with it; what was sent after that counts one by one."""
     breaker = make()
     for permit in [breaker.acquire(NOW) for _ in range(200)]:
         permit.record_failure(NOW + 0.1)
@@ -101,7 +101,7 @@ def test_a_restart_that_resets_all_is_one_failure() -> None:
 
 
 def test_the_next_restart_is_one_failure_again() -> None:
-    """Once the window has left the first one behind."""
+    """Once the first one is older than the window."""
     breaker = make()
     for now in (NOW, NOW + 40.0, NOW + 80.0):
         for permit in [breaker.acquire(now) for _ in range(200)]:
@@ -111,7 +111,7 @@ def test_the_next_restart_is_one_failure_again() -> None:
 
 @pytest.mark.parametrize("seed", range(50))
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.3])
-def test_chance_does_not_open_it(share: float, seed: int) -> None:
+def test_failures_by_chance_do_not_open_it(share: float, seed: int) -> None:
     """A service that fails three calls in ten at once and takes its time for the others, forty at a time."""
     dice, breaker, now = random.Random(seed), make(), NOW
     under_way: list[tuple[float, int, bool, BreakerPermit]] = []
@@ -162,7 +162,7 @@ def test_failures_older_than_the_window_are_forgotten() -> None:
     assert breaker.state == "open"
 
 
-def test_ignored_calls_do_not_count() -> None:
+def test_released_permits_do_not_count() -> None:
     breaker = make()
     feed(breaker, NOW, bad=19)
     for _ in range(50):
@@ -174,7 +174,7 @@ def test_ignored_calls_do_not_count() -> None:
 
 @pytest.mark.parametrize("second", ["record_success", "record_failure", "release"])
 @pytest.mark.parametrize("first", ["record_success", "record_failure", "release"])
-def test_only_the_first_report_of_an_admission_counts(first: str, second: str) -> None:
+def test_only_the_first_report_of_a_permit_counts(first: str, second: str) -> None:
     def report(permit: BreakerPermit, kind: str) -> None:
         if kind == "release":
             permit.release()
@@ -190,7 +190,7 @@ def test_only_the_first_report_of_an_admission_counts(first: str, second: str) -
     assert repr(breaker) == repr(other)
 
 
-def test_check_takes_nothing() -> None:
+def test_check_issues_no_permit() -> None:
     breaker = opened(probes=1)
     for _ in range(10):
         breaker.check(NOW + 30.0)
@@ -251,7 +251,7 @@ def test_retry_after_of_an_earlier_failure_still_counts() -> None:
     assert rejection(breaker, NOW + 10.0) == 80.0
 
 
-# Whose results count
+# Which results count
 
 
 def test_stale_failure_does_not_prolong_the_outage() -> None:
@@ -287,7 +287,7 @@ def test_stale_failures_do_not_open_a_closed_one_again() -> None:
     assert breaker.state == "closed"
 
 
-def test_stale_ignore_returns_no_permit() -> None:
+def test_a_stale_release_allows_no_probe() -> None:
     breaker = make()
     stragglers = [breaker.acquire(NOW) for _ in range(5)]
     feed(breaker, NOW, bad=20)
@@ -301,14 +301,14 @@ def test_stale_ignore_returns_no_permit() -> None:
 # Half-open
 
 
-def test_exactly_the_permitted_probes_pass() -> None:
+def test_exactly_the_configured_probes_pass() -> None:
     breaker, probes = probing(5)
     assert breaker.state == "half-open"
     assert len(probes) == 5
     assert rejection(breaker, NOW + 31.0) == 29.0
 
 
-def test_returned_permit_is_handed_out_again() -> None:
+def test_a_released_probe_may_be_sent_again() -> None:
     breaker, probes = probing(5)
     probes[0].release()
     probes[0].release()
@@ -329,7 +329,7 @@ def test_returned_permit_is_handed_out_again() -> None:
         ("SSFFF", "open"),
     ],
 )
-def test_verdict_is_given_as_soon_as_it_is_certain(results: str, state: str) -> None:
+def test_the_state_changes_as_soon_as_the_result_is_certain(results: str, state: str) -> None:
     breaker, probes = probing(5)
     for probe, result in zip(probes, results, strict=False):
         if result == "S":
@@ -341,7 +341,7 @@ def test_verdict_is_given_as_soon_as_it_is_certain(results: str, state: str) -> 
 
 @settings(deadline=None)
 @given(st.floats(0.01, 1.0), st.integers(1, 12), st.data())
-def test_any_full_set_of_results_is_a_verdict(rate: float, count: int, data: st.DataObject) -> None:
+def test_any_full_set_of_results_changes_the_state(rate: float, count: int, data: st.DataObject) -> None:
     failed = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
     breaker, probes = probing(count, probes=count, failure_rate=rate)
     for probe, bad in zip(probes, failed, strict=True):
@@ -352,7 +352,7 @@ def test_any_full_set_of_results_is_a_verdict(rate: float, count: int, data: st.
     assert breaker.state == ("open" if sum(failed) / count >= rate else "closed")
 
 
-def test_reopens_for_the_whole_time_or_as_long_as_asked() -> None:
+def test_it_reopens_for_the_whole_time_or_as_long_as_asked() -> None:
     breaker, probes = probing(5)
     probes[0].record_failure(NOW + 31.0, 100.0)
     for probe in probes[1:3]:
@@ -368,7 +368,7 @@ def test_closing_starts_with_an_empty_window() -> None:
     assert breaker.state == "closed"
 
 
-def test_closing_settles_what_a_probe_was_asked() -> None:
+def test_closing_forgets_the_retry_after_of_a_probe() -> None:
     breaker = make(minimum_failures=1)
     feed(breaker, NOW, bad=1)
     breaker.acquire(NOW + 30.0).record_failure(NOW + 30.0, 500.0)
@@ -378,11 +378,11 @@ def test_closing_settles_what_a_probe_was_asked() -> None:
     assert rejection(breaker, NOW + 31.0) == 30.0
 
 
-def test_silent_probes_do_not_keep_it_half_open_for_ever() -> None:
+def test_probes_that_do_not_report_do_not_keep_it_half_open_for_ever() -> None:
     breaker, silent = probing(5)
     assert rejection(breaker, NOW + 59.0) == 1.0
     renewed = [breaker.acquire(NOW + 60.0) for _ in range(5)]
-    assert rejection(breaker, NOW + 60.0) == 60.0  # an endpoint may be slower than that: twice the patience
+    assert rejection(breaker, NOW + 60.0) == 60.0  # an endpoint may be slower than that: twice the time
     for probe in silent:
         probe.record_success(NOW + 60.0)
     assert breaker.state == "half-open"
@@ -391,7 +391,7 @@ def test_silent_probes_do_not_keep_it_half_open_for_ever() -> None:
     assert breaker.state == "closed"
 
 
-def test_patience_begins_with_the_last_probe() -> None:
+def test_the_probe_timeout_begins_with_the_last_probe() -> None:
     breaker, probes = probing(4)
     probes.append(breaker.acquire(NOW + 80.0))
     assert rejection(breaker, NOW + 80.1) == pytest.approx(29.9)
@@ -400,7 +400,7 @@ def test_patience_begins_with_the_last_probe() -> None:
     assert breaker.state == "closed"
 
 
-def test_patience_is_ordinary_again_after_the_next_opening() -> None:
+def test_the_probe_timeout_is_the_configured_one_after_the_next_opening() -> None:
     breaker, _ = probing(5)
     for _ in range(5):
         breaker.acquire(NOW + 60.0).record_failure(NOW + 60.0) if breaker.state == "half-open" else None
@@ -426,32 +426,32 @@ class Recorder(pybreaker.CircuitBreakerListener):
         self.changes.append((old_state.name if old_state else None, new_state.name))
 
 
-class Saboteur(pybreaker.CircuitBreakerListener):
+class RaisingListener(pybreaker.CircuitBreakerListener):
     def state_change(self, *_: object) -> None:
-        raise RuntimeError("sabotage")
+        raise RuntimeError("a bug of the listener")
 
 
-FULL_CIRCLE = [("closed", "open"), ("open", "half-open"), ("half-open", "open"), ("open", "half-open")]
-FULL_CIRCLE += [("half-open", "closed")]
+ALL_CHANGES = [("closed", "open"), ("open", "half-open"), ("half-open", "open"), ("open", "half-open")]
+ALL_CHANGES += [("half-open", "closed")]
 
 
-def go_full_circle(breaker: Breaker) -> None:
+def make_all_changes(breaker: Breaker) -> None:
     feed(breaker, NOW, bad=20)
     feed(breaker, NOW + 30.0, bad=3)
     feed(breaker, NOW + 60.0, good=3)
 
 
-def test_everybody_hears_every_change_in_order() -> None:
+def test_every_listener_receives_every_change_in_order() -> None:
     changes: list[tuple[str, str]] = []
     breaker = make(on_change=lambda old, new: changes.append((old, new)))
     recorder = Recorder()
     breaker.circuit_breaker.add_listener(recorder)
-    go_full_circle(breaker)
-    assert changes == FULL_CIRCLE
-    assert recorder.changes == FULL_CIRCLE
+    make_all_changes(breaker)
+    assert changes == ALL_CHANGES
+    assert recorder.changes == ALL_CHANGES
 
 
-def test_pybreaker_shows_the_state() -> None:
+def test_pybreaker_mirrors_the_state() -> None:
     breaker = make()
     shown = []
     for action in (
@@ -468,17 +468,17 @@ def test_pybreaker_shows_the_state() -> None:
 
 def test_raising_listeners_harm_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def sabotage(_old: str, _new: str) -> None:
-        raise RuntimeError("sabotage")
+        raise RuntimeError("a bug of the listener")
 
     breaker = make(on_change=sabotage)
     recorder = Recorder()
-    breaker.circuit_breaker.add_listeners(Saboteur(), recorder)
+    breaker.circuit_breaker.add_listeners(RaisingListener(), recorder)
     with caplog.at_level(logging.ERROR, "cosyclient"):
-        go_full_circle(breaker)
-    assert recorder.changes == FULL_CIRCLE
+        make_all_changes(breaker)
+    assert recorder.changes == ALL_CHANGES
     assert breaker.state == "closed"
     assert breaker.circuit_breaker.current_state == "closed"
-    assert len(caplog.records) == 2 * len(FULL_CIRCLE)
+    assert len(caplog.records) == 2 * len(ALL_CHANGES)
 
 
 def test_listener_can_be_removed() -> None:
@@ -486,14 +486,14 @@ def test_listener_can_be_removed() -> None:
     recorder, stranger = Recorder(), Recorder()
     breaker.circuit_breaker.add_listener(recorder)
     breaker.circuit_breaker.remove_listener(recorder)
-    go_full_circle(breaker)
+    make_all_changes(breaker)
     assert recorder.changes == []
     with pytest.raises(ValueError, match="not a listener"):
         breaker.circuit_breaker.remove_listener(stranger)
 
 
 def test_listener_may_use_the_breaker() -> None:
-    """Prove that no lock is held and that a change made by a listener is told after the one it hears of."""
+    """No lock is held, and a change made by a listener is reported after the one it was called for."""
     changes: list[tuple[str, str]] = []
 
     def probe(old: str, new: str) -> None:
@@ -518,7 +518,7 @@ def test_interrupted_listener_costs_no_permit() -> None:
     permit = BreakerPermit(breaker)
     with pytest.raises(KeyboardInterrupt):
         breaker.acquire(NOW + 30.0, permit)
-    assert rejection(breaker, NOW + 30.0) == 30.0  # it was admitted; whoever made the permit gives it back
+    assert rejection(breaker, NOW + 30.0) == 30.0  # it was acquired; its holder releases it
     permit.release()
     breaker.acquire(NOW + 30.0).record_success(NOW + 30.0)
     assert breaker.state == breaker.circuit_breaker.current_state == "closed"
@@ -526,8 +526,8 @@ def test_interrupted_listener_costs_no_permit() -> None:
 
 @pytest.mark.parametrize("report", ["record_success", "record_failure", "release"])
 @pytest.mark.parametrize("state", ["closed", "open", "half-open"])
-def test_reports_of_what_was_never_admitted_change_nothing(state: str, report: str) -> None:
-    """Neither before it is tried nor after it was refused: whoever is interrupted need not know how far he came."""
+def test_reports_of_a_permit_that_was_never_acquired_change_nothing(state: str, report: str) -> None:
+    """Neither before `acquire` nor after it was rejected: an interrupted caller need not know how far it came."""
     breaker = make(minimum_failures=1, probes=1)
     feed(breaker, NOW, good=1, bad=state != "closed")
     if state == "half-open":
@@ -542,37 +542,37 @@ def test_reports_of_what_was_never_admitted_change_nothing(state: str, report: s
                 breaker.acquire(now, permit)
 
 
-def test_an_admission_made_beforehand_is_the_one_that_is_admitted() -> None:
+def test_a_permit_made_beforehand_is_the_one_that_is_acquired() -> None:
     breaker = make()
     permit = BreakerPermit(breaker)
-    assert repr(permit) == "<Admission, none>"
+    assert repr(permit) == "<BreakerPermit, none>"
     assert breaker.acquire(NOW, permit) is permit
-    assert repr(permit) == "<Admission by state 0>"
+    assert repr(permit) == "<BreakerPermit of state 0>"
     permit.record_failure(NOW)
     assert repr(breaker) == "<Breaker tts-1: closed, 1 of 1 failed>"
 
 
-def test_a_change_made_as_the_teller_leaves_is_told() -> None:
-    """Another thread makes it after the teller saw that nothing is left, and before it has gone."""
+def test_a_change_made_as_the_reporting_thread_returns_is_reported() -> None:
+    """Another thread makes it after the reporting one saw that nothing is left, and before it has returned."""
     changes: list[tuple[str, str]] = []
     breaker = make(on_change=lambda old, new: changes.append((old, new)), probes=1)
     real = breaker._lock
 
-    class Meddling:
+    class LockWithARace:
         def __enter__(self) -> None:
             real.acquire()
 
         def __exit__(self, *_: object) -> None:
             real.release()
-            # The first time that it is let go of after the change was told.
-            if changes and told:
-                told.clear()
+            # The first release of the lock after the change was reported.
+            if changes and pending:
+                pending.clear()
                 other = threading.Thread(target=lambda: breaker.acquire(NOW + 30.0))
                 other.start()
                 other.join()
 
-    told = [True]
-    breaker._lock = Meddling()  # type: ignore[assignment]
+    pending = [True]
+    breaker._lock = LockWithARace()  # type: ignore[assignment]
     feed(breaker, NOW, bad=20)
     assert breaker.state == "half-open"
     assert changes == [("closed", "open"), ("open", "half-open")]
@@ -582,11 +582,11 @@ def test_wall_clock_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Forbidden:
         @staticmethod
         def now(_zone: object) -> str:
-            return "a date that nobody can calculate with"
+            return "not a date"
 
     monkeypatch.setattr(pybreaker, "datetime", Forbidden)
     breaker = make()
-    go_full_circle(breaker)
+    make_all_changes(breaker)
     assert breaker.state == "closed"
 
 
@@ -626,8 +626,8 @@ def test_repr_reads_like_a_status_line() -> None:
     feed(breaker, NOW, bad=19)
     assert repr(breaker) == "<Breaker tts-1: open until 1030.000>"
     probe = breaker.acquire(NOW + 30.0)
-    assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 permits left, 0 failed>"
-    assert repr(probe) == "<Admission by state 2>"
+    assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 probes left, 0 failed>"
+    assert repr(probe) == "<BreakerPermit of state 2>"
     probe.record_failure(NOW + 30.0)
-    assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 permits left, 1 failed>"
-    assert repr(probe) == "<Admission, none>"
+    assert repr(breaker) == "<Breaker tts-1: half-open, 4 of 5 probes left, 1 failed>"
+    assert repr(probe) == "<BreakerPermit, none>"
