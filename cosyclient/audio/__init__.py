@@ -1,6 +1,7 @@
-"""Audio formats as byte arithmetic: how long audio is, and whether it is whole. There is no decoder.
+"""Inspect PCM, WAV, Ogg Opus and MP3 without decoding: format, sample rate, duration, completeness, silence.
 
-PCM, WAV, Ogg Opus and MP3.
+`check` says what audio is or raises `DecodeError`, `parse_wav` and `wav_bytes` convert between WAV files and samples,
+`silence` makes a silent file. The client checks every reply with them.
 
 ```python
 from cosyclient.audio import check, parse_wav, sniff, wav_bytes
@@ -39,23 +40,23 @@ __all__ = [
 
 
 class InspectedAudio(NamedTuple):
-    """Hold whole audio and what it is."""
+    """What `inspect` found: complete audio and its properties."""
 
     info: AudioInfo
-    """Its duration is 0 where there is not a sample in it."""
+    """Its duration is 0 if there is no sample."""
     data: bytes
-    """The audio; a WAV file whose header was not true has been written anew."""
+    """The audio; a WAV file with an inaccurate header has been rewritten with an accurate one."""
     states_length: bool
-    """Whether it says by itself how long it is, so that nothing of it can be missing."""
+    """Whether the audio states its own length, so that a missing end would have been noticed."""
     is_silent: bool
-    """Whether all its samples are alike: it is silence."""
+    """Whether no sound is in it."""
 
 
 def inspect(format: str, data: bytes, sample_rate: int, channels: int = 1) -> InspectedAudio:
-    """Return *data* and what it is if it is whole audio of that *format*, empty or not.
+    """Return *data* and its properties if it is complete audio of *format*, which may be empty.
 
-    *sample_rate* and *channels* fill gaps. Raises `DecodeError`, retryable where another try may bring what this one
-    lacked (cut off, noise) and not where the service plainly sent another format.
+    *sample_rate* and *channels* apply where the bytes do not state them. Raises `DecodeError`: retryable for
+    faults that another attempt may not have (truncation, noise), not retryable for audio of another format.
     """
     if format == "pcm":
         if other := sniff(data):
@@ -94,7 +95,7 @@ def inspect(format: str, data: bytes, sample_rate: int, channels: int = 1) -> In
 
 
 def check(format: str, data: bytes, sample_rate: int, channels: int = 1) -> AudioInfo:
-    """Return what *data* says of itself if it is whole audio of that *format*; raises as `inspect`, and if empty."""
+    """Return the properties of complete audio of *format*; raises like `inspect`, and `DecodeError` if it is empty."""
     info = inspect(format, data, sample_rate, channels).info
     if info.duration == 0:
         raise empty_error(format)
@@ -102,7 +103,7 @@ def check(format: str, data: bytes, sample_rate: int, channels: int = 1) -> Audi
 
 
 def duration(format: str, data: bytes, sample_rate: int, channels: int = 1) -> float | None:
-    """Return the seconds of sound in *data*, or ``None`` where its bytes do not tell."""
+    """Return the seconds of sound in *data*; ``None`` if its bytes do not state them, or are not complete."""
     try:
         return check(format, data, sample_rate, channels).duration
     except DecodeError:

@@ -1,4 +1,7 @@
-"""What audio says of itself, and what is said of bytes that are none or another kind than was asked for."""
+"""Signatures of audio files, what is known of one, and the errors for bytes of another format.
+
+Signatures as in the specifications named in the modules of the formats, and as in libmagic for the others.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from cosyclient.errors import DecodeError
 
 MEDIA_TYPES: Final = {"wav": "audio/wav", "pcm": "audio/pcm", "mp3": "audio/mpeg", "opus": "audio/ogg"}
 
-# Four bytes each at least: raw samples begin with any two or three of them often enough to be taken for a file.
+# At least four bytes each: raw samples begin with two or three given bytes too often.
 _MAGIC: Final = {
     b"RIFF": "wav",
     b"RF64": "wav",
@@ -23,12 +26,12 @@ _MAGIC: Final = {
     b"\x1aE\xdf\xa3": "webm",
 }
 MAGIC_BYTES: Final = 12
-"""So many bytes at the beginning tell what a file is."""
+"""Bytes at the start of a file that are enough for `sniff`."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """Tell what audio says of itself; ``duration`` in seconds is ``None`` where its bytes do not tell."""
+    """What the bytes of audio state; ``duration`` in seconds, ``None`` if they do not state it."""
 
     sample_rate: int
     channels: int
@@ -36,9 +39,9 @@ class AudioInfo:
 
 
 def sniff(data: bytes) -> str | None:
-    """Return what kind of file the first bytes of *data* begin, or ``None`` where they do not tell.
+    """Return the type of file that *data* begins by its signature, or ``None``.
 
-    Bare MP3 frames and samples have nothing certain at their beginning.
+    MP3 frames without a tag, and raw samples, have no signature; `detect_format` recognises the former.
     """
     found = _MAGIC.get(bytes(data[:4]))
     if found in ("wav", "aiff") and len(data) >= MAGIC_BYTES:
@@ -47,18 +50,18 @@ def sniff(data: bytes) -> str | None:
 
 
 def wrong_format_error(format: str, other: str | None) -> DecodeError:
-    """Return the error of *other* where *format* was asked for: what is plainly another format will be so again."""
+    """Return the error for the format *other* in place of *format*; retryable only if *other* is unknown (``None``)."""
     if other is None:
         hint = "; if they are samples without a header, ask for format='pcm'" if format == "wav" else ""
         return DecodeError(f"audio: asked for {format}, got unknown bytes{hint}", retryable=True)
     return DecodeError(f"audio: asked for {format}, got {other}", endpoint_fault=False)
 
 
-def truncated_error(format: str, rest: str) -> DecodeError:
-    """Return the error of a file that has an end too few."""
-    return DecodeError(f"audio: truncated {format}, {rest}", retryable=True)
+def truncated_error(format: str, detail: str) -> DecodeError:
+    """Return the error for a file whose end is missing; *detail* says where."""
+    return DecodeError(f"audio: truncated {format}, {detail}", retryable=True)
 
 
 def empty_error(format: str) -> DecodeError:
-    """Return the error of audio without a sample in it."""
+    """Return the error for audio without a sample."""
     return DecodeError(f"audio: empty {format}", retryable=True)

@@ -1,4 +1,8 @@
-"""Samples: any kind that a WAV file holds as signed 16-bit little-endian ones, and whether they are all alike."""
+"""Convert samples of WAV files to signed 16-bit little-endian ones, and detect silence in samples.
+
+Integer and IEEE float samples as in "Multiple Channel Audio Data and WAVE Files" (Microsoft), A-law and mu-law as in
+ITU-T G.711. numpy is used where it is installed.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,18 @@ PCM, FLOAT, A_LAW, MU_LAW = 0x0001, 0x0003, 0x0006, 0x0007
 CONVERTIBLE: Final = frozenset(
     {(PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32), (FLOAT, 64), (A_LAW, 8), (MU_LAW, 8)}
 )
-"""What is converted: the format tag of WAVE, and the bits that a sample takes."""
-_FULL: Final = 32768.0
-_FLIP: Final = bytes(value ^ 0x80 for value in range(256))
-# Fewer are not enough to tell silence from a sound that has just begun.
+"""What `to_s16` takes: format tag of WAVE and bits of a sample."""
+_FULL_SCALE: Final = 32768.0
+_FLIP_SIGN_BIT: Final = bytes(value ^ 0x80 for value in range(256))
+# Fewer do not distinguish silence from the onset of a sound.
 MIN_SILENCE_FRAMES: Final = 240
 _PROBES: Final = 16
 
 
 def to_s16(tag: int, bits: int, data: bytes) -> bytes:
-    """Return samples of one of `KINDS` as signed 16-bit ones; wider ones lose their low bits.
+    """Return samples of one of the `CONVERTIBLE` kinds as signed 16-bit ones; wider ones lose their low bits.
 
-    Raises `DecodeError` where a float is no number.
+    Raises `DecodeError` for a float that is not finite.
     """
     if (tag, bits) == (PCM, 16):
         return data
@@ -36,18 +40,18 @@ def to_s16(tag: int, bits: int, data: bytes) -> bytes:
         step = bits // 8
         if step > 1:
             samples[0::2] = data[step - 2 :: step]
-        # Samples of 8 bits, alone of all, are unsigned.
-        samples[1::2] = data[step - 1 :: step] if step > 1 else data.translate(_FLIP)
+        # Only samples of 8 bits are unsigned.
+        samples[1::2] = data[step - 1 :: step] if step > 1 else data.translate(_FLIP_SIGN_BIT)
         return bytes(samples)
-    low, high = _law(tag)
+    low, high = _g711_tables(tag)
     samples[0::2], samples[1::2] = data.translate(low), data.translate(high)
     return bytes(samples)
 
 
 def float32_to_s16(data: bytes) -> bytes:
-    """Return float32 samples (±1, little-endian) as signed 16-bit ones; `DecodeError` if one is no number.
+    """Return float32 samples (±1, little-endian) as signed 16-bit ones; `DecodeError` if one is not finite.
 
-    Scaled by 32768 as CosyVoice's own servers do, and clipped, which they leave to the model.
+    Scales by 32768 like CosyVoice's own servers, and clips, which they leave to the model.
     """
     if len(data) % 4:
         raise DecodeError(f"audio: {len(data)} bytes end inside a sample of 4", retryable=True)
@@ -56,22 +60,24 @@ def float32_to_s16(data: bytes) -> bytes:
         return _rounded(array("f", data))
     values = numpy.frombuffer(data, "<f4")
     if not numpy.isfinite(values).all():
-        raise _no_number()
-    # Beyond ±1 all is one: clipped before it is scaled, nothing can overflow.
-    scaled = numpy.rint(numpy.clip(values, -1.0, 1.0) * _FULL)
+        raise _not_finite_error()
+    # Clipped before scaling, so that nothing overflows.
+    scaled = numpy.rint(numpy.clip(values, -1.0, 1.0) * _FULL_SCALE)
     clipped: bytes = numpy.minimum(scaled, 32767).astype("<i2").tobytes()
     return clipped
 
 
 def s16_to_float32(data: bytes) -> bytes:
     """Return signed 16-bit samples as float32 ones."""
-    return native_byte_order(array("f", [sample / _FULL for sample in native_byte_order(array("h", data))])).tobytes()
+    return native_byte_order(
+        array("f", [sample / _FULL_SCALE for sample in native_byte_order(array("h", data))])
+    ).tobytes()
 
 
 def is_constant(data: bytes, start: int, end: int, frame_bytes: int) -> bool:
-    """Return whether every frame of *data* from *start* to *end* is as the first: silence, and no speech.
+    """Return whether all frames of *data* from *start* to *end* are equal, and enough of them: it is silence.
 
-    What moves shows it in a few frames looked at here and there; only what does not is looked at whole.
+    Sound differs within a few frames spread over the range; only a candidate for silence is compared completely.
     """
     count = (end - start) // frame_bytes
     if count < MIN_SILENCE_FRAMES:
@@ -85,14 +91,14 @@ def is_constant(data: bytes, start: int, end: int, frame_bytes: int) -> bool:
 
 
 def native_byte_order(samples: array[Any]) -> array[Any]:
-    """Return *samples*, read or to be written as little-endian, the way this machine has them."""
+    """Swap the bytes of *samples*, little-endian data, on a big-endian machine; return them."""
     if sys.byteorder == "big":
         samples.byteswap()
     return samples
 
 
 def import_optional(name: str) -> Any:
-    """Return the package *name*, or ``None`` where it is not installed."""
+    """Return the package *name*, or ``None`` if it is not installed."""
     try:
         return import_module(name)
     except ImportError:
@@ -101,15 +107,15 @@ def import_optional(name: str) -> Any:
 
 def _rounded(values: array[float]) -> bytes:
     try:
-        rounded = [max(-32768, min(32767, round(value * _FULL))) for value in native_byte_order(values)]
+        rounded = [max(-32768, min(32767, round(value * _FULL_SCALE))) for value in native_byte_order(values)]
     except (ValueError, OverflowError):
-        raise _no_number() from None
+        raise _not_finite_error() from None
     return native_byte_order(array("h", rounded)).tobytes()
 
 
 @cache
-def _law(tag: int) -> tuple[bytes, bytes]:
-    """Return the low and the high byte of every code of G.711."""
+def _g711_tables(tag: int) -> tuple[bytes, bytes]:
+    """Return the low and the high bytes of the samples of all 256 codes."""
     values = [(_a_law if tag == A_LAW else _mu_law)(code) & 0xFFFF for code in range(256)]
     return bytes(value & 0xFF for value in values), bytes(value >> 8 for value in values)
 
@@ -128,5 +134,5 @@ def _a_law(code: int) -> int:
     return size if code & 0x80 else -size
 
 
-def _no_number() -> DecodeError:
+def _not_finite_error() -> DecodeError:
     return DecodeError("audio: a sample that is no number", retryable=True)

@@ -1,4 +1,7 @@
-"""Silence in every format, as bytes that any player takes: no encoder is needed for nothing."""
+"""Silent files in every format, made without an encoder and accepted by any player.
+
+MP3 frames without coded data (ISO/IEC 11172-3), Opus packets of silence (RFC 6716) in Ogg pages (RFC 3533, RFC 7845).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ import struct
 from cosyclient.audio.mp3 import frame_at
 from cosyclient.audio.wav import wav_bytes
 
-# The version and sample rate of an MP3 header, with the lowest bit rate, for one channel.
-_MP3_HEADS = {
+# MP3 headers by sample rate: mono, at the lowest bit rate.
+_MP3_HEADERS = {
     8000: b"\xff\xe3\x18\xc4",
     16000: b"\xff\xf3\x18\xc4",
     22050: b"\xff\xf3\x10\xc4",
@@ -19,13 +22,16 @@ _MP3_HEADS = {
 }
 _OPUS_RATE = 48000
 _PRE_SKIP = 312
-# 20 ms in which nothing is coded, RFC 6716.
+# 20 ms of silence, and their samples at 48 kHz.
 _OPUS_PACKET, _OPUS_SAMPLES = b"\xf8\xff\xfe", 960
 _SERIAL = 1
 
 
 def silence(format: str, sample_rate: int, seconds: float) -> bytes:
-    """Return *seconds* of silence (5 at most) at one of the rates in use, mono; mp3 lasts up to a frame longer."""
+    """Return a mono file with *seconds* of silence, at most 5; mp3 is up to a frame longer.
+
+    *sample_rate* is one of `cosyclient.models.SAMPLE_RATES`.
+    """
     if format in ("wav", "pcm"):
         samples = bytes(2 * round(seconds * sample_rate))
         return wav_bytes(samples, sample_rate) if format == "wav" else samples
@@ -33,10 +39,10 @@ def silence(format: str, sample_rate: int, seconds: float) -> bytes:
 
 
 def _mp3(sample_rate: int, seconds: float) -> bytes:
-    head = _MP3_HEADS[sample_rate]
+    head = _MP3_HEADERS[sample_rate]
     frame = frame_at(head, 0)
     assert frame is not None  # noqa: S101 - it is one of the table
-    # Side information of zeros says that no bit of the frame codes anything.
+    # Side information of zeros: no bit of the frame encodes anything.
     return head.ljust(frame.size, b"\0") * math.ceil(seconds * sample_rate / frame.samples)
 
 
@@ -49,7 +55,7 @@ def _opus(sample_rate: int, seconds: float) -> bytes:
 
 
 def _page(flags: int, granule: int, number: int, packets: list[bytes]) -> bytes:
-    """Return a page of Ogg; *packets* of at most 254 bytes each, and as many at most."""
+    """Return an Ogg page with at most 254 *packets* of at most 254 bytes each."""
     table = bytes(map(len, packets))
     page = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, granule, _SERIAL, number, 0, len(table))
     page += table + b"".join(packets)
@@ -57,7 +63,7 @@ def _page(flags: int, granule: int, number: int, packets: list[bytes]) -> bytes:
 
 
 def _checksum(data: bytes) -> int:
-    """Return the CRC of Ogg: 0x04C11DB7, neither reflected nor inverted."""
+    """Return the CRC-32 of Ogg: polynomial 0x04C11DB7, neither reflected nor inverted."""
     found = 0
     for byte in data:
         found ^= byte << 24

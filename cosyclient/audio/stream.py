@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cosyclient.audio.base import MAGIC_BYTES
 from cosyclient.audio.format import PcmFormat
-from cosyclient.audio.wav import is_wav, next_file, read_header
+from cosyclient.audio.wav import is_wav, next_file, parse_header
 from cosyclient.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class WavStripper:
                     return
                 self._between_files = False
             elif self._left is None:
-                found = read_header(self._buffer, growing=True)
+                found = parse_header(self._buffer, growing=True)
                 if found is None:
                     return
                 self._begin(found)

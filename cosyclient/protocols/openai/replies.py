@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.audio import sniff
-from cosyclient.audio.wav import is_wav, read_header
+from cosyclient.audio.wav import is_wav, parse_header
 from cosyclient.errors import DecodeError
 from cosyclient.models import Word
 from cosyclient.protocols.base import PcmFormat
@@ -154,7 +154,7 @@ def read_event_pcm(
     for audio, rate in read_audio_events(reply, utterance, rules=rules):
         this = PcmFormat(rate, said.channels) if rate else head or said
         if is_wav(audio):
-            found = read_header(audio, growing=True)
+            found = parse_header(audio, growing=True)
             if found is None:
                 raise DecodeError("audio: an event that ends inside a WAV header", retryable=True)
             kind, rest = found.sample_format, b""
