@@ -1,4 +1,4 @@
-"""What every transport promises, over real sockets, and what only ours does."""
+"""Every transport keeps these promises of `cosyclient.transports.base`; some only the library's own pool can keep."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
 
 @pytest.fixture
 def make_own() -> Iterator[Make]:
-    """Make transports of our kind, for promises that httpx's own cannot keep."""
+    """Make transports over the library's own pool, for promises that httpx's own cannot keep."""
     yield from _maker(own=True)
 
 
@@ -81,8 +81,8 @@ def _maker(*, own: bool) -> Iterator[Make]:
         transport.close()
 
 
-def test_answers_with_status_headers_and_content(make: Make) -> None:
-    """A plain exchange; headers are looked up in any case."""
+def test_a_reply_has_status_headers_and_content(make: Make) -> None:
+    """Headers are looked up in any case."""
     with hostile(answers(reply(b"hello", headers=("X-Request-Id: r1",)))) as service:
         answer = sent(make(service.url))
         assert (answer.status, answer.headers["x-REQUEST-id"], whole(answer)) == (200, "r1", b"hello")
@@ -99,16 +99,16 @@ def test_answers_with_status_headers_and_content(make: Make) -> None:
     ],
     ids=["chunked", "gzip", "empty", "204", "after an interim reply"],
 )
-def test_reads_each_framing_whole_and_uses_the_connection_again(make: Make, data: bytes, content: bytes) -> None:
-    """However the end is marked, it is found, and the next request needs no new connection."""
+def test_each_framing_is_read_to_its_end_and_the_connection_reused(make: Make, data: bytes, content: bytes) -> None:
+    """The next request needs no new connection."""
     with hostile(answers(data)) as service:
         transport = make(service.url)
         assert [ask(transport)[1] for _ in range(3)] == [content] * 3
         assert service.seen == 1
 
 
-def test_reads_content_that_ends_with_the_connection(make: Make) -> None:
-    """Without a length the end is the end; the connection is not used again."""
+def test_content_without_length_ends_with_the_connection(make: Make) -> None:
+    """Which is not used again."""
     with hostile(cuts_after(b"HTTP/1.1 200 OK\r\n\r\nhello")) as service:
         transport = make(service.url)
         assert [ask(transport)[1] for _ in range(2)] == [b"hello"] * 2
@@ -116,8 +116,8 @@ def test_reads_content_that_ends_with_the_connection(make: Make) -> None:
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "429 Too Many Requests", "500 Oops", "503 Busy"])
-def test_a_refusal_is_a_reply_and_a_redirect_is_not_followed(make: Make, status: str) -> None:
-    """Statuses are for the protocol to judge."""
+def test_an_error_status_is_a_reply_and_a_redirect_is_not_followed(make: Make, status: str) -> None:
+    """The protocol decodes statuses."""
     with hostile(answers(reply(b"no", status=status, headers=("Location: /elsewhere", "Retry-After: 3")))) as service:
         answer = sent(make(service.url))
         assert (str(answer.status), answer.headers["retry-after"]) == (status[:3], "3")
@@ -125,8 +125,8 @@ def test_a_refusal_is_a_reply_and_a_redirect_is_not_followed(make: Make, status:
         assert [received.path for received in service.requests] == ["/v1/speech"]
 
 
-def test_sends_what_it_was_given(make: Make) -> None:
-    """Method, path, headers and body arrive as they are, with the credentials."""
+def test_a_request_arrives_as_given(make: Make) -> None:
+    """Method, path, headers and body, with the credentials."""
     with hostile(answers()) as service:
         transport = make(service.url + "/base")
         ask(transport, request(b"\x00body" * 100_000, "/v1/x?a=%20b", X_Tag="t1"))
@@ -142,8 +142,8 @@ def test_sends_what_it_was_given(make: Make) -> None:
     assert (second.line, second.body) == ("GET /base/v1/y HTTP/1.1", b"")
 
 
-def test_hands_over_what_has_arrived_without_waiting_for_more(make: Make) -> None:
-    """A piece is yielded although the next never comes."""
+def test_a_piece_is_yielded_as_soon_as_it_has_come(make: Make) -> None:
+    """Although the next never comes."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     with hostile(hangs_after(head + b"first")) as service:
         answer = sent(make(service.url))
@@ -151,7 +151,7 @@ def test_hands_over_what_has_arrived_without_waiting_for_more(make: Make) -> Non
         answer.close()
 
 
-def test_nobody_gets_another_callers_answer(make: Make) -> None:
+def test_no_caller_gets_another_callers_reply(make: Make) -> None:
     """Many threads, few connections, every body belongs to its request."""
     with hostile(echoes()) as service, ThreadPoolExecutor(16) as threads:
         transport = make(service.url, connections=16)
@@ -166,7 +166,7 @@ def test_nobody_gets_another_callers_answer(make: Make) -> None:
     ids=["length", "between chunks", "within a chunk", "head", "garbage", "nothing", "no status", "gzip"],
 )
 def test_a_reply_cut_short_or_garbled_is_a_transport_error(make: Make, data: bytes) -> None:
-    """A premature end never passes for content; bytes left, so it may have been billed; a retry may help."""
+    """A truncation never passes for content; bytes were sent, so it may have been billed; it is retryable."""
     with hostile(cuts_after(data)) as service:
         with pytest.raises(TransportError) as caught:
             ask(make(service.url))
@@ -198,20 +198,20 @@ def test_a_service_that_is_not_there_is_a_connect_failure(make: Make) -> None:
 
 
 def test_a_name_without_address_is_a_connect_failure(make: Make) -> None:
-    """Resolving belongs to connecting."""
+    """Name lookup belongs to connecting."""
     with pytest.raises(ConnectFailed):
         ask(make("http://no-such-host.invalid"))
 
 
-def test_a_connection_that_is_not_taken_is_a_connect_failure(make: Make) -> None:
-    """The connect step has its own limit."""
+def test_a_connection_that_is_not_accepted_is_a_connect_failure(make: Make) -> None:
+    """The connect step has its own timeout."""
     with unanswered() as port, pytest.raises(ConnectFailed) as caught:
         ask(make(f"http://127.0.0.1:{port}", config=QUICK))
     assert not caught.value.sent
 
 
 def test_a_silent_handshake_is_a_connect_failure(make: Make) -> None:
-    """So has the TLS handshake within it."""
+    """The TLS handshake belongs to the connect step."""
     with hostile(never_answers()) as service, pytest.raises(ConnectFailed):
         ask(make(f"https://127.0.0.1:{service.port}", config=QUICK))
 
@@ -222,7 +222,7 @@ def test_a_silent_handshake_is_a_connect_failure(make: Make) -> None:
     ids=["nothing", "head", "body", "chunks"],
 )
 def test_silence_beyond_the_read_timeout_is_an_attempt_timeout(make: Make, behaviour: Callable[..., None]) -> None:
-    """The call may try again: its deadline is far."""
+    """The call may be retried: its deadline is far."""
     with hostile(behaviour) as service:
         with pytest.raises(AttemptTimeout) as caught:
             ask(make(service.url), read_timeout=0.05)
@@ -230,8 +230,8 @@ def test_silence_beyond_the_read_timeout_is_an_attempt_timeout(make: Make, behav
         assert service.wait_for(lambda seen: seen.open == 0), "the connection must be closed, not kept dirty"
 
 
-def test_a_body_dripped_past_the_deadline_ends_at_it(make: Make) -> None:
-    """Each byte is within the read timeout, the whole is not within the deadline."""
+def test_a_slow_body_ends_at_the_deadline(make: Make) -> None:
+    """Each byte is within the read timeout, all of them are not within the deadline."""
     with hostile(drips_body()) as service:
         with pytest.raises(DeadlineExceeded):
             ask(make(service.url), deadline=0.2)
@@ -239,8 +239,8 @@ def test_a_body_dripped_past_the_deadline_ends_at_it(make: Make) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [drips_head(), drips_chunk_size()], ids=["head", "chunk size"])
-def test_a_line_dripped_past_the_deadline_ends_at_it(make_own: Make, behaviour: Callable[..., None]) -> None:
-    """httpx's own transport would read this head for ever."""
+def test_a_slow_head_ends_at_the_deadline(make_own: Make, behaviour: Callable[..., None]) -> None:
+    """httpx's own transport would read it for ever."""
     with hostile(behaviour) as service:
         with pytest.raises(DeadlineExceeded) as caught:
             ask(make_own(service.url), deadline=0.2)
@@ -263,8 +263,8 @@ def test_an_expired_deadline_sends_nothing(make: Make) -> None:
         assert service.seen == 0
 
 
-def test_a_full_pool_is_our_own_back_pressure(make: Make) -> None:
-    """The service is not to blame, and nothing was sent."""
+def test_a_full_pool_is_not_the_endpoints_fault(make: Make) -> None:
+    """It is the client's own backpressure, and nothing was sent."""
     with hostile(hangs_after(CUT_LENGTH)) as service:
         transport = make(service.url, connections=1)
         holder = sent(transport)
@@ -298,14 +298,14 @@ def test_a_gzip_bomb_is_stopped_at_the_limit(make: Make) -> None:
 
 
 def test_an_unknown_content_coding_is_refused(make: Make) -> None:
-    """We asked for gzip; anything else cannot be read."""
+    """Only gzip was asked for."""
     odd = reply(b"x", headers=("Content-Encoding: br",))
     with hostile(answers(odd)) as service, pytest.raises(DecodeError, match="'br'"):
         ask(make(service.url))
 
 
 def test_a_reply_left_unread_closes_its_connection(make: Make) -> None:
-    """What is left of it must not meet the next request."""
+    """The rest of it must not be read as the next reply."""
     with hostile(hangs_after(CUT_LENGTH)) as service:
         transport = make(service.url)
         for _ in range(3):
@@ -316,8 +316,8 @@ def test_a_reply_left_unread_closes_its_connection(make: Make) -> None:
         assert service.seen == 3
 
 
-def test_a_closed_transport_refuses(make: Make) -> None:
-    """Closing twice is closing once."""
+def test_a_closed_transport_sends_nothing(make: Make) -> None:
+    """A second close does nothing."""
     with hostile(answers()) as service:
         transport = make(service.url)
         ask(transport)
@@ -329,16 +329,16 @@ def test_a_closed_transport_refuses(make: Make) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [goes_stale(), refuses_stale()], ids=["closed", "reset"])
-def test_a_connection_gone_stale_is_replaced_unseen(make_own: Make, behaviour: Callable[..., None]) -> None:
-    """Servers close idle connections; a caller never notices."""
+def test_a_stale_connection_is_replaced_without_an_error(make_own: Make, behaviour: Callable[..., None]) -> None:
+    """Servers close idle connections."""
     with hostile(behaviour) as service:
         transport = make_own(service.url)
         assert [ask(transport)[0] for _ in range(5)] == [200] * 5
         assert service.seen == 5
 
 
-def test_a_fresh_connection_that_fails_is_not_tried_again(make_own: Make) -> None:
-    """That is the retry policy's decision."""
+def test_a_failure_on_a_new_connection_is_not_retried_here(make_own: Make) -> None:
+    """The retry policy decides."""
     with hostile(cuts_after(b"")) as service:
         with pytest.raises(TransportError):
             ask(make_own(service.url))
@@ -350,8 +350,8 @@ def test_a_fresh_connection_that_fails_is_not_tried_again(make_own: Make) -> Non
     [hangs_after(b""), hangs_after(CUT_HEAD), hangs_after(CUT_LENGTH), hangs_after(b"HTTP/1.1 200 OK\r\n\r\nbytes")],
     ids=["first byte", "head", "body", "body without length"],
 )
-def test_closing_wakes_whoever_reads(make_own: Make, behaviour: Callable[..., None]) -> None:
-    """They get `ClientClosed`: never a reset, never a body that looks complete."""
+def test_closing_wakes_threads_that_read(make_own: Make, behaviour: Callable[..., None]) -> None:
+    """They get `ClientClosed`: neither a reset nor a body that looks complete."""
     with hostile(behaviour) as service, ThreadPoolExecutor(8) as threads:
         transport = make_own(service.url)
         waiting = [threads.submit(ask, transport) for _ in range(8)]
@@ -361,8 +361,8 @@ def test_closing_wakes_whoever_reads(make_own: Make, behaviour: Callable[..., No
         assert transport.stats().in_use == 0
 
 
-def test_closing_wakes_whoever_connects_or_waits_for_a_place(make_own: Make) -> None:
-    """No thread stays behind in a handshake or in the queue for a connection."""
+def test_closing_wakes_threads_that_connect_or_wait_for_a_slot(make_own: Make) -> None:
+    """None stays in a handshake or in the queue for a connection."""
     with hostile(never_answers()) as service, ThreadPoolExecutor(4) as threads:
         transport = make_own(f"https://127.0.0.1:{service.port}", connections=2)
         waiting = [threads.submit(ask, transport) for _ in range(4)]
@@ -371,8 +371,8 @@ def test_closing_wakes_whoever_connects_or_waits_for_a_place(make_own: Make) -> 
         assert {type(each.exception(timeout=30)) for each in waiting} == {ClientClosed}
 
 
-def test_closing_wakes_a_connect_that_nobody_answers(make_own: Make) -> None:
-    """Not even a lost SYN holds a thread."""
+def test_closing_wakes_a_thread_whose_connect_is_unanswered(make_own: Make) -> None:
+    """A lost SYN does not hold it."""
     with unanswered() as port, ThreadPoolExecutor(1) as threads:
         transport = make_own(f"http://127.0.0.1:{port}", config=ClientConfig(timeouts=TimeoutConfig(connect=60.0)))
         waiting = threads.submit(ask, transport)
@@ -393,36 +393,36 @@ def test_closing_wakes_a_connect_that_nobody_answers(make_own: Make) -> None:
         ("head", {"AttemptTimeout"}),
         ("body", {"AttemptTimeout"}),
         ("cut", {"TransportError", "AttemptTimeout"}),
-        ("place", {"BulkheadFull", "DeadlineExceeded"}),
+        ("slot", {"BulkheadFull", "DeadlineExceeded"}),
     ],
 )
-def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, expected: set[str]) -> None:
-    """Poison, in each phase; then the pool works as if new."""
+def test_a_thousand_failures_leave_every_slot_free(make_own: Make, phase: str, expected: set[str]) -> None:
+    """In each phase; then the pool works as if new."""
     slots = 4
     quick = ClientConfig(timeouts=TimeoutConfig(connect=0.003 if phase in ("connect", "handshake") else 30.0))
     body = b"x" * (4 << 20) if phase == "write" else b"{}"
     rounds = 200 if phase == "write" else 1000
     with (
-        hostile(_moody()) as service,
+        hostile(_fails_as_asked()) as service,
         unanswered() as black_hole,
-        hostile(never_answers()) as mute,
+        hostile(never_answers()) as silent,
         hostile(_reads_little()) as full,
     ):
         transport = make_own(
             {
                 "connect": f"http://127.0.0.1:{black_hole}",
-                "handshake": f"https://127.0.0.1:{mute.port}",
+                "handshake": f"https://127.0.0.1:{silent.port}",
                 "write": full.url,
             }.get(phase, service.url),
             connections=slots,
             config=quick,
         )
-        holders = [sent(transport, request(X_Mood="body")) for _ in range(slots)] if phase == "place" else []
+        holders = [sent(transport, request(X_Phase="body")) for _ in range(slots)] if phase == "slot" else []
 
         def one(_: int) -> str:
-            deadline = 0.003 if phase == "place" else 60.0
+            deadline = 0.003 if phase == "slot" else 60.0
             try:
-                ask(transport, request(body, X_Mood=phase), deadline=deadline, read_timeout=0.003)
+                ask(transport, request(body, X_Phase=phase), deadline=deadline, read_timeout=0.003)
             except CosyError as error:
                 return type(error).__name__
             return "fine"
@@ -434,14 +434,14 @@ def test_a_thousand_failures_leave_every_place_free(make_own: Make, phase: str, 
         for holder in holders:
             holder.close()
         if phase in ("connect", "handshake", "write"):
-            # Nothing can be had from such a service, but each of its places can.
+            # Such a service gives no reply, but each of its slots can be acquired.
             assert {one(number) for number in range(slots)} <= expected
             return
-        held = [sent(transport, request(X_Mood="body")) for _ in range(slots)]
+        held = [sent(transport, request(X_Phase="body")) for _ in range(slots)]
         assert transport.stats().in_use == slots
         for answer in held:
             answer.close()
-        assert [ask(transport, request(X_Mood="fine"))[0] for _ in range(2 * slots)] == [200] * 2 * slots
+        assert [ask(transport, request(X_Phase="fine"))[0] for _ in range(2 * slots)] == [200] * 2 * slots
 
 
 def _reads_little() -> Callable[[ServedConnection], None]:
@@ -455,17 +455,17 @@ def _reads_little() -> Callable[[ServedConnection], None]:
     return behave
 
 
-def _moody() -> Callable[[ServedConnection], None]:
+def _fails_as_asked() -> Callable[[ServedConnection], None]:
     def behave(connection: ServedConnection) -> None:
         while (received := connection.request()) is not None:
-            mood = received.headers["x-mood"]
-            if mood == "fine":
+            phase = received.headers["x-phase"]
+            if phase == "fine":
                 connection.send(reply())
-            elif mood == "cut":
+            elif phase == "cut":
                 connection.send(CUT_LENGTH)
                 return
             else:
-                connection.send({"silent": b"", "head": CUT_HEAD, "body": CUT_LENGTH}[mood])
+                connection.send({"silent": b"", "head": CUT_HEAD, "body": CUT_LENGTH}[phase])
                 connection.until_closed()
 
     return behave

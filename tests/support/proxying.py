@@ -12,6 +12,10 @@ from tests.support.hostile import Behaviour, Received, ServedConnection, reply
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy", "grpc_proxy", "no_proxy")
+PASSWORD = "pa:ss/w@rd"
+LOGIN = "us%20er:pa%3Ass%2Fw%40rd"
+BASIC = "Basic dXMgZXI6cGE6c3Mvd0ByZA=="
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 DENIED = reply(b"who are you?", status="407 Proxy Authentication Required", headers=("Proxy-Authenticate: Basic",))
 

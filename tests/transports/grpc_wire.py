@@ -25,7 +25,7 @@ PATIENCE = 20.0
 
 
 class Script(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answer by the method's name; remember what was said and whether the client left."""
+    """Answer by the method's name; record what was sent and whether the client has gone."""
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_sockets_send_at_once_and_notice_dead_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nagle's delay would cost 40 ms a request."""
+def test_sockets_have_nodelay_and_keepalive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nagle's delay would cost 40 ms a request, and keep-alive notices a dead peer."""
     seen: list[Connection] = []
     connect = Connection.connect
 
@@ -38,7 +38,7 @@ def test_sockets_send_at_once_and_notice_dead_peers(monkeypatch: pytest.MonkeyPa
 
 
 def test_each_address_gets_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that never answers leaves time for the next."""
+    """One that does not answer leaves time for the next."""
     with hostile(answers()) as service, unanswered() as port, Urllib3Transport() as transport:
         dead = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
         good = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", service.port))

@@ -53,7 +53,7 @@ URL = "http://cosy.test/api"
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_foreign_exceptions_become_ours(
+def test_each_foreign_exception_is_translated(
     foreign: Exception, expected: type[CosyError], sent_: bool, retryable: bool, fault: bool
 ) -> None:
     """One table answers the three questions; the cause is kept."""
@@ -72,8 +72,8 @@ def test_foreign_exceptions_become_ours(
     ("foreign", "sent_"),
     [(httpx.ConnectTimeout("late"), False), (httpx.ReadTimeout("late"), True), (httpx.WriteTimeout("late"), True)],
 )
-def test_a_timeout_at_the_deadline_is_the_deadlines(foreign: Exception, sent_: bool) -> None:
-    """There is no time left to try again."""
+def test_a_timeout_at_the_deadline_is_a_deadline_exceeded(foreign: Exception, sent_: bool) -> None:
+    """No time is left for a retry."""
     clock = FakeClock()
     error = translate(foreign, Deadline.after(clock, 0.0))
     assert type(error) is DeadlineExceeded
@@ -82,8 +82,8 @@ def test_a_timeout_at_the_deadline_is_the_deadlines(foreign: Exception, sent_: b
     assert type(translate(httpx.PoolTimeout("full"), Deadline.after(clock, 0.0))) is BulkheadFull
 
 
-def test_a_refused_certificate_says_what_to_do_and_is_not_tried_again() -> None:
-    """It will not get better by itself."""
+def test_the_error_of_an_untrusted_certificate_names_the_setting() -> None:
+    """It is not retryable."""
     refusal = ssl.SSLCertVerificationError(1, "certificate verify failed")
     wrapped = httpx.ConnectError("TLS")
     wrapped.__cause__ = refusal

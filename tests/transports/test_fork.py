@@ -1,4 +1,4 @@
-"""Fork with warm connections: each side makes its own, nobody hears the other's answers."""
+"""A fork with open connections: parent and child each open their own, and no reply reaches the other."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _in_child(work: Callable[[], bool]) -> int:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
-def test_both_sides_of_a_fork_get_their_own_answers(secure: bool) -> None:
-    """The child drops the parent's transport, never closing it, and makes its own."""
+def test_parent_and_child_of_a_fork_get_their_own_replies(secure: bool) -> None:
+    """The child drops the parent's transport without closing it, and makes its own."""
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(server)
@@ -73,7 +73,7 @@ def test_both_sides_of_a_fork_get_their_own_answers(secure: bool) -> None:
 
 
 def test_the_parents_transport_refuses_to_be_used_in_the_child() -> None:
-    """Better an error than another caller's audio."""
+    """An error, not another caller's audio."""
     with hostile(echoes()) as service:
         transport = made(service.url)
         ask(transport)

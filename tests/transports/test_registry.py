@@ -1,4 +1,4 @@
-"""What is to carry a client's requests, checked when the client is made."""
+"""The choice of the transport, and the checks when a client is made."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Asynchronous(httpx.AsyncBaseTransport):
         (httpx.AsyncClient(), "not a client"),
     ],
 )
-def test_a_transport_that_is_none_is_told_when_the_client_is_made(given: Any, hint: str) -> None:
-    """With what to pass instead."""
+def test_an_invalid_transport_is_an_error_when_the_client_is_made(given: Any, hint: str) -> None:
+    """The error names what to pass instead."""
     with pytest.raises(ConfigurationError, match=f"^transport: .*{hint}"):
         CosyClient("http://tts.test", transport=given)
 
 
-def test_what_can_carry_requests_is_taken() -> None:
-    """An httpx transport, what passes for one, and what passes for ours."""
+def test_httpx_transports_and_objects_with_the_same_methods_are_accepted() -> None:
+    """And objects with the methods of a cosyclient transport."""
 
     class Passes:
         def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -58,8 +58,8 @@ def test_what_can_carry_requests_is_taken() -> None:
         client.synthesize("hello")
 
 
-def test_a_runtime_patched_too_late_is_told_when_the_client_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """eventlet's way; what gevent does late does no harm."""
+def test_an_interpreter_patched_too_late_is_an_error_when_the_client_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By eventlet; a late patch of gevent does no harm."""
     CosyClient("http://tts.test").close()
     green = type("GreenSocket", (socket.socket,), {"__module__": "eventlet.greenio.base"})
     monkeypatch.setattr(socket, "socket", green)

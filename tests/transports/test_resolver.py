@@ -29,7 +29,7 @@ HANG = 60.0
 
 
 class Names:
-    """Stand for the system's resolver: literal addresses are read, for names it hangs until told to go on."""
+    """Stand for the system's resolver: literal addresses are read, names hang until ``go_on`` is set."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()

@@ -1,4 +1,4 @@
-"""Whom a client trusts: what says so, and what is wrong with it, told when the client is made."""
+"""Which certificates a client trusts, and the errors about them when the client is made."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ WAYS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("where", ["client", "config"])
-def test_an_authority_of_ones_own_is_trusted(
+def test_a_configured_authority_is_trusted(
     way: str, where: str, folder: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Named by file, directory or context; it alone decides, whatever the environment says."""
+    """A file, a directory or a context; it alone decides, whatever the environment names."""
     verify = WAYS[way](folder)
     monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
     options = {"verify": verify} if where == "client" else {"config": ClientConfig(wire=WireConfig(verify=verify))}
@@ -95,8 +95,8 @@ def test_an_authority_of_ones_own_is_trusted(
 
 
 @pytest.mark.parametrize("way", ["file", "directory", "hashed"])
-def test_grpc_trusts_the_same(way: str, folder: Path, authority: trustme.CA) -> None:
-    """As the PEM that grpcio wants."""
+def test_grpc_trusts_the_configured_authority(way: str, folder: Path, authority: trustme.CA) -> None:
+    """As PEM, which grpcio takes."""
     issued = authority.issue_cert("127.0.0.1")
     chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
     with serving(grpc.ssl_server_credentials([(issued.private_key_pem.bytes(), chain)])) as (url, _):
@@ -109,7 +109,7 @@ def test_grpc_trusts_the_same(way: str, folder: Path, authority: trustme.CA) -> 
 def test_the_environment_names_authorities(
     variable: str, folder: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the variables of OpenSSL, requests and curl, unless the client is not to look at it."""
+    """In the variables of OpenSSL, requests and curl, unless ``trust_env`` is False."""
     monkeypatch.setenv(variable, str(hashed(folder) if variable.endswith("_DIR") else folder / "ca.pem"))
     with hostile(answers(), tls=server_tls) as service:
         transport = made(service.url)
@@ -124,8 +124,10 @@ def test_the_environment_names_authorities(
     assert root_certificates(True, trust_env=False) is None
 
 
-def test_websockets_trust_the_same(folder: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service is reached, as far as it goes."""
+def test_websockets_trust_the_authority_of_the_environment(
+    folder: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request reaches the service."""
     monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
 
     def behave(peer: Peer) -> None:
@@ -140,7 +142,7 @@ def test_websockets_trust_the_same(folder: Path, server_tls: ssl.SSLContext, mon
 
 
 def broken(tmp_path: Path) -> Iterator[tuple[Any, str]]:
-    """Yield what nobody can be trusted by, and what is said of it."""
+    """Yield unusable authorities, and what the error says of each."""
     (tmp_path / "bad.pem").write_text("no certificate")
     (tmp_path / "empty").mkdir()
     yield tmp_path / "bad.pem", "PEM"
@@ -155,8 +157,8 @@ def broken(tmp_path: Path) -> Iterator[tuple[Any, str]]:
 
 @pytest.mark.parametrize("url", ["https://tts.test", "wss://tts.test", "grpcs://tts.test"])
 @pytest.mark.parametrize("case", range(8))
-def test_what_cannot_be_trusted_is_told_when_the_client_is_made(url: str, case: int, tmp_path: Path) -> None:
-    """By its name and the rule, whichever way it was said."""
+def test_an_unusable_authority_is_an_error_when_the_client_is_made(url: str, case: int, tmp_path: Path) -> None:
+    """The error names the argument and the rule."""
     verify, rule = list(broken(tmp_path))[case]
     protocol = {"wss": "model-studio", "grpcs": "grpc"}.get(url.partition(":")[0])
     with pytest.raises(ConfigurationError, match=f"^verify: .*{rule}"):
@@ -167,10 +169,10 @@ def test_what_cannot_be_trusted_is_told_when_the_client_is_made(url: str, case: 
 
 @pytest.mark.parametrize("variable", VARIABLES)
 @pytest.mark.parametrize("case", range(3))
-def test_a_variable_that_names_nothing_is_told_by_its_name(
+def test_an_unusable_variable_is_an_error_that_names_it(
     variable: str, case: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where TLS is spoken; elsewhere it concerns nobody."""
+    """With TLS only."""
     verify, rule = list(broken(tmp_path))[case]
     monkeypatch.setenv(variable, str(verify))
     with pytest.raises(ConfigurationError, match=f"^{variable}: .*{rule}"):
@@ -178,8 +180,8 @@ def test_a_variable_that_names_nothing_is_told_by_its_name(
     CosyClient("http://tts.test").close()
 
 
-def test_clients_that_differ_in_nothing_share_a_context(folder: Path) -> None:
-    """Ten thousand of them are made as fast as one, and a file written anew is read anew."""
+def test_clients_with_the_same_authorities_share_a_context(folder: Path) -> None:
+    """A file that is written anew is read anew."""
     assert tls_context(True) is tls_context(True)
     assert tls_context(True) is not tls_context(False)
     one = tls_context(folder / "ca.pem")
@@ -192,7 +194,7 @@ def test_clients_that_differ_in_nothing_share_a_context(folder: Path) -> None:
 
 
 def test_no_context_is_made_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is one kept when nobody uses it."""
+    """Nor is an unused one kept."""
     gc.collect()
     monkeypatch.setattr(ssl.SSLContext, "__new__", lambda *_, **__: pytest.fail("a context was made"))
     with hostile(answers()) as service, CosyClient(service.url, timeout=5, max_retries=0) as client:

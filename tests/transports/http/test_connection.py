@@ -1,4 +1,4 @@
-"""Requests to bytes, and their way to the socket."""
+"""Requests as bytes, and how they are written to the socket."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def views(request: httpx.Request) -> list[Any]:
     return list(sink.sent)
 
 
-def test_head_and_body_leave_in_one_write() -> None:
+def test_head_and_body_are_sent_in_one_write() -> None:
     """One packet wakes the server once."""
     request = httpx.Request("POST", "http://x.test:8080/a%20b?q=1", content=b"body", headers={"X-A": "1"})
     (data,) = sent(request)
@@ -54,7 +54,7 @@ def test_head_and_body_leave_in_one_write() -> None:
 
 
 def test_a_large_body_is_not_copied() -> None:
-    """It leaves as a view of the object it came as."""
+    """It is sent as a view of the object that was passed."""
     body = b"x" * (1 << 20)
     data = views(httpx.Request("POST", "http://x.test/", content=body))
     assert len(data) == 2
@@ -68,7 +68,7 @@ def test_missing_host_and_length_are_added() -> None:
 
 
 def test_an_iterator_is_sent_in_chunks() -> None:
-    """Its length is not known; whether httpx said so in the head, or nobody did."""
+    """Its length is not known, whether httpx has put that into the head or not."""
 
     def content() -> Iterator[bytes]:
         yield from (b"hello", b"", b"world")
@@ -97,7 +97,7 @@ def test_an_iterator_is_sent_in_chunks() -> None:
     ],
 )
 def test_nothing_is_smuggled_into_the_head(request_: httpx.Request) -> None:
-    """A line end in a value would begin a header of somebody else's; the next request shows no trace of it."""
+    """A line end in a value would begin another header; the next request shows no trace of it."""
     with hostile(answers()) as service, Urllib3Transport() as transport:
         url = httpx.URL(service.url)
         for _ in range(2):
@@ -109,8 +109,8 @@ def test_nothing_is_smuggled_into_the_head(request_: httpx.Request) -> None:
         assert transport.stats().in_use == 0
 
 
-def test_an_asynchronous_content_is_refused() -> None:
-    """Nobody here could wait for it."""
+def test_asynchronous_content_is_refused() -> None:
+    """A synchronous transport cannot wait for it."""
 
     class Stream(httpx.AsyncByteStream):
         pass

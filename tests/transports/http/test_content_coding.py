@@ -1,4 +1,4 @@
-"""Content codings, undone step by step."""
+"""Content codings, decoded step by step."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def raw_deflate(data: bytes) -> bytes:
     ids=["none", "identity", "gzip", "x-gzip", "two members", "padded", "zlib", "raw deflate"],
 )
 @pytest.mark.parametrize("step", [1, 7, 65536, 1 << 20])
-def test_each_coding_gives_the_content_back(coding: str, data: bytes, step: int) -> None:
+def test_each_coding_is_decoded(coding: str, data: bytes, step: int) -> None:
     """However the bytes arrive."""
     assert decoded(coding, data, step=step) == CONTENT
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_no_content_at_all_is_no_content(coding: str) -> None:
+def test_empty_content_is_valid_in_any_coding(coding: str) -> None:
     """A 204 may name a coding."""
     assert decoded(coding, b"") == b""
 
@@ -66,15 +66,14 @@ def test_a_stream_that_ends_too_soon_is_a_transport_error(cut: int) -> None:
 @pytest.mark.parametrize(
     ("coding", "data"), [("gzip", b"not gzip"), ("deflate", b"\xff\xff\xff\xff"), ("br", b"x"), ("gzip, gzip", b"x")]
 )
-def test_what_is_not_of_its_coding_is_refused(coding: str, data: bytes) -> None:
-    """So is a coding nobody asked for."""
+def test_invalid_content_and_unknown_codings_are_refused(coding: str, data: bytes) -> None:
     with pytest.raises(DecodeError):
         decoded(coding, data)
 
 
 @pytest.mark.parametrize(("coding", "data"), [("", CONTENT), ("gzip", gzip.compress(CONTENT))])
-def test_the_limit_counts_content(coding: str, data: bytes) -> None:
-    """To the byte, after decompression."""
+def test_the_limit_counts_decompressed_bytes(coding: str, data: bytes) -> None:
+    """To the byte."""
     assert decoded(coding, data, limit=len(CONTENT)) == CONTENT
     with pytest.raises(DecodeError, match=f"larger than {len(CONTENT) - 1} bytes"):
         decoded(coding, data, limit=len(CONTENT) - 1)

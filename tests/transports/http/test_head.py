@@ -1,4 +1,4 @@
-"""Heads from parts and parts from heads: what is refused, and what is left to http.client."""
+"""Heads of requests and replies: what is refused, and what is left to http.client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cosyclient.transports.http.head import field_lines, parse_head, request_lin
 
 
 def test_a_head_is_written_as_given() -> None:
-    """Bytes beyond ASCII are the values' own business."""
+    """Values may hold bytes beyond ASCII."""
     assert request_line("POST", b"/a%20b?q=1") == b"POST /a%20b?q=1 HTTP/1.1\r\n"
     assert (
         field_lines([(b"Host", b"x"), (b"X-Empty", b""), (b"X", b"\xe9\t: ")])
@@ -56,8 +56,8 @@ def test_a_field_is_one_line(field: tuple[bytes, bytes]) -> None:
             field_lines(fields)
 
 
-def test_a_plain_head_is_taken_apart() -> None:
-    """What follows it is left alone."""
+def test_a_plain_head_is_parsed() -> None:
+    """What follows it is not read."""
     head = b"HTTP/1.1 429 Too Many\r\nRetry-After: \t3 \r\nX-Empty:\r\nx-a: \xe9:b\r\n\r\n"
     fields = [(b"Retry-After", b"3 "), (b"X-Empty", b""), (b"x-a", b"\xe9:b")]
     assert parse_head(head + b"HTTP/1.1 200 OK\r\n\r\n") == (len(head), 429, "Too Many", fields)
@@ -65,6 +65,5 @@ def test_a_plain_head_is_taken_apart() -> None:
 
 
 @pytest.mark.parametrize("cut", range(40))
-def test_a_head_not_yet_whole_is_left_alone(cut: int) -> None:
-    """Nothing is guessed from a beginning."""
+def test_an_incomplete_head_is_not_parsed(cut: int) -> None:
     assert parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"[:cut]) is None or cut >= 38

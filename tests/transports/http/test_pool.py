@@ -14,8 +14,8 @@ from tests.support.hostile import (
 from tests.transports.wire import httpx_client
 
 
-def test_never_opens_more_than_it_may() -> None:
-    """And opens no more than it needs."""
+def test_no_more_connections_are_opened_than_allowed() -> None:
+    """Nor more than are needed."""
     with (
         hostile(echoes(delay=0.001)) as service,
         Urllib3Transport(connections=4) as transport,
@@ -28,7 +28,7 @@ def test_never_opens_more_than_it_may() -> None:
 
 
 def test_an_idle_connection_is_not_used_beyond_its_limit() -> None:
-    """uvicorn closes after 5 s; we let go after 4."""
+    """uvicorn closes after 5 s, so this client stops after 4."""
     clock = FakeClock()
     with hostile(answers()) as service, Urllib3Transport(idle_limit=4.0, max_age=1e6, clock=clock) as transport:
         for pause, seen in ((0.0, 1), (4.0, 1), (4.1, 2), (3.0, 2)):
@@ -57,7 +57,7 @@ def test_a_connection_is_not_used_beyond_its_age() -> None:
     assert asked == [(0.8, 1.2)] * 2
 
 
-def test_what_idled_too_long_is_let_go_when_another_comes_back() -> None:
+def test_expired_idle_connections_are_closed_when_another_is_released() -> None:
     """After a burst the pool shrinks to what is used."""
     clock = FakeClock()
     with hostile(answers()) as service, Urllib3Transport(idle_limit=4.0, clock=clock) as transport:

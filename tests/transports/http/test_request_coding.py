@@ -1,4 +1,4 @@
-"""What travels gzipped: nothing unasked, and nothing twice that a service has refused."""
+"""Gzip in requests: only where it is configured or accepted, and never again where it was refused."""
 
 from __future__ import annotations
 
@@ -61,18 +61,20 @@ def asked(service: Behaviour, config: ClientConfig | None = None, *, times: int 
         return found
 
 
-@pytest.mark.parametrize("said", ["", "Accept-Encoding: identity", "Accept-Encoding: gzip;q=0", "Accept-Encoding: br"])
-def test_nothing_is_gzipped_that_nobody_asked_for(said: str) -> None:
+@pytest.mark.parametrize(
+    "announced", ["", "Accept-Encoding: identity", "Accept-Encoding: gzip;q=0", "Accept-Encoding: br"]
+)
+def test_nothing_is_gzipped_unless_it_is_configured_or_accepted(announced: str) -> None:
     """The simplest server cannot read it."""
-    service = Service(200, headers=(said,) if said else ())
+    service = Service(200, headers=(announced,) if announced else ())
     assert asked(service) == [200, 200, 200]
     assert service.got == ["plain"] * 3
 
 
-@pytest.mark.parametrize("said", ["gzip", "br, GZIP;q=0.5", "deflate,x-gzip ; q=1.0"])
-def test_a_service_that_says_so_is_sent_less(said: str) -> None:
-    """From the next request on; a small body, and one that says no more than it weighs, stays as it is."""
-    service = Service(200, headers=(f"Accept-Encoding: {said}",))
+@pytest.mark.parametrize("announced", ["gzip", "br, GZIP;q=0.5", "deflate,x-gzip ; q=1.0"])
+def test_a_service_that_accepts_gzip_is_sent_gzip(announced: str) -> None:
+    """From the next request on; small bodies, audio, and what would not get smaller stay as they are."""
+    service = Service(200, headers=(f"Accept-Encoding: {announced}",))
     assert asked(service) == [200, 200, 200]
     assert service.got == ["plain", "gzip", "gzip"]
     compression = RequestCompression(WireConfig(gzip_requests=True))
@@ -85,8 +87,8 @@ def test_a_service_that_says_so_is_sent_less(said: str) -> None:
     assert compression.encode(noise) == compression.encode(noise)
 
 
-def test_it_can_be_turned_on_and_off() -> None:
-    """Whatever the service says."""
+def test_gzip_can_be_turned_on_and_off() -> None:
+    """Whatever the service announces."""
     service = Service(200)
     assert asked(service, ALWAYS) == [200, 200, 200]
     assert service.got == ["gzip"] * 3
@@ -96,23 +98,23 @@ def test_it_can_be_turned_on_and_off() -> None:
 
 
 @pytest.mark.parametrize("puzzled", [400, 415, 422, 500])
-def test_what_is_refused_for_being_gzipped_is_sent_plain_at_once(puzzled: int) -> None:
-    """Once, and all that follows too: the caller notices nothing."""
+def test_a_refused_gzip_request_is_sent_again_without_gzip(puzzled: int) -> None:
+    """Once, and all later requests too; the caller does not notice."""
     service = Service(200, puzzled=puzzled, headers=("Accept-Encoding: gzip",))
     assert asked(service, ALWAYS) == [200, 200, 200]
     assert service.got == ["gzip", "plain", "plain", "plain"]
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_refusal_of_a_service_that_has_read_gzip_before_is_one(status: int) -> None:
-    """It is not asked again: 415 alone would mean the coding then."""
+def test_an_error_of_a_service_that_has_accepted_gzip_is_not_about_gzip(status: int) -> None:
+    """Only 415 would mean the coding then."""
     service = Service(200, status)
     assert asked(service, ALWAYS, times=2) == [200, status]
     assert service.got == ["gzip", "gzip"]
 
 
-def test_neither_retries_nor_breaker_hear_of_it() -> None:
-    """200 texts, not one attempt more than requests that were answered, and a closed breaker."""
+def test_a_request_sent_again_without_gzip_counts_as_one_attempt() -> None:
+    """Neither retries nor the breaker count it."""
     service = Service(200, puzzled=500)
     with hostile(service) as running, CosyClient(running.url, config=ALWAYS, max_retries=0, concurrency=2) as cosy:
         assert len(cosy.batch_synth([f"text {number:03d}: hello, world" for number in range(400)])) == 400
@@ -120,8 +122,8 @@ def test_neither_retries_nor_breaker_hear_of_it() -> None:
     assert (stats.retries, stats.failed, set(stats.breakers.values())) == (0, 0, {"closed"})
 
 
-def test_a_service_that_refuses_it_plain_too_has_the_last_word() -> None:
-    """What is wrong with the request is told, not what was tried with it."""
+def test_the_error_of_the_request_without_gzip_is_raised() -> None:
+    """It says what is wrong with the request itself."""
     service = Service(400, puzzled=400)
     assert asked(service, ALWAYS, times=1) == [400]
     assert service.got == ["gzip", "plain"]

@@ -1,4 +1,4 @@
-"""Replies from bytes: http.client reads them, and what it would guess is refused."""
+"""Replies parsed from bytes: http.client reads them, and what it would guess is refused."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def content(*portions: bytes) -> bytes:
     cuts=st.lists(st.integers(0, 5000), max_size=12),
 )
 def test_any_split_of_the_bytes_gives_the_same_reply(pieces: list[bytes], use_chunks: bool, cuts: list[int]) -> None:
-    """Two replies on one connection, cut anywhere; nothing of the second is lost with the first."""
+    """Two replies on one connection, cut anywhere; no byte of the second is lost with the first."""
     data = (chunked(*pieces) if use_chunks else reply(b"".join(pieces))) + reply(b"next")
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
     wire = Wire(*(data[start:end] for start, end in itertools.pairwise(edges)))
@@ -95,30 +95,28 @@ def test_any_split_of_the_bytes_gives_the_same_reply(pieces: list[bytes], use_ch
         (CHUNKED + b"3\nabc\r\n0\r\n\r\n", b"abc", False),
     ],
 )
-def test_the_end_is_found_and_says_whether_another_request_may_follow(
-    data: bytes, expected: bytes, reusable: bool
-) -> None:
-    """Both framings at once (the last) are read, but the connection is not to be trusted (RFC 9112, 6.3)."""
+def test_each_framing_is_read_and_decides_about_reuse(data: bytes, expected: bytes, reusable: bool) -> None:
+    """A reply with two framings (the last) is read, but its connection is not used again (RFC 9112, 6.3)."""
     answer, pieces = read(Wire(data))
     assert (b"".join(pieces), answer.reusable) == (expected, reusable)
 
 
 @pytest.mark.parametrize("data", [reply(b""), chunked(b"x"), b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"])
-def test_no_content_follows_where_none_may(data: bytes) -> None:
-    """A HEAD, an empty reply, a 304: done with the head."""
+def test_replies_without_content_end_with_their_head(data: bytes) -> None:
+    """A HEAD, an empty reply, a 304."""
     answer, pieces = read(Wire(data), "HEAD")
     assert (pieces, answer.reusable) == ([], True)
 
 
-def test_interim_replies_are_passed_over() -> None:
-    """An early hint taken for the answer, or left behind, would answer the wrong request."""
+def test_interim_replies_are_skipped() -> None:
+    """An early hint that is taken for the reply, or left behind, would answer the wrong request."""
     hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
     wire = Wire(hints + reply(b"x"))
     answer, pieces = read(wire)
     assert (answer.status, pieces, wire.empty) == (200, [b"x"], True)
 
 
-def test_fields_keep_their_bytes_and_a_folded_one_is_one_line() -> None:
+def test_fields_keep_their_bytes_and_a_folded_value_is_one_line() -> None:
     """Repeated ones stay apart; folding is obsolete, and still sent."""
     data = reply(headers=("X-A: 1", "x-a:2", "X-Empty:", "X-Tab:\t v", "X-Long: one", "  two", "\tthree"))
     answer, _ = read(Wire(data.replace(b"X-Empty:", b"X-Latin: \xe9\r\nX-Empty:")))
@@ -163,7 +161,7 @@ def test_fields_keep_their_bytes_and_a_folded_one_is_one_line() -> None:
         CHUNKED + b"0\r\nX: " + b"x" * (1 << 17),
     ],
 )
-def test_what_is_not_a_reply_is_refused(data: bytes) -> None:
+def test_an_invalid_reply_is_refused(data: bytes) -> None:
     """Neither an end nor a length is guessed."""
     with pytest.raises(READ_ERRORS):
         content(data)
@@ -221,10 +219,8 @@ STARTS = st.sampled_from(
     end=st.sampled_from([b"\r\n", b"\n"]),
     method=st.sampled_from(["POST", "HEAD"]),
 )
-def test_a_head_means_the_same_whichever_way_it_is_read(
-    start: bytes, lines: list[bytes], end: bytes, method: str
-) -> None:
-    """The short way may only be taken where http.client comes to the same, odd bytes and all."""
+def test_the_fast_parser_agrees_with_http_client(start: bytes, lines: list[bytes], end: bytes, method: str) -> None:
+    """For every head that it accepts, unusual bytes included."""
     data = end.join([start, *lines, b"", b"2\r\nok\r\n0\r\n\r\n"])
 
     class LongWay(RawReply):
@@ -248,15 +244,15 @@ def test_a_head_means_the_same_whichever_way_it_is_read(
 @pytest.mark.parametrize(
     "data", [reply(b"ok"), chunked(b"ok"), reply(b"", headers=("Connection: keep-alive", "Server: x"))]
 )
-def test_a_usual_head_is_read_the_short_way(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What every service sends must not need the e-mail package."""
+def test_a_usual_head_is_read_by_the_fast_parser(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the e-mail package."""
     monkeypatch.setattr("http.client.HTTPResponse.begin", None)
     assert read(Wire(data))[0].status == 200
 
 
 @pytest.mark.parametrize("size", [b"+3", b"-3", b"0x3", b" 3", b"0_3", b"3_", b"3 3", b"", b";", b"f" * 16, b"\xb33"])
-def test_a_size_that_two_readers_could_read_differently_is_none(size: bytes) -> None:
-    """Python reads more as a number than HTTP does; where the reply ends would be a matter of opinion."""
+def test_an_ambiguous_chunk_size_is_refused(size: bytes) -> None:
+    """Python accepts more as a number than HTTP does, and parsers would disagree about the reply's end."""
     for rest in (b"abc\r\n0\r\n\r\n", b"abc\r\n+0\r\n\r\n"):
         with pytest.raises(READ_ERRORS):
             content(CHUNKED + size + b"\r\n" + rest)
@@ -265,15 +261,15 @@ def test_a_size_that_two_readers_could_read_differently_is_none(size: bytes) -> 
 
 
 @pytest.mark.parametrize("end", [b"xx", b"\n\n", b"\r\r", b"0\r"])
-def test_a_chunk_ends_where_it_says(end: bytes) -> None:
-    """The two bytes after it are looked at."""
+def test_a_chunk_ends_at_its_announced_size(end: bytes) -> None:
+    """The two bytes after it are checked."""
     with pytest.raises(READ_ERRORS):
         content(CHUNKED + b"3\r\nabc" + end + b"0\r\n\r\n")
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_nothing_but_the_wires_own_faults_leaves_a_reply(data: st.DataObject) -> None:
+def test_corrupted_replies_raise_only_read_errors(data: st.DataObject) -> None:
     """Whatever bytes are changed, left out or put in, in heads of both kinds and in chunks."""
     raw = bytearray(data.draw(st.sampled_from([chunked(b"abc", b"d" * 300), reply(b"e" * 50, headers=("X: y",))])))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -285,15 +281,15 @@ def test_nothing_but_the_wires_own_faults_leaves_a_reply(data: st.DataObject) ->
 
 @settings(deadline=None)
 @given(cut=st.integers(0, 200))
-def test_every_premature_end_is_noticed(cut: int) -> None:
-    """Cut a reply anywhere before its end, its head and the lines after the last chunk included."""
+def test_every_truncation_is_an_error(cut: int) -> None:
+    """Anywhere before a reply's end, its head and the lines after the last chunk included."""
     for data in (reply(b"x" * 50, headers=("X: y",)), chunked(b"x" * 30, b"y" * 20)):
         with pytest.raises(READ_ERRORS):
             content(data[: min(cut, len(data) - 1)])
 
 
-def test_pieces_are_bounded_and_given_at_once() -> None:
-    """No piece waits for another, none is larger than was asked for."""
+def test_pieces_are_bounded_and_returned_at_once() -> None:
+    """No piece waits for another, and none is larger than requested."""
     data = reply(b"x" * 300_000)
     sizes = [len(piece) for piece in read(Wire(data[:1000], data[1000:]))[1]]
     assert sum(sizes) == 300_000

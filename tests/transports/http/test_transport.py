@@ -1,4 +1,4 @@
-"""HttpTransport over fakes: what it builds, maps, hides and closes."""
+"""`HttpTransport` over fakes: what it builds, translates, hides and closes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_mock_transport_works_as_transport() -> None:
 
 
 def test_a_base_url_may_name_the_version_or_not() -> None:
-    """OpenAI-like services are given either way, and it is in the path once."""
+    """The path contains it once."""
     for base_url, path in (
         ("http://cosy.test", "/v1/speech"),
         ("http://cosy.test/v1", "/v1/speech"),
@@ -80,7 +80,7 @@ def test_a_respx_router_works_as_transport() -> None:
     ],
 )
 def test_paths_are_joined_to_the_base(base: str, path: str, expected: str) -> None:
-    """With and without slashes at the seam."""
+    """With and without slashes."""
     asked: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -93,7 +93,6 @@ def test_paths_are_joined_to_the_base(base: str, path: str, expected: str) -> No
 
 
 def test_no_credentials_without_a_key_and_none_in_reprs() -> None:
-    """A key shown is a key lost."""
     asked: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -109,7 +108,7 @@ def test_no_credentials_without_a_key_and_none_in_reprs() -> None:
 
 
 def test_cookies_are_neither_kept_nor_sent() -> None:
-    """One caller's session is not the next one's."""
+    """One caller's session must not reach the next."""
     asked: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -141,8 +140,8 @@ def test_closing_closes_the_transport_that_was_given() -> None:
         ask(transport)
 
 
-def test_is_sized_and_aged_by_the_settings() -> None:
-    """Connections come from Little's Law, ages from the pool's record."""
+def test_the_pool_is_sized_by_the_configuration() -> None:
+    """Connections by Little's Law."""
     transport = made(URL, connections=7)
     assert isinstance(transport._transport, Urllib3Transport)
     assert transport.stats() == PoolStats(limit=7)
@@ -150,7 +149,7 @@ def test_is_sized_and_aged_by_the_settings() -> None:
 
 
 def test_a_deadline_that_passes_between_pieces_ends_the_reply() -> None:
-    """Whatever the transport, checked at every piece."""
+    """With any transport: it is checked at every piece."""
     clock = FakeClock()
 
     class Slow(httpx.SyncByteStream):
@@ -187,8 +186,8 @@ def test_a_deadline_that_passes_between_pieces_ends_the_reply() -> None:
     ],
     ids=["gzip", "empty members", "deflate", "plain"],
 )
-def test_the_deadline_is_looked_at_within_a_piece_too(coding: str, data: bytes) -> None:
-    """A kilobyte on the wire may be a megabyte to read, and a piece the whole reply."""
+def test_the_deadline_is_checked_within_a_piece_too(coding: str, data: bytes) -> None:
+    """A kilobyte on the wire may decompress to a megabyte, and a piece may be the whole reply."""
 
     def handler(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers={"Content-Encoding": coding}, stream=Raw(data))
@@ -202,7 +201,7 @@ def test_the_deadline_is_looked_at_within_a_piece_too(coding: str, data: bytes) 
 
 
 class Ticking(FakeClock):
-    """Move on by a second whenever somebody looks."""
+    """A clock that moves on by a second at each look."""
 
     def now(self) -> float:
         self.advance(1.0)
@@ -210,7 +209,7 @@ class Ticking(FakeClock):
 
 
 class Raw(httpx.SyncByteStream):
-    """Be content that nothing undoes on its way."""
+    """Content that httpx does not decode."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -220,7 +219,7 @@ class Raw(httpx.SyncByteStream):
 
 
 def test_steps_are_granted_no_more_than_the_deadline_leaves() -> None:
-    """A foreign transport is told per operation."""
+    """An httpx transport gets it as the timeout of each operation."""
     clock = FakeClock()
     granted: list[dict[str, float]] = []
 
@@ -237,8 +236,8 @@ def test_steps_are_granted_no_more_than_the_deadline_leaves() -> None:
     ]
 
 
-def test_mistakes_in_a_mock_are_not_dressed_up_as_network_failures() -> None:
-    """An assertion in a user's handler reaches the user; so does one of our own errors."""
+def test_an_error_in_a_users_handler_is_not_translated() -> None:
+    """An assertion reaches the user; so does one of the library's own errors."""
 
     def handler(_: httpx.Request) -> httpx.Response:
         raise problem
@@ -248,9 +247,9 @@ def test_mistakes_in_a_mock_are_not_dressed_up_as_network_failures() -> None:
             ask(made(URL, httpx.MockTransport(handler)))
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["our pool", "httpx"])
+@pytest.mark.parametrize("own", [True, False], ids=["own pool", "httpx"])
 def test_nothing_is_smuggled_into_the_head(own: bool) -> None:
-    """A line end in a field's value would begin a field of somebody else's; the request is refused before it leaves."""
+    """A line end in a value would begin another field; the request is refused before anything is sent."""
     with hostile(answers()) as service:
         transport = made(service.url, None if own else httpx.HTTPTransport(trust_env=False))
         for value in ("a\r\nSmuggled: 1", "a\nSmuggled: 1", "a\0"):
@@ -261,8 +260,8 @@ def test_nothing_is_smuggled_into_the_head(own: bool) -> None:
         transport.close()
 
 
-def test_a_subclass_of_our_transport_sees_every_request() -> None:
-    """Whoever overrides handle_request wants it called."""
+def test_a_subclass_of_the_pool_gets_every_request() -> None:
+    """Its handle_request is called."""
     seen: list[str] = []
 
     class Mine(Urllib3Transport):
@@ -279,15 +278,15 @@ def test_a_subclass_of_our_transport_sees_every_request() -> None:
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_no_log_or_debug_print_holds_the_key(
+def test_no_log_or_debug_output_contains_the_key(
     own: bool, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever turns everything on to see what happens may show others what he saw; httpx's transport included."""
+    """Not even with all debugging on; httpx's own transport included."""
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 5)
     with caplog.at_level(logging.DEBUG), hostile(answers()) as service:
         transport = made(service.url, httpx.HTTPTransport() if own else None)
         assert ask(transport, request(b"private words", X_Secret="s3cret header")) == (200, b"ok")
         transport.close()
         assert service.requests[0].headers["authorization"] == "Bearer s3cret-key"
-    said = "".join([f"{record.getMessage()} {vars(record)!r}" for record in caplog.records] + [*capfd.readouterr()])
-    assert [leaked for leaked in ("s3cret", "private words") if leaked in said] == []
+    output = "".join([f"{record.getMessage()} {vars(record)!r}" for record in caplog.records] + [*capfd.readouterr()])
+    assert [leaked for leaked in ("s3cret", "private words") if leaked in output] == []

@@ -1,4 +1,4 @@
-"""Urllib3Transport on its own: a good httpx citizen with a pool that ages, wakes and never loses a place."""
+"""`Urllib3Transport` by itself: any httpx client can use it, and no slot of its pool is lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from cosyclient.clock import Cancellation, Deadline, SystemClock
-from cosyclient.transports import sockets as guard_module
+from cosyclient.transports import sockets as sockets
 from cosyclient.transports.http.connection import Connection
 from cosyclient.transports.http.response import RawReply
 from cosyclient.transports.http.urllib3_transport import ResponseStream, TransportClosed, Urllib3Transport
@@ -49,7 +49,7 @@ def transport() -> Iterator[Urllib3Transport]:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """A certificate authority nobody knows."""
+    """A certificate authority that nothing trusts."""
     return trustme.CA()
 
 
@@ -61,8 +61,8 @@ def server_tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-def test_serves_plain_httpx(transport: Urllib3Transport) -> None:
-    """Any httpx call works, streamed or not, with content of any kind."""
+def test_any_httpx_client_can_use_it(transport: Urllib3Transport) -> None:
+    """Streamed or not, with content of any kind."""
 
     def content() -> Iterator[bytes]:
         yield from (b"in ", b"pieces")
@@ -77,8 +77,7 @@ def test_serves_plain_httpx(transport: Urllib3Transport) -> None:
         assert service.requests[-1].body == b"in pieces"
 
 
-def test_counts_what_it_holds(transport: Urllib3Transport) -> None:
-    """The repr is the status line."""
+def test_its_repr_shows_the_pool(transport: Urllib3Transport) -> None:
     with hostile(answers()) as service:
         front = httpx_client(transport)
         assert repr(transport) == "<Urllib3Transport 0 in use, 0 idle of 4, 0 opened>"
@@ -91,8 +90,8 @@ def test_counts_what_it_holds(transport: Urllib3Transport) -> None:
         assert repr(transport) == "<Urllib3Transport closed, 2 opened>"
 
 
-def test_what_is_cancelled_with_its_last_byte_is_no_bad_luck_for_the_next(transport: Urllib3Transport) -> None:
-    """Its connection is not used again: the request that came upon it would be refused as cancelled, too."""
+def test_a_connection_cancelled_with_its_last_byte_is_not_used_again(transport: Urllib3Transport) -> None:
+    """The next request on it would fail as cancelled, too."""
     with hostile(answers(reply(b"hello"))) as service:
         cancellation = Cancellation()
         response = transport.handle_request(
@@ -114,22 +113,21 @@ def test_what_is_cancelled_with_its_last_byte_is_no_bad_luck_for_the_next(transp
         assert transport.stats().opened == 2
 
 
-def test_a_reply_without_content_frees_its_place_at_once(transport: Urllib3Transport) -> None:
-    """Nobody has to read nothing."""
+def test_a_reply_without_content_releases_its_slot_at_once(transport: Urllib3Transport) -> None:
     with hostile(answers(reply(b""))) as service, httpx_client(transport).stream("GET", service.url):
         assert transport.stats().in_use == 0
 
 
-def test_a_reply_frees_its_place_with_its_last_byte(transport: Urllib3Transport) -> None:
-    """The next request need not wait until this one's reader is done with it."""
+def test_a_reply_releases_its_slot_with_its_last_byte(transport: Urllib3Transport) -> None:
+    """The next request does not wait for this one's caller."""
     with hostile(answers(reply(b"hello"))) as service, httpx_client(transport).stream("GET", service.url) as streamed:
         pieces = streamed.iter_raw()
         assert next(pieces) == b"hello"
         assert transport.stats().in_use == 0
 
 
-def test_a_connection_that_says_too_much_is_not_used_again(transport: Urllib3Transport) -> None:
-    """What it says unasked would answer the next request."""
+def test_a_connection_with_unrequested_bytes_is_not_used_again(transport: Urllib3Transport) -> None:
+    """They would be read as the reply to the next request."""
     with hostile(answers(reply(b"one") + reply(b"two"))) as service:
         for _ in range(3):
             assert httpx_client(transport).get(service.url).text == "one"
@@ -161,7 +159,7 @@ def test_raises_what_httpx_raises(
 
 
 def test_raises_what_httpx_raises_before_anything_is_sent(transport: Urllib3Transport) -> None:
-    """Connecting, waiting for a place, nonsense."""
+    """While connecting, while waiting for a slot, and for an unsupported URL."""
     with unanswered() as port, pytest.raises(httpx.ConnectTimeout):
         httpx_client(transport, connect=0.05).get(f"http://127.0.0.1:{port}")
     with hostile(never_answers()) as service, pytest.raises(httpx.ConnectTimeout):
@@ -180,8 +178,8 @@ def test_raises_what_httpx_raises_before_anything_is_sent(transport: Urllib3Tran
         httpx_client(transport).get(service.url)
 
 
-def test_a_response_dropped_unclosed_frees_its_place() -> None:
-    """Whoever forgets to close must not starve the others."""
+def test_a_response_dropped_unclosed_releases_its_slot() -> None:
+    """When it is garbage collected."""
     with hostile(answers(reply(b"x" * 1000))) as service, Urllib3Transport(connections=1) as transport:
         for _ in range(3):
             transport.handle_request(httpx.Request("GET", service.url))
@@ -190,8 +188,8 @@ def test_a_response_dropped_unclosed_frees_its_place() -> None:
         assert transport.stats().in_use == 0
 
 
-def test_closing_a_response_under_its_reader_wakes_the_reader() -> None:
-    """Its socket is shut down, not closed: the number could belong to another's connection by then."""
+def test_closing_a_response_wakes_the_thread_that_reads_it() -> None:
+    """Its socket is shut down, not closed: its file descriptor could belong to another connection by then."""
     with (
         hostile(hangs_after(CUT_LENGTH)) as service,
         Urllib3Transport() as transport,
@@ -209,8 +207,8 @@ def test_closing_a_response_under_its_reader_wakes_the_reader() -> None:
         assert service.wait_for(lambda seen: seen.open == 0)
 
 
-def test_a_response_closed_as_its_reader_has_read_frees_its_place(transport: Urllib3Transport) -> None:
-    """Its reader holds a piece by then and may never ask for the next: nobody but its own thread could do it later."""
+def test_a_response_closed_just_after_a_read_releases_its_slot(transport: Urllib3Transport) -> None:
+    """The reading thread holds a piece by then and may never ask for the next."""
     with hostile(hangs_after(CUT_LENGTH)) as service, ThreadPoolExecutor(1) as threads:
         content = transport.handle_request(httpx.Request("GET", service.url)).stream
         assert isinstance(content, ResponseStream)
@@ -230,7 +228,7 @@ def test_a_response_closed_as_its_reader_has_read_frees_its_place(transport: Url
 
 
 def test_a_response_closed_early_does_not_look_complete() -> None:
-    """Neither does one that is read after it was closed."""
+    """Nor does one that is read after it was closed."""
     with hostile(answers(reply(b"x" * 1000))) as service, Urllib3Transport() as transport:
         response = transport.handle_request(httpx.Request("GET", service.url))
         response.stream.close()  # type: ignore[union-attr]
@@ -239,7 +237,7 @@ def test_a_response_closed_early_does_not_look_complete() -> None:
 
 
 def test_a_stream_that_cannot_be_replayed_is_not_sent_twice() -> None:
-    """A stale connection may have swallowed part of it."""
+    """A stale connection may have taken part of it."""
     with hostile(answers(times=1)) as service, Urllib3Transport() as transport:
         front = httpx_client(transport)
         front.get(service.url)
@@ -250,8 +248,7 @@ def test_a_stream_that_cannot_be_replayed_is_not_sent_twice() -> None:
 
 
 @pytest.mark.parametrize("phase", ["connect", "write", "begin", "read"])
-def test_an_interrupt_in_any_phase_gives_the_place_back(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
-    """Ctrl-C is no reason to lose a connection for ever."""
+def test_an_interrupt_in_any_phase_releases_the_slot(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -260,8 +257,8 @@ def test_an_interrupt_in_any_phase_gives_the_place_back(monkeypatch: pytest.Monk
         with monkeypatch.context() as patch:
             where: tuple[object, str] = {
                 "connect": (Connection, "connect"),
-                "write": (guard_module.DeadlineSocket, "sendall"),
-                "begin": (guard_module.DeadlineSocket, "recv_into"),
+                "write": (sockets.DeadlineSocket, "sendall"),
+                "begin": (sockets.DeadlineSocket, "recv_into"),
                 "read": (RawReply, "read1"),
             }[phase]
             patch.setattr(*where, interrupt)
@@ -271,8 +268,8 @@ def test_an_interrupt_in_any_phase_gives_the_place_back(monkeypatch: pytest.Monk
         assert httpx_client(transport).get(service.url).text == "x"
 
 
-def test_unknown_authorities_are_refused_by_default(server_tls: ssl.SSLContext) -> None:
-    """Verification is on until somebody says otherwise."""
+def test_an_unknown_authority_is_refused_by_default(server_tls: ssl.SSLContext) -> None:
+    """Verification is on unless it is turned off."""
     with hostile(answers(), tls=server_tls) as service:
         with Urllib3Transport() as transport, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             httpx_client(transport).get(service.url)
@@ -280,7 +277,7 @@ def test_unknown_authorities_are_refused_by_default(server_tls: ssl.SSLContext) 
             assert httpx_client(transport).get(service.url).text == "ok"
 
 
-def test_a_ca_file_or_a_context_of_ones_own_is_used(
+def test_a_ca_file_or_a_context_is_used(
     authority: trustme.CA, server_tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Host names are checked with either."""
@@ -302,7 +299,7 @@ def test_a_ca_file_or_a_context_of_ones_own_is_used(
 
 
 def test_one_context_is_made_for_all_origins(monkeypatch: pytest.MonkeyPatch, server_tls: ssl.SSLContext) -> None:
-    """It costs 30 ms, so it is made when first needed, and once."""
+    """It costs 30 ms, so it is made when it is first needed, and once."""
     made: list[ssl.SSLContext] = []
 
     def create(**_: Any) -> ssl.SSLContext:
@@ -322,10 +319,10 @@ def test_one_context_is_made_for_all_origins(monkeypatch: pytest.MonkeyPatch, se
 
 
 @pytest.mark.parametrize("orderly", [True, False])
-def test_content_without_length_ends_only_with_an_orderly_end(
+def test_content_without_length_ends_only_with_a_tls_close(
     authority: trustme.CA, server_tls: ssl.SSLContext, tmp_path: Path, orderly: bool
 ) -> None:
-    """Behind TLS a cut can be told from an end (RFC 9112, 9.8)."""
+    """With TLS a truncation can be told from an end (RFC 9112, 9.8)."""
 
     def behave(connection: ServedConnection) -> None:
         connection.request()
@@ -345,7 +342,7 @@ def test_content_without_length_ends_only_with_an_orderly_end(
 
 
 def test_tls_reads_and_writes_end_at_the_deadline(authority: trustme.CA, server_tls: ssl.SSLContext) -> None:
-    """Encryption changes nothing about time."""
+    """As those without TLS."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with hostile(hangs_after(CUT_LENGTH), tls=server_tls) as service, Urllib3Transport(verify=context) as transport:

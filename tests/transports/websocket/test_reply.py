@@ -64,13 +64,13 @@ def test_text_is_sent_while_another_thread_reads() -> None:
 
     with hostile(websocket_service(behave)) as service, ThreadPoolExecutor(1) as threads:
         session_reply = duplex(start(made(service), session_request(texts=("0,",))))
-        listening = threads.submit(lambda: b"".join(session_reply.chunks()))
+        reading = threads.submit(lambda: b"".join(session_reply.chunks()))
         for number in range(1, 500):
             session_reply.send_text(f"{number},")
             session_reply.flush()
         session_reply.end_text()
         session_reply.flush()
-        assert listening.result(30) == b"".join(b"%d," % number for number in range(500))
+        assert reading.result(30) == b"".join(b"%d," % number for number in range(500))
 
 
 def test_both_sides_may_send_more_than_fits_between_them() -> None:
@@ -174,13 +174,13 @@ def test_the_read_timeout_starts_when_the_writer_has_ended_the_text() -> None:
 
     with hostile(websocket_service(behave)) as service, ThreadPoolExecutor(1) as threads:
         session_reply = duplex(start(made(service), session_request(writer_timeout=30.0), read_timeout=0.05))
-        listening = threads.submit(lambda: b"".join(session_reply.chunks()))
+        reading = threads.submit(lambda: b"".join(session_reply.chunks()))
         threading.Event().wait(0.3)
-        assert not listening.done()
+        assert not reading.done()
         session_reply.end_text()
         session_reply.flush()
         assert received.wait(30)
-        assert isinstance(listening.exception(30), AttemptTimeout)
+        assert isinstance(reading.exception(30), AttemptTimeout)
 
 
 def test_a_cancellation_wakes_the_reader_and_the_service_sees_it() -> None:

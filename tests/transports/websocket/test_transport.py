@@ -211,23 +211,23 @@ def test_a_full_pool_is_not_the_endpoints_fault() -> None:
 
 def test_closing_wakes_threads_that_read_connect_or_wait_for_a_slot() -> None:
     """They get `ClientClosed`."""
-    with hostile(sends(b"x")) as service, hostile(never_answers()) as mute, ThreadPoolExecutor(8) as threads:
-        listening, connecting = made(service, connections=2), made(mute, connections=2)
-        waiting = [threads.submit(audio_of, transport) for transport in (listening, connecting) for _ in range(4)]
+    with hostile(sends(b"x")) as service, hostile(never_answers()) as silent, ThreadPoolExecutor(8) as threads:
+        reading, connecting = made(service, connections=2), made(silent, connections=2)
+        waiting = [threads.submit(audio_of, transport) for transport in (reading, connecting) for _ in range(4)]
         assert service.wait_for(lambda seen: len(seen.requests) == 2)
-        assert mute.wait_for(lambda seen: seen.seen == 2)
-        listening.close()
+        assert silent.wait_for(lambda seen: seen.seen == 2)
+        reading.close()
         connecting.close()
-        listening.close()
+        reading.close()
         assert {type(each.exception(timeout=30)) for each in waiting} == {ClientClosed}
-        assert (listening.stats().in_use, connecting.stats().in_use) == (0, 0)
+        assert (reading.stats().in_use, connecting.stats().in_use) == (0, 0)
         with pytest.raises(ClientClosed):
-            audio_of(listening)
+            audio_of(reading)
 
 
 def test_many_failures_leave_every_slot_free() -> None:
     """Failures in each phase, from many threads; then the pool works as if new."""
-    moods: list[Callable[[ServedConnection], None]] = [
+    behaviours: list[Callable[[ServedConnection], None]] = [
         drops(),
         drops(b"x", reset=True),
         sends(b"x", "fail"),
@@ -239,7 +239,7 @@ def test_many_failures_leave_every_slot_free() -> None:
     ]
 
     def behave(connection: ServedConnection) -> None:
-        moods[connection.number % len(moods)](connection)
+        behaviours[connection.number % len(behaviours)](connection)
 
     with hostile(behave) as service:
         transport = made(service, connections=4, config=SHORT_CONNECT)
