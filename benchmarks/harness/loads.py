@@ -37,7 +37,7 @@ _HANDED_OVER: Final = 64
 
 @dataclass(frozen=True, kw_only=True)
 class LoadSpec:
-    """Say which peer is called, where, how often and how long."""
+    """Define which peer is called, where, how often and how long."""
 
     peer: str
     url: str

@@ -77,7 +77,7 @@ def confine(pid: int, cores: set[int]) -> None:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Return the processor time that process *pid* has used so far, or None where the system does not say."""
+    """Return the processor time that process *pid* has used so far, or None where the system does not count it."""
     try:
         # Fields 14 and 15 of proc(5), counted after the name, which may hold spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -101,8 +101,8 @@ def _commit() -> str | None:
     return f"{head} with changes" if changed else head
 
 
-def _git(where: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, timeout=10, check=True)
+def _git(where: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()
 
 

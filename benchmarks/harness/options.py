@@ -1,4 +1,4 @@
-"""Hold what the command line asks of every benchmark."""
+"""The options that the command line gives to every benchmark."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ FORMATS: Final = ("opus", "mp3")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Say how long, how often, where to, and in which audio format."""
+    """Hold how long and how often to measure, where to write, and the audio format."""
 
     quick: bool = False
     repeat: int = 1
     output: Path = DEFAULT_OUTPUT
     audio: str = FORMATS[0]
     seconds: float | None = None
-    """How long ``chaos`` goes on; None leaves it to the benchmark."""
+    """How long ``chaos`` runs; None is its default."""
     seed: int | None = None
-    """What ``chaos`` draws its phases from; None draws that, too."""
+    """The seed of the phases of ``chaos``; None chooses one at random."""

@@ -70,7 +70,7 @@ def hide_frame(axis: Any) -> None:
 
 
 def label_rows(axis: Any, labels: Sequence[str], *, above: float = 0.6, below: float = 0.4) -> None:
-    """Give *axis* a row for each of *labels*, the first on top, with so much room *above* and *below* them."""
+    """Give *axis* a row for each of *labels*, the first on top, with the given room *above* and *below* them."""
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 1 + below, -above)
     axis.tick_params(axis="y", length=0)

@@ -26,7 +26,7 @@ MEDIA_TYPES: Final = {"frames": "application/vnd.cosyvoice.batch-frames;v=1", "j
 class Replies:
     """Hold the replies of one *form*, frames or json, for up to `BATCH` texts, each answered with the same *audio*.
 
-    *item* is what else an item says of its audio; that the text had 20 characters, if nothing is named.
+    *item* holds further members of each item; by default, that the text had 20 characters.
     """
 
     def __init__(self, form: str, audio: bytes, media_type: str = "audio/wav", **item: Any) -> None:
@@ -111,7 +111,7 @@ def _answer(connection: socket.socket, replies: Replies) -> None:
                 for piece in pieces[1:]:
                     connection.sendall(piece)
         except OSError:
-            # The client is gone, and this thread serves nobody else.
+            # The client is gone, and this thread serves it alone.
             return
 
 

@@ -1,7 +1,7 @@
 """Run a module of the benchmarks in a fresh process and read its figures, one line of JSON each way.
 
-A process may also ask for attention while it runs: it prints a mark, and waits for a line in return. So its parent can
-read a service's counters as the measured part begins and ends, and no request falls between the two.
+A process may also send a mark while it runs: it prints a line, and waits for a line in return. So its parent can read
+a service's counters as the measured part begins and ends, and no request falls between the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make the texts that every client is asked for: 20 Chinese characters each, and no two alike."""
+"""Make the texts that every client gets: 20 Chinese characters each, and no two alike."""
 
 from __future__ import annotations
 

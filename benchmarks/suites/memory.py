@@ -78,16 +78,16 @@ class Watch:
     def __init__(self, count: int) -> None:
         self._step = max(1, count // _POINTS)
         self.points: list[tuple[int, int]] = []
-        self.spoken = 0
+        self.count = 0
 
     def note(self) -> None:
         """Count one speech more."""
-        self.spoken += 1
-        if self.spoken % self._step == 0:
-            self.points.append((self.spoken, resident_bytes()))
+        self.count += 1
+        if self.count % self._step == 0:
+            self.points.append((self.count, resident_bytes()))
 
     def __repr__(self) -> str:
-        return f"<Watch {self.spoken} speeches, {len(self.points)} points>"
+        return f"<Watch {self.count} speeches, {len(self.points)} points>"
 
 
 def measure(job: str, count: int, url: str) -> dict[str, Any]:
@@ -100,10 +100,10 @@ def measure(job: str, count: int, url: str) -> dict[str, Any]:
     elapsed = time.perf_counter() - started
     # Neither the filling of the window at the start nor its emptying at the end is a trend.
     later = watch.points[len(watch.points) // 3 : -len(watch.points) // 10]
-    slope, _ = linear_regression([spoken for spoken, _ in later], [held for _, held in later])
+    slope, _ = linear_regression([count for count, _ in later], [held for _, held in later])
     return {
         "texts": count,
-        "spoken": watch.spoken,
+        "finished": watch.count,
         "errors": errors[:5],
         "failed": len(errors),
         "before": before,
@@ -221,7 +221,7 @@ def tabulate(rows: list[dict[str, Any]]) -> str:
                 number(row["slope"] / 1024, unit=" KB"),
                 "yes" if row["peak"] < _TARGET_BYTES else "no",
                 seconds(row["cpu"]),
-                number(row["spoken"] / row["elapsed"]),
+                number(row["finished"] / row["elapsed"]),
             ]
             for row in rows
             if (job := JOBS[row["job"]])
@@ -244,7 +244,7 @@ def draw(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
         tidy(axis, "MB, over the share of the texts that are done")
         for row, colour in zip(rows, (OURS, *OTHERS), strict=False):
             job = JOBS[row["job"]]
-            done = [spoken / row["texts"] * 100 for spoken, _ in row["points"]]
+            done = [count / row["texts"] * 100 for count, _ in row["points"]]
             way = ", a socket" if job.socket else ""
             label = f"{job.label},\n{row['texts']:,} x {job.audio_bytes // 1000} KB{way}"
             axis.plot(done, [held / (1 << 20) for _, held in row["points"]], color=colour, linewidth=1.6, label=label)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Say how long the service takes, and how many calls it gets for how long."""
+    """Define how long the service takes, and how many calls it gets for how long."""
 
     rtt: float = 0.02
     first_chunk: float = 0.05

@@ -30,7 +30,7 @@ _BUSY: Final = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Say what the service grants and how much each client is given to do."""
+    """Define the service's limits, and the load of each client."""
 
     rtt: float = 0.2
     rate: float = 100.0

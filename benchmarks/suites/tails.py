@@ -32,7 +32,7 @@ _EXTRA: Final = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Say what the service does and how it is called."""
+    """Define the service's times, and the load."""
 
     rtt: float = 0.1
     jitter: float = 0.4

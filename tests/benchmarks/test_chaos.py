@@ -71,7 +71,7 @@ def test_what_a_caller_does_explains_its_own_text_only() -> None:
 
 
 def test_audio_is_a_texts_own_or_wrong() -> None:
-    """The echo says which; the first ending counts."""
+    """The echo shows which; the first ending counts."""
     right, wrong, cut = text_record(), text_record(), text_record()
     right.note_audio(echo_samples("hello", 24000))
     right.note_error(ServiceFault("too late to matter"))
@@ -163,17 +163,17 @@ def document(**findings: Any) -> dict[str, Any]:
     return {"rows": rows, "findings": [], "leaked": {}, "recovery": 0.5, **counts}
 
 
-def test_the_table_and_the_conclusions_say_what_is_missed() -> None:
+def test_the_table_and_the_conclusions_name_what_is_missed() -> None:
     """A target that is missed is named so, with the seed to try again."""
     lines = tabulate(document()).splitlines()
     assert len(lines) == 2 + len(CASES)
     assert " ".join(lines[2].split()) == "batch 2 1 1 0 0 0 0 0 nothing 1 reset"
     assert "MISSED" not in conclusions(document(), 7)
     bad = document(unaccounted=1, held="batch holds 1 pending") | {"leaked": {"files": 2}, "findings": ["something"]}
-    said = conclusions(bad, 7)
-    assert said.count("MISSED") == 4
+    output = conclusions(bad, 7)
+    assert output.count("MISSED") == 4
     for words in ("1 unaccounted", "1 pending", "2 files", "--seed 7", "- something"):
-        assert words in said
+        assert words in output
 
 
 def test_the_picture_names_every_protocol(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_overshoot_is_what_a_call_took_beyond_its_deadline() -> None:
     assert row["errors"] == {"DeadlineExceeded": 3}
 
 
-def test_the_table_and_the_conclusions_say_what_is_missed() -> None:
+def test_the_table_and_the_conclusions_name_what_is_missed() -> None:
     """A target that is missed is named so, and so is what was left behind."""
     lines = report.tabulate(rows()).splitlines()
     assert len(lines) == 3 + len(SCENARIOS) * len(CLIENTS)
@@ -72,8 +72,8 @@ def test_the_table_and_the_conclusions_say_what_is_missed() -> None:
     assert "MISSED" not in report.conclusions(rows(), INTERRUPTS)
     assert "–100 ms" in report.tabulate(rows(worst=0.3)[:1])
     bad = rows(worst=0.6, leaked={"threads": 2})
-    said = report.conclusions(bad, [{**INTERRUPTS[0], "worst": 0.7}, *INTERRUPTS[1:]])
-    assert said.count("MISSED") == 3
+    output = report.conclusions(bad, [{**INTERRUPTS[0], "worst": 0.7}, *INTERRUPTS[1:]])
+    assert output.count("MISSED") == 3
     assert "+2 threads" in report.tabulate(bad)
     assert len(report.tabulate_interrupts(INTERRUPTS).splitlines()) == 3 + len(CLIENTS)
 

@@ -62,7 +62,7 @@ def test_it_answers_by_itself() -> None:
 
 
 def test_it_refuses_what_the_bucket_does_not_hold() -> None:
-    """The headers tell the bucket's size as the limit, without a window; a refusal names no Retry-After."""
+    """The headers give the bucket's size as the limit, without a window; a refusal names no Retry-After."""
     with gateway(GatewaySpec(reply=FIXED, rate=NEVER, bucket=2, threads=2)) as front:
         connection = connect(front.url)
         assert [ask(connection)[0] for _ in range(3)] == [200, 200, 429]
@@ -90,8 +90,8 @@ def test_it_closes_connections_too_many() -> None:
             connection.close()
 
 
-def test_it_says_why_it_does_not_start() -> None:
-    """Envoy's own words reach the reader."""
+def test_a_failed_start_is_explained() -> None:
+    """The end of Envoy's log is in the error."""
     with (
         pytest.raises(GatewayError, match="malformed IP address: nowhere"),
         gateway(GatewaySpec(upstream="http://nowhere:1")),

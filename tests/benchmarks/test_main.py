@@ -1,4 +1,4 @@
-"""The command: what it lists, what it refuses, and what it says is missing."""
+"""The command: what it lists, what it refuses, and what it names as missing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_missing_extra_is_named_with_its_remedy() -> None:
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_can_be_run(name: str) -> None:
-    """Its module is where the catalogue says."""
+    """Its module is the one that the catalogue names."""
     assert callable(import_module(BENCHMARKS[name].module).run)
 
 

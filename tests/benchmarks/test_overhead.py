@@ -37,7 +37,7 @@ def test_the_whole_stack_and_its_parts_are_measured(load: str) -> None:
     assert all(value > 0 for value in figures.values())
 
 
-def test_the_table_says_what_was_missed() -> None:
+def test_the_table_names_what_was_missed() -> None:
     """The rest is what the protocol does not account for."""
     assert rest(ROW) == pytest.approx(30e-6)
     first, second = (" ".join(line.split()) for line in tabulate(ROWS).splitlines()[2:])

@@ -92,10 +92,10 @@ def test_report_and_picture_name_every_row_and_every_miss(tmp_path: Path) -> Non
     lines = tabulate(CASES, found).splitlines()
     assert len(lines) == 3 + len(CASES)
     assert "10.0 %" in lines[3]
-    said = conclusions(CASES, found)
-    assert "1,750 threads synthesize: at least 99.0 % of 6,400 texts/s: MISSED; no 429, no error: MISSED." in said
-    assert "Envoy or the service used 90 % of a core: they may be what was slow in 1,750 threads" in said
-    assert "64 TriesUsedUp" in said
+    output = conclusions(CASES, found)
+    assert "1,750 threads synthesize: at least 99.0 % of 6,400 texts/s: MISSED; no 429, no error: MISSED." in output
+    assert "Envoy or the service used 90 % of a core: they may be what was slow in 1,750 threads" in output
+    assert "64 TriesUsedUp" in output
     draw(tmp_path / "quota.svg", CASES, found, machine.describe())
     drawn = " ".join(ElementTree.parse(tmp_path / "quota.svg").getroot().itertext())
     assert all(each.label in drawn for each in CASES)
@@ -104,9 +104,9 @@ def test_report_and_picture_name_every_row_and_every_miss(tmp_path: Path) -> Non
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_introduction_states_the_warm_up(quick: bool) -> None:
     """And how often it was repeated."""
-    said = introduction(3.0, QUICK if quick else CASES, Options(repeat=3))
-    assert f"after a warm-up of {'2.5' if quick else '5'} s" in said
-    assert "Medians of 3 runs" in said
+    output = introduction(3.0, QUICK if quick else CASES, Options(repeat=3))
+    assert f"after a warm-up of {'2.5' if quick else '5'} s" in output
+    assert "Medians of 3 runs" in output
 
 
 def test_medians_include_the_gateways_figures() -> None:

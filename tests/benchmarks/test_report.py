@@ -69,11 +69,11 @@ def test_the_table_shows_every_client_and_every_figure() -> None:
 def test_conclusions_name_ratios_errors_and_a_service_that_was_slow() -> None:
     """A ratio to nothing is a dash, not an infinity."""
     busy = replace(rows()[3], runs=[replace(RUN, service_cpu=0.97)])
-    said = report.conclusions([*rows()[:3], busy, rows()[4]], report.Plan())
-    assert "c/a –" in said
-    assert "d/b 2.0" in said
-    assert "a 20 EmptyPoolError (after 5.00 s on average)" in said
-    assert "in c: it may be what was slow" in said
+    output = report.conclusions([*rows()[:3], busy, rows()[4]], report.Plan())
+    assert "c/a –" in output
+    assert "d/b 2.0" in output
+    assert "a 20 EmptyPoolError (after 5.00 s on average)" in output
+    assert "in c: it may be what was slow" in output
 
 
 def test_document_and_picture_hold_the_figures(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_the_service_answers_what_an_emulator_would() -> None:
     assert b'"audio_data":' in answer("opus")
 
 
-def test_the_table_compares_like_with_like_and_says_what_was_missed() -> None:
+def test_the_table_compares_like_with_like_and_names_what_was_missed() -> None:
     """The ratio is to urllib3 doing the same work at the same step."""
     found = rows()
     slow = next(row for row in found if row.threads == 64 and row.peer.label == "cosyclient")
@@ -182,9 +182,9 @@ def test_the_table_compares_like_with_like_and_says_what_was_missed() -> None:
     lines = tabulate(found)
     assert lines.count("urllib3  ") >= 4
     assert "20 to 80" in lines
-    said = conclusions(found, Plan())
-    assert "cosyclient, at least 90 % of urllib3's requests/s: 8 threads 1.00 yes, 64 threads 0.50 NO." in said
-    assert "Errors of httpx at 64: 7 PoolTimeout." in said
+    output = conclusions(found, Plan())
+    assert "cosyclient, at least 90 % of urllib3's requests/s: 8 threads 1.00 yes, 64 threads 0.50 NO." in output
+    assert "Errors of httpx at 64: 7 PoolTimeout." in output
     assert document(slow, found)["times_urllib3"] == 0.5
 
 

@@ -77,7 +77,7 @@ def test_a_client_that_never_recovers_has_no_recovery_time() -> None:
     assert run.recovery(log(range(100)), 110.0) == 0.0
 
 
-def test_tables_and_conclusions_say_what_is_missed() -> None:
+def test_tables_and_conclusions_name_what_is_missed() -> None:
     """A target that is missed is named so."""
     found = run.medians(rows())
     lines = report.tabulate(found).splitlines()
@@ -85,8 +85,8 @@ def test_tables_and_conclusions_say_what_is_missed() -> None:
     assert " ".join(lines[3].split()) == "ours 1.00 % 200 200 1.00 – 99.0 % 0 0 2 0 µs"
     assert lines[6].split()[-1] == "yes"
     good = run.outage_of("ours", log(range(121), [(105.0, "open"), (112.0, "half-open")]), [(109.0, 9)], 100.0, 110.0)
-    said = report.conclusions(found, [good])
-    assert said.count("MISSED") == 0
+    output = report.conclusions(found, [good])
+    assert output.count("MISSED") == 0
     for row in found:
         row["amplification"] = 1.2
     lost = run.outage_of("ours", log(range(200)), [(109.0, 9)], 100.0, 110.0)

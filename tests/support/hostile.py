@@ -1,4 +1,4 @@
-"""The cabinet of services that misbehave on purpose; what runs them is `benchmarks.harness.hostile`.
+"""Behaviours of services that misbehave on purpose; `benchmarks.harness.hostile` runs them.
 
 with hostile(drips_body(interval=0.01)) as service:
     client = ...(service.url)

@@ -45,7 +45,7 @@ class Reader(NamedTuple):
     audio: bool = True
     ours: bool = False
     keep: bool = False
-    """Whether malloc is told to keep what is freed, instead of giving it back and taking it again page by page."""
+    """Whether malloc is configured to keep freed memory, instead of returning it and getting it again page by page."""
 
 
 READERS: Final = {

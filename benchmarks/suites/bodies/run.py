@@ -64,7 +64,7 @@ def _introduction(turns: int) -> str:
         "until all are there. The service is a process that sends one prepared reply. Each row is a fresh process;\n"
         f"medians of {turns} turns after one uncounted. Memory: the peak of all turns beyond what was resident before\n"
         "the first, over the audio (or bytes) held. A page fault is what the system charges for 4 KB of new memory;\n"
-        "kept: malloc is told to keep what was freed (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_)."
+        "kept: malloc is configured to keep freed memory (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_)."
     )
 
 

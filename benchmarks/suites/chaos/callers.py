@@ -216,8 +216,8 @@ class Caller:
         if self._rng.random() < 0.05:
             return f"shared {self._rng.randrange(5)}"  # several callers may ask for it at once
         length = int(2 ** self._rng.uniform(0.0, 8.0))
-        words = (_SENTENCES * (length // len(_SENTENCES) + 1))[:length].rstrip()
-        return f"{self.name} {self._numbers} of {case.protocol}: {words}."
+        sentences = (_SENTENCES * (length // len(_SENTENCES) + 1))[:length].rstrip()
+        return f"{self.name} {self._numbers} of {case.protocol}: {sentences}."
 
     def _await_interrupt(self) -> None:
         """Wait for an interrupt that was sent into the call; count one that does not arrive as swallowed."""

@@ -10,7 +10,7 @@ TARGETS: Final = {"wrong": 0, "unexplained": 0, "unaccounted": 0, "held": 0, "fi
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Say how long, how many call at once, and whether they are interrupted."""
+    """Define how long, how many call at once, and whether they are interrupted."""
 
     seconds: float = 200.0
     callers: int = 10

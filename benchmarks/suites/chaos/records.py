@@ -125,7 +125,7 @@ class TextRecord:
 
 @dataclass(kw_only=True)
 class FaultPeriod:
-    """Say which fault the service had, and from when until when."""
+    """Hold a kind of fault, and from when until when the service had it."""
 
     kind: str
     began: float

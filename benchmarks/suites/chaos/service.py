@@ -32,7 +32,7 @@ _PORTS: Final = range(18000, 32000)
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Say what happens for some seconds."""
+    """Define what happens in one part of a run."""
 
     kind: str
     """``calm``, ``slow``, ``idle``, or a kind of fault."""

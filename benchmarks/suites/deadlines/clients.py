@@ -32,7 +32,7 @@ _BODY: Final = b'{"texts": ["hello"]}'
 
 @dataclass(frozen=True, kw_only=True)
 class CallSpec:
-    """Say which client calls which service, with which deadline, how many callers at once and how often."""
+    """Define which client calls which service, with which deadline, how many callers at once and how often."""
 
     client: str
     scenario: str

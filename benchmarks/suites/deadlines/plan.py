@@ -27,7 +27,7 @@ CLIENTS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Say how long a call may take, how many there are, and when a service lets go of a client that waits on."""
+    """Define how long a call may take, how many there are, and after which time services close connections."""
 
     deadline: float = 0.5
     cap: float = 4.0

@@ -37,7 +37,7 @@ _INTERVAL: Final = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class LoadSpec:
-    """Say which client calls, where, how often and how long."""
+    """Define which client calls, where, how often and how long."""
 
     client: str
     url: str

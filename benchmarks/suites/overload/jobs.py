@@ -100,7 +100,7 @@ SCENARIOS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """Say which client does the job of which scenario, and where."""
+    """Define which client does the job of which scenario, and where."""
 
     client: str
     scenario: str

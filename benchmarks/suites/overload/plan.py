@@ -22,7 +22,7 @@ TARGET_SLOWDOWN: Final = 1.3
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Say what the service can do, how many calls it gets, and how long."""
+    """Define what the service can do, how many calls it gets, and how long."""
 
     gpus: int = 4
     rtf: float = 0.06

@@ -62,7 +62,7 @@ PEERS: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Say how many threads call at once, and how long."""
+    """Define how many threads call at once, and how long."""
 
     steps: tuple[int, ...] = (8, 64, 128, 256)
     warm_up: float = 1.0

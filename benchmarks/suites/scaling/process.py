@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadSpec:
-    """Say which peer calls what service, with how many threads and how long."""
+    """Define which peer calls what service, with how many threads and how long."""
 
     client: str
     """Module and class."""

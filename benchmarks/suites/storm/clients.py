@@ -34,7 +34,7 @@ _NEVER: Final = 1_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class LoadSpec:
-    """Say which client sends how many calls a second, where to, for how long."""
+    """Define which client sends how many calls a second, where to, for how long."""
 
     client: str
     url: str

@@ -18,7 +18,7 @@ TARGET_RECOVERY: Final = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Say how many calls a second there are, and how long each part takes."""
+    """Define how many calls a second there are, and how long each part takes."""
 
     rate: float = 40.0
     rtt: float = 0.05
