@@ -16,16 +16,16 @@ from cosyclient.errors import (
     Throttled,
     Unauthorized,
 )
-from cosyclient.models import Word
 from cosyclient.protocols.capabilities import own_members
+from cosyclient.protocols.codecs.json_body import word_timing
 from cosyclient.protocols.replies.errors import reclassify
 from cosyclient.util.extra_fields import Headers
-from cosyclient.util.numbers import int_in_range, seconds_from_ms
+from cosyclient.util.numbers import int_in_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cosyclient.models import VoiceSettings
+    from cosyclient.models import VoiceSettings, Word
 
 _MOST: Final = 1_000_000
 """Places and words, as many as nobody's text has: a service that never ends must not fill the memory."""
@@ -98,8 +98,10 @@ class WordTimings:
             return
         index = sentence.get("index")
         for word in words:
-            if (timed := _word(word)) is not None and len(self._found) < _MOST:
-                self._found[int_in_range(index, 0, _MOST) or 0, word["begin_index"]] = timed
+            timing = word_timing(word, text="text", start="begin_time", end="end_time")
+            place = int_in_range(word.get("begin_index"), 0, _MOST) if timing else None
+            if timing is not None and place is not None and len(self._found) < _MOST:
+                self._found[int_in_range(index, 0, _MOST) or 0, place] = timing
 
     def in_order(self) -> tuple[Word, ...]:
         """Return every word once, in the order of the text."""
@@ -107,12 +109,3 @@ class WordTimings:
 
     def __repr__(self) -> str:
         return f"<Words {len(self._found)}>"
-
-
-def _word(word: Any) -> Word | None:
-    if not isinstance(word, dict) or not isinstance(word.get("text"), str):
-        return None
-    start, end = seconds_from_ms(word.get("begin_time")), seconds_from_ms(word.get("end_time"))
-    if int_in_range(word.get("begin_index"), 0, _MOST) is None or start is None or end is None:
-        return None
-    return Word(word["text"], start, end)

@@ -1,4 +1,4 @@
-"""JSON documents in replies, events and messages: whole objects, their members, base64 audio, lists of voices.
+"""JSON documents in replies, events and messages: objects, their members, base64 audio, word timestamps, voices.
 
 Everything raises `DecodeError`, retryable, for what is not the JSON expected, as it may have been cut off. A list of
 voices is read up to 4 MiB; the bounds of one document are those of `strict.parse_json`.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from cosyclient.errors import DecodeError
+from cosyclient.models import Word
 from cosyclient.protocols.codecs.strict import parse_base64, parse_json
+from cosyclient.util.numbers import seconds_from_ms
 from cosyclient.voices import MAX_NAME
 
 if TYPE_CHECKING:
@@ -56,6 +58,17 @@ def decode_audio(encoded: object) -> bytes:
         pass
     shown = f"{len(encoded)} characters that are" if isinstance(encoded, str) else "a value that is"
     raise DecodeError(f"audio: {shown} not base64", retryable=True)
+
+
+def word_timing(entry: object, *, text: str, start: str, end: str) -> Word | None:
+    """Return the word in *entry*, or ``None`` unless it is an object whose members of these names are readable.
+
+    *text* names the member with the word, *start* and *end* those with its times in milliseconds.
+    """
+    if not isinstance(entry, dict) or not isinstance(word := entry.get(text), str):
+        return None
+    first, last = seconds_from_ms(entry.get(start)), seconds_from_ms(entry.get(end))
+    return None if first is None or last is None else Word(word, first, last)
 
 
 def output_audio(output: dict[str, Any]) -> bytes:

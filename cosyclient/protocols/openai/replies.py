@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from cosyclient.audio import sniff
 from cosyclient.audio.wav import is_wav, parse_header
 from cosyclient.errors import DecodeError
-from cosyclient.models import Word
 from cosyclient.protocols.base import PcmFormat
-from cosyclient.protocols.codecs.json_body import decode_audio, decode_json_object, read_voice_list, voice_names
+from cosyclient.protocols.codecs.json_body import (
+    decode_audio,
+    decode_json_object,
+    read_voice_list,
+    voice_names,
+    word_timing,
+)
 from cosyclient.protocols.codecs.sse import MEDIA_TYPE, decode_events
 from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.protocols.replies.errors import (
@@ -28,7 +33,6 @@ from cosyclient.util.numbers import (
     CHANNEL_COUNT_RANGE,
     SAMPLE_RATE_RANGE,
     parse_int_in_range,
-    seconds_from_ms,
     valid_sample_rate,
 )
 
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 
     from cosyclient.audio.wav import SampleFormat
     from cosyclient.errors import CosyError
-    from cosyclient.models import Utterance
+    from cosyclient.models import Utterance, Word
     from cosyclient.protocols.replies.error_rules import MessageRules
     from cosyclient.wire import WireReply
 
@@ -202,7 +206,5 @@ def read_voices(reply: WireReply, *, wall: float) -> list[str]:
 
 
 def word_from_json(entry: object) -> Word | None:
-    """Return what vLLM-Omni says of one word, in seconds, or ``None`` where that is not readable."""
-    said = entry if isinstance(entry, dict) else {}
-    text, start, end = said.get("word"), seconds_from_ms(said.get("start_ms")), seconds_from_ms(said.get("end_ms"))
-    return Word(text, start, end) if isinstance(text, str) and start is not None and end is not None else None
+    """Return one word as vLLM-Omni times it, or ``None`` if that is not readable."""
+    return word_timing(entry, text="word", start="start_ms", end="end_ms")
