@@ -1,1 +1,1 @@
-"""The policies: each one small, pure in time, composed by the call."""
+"""What decides whether, when and how much is sent: each policy is shared, thread-safe and pure in `now`."""

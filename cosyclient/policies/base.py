@@ -1,4 +1,4 @@
-"""What several policies share: outcomes counted over a sliding window of time, and what an attempt may expect."""
+"""What several policies share: outcomes counted over a sliding window of time, and the estimate for the next attempt."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-_BUCKETS = 30
+_BUCKETS: Final = 30
 
 
 class SlidingWindow:
-    """Count calls and failures of the last *seconds*, to a thirtieth of that span; guarded by its owner's lock.
+    """Count calls and failures of the last *seconds*, to a thirtieth of that span; pure in ``now``.
 
-    Recording and reading cost the same however many calls there are: outcomes are summed per bucket, buckets in
-    running totals (resilience4j's time-based window).
+    `Breaker` owns it and guards it by its lock. Recording and reading cost the same however many calls there are:
+    outcomes are summed per bucket, buckets in running totals (resilience4j's time-based window).
     """
 
     def __init__(self, seconds: float) -> None:
@@ -24,7 +24,7 @@ class SlidingWindow:
         self.failures = 0
 
     def record(self, now: float, *, failed: bool) -> None:
-        """Count a call that ended at *now* (seconds), and forget those the window has left behind."""
+        """Count a call that ended at *now*, and drop those older than the window."""
         number = now // self._width
         self.forget(now)
         # Threads read the clock before they get here: a slightly older instant joins the newest bucket.
@@ -37,7 +37,7 @@ class SlidingWindow:
             self.failures += 1
 
     def forget(self, now: float) -> None:
-        """Drop what the window has left behind at *now*."""
+        """Drop what is older than the window at *now*."""
         oldest = now // self._width - _BUCKETS
         while self._buckets and self._buckets[0][0] <= oldest:
             _, calls, failures = self._buckets.popleft()
@@ -45,7 +45,7 @@ class SlidingWindow:
             self.failures -= int(failures)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop everything."""
         self._buckets.clear()
         self.calls = self.failures = 0
 
@@ -55,14 +55,12 @@ class SlidingWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Say what an attempt that leaves now should know of its endpoint, in seconds.
-
-    Its audio should not exceed ``audio``. Texts with less than ``needed`` left will probably come back too late: others
-    go first.
-    """
+    """Advise what an attempt that is sent now should carry, in seconds; the batcher seals its batch by it."""
 
     max_audio: float = math.inf
+    """Seconds of audio that it should ask for at most."""
     safe_latency: float = 0.0
+    """Seconds until the deadline that a text should have left; with fewer it probably fails, so others go first."""
 
 
 NO_ESTIMATE: Final = Estimate()

@@ -1,4 +1,7 @@
-"""The ceiling on extra attempts: one token bucket that all calls of a client share, fed by successes."""
+"""How many extra attempts all calls of a client may make together: a token bucket that successes refill.
+
+A retry first withdraws its cost and then waits; a call that succeeds deposits what its retries cost, or one token.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,20 @@ if TYPE_CHECKING:
 
 
 class RetryBudget:
-    """Grant retries while the service mostly works, and stop them when it does not; safe to share between threads.
+    """Allow retries while the service mostly works, and stop them when it does not; safe to share between threads.
 
-    Charge it before the back-off sleep: retries that are asleep are load already. A call that succeeds in the end gets
-    all back, so only those that fail for good use it up: a service that fails one request in five costs nothing, an
-    outage is spared all but ``budget / transient_cost`` extra attempts per client (figures: botocore 2026, which
-    returns the last retry's cost alone and runs dry at that share). By default all that may be *in_flight* can be tried
-    again once: a restart that resets every connection costs no text.
+    Withdraw before the back-off wait: retries that wait are load already. A call that succeeds in the end gets all back,
+    so only calls that fail for good use the budget up: a service that fails one request in five costs nothing, and an
+    outage causes ``budget / transient_cost`` extra attempts per client at most. The figures are botocore's of 2026,
+    which gives only the last retry's cost back and runs empty at that share of failures. By default all that may be
+    *in_flight* can be tried again once: a restart that resets every connection fails no text.
     """
 
     def __init__(self, config: RetryConfig, *, in_flight: int = 0) -> None:
         self._config = config
         self._lock = threading.Lock()  # guards _available
         self.full = self._available = config.full_budget(in_flight)
-        """Tokens when none is spent."""
+        """Tokens when none is withdrawn."""
 
     @property
     def available(self) -> int:
@@ -31,7 +34,7 @@ class RetryBudget:
         return self._available
 
     def withdraw(self, *, throttled: bool) -> int:
-        """Take what one retry costs and return it, or take nothing and return 0 when it cannot be afforded."""
+        """Withdraw what one retry costs and return it, or return 0 when too few tokens are left."""
         cost = self._config.throttle_cost if throttled else self._config.transient_cost
         with self._lock:
             if cost > self._available:
@@ -40,7 +43,7 @@ class RetryBudget:
             return cost
 
     def deposit(self, returned: int = 0) -> None:
-        """Give back what a successful call's retries cost (*returned*), or one token when it needed none."""
+        """Give back what a successful call's retries cost (*returned*), or add one token when it needed none."""
         tokens = returned if returned > 0 else 1
         with self._lock:
             self._available = min(self.full, self._available + tokens)

@@ -1,4 +1,8 @@
-"""Whether what is late may travel once more: a moving quantile says what is late, two buckets what that may cost."""
+"""Whether texts of a slow attempt may be sent again: a moving quantile says what is slow, two buckets limit the cost.
+
+A hedger compares an attempt's age with `delay`, withdraws tokens for the texts it sends again, and one more for a
+request that carries nothing else. Attempts report with `record_sent` and `record_latency`.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,24 @@ if TYPE_CHECKING:
     from cosyclient.config import HedgeConfig
 
 _SAMPLES: Final = 400
-_FEWEST_SAMPLES: Final = 40
-# The quantile is looked up anew after so many samples: sorting them all for each would cost more than it tells.
+_MIN_SAMPLES: Final = 40
+"""Latencies that the quantile is taken from, at most and at least."""
 _STALE: Final = 10
-# Late texts travel aboard requests that leave anyway, where there is room; so more texts may than requests.
+"""Samples after which the quantile is computed anew: sorting all of them for each one would be too slow."""
 _TEXTS_PER_REQUEST: Final = 2.5
+"""Texts that may be sent again per extra request: most share a request that is sent anyway and has room."""
 _REQUEST_BURST: Final = 3.0
 _TEXT_BURST: Final = 256.0
+"""Tokens that each bucket holds when it is full."""
 
 
 class HedgePolicy:
-    """Tell after which time an attempt is late, and how much of it may be sent again; safe to share between threads.
+    """Decide after which time an attempt is slow, and how much may be sent again; safe to share between threads.
 
-    Of all texts at most 2.5 × ``extra`` travel twice, those that take longer than the quantile 1 - 2.5 × ``extra`` of
+    Of all texts at most 2.5 × ``extra`` are sent twice, those that take longer than the quantile 1 - 2.5 × ``extra`` of
     the last 400 attempts; of all requests at most ``extra`` carry nothing but such texts (Dean and Barroso, "The Tail
     at Scale", hedge after the 95th percentile; the quantile tied to the budget is Finagle's). When everything is slow
-    the buckets are empty and hedging stops by itself.
+    the buckets are empty and hedging stops.
     """
 
     def __init__(self, config: HedgeConfig) -> None:
@@ -33,51 +39,51 @@ class HedgePolicy:
         self._lock = threading.Lock()
         # All guarded by _lock.
         self._latencies: deque[float] = deque(maxlen=_SAMPLES)
-        self._unseen = 0
+        self._new_samples = 0
         self._delay: float | None = None
-        self._requests = 1.0
-        self._texts = _TEXT_BURST / 4
+        self._request_tokens = 1.0
+        self._text_tokens = _TEXT_BURST / 4
         self.hedged_texts = 0
-        """Texts sent again."""
+        """Texts sent again so far."""
         self.hedge_requests = 0
-        """Requests sent for nothing else."""
+        """Requests sent so far for nothing else."""
 
     @property
     def delay(self) -> float | None:
-        """Return the seconds after which an attempt is late; ``None`` while too few have been seen."""
+        """Return the seconds after which an attempt is slow; ``None`` while too few latencies are known."""
         return self._delay
 
     def record_sent(self, texts: int) -> None:
-        """Note that a request with *texts* texts leaves that were not sent before."""
+        """Note that a request is sent with *texts* texts that were not sent before, and refill the buckets."""
         with self._lock:
-            self._requests = min(_REQUEST_BURST, self._requests + self._extra)
-            self._texts = min(_TEXT_BURST, self._texts + _TEXTS_PER_REQUEST * self._extra * texts)
+            self._request_tokens = min(_REQUEST_BURST, self._request_tokens + self._extra)
+            self._text_tokens = min(_TEXT_BURST, self._text_tokens + _TEXTS_PER_REQUEST * self._extra * texts)
 
     def record_latency(self, latency: float) -> None:
-        """Note that an attempt took *latency* seconds, or was broken off after them because its hedge had won."""
+        """Note that an attempt took *latency* seconds, or was cancelled after them because its hedge was faster."""
         with self._lock:
             self._latencies.append(latency)
-            self._unseen += 1
-            if len(self._latencies) >= _FEWEST_SAMPLES and (self._unseen >= _STALE or self._delay is None):
-                self._unseen = 0
+            self._new_samples += 1
+            if len(self._latencies) >= _MIN_SAMPLES and (self._new_samples >= _STALE or self._delay is None):
+                self._new_samples = 0
                 share = 1.0 - _TEXTS_PER_REQUEST * self._extra
                 ranked = sorted(self._latencies)
                 self._delay = ranked[min(len(ranked) - 1, int(len(ranked) * share))]
 
     def withdraw_texts(self, wanted: int) -> int:
-        """Take the tokens of up to *wanted* texts and return of how many."""
+        """Withdraw the tokens of up to *wanted* texts and return for how many there were."""
         with self._lock:
-            granted = min(wanted, int(self._texts))
-            self._texts -= granted
-            self.hedged_texts += granted
-            return granted
+            count = min(wanted, int(self._text_tokens))
+            self._text_tokens -= count
+            self.hedged_texts += count
+            return count
 
     def withdraw_request(self) -> bool:
-        """Take the token of one request, and return whether there was one."""
+        """Withdraw the token of one request, and return whether there was one."""
         with self._lock:
-            if self._requests < 1.0:
+            if self._request_tokens < 1.0:
                 return False
-            self._requests -= 1.0
+            self._request_tokens -= 1.0
             self.hedge_requests += 1
             return True
 

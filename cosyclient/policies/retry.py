@@ -1,4 +1,7 @@
-"""Whether to try again and after which wait: a back-off schedule that knows the deadline and the Retry-After."""
+"""Whether to try again and after which wait: back-off with jitter, within the deadline and the Retry-After.
+
+Each call has its own `RetrySchedule`; it asks `next_wait` after each failed attempt, waits, and tries again.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class RetryPolicy:
-    """Decide for every call of a client how often and how late it tries again; holds no state, so all threads share it.
+    """Hold how often and after which waits every call of a client tries again; immutable, so all threads share it.
 
-    *jitter* maps a wait's ceiling to the wait, *uniform* draws the spread added to a Retry-After. Numbers: 200 ms × 2ⁿ
-    under full jitter, cap 20 s (AWS Architecture Blog, "Exponential Backoff And Jitter").
+    *jitter* maps a wait's ceiling to the wait, *uniform* draws the spread added to a Retry-After. The defaults are
+    200 ms × 2ⁿ under full jitter, at most 20 s (AWS Architecture Blog, "Exponential Backoff And Jitter").
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class RetryPolicy:
 
 
 class RetrySchedule:
-    """Say for one call how long to wait before its next try; not shared between threads."""
+    """Decide for one call how long to wait before its next attempt; not shared between threads."""
 
     __slots__ = ("_ceilings", "_policy", "retries")
 
@@ -55,7 +58,7 @@ class RetrySchedule:
         self._policy = policy
         self._ceilings = _ceilings(policy.config.initial, policy.config.cap)
         self.retries = 0
-        """Retries granted so far."""
+        """Retries allowed so far."""
 
     def next_wait(self, error: CosyError, *, remaining: float) -> float | None:
         """Return the seconds to wait before trying again, or ``None`` when the call should fail with *error* now.
@@ -69,12 +72,12 @@ class RetrySchedule:
             return None
         asked = error.retry_after
         if asked is None or math.isnan(asked) or asked < 0.0:
-            asked = 0.0  # a header that says nothing sensible is no header
+            asked = 0.0  # nonsense counts as no header
         if asked > policy.config.max_retry_after or asked >= remaining:
             return None
         wait = max(0.0, policy.jitter(next(self._ceilings)))
         if asked:
-            # Upwards only: full jitter on a Retry-After would send most of them too early.
+            # Upwards only: full jitter on a Retry-After would send most retries too early.
             wait = max(wait, asked + policy.uniform(0.0, min(asked, 1.0)))
         if not wait < remaining:
             return None

@@ -1,4 +1,4 @@
-"""The sliding window against a list that remembers everything."""
+"""The sliding window against a list of all outcomes, and what the policies share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_counts_are_those_of_the_last_thirty_buckets(script: list[tuple[float, b
         assert window.calls <= sum(now - at < 30.0 for at, _ in seen)
 
 
-def test_older_instant_joins_the_newest_bucket() -> None:
+def test_an_older_instant_joins_the_newest_bucket() -> None:
     window = SlidingWindow(30.0)
     window.record(100.5, failed=False)
     window.record(99.9, failed=True)
@@ -42,7 +42,7 @@ def test_older_instant_joins_the_newest_bucket() -> None:
     assert (window.calls, window.failures) == (0, 0)
 
 
-def test_clearing_forgets() -> None:
+def test_clearing_removes_everything() -> None:
     window = SlidingWindow(30.0)
     window.record(1.0, failed=True)
     window.clear()

@@ -1,4 +1,4 @@
-"""The shared ceiling on retries: what is taken, what comes back, and that it never leaves its bounds."""
+"""The retry budget: what is withdrawn, what is deposited, and that it stays within its bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_costs_are_those_of_the_config() -> None:
     assert budget.available == 481
 
 
-def test_what_cannot_be_afforded_takes_nothing() -> None:
+def test_a_retry_that_costs_too_much_withdraws_nothing() -> None:
     budget = RetryBudget(RetryConfig(budget=20))
     assert budget.withdraw(throttled=False) == 14
     assert budget.withdraw(throttled=False) == 0
@@ -30,13 +30,13 @@ def test_what_cannot_be_afforded_takes_nothing() -> None:
     assert budget.available == 1
 
 
-def test_last_token_can_be_spent() -> None:
+def test_the_last_token_can_be_withdrawn() -> None:
     budget = RetryBudget(RetryConfig(budget=14))
     assert budget.withdraw(throttled=False) == 14
     assert budget.available == 0
 
 
-def test_outage_is_limited_to_35_retries() -> None:
+def test_an_outage_causes_35_retries_at_most() -> None:
     budget = RetryBudget(RetryConfig())
     assert sum(budget.withdraw(throttled=False) > 0 for _ in range(1000)) == 35
 
@@ -47,12 +47,12 @@ def test_all_that_may_be_in_flight_can_be_retried(in_flight: int, retries: int) 
     assert sum(budget.withdraw(throttled=False) > 0 for _ in range(1000)) == retries
 
 
-def test_a_budget_that_was_told_is_kept() -> None:
+def test_a_configured_budget_is_kept() -> None:
     assert RetryBudget(RetryConfig(budget=20), in_flight=400).available == 20
 
 
 @pytest.mark.parametrize(("returned", "gain"), [(0, 1), (1, 1), (14, 14), (42, 42), (-3, 1), (10_000, 98)])
-def test_success_returns_what_it_cost_else_one(returned: int, gain: int) -> None:
+def test_a_success_deposits_what_its_retries_cost_or_one(returned: int, gain: int) -> None:
     budget = RetryBudget(RetryConfig())
     for _ in range(7):
         budget.withdraw(throttled=False)
@@ -61,7 +61,7 @@ def test_success_returns_what_it_cost_else_one(returned: int, gain: int) -> None
     assert budget.available - before == gain
 
 
-def test_full_budget_stays_full() -> None:
+def test_a_full_budget_stays_full() -> None:
     budget = RetryBudget(RetryConfig(budget=20))
     budget.deposit(14)
     assert budget.available == 20
@@ -69,7 +69,7 @@ def test_full_budget_stays_full() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["transient", "throttled", "success", "costly success"]), max_size=200))
-def test_bounds_hold_and_books_balance(steps: list[str]) -> None:
+def test_it_stays_within_bounds_and_tokens_add_up(steps: list[str]) -> None:
     budget = RetryBudget(RetryConfig(budget=50))
     available = 50
     for step in steps:
@@ -88,7 +88,7 @@ def test_bounds_hold_and_books_balance(steps: list[str]) -> None:
 
 @pytest.mark.parametrize(("failing", "most"), [(0.01, 1.012), (0.1, 1.13), (0.5, 1.09), (1.0, 1.002)])
 def test_amplification_stays_low_at_any_failure_rate(failing: float, most: float) -> None:
-    """Replay the model behind the figures of resilience.md, 2.2: 100,000 calls of at most four tries."""
+    """The model behind the figures of the configuration: 100,000 calls of at most four attempts."""
     dice = random.Random(7)
     budget = RetryBudget(RetryConfig())
     tries = 0

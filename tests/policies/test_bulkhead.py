@@ -1,4 +1,4 @@
-"""Permits one thread at a time: what is granted, refused, resized, interrupted; threads meet in tests/concurrency."""
+"""The bulkhead on one thread: permits issued, rejected, resized, interrupted; tests/concurrency has many threads."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_permits_are_counted() -> None:
     assert (bulkhead.in_use, bulkhead.peak) == (0, 3)
 
 
-def test_a_permit_is_its_holders() -> None:
-    """Whoever gives back what another holds gives back nothing."""
+def test_a_permit_belongs_to_its_holder() -> None:
+    """A release for another holder gives nothing back."""
     bulkhead = make(1)
     assert bulkhead.try_acquire("a")
     bulkhead.release("b")
@@ -60,13 +60,13 @@ def test_a_permit_is_its_holders() -> None:
     assert bulkhead.try_acquire("b")
 
 
-def test_free_permits_are_granted_even_at_the_deadline() -> None:
+def test_free_permits_are_issued_even_at_the_deadline() -> None:
     clock = FakeClock()
     make(1, clock).acquire(Deadline.after(clock, -1.0), "a")
     assert clock.slept == []
 
 
-def test_full_is_refused_exactly_at_the_deadline() -> None:
+def test_a_full_bulkhead_rejects_exactly_at_the_deadline() -> None:
     clock = FakeClock(now=10.0)
     bulkhead = make(1, clock)
     bulkhead.acquire(Deadline.after(clock, 5.0), "a")
@@ -76,7 +76,7 @@ def test_full_is_refused_exactly_at_the_deadline() -> None:
     assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
 
 
-def test_full_error_is_the_one_asked_for() -> None:
+def test_the_error_is_the_configured_one() -> None:
     clock = FakeClock()
     places = Bulkhead(1, clock, name="queue", full_error=QueueFull)
     assert places.try_acquire("a")
@@ -107,8 +107,8 @@ def test_try_acquire_does_not_wait() -> None:
     assert (clock.now(), clock.slept) == (1000.0, [])
 
 
-def test_giving_back_twice_does_nothing() -> None:
-    """Nor does giving back what was never taken: an interrupt leaves nobody able to tell."""
+def test_releasing_twice_does_nothing() -> None:
+    """Nor does releasing what was never acquired: after an interrupt the caller cannot know."""
     bulkhead = make(3)
     assert bulkhead.try_acquire("a")
     assert bulkhead.try_acquire("b")
@@ -120,8 +120,8 @@ def test_giving_back_twice_does_nothing() -> None:
     assert bulkhead.in_use == 1
 
 
-def test_many_are_given_back_at_once() -> None:
-    """Those in line get them, one each and in order; those that hold none are passed over."""
+def test_many_are_released_at_once() -> None:
+    """Waiting callers get them, one each and in order; holders that have none are ignored."""
     clock = MeddlingClock()
     bulkhead = make(3, clock)
     holders = ["a", "b", "c"]
@@ -133,7 +133,7 @@ def test_many_are_given_back_at_once() -> None:
     assert bulkhead.in_use == 0
 
 
-def test_nobody_overtakes_whoever_waits() -> None:
+def test_a_newcomer_does_not_overtake_a_waiting_caller() -> None:
     clock = MeddlingClock()
     bulkhead = make(2, clock)
     assert bulkhead.try_acquire("a")
@@ -141,7 +141,7 @@ def test_nobody_overtakes_whoever_waits() -> None:
     seen: list[tuple[bool, int]] = []
 
     def meddle() -> None:
-        # The permit that comes free is the waiter's, and whoever asks meanwhile gets none.
+        # The permit that becomes free is the waiter's; a caller that comes meanwhile gets none.
         bulkhead.release("a")
         seen.append((bulkhead.try_acquire("c"), bulkhead.waiting))
 
@@ -152,7 +152,7 @@ def test_nobody_overtakes_whoever_waits() -> None:
     assert bulkhead.try_acquire("c")
 
 
-def test_permit_that_comes_free_meanwhile_is_taken() -> None:
+def test_a_permit_released_meanwhile_is_issued() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
     assert bulkhead.try_acquire("a")
@@ -162,7 +162,7 @@ def test_permit_that_comes_free_meanwhile_is_taken() -> None:
     assert clock.now() == 1000.0
 
 
-def test_waking_for_nothing_waits_on() -> None:
+def test_a_spurious_wake_up_waits_on() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
     assert bulkhead.try_acquire("a")
@@ -172,7 +172,7 @@ def test_waking_for_nothing_waits_on() -> None:
     assert clock.slept == [3600.0, 3600.0]  # no wait is longer than an hour: locks refuse infinity
 
 
-def test_no_deadline_waits_until_it_is_served() -> None:
+def test_without_a_deadline_it_waits_until_a_permit_is_free() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
     assert bulkhead.try_acquire("a")
@@ -181,7 +181,7 @@ def test_no_deadline_waits_until_it_is_served() -> None:
     assert bulkhead.in_use == 1
 
 
-def test_growing_serves_those_in_line() -> None:
+def test_growing_issues_permits_to_waiting_callers() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
     assert bulkhead.try_acquire("a")
@@ -190,7 +190,7 @@ def test_growing_serves_those_in_line() -> None:
     assert bulkhead.in_use == 2
 
 
-def test_shrinking_takes_nothing_away() -> None:
+def test_shrinking_revokes_no_permit() -> None:
     bulkhead = make(3)
     assert all(bulkhead.try_acquire(holder) for holder in "abc")
     bulkhead.resize(1)
@@ -201,8 +201,8 @@ def test_shrinking_takes_nothing_away() -> None:
     assert bulkhead.try_acquire("d")
 
 
-def test_shrinking_lets_those_in_line_wait_until_it_fits() -> None:
-    """Of three permits one is left: the first two that come back are nobody's."""
+def test_shrinking_lets_callers_wait_until_few_enough_are_held() -> None:
+    """Of three permits one is left: the first two that are released are not issued again."""
     clock = MeddlingClock()
     bulkhead = make(3, clock)
     assert all(bulkhead.try_acquire(holder) for holder in "abc")
@@ -219,7 +219,7 @@ def test_shrinking_lets_those_in_line_wait_until_it_fits() -> None:
     assert seen == [(2, 1), (1, 1), (1, 0)]
 
 
-def test_closed_refuses_and_still_takes_permits_back() -> None:
+def test_a_closed_one_rejects_and_still_takes_permits_back() -> None:
     bulkhead = make(2)
     assert bulkhead.try_acquire("a")
     bulkhead.close()
@@ -231,7 +231,7 @@ def test_closed_refuses_and_still_takes_permits_back() -> None:
     assert bulkhead.in_use == 0
 
 
-def test_closing_refuses_whoever_waits() -> None:
+def test_closing_rejects_waiting_callers() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
     assert bulkhead.try_acquire("a")
@@ -245,7 +245,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def test_interrupted_waiter_leaves_no_trace() -> None:
+def test_an_interrupted_waiter_leaves_no_trace() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
     assert bulkhead.try_acquire("a")
@@ -257,14 +257,14 @@ def test_interrupted_waiter_leaves_no_trace() -> None:
     assert bulkhead.try_acquire("b")
 
 
-def test_waiter_interrupted_after_it_was_served_gives_the_permit_back() -> None:
+def test_a_waiter_interrupted_after_its_permit_was_issued_releases_it() -> None:
     clock = MeddlingClock()
     bulkhead = make(1, clock)
     assert bulkhead.try_acquire("a")
 
     def serve_and_interrupt() -> None:
         bulkhead.release("a")
-        assert bulkhead.in_use == 1  # handed straight to the waiter
+        assert bulkhead.in_use == 1  # issued to the waiter already
         raise KeyboardInterrupt
 
     clock.meddle = serve_and_interrupt

@@ -1,4 +1,4 @@
-"""When an attempt is late, and how much may be sent twice: a quantile and two buckets, on counts alone."""
+"""When an attempt is slow, and how much may be sent twice: a quantile and two buckets, on counts alone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def make(extra: float = 0.02) -> HedgePolicy:
     return HedgePolicy(HedgeConfig(extra=extra))
 
 
-def test_nothing_is_late_before_enough_was_seen() -> None:
-    """Forty attempts; then the quantile the budget can pay for, kept up to date."""
+def test_nothing_is_slow_before_enough_latencies_are_known() -> None:
+    """Forty attempts; then the quantile that the budget allows, kept up to date."""
     policy = make()
     for number in range(39):
         policy.record_latency(number / 100)
@@ -30,8 +30,8 @@ def test_nothing_is_late_before_enough_was_seen() -> None:
     assert policy.delay == 1.0
 
 
-def test_late_is_the_twentieth_that_takes_longest() -> None:
-    """With 2 % extra, 5 % are late: more than the stragglers, fewer than the budget of texts."""
+def test_the_slowest_twentieth_is_slow() -> None:
+    """With 2 % extra, 5 % are slow: as many as the budget of texts allows."""
     policy, dice = make(0.02), random.Random(20261124)
     for _ in range(400):
         policy.record_latency(dice.uniform(0.1, 0.2) * (10.0 if dice.random() < 0.03 else 1.0))
@@ -40,8 +40,8 @@ def test_late_is_the_twentieth_that_takes_longest() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 64), st.booleans()), max_size=400))
-def test_no_more_travels_twice_than_was_granted(requests: list[tuple[int, bool]]) -> None:
-    """Whatever comes, requests stay within the share plus their burst, texts within 2.5 times that plus theirs."""
+def test_no_more_is_sent_twice_than_was_withdrawn(requests: list[tuple[int, bool]]) -> None:
+    """Requests stay within the share plus their burst, texts within 2.5 times that plus theirs."""
     policy, texts = make(0.02), 0
     for size, late in requests:
         policy.record_sent(size)
@@ -52,8 +52,8 @@ def test_no_more_travels_twice_than_was_granted(requests: list[tuple[int, bool]]
     assert policy.hedged_texts <= 64 + 0.05 * texts + 1e-9
 
 
-def test_when_everything_is_slow_hedging_stops_by_itself() -> None:
-    """A thousand requests of ten texts, all late: one in fifty is sent again, not all."""
+def test_hedging_stops_when_everything_is_slow() -> None:
+    """A thousand requests of ten texts, all slow: one in fifty is sent again, not all."""
     policy = make(0.02)
     for _ in range(1000):
         policy.record_sent(10)
@@ -65,7 +65,7 @@ def test_when_everything_is_slow_hedging_stops_by_itself() -> None:
 
 
 @pytest.mark.parametrize("extra", [-0.1, 0.21, "a lot", float("nan")])
-def test_a_share_that_makes_no_sense_is_refused(extra: float) -> None:
+def test_a_senseless_share_is_refused(extra: float) -> None:
     """The message names the field."""
     with pytest.raises(ConfigurationError, match="hedge.extra"):
         HedgeConfig(extra=extra)

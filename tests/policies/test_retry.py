@@ -1,4 +1,4 @@
-"""The schedule of one call: its waits to the last digit, what ends it, and what a Retry-After makes of it."""
+"""The retry schedule of one call: its exact waits, what ends it, and what a Retry-After changes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_attempt_2000_does_not_overflow(initial: float, cap: float) -> None:
     assert wait == cap
 
 
-def test_tries_are_used_up_and_counted() -> None:
+def test_retries_are_used_up_and_counted() -> None:
     schedule = longest(max_retries=3).schedule()
     assert waits(schedule, 5) == [0.2, 0.4, 0.8, None, None]
     assert schedule.retries == 3
@@ -119,19 +119,19 @@ def test_retry_after_is_a_floor_with_jitter_upwards(retry_after: float, low: flo
     assert longest().schedule().next_wait(error, remaining=LONG) == high
 
 
-def test_back_off_beyond_the_retry_after_wins() -> None:
+def test_a_back_off_longer_than_the_retry_after_is_kept() -> None:
     schedule = longest().schedule()
     waits(schedule, 4)
     assert schedule.next_wait(Throttled(retry_after=0.5), remaining=LONG) == 3.2
 
 
 @pytest.mark.parametrize("retry_after", [math.nan, -1.0, -math.inf, 0.0, -0.0])
-def test_senseless_retry_after_is_no_retry_after(retry_after: float) -> None:
+def test_a_senseless_retry_after_is_ignored(retry_after: float) -> None:
     assert longest().schedule().next_wait(Throttled(retry_after=retry_after), remaining=LONG) == 0.2
 
 
 @pytest.mark.parametrize("retry_after", [120.001, 1e9, math.inf])
-def test_absurd_retry_after_is_not_waited_for(retry_after: float) -> None:
+def test_an_absurd_retry_after_is_not_waited_for(retry_after: float) -> None:
     schedule = longest().schedule()
     assert schedule.next_wait(Throttled(retry_after=retry_after), remaining=math.inf) is None
     assert schedule.retries == 0
@@ -151,7 +151,7 @@ def test_absurd_retry_after_is_not_waited_for(retry_after: float) -> None:
         (2.0, 2.0, None),
     ],
 )
-def test_wait_ends_before_the_deadline_or_is_not_begun(
+def test_a_wait_ends_before_the_deadline_or_is_not_begun(
     retry_after: float | None, remaining: float, wait: float | None
 ) -> None:
     assert longest().schedule().next_wait(ServiceFault(retry_after=retry_after), remaining=remaining) == wait
@@ -176,8 +176,8 @@ def test_any_wait_is_bounded(retry_after: float | None, remaining: float, draw: 
             assert wait >= retry_after
 
 
-def test_crowd_that_was_sent_away_together_does_not_return_together() -> None:
-    """Of 200 callers with Retry-After 1, none is early, and no tenth of a second sees more than a fifth of them."""
+def test_callers_throttled_at_the_same_time_do_not_retry_at_the_same_time() -> None:
+    """Of 200 callers with Retry-After 1 none is early, and no tenth of a second has more than a fifth of them."""
     dice = random.Random(7)
     policy = RetryPolicy(RetryConfig(), 3, jitter=lambda ceiling: dice.uniform(0.0, ceiling), uniform=dice.uniform)
     returns = [policy.schedule().next_wait(Throttled(retry_after=1.0), remaining=30.0) for _ in range(200)]
