@@ -1,4 +1,4 @@
-"""What several policies share: outcomes counted over a sliding window of time, and the estimate for the next attempt."""
+"""What several policies share: outcomes counted over a window of time, and the estimate for the next attempt."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 class RetryBudget:
     """Allow retries while the service mostly works, and stop them when it does not; safe to share between threads.
 
-    Withdraw before the back-off wait: retries that wait are load already. A call that succeeds in the end gets all back,
-    so only calls that fail for good use the budget up: a service that fails one request in five costs nothing, and an
-    outage causes ``budget / transient_cost`` extra attempts per client at most. The figures are botocore's of 2026,
-    which gives only the last retry's cost back and runs empty at that share of failures. By default all that may be
-    *in_flight* can be tried again once: a restart that resets every connection fails no text.
+    Withdraw before the back-off wait: retries that wait are load already. A call that succeeds in the end gets all
+    back, so only calls that fail for good use the budget up: a service that fails one request in five costs nothing,
+    and an outage causes ``budget / transient_cost`` extra attempts per client at most. The figures are botocore's of
+    2026, which gives only the last retry's cost back and runs empty at that share of failures. By default all that may
+    be *in_flight* can be tried again once: a restart that resets every connection fails no text.
     """
 
     def __init__(self, config: RetryConfig, *, in_flight: int = 0) -> None:

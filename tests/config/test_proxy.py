@@ -19,7 +19,6 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-
 @pytest.mark.parametrize(
     ("url", "host", "port"),
     [
