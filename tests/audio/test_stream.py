@@ -1,4 +1,4 @@
-"""Streams of samples: bare, or behind a WAV header that is taken off."""
+"""`cosyclient.audio.stream`: samples arrive bare or as WAV files, and leave without headers as 16-bit ones."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import pytest
 from cosyclient.audio import parse_wav
 from cosyclient.audio.format import PcmFormat
 from cosyclient.audio.pcm import to_s16
-from cosyclient.audio.stream import strip_headers
+from cosyclient.audio.stream import collect_pcm, strip_headers, with_format
 from cosyclient.errors import DecodeError
 from tests.protocols.wire import pieces
 from tests.protocols.wire_openai import unsized, wav
 
 SAMPLES = struct.pack("<100h", *range(100))
-SAID = PcmFormat(24000)
+ANNOUNCED = PcmFormat(24000)
 
 
 def read(body: bytes, size: int = 0) -> tuple[PcmFormat, bytes]:
-    """Return the head and the samples of a stream in pieces of *size* bytes."""
-    head, *rest = strip_headers(pieces(body, size), SAID)
-    assert isinstance(head, PcmFormat)
-    return head, b"".join(each for each in rest if isinstance(each, bytes))
+    """Return the format and the samples of a stream in pieces of *size* bytes."""
+    pcm_format, *rest = strip_headers(pieces(body, size), ANNOUNCED)
+    assert isinstance(pcm_format, PcmFormat)
+    return pcm_format, b"".join(each for each in rest if isinstance(each, bytes))
 
 
 @pytest.mark.parametrize("size", [0, 1, 5, 44, 45, 1000])
-def test_samples_are_the_same_bare_and_behind_any_header(size: int) -> None:
-    """Sizes known or not, chunks before the samples and behind them."""
+def test_bare_samples_and_those_behind_any_header_are_the_same(size: int) -> None:
+    """With sizes stated or not, with chunks before the samples and behind them."""
     file = wav(SAMPLES, 16000)
     listed = b"LIST" + struct.pack("<I", 5) + b"INFOx\0"
-    assert read(SAMPLES, size) == (SAID, SAMPLES)
+    assert read(SAMPLES, size) == (ANNOUNCED, SAMPLES)
     assert read(file, size) == (PcmFormat(16000), SAMPLES)
     assert read(unsized(file), size) == (PcmFormat(16000), SAMPLES)
     assert read(file[:36] + listed + file[36:] + listed, size) == (PcmFormat(16000), SAMPLES)
     assert read(wav(SAMPLES, 22050, 2), size) == (PcmFormat(22050, 2), SAMPLES)
-    assert read(b"RIFF" + SAMPLES, size) == (SAID, b"RIFF" + SAMPLES), "four bytes are no file"
-    assert read(b"\1\2\3", size) == (SAID, b"\1\2\3")
-    assert list(strip_headers(pieces(b"", size), SAID)) == []
+    assert read(b"RIFF" + SAMPLES, size) == (ANNOUNCED, b"RIFF" + SAMPLES), "four bytes are no signature"
+    assert read(b"\1\2\3", size) == (ANNOUNCED, b"\1\2\3")
+    assert list(strip_headers(pieces(b"", size), ANNOUNCED)) == []
 
 
 @pytest.mark.parametrize("size", [0, 7])
-def test_a_file_cut_short_is_an_error(size: int) -> None:
-    """In its header, or where it announced more samples."""
+def test_a_truncated_file_is_a_retryable_error(size: int) -> None:
+    """In its header, or before the stated number of samples."""
     file = wav(SAMPLES)
     for cut in (12, 30, 43, 44 + 50):
         with pytest.raises(DecodeError, match="truncated wav") as caught:
@@ -60,8 +60,8 @@ def test_a_file_cut_short_is_an_error(size: int) -> None:
         (b"RIFF\0\0\0\0WAVEjunk" + struct.pack("<I", 1 << 30) + SAMPLES, "header of more than 65536 bytes"),
     ],
 )
-def test_what_is_no_file_of_ours_is_an_error(header: bytes, complaint: str) -> None:
-    """It is told before the first samples."""
+def test_an_unusable_header_is_an_error(header: bytes, complaint: str) -> None:
+    """Before the first samples."""
     with pytest.raises(DecodeError, match=complaint):
         read(header)
 
@@ -69,43 +69,51 @@ def test_what_is_no_file_of_ours_is_an_error(header: bytes, complaint: str) -> N
 @pytest.mark.parametrize("size", [0, 1, 3, 7, 45, 1000])
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("tag", "bits"), [(1, 8), (1, 16), (1, 24), (3, 32)])
-def test_files_one_after_the_other_are_one_stream(size: int, known: bool, tag: int, bits: int) -> None:
-    """Wherever they are cut, whatever their samples: what comes out is what the files hold, as 16-bit samples."""
+def test_concatenated_files_are_one_stream(size: int, known: bool, tag: int, bits: int) -> None:
+    """Wherever the pieces are cut and whatever the kind of samples: the samples of all files come out as 16-bit ones."""
     parts = [bytes((7 * place + part) % 120 for place in range(24 * (9 + part))) for part in range(3)]
     files = [wav_of(tag, bits, each, known) for each in parts]
     files = [file + (b"x" if known and place == 1 else b"") for place, file in enumerate(files)]
-    head, samples = read(b"".join(files), size)
-    assert head == PcmFormat(24000)
+    pcm_format, samples = read(b"".join(files), size)
+    assert pcm_format == PcmFormat(24000)
     assert samples == b"".join(parse_wav(file).samples for file in files)
     assert samples == b"".join(to_s16(tag, bits, each) for each in parts)
 
 
 @pytest.mark.parametrize("size", [0, 1, 45])
 def test_samples_that_look_like_a_header_are_samples(size: int) -> None:
-    """As long as they are not one."""
+    """Bytes that begin like a header but do not complete one."""
     samples = b"RIFFRIFF1234WAVRRIFRI" * 7 + b"R"
-    assert read(unsized(wav(samples)), size) == (SAID, samples)
-    # Half a sample at the end is none.
-    assert read(unsized(wav(samples + b"x")), size) == (SAID, samples)
+    assert read(unsized(wav(samples)), size) == (ANNOUNCED, samples)
+    # An incomplete sample at the end is dropped.
+    assert read(unsized(wav(samples + b"x")), size) == (ANNOUNCED, samples)
 
 
 @pytest.mark.parametrize("size", [0, 1, 45])
-def test_files_that_do_not_agree_are_no_stream(size: int) -> None:
-    """What was before them has been heard."""
+def test_concatenated_files_that_differ_are_an_error(size: int) -> None:
+    """After the samples of the first have been yielded."""
     with pytest.raises(DecodeError, match="changes its rate or its samples in the middle") as caught:
         read(wav(SAMPLES) + wav(SAMPLES, 16000), size)
     assert not caught.value.endpoint_fault
 
 
 @pytest.mark.parametrize("size", [0x7FFFFFFF, 0x7FFFF000, 2_000_000_000, 0xFFFFFFFF - 36])
-def test_a_size_that_nobody_can_have_known_is_none(size: int) -> None:
-    """The stream ends where it ends."""
+def test_placeholders_of_unknown_sizes_are_ignored(size: int) -> None:
+    """All bytes that follow are samples."""
     file = wav(SAMPLES)
-    assert read(file[:40] + struct.pack("<I", size) + file[44:], 100) == (SAID, SAMPLES)
+    assert read(file[:40] + struct.pack("<I", size) + file[44:], 100) == (ANNOUNCED, SAMPLES)
+
+
+def test_the_format_comes_with_the_first_piece() -> None:
+    """An empty stream has none, and what is collected then has the announced one."""
+    assert list(with_format([b"ab", b"cd"], ANNOUNCED)) == [ANNOUNCED, b"ab", b"cd"]
+    assert list(with_format([], ANNOUNCED)) == []
+    assert collect_pcm(with_format([b"ab", b"cd"], PcmFormat(8000, 2)), ANNOUNCED) == (PcmFormat(8000, 2), b"abcd")
+    assert collect_pcm([], ANNOUNCED) == (ANNOUNCED, b"")
 
 
 def wav_of(tag: int, bits: int, samples: bytes, known: bool) -> bytes:
-    """Return a WAV file at 24,000 Hz, its sizes known or not."""
+    """Return a WAV file at 24,000 Hz, its sizes stated or not."""
     block = bits // 8
     fmt = struct.pack("<HHIIHH", tag, 1, 24000, 24000 * block, block, bits)
     sizes = (36 + len(samples), len(samples)) if known else (0xFFFFFFFF, 0xFFFFFFFF)
