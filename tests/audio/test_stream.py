@@ -70,7 +70,7 @@ def test_an_unusable_header_is_an_error(header: bytes, complaint: str) -> None:
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("tag", "bits"), [(1, 8), (1, 16), (1, 24), (3, 32)])
 def test_concatenated_files_are_one_stream(size: int, known: bool, tag: int, bits: int) -> None:
-    """Wherever the pieces are cut and whatever the kind of samples: the samples of all files come out as 16-bit ones."""
+    """Wherever the pieces are cut, whatever the kind of samples: all samples come out as 16-bit ones."""
     parts = [bytes((7 * place + part) % 120 for place in range(24 * (9 + part))) for part in range(3)]
     files = [wav_of(tag, bits, each, known) for each in parts]
     files = [file + (b"x" if known and place == 1 else b"") for place, file in enumerate(files)]
