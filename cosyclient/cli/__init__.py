@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         code = int(parsed.run(parsed))
-        # Here and not at exit, where a reader that went away would no longer be ours to handle.
+        # Flushed here: an error at interpreter exit could not be handled.
         sys.stdout.flush()
     except ConfigurationError as error:
         print(f"cosyclient {parsed.command}: {error}", file=sys.stderr)
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return 128 + getattr(interrupt, "signal", signal.SIGINT)
     except BrokenPipeError:
-        # The reader of our output went away, as `head` does: not our error, and nothing left to tell it. Python
-        # flushes once more at exit, which must have somewhere to go.
+        # The reader of the output is gone, as after `head`; that is no error to report. Python flushes once more at
+        # exit, so standard output needs an open file.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
     return code

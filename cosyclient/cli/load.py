@@ -1,4 +1,4 @@
-"""Find out what a service can do: more and more texts at once, until more bring nothing or the service suffers."""
+"""A load ramp: more and more requests at once, until the throughput stops growing or the service slows or fails."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from cosyclient.models import Speech
 
 _STEPS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""Texts at once, one a request."""
-_MOST_REQUESTS: Final = 2000
-"""Texts that are asked for at most: each may be billed."""
-_ENOUGH: Final = 0.9
-"""Share of the best throughput that counts as all there is to have."""
-_GROWN: Final = 4.0
-"""Factor on the latency of a lone text beyond which a service is not asked for more."""
-_FAILED: Final = 2
-"""Failures at which it suffers, and is left alone."""
+"""Requests at once, one text each."""
+_MAX_TEXTS: Final = 2000
+"""Most texts of a ramp: each may be billed."""
+_FULL_THROUGHPUT: Final = 0.9
+"""Share of the best throughput that counts as full throughput."""
+_LATENCY_GROWTH: Final = 4.0
+"""Factor over the latency of a single request at which the ramp stops, if throughput has stopped growing too."""
+_MAX_FAILURES: Final = 2
+"""Failures in one step at which the ramp stops."""
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 LOAD_CONFIG: Final = ClientConfig(
-    # Nothing is to hide what the service does.
+    # Nothing may change the load: no retries while it is down, no adaptive limit, no breaker, no bursts, no coalescing.
     retry=RetryConfig(wait_for_service=0.0),
     adaptive=AdaptiveConfig(enabled=False),
     breaker=BreakerConfig(minimum_failures=1_000_000),
@@ -41,7 +41,7 @@ LOAD_CONFIG: Final = ClientConfig(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Hold what so many texts at once brought: texts a second, and the seconds one took."""
+    """The result of one step: texts a second, and latencies in seconds."""
 
     at_once: int
     texts: int
@@ -51,20 +51,20 @@ class Step:
     failed: int
 
 
-def seconds_of(span: str) -> float:
-    """Return the seconds of *span*, as 20, 20s or 2m."""
+def parse_span(span: str) -> float:
+    """Return the seconds of *span*, such as 20, 20s or 2m; raises `ConfigurationError`."""
     number, unit = (span[:-1], _UNITS[span[-1]]) if span[-1:] in _UNITS else (span, 1.0)
     try:
         found = float(number) * unit
     except ValueError:
         found = 0.0
     if not 1.0 <= found <= 3600.0:
-        raise ConfigurationError(f"--load: must be a span from 1s to 1h, as 20s or 2m, got {span!r}")
+        raise ConfigurationError(f"--load: must be a span from 1s to 1h, such as 20s or 2m, got {span!r}")
     return found
 
 
 class Ramp:
-    """Keep so many texts of *client* under way, step by step, for *span* seconds at most."""
+    """Keeps more and more texts of *client* in flight, up to *most*, step by step, for at most *span* seconds."""
 
     def __init__(self, client: CosyClient, text: str, *, span: float, most: int) -> None:
         self._client = client
@@ -72,68 +72,68 @@ class Ramp:
         self._now = SystemClock.now
         self._most = most
         self._ends = self._now() + span
-        self._patience = span / (1 + len([step for step in _STEPS if step <= most]))
+        self._step_span = span / (1 + len([step for step in _STEPS if step <= most]))
         self._finished: Mailbox[tuple[Future[Speech], float]] = Mailbox()
-        self._under_way: dict[Future[Speech], float] = {}
+        self._in_flight: dict[Future[Speech], float] = {}
         self._sent = 0
-        self._trouble: CosyError | None = None
+        self._failure: CosyError | None = None
         self.steps: list[Step] = []
         self.stopped = ""
 
     def run(self) -> None:
-        """Ramp up until there is a reason to stop, which ``stopped`` names; all texts are taken back then."""
+        """Ramp up until there is a reason to stop, which ``stopped`` names; then cancel all texts."""
         for at_once in (step for step in _STEPS if step <= self._most):
             step = self._step(at_once)
             if step is not None:
                 self.steps.append(step)
-            if self.stopped or (reason := self._reason()):
+            if self.stopped or (reason := self._reason_to_stop()):
                 self.stopped = self.stopped or reason
                 break
         else:
-            self.stopped = f"{self._most} at once are all that it may be asked for (--connections)"
-        for future in list(self._under_way):
+            self.stopped = f"{self._most} at once is the limit (--connections)"
+        for future in list(self._in_flight):
             future.cancel()
 
     def report(self) -> dict[str, Any]:
-        """Return what was seen, and what to configure for it."""
+        """Return the results of all steps."""
         return {"stopped": self.stopped, "texts": self._sent, "steps": [asdict(step) for step in self.steps]}
 
     def advice(self) -> dict[str, Any]:
-        """Return the concurrency at which the service does all it can, and what it did then."""
+        """Return the smallest concurrency with full throughput, and that throughput."""
         good = [step for step in self.steps if not step.failed] or self.steps
         if not good:
             return {}
         best = max(step.per_second for step in good)
-        knee = next(step for step in good if step.per_second >= _ENOUGH * best)
+        knee = next(step for step in good if step.per_second >= _FULL_THROUGHPUT * best)
         found: dict[str, Any] = {"concurrency": knee.at_once, "texts_per_second": knee.per_second}
-        if self._trouble is not None and self._trouble.throttled:
-            # What it granted before it refused; its documented quota is better, where there is one.
+        if self._failure is not None and self._failure.throttled:
+            # The throughput before it throttled; its documented quota is better, where there is one.
             found["requests_per_second"] = best
         return found
 
     def _step(self, at_once: int) -> Step | None:
-        """Return what *at_once* brought, measured once all that is under way began in this step."""
-        deadline = min(self._ends, self._now() + self._patience)
-        settled, failed = 0, 0
+        """Return the result of *at_once* texts in flight, of those sent after the step was filled; None if too few."""
+        deadline = min(self._ends, self._now() + self._step_span)
+        finished, failed = 0, 0
         latencies: list[float] = []
         self._fill(at_once)
-        while self._under_way and not self.stopped:
+        while self._in_flight and not self.stopped:
             if (left := self._ends - self._now()) <= 0:
-                self.stopped = "its time was over"
+                self.stopped = "the time was over"
                 break
             try:
                 future, at = self._finished.get(left)
             except Empty:
                 continue
-            began = self._under_way.pop(future)
+            began = self._in_flight.pop(future)
             error = future.exception()
             if error is not None:
                 failed += 1
-                self._trouble = error if isinstance(error, CosyError) else self._trouble
-                if failed >= _FAILED or (isinstance(error, CosyError) and error.throttled):
+                self._failure = error if isinstance(error, CosyError) else self._failure
+                if failed >= _MAX_FAILURES or (isinstance(error, CosyError) and error.throttled):
                     self.stopped = f"at {at_once} at once it refused or failed: {type(error).__name__}: {error}"
-            settled += 1
-            if settled > at_once and error is None:
+            finished += 1
+            if finished > at_once and error is None:
                 latencies.append(at - began)
             if at >= deadline and len(latencies) >= min(2 * at_once, 8):
                 break
@@ -144,7 +144,7 @@ class Ramp:
         return Step(
             at_once=at_once,
             texts=len(latencies),
-            # Little's Law once more: steadier than to count what came in a moment, where several come together.
+            # By Little's Law; counting finished texts would vary more, where several finish together.
             per_second=at_once / max(fmean(latencies), 1e-6),
             median=cuts[9],
             p95=cuts[18],
@@ -152,24 +152,24 @@ class Ramp:
         )
 
     def _fill(self, at_once: int) -> None:
-        while len(self._under_way) < at_once and not self.stopped:
-            if self._sent >= _MOST_REQUESTS:
-                self.stopped = f"{_MOST_REQUESTS} texts were asked for"
+        while len(self._in_flight) < at_once and not self.stopped:
+            if self._sent >= _MAX_TEXTS:
+                self.stopped = f"{_MAX_TEXTS} texts were sent"
                 return
             self._sent += 1
-            # A service that remembers texts would seem faster than it is.
+            # Every text differs: a service with a cache would seem faster than it is.
             future = self._client.submit(f"{self._text} {self._sent}")
-            self._under_way[future] = self._now()
+            self._in_flight[future] = self._now()
             future.add_done_callback(lambda done: self._finished.put((done, self._now())))
 
-    def _reason(self) -> str:
-        """Return why more at once would tell nothing, if that is so."""
+    def _reason_to_stop(self) -> str:
+        """Return why a further step would show nothing new, or ""."""
         if len(self.steps) < 3:
             return ""
         one, *_, before, last = self.steps
         best = max(step.per_second for step in self.steps[:-1])
-        flat = max(before.per_second, last.per_second) < best / _ENOUGH
+        flat = max(before.per_second, last.per_second) < best / _FULL_THROUGHPUT
         grown = last.median / one.median
-        if flat and grown > _GROWN:
-            return f"{last.at_once} at once bring no more texts, and each takes {grown:.1f} times as long"
+        if flat and grown > _LATENCY_GROWTH:
+            return f"{last.at_once} at once bring no higher throughput, and each takes {grown:.1f} times as long"
         return ""

@@ -1,4 +1,4 @@
-"""The options that say which service, which voice and which limits, and the client they make."""
+"""Options that several commands share (service, voice, limits), and the client made from them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from cosyclient.transports.base import PoolStats, Transport
     from cosyclient.wire import WireReply, WireRequest
 
-# A service to check options against; nothing is sent to it.
-_NOWHERE: Final = "http://127.0.0.1"
-# The library's names of what is called otherwise on the command line.
+# An address to validate options with; nothing is sent to it.
+_PLACEHOLDER_URL: Final = "http://127.0.0.1"
+# The command line's names of the library's arguments.
 _OPTIONS: Final = {
     "base_url": "--url",
     "requests_per_second": "--rate",
@@ -61,12 +61,12 @@ _OPTIONS: Final = {
 }
 
 
-# What makes no sense but with a service of one's own.
-_OF_A_SERVICE: Final = ("protocol", "model", "voice", "clone", "proxy", "ca_file", "header", "extra")
+# Options that the emulator of this command does not have.
+_SERVICE_OPTIONS: Final = ("protocol", "model", "voice", "clone", "proxy", "ca_file", "header", "extra")
 
 
 def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> None:
-    """Add ``--url``, ``--protocol`` and what leads there."""
+    """Add ``--url``, ``--protocol`` and the options of the connection."""
     otherwise = ", else an emulator is started on this machine" if embedded else ""
     parser.add_argument("--url", help=f"the service; without it COSYCLIENT_BASE_URL{otherwise}")
     if embedded:
@@ -76,14 +76,14 @@ def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> No
     parser.add_argument(
         "--protocol",
         metavar="NAME",
-        help="how the service is spoken to, as batch, openai, openai:xinference, runtime, grpc, triton, model-studio "
-        "(default: COSYCLIENT_PROTOCOL, else what the URL can only mean, else batch)",
+        help="the service's protocol, such as batch, openai, openai:xinference, runtime, grpc, triton, model-studio "
+        "(default: COSYCLIENT_PROTOCOL, else the one the URL implies, else batch)",
     )
     parser.add_argument(
         "--proxy",
         metavar="URL",
-        help="a proxy, as http://host:port or socks5://host:port (default: COSYCLIENT_PROXY, else HTTPS_PROXY, "
-        "HTTP_PROXY, ALL_PROXY and NO_PROXY; keep a password out of the command line, where others could read it)",
+        help="a proxy, such as http://host:port or socks5://host:port (default: COSYCLIENT_PROXY, else HTTPS_PROXY, "
+        "HTTP_PROXY, ALL_PROXY and NO_PROXY; keep a password out of the command line, which other users can read)",
     )
     parser.add_argument(
         "--ca-file",
@@ -95,8 +95,8 @@ def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> No
         "--header",
         action="append",
         metavar="'NAME: VALUE'",
-        help="send this header field, or gRPC metadata, along; may be given several times (a secret one: "
-        "COSYCLIENT_HEADERS, for others could read it here)",
+        help="send this header field, or gRPC metadata, along; may be given several times (for a secret "
+        "use COSYCLIENT_HEADERS: other users of this machine can read command lines)",
     )
 
 
@@ -122,22 +122,26 @@ def add_voice(parser: argparse.ArgumentParser, *, formats: bool = True) -> None:
         "--extra",
         action="append",
         metavar="NAME=VALUE",
-        help="a member of the request that the service knows and this command does not, as volume=80 or "
-        'language_hints=["zh"]: JSON, or else a word; may be given several times',
+        help="a member of the request that the service knows and this command does not, such as volume=80 or "
+        'language_hints=["zh"]: JSON, else a string; may be given several times',
     )
-    voice.add_argument("--seed", type=int, metavar="N", help="0 to 65535: the same again (default: none)")
+    voice.add_argument(
+        "--seed", type=int, metavar="N", help="0 to 65535; the same seed gives the same speech (default: none)"
+    )
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Add what the service grants and what is granted to it."""
+    """Add the limits of the service, and those of the client: concurrency, batch size, timeout, retries."""
     limits = parser.add_argument_group(
         "limits",
-        "Each has its variable, which the README lists, as COSYCLIENT_REQUESTS_PER_SECOND; the API key has no option, "
-        "for others could read it: COSYCLIENT_API_KEY.",
+        "Each has an environment variable, such as COSYCLIENT_REQUESTS_PER_SECOND; the README lists them. The API key "
+        "has no option, because other users can read command lines: use COSYCLIENT_API_KEY.",
     )
     quota = limits.add_mutually_exclusive_group()
     quota.add_argument("--rate", type=float, metavar="N", help="the service's quota in requests per second (100)")
-    quota.add_argument("--no-quota", action="store_true", help="it has none, as a server of your own: pace nothing")
+    quota.add_argument(
+        "--no-quota", action="store_true", help="the service has no quota, such as a server of your own: do not pace"
+    )
     limits.add_argument("--connections", type=int, metavar="N", help="the service's connection limit (50)")
     limits.add_argument("--concurrency", type=int, metavar="N", help="requests in flight (default: by Little's Law)")
     limits.add_argument("--max-batch", type=int, metavar="N", help="texts per request (64)")
@@ -151,10 +155,10 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def voice_of(arguments: argparse.Namespace) -> VoiceSettings:
-    """Return the voice settings asked for; `ConfigurationError` names the option that breaks a rule."""
-    told = {**_voice(arguments), "instruct": arguments.instruct, "seed": arguments.seed}
-    with in_our_words():
-        return resolve(base_url=_NOWHERE, voice=told).voice
+    """Return the voice settings of *arguments*; raises `ConfigurationError` naming the option that breaks a rule."""
+    options = {**_voice(arguments), "instruct": arguments.instruct, "seed": arguments.seed}
+    with option_names_in_errors():
+        return resolve(base_url=_PLACEHOLDER_URL, voice=options).voice
 
 
 def _voice(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -194,19 +198,19 @@ def _extra(pairs: list[str] | None) -> dict[str, Any] | None:
 
 def _speaker(arguments: argparse.Namespace) -> Voice | str | None:
     if arguments.transcript is not None and arguments.clone is None:
-        raise ConfigurationError("--transcript: belongs to a recording; give --clone as well")
+        raise ConfigurationError("--transcript: needs --clone, the recording")
     if arguments.clone is None:
         named: str | None = arguments.voice
         return named
     if arguments.voice is not None:
-        raise ConfigurationError("--clone: is a voice of its own; leave --voice out")
+        raise ConfigurationError("--clone: cannot be combined with --voice")
     if arguments.transcript is None:
         return Voice.cross_lingual(arguments.clone)
     return Voice.clone(arguments.clone, arguments.transcript)
 
 
 class Connected(NamedTuple):
-    """Hold who speaks: the address, a client of it, and whether it is this command's own emulator."""
+    """A service in use: its address, a client of it, and whether it is the emulator that this command started."""
 
     url: str
     client: CosyClient
@@ -214,63 +218,65 @@ class Connected(NamedTuple):
 
 
 def address_of(arguments: argparse.Namespace) -> str | None:
-    """Return the service's address, or ``None`` for the emulator of this command.
+    """Return the service's address, or ``None`` to start an emulator.
 
-    Raises `ConfigurationError` where something is asked for that only a service can give, and none is named.
+    Raises `ConfigurationError` where options need a service and none is named.
     """
-    told = read_environment(os.environ)
-    url: str | None = arguments.url or told.get("base_url")
+    environment = read_environment(os.environ)
+    url: str | None = arguments.url or environment.get("base_url")
     if arguments.emulator:
         if arguments.url:
-            raise ConfigurationError("--emulator: is a service of its own; leave --url out")
+            raise ConfigurationError("--emulator: cannot be combined with --url")
         return None
     if url:
         return url
-    meant = [f"--{name.replace('_', '-')}" for name in _OF_A_SERVICE if getattr(arguments, name) is not None]
-    meant += [
-        f"COSYCLIENT_{name.upper()}" for name in ("api_key", "protocol", "model", "voice", "proxy") if told.get(name)
+    given = [f"--{name.replace('_', '-')}" for name in _SERVICE_OPTIONS if getattr(arguments, name) is not None]
+    given += [
+        f"COSYCLIENT_{name.upper()}"
+        for name in ("api_key", "protocol", "model", "voice", "proxy")
+        if environment.get(name)
     ]
-    if meant:
+    if given:
         raise ConfigurationError(
-            f"--url: no service is named, but {' and '.join(meant)} {'is' if len(meant) == 1 else 'are'} given; "
+            f"--url: no service is named, but {' and '.join(given)} {'is' if len(given) == 1 else 'are'} given; "
             "name it with --url or COSYCLIENT_BASE_URL, or ask for this machine's emulator with --emulator"
         )
     return None
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Say what is wrong with the options before anything is begun."""
-    client_of(arguments, address_of(arguments) or _NOWHERE).close()
+    """Validate the options before anything is sent; raises `ConfigurationError`."""
+    client_of(arguments, address_of(arguments) or _PLACEHOLDER_URL).close()
 
 
 @contextlib.contextmanager
 def connected(arguments: argparse.Namespace, *listeners: Listener) -> Iterator[Connected]:
-    """Give the service's address and a client of it; without an address an emulator is started."""
+    """Yield the service and a client of it, closed afterwards; start an emulator if no service is named."""
     check(arguments)
     with contextlib.ExitStack() as stack:
         address = address_of(arguments)
-        url = address or stack.enter_context(_embedded(asked=arguments.emulator))
+        url = address or stack.enter_context(_embedded_emulator(asked=arguments.emulator))
         client = stack.enter_context(client_of(arguments, url, *listeners))
         yield Connected(url, client, emulator=address is None)
 
 
-def client_of(arguments: argparse.Namespace, url: str, *listeners: Listener, **instead: Any) -> CosyClient:
-    """Return a client of *url* as the options say, *instead* of some with these arguments of `CosyClient`.
+def client_of(arguments: argparse.Namespace, url: str, *listeners: Listener, **overrides: Any) -> CosyClient:
+    """Return a client of *url* configured by *arguments*, overridden by *overrides*, arguments of `CosyClient`.
 
-    `ConfigurationError` names the option that breaks a rule.
+    Raises `ConfigurationError` naming the option that breaks a rule.
     """
-    with in_our_words():
-        # A file is read faster than a lone text is sent: a moment's wait fills the first batches.
+    with option_names_in_errors():
+        # A file is read faster than a single text is sent: a short linger fills the first batches.
         config = ClientConfig(
             queue=QueueConfig(linger=0.01),
             retry=RetryConfig(wait_for_service=getattr(arguments, "wait_for_service", 0.0)),
         )
-        told = {"config": config, "listeners": listeners, **_voice(arguments), **_limits(arguments), **instead}
-        return CosyClient(url, **told)
+        values = {"config": config, "listeners": listeners, **_voice(arguments), **_limits(arguments), **overrides}
+        return CosyClient(url, **values)
 
 
-class _Under:
-    """Send what another transport carries under the header fields that a client would send along."""
+class _WithHeaders:
+    """A transport that adds the header fields a client would add, and sends through another transport."""
 
     def __init__(self, transport: Transport, settings: ResolvedConfig) -> None:
         self._transport = transport
@@ -287,13 +293,13 @@ class _Under:
 
 
 def transport_of(settings: ResolvedConfig, medium: str) -> Transport:
-    """Return what carries *medium* to the service of *settings* without a client's policies, for questions to it."""
-    return _Under(transport_for(medium, settings, clock=SystemClock()), settings)
+    """Return a transport of *medium* to the service of *settings*, for requests without a client's policies."""
+    return _WithHeaders(transport_for(medium, settings, clock=SystemClock()), settings)
 
 
 def settings_of(arguments: argparse.Namespace, url: str) -> ResolvedConfig:
-    """Return what a client of *url* would run on; `ConfigurationError` names the option that breaks a rule."""
-    with in_our_words():
+    """Return the configuration of a client of *url*; raises `ConfigurationError` naming the wrong option."""
+    with option_names_in_errors():
         return resolve(base_url=url, voice=_voice(arguments), **_limits(arguments))
 
 
@@ -315,7 +321,7 @@ def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _embedded(*, asked: bool) -> Iterator[str]:
+def _embedded_emulator(*, asked: bool) -> Iterator[str]:
     from cosyclient.emulator import running
 
     try:
@@ -333,8 +339,8 @@ def _embedded(*, asked: bool) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def in_our_words() -> Iterator[None]:
-    """Name the option where the library names its argument."""
+def option_names_in_errors() -> Iterator[None]:
+    """Replace the names of the library's arguments in a `ConfigurationError` by those of the options."""
     try:
         yield
     except ConfigurationError as error:

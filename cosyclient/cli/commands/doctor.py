@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from cosyclient.audio.rate_check import SampleRateCheck
 from cosyclient.cli.detect import detect, first_model, server_version
-from cosyclient.cli.load import LOAD_CONFIG, Ramp, seconds_of
+from cosyclient.cli.load import LOAD_CONFIG, Ramp, parse_span
+from cosyclient.cli.measuring import (
+    TIMEOUT,
+    Measurement,
+    list_voices,
+    measure_connection,
+    measure_speech,
+    measure_stream,
+)
 from cosyclient.cli.options import add_limits, add_service, add_voice, client_of, settings_of, transport_of, voice_of
 from cosyclient.cli.terminal import printable
-from cosyclient.clock import Deadline, SystemClock
+from cosyclient.clock import SystemClock
 from cosyclient.config.environment import read_environment
 from cosyclient.config.sizing import littles_law
 from cosyclient.errors import (
@@ -29,21 +35,15 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.events import Events
-from cosyclient.models import Speech, Utterance
+from cosyclient.models import Utterance
 from cosyclient.protocols.addresses import default_protocol, guess, without_route
-from cosyclient.protocols.base import ListingProtocol, PcmFormat, StreamingProtocol
-from cosyclient.protocols.capabilities import check_length, check_settings
+from cosyclient.protocols.base import StreamingProtocol
 from cosyclient.protocols.registry import protocol_for
-from cosyclient.transports.network import resolve_network
 from cosyclient.transports.registry import check_url
-from cosyclient.transports.resolver import Resolver
-from cosyclient.transports.sockets import StepTimeouts
-from cosyclient.transports.tls import tls_context
 from cosyclient.util.redaction import mask_secrets
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
     from cosyclient.config.resolve import ResolvedConfig
     from cosyclient.models import VoiceSettings
@@ -51,12 +51,9 @@ if TYPE_CHECKING:
     from cosyclient.transports.base import Transport
 
 _TEXT: Final = "你好，世界。How do you do?"
-_ROUNDS: Final = 3
-_PATIENCE: Final = 60.0
-_CONNECT: Final = 10.0
-_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443, "grpc": 50000, "grpcs": 443}
-_AT_MOST: Final = 64
-"""Texts at once that a service is asked for whose limit nobody has named."""
+_MEASUREMENTS: Final = 3
+_DEFAULT_LIMIT: Final = 64
+"""Requests at once that ``--load`` sends at most to a service whose limit is not given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,108 +62,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--load",
         metavar="SPAN",
-        help="ask for more and more at once, for so long at most (20s), and advise by what that shows; stops when the "
-        "service suffers; up to 2000 texts, which may be billed",
+        help="send more and more requests at once, for at most this long (20s), and base the advice on it; stops when "
+        "the service slows down or fails; up to 2000 texts, which may be billed",
     )
-    parser.add_argument("--text", default=_TEXT, metavar="TEXT", help=f"what is spoken to find out (“{_TEXT}”)")
+    parser.add_argument("--text", default=_TEXT, metavar="TEXT", help=f"the text to synthesize (“{_TEXT}”)")
     add_service(parser, embedded=False)
     add_voice(parser)
     add_limits(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine; return 0 healthy, 1 it answers but does not speak, 2 nothing answers."""
+    """Examine the service; return 0 if it is healthy, 1 if it answers but makes no speech, 2 if nothing answers."""
     url = arguments.url or read_environment(os.environ).get("base_url")
     if not url:
         raise ConfigurationError("--url: say which service to examine")
     settings = settings_of(arguments, url)
     meant = settings.protocol or guess(settings.base_url)
     settings = replace(settings, base_url=without_route(settings.base_url, meant).url)
-    span = seconds_of(arguments.load) if arguments.load is not None else 0.0
+    span = parse_span(arguments.load) if arguments.load is not None else 0.0
     report: dict[str, Any] = {"url": settings.base_url}
     try:
-        report |= _reach(settings)
+        report |= measure_connection(settings)
         report |= _identify(settings, meant)
     except (OSError, CosyError) as error:
-        report["error"] = _told(error, settings)
+        report["error"] = _explain(error, settings)
         _print(report, arguments, settings)
         return 1 if isinstance(error, (Unauthorized, Forbidden)) else 2
     code = 0
     if report["protocol"] is None:
         report["error"] = (
-            "nothing there says what it is; name it with --protocol: cosyclient protocols lists them, and a server of "
+            "no answer shows its protocol; name it with --protocol: cosyclient protocols lists them, and a server of "
             "your own as the README describes it is batch"
         )
         code = 1
     else:
         report |= _server_version(settings, report["protocol"])
         try:
-            _speak(report, settings, voice_of(arguments), arguments)
+            _measure(report, settings, voice_of(arguments), arguments)
             if span:
                 _load(report, settings, arguments, span)
         except ConfigurationError:
             raise
         except CosyError as error:
-            report["error"] = _told(error, settings)
+            report["error"] = _explain(error, settings)
             code = 1
     _print(report, arguments, settings)
     return code
 
 
-def _told(error: Exception, settings: ResolvedConfig) -> str:
-    """Return *error* in words, and of a key that is missing or refused which it is and where it belongs."""
-    said = f"{type(error).__name__}: {error}"
+def _explain(error: Exception, settings: ResolvedConfig) -> str:
+    """Return the message of *error*; if the API key is missing or refused, also where the key comes from."""
+    message = f"{type(error).__name__}: {error}"
     for name in ("voice", "model"):
-        said = said.replace(f"; pass {name}=…", f"; give --{name}")
+        message = message.replace(f"; pass {name}=…", f"; give --{name}")
     if not isinstance(error, (Unauthorized, Forbidden)):
-        return said
+        return message
     if settings.api_key is None:
-        return f"{said}; it wants a key and none is set: put it into {' or '.join(settings.key_names)}"
+        return f"{message}; it needs an API key and none is set: put it into {' or '.join(settings.key_names)}"
     if isinstance(error, Forbidden):
-        return f"{said}; the key of {settings.key_source} may not do this"
-    return f"{said}; the key of {settings.key_source} is not one it knows"
-
-
-def _reach(settings: ResolvedConfig) -> dict[str, Any]:
-    """Return the seconds that name, connection and TLS take; those of a proxy if there is one between."""
-    parts = urlsplit(settings.base_url)
-    network = resolve_network(settings)
-    secure = parts.scheme in ("https", "wss", "grpcs") and network.proxy is None
-    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-    if network.proxy is not None:
-        host, port = network.proxy.host, network.proxy.port
-    clock = SystemClock()
-    began = clock.now()
-    time_left = StepTimeouts(clock, {"connect": _CONNECT}, None).countdown(_CONNECT)
-    addresses = Resolver(clock).addresses(host, port, time_left, aborted=lambda: False)
-    named = clock.now()
-    with _connected([address[:2] for *_, address in addresses]) as connection:
-        connected = clock.now()
-        phases = {"name": named - began, "connect": connected - named}
-        if secure:
-            context = network.tls or tls_context(settings.verify, trust_env=settings.trust_env)
-            with context.wrap_socket(connection, server_hostname=parts.hostname) as wrapped:
-                phases["tls"] = clock.now() - connected
-                return {"phases": phases, "tls": wrapped.version()}
-    return {"phases": phases} | ({"proxy": str(network.proxy)} if network.proxy is not None else {})
-
-
-def _connected(addresses: Sequence[tuple[str, int]]) -> socket.socket:
-    """Return a connection to the first of *addresses* that takes one."""
-    failure: OSError = OSError("the name has no address")
-    for address in addresses:
-        try:
-            return socket.create_connection(address, _CONNECT)
-        except OSError as error:
-            failure = error
-    raise failure
+        return f"{message}; the key of {settings.key_source} may not do this"
+    return f"{message}; the key of {settings.key_source} is not one it knows"
 
 
 def _identify(settings: ResolvedConfig, meant: str) -> dict[str, Any]:
     if settings.protocol:
         return {"protocol": settings.protocol, "because": "--protocol says so"}
     if meant != default_protocol():
-        return {"protocol": meant, "because": "the address can mean nothing else"}
+        return {"protocol": meant, "because": "the address implies it"}
     check_url(settings.base_url, "http")
     clock = SystemClock()
     transport = transport_of(settings, "http")
@@ -178,7 +140,7 @@ def _identify(settings: ResolvedConfig, meant: str) -> dict[str, Any]:
 
 
 def _server_version(settings: ResolvedConfig, protocol: str) -> dict[str, Any]:
-    """Return which server it is and what is to be known of its version, where it tells over HTTP."""
+    """Return the server software, its version and notes about that version, where it reveals them over HTTP."""
     scheme, _, rest = settings.base_url.partition("://")
     plain = {"ws": "http", "wss": "https"}.get(scheme, scheme)
     if plain not in ("http", "https"):
@@ -192,10 +154,10 @@ def _server_version(settings: ResolvedConfig, protocol: str) -> dict[str, Any]:
     return {"server": found} if found else {}
 
 
-def _speak(
+def _measure(
     report: dict[str, Any], settings: ResolvedConfig, voice: VoiceSettings, arguments: argparse.Namespace
 ) -> None:
-    """Add what speaking shows: latency by phase, the rate of the audio, whether it streams, what is announced."""
+    """Add to *report* what requests for speech show: latencies, sample rate, streaming, announced quota, advice."""
     protocol = protocol_for(report["protocol"], settings.config.wire)
     can = protocol.capabilities
     report["capabilities"] = {
@@ -206,16 +168,14 @@ def _speak(
     check_url(settings.base_url, can.medium)
     transport = transport_of(settings, can.medium)
     try:
-        first, voice = _first_round(report, protocol, transport, arguments.text, voice)
-        rounds = [first] + [_round(protocol, transport, Utterance(arguments.text, voice)) for _ in range(_ROUNDS - 1)]
-        speech, quota = rounds[-1].pop("speech"), rounds[-1].pop("quota")
-        doubts: list[Any] = []
-        watch = SampleRateCheck(can.hops, Events([doubts.append]), settings.base_url, min_speeches=1)
-        watch.record(round(speech.duration * speech.sample_rate), speech.sample_rate)
+        first, voice = _measure_first(report, protocol, transport, arguments.text, voice)
+        utterance = Utterance(arguments.text, voice)
+        all_measured = [first, *(measure_speech(protocol, transport, utterance) for _ in range(_MEASUREMENTS - 1))]
+        speech, quota = all_measured[-1].speech, all_measured[-1].quota
         report["phases"] |= {
-            "first request": rounds[0]["whole"],
-            "first byte": min(each["first_byte"] for each in rounds),
-            "whole": min(each["whole"] for each in rounds),
+            "first request": first.whole,
+            "first byte": min(each.first_byte for each in all_measured),
+            "whole": min(each.whole for each in all_measured),
         }
         report["audio"] = {
             "format": speech.format,
@@ -223,115 +183,55 @@ def _speak(
             "seconds": speech.duration,
             "real_time_factor": report["phases"]["whole"] / speech.duration if speech.duration else None,
         }
+        doubts: list[Any] = []
+        rate_check = SampleRateCheck(can.hops, Events([doubts.append]), settings.base_url, min_speeches=1)
+        rate_check.record(round(speech.duration * speech.sample_rate), speech.sample_rate)
         for each in doubts:
             report["audio"]["doubt"] = f"its length is that of {each.likely} Hz, not {each.taken}; use {each.likely}"
         if can.stream and isinstance(protocol, StreamingProtocol):
-            report["stream"] = _stream(protocol, transport, Utterance(arguments.text, voice.replace({"format": "pcm"})))
+            utterance = Utterance(arguments.text, voice.replace({"format": "pcm"}))
+            report["stream"] = measure_stream(protocol, transport, utterance)
     finally:
         transport.close()
     report["announced"] = None if quota is None else {k: v for k, v in asdict(quota).items() if v is not None}
     report["advice"] = _advise(arguments, settings, quota, report["phases"]["whole"], can.batch)
 
 
-def _round(protocol: WireProtocol, transport: Transport, utterance: Utterance) -> dict[str, Any]:
-    check_settings(protocol.name, protocol.capabilities, utterance.settings)
-    check_length(protocol.name, protocol.capabilities, utterance)
-    clock = SystemClock()
-    began = clock.now()
-    reply = transport.send(
-        protocol.encode([utterance], key=f"doctor-{began:.6f}"),
-        deadline=Deadline.after(clock, _PATIENCE),
-        read_timeout=_PATIENCE,
-    )
-    first = clock.now()
-    try:
-        quota = protocol.quota(reply)
-        outcomes = [item for items in protocol.decode(reply, [utterance], wall=clock.wall()) for item in items]
-    finally:
-        reply.close()
-    outcome = outcomes[0][1]
-    if not isinstance(outcome, Speech):
-        raise outcome
-    return {"first_byte": first - began, "whole": clock.now() - began, "speech": outcome, "quota": quota}
-
-
-def _stream(protocol: StreamingProtocol, transport: Transport, utterance: Utterance) -> dict[str, Any]:
-    clock = SystemClock()
-    try:
-        check_settings(protocol.name, protocol.capabilities, utterance.settings)
-        began = clock.now()
-        reply = transport.send(
-            protocol.encode_stream(utterance, key=f"doctor-{began:.6f}"),
-            deadline=Deadline.after(clock, _PATIENCE),
-            read_timeout=_PATIENCE,
-        )
-        try:
-            sizes, first, rate = [], 0.0, 0
-            for piece in protocol.decode_stream(reply, utterance, wall=clock.wall()):
-                if isinstance(piece, PcmFormat):
-                    rate = piece.sample_rate
-                else:
-                    first = first or clock.now() - began
-                    sizes.append(len(piece))
-        finally:
-            reply.close()
-    except BadUtterance as error:
-        return {"error": str(error)}
-    return {"first_audio": first, "pieces": len(sizes), "sample_rate": rate}
-
-
-def _first_round(
+def _measure_first(
     report: dict[str, Any], protocol: WireProtocol, transport: Transport, text: str, voice: VoiceSettings
-) -> tuple[dict[str, Any], VoiceSettings]:
-    """Speak once, with the first model and the first voice that the service lists where it wants them named."""
+) -> tuple[Measurement, VoiceSettings]:
+    """Request one speech; where the service requires a model or a voice, with the first that it lists."""
     try:
-        return _round(protocol, transport, Utterance(text, voice)), voice
+        return measure_speech(protocol, transport, Utterance(text, voice)), voice
     except (BadUtterance, BadRequest, NotFound) as error:
         found = {}
         if voice.model is None and str(error).startswith("model:"):
             found = {"model": first_model(transport, SystemClock())}
         elif voice.voice is None:
-            found = {"voice": next(iter(_voices(protocol, transport)), None)}
+            found = {"voice": next(iter(list_voices(protocol, transport)), None)}
         if not any(found.values()):
             raise
         report |= found
-        return _first_round(report, protocol, transport, text, voice.replace(found))
-
-
-def _voices(protocol: WireProtocol, transport: Transport) -> list[str]:
-    """Return the voices that the service lists, none where it lists none."""
-    if not (protocol.capabilities.lists_voices and isinstance(protocol, ListingProtocol)):
-        return []
-    clock = SystemClock()
-    try:
-        reply = transport.send(
-            protocol.encode_voices(), deadline=Deadline.after(clock, _PATIENCE), read_timeout=_PATIENCE
-        )
-        try:
-            return protocol.decode_voices(reply, wall=clock.wall())
-        finally:
-            reply.close()
-    except CosyError:
-        return []
+        return _measure_first(report, protocol, transport, text, voice.replace(found))
 
 
 def _advise(
     arguments: argparse.Namespace, settings: ResolvedConfig, quota: Quota | None, latency: float, batch: int
 ) -> dict[str, Any]:
-    """Return what follows from what was told or announced: nothing of a quota or a limit that nobody has named."""
+    """Return what to configure, from options, environment and *quota*; no rate where none of them names one."""
     told = read_environment(os.environ)
     most = min(settings.max_batch, batch)
     advice: dict[str, Any] = {"requests_per_second": None, "max_batch": most}
     rate = settings.requests_per_second
-    named = arguments.no_quota or arguments.rate is not None or "requests_per_second" in told
+    rate_given = arguments.no_quota or arguments.rate is not None or "requests_per_second" in told
     if quota is not None and quota.limit:
         announced = quota.limit / (quota.window or 1.0)
-        rate = min(rate, announced) if named else announced
-    elif not named:
+        rate = min(rate, announced) if rate_given else announced
+    elif not rate_given:
         advice["unknown"] = "quota and concurrency; see its documentation, or --load 20s"
         return advice
     if not math.isfinite(rate):
-        # Without a quota, Little's Law has nothing to go by.
+        # Little's Law needs a rate.
         advice["unknown"] = "concurrency; --load 20s finds out"
         return advice
     sizing = littles_law(
@@ -345,10 +245,12 @@ def _advise(
 
 
 def _load(report: dict[str, Any], settings: ResolvedConfig, arguments: argparse.Namespace, span: float) -> None:
-    """Add what more and more texts at once bring, and advise by that."""
+    """Add to *report* what more and more requests at once bring, and advice based on it."""
     told = read_environment(os.environ)
     rate = report["advice"]["requests_per_second"]
-    limit = settings.max_connections if arguments.connections is not None or "max_connections" in told else _AT_MOST
+    limit = (
+        settings.max_connections if arguments.connections is not None or "max_connections" in told else _DEFAULT_LIMIT
+    )
     found = {name: report[name] for name in ("voice", "model") if name in report}
     client = client_of(
         arguments,
@@ -361,7 +263,7 @@ def _load(report: dict[str, Any], settings: ResolvedConfig, arguments: argparse.
         concurrency=limit,
         max_batch=1,
         max_retries=0,
-        timeout=_PATIENCE,
+        timeout=TIMEOUT,
     )
     try:
         ramp = Ramp(client, arguments.text, span=span, most=limit)
@@ -374,7 +276,7 @@ def _load(report: dict[str, Any], settings: ResolvedConfig, arguments: argparse.
 
 
 def _print(report: dict[str, Any], arguments: argparse.Namespace, settings: ResolvedConfig) -> None:
-    # Some services quote the key that they refuse.
+    # Some services quote the key that they reject.
     key = [] if settings.api_key is None else [settings.api_key.reveal()]
     if arguments.json:
         print(mask_secrets(json.dumps(report, ensure_ascii=False), key))

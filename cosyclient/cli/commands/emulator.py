@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the emulator's switches."""
+    """Add the options of ``cosyclient emulator``."""
     from cosyclient.emulator import settings
 
     settings.add_arguments(parser)

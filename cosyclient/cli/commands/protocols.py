@@ -1,4 +1,4 @@
-"""Show what each way of serving can do."""
+"""Show the capabilities of each protocol and dialect."""
 
 from __future__ import annotations
 

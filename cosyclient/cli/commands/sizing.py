@@ -1,4 +1,4 @@
-"""Show what Little's Law makes of a rate and a latency: permits, threads, connections, queue."""
+"""Show the sizes that Little's Law gives for a rate and a latency: permits, threads, connections, queue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cosyclient.errors import ConfigurationError
 if TYPE_CHECKING:
     import argparse
 
-# The library's names of what is called otherwise on the command line.
+# The command line's names of the library's arguments.
 _OPTIONS: Final = {"connection_limit": "--connections", "max_batch": "--max-batch"}
 
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a row for every pair of rate and latency."""
+    """Print a row for each pair of rate and latency."""
     rows = []
     for rate in arguments.rate:
         for latency in arguments.latency:

@@ -1,4 +1,4 @@
-"""Speak one text while it is made: samples to standard output, a WAV file, or a player."""
+"""Stream one text: samples to standard output, into a WAV file, or to a player."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PLAYERS: Final[dict[str, Callable[[str, str], list[str]]]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``cosyclient stream``."""
-    parser.add_argument("text", metavar="TEXT", help="what to say, or - to read it from standard input")
+    parser.add_argument("text", metavar="TEXT", help="the text, or - to read it from standard input")
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="write a WAV file instead of raw samples to standard output"
     )
@@ -46,14 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Stream; return 0 all, 1 broken off (what came is written), 2 usage or no service."""
+    """Stream; return 0 for all, 1 if it broke off (what came is written), 2 for usage or no service."""
     if arguments.play and arguments.output:
         raise ConfigurationError("--play: give either --play or --output")
     if not (arguments.play or arguments.output) and sys.stdout.isatty():
         raise ConfigurationError("output: samples do not belong on a terminal; redirect them, or use -o FILE or --play")
     if arguments.output:
         _check_output(Path(arguments.output))
-    # Before anything is spoken that nobody would hear.
+    # Before anything is sent that may be billed.
     player = _player() if arguments.play else None
     text = sys.stdin.read().strip() if arguments.text == "-" else arguments.text
     options: dict[str, Any] = {} if arguments.instruct is None else {"instruct": arguments.instruct}
@@ -68,12 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
         except CosyError as error:
             print(f"cosyclient stream: {type(error).__name__}: {error}", file=sys.stderr)
             if arguments.output and error.partial is not None:
-                print(f"what came by then is in {error.partial.save(arguments.output)}", file=sys.stderr)
+                print(f"what had arrived is in {error.partial.save(arguments.output)}", file=sys.stderr)
             return 2 if isinstance(error, BadUtterance) else 1
 
 
 def _check_output(path: Path) -> None:
-    """Raise `ConfigurationError` where *path* cannot be written, before anything is paid for."""
+    """Raise `ConfigurationError` if *path* cannot be written, before anything is sent."""
     reason = None
     if path.is_dir():
         reason = errno.EISDIR
@@ -98,7 +98,7 @@ def _deliver(stream: SpeechStream, arguments: argparse.Namespace, player: str | 
         return 0
     command = [player, *_PLAYERS[Path(player).name](str(stream.sample_rate), str(stream.channels))]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as playing:  # noqa: S603 - one of the players named above
-        assert playing.stdin is not None  # noqa: S101 - we asked for it
+        assert playing.stdin is not None  # noqa: S101 - set by PIPE
         for chunk in stream:
             playing.stdin.write(chunk)
             playing.stdin.flush()

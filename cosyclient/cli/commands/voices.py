@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the names; return 2 when the service cannot be asked."""
+    """Print the names; return 2 if the service does not list them."""
     with connected(arguments) as (_, client, _):
         try:
             names = client.voices()

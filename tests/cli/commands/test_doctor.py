@@ -179,7 +179,7 @@ def test_a_service_that_will_not_speak(service: Emulator, capsys: pytest.Capture
         code, report = examine(capsys, "--url", closed.url, "--protocol", "batch")
     assert code == 1
     assert report["error"].startswith("Unauthorized: ")
-    assert report["error"].endswith("; it wants a key and none is set: put it into COSYCLIENT_API_KEY")
+    assert report["error"].endswith("; it needs an API key and none is set: put it into COSYCLIENT_API_KEY")
 
 
 def test_no_answer_is_told_with_the_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,7 @@ def test_load_reads_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["doctor", "--url", emulator.url, "--load", "2", "--connections", "3"]) == 0
     shown = capsys.readouterr().out
     assert "at once    texts/s  median ms     p95 ms     failed" in shown
-    assert "stopped: 3 at once are all that it may be asked for (--connections)" in shown
+    assert "stopped: 3 at once is the limit (--connections)" in shown
 
 
 @pytest.mark.parametrize("span", ["0", "-1s", "2d", "soon", "nan", "inf", "2h"])

@@ -57,7 +57,7 @@ def test_a_file_is_a_wav(service: Emulator, tmp_path: Path, capsys: pytest.Captu
     with running(engine="echo", chunk_seconds=0.1) as emulator:
         emulator.inject("cut", share=0.5, chunked=True)
         assert main(["stream", TEXT, "-o", str(path), *spoken(emulator)]) == 1
-    assert "what came by then is in" in capsys.readouterr().err
+    assert "what had arrived is in" in capsys.readouterr().err
     assert parse_wav(path.read_bytes()).samples
 
 
