@@ -1,4 +1,4 @@
-"""What a client and its views share: one pipeline per process, built on first use and anew in a forked child."""
+"""What a client and its views share: one pipeline per process, made on first use and anew in a forked child."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class SharedPipeline:
-    """Share one pipeline between a client and its views, and build it anew in a forked child."""
+    """Share one pipeline between a client and its views, and make it anew in a forked child."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class SharedPipeline:
         clock: Clock,
         executor: Executor | None,
     ) -> None:
-        # Made here, so that an unknown name is told now and not at the first call.
+        # Made here, so that an unknown name is an error now and not at the first call.
         name = settings.protocol or guess(settings.base_url)
         url, model = without_route(settings.base_url, name)
         voice = settings.voice
@@ -71,11 +71,11 @@ class SharedPipeline:
 
     @property
     def window(self) -> int:
-        """Return how many texts of one bulk call may be under way: what fills every permit, within the queue."""
+        """Return how many texts of one bulk call may be pending: as many as fill every permit, within the queue."""
         return min(self.settings.bulk_pending, self.settings.sizing.permits * self.settings.max_batch)
 
     def bulk_window(self, settings: VoiceSettings) -> BulkWindow:
-        """Return what keeps one bulk job of texts with these *settings* within `window` and its share of memory."""
+        """Return the window of one bulk call whose texts have these *settings*."""
         return BulkWindow(
             settings,
             texts=self.window,
@@ -89,9 +89,9 @@ class SharedPipeline:
         return (math.inf, math.inf) if pipeline is None else pipeline.bulk_capacity
 
     def pipeline(self) -> Pipeline:
-        """Return the pipeline, built now if this process has none yet."""
+        """Return the pipeline, made now if this process has none yet."""
         if self._pid != os.getpid():
-            # Forked by what tells Python nothing of it, such as uWSGI.
+            # Forked by something that runs no fork hooks of Python, such as uWSGI.
             self.reset_after_fork()
         pipeline = self._pipeline
         if pipeline is not None and not self._closed:

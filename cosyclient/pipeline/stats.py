@@ -1,4 +1,4 @@
-"""What a client looks like at one instant."""
+"""Statistics: a snapshot of one client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text in while it is written, audio out while it is made: one thread says what another listens to."""
+"""Duplex streams: text is sent while it is written, audio read while it is made, on two threads."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ if TYPE_CHECKING:
     from cosyclient.wire import WireReply, WireRequest
 
 LONGEST: Final = 3600.0
-"""Seconds a conversation is given where nothing else was asked for: how long its writer takes is not ours to know."""
+"""Seconds until the deadline of a duplex stream unless told: how long its writer takes is not known."""
 _EXPECTED_SECONDS: Final = 10.0
 
 
 class TextFeeder:
-    """Pull pieces of text and say them in whatever attempt is under way; what was said is kept for the next one.
+    """Read pieces of text from the writer's iterator and send them in the attempt under way.
 
-    Once the first audio is there no other attempt will follow and nothing is kept. A piece is pulled only when the one
-    before has left, so a service that does not take its text stops the writer, too.
+    What was sent is kept for the next attempt until `keep_nothing`, when the first audio is there and no attempt
+    follows. A piece is read only when the one before has been sent, so a service that does not take its text stops the
+    writer, too.
     """
 
     def __init__(self, texts: Iterable[str], clock: Clock) -> None:
         self._texts = iter(texts)
         self._clock = clock
         self._running = False
-        # Guards the fields below. Saying only puts in line, so it may be done under it; that keeps the order.
+        # Guards the fields below. `send_text` only queues, so it may be called under the lock; that keeps the order.
         self._lock = threading.Lock()
         self._reply: DuplexReply | None = None
         self._kept: list[str] | None = []
@@ -48,23 +49,24 @@ class TextFeeder:
         self._waits_since: float | None = None
         self._waited = 0.0
         self.error: BaseException | None = None
-        """What went wrong with the writer."""
+        """What the writer failed with."""
 
     def begin(self, settings: VoiceSettings) -> Utterance:
-        """Wait for the first words and return them; what the writer raises meanwhile is raised.
+        """Wait for the first words and return them; raises what the writer raises meanwhile.
 
-        Nothing is sent before there is something to say: the first words may take long, and no service waits long.
+        Nothing is sent before there is something to be spoken: the first words may take long, and services wait for a
+        short time only.
         """
-        said = ""
+        begun = ""
         for text in self._texts:
-            said += _checked(text)
-            if said.strip():
-                self._kept = [said]
-                return Utterance(said.strip()[:MAX_CODE_POINTS], settings)
+            begun += _checked(text)
+            if begun.strip():
+                self._kept = [begun]
+                return Utterance(begun.strip()[:MAX_CODE_POINTS], settings)
         raise BadUtterance("texts: there was nothing to say in them")
 
     def attach(self, reply: DuplexReply) -> None:
-        """Say all over again in a new attempt, and go on there."""
+        """Send everything again in a new attempt, and go on there."""
         with self._lock:
             for text in self._kept or ():
                 reply.send_text(text)
@@ -78,28 +80,28 @@ class TextFeeder:
                 self._running = True
 
     def detach(self) -> None:
-        """Say nothing more to the attempt under way: it is over."""
+        """Send nothing more in the attempt under way: it is over."""
         with self._lock:
             self._reply = None
 
-    def settle(self) -> None:
-        """Keep nothing any more: there will be no other attempt."""
+    def keep_nothing(self) -> None:
+        """Drop what was kept, and keep nothing any more: no other attempt follows."""
         with self._lock:
             self._kept = None
 
     def close(self) -> None:
-        """Stop; a writer that is being waited for is heard out first, and what it says is dropped."""
+        """Stop; a piece that the writer is producing is waited for and dropped."""
         with self._lock:
             self._closed, self._reply = True, None
 
-    def orphan(self) -> None:
-        """Forget everything in a forked child, where the thread does not exist."""
+    def reset_after_fork(self) -> None:
+        """Reset in a forked child, where the thread does not exist."""
         self._lock = threading.Lock()
         self._closed, self._reply, self._waits_since = True, None, None
 
     @property
-    def said(self) -> str:
-        """Return what was said so far, as long as it is kept."""
+    def sent_text(self) -> str:
+        """Return what was sent so far, as long as it is kept."""
         with self._lock:
             return "".join(self._kept or ())
 
@@ -112,19 +114,19 @@ class TextFeeder:
 
     def _run(self) -> None:
         try:
-            while (text := self._pull()) is not None and self._say(text):
+            while (text := self._next_piece()) is not None and self._send(text):
                 pass
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the one who listens
+        except BaseException as error:  # noqa: BLE001 - raised where the audio is read
             self.error = error
         try:
             self._finish()
         finally:
-            # A generator cut short lets go of what it holds, such as the connection to a language model.
+            # A generator that is cut short releases what it holds, such as the connection to a language model.
             close = getattr(self._texts, "close", None)
             if self._closed and close is not None:
                 close()
 
-    def _pull(self) -> str | None:
+    def _next_piece(self) -> str | None:
         with self._lock:
             self._waits_since = self._clock.now()
         try:
@@ -135,8 +137,8 @@ class TextFeeder:
                 since, self._waits_since = self._waits_since, None
                 self._waited += self._clock.now() - (since or 0.0)
 
-    def _say(self, text: str) -> bool:
-        """Return whether anybody will want more."""
+    def _send(self, text: str) -> bool:
+        """Send *text*; return whether more is wanted."""
         with self._lock:
             reply = self._reply
             if self._closed or (reply is None and self._kept is None):
@@ -149,7 +151,7 @@ class TextFeeder:
                 except BadUtterance:
                     raise
                 except CosyError:
-                    return True  # whoever listens hears of it, and may try again
+                    return True  # raised where the audio is read, which may try again
         if reply is not None:
             _flush(reply)
         return True
@@ -171,7 +173,7 @@ class TextFeeder:
 
 
 def _checked(text: object) -> str:
-    """Return *text* if it may be part of what is said; alone it need not be anything: " " and "," are tokens, too."""
+    """Return *text* if it may be part of what is spoken; alone it need not be anything: " " and "," are tokens, too."""
     if not isinstance(text, str):
         raise BadUtterance(f"texts: must yield str, got {type(text).__name__}")
     for start in range(0, len(text), MAX_CODE_POINTS):
@@ -182,7 +184,7 @@ def _checked(text: object) -> str:
 
 
 def _flush(reply: DuplexReply) -> None:
-    # Whoever listens hears of it.
+    # Raised where the audio is read.
     with contextlib.suppress(CosyError):
         reply.flush()
 
@@ -190,8 +192,8 @@ def _flush(reply: DuplexReply) -> None:
 class DuplexStream(SpeechStream):
     """Iterate the samples of a text that is still being written, as they arrive.
 
-    A writer that fails has what it said spoken to the end; then the iteration raises `Rejected` with the writer's error
-    as its cause and all the audio as ``partial``.
+    If the writer fails, what it wrote is spoken to the end; then the iteration raises `Rejected` with the writer's
+    error as its cause and all the audio as ``partial``.
     """
 
     def __init__(
@@ -208,7 +210,7 @@ class DuplexStream(SpeechStream):
         self._feeder = feeder
 
     def open(self) -> Self:
-        """Wait for the first samples, saying everything again in each attempt."""
+        """Wait for the first samples; each attempt sends everything again."""
         try:
             return super().open()
         except BaseException as error:
@@ -218,13 +220,13 @@ class DuplexStream(SpeechStream):
             raise
 
     def close(self) -> None:
-        """Let go: the writer is not asked for more, and what is being spoken is broken off."""
+        """End the stream: nothing more is read from the writer, and what is being spoken is aborted."""
         self._feeder.close()
         super().close()
 
     def reset_after_fork(self) -> None:
-        """Let go in a forked child without a sign to anybody."""
-        self._feeder.orphan()
+        """End the stream in a forked child without a sign to the service."""
+        self._feeder.reset_after_fork()
         super().reset_after_fork()
 
     @property
@@ -233,23 +235,23 @@ class DuplexStream(SpeechStream):
 
     @property
     def _fingerprint(self) -> str:
-        return ""  # it is not known what will have been said
+        return ""  # the text is not known yet
 
     @property
     def _text(self) -> str:
-        return self._feeder.said or self._utterance.text
+        return self._feeder.sent_text or self._utterance.text
 
     @property
     def _writer_seconds(self) -> float:
         return self._feeder.waited
 
     def _on_reply(self, reply: WireReply) -> None:
-        # A refusal takes no text; what reads the reply will say so.
+        # A refusal takes no text; decoding the reply raises it.
         if isinstance(reply, DuplexReply):
             self._feeder.attach(reply)
 
     def _on_first_samples(self) -> None:
-        self._feeder.settle()
+        self._feeder.keep_nothing()
 
     def _on_attempt_end(self) -> None:
         self._feeder.detach()

@@ -1,4 +1,4 @@
-"""Texts of bulk calls wait while the service is down, and go on once it is back: nobody waits for one alone."""
+"""An outage: texts of bulk calls are held while the service is down, and sent once it is back."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from cosyclient.pipeline.queue.completion import Completer
     from cosyclient.pipeline.queue.pending import Holder, PendingText
 
-_LOOK: Final = 0.1
-"""Seconds between two looks at whether the service is back; they send nothing."""
-_FIRST, _LONGEST = 1.0, 10.0
-"""Seconds before the first text is sent to find out, doubled with each, and the most of them."""
-_NEVER_HEARD: Final = 30.0
-"""Seconds a service is given that has never answered: its address may be wrong."""
-_IN_VAIN: Final = 3
-"""Times a text waits although it was sent and it is not certain that the service, not the text, is to blame."""
+_INTERVAL: Final = 0.1
+"""Seconds between two checks whether the service is back; they send nothing."""
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 10.0
+"""Seconds before the first text is sent to find out; doubled with each, up to a maximum."""
+_NEVER_ANSWERED: Final = 30.0
+"""Seconds that texts wait for a service that has never answered: its address may be wrong."""
+_MAX_FAILED_SENDS: Final = 3
+"""Sends after which a text is held no longer, where the text and not the service may be to blame."""
 _UNAVAILABLE: Final = frozenset({502, 503})
 """Statuses that say that the service is not there."""
 
 
 class Outage:
-    """Hold the texts of bulk calls that fail because the service is down; let them go on when it is back.
+    """Hold the texts of bulk calls that fail because the service is down, and send them when it is back.
 
-    A text waits until its deadline, or until the outage has lasted *wait* seconds. One text at a time is sent to find
-    out, first after a second, then less and less often; its answer releases all. A text that fails while others are
-    answered is not held: its failure is its own.
+    A text is held until its deadline, or until the outage has lasted *wait* seconds (None: no limit). One text at a
+    time is sent to find out, first after a second, then less and less often; its answer releases all. A text that fails
+    while others are answered is not held: its failure is its own. *dispatch* queues texts.
     """
 
     def __init__(
@@ -65,23 +65,23 @@ class Outage:
         self._events = events
         self._uniform = uniform
         self._timer: DeadlineTimer[_Check] = DeadlineTimer(
-            clock, self._check, name="cosyclient-outage", resolution=_LOOK / 2
+            clock, self._check, name="cosyclient-outage", resolution=_INTERVAL / 2
         )
         self._lock = threading.Lock()
         # All guarded by _lock.
         self._held: dict[PendingText, CosyError] = {}
-        self._looking = False
+        self._checking = False
         self._closed = False
         self._since: float | None = None
-        self._given = math.inf
+        self._max_wait = math.inf
         self._failed_at = 0.0
-        self._pause = _FIRST
+        self._pause = _FIRST_PAUSE
         self._next = 0.0
 
     def complete(
         self, results: Iterable[Completion], attempts: Sequence[Attempt] = (), call: Holder | None = None
     ) -> None:
-        """Resolve the texts of *results* on behalf of *call*, but hold those that can wait for the service."""
+        """Complete the texts of *results* on behalf of *call*, but hold those that can wait for the service."""
         final, held = [], []
         for text, result in results:
             if isinstance(result, CosyError):
@@ -96,7 +96,7 @@ class Outage:
         self._completer.complete(final, attempts, call)
 
     def release(self, text: PendingText) -> None:
-        """Send *text* on its way if it is held: somebody has joined it who would rather hear what is wrong."""
+        """Send *text* if it is held: an interactive waiter has joined it, who wants to know what is wrong."""
         with self._lock:
             held = self._held.pop(text, None) is not None
         if held:
@@ -104,11 +104,11 @@ class Outage:
 
     @property
     def on_own_thread(self) -> bool:
-        """Return whether the calling thread is the one that looks whether the service is back."""
+        """Return whether the calling thread is this timer's."""
         return self._timer.on_own_thread
 
     def close(self) -> None:
-        """Hold nothing any more; what is held fails for the reason it was held for."""
+        """Hold no text any more; those held fail with the error they were held for."""
         with self._lock:
             self._closed = True
             held, self._held = self._held, {}
@@ -116,7 +116,7 @@ class Outage:
         self._completer.complete(held.items())
 
     def _waits(self, text: PendingText, error: CosyError, attempts: Sequence[Attempt], call: Holder | None) -> bool:
-        """Return whether *text*, which failed with *error*, would rather wait for the service."""
+        """Return whether *text*, which failed with *error*, is to wait for the service."""
         if self._wait == 0 or text.done or any(other is not call for other in text.calls):
             return False
         if not any(waiter.bulk for waiter in text.waiters) or not (now := self._clock.now()) < text.deadline:
@@ -131,9 +131,9 @@ class Outage:
         if isinstance(cause, ConnectFailed) or cause.throttled:
             return True
         unavailable = isinstance(cause, ServiceError) and cause.status in _UNAVAILABLE
-        if not unavailable and text.failed_sends >= _IN_VAIN:
+        if not unavailable and text.failed_sends >= _MAX_FAILED_SENDS:
             return False
-        # Whether anybody has been answered since this one first failed tells whose fault it is.
+        # If others have been answered since this text first failed, the text is to blame.
         return isinstance(error, RetryBudgetSpent) or self._silent(attempts)
 
     def _silent(self, attempts: Sequence[Attempt]) -> bool:
@@ -142,7 +142,7 @@ class Outage:
     def _hold(
         self, held: Sequence[tuple[PendingText, CosyError]], attempts: Sequence[Attempt], call: Holder | None
     ) -> list[Completion]:
-        """Hold the texts of *held*; return those for whom the wait is over."""
+        """Hold the texts of *held*; return those that waited too long."""
         now = self._clock.now()
         down: CosyError | None = None
         up: float | None = None
@@ -157,11 +157,11 @@ class Outage:
                 if self._since is None and (
                     self._endpoint.breaker.state == OPEN if refused else self._silent(attempts)
                 ):
-                    self._since, self._pause, down = now, _FIRST, error
-                    heard = error.throttled or not self._endpoint.silent_since(-math.inf)
-                    self._given = (math.inf if heard else _NEVER_HEARD) if self._wait is None else self._wait
-                    self._next = now + self._spread()
-                if self._closed or self._given_up_locked(now):
+                    self._since, self._pause, down = now, _FIRST_PAUSE, error
+                    answered = error.throttled or not self._endpoint.silent_since(-math.inf)
+                    self._max_wait = (math.inf if answered else _NEVER_ANSWERED) if self._wait is None else self._wait
+                    self._next = now + self._random_pause()
+                if self._closed or self._expired_locked(now):
                     too_late.append((text, error))
                     continue
                 self._held[text] = text.outage_error = error
@@ -170,17 +170,17 @@ class Outage:
                 if not refused:
                     text.failed_sends += error.sent
                     self._next = max(self._next, now + (error.retry_after or 0.0))
-                    text.not_before = now + (error.retry_after or self._spread())
+                    text.not_before = now + (error.retry_after or self._random_pause())
                 left.append((text, error))
-            look = bool(left) and not self._looking
-        if look:
-            # Before anything else, for an interrupt may come; two that look do no harm, none does.
-            self._timer.add(_Check(Deadline.after(self._clock, _LOOK)))
-            self._looking = True
+            check = bool(left) and not self._checking
+        if check:
+            # First, as an interrupt may come: two timers do no harm, none does.
+            self._timer.add(_Check(Deadline.after(self._clock, _INTERVAL)))
+            self._checking = True
         if call is not None:
             self._coalescer.detach([text for text, _ in left], call)
         for text, error in left:
-            # Whoever is not of a bulk call waits for nobody.
+            # Waiters of other than bulk calls do not wait for the service.
             self._completer.fail_waiters([waiter for waiter in text.waiters if not waiter.bulk], error, attempts)
         if up is not None:
             self._events.emit(ServiceUp(endpoint=self._endpoint.name, seconds=up))
@@ -189,10 +189,10 @@ class Outage:
         return too_late
 
     def _check(self, _: _Check) -> None:
-        """Let those go on that may."""
+        """Send the held texts that may be sent now."""
         now = self._clock.now()
         given_up: dict[PendingText, CosyError] = {}
-        going: list[PendingText] = []
+        released: list[PendingText] = []
         up: float | None = None
         with self._lock:
             self._held = {text: error for text, error in self._held.items() if not text.done}
@@ -200,27 +200,27 @@ class Outage:
             if not self._endpoint.silent_since(self._failed_at) or (self._since is None and due):
                 up = None if self._since is None else now - self._since
                 self._over_locked()
-                going = due if self._may_go(now) else []
-            elif self._given_up_locked(now):
+                released = due if self._may_send(now) else []
+            elif self._expired_locked(now):
                 given_up, self._held = self._held, {}
             elif due and now >= self._next:
-                # One finds out for all. The breaker is not kept from trying when somebody waits for the result.
+                # One text finds out for all. The breaker allows this probe before its time: texts wait for the result.
                 self._endpoint.breaker.allow_probe(now)
-                if self._may_go(now):
-                    going = due[:1]
-                    self._pause = min(2.0 * self._pause, _LONGEST)
-                    self._next = now + self._spread()
-            for text in going:
+                if self._may_send(now):
+                    released = due[:1]
+                    self._pause = min(2.0 * self._pause, _MAX_PAUSE)
+                    self._next = now + self._random_pause()
+            for text in released:
                 del self._held[text]
-            self._looking = bool(self._held) and not self._closed
-            looking = self._looking
+            self._checking = bool(self._held) and not self._closed
+            checking = self._checking
         if up is not None:
             self._events.emit(ServiceUp(endpoint=self._endpoint.name, seconds=up))
         if given_up:
             self._completer.complete(given_up.items())
-        self._send(going)
-        if looking:
-            self._timer.add(_Check(Deadline.after(self._clock, _LOOK)))
+        self._send(released)
+        if checking:
+            self._timer.add(_Check(Deadline.after(self._clock, _INTERVAL)))
 
     def _send(self, texts: list[PendingText]) -> None:
         for text in texts:
@@ -228,22 +228,22 @@ class Outage:
         if texts:
             self._dispatch(texts)
 
-    def _may_go(self, now: float) -> bool:
+    def _may_send(self, now: float) -> bool:
         try:
             self._endpoint.breaker.check(now)
         except CircuitOpen:
             return False
         return True
 
-    def _spread(self) -> float:
-        # So that a fleet does not ask in step.
+    def _random_pause(self) -> float:
+        # Random, so that many clients do not probe at the same time.
         return self._pause * self._uniform(0.75, 1.0)
 
-    def _given_up_locked(self, now: float) -> bool:
-        return self._since is not None and now - self._since >= self._given
+    def _expired_locked(self, now: float) -> bool:
+        return self._since is not None and now - self._since >= self._max_wait
 
     def _over_locked(self) -> None:
-        self._since, self._pause = None, _FIRST
+        self._since, self._pause = None, _FIRST_PAUSE
 
     def __repr__(self) -> str:
         state = "none" if self._since is None else f"since {self._since:.3f}"
@@ -251,7 +251,7 @@ class Outage:
 
 
 class _Check:
-    """Mark when to look next."""
+    """Mark when to check next."""
 
     __slots__ = ("deadline", "done", "scheduled")
 

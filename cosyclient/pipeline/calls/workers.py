@@ -1,4 +1,4 @@
-"""The bounded executor, and the one thread that hands it work: callers, who may be interrupted, only leave a note."""
+"""The bounded executor and the one thread that submits to it: callers may be interrupted, and only leave a note."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cosyclient")
 
-_LOOK: Final = 0.1
-"""Seconds after which the thread that waits for notes looks whether the program is at its end."""
-_STARTED: Final = 1.0
-"""Seconds that whoever starts that thread waits for it at most."""
+_INTERVAL: Final = 0.1
+"""Seconds between two checks of the reader whether the main thread has ended."""
+_START_TIMEOUT: Final = 1.0
+"""Seconds that a caller waits at most for the reader it starts."""
 
 
 def _main_lives() -> bool:
@@ -30,7 +30,7 @@ def _main_lives() -> bool:
 
 
 def _run_once(left: list[Callable[[], None]]) -> None:
-    """Run the task that is *left*, unless another thread has taken it."""
+    """Run the task in *left*, unless another thread has taken it out."""
     try:
         task = left.pop()
     except IndexError:
@@ -39,7 +39,7 @@ def _run_once(left: list[Callable[[], None]]) -> None:
 
 
 class _Reader:
-    """Stand for one life of the thread that reads the notes."""
+    """Stand for one run of the thread that reads the notes."""
 
     def __init__(self) -> None:
         self.begun = Flag()
@@ -47,13 +47,13 @@ class _Reader:
 
 
 class Workers:
-    """Run *work* on at most *most* threads, as many at once as *claim* says are wanted.
+    """Run *work* on at most *most* threads, as many at once as *claim* returns.
 
-    `wake` and `hand_over` may be interrupted at any instruction: they leave a note in a mailbox. The thread
-    that reads the notes submits to the executor, whose own semaphore an interrupt could leave locked. Without work for
-    some seconds all threads end. A program that ends does so when its texts are spoken, as with any executor:
-    *under_way* returns a function that says whether any of those accepted by now still is. An *executor* given is used
-    as it is, on the calling thread.
+    `wake` and `submit` may be interrupted anywhere: they only leave a note in a mailbox. One thread, the reader, reads
+    the notes and submits to the executor, whose own semaphore an interrupt could leave locked. Without work for `IDLE`
+    seconds all threads end. A program that ends does so when its pending texts are done, as with any executor:
+    *under_way* returns a function that tells whether any of those pending now still is. An *executor* that is given is
+    used as it is, on the calling thread.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Workers:
         self._executor: ThreadPoolExecutor | None = None
 
     def wake(self) -> None:
-        """See to it that as many workers run as are wanted."""
+        """Start the workers that are wanted and do not run."""
         if self._given is not None:
             for _ in range(self._claim()):
                 self._given.submit(self._work)
             return
-        # One note serves all who leave one before it is read.
+        # One note serves all callers that come before it is read.
         if not self._notes:
             self._notes.put(None)
         self._run()
@@ -111,28 +111,28 @@ class Workers:
             self._given.shutdown(wait=wait)
 
     def _run(self) -> None:
-        """Start the thread that reads the notes, if there is none."""
+        """Start the reader, if none runs."""
         mine = _Reader()
         try:
             if not self._begin(mine):
                 return
             start_thread(partial(self._read, mine), "cosyclient-starter", daemon=False)
             # The interpreter waits for threads that have begun.
-            mine.begun.wait(_STARTED)
+            mine.begun.wait(_START_TIMEOUT)
         except RuntimeError:
-            # No thread can be started, as at the very end of the interpreter: what is to be done is done here.
+            # No thread can be started, as at the very end of the interpreter: the notes are read here.
             self._running = None
             self._read_all()
         except BaseException:
             if self._running is mine:
-                # Interrupted. Should the thread run all the same, it takes this place again, or ends for another's.
+                # Interrupted. If the thread runs all the same, it registers again, or ends because another has.
                 self._running = None
             raise
 
     def _read(self, mine: _Reader) -> None:
         mine.begun.set()
         try:
-            # One whose starter was interrupted may find another in its place, or none.
+            # If its starter was interrupted, another may be registered, or none.
             while self._begin(mine):
                 self._read_all()
                 if not (self._closed or _main_lives()):
@@ -144,10 +144,10 @@ class Workers:
             mine.over.set()
 
     def _finish_after_main_thread(self) -> None:
-        """Keep the interpreter until what was accepted is spoken; what comes later is other threads' affair."""
+        """Keep the interpreter alive until the texts pending now are done; another reader serves later ones."""
         still = self._under_way()
         self._running = None
-        # Daemon threads may go on asking for ever, and hold no interpreter.
+        # Daemon threads may submit texts for ever; they do not keep the interpreter alive.
         reader = _Reader()
         if self._begin(reader):
             try:
@@ -155,7 +155,7 @@ class Workers:
             except RuntimeError:
                 self._running = None
         while still():
-            time.sleep(_LOOK)
+            time.sleep(_INTERVAL)
 
     def _read_late(self, mine: _Reader) -> None:
         try:
@@ -165,14 +165,14 @@ class Workers:
             mine.over.set()
 
     def _read_all(self, *, late: bool = False) -> None:
-        """Do what the notes say, until none has come for some seconds or, unless *late*, the main thread has ended."""
+        """Serve the notes until none has come for `IDLE` seconds or, unless *late*, the main thread has ended."""
         waited = 0.0
         while late or _main_lives() or self._closed or self._running is None:
             hurried = self._closed or self._running is None
             try:
-                note = self._notes.get(0.0 if hurried else min(_LOOK, IDLE_TIMEOUT))
+                note = self._notes.get(0.0 if hurried else min(_INTERVAL, IDLE_TIMEOUT))
             except Empty:
-                waited += _LOOK
+                waited += _INTERVAL
                 if hurried or waited >= IDLE_TIMEOUT:
                     return
                 continue
@@ -186,7 +186,7 @@ class Workers:
                 logger.exception("a worker could not be started")
 
     def _begin(self, mine: _Reader) -> bool:
-        """Return whether *mine* is the one that runs from now on."""
+        """Register *mine* as the reader that runs, unless one does; return whether it is."""
         # Without the lock first: one runs nearly always.
         if self._running is None:
             with self._lock:
@@ -195,12 +195,13 @@ class Workers:
         return self._running is mine
 
     def _stop_executor(self, mine: _Reader) -> bool:
-        """Let the pool's threads end; return whether this one is to end as well."""
+        """Let the executor's threads end; return whether the reader is to end as well."""
         executor, self._executor = self._executor, None
         if executor is not None:
-            # `close` waits for this thread, and so for what they still do; nobody else is to wait for one that hangs.
+            # Only `close`, which waits for this thread, waits for what they still do; a call that hangs delays no one
+            # else.
             executor.shutdown(wait=self._closed)
-        # First the mark, then a look at the notes; who leaves one does it the other way round.
+        # First the mark, then a look at the notes; `submit` does it the other way round, so one sees the other.
         if self._running is mine:
             self._running = None
         return not self._notes or not self._begin(mine)
@@ -212,9 +213,9 @@ class Workers:
         try:
             self._executor.submit(_run_once, left)
         except RuntimeError:
-            # Threads of a pool are refused once the main thread has ended; those of the user's that still run want
-            # their texts all the same. Where the system allows no more, one that runs already may be faster: the pool
-            # has queued the task by then.
+            # An executor gets no new threads once the main thread has ended, but threads of the user's may still want
+            # texts. Where the system allows no more threads, one that runs already may take the task first: the
+            # executor has queued it by then.
             try:
                 start_thread(partial(_run_once, left), "cosyclient-late")
             except RuntimeError:

@@ -23,9 +23,9 @@ class BatchLimits:
 
 
 class Batch:
-    """Collect texts that may share one request: open, until it says no or is sent.
+    """Collect texts that share one request and one set of voice settings.
 
-    Legal: open → sealed. Illegal: anything back; a sealed batch is never added to.
+    It is filled under the batcher's lock and sealed when it is taken from there; nothing is added later.
     """
 
     __slots__ = ("_limits", "_max_audio_seconds", "audio_seconds", "body_bytes", "settings", "texts")
@@ -39,7 +39,7 @@ class Batch:
         self._limits = limits
 
     def add(self, text: PendingText) -> bool:
-        """Take *text* along if there is room; a first one always fits, or it would wait for ever."""
+        """Add *text* if there is room; return whether there was. A first one always fits, or it would wait for ever."""
         seconds = text.audio_seconds
         limits = self._limits
         if self.texts and (
@@ -55,7 +55,7 @@ class Batch:
 
     @property
     def first_sends(self) -> int:
-        """Return how many of its texts travel for the first time."""
+        """Return how many of its texts are sent for the first time, not as hedges."""
         return sum(not text.hedged for text in self.texts)
 
     def __repr__(self) -> str:

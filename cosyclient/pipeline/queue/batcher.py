@@ -1,7 +1,7 @@
-"""Texts that wait, by lane and voice settings, and the count of workers that come for them.
+"""Queued texts, by lane and voice settings, and how many workers they need.
 
-A batch is sealed when a worker has the right to send, not when a timer fires: an idle client sends at once, a busy
-one fills its batches, and there is nothing to tune. Interactive texts go first; bulk fills the room they leave.
+A batch is sealed when a worker holds a permit to send, not when a timer fires: an idle client sends at once, a busy one
+fills its batches, and there is nothing to tune. Interactive texts go first; bulk texts fill the room they leave.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from cosyclient.pipeline.queue.pending import PendingText
     from cosyclient.policies.base import Estimate
 
-    # By the key of their settings: a str, whose hash is not computed in Python. An interrupt in there would be taken by
-    # OrderedDict for a key that is missing.
+    # By the key of their settings: a str, whose hash is not computed in Python. OrderedDict takes an interrupt in there
+    # for a missing key.
     _Queues: TypeAlias = OrderedDict[str, OrderedDict[PendingText, None]]
 
 
 class Batcher:
-    """Hold the waiting texts and say how many workers they are worth.
+    """Hold the queued texts and count the workers that come for them.
 
-    A worker is *seeking* from the moment it is called until it has sealed a batch. One seeking worker per batch that
-    could be sealed is enough, so three texts do not wake fifty threads.
+    A worker is *seeking* from the moment it is claimed until it has sealed a batch. One seeking worker for each batch
+    that could be sealed is enough, so three texts do not wake fifty threads. A thread that sends without being a worker
+    is *inline*: it counts as under way until `end_inline`.
     """
 
     def __init__(self, limits: BatchLimits, *, workers: int, clock: Clock, linger: float = 0.0) -> None:
@@ -41,11 +42,11 @@ class Batcher:
         self._workers = workers
         self._clock = clock
         self._linger = linger
-        self._gates: set[threading.Lock] = set()  # of those who wait for company, or for idleness
+        self._gates: set[threading.Lock] = set()  # of threads that wait for more texts, or until nothing is under way
         # Guards all below and every text's `queued`.
         self._lock = threading.Lock()
-        # By lane. Round robin over the settings; each queue in the order of arrival, with removal from the middle at
-        # no cost.
+        # By lane: round robin over the settings; each queue in the order of arrival, with cheap removal from the
+        # middle.
         self._lanes: tuple[_Queues, _Queues] = (OrderedDict(), OrderedDict())
         self._batches_waiting = 0
         self._queued = 0
@@ -54,11 +55,11 @@ class Batcher:
         self._inline: set[Hashable] = set()
 
     def enqueue(self, texts: Sequence[PendingText]) -> bool:
-        """Queue *texts*, those that are not, and return whether there are too few workers: somebody is to `call`."""
+        """Queue *texts*, those that are not; return whether the caller must have more workers started."""
         now = self._clock.now()
         with self._lock:
             for text in texts:
-                # Checked here because a caller may have given up between being accepted and being queued.
+                # A waiter may have given up between the acceptance of its text and this.
                 if text.done or text.queued:
                     continue
                 text.queued_at = now
@@ -68,14 +69,14 @@ class Batcher:
         return self.needs_workers
 
     def restore(self, texts: Iterable[PendingText]) -> None:
-        """Queue *texts*, which an interrupted `seal` may have taken out or half so, where they are not."""
+        """Queue those of *texts* that are not, after an interrupted `seal` may have taken them out halfway."""
         with self._lock:
             for text in texts:
                 queue = self._lanes[text.lane].setdefault(text.utterance.settings.key, OrderedDict())
                 if not text.done:
                     queue.setdefault(text)
                     text.queued = True
-            # Counted anew: what was counted before may be half of it.
+            # Counted anew: an interrupted count may be halfway, too.
             for queues in self._lanes:
                 for key in [key for key, queue in queues.items() if not queue]:
                     del queues[key]
@@ -83,7 +84,7 @@ class Batcher:
             self._queued, self._batches_waiting = sum(sizes), sum(map(self._batch_count, sizes))
 
     def requeue_front(self, texts: Sequence[PendingText]) -> None:
-        """Queue *texts*, which are under way and late, once more and before all others; call nobody for them yet."""
+        """Queue *texts*, which are in flight and late, once more and first; no worker is needed for them yet."""
         with self._lock:
             for text in reversed(texts):
                 if text.done or text.hedged or text.queued:
@@ -93,35 +94,35 @@ class Batcher:
                 self._lanes[text.lane][text.utterance.settings.key].move_to_end(text, last=False)
 
     def begin_inline(self, holder: Hashable) -> bool:
-        """Count *holder* as one that carries its own text, unless it has company; return whether it may.
+        """Count *holder* as inline unless its text could share a request with queued ones; return whether it counts.
 
-        Whatever comes of it, it is to `disembark`.
+        Whatever is returned or raised, the caller must `end_inline`.
         """
-        # Looked at without the lock: whoever is a moment late joins the queue, or leaves beside it. A worker that seeks
-        # with nothing queued seeks in vain; where texts do not share requests, those queued are no company either.
+        # Looked at without the lock: a text that comes a moment later is queued, or sent beside this one. Where texts
+        # do not share requests, queued ones are no reason to wait.
         if (self._queued and self._limits.max_texts > 1) or self._linger:
             return False
         self._inline.add(holder)
         return True
 
     def add_inline(self, holder: Hashable) -> None:
-        """Count *holder*, who carries what waits without being a worker, until it will `disembark`."""
+        """Count *holder* as inline, until `end_inline`."""
         self._inline.add(holder)
 
     def end_inline(self, holder: Hashable) -> None:
-        """Count *holder* no longer; again does nothing."""
+        """Count *holder* as inline no longer; again does nothing."""
         self._inline.discard(holder)
         self._wake_if_idle()
 
     def single(self, text: PendingText) -> Batch:
-        """Return a batch of *text* alone."""
+        """Return a batch of *text* alone, which was never queued."""
         text.queued_at = self._clock.now()
         batch = Batch(text.utterance.settings, self._limits)
         batch.add(text)
         return batch
 
     def next_deadline(self) -> float | None:
-        """Return the deadline of the text that is next, or None if there is none."""
+        """Return the deadline of the text that is next in turn, or None if none is queued."""
         with self._lock:
             if not self._queued:
                 return None
@@ -130,10 +131,10 @@ class Batcher:
     def seal(
         self, estimate: Estimate = NO_ESTIMATE, *, worker: bool = True, into: list[Batch] | None = None
     ) -> Batch | None:
-        """Take the next batch, on a seeking *worker* or a thread that is none; returns None if nothing waits.
+        """Take the next batch, for a seeking *worker* or an inline thread; return None if nothing is queued.
 
-        Those that by *estimate* would come back too late let the others go first, and stay if there is no room. The
-        batch is put *into* a list before it is filled: whoever is interrupted here is to `put_back` its texts.
+        Texts that by *estimate* would come back too late let the others go first, and stay if there is no room. The
+        batch is put *into* a list before it is filled: a caller that is interrupted here must `restore` its texts.
         """
         if self._linger:
             self._wait_for_company()
@@ -152,7 +153,7 @@ class Batcher:
             return batch
 
     def continue_worker(self) -> bool:
-        """Return whether a worker that has finished its batch should seek another; otherwise it is dismissed."""
+        """Return whether a worker that has finished its batch is to seek another; otherwise it is counted no longer."""
         with self._lock:
             if self._batches_waiting > self._seeking:
                 self._seeking += 1
@@ -162,9 +163,9 @@ class Batcher:
         return False
 
     def claim_workers(self) -> int:
-        """Return how many workers to start for what waits; each must come to `seal` or be dismissed.
+        """Count as many new workers as the queue needs, and return how many: each must `seal` or be released.
 
-        Only on a thread that nobody interrupts: those not started would be waited for.
+        Only on a thread that is never interrupted: a worker that is counted and not started would be waited for.
         """
         with self._lock:
             wanted = max(0, min(self._batches_waiting - self._seeking, self._workers - self._alive))
@@ -173,7 +174,7 @@ class Batcher:
             return wanted
 
     def promote(self, text: PendingText) -> None:
-        """Let *text* go on in the interactive lane, if it still waits: somebody who cannot wait has joined it."""
+        """Move *text* to the interactive lane if it is queued: an interactive waiter has joined it."""
         with self._lock:
             if text.queued and text.lane != INTERACTIVE:
                 self._remove_locked(text)
@@ -181,7 +182,7 @@ class Batcher:
                 self._append_locked(text)
 
     def discard(self, text: PendingText) -> bool:
-        """Take *text* out if it still waits; return whether it did."""
+        """Take *text* out if it is queued; return whether it was."""
         with self._lock:
             if not text.queued:
                 return False
@@ -201,14 +202,14 @@ class Batcher:
         return due
 
     def release_worker(self) -> None:
-        """Count one seeking worker less: there is nothing for it, it could not be started, or it broke."""
+        """Count one seeking worker less: there is nothing for it, it could not be started, or it failed."""
         with self._lock:
             self._seeking -= 1
             self._alive -= 1
         self._wake_if_idle()
 
     def wait_idle(self, until: float) -> bool:
-        """Wait until nothing is queued and no worker is under way, at most until the instant *until*."""
+        """Wait until nothing is queued or under way, at most until the instant *until*; return whether it is so."""
         while not self.idle:
             remaining = until - self._clock.now()
             if remaining <= 0:
@@ -218,22 +219,22 @@ class Batcher:
 
     @property
     def needs_workers(self) -> bool:
-        """Return whether there are too few workers for what waits, and may be more."""
+        """Return whether the queue needs more workers than it has, and more are allowed."""
         return self._batches_waiting > self._seeking and self._workers > self._alive
 
     @property
     def idle(self) -> bool:
-        """Return whether nothing is queued and nobody is under way."""
+        """Return whether nothing is queued and no worker or inline thread is under way."""
         return not (self._queued or self._alive or self._inline)
 
     @property
     def queued(self) -> int:
-        """Return the texts waiting to be sealed."""
+        """Return how many texts are queued."""
         return self._queued
 
     @property
     def workers(self) -> int:
-        """Return the workers under way."""
+        """Return how many workers are under way."""
         return self._alive
 
     def _batch_count(self, texts: int) -> int:
@@ -288,7 +289,7 @@ class Batcher:
     def _fill_locked(self, batch: Batch, queues: _Queues, estimate: Estimate) -> None:
         """Move what fits from the queue of the batch's settings, which goes to the end of the round if texts stay.
 
-        Texts short of time come along where the others leave room, whoever has most of it left first.
+        Texts that are short of time fill the room the others leave, those with most time left first.
         """
         key = batch.settings.key
         queue = queues.get(key)
@@ -298,7 +299,7 @@ class Batcher:
         soonest = self._clock.now() + estimate.safe_latency if estimate.safe_latency else -math.inf
         short: list[PendingText] = []
         for text in queue:
-            # One that travels once more is under way already; this is its chance.
+            # A hedged text is in flight already: it is sent again whatever time it has.
             if text.deadline < soonest and not text.hedged:
                 short.append(text)
             elif not batch.add(text):
@@ -324,7 +325,7 @@ class Batcher:
             self._wait(remaining, lambda: self._linger_left() <= 0)
 
     def _linger_left(self) -> float:
-        """Return the seconds that the next text still waits for company."""
+        """Return the seconds that the next text still waits for others to fill its batch."""
         with self._lock:
             if not self._queued:
                 return 0.0

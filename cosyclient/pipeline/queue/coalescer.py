@@ -1,4 +1,4 @@
-"""One text per utterance: equal texts under way travel once, and each caller keeps its own deadline."""
+"""Equal texts that are pending at the same time are sent once; each waiter keeps its own deadline."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
     from cosyclient.pipeline.queue.pending import Holder, PendingText, Waiter
 
 Completion: TypeAlias = "tuple[PendingText, Speech | CosyError]"
-"""A text and what became of its text."""
+"""A pending text and what became of it."""
 
 
 class Coalescer:
-    """Keep the texts under way and let callers join the one that already carries their utterance.
+    """Keep the pending texts, and let waiters join the one that holds an equal utterance.
 
-    A text belongs to all its waiters alike: the one who came first may give up and the others keep it, so nobody
-    has to be promoted. It ends when the last waiter leaves or when it lands.
+    A pending text belongs to all its waiters alike: the first may give up and the others keep it, so there is no leader
+    to replace. It is done when it is completed or when its last waiter abandons it.
     """
 
     def __init__(self, *, single_flight: bool = True) -> None:
         self._single_flight = single_flight
         self._lock = threading.Lock()
-        # All guarded by _lock, with every text's waiters, until and landed.
+        # All guarded by _lock, with the waiters, deadline, calls and done of every pending text.
         self._by_key: dict[tuple[str, str], PendingText] = {}
         self._pending: set[PendingText] = set()
         # Counted here because the lock is held anyway: one lock less for every text.
         self.accepted = 0
-        """Waiters taken aboard."""
+        """Waiters whose text was accepted."""
         self.succeeded = 0
-        """Texts that ended with a speech."""
+        """Texts that were done with a speech."""
         self.failed = 0
-        """Texts that ended without."""
+        """Texts that were done without one."""
 
     def join(self, utterance: Utterance, waiter: Waiter) -> PendingText | None:
-        """Let *waiter* share a text of *utterance* if there is one, and return that."""
-        # Looked up without the lock first: a miss is the rule, and `lead` looks again.
+        """Let *waiter* share the pending text of *utterance*; return that, or None if there is none."""
+        # Looked up without the lock first: a miss is the rule, and `start` looks again.
         if not self._single_flight or (key := utterance.key) not in self._by_key:
             return None
         with self._lock:
@@ -51,8 +51,8 @@ class Coalescer:
             return text
 
     def start(self, text: PendingText, waiter: Waiter) -> PendingText:
-        """Start *text* for *waiter* and return it, or the equal one that has started meanwhile and was joined."""
-        # Before anything is done for it, so that `leave` finds what is to be undone.
+        """Start *text* for *waiter*; return it, or the equal one that started meanwhile and was joined instead."""
+        # Set before anything is done for it, so that `abandon` finds what to undo.
         waiter.pending_text = text
         with self._lock:
             if self._single_flight:
@@ -65,47 +65,47 @@ class Coalescer:
             return text
 
     def abandon(self, waiter: Waiter) -> tuple[bool, PendingText | None]:
-        """Take *waiter* off its text, also if it was interrupted on its way aboard.
+        """Take *waiter* off its text, also if it was interrupted while it joined.
 
-        Return whether nobody else will resolve it any more, and the text if that has ended because nobody is left who
-        wants it: once more on each further call.
+        Return whether the waiter is unresolved, so that nobody else will resolve it, and the text if that is done
+        because it has no waiter left: once more on each further call.
         """
         with self._lock:
             text = waiter.pending_text
             if text is None or (text.done and text.waiters):
                 return False, None
-            aboard = waiter in text.waiters
-            if aboard:
+            joined = waiter in text.waiters
+            if joined:
                 text.waiters.remove(waiter)
             if text.waiters:
                 text.deadline = max(other.deadline.at for other in text.waiters)
                 return True, None
             if not text.done:
                 self._complete_locked(text)
-                self.failed += aboard
+                self.failed += joined
             return True, text
 
     def attach(self, texts: Iterable[PendingText], call: Holder) -> None:
-        """Note that *call* carries *texts* from now on."""
+        """Record that *call* carries *texts* from now on."""
         with self._lock:
             for text in texts:
                 text.calls = (*text.calls, call)
 
     def detach(self, texts: Iterable[PendingText], call: Holder) -> None:
-        """Note that *call* carries *texts* no longer."""
+        """Record that *call* carries *texts* no longer."""
         with self._lock:
             for text in texts:
-                # The text may outlive the call, in a future that its owner keeps.
+                # A future that its owner keeps may keep the text longer than the call.
                 text.calls = tuple(other for other in text.calls if other is not call)
 
     def complete(
         self, results: Iterable[Completion], ended: list[Completion], call: Holder | None = None, *, final: bool = False
     ) -> None:
-        """End the texts of *results*, noting in *ended* those that had not before: their waiters are to be resolved.
+        """Mark the texts of *results* as done; add those that were not to *ended*: the caller resolves their waiters.
 
-        Several at once, because those of one reply arrive together and the lock is every caller's. An error that
-        *call* brings, or somebody who carries nothing, does not end a text that another call carries as well,
-        unless it is *final*. What an interrupt leaves half done is done by the same call once more.
+        Several at once, because those of one reply come together and all callers share the lock. An error of *call*, or
+        of no call, does not end a text that another call carries as well, unless it is *final*. If this is interrupted,
+        the same call once more completes it.
         """
         with self._lock:
             for landing in results:
@@ -121,12 +121,12 @@ class Coalescer:
                 self.failed += not spoken
 
     def pending(self) -> list[PendingText]:
-        """Return the texts under way."""
+        """Return the pending texts."""
         # Without the lock: in a forked child its owner may not exist, and copying a set is one step anyway.
         return list(self._pending)
 
     def pending_check(self) -> Callable[[], bool]:
-        """Return a function that says whether any of the texts that are under way now still is."""
+        """Return a function that tells whether any of the texts that are pending now still is."""
         texts = self.pending()
         return lambda: not all(text.done for text in texts)
 
@@ -144,4 +144,4 @@ class Coalescer:
         text.done = True
 
     def __repr__(self) -> str:
-        return f"<Coalescer {len(self._pending)} aloft>"
+        return f"<Coalescer {len(self._pending)} pending>"

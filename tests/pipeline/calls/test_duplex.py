@@ -391,10 +391,10 @@ def test_what_was_said_is_kept_until_the_first_sound_only() -> None:
     feeder.detach()
     feeder.attach(second)  # type: ignore[arg-type]
     assert second.said == ["a", "b"]
-    feeder.settle()
+    feeder.keep_nothing()
     go_on.set()
     until(lambda: second.finished)
     assert (first.said, second.said) == (["a", "b"], ["a", "b", "c"])
     feeder.close()
-    feeder.orphan()
+    feeder.reset_after_fork()
     assert repr(feeder) == "<TextFeeder closed>"

@@ -160,7 +160,7 @@ def test_an_ailing_service_is_not_asked_twice(state: str, available: float, over
     assert looked.wait(PATIENCE)
     hedger.close()
     assert not queued.is_set()
-    assert repr(hedger) == "<Hedger <HedgePolicy late after 0.100 s, 0 texts again, 0 requests for them alone>>"
+    assert repr(hedger) == f"<Hedger {policy!r}>"
 
 
 class Holder:

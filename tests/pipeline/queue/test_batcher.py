@@ -438,7 +438,7 @@ class TestCoalescer:
         assert carried.waiters == [first, second]
         assert land(coalescer, [landing]) == []
         assert (coalescer.accepted, coalescer.succeeded, coalescer.failed) == (2, 1, 0)
-        assert repr(coalescer) == "<Coalescer 0 aloft>"
+        assert repr(coalescer) == "<Coalescer 0 pending>"
 
     def test_a_race_to_lead_has_one_winner(self) -> None:
         """Both looked, neither found a flight, both bring one: the second joins the first's."""
