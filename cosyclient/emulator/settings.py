@@ -10,12 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from cosyclient.emulator.apis import FAMILIES
+from cosyclient.emulator.apis.openai.servers import SERVERS
 from cosyclient.emulator.faults.plan import FAULTS
-
-_DIALECTS = (
-    *("any", "openai", "vllm-omni", "sglang-omni", "xinference"),
-    *("vox-box", "triton-bridge", "async-cosyvoice", "siliconflow"),
-)
 
 
 def _option(
@@ -52,10 +49,8 @@ class Settings:
         "Voice: audible speech, a tone of the right length, or samples that carry the text itself.",
         choices=("espeak", "tone", "echo"),
     )
-    serve: Literal["all", "batch", "lighttts", "model-studio", "openai", "pai-eas", "runtime", "triton"] = _option(
-        "all",
-        "Ways of serving to offer: all at once, or one alone as a real server would.",
-        choices=("all", "batch", "lighttts", "model-studio", "openai", "pai-eas", "runtime", "triton"),
+    serve: str = _option(
+        "all", "Ways of serving to offer: all at once, or one alone as a real server would.", choices=("all", *FAMILIES)
     )
     rtt: float = _option(0.0, "Seconds of network round trip added to every request.", least=0)
     jitter: float = _option(
@@ -114,20 +109,10 @@ class Settings:
         750, "Speech tokens, 25 a second, after which Triton's models stop, whatever is left of the text.", least=1
     )
     sse_lines: bool = _option(False, "Spread each event of an SSE reply over several data lines.")
-    dialect: Literal[
-        "any",
-        "openai",
-        "vllm-omni",
-        "sglang-omni",
-        "xinference",
-        "vox-box",
-        "triton-bridge",
-        "async-cosyvoice",
-        "siliconflow",
-    ] = _option(
+    dialect: str = _option(
         "any",
         "OpenAI-compatible server that the paths below /v1/audio imitate; any takes what any of them takes.",
-        choices=_DIALECTS,
+        choices=tuple(SERVERS),
     )
     dialect_old: bool = _option(
         False,

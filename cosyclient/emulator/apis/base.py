@@ -10,9 +10,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cosyclient.emulator.apis.batch.replies import Audio
-from cosyclient.emulator.apis.batch.request import Batch
 from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.speech.items import Audio, Batch
 from cosyclient.emulator.speech.voices import DEFAULT_MODEL, VOICES
 
 if TYPE_CHECKING:
@@ -87,10 +86,19 @@ class SpeechRequest:
         )
 
 
-async def speak(service: Service, request: SpeechRequest) -> Audio:
-    """Return the audio of *request* when the GPUs are done with it; raises the Problem of what cannot be spoken."""
+def record(service: Service, request: SpeechRequest) -> None:
+    """Remember what was understood of *request*, and count it as a batch of one."""
     service.received.append(request.document())
     service.counters.add_batch(1)
+
+
+async def render(service: Service, request: SpeechRequest, *, recorded: bool = True) -> Audio:
+    """Return the audio of *request* when the GPUs are done with it; raises the Problem of a text that has none.
+
+    Without *recorded* the caller calls `record` itself.
+    """
+    if recorded:
+        record(service, request)
     items, waits, _ = await service.render(request.as_batch())
     item = items[0]
     if not isinstance(item, Audio):
@@ -110,7 +118,7 @@ async def stream(
     makes all of it whole hops of *hop* samples, as a vocoder's output is.
     """
     settings = service.settings
-    audio = await speak(service, request)
+    audio = await render(service, request)
     await asyncio.sleep(settings.first_chunk)
     data = audio.data + bytes(-len(audio.data) % (2 * hop)) if hop > 1 else audio.data
     step = max(2, int(settings.chunk_seconds * request.sample_rate) * 2)

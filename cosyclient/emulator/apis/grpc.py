@@ -12,7 +12,7 @@ from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.faults import injection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from cosyclient.emulator.core.service import Service
     from cosyclient.emulator.faults.plan import Fault
@@ -43,6 +43,10 @@ class GrpcApi:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.service!r}>"
 
+    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
+        """Return what answers each method."""
+        raise NotImplementedError
+
     @asynccontextmanager
     async def call(self, data: bytes, context: Any) -> AsyncIterator[None]:
         """Count a call, admit it, and turn a Problem into its status."""
@@ -69,8 +73,8 @@ class GrpcApi:
         # What throttles here is grpcio's own limit.
         return code, TOO_MANY if problem.status == 429 else problem.detail
 
-    async def instead(self, context: Any) -> tuple[bytes | None, Fault | None]:
-        """Return a message to answer instead of audio, if a fault wants that, and the fault that strikes later."""
+    async def reply_of_fault(self, context: Any) -> tuple[bytes | None, Fault | None]:
+        """Apply the next fault: return the bytes it answers instead of audio, or None, and the fault itself."""
         fault = self.service.draw_fault()
         match fault.name if fault else "":
             case "throttle" | "throttle_bare":

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
-import time
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 
-from cosyclient.emulator.apis.batch.replies import Audio
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.server.exchange import CONNECTION, reset
 
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faults.plan import Fault
 
 _COMPRESSED_PIECE_BYTES = 8000
-_SENTENCE = re.compile(r"[^。！？；.!?;\n]*[。！？；.!?;\n]+")
-_SPOKEN = re.compile(r"\w")
 
 
 class ClientGone(Exception):
@@ -146,28 +141,6 @@ def routes(path: str, serve: Callable[[WebSocket], Awaitable[None]]) -> list[Bas
     return [WebSocketRoute(path, serve), Route(path, plain)]
 
 
-def sentences(text: str, *, everything: bool) -> tuple[list[str], str]:
-    """Return the whole sentences of *text* that can be spoken, and what is left of it; nothing, with *everything*."""
-    found = list(_SENTENCE.finditer(text))
-    end = found[-1].end() if found else 0
-    whole, rest = [each[0] for each in found], text[end:]
-    if everything:
-        whole, rest = [*whole, rest], ""
-    return [sentence for sentence in whole if _SPOKEN.search(sentence)], rest
-
-
-async def render(service: Service, request: SpeechRequest) -> Audio:
-    """Return the audio of *request* when the GPUs are done with it; what was heard is the caller's to remember."""
-    items, waits, _ = await service.render(request.as_batch())
-    item = items[0]
-    if not isinstance(item, Audio):
-        raise Problem(item.code, item.detail)
-    if waits:
-        await asyncio.sleep(max(0.0, waits[0] - time.monotonic()))
-    service.counters.audio_seconds += item.duration_ms / 1000
-    return item
-
-
 async def paced(service: Service, pieces: Sequence[bytes], *, first: bool) -> AsyncIterator[bytes]:
     """Yield *pieces* as a model makes them; with *first* they are the first of the reply."""
     settings = service.settings
@@ -176,7 +149,7 @@ async def paced(service: Service, pieces: Sequence[bytes], *, first: bool) -> As
         yield piece
 
 
-def cut(service: Service, request: SpeechRequest, data: bytes) -> list[bytes]:
+def split_audio(service: Service, request: SpeechRequest, data: bytes) -> list[bytes]:
     """Cut the audio *data* into the pieces it travels in."""
     step = _COMPRESSED_PIECE_BYTES
     if request.format in ("pcm", "wav"):
@@ -184,7 +157,7 @@ def cut(service: Service, request: SpeechRequest, data: bytes) -> list[bytes]:
     return [data[start : start + step] for start in range(0, len(data), step)]
 
 
-async def spoil(session: ClientSession, fault: Fault | None, share: float) -> None:
+async def apply_to_connection(session: ClientSession, fault: Fault | None, share: float) -> None:
     """Do what *fault* does to a connection once this *share* of the audio was sent; raises `ClientGone` at its end."""
     match fault.name if fault else "":
         case "reset" if share > 0 or (fault and fault["at"] is None):

@@ -105,3 +105,8 @@ class Problem(Exception):
         if self.close:
             headers.append((b"connection", b"close"))
         return headers
+
+
+def too_large(most_bytes: int) -> Problem:
+    """Return the refusal of a body over the limit."""
+    return Problem("body_too_large", f"the body must not exceed {most_bytes} bytes")

@@ -21,11 +21,10 @@ from cosyclient.emulator.speech.renderer import Renderer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cosyclient.emulator.apis.batch.replies import Audio, Failure
-    from cosyclient.emulator.apis.batch.request import Batch
     from cosyclient.emulator.faults.plan import Fault
     from cosyclient.emulator.server.exchange import Exchange
     from cosyclient.emulator.settings import Settings
+    from cosyclient.emulator.speech.items import Audio, Batch, Failure
 
 _STRAGGLING = 10.0
 _MOST_RECEIVED = 1000

@@ -10,13 +10,15 @@ import zlib
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from cosyclient.emulator.apis.batch.replies import Audio, Failure, Reply
 from cosyclient.emulator.core.problems import Problem, code_of
 from cosyclient.emulator.server.negotiation import FRAMES, JSON
+from cosyclient.emulator.speech.items import Audio, Failure
+from cosyclient.emulator.speech.wav import HEADER_BYTES, split_wav, wav_header
 
 if TYPE_CHECKING:
     import random
 
+    from cosyclient.emulator.apis.batch.replies import Reply
     from cosyclient.emulator.faults.plan import Fault
     from cosyclient.emulator.server.exchange import Exchange, Headers
 
@@ -30,7 +32,6 @@ DELIVERY = frozenset({"cut", "drip", "drip_headers", "hang_body"})
 """Faults of a reply's way to the client; ``reset`` with ``at`` is one more."""
 
 _FRAMES_V1 = FRAMES + ";v=1"
-_HEADER_BYTES = 44
 PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
 
 
@@ -145,30 +146,24 @@ def apply_to_audio(audio: Audio, fault: Fault | None) -> Audio:
     if fault is None or fault.name not in ITEMS:
         return audio
     data, kind = audio.data, audio.media_type
-    # Ours is the only header that WAV files have here.
-    samples = data[_HEADER_BYTES:] if data[:4] == b"RIFF" else data
+    header, samples = split_wav(data)
     match fault.name:
         case "not_audio":
             data = PAGE
         case "truncated_audio":
             # A WAV header stays and promises all the samples; only some follow.
-            data = data[: max(_HEADER_BYTES, len(data) // 2)]
+            data = data[: max(HEADER_BYTES, len(data) // 2)]
         case "silent_audio" if kind.startswith(("audio/wav", "audio/pcm")):
-            data = data[: len(data) - len(samples)] + bytes(len(samples))
-        case "joined_audio" if data[:4] == b"RIFF":
+            data = header + bytes(len(samples))
+        case "joined_audio" if header:
             step = max(2, len(samples) // fault["files"] // 2 * 2)
             parts = [samples[at : at + step] for at in range(0, len(samples), step)]
-            data = b"".join([_sized(data, len(part)) + part for part in parts])
-        case "unsized_audio" if data[:4] == b"RIFF":
-            data = data[:40] + struct.pack("<I", fault["size"] & 0xFFFFFFFF) + samples
+            data = b"".join([wav_header(len(part), audio.sample_rate) + part for part in parts])
+        case "unsized_audio" if header:
+            data = header[:40] + struct.pack("<I", fault["size"] & 0xFFFFFFFF) + samples
         case "mislabelled_audio":
             kind = fault["media_type"]
     return Audio(data, kind, audio.sample_rate, audio.duration_ms)
-
-
-def _sized(wav: bytes, size: int) -> bytes:
-    """Return the header of *wav* for so many bytes of samples."""
-    return wav[:4] + struct.pack("<I", 36 + size) + wav[8:40] + struct.pack("<I", size)
 
 
 async def apply_to_delivery(exchange: Exchange, fault: Fault, media_type: str, body: bytes) -> None:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cosyclient.emulator.apis import build_apis
+from cosyclient.emulator.apis import FAMILIES, build_apis
 from cosyclient.emulator.core.counters import prometheus
 from cosyclient.emulator.core.problems import Problem, code_of
 from cosyclient.emulator.faults.plan import Fault
@@ -93,8 +93,9 @@ def build_app(service: Service) -> Starlette:
         Route("/_emulator/gpus", guarded(gpus), methods=["POST"]),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Problem: _refused, Exception: _broken})
-    # Where one server stands alone, a wrong path is answered as its framework does, which is FastAPI.
-    app.state.framework = service.settings.serve in ("runtime", "lighttts", "pai-eas")
+    # A server that is alone answers a wrong path as its framework does.
+    serve = service.settings.serve
+    app.state.fastapi = serve in FAMILIES and FAMILIES[serve].fastapi
     return app
 
 
@@ -108,7 +109,7 @@ def _with_string_keys(counts: dict[str, Any]) -> dict[str, Any]:
 def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         headers = error.headers
-        if request.app.state.framework:
+        if request.app.state.fastapi:
             return JSONResponse({"detail": str(error.detail)}, error.status_code, dict(headers or {}))
         error = Problem(code_of(error.status_code), str(error.detail), status=error.status_code)
     else:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cosyclient.emulator.apis.batch.request import too_large
+from cosyclient.emulator.core.problems import too_large
 from cosyclient.emulator.server.negotiation import accepts_gzip
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Serve the faces that speak gRPC, on a port of their own and on the event loop of the others."""
+"""Serve the gRPC APIs, on a port of their own and on the event loop of the others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
-from cosyclient.emulator.apis.cosyvoice.grpc import RuntimeGrpcApi
-from cosyclient.emulator.apis.triton.grpc import TritonGrpcApi
+from cosyclient.emulator.apis import build_grpc_apis
 from cosyclient.emulator.extra import EmulatorError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Find what answers a method; messages go in and out as bytes."""
 
     def __init__(self, service: Service) -> None:
-        self._handlers = {**RuntimeGrpcApi(service).handlers(), **TritonGrpcApi(service).handlers()}
+        self._handlers = {method: each for api in build_grpc_apis(service) for method, each in api.handlers().items()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return self._handlers.get(handler_call_details.method)

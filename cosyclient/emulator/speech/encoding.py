@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import struct
 from typing import TYPE_CHECKING, cast
 
 import soundfile
 import soxr
 
-from cosyclient.emulator.apis.batch.replies import Audio
+from cosyclient.emulator.speech.items import Audio
+from cosyclient.emulator.speech.wav import wav_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,28 +58,6 @@ def encode(samples: Samples, format: str, sample_rate: int) -> Audio:
             data = _write(samples, sample_rate, "OGG", "OPUS", _OPUS_COMPRESSION)
     duration_ms = round(len(samples) * 1000 / sample_rate)
     return Audio(data, media_type(format, sample_rate), sample_rate, duration_ms)
-
-
-def wav_header(pcm_length: int, sample_rate: int) -> bytes:
-    """Return the 44 bytes before 16-bit mono PCM."""
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(
-            b"RIFF",
-            36 + pcm_length,
-            b"WAVE",
-            b"fmt ",
-            16,
-            1,
-            1,
-            sample_rate,
-            sample_rate * 2,
-            2,
-            16,
-            b"data",
-            pcm_length,
-        ),
-    )
 
 
 def resample(samples: Samples, source_rate: int, sample_rate: int) -> Samples:

@@ -12,8 +12,7 @@ from cosyclient.emulator.speech.voices import VOICES
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from cosyclient.emulator.apis.batch.replies import Audio
-    from cosyclient.emulator.apis.batch.request import Batch
+    from cosyclient.emulator.speech.items import Audio, Batch
 
 _WIDE = re.compile(
     r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"

@@ -16,8 +16,7 @@ from cosyclient.emulator.speech.voices import VOICES, Voice
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from cosyclient.emulator.apis.batch.replies import Audio
-    from cosyclient.emulator.apis.batch.request import Batch
+    from cosyclient.emulator.speech.items import Audio, Batch
 
 # From espeak-ng's speak_lib.h.
 _OUTPUT_SYNCHRONOUS = 2

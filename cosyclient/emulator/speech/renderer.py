@@ -8,13 +8,13 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from cosyclient.emulator.apis.batch.replies import Audio, Failure
 from cosyclient.emulator.speech.engines import Engine, estimate_seconds
+from cosyclient.emulator.speech.items import Audio, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from cosyclient.emulator.apis.batch.request import Batch
+    from cosyclient.emulator.speech.items import Batch
 
 _MOST_CACHED_BYTES = 256 << 20
 # A frame carries at most 64 MiB, and WAV adds its header.
@@ -33,7 +33,7 @@ class Renderer:
         self._cache: OrderedDict[Hashable, Audio] = OrderedDict()
         self._cached_bytes = 0
         self._pending: dict[Hashable, asyncio.Future[Audio]] = {}
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="emulator-studio")
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="emulator-renderer")
 
     def __repr__(self) -> str:
         engine = type(self._engine).__name__

@@ -47,7 +47,7 @@ def socket(emulator: Emulator, path: str = STUDIO, **headers: str) -> Iterator[C
 
 
 class Tasks:
-    """Speak to Model Renderer's face frame by frame."""
+    """Speak to Model Studio's face frame by frame."""
 
     def __init__(self, opened: ClientConnection) -> None:
         self.socket = opened

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cosyclient.emulator.apis.batch.replies import Audio, Reply
+from cosyclient.emulator.apis.batch.replies import Reply
 from cosyclient.emulator.core import idempotency
 from cosyclient.emulator.core.idempotency import ReplyRecords, read_key
 from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.speech.items import Audio
 from tests.emulator.apis.batch.test_request import assert_problem
 from tests.emulator.wire import FRAMES, open_socket, parse_frames, post, raw_request, read_all
 

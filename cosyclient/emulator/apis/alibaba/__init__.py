@@ -1,1 +1,1 @@
-"""Serve what Alibaba Cloud offers: Model Renderer over HTTP and WebSocket, and PAI-EAS."""
+"""Serve what Alibaba Cloud offers: Model Studio over HTTP and WebSocket, and PAI-EAS."""

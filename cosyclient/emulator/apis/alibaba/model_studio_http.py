@@ -1,4 +1,4 @@
-"""Alibaba Model Renderer's CosyVoice over HTTP: events with base64 audio, or the address of a file."""
+"""Alibaba Model Studio's CosyVoice over HTTP: events with base64 audio, or the address of a file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.alibaba.model_studio_request import MODELS, has_voice
-from cosyclient.emulator.apis.base import SpeechRequest, segments, speak, stream
+from cosyclient.emulator.apis.alibaba.model_studio_request import MODELS, billed_characters, has_voice, word_documents
+from cosyclient.emulator.apis.base import SpeechRequest, render, segments, stream
 from cosyclient.emulator.apis.http import JSON, HttpApi, apply_to_samples, encoded, read_object
 from cosyclient.emulator.apis.sse import EVENTS, event
 from cosyclient.emulator.core.problems import Problem
@@ -93,9 +93,9 @@ class ModelStudioHttpApi(HttpApi):
             pieces = self._events(request, fault, words=words, where=where, request_id=exchange.id)
             await self.send_pieces(exchange, fault, EVENTS, pieces)
             return
-        audio = injection.apply_to_audio(await speak(self.service, request), fault)
+        audio = injection.apply_to_audio(await render(self.service, request), fault)
         output = {"audio": self._kept(where, request.format, audio.data), "finish_reason": "stop"}
-        document = _document(exchange.id, output, _characters(request.text))
+        document = _document(exchange.id, output, billed_characters(request.text))
         await self.send_whole(exchange, fault, JSON, encoded(document))
 
     def error_document(self, problem: Problem) -> Any:
@@ -167,9 +167,9 @@ class ModelStudioHttpApi(HttpApi):
             yield told({"type": "sentence-synthesis", "sentence": index, "audio": audio, "finish_reason": "null"})
             whole.append(piece)
             if count < len(sentences):
-                said += _characters(sentence)
+                said += billed_characters(sentence)
                 ended = began + round(len(piece) * 500 / request.sample_rate)
-                timed = {"index": count, "words": _words(sentence, began, ended) if words else []}
+                timed = {"index": count, "words": word_documents(sentence, began, ended - began) if words else []}
                 yield told({"type": "sentence-end", "sentence": timed, "original_text": sentence})
                 began = ended
             count += 1
@@ -200,24 +200,3 @@ class ModelStudioHttpApi(HttpApi):
 
 def _document(request_id: str, output: dict[str, Any], characters: int) -> dict[str, Any]:
     return {"request_id": request_id, "output": output, "usage": {"characters": characters}}
-
-
-def _characters(text: str) -> int:
-    """Count as the service bills: a Han character is two, anything else one."""
-    return sum(2 if "\u4e00" <= character <= "\u9fff" else 1 for character in text)
-
-
-def _words(sentence: str, began: int, ended: int) -> list[dict[str, Any]]:
-    """Spread the characters of a sentence evenly over its milliseconds."""
-    step = (ended - began) / len(sentence)
-    return [
-        {
-            "text": character,
-            "begin_index": position,
-            "end_index": position + 1,
-            "begin_time": began + round(step * position),
-            "end_time": began + round(step * (position + 1)),
-        }
-        for position, character in enumerate(sentence)
-        if character.isalnum()
-    ]

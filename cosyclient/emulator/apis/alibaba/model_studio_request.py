@@ -1,17 +1,17 @@
-"""Read what a run-task of Model Renderer asks for, and say no in its words."""
+"""Read what a run-task of Model Studio asks for, and say no in its words."""
 
 from __future__ import annotations
 
 import re
-import struct
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cosyclient.emulator.apis.base import SpeechRequest
+from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.speech.timings import word_timings
 
 if TYPE_CHECKING:
-    from cosyclient.emulator.core.problems import Problem
     from cosyclient.emulator.faults.plan import Fault
 
 _FORMATS = ("pcm", "wav", "mp3", "opus")
@@ -30,16 +30,10 @@ CODES = {
     "unauthorized": ("InvalidApiKey", "Invalid API-key provided."),
     "loading": ("ServiceUnavailable", "The service is unavailable, please try again later."),
 }
-_UNKNOWN_SIZE = 0xFFFFFFFF
 
 
-class TaskFailure(Exception):
-    """Fail the task, with this code and message."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+class TaskFailure(Problem):
+    """Fail the task, with a code and a message of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +105,14 @@ def read_task(name: str, payload: Any) -> TaskRequest:
     return TaskRequest(name, speech, ssml, asked.get("word_timestamp_enabled") is True)
 
 
-def failure_from(fault: Fault | None) -> tuple[str, str]:
-    """Return code and message of the failure that *fault* asks for."""
+def failure_from(fault: Fault | None) -> TaskFailure:
+    """Return the failure that *fault* asks for."""
     if fault is not None and fault.name == "unavailable":
-        return "InternalError", "no node is ready"
+        return TaskFailure("InternalError", "no node is ready")
     if fault is None or fault.name != "error" or fault["status"] == 429:
-        return CODES["rate_limited"]
+        return TaskFailure(*CODES["rate_limited"])
     code = "InternalError" if fault["status"] >= 500 else "InvalidParameter"
-    return fault["code"] or code, "a fault that was asked for"
+    return TaskFailure(fault["code"] or code, "a fault that was asked for")
 
 
 def denial_document(problem: Problem) -> dict[str, Any]:
@@ -129,32 +123,20 @@ def denial_document(problem: Problem) -> dict[str, Any]:
     return {"code": code, "message": message, "request_id": str(uuid.uuid4())}
 
 
-def weight(text: str) -> int:
+def billed_characters(text: str) -> int:
     """Return the characters of *text* as they are billed: a Han character is two."""
     return len(text) + len(_HAN.findall(text))
 
 
-def word_timings(sentence: str, begins: int, lasts: int) -> list[dict[str, Any]]:
-    """Return when each word of *sentence* is spoken, which begins and lasts so many milliseconds."""
-    found = list(re.finditer(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", sentence))
-    step = lasts / max(1, len(found))
+def word_documents(sentence: str, begin_ms: int, duration_ms: int) -> list[dict[str, Any]]:
+    """Return when each word of *sentence*, whose audio begins at *begin_ms*, is spoken."""
     return [
         {
-            "text": word[0],
-            "begin_index": word.start(),
-            "end_index": word.end(),
-            "begin_time": round(begins + number * step),
-            "end_time": round(begins + (number + 1) * step),
+            "text": word.text,
+            "begin_index": word.start,
+            "end_index": word.end,
+            "begin_time": word.begin_ms,
+            "end_time": word.end_ms,
         }
-        for number, word in enumerate(found)
+        for word in word_timings(sentence, begin_ms, duration_ms)
     ]
-
-
-def streaming_header(rate: int) -> bytes:
-    """Return the header of a WAV file whose end is not known yet."""
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(b"RIFF", _UNKNOWN_SIZE, b"WAVE"),
-        *(b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16),
-        *(b"data", _UNKNOWN_SIZE),
-    )

@@ -1,4 +1,4 @@
-"""Serve Alibaba Model Renderer's speech synthesis over WebSocket: tasks one after the other on one connection.
+"""Serve Alibaba Model Studio's speech synthesis over WebSocket: tasks one after the other on one connection.
 
 As documented on "CosyVoice WebSocket API" (help.aliyun.com/zh/model-studio/cosyvoice-websocket-api) and as its Python
 SDK speaks it.
@@ -27,7 +27,7 @@ PATH = "/api-ws/v1/inference"
 
 
 class ModelStudioWebSocketApi:
-    """Answer on the path of Model Renderer's WebSocket; used on one event loop."""
+    """Answer on the path of Model Studio's WebSocket; used on one event loop."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -48,10 +48,14 @@ class ModelStudioWebSocketApi:
         try:
             while task is None or not task.failed:
                 if task is not None and task.running:
-                    if (left := task.left()) <= 0:
-                        await task.fail("CLIENT_ERROR", f"request timeout after {settings.task_idle:g} seconds.")
+                    if (left := task.idle_left()) <= 0:
+                        await task.fail(
+                            TaskFailure("CLIENT_ERROR", f"request timeout after {settings.task_idle:g} seconds.")
+                        )
                         continue
-                elif (left := max(since, task.moved if task else 0.0) + settings.socket_idle - time.monotonic()) <= 0:
+                elif (
+                    left := max(since, task.last_activity if task else 0.0) + settings.socket_idle - time.monotonic()
+                ) <= 0:
                     break
                 message = await session.receive(left)
                 if message is not None:
@@ -83,7 +87,7 @@ class ModelStudioWebSocketApi:
         try:
             task.take(action, payload)
         except TaskFailure as failure:
-            await task.fail(failure.code, failure.message)
+            await task.fail(failure)
         return task
 
     async def _run(self, session: ClientSession, name: str, payload: Any) -> Task:
@@ -96,10 +100,10 @@ class ModelStudioWebSocketApi:
             except Problem as problem:
                 raise TaskFailure(*CODES[problem.code]) from problem
         except TaskFailure as failure:
-            await task.fail(failure.code, failure.message)
+            await task.fail(failure)
             return task
         try:
-            await task.start(request, service.draw_fault())
+            await task.accept(request, service.draw_fault())
         except ClientGone:
             await task.stop()
             raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.base import SpeechRequest, speak, stream
+from cosyclient.emulator.apis.base import SpeechRequest, render, stream
 from cosyclient.emulator.apis.forms import MOST_BYTES, read_form, require_fields
 from cosyclient.emulator.apis.http import JSON, HttpApi, encoded, read_object
 from cosyclient.emulator.apis.sse import EVENTS, event
@@ -110,7 +110,7 @@ class PaiEasApi(HttpApi):
         if request.stream:
             await self.send_pieces(exchange, fault, EVENTS, self._events(request, fault))
             return
-        audio = injection.apply_to_audio(await speak(self.service, request), fault)
+        audio = injection.apply_to_audio(await render(self.service, request), fault)
         reply = _success(audio.data, last=True)
         if fault and fault.name == "error_event":
             reply = _failure(fault["code"], "a fault was asked for")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from cosyclient.emulator.apis.batch.replies import Reply, frame_of, frames, frames_end, frames_head, json_pieces
-from cosyclient.emulator.apis.batch.request import Batch, check_media_type, inflate, read_batch
+from cosyclient.emulator.apis.batch.request import check_media_type, inflate, read_batch
 from cosyclient.emulator.core.idempotency import Record, ReplyRecords, read_key
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.faults import injection
@@ -22,6 +22,7 @@ from cosyclient.emulator.server.negotiation import FRAMES, JSON, wants_frames
 if TYPE_CHECKING:
     from cosyclient.emulator.core.service import Service
     from cosyclient.emulator.faults.plan import Fault
+    from cosyclient.emulator.speech.items import Batch
 
 _FRAMES_V1 = f"{FRAMES};v=1"
 

@@ -2,66 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import struct
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from cosyclient.emulator.speech.items import Audio, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-
-@dataclass(slots=True, eq=False)
-class Audio:
-    """Hold the encoded audio of one text, and the forms it travels in, made once."""
-
-    data: bytes
-    media_type: str
-    sample_rate: int
-    duration_ms: int
-    _base64: bytes = b""
-    _heads: dict[int, bytes] = field(default_factory=dict)
-
-    def base64(self) -> bytes:
-        """Return the audio in base64."""
-        if not self._base64:
-            self._base64 = base64.b64encode(self.data)
-        return self._base64
-
-    def frame_head(self, index: int) -> bytes:
-        """Return what precedes the payload when this audio is item *index*."""
-        head = self._heads.get(index)
-        if head is None:
-            members = {
-                "kind": "item",
-                "index": index,
-                "status": "success",
-                "media_type": self.media_type,
-                "duration_ms": self.duration_ms,
-            }
-            head = self._heads[index] = _frame(members, len(self.data))
-        return head
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Say why one text has no audio."""
-
-    code: str
-    detail: str
-    retryable: bool
-    retry_after_ms: int | None = None
-
-    def document(self) -> dict[str, Any]:
-        """Return the ``error`` member of the item."""
-        return {
-            "code": self.code,
-            "detail": self.detail,
-            "retryable": self.retryable,
-            "retry_after_ms": self.retry_after_ms,
-        }
 
 
 @dataclass(frozen=True)
@@ -113,7 +63,7 @@ def frames_head(reply: Reply) -> bytes:
 def frame_of(index: int, item: Audio | Failure) -> tuple[bytes, ...]:
     """Return the frame of one item, in pieces that need no copying."""
     if isinstance(item, Audio):
-        return item.frame_head(index), item.data
+        return _item_head(index, item), item.data
     return (_frame({"kind": "item", "index": index, "status": "error", "error": item.document()}),)
 
 
@@ -121,6 +71,20 @@ def frames_end(reply: Reply) -> bytes:
     """Return the last frame."""
     failed = reply.failed()
     return _frame({"kind": "end", "succeeded": len(reply.items) - failed, "failed": failed})
+
+
+def _item_head(index: int, audio: Audio) -> bytes:
+    head = audio.frame_heads.get(index)
+    if head is None:
+        members = {
+            "kind": "item",
+            "index": index,
+            "status": "success",
+            "media_type": audio.media_type,
+            "duration_ms": audio.duration_ms,
+        }
+        head = audio.frame_heads[index] = _frame(members, len(audio.data))
+    return head
 
 
 def _frame(members: dict[str, Any], payload_length: int = 0) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cosyclient.emulator.core.problems import Problem
+from cosyclient.emulator.core.problems import Problem, too_large
+from cosyclient.emulator.speech.items import Batch
 from cosyclient.emulator.speech.voices import DEFAULT_MODEL, MODELS, VOICES
 
 if TYPE_CHECKING:
@@ -19,20 +19,6 @@ SAMPLE_RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 MOST_TEXTS = 64
 LONGEST_TEXT = 4096
 LONGEST_INSTRUCTION = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Hold one valid batch request."""
-
-    texts: list[str]
-    model: str
-    voice: str
-    format: str
-    sample_rate: int
-    speed: float
-    instruct: str | None
-    seed: int | None
 
 
 def check_media_type(content_type: str) -> None:
@@ -63,11 +49,6 @@ def inflate(body: bytes, encoding: str, most_bytes: int) -> bytes:
     if not decoder.eof:
         raise Problem("malformed_json", "the gzip body ends too early")
     return plain
-
-
-def too_large(most_bytes: int) -> Problem:
-    """Return the refusal of a body over the limit."""
-    return Problem("body_too_large", f"the body must not exceed {most_bytes} bytes")
 
 
 def read_batch(body: bytes) -> Batch:

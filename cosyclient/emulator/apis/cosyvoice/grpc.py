@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from cosyclient.emulator.apis.base import SpeechRequest, segments, stream
-from cosyclient.emulator.apis.cosyvoice.rules import END_OF_PROMPT, error_in, hop_of, rate_of
+from cosyclient.emulator.apis.base import SpeechRequest
+from cosyclient.emulator.apis.cosyvoice.models import error_in, generate, sample_rate_of, split_instruction
 from cosyclient.emulator.apis.grpc import TOO_LARGE, TOO_MANY, GrpcApi
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.protos import message as message_type
@@ -48,15 +48,16 @@ class RuntimeGrpcApi(GrpcApi):
                 except DecodeError:
                     # In grpcio's own words.
                     await context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")
-                instead, fault = await self.instead(context)
-                if instead is not None:
-                    if instead:
-                        yield instead
+                reply, fault = await self.reply_of_fault(context)
+                if reply is not None:
+                    if reply:
+                        yield reply
                     return
-                async for piece in self.apply_to_samples(self._generate(request), fault, context):
-                    reply = _Response(tts_audio=piece).SerializeToString()
-                    self.service.counters.bytes_out += len(reply)
-                    yield reply
+                pieces = generate(self.service, request, self._error_in(request))
+                async for piece in self.apply_to_samples(pieces, fault, context):
+                    response = _Response(tts_audio=piece).SerializeToString()
+                    self.service.counters.bytes_out += len(response)
+                    yield response
         finally:
             self._running -= 1
 
@@ -68,32 +69,22 @@ class RuntimeGrpcApi(GrpcApi):
 
     def _read(self, message: Any) -> SpeechRequest:
         mode = message.WhichOneof("RequestPayload") or "instruct_request"
-        said = getattr(message, mode)
-        lead, mark, text = said.tts_text.rpartition(END_OF_PROMPT)
+        given = getattr(message, mode)
+        instruction, text = split_instruction(given.tts_text)
         return SpeechRequest(
             api="grpc",
             mode=mode.removesuffix("_request"),
             text=text,
-            voice=getattr(said, "spk_id", ""),
-            prompt=getattr(said, "prompt_audio", None),
-            prompt_text=getattr(said, "prompt_text", ""),
-            instruct=getattr(said, "instruct_text", lead + mark),
-            sample_rate=rate_of(self.service.settings),
+            voice=getattr(given, "spk_id", ""),
+            prompt=getattr(given, "prompt_audio", None),
+            prompt_text=getattr(given, "prompt_text", ""),
+            instruct=getattr(given, "instruct_text", instruction),
+            sample_rate=sample_rate_of(self.service.settings),
             stream=True,
         )
 
-    async def _generate(self, request: SpeechRequest) -> AsyncIterator[bytes]:
+    def _error_in(self, request: SpeechRequest) -> str:
         prompt = request.prompt or b""
-        wrong = error_in(self.service.settings, request, len(prompt) / (2 * _PROMPT_RATE))
         if len(prompt) % 2:
-            wrong = "buffer size must be a multiple of element size"
-        if wrong:
-            self.service.received.append(request.document())
-            raise Problem("internal", wrong)
-        marked = "<|" in request.text and "|>" in request.text
-        pieces = [request.text] if marked else segments(request.text)
-        if not pieces:
-            self.service.received.append(request.document())
-            return
-        async for piece in stream(self.service, request, pieces, hop=hop_of(request.sample_rate)):
-            yield piece
+            return "buffer size must be a multiple of element size"
+        return error_in(self.service.settings, request, len(prompt) / (2 * _PROMPT_RATE))

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.base import SpeechRequest, segments, stream
-from cosyclient.emulator.apis.cosyvoice.rules import END_OF_PROMPT, error_in, hop_of, rate_of
+from cosyclient.emulator.apis.base import SpeechRequest
+from cosyclient.emulator.apis.cosyvoice.models import error_in, generate, sample_rate_of, split_instruction
 from cosyclient.emulator.apis.forms import MOST_BYTES, read_form, require_fields
 from cosyclient.emulator.apis.http import HttpApi, NotAllowed, apply_to_samples, openapi_route
-from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from starlette.routing import BaseRoute
 
     from cosyclient.emulator.apis.forms import Form
@@ -63,11 +60,12 @@ class RuntimeHttpApi(HttpApi):
                 await exchange.reply(500, "text/plain; charset=utf-8", b"Internal Server Error")
                 return
         request = self._read(mode, form)
-        await self.send_pieces(exchange, fault, "", apply_to_samples(self._generate(request, seconds), fault))
+        error = error_in(self.service.settings, request, seconds)
+        await self.send_pieces(exchange, fault, "", apply_to_samples(generate(self.service, request, error), fault))
 
     def _read(self, mode: str, form: Form) -> SpeechRequest:
         said = form.fields
-        lead, mark, text = said["tts_text"].rpartition(END_OF_PROMPT)
+        instruction, text = split_instruction(said["tts_text"])
         return SpeechRequest(
             api="runtime",
             mode=mode,
@@ -75,22 +73,9 @@ class RuntimeHttpApi(HttpApi):
             voice=said.get("spk_id", ""),
             prompt=form.files.get(_FILE),
             prompt_text=said.get("prompt_text", ""),
-            instruct=said.get("instruct_text", lead + mark),
-            sample_rate=rate_of(self.service.settings),
+            instruct=said.get("instruct_text", instruction),
+            sample_rate=sample_rate_of(self.service.settings),
         )
-
-    async def _generate(self, request: SpeechRequest, prompt_seconds: float) -> AsyncIterator[bytes]:
-        """Yield a piece per segment; what goes wrong does so after the headers have left."""
-        if wrong := error_in(self.service.settings, request, prompt_seconds):
-            self.service.received.append(request.document())
-            raise Problem("internal", wrong)
-        marked = "<|" in request.text and "|>" in request.text
-        pieces = [request.text] if marked else segments(request.text)
-        if pieces:
-            async for piece in stream(self.service, request, pieces, hop=hop_of(request.sample_rate)):
-                yield piece
-        else:
-            self.service.received.append(request.document())
 
 
 def _prompt_seconds(data: bytes) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.base import SpeechRequest, speak, stream
+from cosyclient.emulator.apis.base import SpeechRequest, render, stream
 from cosyclient.emulator.apis.forms import MOST_BYTES, Form, Invalid, fault, read_form, require_fields
 from cosyclient.emulator.apis.http import HttpApi, NotAllowed, apply_to_samples, openapi_route
 from cosyclient.emulator.core.problems import Problem
@@ -74,7 +74,7 @@ class LightTtsHttpApi(HttpApi):
                 exchange, fault, "", apply_to_samples(self._stream(request, known=not unknown), fault)
             )
             return
-        audio = await speak(self.service, request)
+        audio = await render(self.service, request)
         await self.send_pieces(exchange, fault, "", apply_to_samples(_once(audio.data), fault))
 
     async def _stream(self, request: SpeechRequest, *, known: bool) -> AsyncIterator[bytes]:

@@ -38,18 +38,18 @@ class LightTtsWebSocketApi:
 
     async def _serve(self, websocket: WebSocket) -> None:
         session = ClientSession(self._service, websocket)
-        if not await session.open(_denial):
+        if not await session.open(_denial_document):
             return
-        talk: SentencePump | None = None
+        pump: _BistreamPump | None = None
         try:
-            talk = await self._begin(session)
-            if talk is None:
+            pump = await self._begin(session)
+            if pump is None:
                 await session.close(1003)
                 return
-            while not talk.over:
+            while not pump.over:
                 message = await session.receive(3600.0)
                 if message is not None:
-                    _take(talk, message)
+                    _take(pump, message)
             await session.close()
         except ClientGone:
             pass
@@ -58,11 +58,11 @@ class LightTtsWebSocketApi:
             await session.close()
         finally:
             session.release()
-            if talk is not None:
-                await talk.stop()
+            if pump is not None:
+                await pump.stop()
 
-    async def _begin(self, session: ClientSession) -> SentencePump | None:
-        """Return what speaks, or None of a recording that cannot be read."""
+    async def _begin(self, session: ClientSession) -> _BistreamPump | None:
+        """Return what renders the text, or None of a recording that cannot be read."""
         idle = self._service.settings.socket_idle
         head, recording = await session.receive(idle), await session.receive(idle)
         if not isinstance(head, str) or not isinstance(recording, bytes):
@@ -80,33 +80,37 @@ class LightTtsWebSocketApi:
             sample_rate=_RATE,
             stream=True,
         )
-
-        async def nothing(*_: object) -> None:
-            pass
-
-        async def fail(message: str, _partial: bool) -> None:
-            await session.send({"error": message})
-
-        async def refuse(_number: int, _sentence: str) -> bool:
-            if request.model in ("default", *STYLES):
-                return False
-            raise Problem("internal", f"Server error: {request.model!r}")
-
-        talk = SentencePump(session, request, begin=nothing, end=nothing, done=nothing, fail=fail, refuse=refuse)
-        talk.start()
-        return talk
+        pump = _BistreamPump(session, request)
+        pump.start(self._service.draw_fault())
+        return pump
 
 
-def _take(talk: SentencePump, message: str | bytes) -> None:
+class _BistreamPump(SentencePump):
+    """Send the audio as it is, with no message around it."""
+
+    async def refuse(self, number: int, sentence: str) -> bool:
+        """Refuse a model that is not served, at the first sentence."""
+        del number, sentence
+        if self._request.model not in ("default", *STYLES):
+            raise Problem("internal", f"Server error: {self._request.model!r}")
+        return False
+
+    async def send_failure(self, problem: Problem, *, partial: bool) -> None:
+        """Send the message of *problem*."""
+        del partial
+        await self._session.send({"error": problem.detail})
+
+
+def _take(pump: _BistreamPump, message: str | bytes) -> None:
     document = json.loads(message)
     if document.get("finish") is True:
-        talk.finish()
+        pump.end_text()
     else:
         text = document["tts_text"]
         if not isinstance(text, str):
             raise TypeError
-        talk.say(text)
+        pump.add_text(text)
 
 
-def _denial(problem: Problem) -> dict[str, Any]:
+def _denial_document(problem: Problem) -> dict[str, Any]:
     return {"message": problem.detail}

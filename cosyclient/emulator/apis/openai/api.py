@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 import uuid
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.base import speak
-from cosyclient.emulator.apis.batch.replies import Audio, Failure, Reply
+from cosyclient.emulator.apis.base import render
+from cosyclient.emulator.apis.batch.replies import Reply
 from cosyclient.emulator.apis.forms import MOST_BYTES, read_form
 from cosyclient.emulator.apis.http import JSON, encoded, read_object
 from cosyclient.emulator.apis.openai import streams
@@ -22,6 +21,8 @@ from cosyclient.emulator.apis.openai.timestamps import words_header
 from cosyclient.emulator.apis.openai.voices import OpenAIVoicesApi
 from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.faults import injection
+from cosyclient.emulator.speech.items import Audio, Failure
+from cosyclient.emulator.speech.wav import split_wav, with_rate, without_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 _OCTETS = "application/octet-stream"
 _NOT_IN_BATCHES = {"stream", "stream_format", "word_timestamps"}
-_UNKNOWN = struct.pack("<I", 0xFFFFFFFF)
-
-
 _TOKENS_PER_SECOND = 25
 
 
@@ -103,10 +101,10 @@ class OpenAISpeechApi(OpenAIHttpApi):
             await self._whole(exchange, request, fault)
 
     async def _whole(self, exchange: Exchange, request: OpenAIRequest, fault: Fault | None) -> None:
-        audio = injection.apply_to_audio(streams.shortened(await speak(self.service, request.speech), fault), fault)
+        audio = injection.apply_to_audio(streams.shortened(await render(self.service, request.speech), fault), fault)
         data = audio.data
-        if request.speech.format == "wav" and data[:4] == b"RIFF":
-            data = self._header(data)
+        if request.speech.format == "wav" and split_wav(data)[0]:
+            data = self._with_own_header(data)
         if request.words:
             exchange.headers.append(words_header(request.speech.text, audio.duration_ms))
         if self.server.envelope == "vllm":
@@ -123,11 +121,11 @@ class OpenAISpeechApi(OpenAIHttpApi):
     def _type(self, format: str, rate: int) -> str:
         return self.server.types[format].format(rate=self.service.settings.dialect_label or rate)
 
-    def _header(self, wav: bytes) -> bytes:
-        """Return a WAV whose header says what this server's would."""
+    def _with_own_header(self, audio: bytes) -> bytes:
+        """Return a WAV file with the rate and sizes that this server would write."""
         if label := self.service.settings.dialect_label:
-            wav = wav[:24] + struct.pack("<II", label, 2 * label) + wav[32:]
-        return wav[:4] + _UNKNOWN + wav[8:40] + _UNKNOWN + wav[44:] if self.server.unsized_wav else wav
+            audio = with_rate(audio, label)
+        return without_sizes(audio) if self.server.unsized_wav else audio
 
     async def _stream(self, exchange: Exchange, request: OpenAIRequest, fault: Fault | None) -> None:
         by_segment = self.server.stream in ("raw", "sentences")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cosyclient.emulator.apis.base import SpeechRequest, segments
 from cosyclient.emulator.apis.batch.request import SAMPLE_RATES
-from cosyclient.emulator.apis.cosyvoice.rules import END_OF_PROMPT
+from cosyclient.emulator.apis.cosyvoice.models import END_OF_PROMPT
 from cosyclient.emulator.apis.forms import Invalid, fault
 from cosyclient.emulator.apis.vllm_omni.rules import NO_VOICE, error_in
 from cosyclient.emulator.core.problems import Problem

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import struct
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from cosyclient.emulator.apis.base import segments, speak, stream
-from cosyclient.emulator.apis.batch.replies import Audio
+from cosyclient.emulator.apis.base import render, segments, stream
 from cosyclient.emulator.apis.sse import event
 from cosyclient.emulator.core.problems import Problem
-from cosyclient.emulator.speech.encoding import wav_header
+from cosyclient.emulator.speech.items import Audio
+from cosyclient.emulator.speech.wav import split_wav, wav_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from cosyclient.emulator.faults.plan import Fault
 
 EVENTS = "text/event-stream"
-_WAV_HEADER_BYTES = 44
-_UNKNOWN = struct.pack("<I", 0xFFFFFFFF)
 _TOKENS_PER_SECOND = 25
 _EVENT_BYTES = 4096
 
@@ -39,8 +36,7 @@ async def samples(
     if fault and name == "odd_pieces":
         source = _cut(b"".join([piece async for piece in source]), fault["bytes"])
     if request.wav:
-        header = wav_header(0, request.speech.sample_rate)
-        yield header[:4] + _UNKNOWN + header[8:40] + _UNKNOWN
+        yield wav_header(None, request.speech.sample_rate)
     count = 0
     async for piece in source:
         if fault and name == "error_event" and count >= fault["after"]:
@@ -53,7 +49,7 @@ async def events(service: Service, request: OpenAIRequest, pieces: AsyncIterator
     """Yield OpenAI's events; vLLM-Omni adds the format to each, and an event for what goes wrong."""
     format, size = "wav" if request.wav else request.speech.format, 0
     if request.speech.format != "pcm":
-        pieces = _cut((await speak(service, request.speech)).data, _EVENT_BYTES)
+        pieces = _cut((await render(service, request.speech)).data, _EVENT_BYTES)
     try:
         async for piece in pieces:
             size += len(piece)
@@ -119,8 +115,7 @@ def shortened(audio: Audio, fault: Fault | None) -> Audio:
     """Return a file that is whole but lacks most of the audio, if that is the fault: sentences were left out."""
     if fault is None or fault.name != "short_audio":
         return audio
-    head = audio.data[:_WAV_HEADER_BYTES] if audio.data[:4] == b"RIFF" else b""
-    pcm = audio.data[len(head) :]
+    head, pcm = split_wav(audio.data)
     pcm = pcm[: _even(len(pcm) * fault["share"])]
     if head:
         head = wav_header(len(pcm), audio.sample_rate)

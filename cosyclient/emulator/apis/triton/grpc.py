@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from cosyclient.emulator.apis.base import speak, stream
+from cosyclient.emulator.apis.base import render, stream
 from cosyclient.emulator.apis.grpc import GrpcApi
 from cosyclient.emulator.apis.triton.models import DECOUPLED_UNARY, MODELS, Input, TritonModels
 from cosyclient.emulator.core.problems import Problem
@@ -63,10 +63,10 @@ class TritonGrpcApi(GrpcApi):
             if self._models.is_decoupled(asked.model_name):
                 raise Problem("internal", DECOUPLED_UNARY, status=501)
             request = self._read(asked, stream=False)
-            instead, _ = await self.instead(context)
-            if instead is not None:
-                return bytes(instead)
-            audio = await speak(self.service, request)
+            reply_of_fault, _ = await self.reply_of_fault(context)
+            if reply_of_fault is not None:
+                return bytes(reply_of_fault)
+            audio = await render(self.service, request)
             answer = self._answer(asked, audio.data[: self._models.cap(len(audio.data))])
             reply = answer.SerializeToString()
             self.service.counters.bytes_out += len(reply)
@@ -88,10 +88,10 @@ class TritonGrpcApi(GrpcApi):
             # Refused before it was an inference: words without a mark of their end.
             yield _failed(asked, problem.detail, marked=False)
             return
-        instead, fault = await self.instead(context)
-        if instead is not None:
-            if instead:
-                yield instead
+        reply_of_fault, fault = await self.reply_of_fault(context)
+        if reply_of_fault is not None:
+            if reply_of_fault:
+                yield reply_of_fault
             return
         source = self._pieces(request, whole=not decoupled)
         try:
@@ -113,7 +113,7 @@ class TritonGrpcApi(GrpcApi):
         """Yield the samples, of which the model makes only so many."""
         done = 0
         if whole:
-            audio = await speak(self.service, request)
+            audio = await render(self.service, request)
             yield audio.data[: self._models.cap(len(audio.data))]
             return
         async for piece in stream(self.service, request):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from cosyclient.emulator.apis.base import speak
+from cosyclient.emulator.apis.base import render
 from cosyclient.emulator.apis.http import HttpApi, encoded, read_object
 from cosyclient.emulator.apis.triton.models import DECOUPLED_OVER_HTTP, MODELS, TYPES, Input, TritonModels
 from cosyclient.emulator.core.problems import Problem
@@ -93,7 +93,7 @@ class TritonHttpApi(HttpApi):
         answered, fault = await self.apply_early_fault(exchange)
         if answered:
             return
-        audio = await speak(self.service, request)
+        audio = await render(self.service, request)
         samples = audio.data[: self.models.cap(len(audio.data))]
         if fault is not None and fault.name == "truncated_audio":
             samples = samples[: len(samples) // 40 * 2]

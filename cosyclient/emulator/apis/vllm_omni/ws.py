@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from cosyclient.emulator.apis.base import SpeechRequest
 from cosyclient.emulator.apis.openai.servers import SERVERS
-from cosyclient.emulator.apis.openai.timestamps import times_of
+from cosyclient.emulator.apis.openai.timestamps import word_documents
 from cosyclient.emulator.apis.sentences import SentencePump
 from cosyclient.emulator.apis.vllm_omni.rules import error_in, recording_of
 from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, routes
+from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
-    from cosyclient.emulator.core.problems import Problem
     from cosyclient.emulator.core.service import Service
 
 PATH = "/v1/audio/speech/stream"
@@ -45,7 +45,7 @@ class _Config:
     split: str
     words: bool
     audio: Any
-    said: Any
+    transcript: Any
 
 
 class VllmWebSocketApi:
@@ -63,7 +63,7 @@ class VllmWebSocketApi:
 
     async def _serve(self, websocket: WebSocket) -> None:
         session = ClientSession(self._service, websocket)
-        if await session.open(_denial):
+        if await session.open(_denial_document):
             connection = _Connection(session)
             try:
                 await connection.run()
@@ -82,17 +82,17 @@ class _Connection:
         self._session = session
         self._settings = session.service.settings
         self._config: _Config | None = None
-        self._talk: SentencePump | None = None
+        self._utterance: _Utterance | None = None
         self._number = 0
 
     async def run(self) -> None:
         """Serve until it closes, or has idled too long."""
         while True:
-            busy = self._talk is not None and not self._talk.over
+            busy = self._utterance is not None and not self._utterance.over
             limit = _FIRST if self._config is None else math.inf if busy else self._settings.socket_idle
             message = await self._session.receive(min(limit, 3600.0))
             if message is None:
-                if busy or (self._talk is not None and self._talk.over and self._forget()):
+                if busy or (self._utterance is not None and self._utterance.over and self._forget()):
                     continue
                 waited = "Idle timeout: no message received" if self._config else "Timeout waiting for session.config"
                 await self._session.send({"type": "error", "message": waited})
@@ -113,16 +113,16 @@ class _Connection:
 
     async def stop(self) -> None:
         """Break off."""
-        if self._talk is not None:
-            await self._talk.stop()
+        if self._utterance is not None:
+            await self._utterance.stop()
 
     def _forget(self) -> bool:
-        self._talk = None
+        self._utterance = None
         return True
 
     def _take(self, kind: str, document: dict[str, Any]) -> None:
         if kind == "session.config":
-            if self._talk is not None and not self._talk.over:
+            if self._utterance is not None and not self._utterance.over:
                 raise _Invalid("session.config cannot be applied while an utterance is in progress")
             self._config = self._read_config(document)
         elif self._config is None:
@@ -133,35 +133,23 @@ class _Connection:
                 raise _Invalid("input.text requires a string value")
             if len(text) > _MOST_TEXT_BYTES:
                 raise _Invalid("input.text message too large")
-            self._current().say(text)
+            self._current().add_text(text)
         elif kind == "input.done":
-            if self._talk is not None and self._talk.failed:
+            if self._utterance is not None and self._utterance.failed:
                 # This flushed what has failed already.
-                self._talk = None
+                self._utterance = None
             else:
-                self._current().finish()
+                self._current().end_text()
         else:
             raise _Invalid(f"Unknown message type: {kind[:40]}")
 
-    def _current(self) -> SentencePump:
-        if self._talk is None or self._talk.over:
+    def _current(self) -> _Utterance:
+        if self._utterance is None or self._utterance.over:
             assert self._config is not None  # noqa: S101 - looked at before
-            told = _UtteranceMessages(self._session, self._config, self._number)
+            self._utterance = _Utterance(self._session, self._config, self._number)
             self._number += 1
-            self._talk = SentencePump(
-                self._session,
-                self._config.request,
-                begin=told.begin,
-                end=told.end,
-                done=told.done,
-                fail=told.fail,
-                whole=self._config.split == "none",
-                piece=told.piece if self._config.words else None,
-                refuse=told.refuse,
-                split=_splitter(self._config.split),
-            )
-            self._talk.start()
-        return self._talk
+            self._utterance.start(self._session.service.draw_fault())
+        return self._utterance
 
     def _read_config(self, document: dict[str, Any]) -> _Config:
         voice, audio, said = (document.get(name) for name in ("voice", "ref_audio", "ref_text"))
@@ -203,80 +191,89 @@ class _Connection:
         return _Config(request, split, bool(document.get("word_timestamps")) and not old, audio, said)
 
 
-class _UtteranceMessages:
-    """Say what goes around the audio of one utterance, sentence by sentence."""
+class _Utterance(SentencePump):
+    """Send one utterance: a message before the audio of each sentence and one after it, behind its word timings."""
 
     def __init__(self, session: ClientSession, config: _Config, number: int) -> None:
-        self._session, self._config = session, config
-        self._place: dict[str, Any] = {"utterance_index": number, "sentence_index": 0}
-        self._sentence, self._got_bytes, self._chunks = "", 0, 0
+        whole = config.split == "none"
+        super().__init__(session, config.request, whole=whole, split=_splitter(config.split))
+        self._config = config
+        self._position: dict[str, Any] = {"utterance_index": number, "sentence_index": 0}
+        self._sentence, self._sent_bytes, self._chunks = "", 0, 0
 
-    async def begin(self, index: int, sentence: str, _audio: object = None) -> None:
-        """Say that the audio of a sentence follows."""
-        request = self._config.request
-        self._place["sentence_index"] = index
-        self._sentence, self._got_bytes, self._chunks = sentence, 0, 0
-        start = {"type": "audio.start", **self._place, "sentence_text": sentence, "format": request.format}
-        if request.stream:
+    async def begin(self, number: int, sentence: str, audio: object = None) -> None:
+        """Send audio.start."""
+        del audio
+        self._position["sentence_index"] = number
+        self._sentence, self._sent_bytes, self._chunks = sentence, 0, 0
+        format = self._request.format
+        start = {"type": "audio.start", **self._position, "sentence_text": sentence, "format": format}
+        if self._request.stream:
             start["sample_rate"] = _RATE
         if self._config.words:
             start["word_timestamps"] = True
         await self._session.send(start)
 
-    async def piece(self, data: bytes) -> None:
-        """Send samples in a document, for words are to follow."""
-        await self._chunk(data, None)
+    async def send_piece(self, piece: bytes) -> None:
+        """Send samples as they are, or in a document where word timings follow."""
+        if self._config.words:
+            await self._send_chunk(piece, None)
+        else:
+            await super().send_piece(piece)
 
-    async def end(self, _index: int, total: int, failed: bool) -> None:
-        """Say that this was the sentence, behind its words."""
+    async def end(self, number: int, sent_bytes: int, *, failed: bool) -> None:
+        """Send the word timings, and audio.done."""
+        del number
         if self._config.words and not failed:
-            await self._chunk(b"", times_of(self._sentence, self._ms()))
-        await self._session.send({"type": "audio.done", **self._place, "total_bytes": total, "error": failed})
+            await self._send_chunk(b"", word_documents(self._sentence, self._sent_ms()))
+        await self._session.send({"type": "audio.done", **self._position, "total_bytes": sent_bytes, "error": failed})
 
     async def done(self, count: int) -> None:
-        """Say that this was the utterance."""
-        number = self._place["utterance_index"]
+        """Send session.done."""
+        number = self._position["utterance_index"]
         await self._session.send({"type": "session.done", "utterance_index": number, "total_sentences": count})
 
-    async def fail(self, message: str, partial: bool) -> None:
-        """Say what went wrong; *partial* audio was sent before."""
-        document: dict[str, Any] = {"type": "error", "message": message}
+    async def send_failure(self, problem: Problem, *, partial: bool) -> None:
+        """Send the message of *problem*; after *partial* audio it says to discard that."""
+        document: dict[str, Any] = {"type": "error", "message": problem.detail}
         if partial:
-            document["message"] = self._failed(message)
+            document["message"] = self._at_sentence(problem.detail)
             document |= {"partial_audio": True, "action": "discard"}
         await self._session.send(document)
 
-    async def refuse(self, index: int, sentence: str) -> bool:
-        """Say what is wrong with a sentence, or with what was asked for it; return whether something is."""
-        config, settings = self._config, self._session.service.settings
-        if config.words and not settings.aligner:
-            await self.fail("word_timestamps=true but the server was launched without --forced-aligner", False)
+    async def refuse(self, number: int, sentence: str) -> bool:
+        """Refuse a sentence that breaks a rule, or whose word timings cannot be made."""
+        config, service = self._config, self._service
+        if config.words and not service.settings.aligner:
+            await self._fail("word_timestamps=true but the server was launched without --forced-aligner")
             return True
-        if config.words and not config.request.stream:
-            await self.fail("word_timestamps=true requires stream_audio=true and response_format='pcm'", False)
+        if config.words and not self._request.stream:
+            await self._fail("word_timestamps=true requires stream_audio=true and response_format='pcm'")
             return True
-        uploads = self._session.service.uploads
-        if wrong := error_in(sentence, config.request.voice, config.audio, config.said, uploads):
-            await self.begin(index, sentence)
-            await self.fail(self._failed(wrong), False)
-            await self.end(index, 0, True)
-            return True
-        return False
+        wrong = error_in(sentence, self._request.voice, config.audio, config.transcript, service.uploads)
+        if wrong:
+            await self.begin(number, sentence)
+            await self._fail(self._at_sentence(wrong))
+            await self.end(number, 0, failed=True)
+        return bool(wrong)
 
-    def _failed(self, message: str) -> str:
-        utterance, sentence = self._place["utterance_index"], self._place["sentence_index"]
+    async def _fail(self, message: str) -> None:
+        await self.fail(Problem("validation_failed", message))
+
+    def _at_sentence(self, message: str) -> str:
+        utterance, sentence = self._position["utterance_index"], self._position["sentence_index"]
         return f"Generation failed for utterance {utterance}, sentence {sentence}: {message}"
 
-    async def _chunk(self, data: bytes, times: list[dict[str, Any]] | None) -> None:
-        before = self._ms() if data else 0
-        self._got_bytes += len(data)
+    async def _send_chunk(self, data: bytes, times: list[dict[str, Any]] | None) -> None:
+        before = self._sent_ms() if data else 0
+        self._sent_bytes += len(data)
         await self._session.send(
             {
                 "type": "audio.chunk",
-                **self._place,
+                **self._position,
                 "chunk_id": self._chunks,
                 "chunk_start_ms": before,
-                "chunk_end_ms": self._ms(),
+                "chunk_end_ms": self._sent_ms(),
                 "sample_rate": _RATE,
                 "audio_b64": base64.b64encode(data).decode(),
                 "timestamps": times,
@@ -284,8 +281,8 @@ class _UtteranceMessages:
         )
         self._chunks += 1
 
-    def _ms(self) -> int:
-        return round(self._got_bytes / (2 * _RATE) * 1000)
+    def _sent_ms(self) -> int:
+        return round(self._sent_bytes / (2 * _RATE) * 1000)
 
 
 def _splitter(split: str) -> Any:
@@ -309,5 +306,5 @@ def _splitter(split: str) -> Any:
     return take
 
 
-def _denial(problem: Problem) -> dict[str, Any]:
+def _denial_document(problem: Problem) -> dict[str, Any]:
     return {"error": {"message": problem.detail, "type": "BadRequestError", "param": None, "code": problem.status}}

@@ -1,13 +1,18 @@
-"""What the official runtime's models find wrong with what they are asked for, over HTTP and gRPC alike."""
+"""What the models of CosyVoice's runtime do with a request, over HTTP and gRPC alike: refuse it, or generate speech."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cosyclient.emulator.apis.base import segments, stream
+from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.speech.voices import VOICES
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from cosyclient.emulator.apis.base import SpeechRequest
+    from cosyclient.emulator.core.service import Service
     from cosyclient.emulator.settings import Settings
 
 END_OF_PROMPT = "<|endofprompt|>"
@@ -18,14 +23,31 @@ _HOPS = {22050: 256, 24000: 480}
 _LONGEST_PROMPT = 30.0
 
 
-def rate_of(settings: Settings) -> int:
+def sample_rate_of(settings: Settings) -> int:
     """Return the sample rate of the model that is served."""
     return _RATES.get(settings.runtime_model, _RATE)
 
 
-def hop_of(sample_rate: int) -> int:
-    """Return how many samples the vocoder of the model at this rate makes at a time."""
-    return _HOPS[sample_rate]
+def split_instruction(text: str) -> tuple[str, str]:
+    """Return the instruction before the last end-of-prompt mark of *text*, the mark included, and what is spoken."""
+    instruction, mark, spoken = text.rpartition(END_OF_PROMPT)
+    return instruction + mark, spoken
+
+
+async def generate(service: Service, request: SpeechRequest, error: str) -> AsyncIterator[bytes]:
+    """Yield the samples of *request*, a piece per segment; an *error* of the model is raised as a Problem.
+
+    It is raised at the first piece, when the head of the reply has left. Text with markup is one segment.
+    """
+    marked_up = "<|" in request.text and "|>" in request.text
+    pieces = [request.text] if marked_up else segments(request.text)
+    if error or not pieces:
+        service.received.append(request.document())
+    if error:
+        raise Problem("internal", error)
+    if pieces:
+        async for piece in stream(service, request, pieces, hop=_HOPS[request.sample_rate]):
+            yield piece
 
 
 def error_in(settings: Settings, request: SpeechRequest, prompt_seconds: float) -> str:
