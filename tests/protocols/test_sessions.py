@@ -531,7 +531,7 @@ def test_a_conversation_says_what_comes_later(name: str) -> None:
         said = [*made.receive(event(made, "task-started")).send]
     assert "later" in str(said[0])
     assert (made.writer_timeout, made.end_text()) == (0.0, ())
-    assert "finished" in repr(made)
+    assert "text ended" in repr(made)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import (
@@ -27,14 +26,14 @@ from cosyclient.protocols.replies.errors import error_message, reclassify
 from cosyclient.protocols.sessions import BaseSession, SessionProtocol, json_message
 from cosyclient.util.numbers import int_in_range
 from cosyclient.util.redaction import single_line
-from cosyclient.wire import Step, WireRequest
+from cosyclient.wire import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cosyclient.models import Utterance, VoiceSettings
+    from cosyclient.models import VoiceSettings
+    from cosyclient.wire import MessageSession
 
-PATH: Final = "/api-ws/v1/inference"
 MAX_MESSAGE_CHARACTERS: Final = 20_000
 MAX_TASK_CHARACTERS: Final = 200_000
 """Characters of a message and of a task, where a Han character counts as two."""
@@ -49,6 +48,7 @@ class ModelStudioProtocol(SessionProtocol):
     """Speak to Model Studio; the account's quota is 3 tasks a second by default, over all keys and processes."""
 
     name = "model-studio"
+    path = "/api-ws/v1/inference"
     capabilities = Capabilities(
         medium="websocket",
         stream=True,
@@ -61,36 +61,12 @@ class ModelStudioProtocol(SessionProtocol):
         own_members=OWN_MEMBERS,
     )
 
-    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
-        """Return the conversation that has one text spoken."""
-        del key  # a task has an id of its own
-        (utterance,) = utterances
-        return _request(utterance.settings, utterance.text)
+    def _new_session(self, settings: VoiceSettings, text: str | None, *, stream: bool) -> MessageSession:
+        # The service always streams.
+        return Task(settings, text)
 
-    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
-        """Return the same: the service always streams."""
-        return self.encode((utterance,), key=key)
-
-    def encode_duplex(self, settings: VoiceSettings, *, key: str) -> WireRequest:
-        """Return a conversation whose text is still to be said."""
-        del key
-        return _request(settings, None)
-
-
-def _request(settings: VoiceSettings, text: str | None) -> WireRequest:
-    _, headers = extra_and_headers(settings)
-    return WireRequest(method="GET", path=PATH, headers=headers, body=b"", new_session=_Order(settings, text))
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Make the task of one attempt."""
-
-    settings: VoiceSettings
-    text: str | None
-
-    def __call__(self) -> Task:
-        return Task(self.settings, self.text)
+    def _headers(self, settings: VoiceSettings) -> tuple[tuple[str, str], ...]:
+        return extra_and_headers(settings)[1]
 
 
 class Task(BaseSession):

@@ -1,16 +1,14 @@
-"""The official gRPC runtime: one text in a message, its samples in messages of a sentence group each.
+"""CosyVoice's gRPC server: it takes one text in a message and answers with a message of samples per segment.
 
 Messages from runtime/python/grpc/cosyvoice.proto of FunAudioLLM/CosyVoice. The reply names no rate: it is the model's,
-22,050 Hz for the CosyVoice-300M family and 24,000 Hz for its successors, so ``sample_rate`` says which one is served.
+22,050 Hz for the CosyVoice-300M family and 24,000 Hz for its successors; the ``sample_rate`` asked for is assumed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cosyclient.audio.stream import with_format
 from cosyclient.errors import BadRequest, ServiceFault
-from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.capabilities import MODEL_HOPS, Capabilities
 from cosyclient.protocols.codecs.protobuf import as_bytes, decode_fields, encode_field, encode_message
 from cosyclient.protocols.cosyvoice.prompt_audio import max_samples_at_16k, prompt_at_16k
@@ -21,38 +19,38 @@ from cosyclient.protocols.cosyvoice.prompt_text import (
     instruct_prompt,
     with_system_prompt,
 )
-from cosyclient.protocols.replies.errors import error_from_reply, reclassify, redact_texts
-from cosyclient.protocols.replies.headers import quota
-from cosyclient.protocols.replies.pcm import speech_from_pcm
-from cosyclient.protocols.replies.speech import check_plausible, check_stream_duration
+from cosyclient.protocols.replies.errors import reclassify, redact_texts
+from cosyclient.protocols.single_text import SingleTextProtocol
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    from cosyclient.audio.format import PcmFormat
     from cosyclient.config import WireConfig
     from cosyclient.errors import ServiceError
     from cosyclient.models import Utterance
-    from cosyclient.protocols.base import Item, Quota
     from cosyclient.wire import WireReply
 
 _PATH: Final = "/cosyvoice.CosyVoice/Inference"
 # Tags and lengths of a request: two levels of at most 6 bytes a field.
 _FRAMING_BYTES: Final = 32
-_MARK_BYTES: Final = 64
+_SYSTEM_PROMPT_BYTES: Final = 64
 # The members of Request's oneof.
 _SFT, _ZERO_SHOT, _CROSS_LINGUAL, _INSTRUCT = 1, 2, 3, 4
 _AUDIO: Final = 1
+# What a model's exceptions say when the request is at fault; of others nobody can tell.
+_CALLER_FAULTS: Final = (
+    "do not support extract speech token",
+    "only implemented for CosyVoice",
+    "multiple of element size",
+)
 
 
-# What a model raises of what was asked of it; of other exceptions nobody can say whose they are.
-_CALLERS: Final = ("do not support extract speech token", "only implemented for CosyVoice", "multiple of element size")
+class RuntimeGrpcProtocol(SingleTextProtocol):
+    """Implements CosyVoice's gRPC server; the dialect ``cosyvoice3`` writes the system prompt that this model needs."""
 
-
-class RuntimeGrpcProtocol:
-    """Speak the official gRPC runtime's protocol; the dialect ``cosyvoice3`` writes the marks that this model wants."""
-
-    name: str = "grpc"
+    name = "grpc"
     capabilities = Capabilities(
         medium="grpc",
         stream=True,
@@ -66,71 +64,52 @@ class RuntimeGrpcProtocol:
         hops=MODEL_HOPS,
     )
 
-    def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:  # noqa: ARG002 - every protocol is made with it
-        self._marked = dialect == COSYVOICE3
+    def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:
+        super().__init__(wire)
+        self._for_cosyvoice3 = dialect == COSYVOICE3
 
     def weigh(self, utterance: Utterance) -> int:
         """Return an upper bound of the bytes *utterance* adds to a request's body."""
         settings = utterance.settings
-        size = _FRAMING_BYTES + _MARK_BYTES + len(utterance.text.encode())
+        size = _FRAMING_BYTES + _SYSTEM_PROMPT_BYTES + len(utterance.text.encode())
         voice = settings.voice
         if isinstance(voice, str) or voice is None:
             return size + len((voice or "").encode()) + len((settings.instruct or "").encode())
         assert voice.prompt is not None  # noqa: S101 - settings hold a name where there is none
         return size + len((voice.transcript or "").encode()) + 2 * max_samples_at_16k(voice.prompt)
 
-    def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
-        """Return the request for the one utterance; *key* goes along as metadata."""
-        (utterance,) = utterances
-        return WireRequest(method="POST", path=_PATH, headers=(("x-request-id", key),), body=self._request(utterance))
+    def _request(self, utterance: Utterance, key: str, *, stream: bool) -> WireRequest:
+        # The server always streams.
+        return WireRequest(
+            method="POST", path=_PATH, headers=(("x-request-id", key),), body=self._encode_message(utterance)
+        )
 
-    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
-        """Return the request for *utterance*'s samples as they are made: the same, for this service knows no other."""
-        return self.encode([utterance], key=key)
-
-    def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
-        """Yield the one text's speech once all of it is there."""
-        (utterance,) = utterances
-        samples = b"".join(self._samples(reply, utterance, wall))
-        yield [(0, check_plausible(utterance, speech_from_pcm(utterance, samples)))]
-
-    def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
-        """Yield one `PcmFormat`, then samples as they arrive; returns when the service said that this was all."""
-        pieces = check_stream_duration(utterance, self._samples(reply, utterance, wall))
-        yield from with_format(pieces, PcmFormat(utterance.settings.sample_rate))
-
-    def quota(self, reply: WireReply) -> Quota | None:
-        """Return what the reply's metadata announces of the service's limits, as a gateway before it may."""
-        return quota(reply.headers)
-
-    def _request(self, utterance: Utterance) -> bytes:
-        settings, said = utterance.settings, utterance.text
+    def _encode_message(self, utterance: Utterance) -> bytes:
+        settings, text = utterance.settings, utterance.text
         voice = settings.voice
         if isinstance(voice, str) or voice is None:
             if settings.instruct is not None:
-                told = instruct_prompt(settings.instruct, system=self._marked)
+                instruct = instruct_prompt(settings.instruct, system=self._for_cosyvoice3)
                 return encode_message(
-                    _INSTRUCT, encode_field(1, said), encode_field(2, voice or ""), encode_field(3, told)
+                    _INSTRUCT, encode_field(1, text), encode_field(2, voice or ""), encode_field(3, instruct)
                 )
-            # Its field numbers go the other way round than everywhere else.
-            return encode_message(_SFT, encode_field(1, voice or ""), encode_field(2, said))
+            # In this message alone the voice comes before the text.
+            return encode_message(_SFT, encode_field(1, voice or ""), encode_field(2, text))
         assert voice.prompt is not None  # noqa: S101 - settings hold a name where there is none
         recording = prompt_at_16k(voice.prompt)
         if voice.transcript is None:
             return encode_message(
                 _CROSS_LINGUAL,
-                encode_field(1, with_system_prompt(said) if self._marked else said),
+                encode_field(1, with_system_prompt(text) if self._for_cosyvoice3 else text),
                 encode_field(2, recording),
             )
-        transcript = with_system_prompt(voice.transcript) if self._marked else voice.transcript
+        transcript = with_system_prompt(voice.transcript) if self._for_cosyvoice3 else voice.transcript
         return encode_message(
-            _ZERO_SHOT, encode_field(1, said), encode_field(2, transcript), encode_field(3, recording)
+            _ZERO_SHOT, encode_field(1, text), encode_field(2, transcript), encode_field(3, recording)
         )
 
-    def _samples(self, reply: WireReply, utterance: Utterance, wall: float) -> Iterator[bytes]:
-        """Yield what each message of *reply* carries; raises the error that one stands for, or `DecodeError`."""
-        if reply.status >= 300:
-            raise error_from_reply(reply, [utterance], wall=wall)
+    def _read_pcm(self, reply: WireReply, utterance: Utterance, wall: float) -> Iterator[PcmFormat | bytes]:
+        """Yield the samples of each message; raises the error that the call ends with, or `DecodeError`."""
         try:
             with redact_texts([utterance]):
                 for chunk in reply.chunks():
@@ -138,18 +117,18 @@ class RuntimeGrpcProtocol:
                         if number == _AUDIO and (samples := as_bytes(value)):
                             yield samples
         except ServiceFault as error:
-            # The model's own exception; what may be the machine's is retried (see grpc_faults).
+            # The model's own exception; one that may be the machine's is retried (see transports/grpc/errors).
             if error.code != "UNKNOWN" or error.retryable:
                 raise
-            raise self._told(error, utterance) from None
+            raise self._explain(error, utterance) from None
 
-    def _told(self, error: ServiceFault, utterance: Utterance) -> ServiceError:
-        """Return what the exception of a model stands for, with what to do about it."""
-        said, settings = str(error), utterance.settings
-        if settings.voice_kind == "named" and said.endswith(f" {settings.voice_name!r}"):
-            error.args = (f"{said}: the model has no such voice",)
+    def _explain(self, error: ServiceFault, utterance: Utterance) -> ServiceError:
+        """Return the error of a model's exception, with what to do about it."""
+        message, settings = str(error), utterance.settings
+        if settings.voice_kind == "named" and message.endswith(f" {settings.voice_name!r}"):
+            error.args = (f"{message}: the model has no such voice",)
             return reclassify(error, BadRequest)
-        if settings.voice_kind != "named" and not self._marked:
-            error.args = (f"{said}; {advice(self.name)}",)
-        callers = END_OF_PROMPT in said or any(words in said for words in _CALLERS)
-        return reclassify(error, BadRequest) if callers else error
+        if settings.voice_kind != "named" and not self._for_cosyvoice3:
+            error.args = (f"{message}; {advice(self.name)}",)
+        is_callers = END_OF_PROMPT in message or any(part in message for part in _CALLER_FAULTS)
+        return reclassify(error, BadRequest) if is_callers else error

@@ -66,8 +66,6 @@ class Dialect:
     """How the name of a voice without a colon is written out."""
     actual_rate: int | None = None
     """The rate its samples have whatever they are labelled."""
-    stream_speed: bool = True
-    """Whether a speed other than 1.0 may be asked for while streaming."""
     message_rules: MessageRules = ()
     """What its errors mean, where its statuses do not say."""
     early_end_hint: str = ""
@@ -117,6 +115,8 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         capabilities=Capabilities(
             batch=32,
             stream=True,
+            stream_speed=False,
+            stream_words=False,
             voices=frozenset({"named", "clone"}),
             seed=True,
             words=True,
@@ -136,7 +136,6 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         },
         # Older revisions know only the first and stream bare audio; newer ones take it alone to mean events.
         stream_fields={"stream": True, "stream_format": "audio"},
-        stream_speed=False,
         single_only=("seed", "words"),
         batch_path="/v1/audio/speech/batch",
         batch_extra=frozenset({"language", "max_new_tokens", "task_type"}),
@@ -172,6 +171,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "xinference": Dialect(
         capabilities=Capabilities(
             stream=True,
+            stream_speed=False,
             voices=frozenset({"named", "clone", "cross_lingual"}),
             instruct=True,
             seed=True,
@@ -184,7 +184,6 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         file_part="prompt_speech",
         defaults={"voice": ""},
         stream_fields={"stream": True},
-        stream_speed=False,
         instruct_or_transcript=True,
         message_rules=XINFERENCE,
     ),
@@ -211,6 +210,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "async-cosyvoice": Dialect(
         capabilities=Capabilities(
             stream=True,
+            stream_speed=False,
             instruct=True,
             speeds=(0.25, 4.0),
             formats=("wav", "pcm", "mp3"),
@@ -229,7 +229,6 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         ),
         stream_fields={"stream": True},
         instruct_in_text=True,
-        stream_speed=False,
         early_end_hint="the server ends so where it does not know the voice",
     ),
     "siliconflow": Dialect(

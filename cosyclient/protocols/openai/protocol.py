@@ -23,7 +23,7 @@ from cosyclient.protocols.codecs.forms import encode_form, max_form_bytes
 from cosyclient.protocols.cosyvoice.prompt_text import END_OF_PROMPT
 from cosyclient.protocols.openai import replies
 from cosyclient.protocols.openai.dialects import DIALECTS
-from cosyclient.protocols.replies.headers import media_type, quota
+from cosyclient.protocols.replies.headers import media_type
 from cosyclient.protocols.replies.items import items_from_json
 from cosyclient.protocols.replies.speech import (
     check_pcm_start,
@@ -31,6 +31,7 @@ from cosyclient.protocols.replies.speech import (
     check_stream_duration,
     speech_from_bytes,
 )
+from cosyclient.protocols.single_text import SingleTextProtocol
 from cosyclient.voices import Voice
 from cosyclient.wire import WireRequest
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from cosyclient.config import WireConfig
     from cosyclient.models import VoiceSettings
-    from cosyclient.protocols.base import Item, Quota, VoiceUpload
+    from cosyclient.protocols.base import Item, VoiceUpload
     from cosyclient.wire import WireReply
 
 logger = logging.getLogger("cosyclient")
@@ -52,17 +53,17 @@ _KEPT: Final = 16
 _FRAMING_BYTES: Final = 64
 
 
-class OpenAISpeechProtocol:
-    """Speak to an OpenAI-compatible server in one *dialect*; the nameless one keeps to the standard."""
+class OpenAISpeechProtocol(SingleTextProtocol):
+    """Implements an OpenAI-compatible server in one *dialect*, without one in the standard; some take batches."""
 
     def __init__(self, wire: WireConfig, *, dialect: str = "") -> None:
         self.name = f"openai:{dialect}" if dialect else "openai"
         self._dialect = DIALECTS[dialect]
         self.capabilities = replace(self._dialect.capabilities, own_members=self._dialect.own_members())
-        self._missed_words = False
+        self._warned_missing_words = False
         self._max_request_bytes = wire.max_request_bytes
         # Texts come in runs that share their settings, so these are written out once.
-        self._written = lru_cache(maxsize=_KEPT)(self._write)
+        self._encoded_members = lru_cache(maxsize=_KEPT)(self._encode_members)
 
     def weigh(self, utterance: Utterance) -> int:
         """Return an upper bound of the bytes *utterance* adds to a request's body.
@@ -72,53 +73,45 @@ class OpenAISpeechProtocol:
         settings, text = utterance.settings, self._text(utterance)
         if self._is_form(settings):
             return max_form_bytes(*self._form(utterance, self._members(settings, stream=True)))
-        weight = len(_quote(text).encode()) + len(self._written(settings, False)) + _FRAMING_BYTES
-        return max(weight, self._max_request_bytes) if self._travels_alone(settings) else weight
+        weight = len(_quote(text).encode()) + len(self._encoded_members(settings, False)) + _FRAMING_BYTES
+        return max(weight, self._max_request_bytes) if self._needs_own_request(settings) else weight
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
         """Return the request for *utterances*, which share their settings; *key* identifies it across retries."""
         if len(utterances) == 1:
-            return self._single(utterances[0], key, stream=False)
+            return self._request(utterances[0], key, stream=False)
         settings = utterances[0].settings
         if any(utterance.settings is not settings and utterance.settings != settings for utterance in utterances):
             raise BadUtterance("utterances: those of one batch must share their settings")
-        if not self._dialect.batch_path or self._travels_alone(settings):
+        if not self._dialect.batch_path or self._needs_own_request(settings):
             raise BadUtterance(f"utterances: protocol {self.name} takes one such text per request")
         items = ",".join([f'{{"input":{_quote(self._text(utterance))}}}' for utterance in utterances])
-        body = b"".join((b'{"items":[', items.encode(), b"]", self._written(settings, False)))
-        return _request(self._dialect.batch_path, key, _JSON, body)
-
-    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
-        """Return the request for *utterance*'s samples as they are made."""
-        if utterance.settings.speed != 1.0 and not self._dialect.stream_speed:
-            raise BadUtterance(f"speed: protocol {self.name} streams at 1.0 only, not {utterance.settings.speed:g}")
-        if utterance.settings.words:
-            raise BadUtterance(f"words: protocol {self.name} does not time the words of a stream; use synthesize")
-        return self._single(utterance, key, stream=True)
+        body = b"".join((b'{"items":[', items.encode(), b"]", self._encoded_members(settings, False)))
+        return _post(self._dialect.batch_path, key, _JSON, body)
 
     def encode_voices(self) -> WireRequest:
         """Return the request for the list of voices."""
         return WireRequest(method="GET", path=self._dialect.voices_path, headers=(("Accept", _JSON),), body=b"")
 
-    def encode_upload(self, recording: VoiceUpload) -> WireRequest:
-        """Return the request that hands *recording* over."""
+    def encode_upload(self, upload: VoiceUpload) -> WireRequest:
+        """Return the request that sends *upload*."""
         if self._dialect.upload is None:
             raise BadUtterance(f"voice: protocol {self.name} keeps no recordings")
-        return self._dialect.upload.encode(self.name, recording, model=self._dialect.defaults.get("model"))
+        return self._dialect.upload.encode(self.name, upload, model=self._dialect.defaults.get("model"))
 
-    def decode_upload(self, reply: WireReply, recording: VoiceUpload, *, wall: float) -> str:
-        """Return the name that the voice has from now on; raises like `decode`."""
+    def decode_upload(self, reply: WireReply, upload: VoiceUpload, *, wall: float) -> str:
+        """Return the name by which the voice is chosen from now on; raises like `decode`."""
         assert self._dialect.upload is not None  # noqa: S101 - it made the request
-        return self._dialect.upload.decode(reply, recording, wall=wall)
+        return self._dialect.upload.decode(reply, upload, wall=wall)
 
     def decode(self, reply: WireReply, utterances: Sequence[Utterance], *, wall: float) -> Iterator[list[Item]]:
         """Yield the texts' speeches and errors as soon as they arrive, every position exactly once."""
         rules = self._dialect.message_rules
         reply, kind = replies.open_reply(reply, utterances, wall=wall, rules=rules, hint=self._dialect.early_end_hint)
-        sent = [self._as_sent(utterance) for utterance in utterances]
+        sent = [self._as_requested(utterance) for utterance in utterances]
         if replies.is_json(kind):
             for items in items_from_json(reply, sent, wall=wall, rules=rules):
-                yield [(position, _settled(outcome, utterances[position])) for position, outcome in items]
+                yield [(position, _outcome_as_asked(outcome, utterances[position])) for position, outcome in items]
             return
         label = replies.label_from_headers(reply)
         if kind != replies.EVENTS:
@@ -134,7 +127,7 @@ class OpenAISpeechProtocol:
         speech = self._speech(sent[0], data, label)
         if utterances[0].settings.words:
             speech = replace(speech, words=replies.words_from_headers(reply.headers))
-            self._miss_words(reply)
+            self._warn_missing_words(reply)
         yield [(0, _as_asked(speech, utterances[0]))]
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
@@ -151,7 +144,7 @@ class OpenAISpeechProtocol:
         else:
             pieces = strip_headers(reply.chunks(), head)
         # Nothing but its length shows that a server has left sentences out.
-        yield from check_stream_duration(utterance, map(self._corrected, pieces))
+        yield from check_stream_duration(utterance, map(self._with_actual_rate, pieces))
 
     def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
         """Return the names of the voices; raises like `decode`."""
@@ -161,21 +154,17 @@ class OpenAISpeechProtocol:
         # It lists an uploaded voice in lower case as well, and does not mind how it is asked for.
         return list({name.lower(): name for name in names if name != self._dialect.placeholder_voice}.values())
 
-    def quota(self, reply: WireReply) -> Quota | None:
-        """Return what the reply's headers announce of the service's limits."""
-        return quota(reply.headers)
-
     # Requests
 
-    def _single(self, utterance: Utterance, key: str, *, stream: bool) -> WireRequest:
+    def _request(self, utterance: Utterance, key: str, *, stream: bool) -> WireRequest:
         settings = utterance.settings
         if self._is_form(settings):
             kind, body = encode_form(*self._form(utterance, self._members(settings, stream=stream)))
-            return _request(self._dialect.path, key, kind, body)
-        body = f'{{"input":{_quote(self._text(utterance))}'.encode() + self._written(settings, stream)
-        return _request(self._dialect.path, key, _JSON, body)
+            return _post(self._dialect.path, key, kind, body)
+        body = f'{{"input":{_quote(self._text(utterance))}'.encode() + self._encoded_members(settings, stream)
+        return _post(self._dialect.path, key, _JSON, body)
 
-    def _write(self, settings: VoiceSettings, stream: bool) -> bytes:
+    def _encode_members(self, settings: VoiceSettings, stream: bool) -> bytes:
         """Return the members beside the texts, with the comma before them."""
         written = json.dumps(self._members(settings, stream=stream), ensure_ascii=False, separators=(",", ":"))
         return (f",{written[1:]}" if len(written) > 2 else "}").encode()
@@ -223,7 +212,7 @@ class OpenAISpeechProtocol:
             else utterance.text
         )
 
-    def _travels_alone(self, settings: VoiceSettings) -> bool:
+    def _needs_own_request(self, settings: VoiceSettings) -> bool:
         if settings.extra and not self._dialect.batch_extra.issuperset(settings.extra):
             return True
         # A seed of 0 is one: only None and False are nothing.
@@ -232,11 +221,11 @@ class OpenAISpeechProtocol:
 
     # Replies
 
-    def _miss_words(self, reply: WireReply) -> None:
+    def _warn_missing_words(self, reply: WireReply) -> None:
         """Say once that a service leaves the words out: its audio is paid for, and as it should be."""
-        if self._missed_words or any(reply.headers.get(name) is not None for name in replies.WORD_HEADERS):
+        if self._warned_missing_words or any(reply.headers.get(name) is not None for name in replies.WORD_HEADERS):
             return
-        self._missed_words = True
+        self._warned_missing_words = True
         logger.warning(
             "%s: the reply names no words, so Speech.words is empty; vLLM-Omni before 0.28 never does over HTTP, and "
             "later versions do not where the alignment fails",
@@ -251,13 +240,13 @@ class OpenAISpeechProtocol:
         resampled = "sample_rate" in self._dialect.fields and settings.sample_rate != _NATIVE_RATE
         return "wav" if settings.format == "pcm" and resampled else settings.format
 
-    def _corrected(self, piece: PcmFormat | bytes) -> PcmFormat | bytes:
+    def _with_actual_rate(self, piece: PcmFormat | bytes) -> PcmFormat | bytes:
         """Return *piece* with the rate that is known to be true, where the service tells another."""
         if isinstance(piece, PcmFormat) and self._dialect.actual_rate:
             return PcmFormat(self._dialect.actual_rate, piece.channels)
         return piece
 
-    def _as_sent(self, utterance: Utterance) -> Utterance:
+    def _as_requested(self, utterance: Utterance) -> Utterance:
         format = self._format(utterance.settings)
         if format == utterance.settings.format:
             return utterance
@@ -279,7 +268,7 @@ class OpenAISpeechProtocol:
         return f"<OpenAISpeechProtocol {self.name}>"
 
 
-def _request(path: str, key: str, kind: str, body: bytes) -> WireRequest:
+def _post(path: str, key: str, kind: str, body: bytes) -> WireRequest:
     headers = (("Content-Type", kind), ("Accept", "*/*"), ("X-Request-Id", key))
     return WireRequest(method="POST", path=path, headers=headers, body=body)
 
@@ -305,7 +294,7 @@ def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
     return {theirs: values[ours] for ours, theirs in names.items() if values[ours] is not None}
 
 
-def _settled(outcome: Speech | CosyError, utterance: Utterance) -> Speech | CosyError:
+def _outcome_as_asked(outcome: Speech | CosyError, utterance: Utterance) -> Speech | CosyError:
     if not isinstance(outcome, Speech):
         return outcome
     try:

@@ -1,7 +1,7 @@
 """Replies that are raw samples, without label, rate or length; WAV headers in them are removed.
 
 Used by the protocols of the official runtime and of LightTTS. Text in place of samples is recognised by its first 48
-bytes, a truncated reply by an implausible duration.
+bytes; callers check the duration, which reveals a truncated reply.
 """
 
 from __future__ import annotations
@@ -12,34 +12,28 @@ from cosyclient import audio as _audio
 from cosyclient.audio.format import PcmFormat
 from cosyclient.audio.stream import collect_pcm, strip_headers
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.replies.errors import check_status
 from cosyclient.protocols.replies.headers import media_type
 from cosyclient.protocols.replies.peeked import explain_early_end
-from cosyclient.protocols.replies.speech import check_pcm_start, check_stream_duration, speech_from_bytes
+from cosyclient.protocols.replies.speech import check_pcm_start, speech_from_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cosyclient.models import Speech, Utterance
-    from cosyclient.protocols.replies.errors import ErrorFactory
     from cosyclient.wire import WireReply
 
 # So many bytes in a row are printable ASCII only in text: the high bytes of samples are mostly 0x00 or 0xFF.
 _TEXT_CHECK_BYTES: Final = 48
 
 
-def read_pcm(
-    reply: WireReply, utterance: Utterance, *, wall: float, make_error: ErrorFactory | None = None, hint: str = ""
-) -> Iterator[PcmFormat | bytes]:
+def read_pcm(reply: WireReply, utterance: Utterance, *, hint: str = "") -> Iterator[PcmFormat | bytes]:
     """Yield the format of *reply*'s samples, then the samples as they arrive; nothing if there are none.
 
-    Returns only when they are complete and their duration is plausible for *utterance*. Raises what *make_error* builds
-    of an error reply, and `DecodeError`. *hint* is appended to the transport's error if the reply breaks off before its
-    first byte.
+    Raises `DecodeError` for a reply that cannot be samples. *hint* is appended to the transport's error if the reply
+    breaks off before its first byte.
     """
-    check_status(reply, [utterance], wall=wall, make_error=make_error)
     chunks = _checked_chunks(reply, explain_early_end(reply.chunks(), hint))
-    yield from check_stream_duration(utterance, strip_headers(chunks, PcmFormat(utterance.settings.sample_rate)))
+    yield from strip_headers(chunks, PcmFormat(utterance.settings.sample_rate))
 
 
 def speech_from_stream(utterance: Utterance, pieces: Iterable[PcmFormat | bytes]) -> Speech:

@@ -6,7 +6,6 @@ model's, 24,000 Hz. Words come with samples only, behind those of each sentence 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.audio import wav_bytes
@@ -21,14 +20,14 @@ from cosyclient.protocols.sessions import BaseSession, SessionProtocol, json_mes
 from cosyclient.util.numbers import int_in_range, valid_sample_rate
 from cosyclient.util.redaction import single_line
 from cosyclient.voices import Voice
-from cosyclient.wire import Step, WireRequest
+from cosyclient.wire import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cosyclient.models import Utterance, VoiceSettings
+    from cosyclient.wire import MessageSession, WireRequest
 
-PATH: Final = "/v1/audio/speech/stream"
 SAMPLE_RATE: Final = 24000
 _PIECE_CHARACTERS: Final = 32 << 10
 """At most four bytes each, so that a message stays within the service's 128 KiB."""
@@ -40,9 +39,12 @@ class VllmOmniSocketProtocol(SessionProtocol):
     """Speak to vLLM-Omni over a WebSocket, which takes text while it is written."""
 
     name = "vllm-omni-ws"
+    path = "/v1/audio/speech/stream"
     capabilities = Capabilities(
         medium="websocket",
         stream=True,
+        stream_speed=False,
+        stream_words=False,
         text_in=True,
         voices=frozenset({"named", "clone"}),
         seed=True,
@@ -67,53 +69,19 @@ class VllmOmniSocketProtocol(SessionProtocol):
     )
 
     def encode(self, utterances: Sequence[Utterance], *, key: str) -> WireRequest:
-        """Return the conversation that has one text spoken as one file."""
-        del key
-        (utterance,) = utterances
-        asked = utterance.settings
+        """Return the request for the one of *utterances*, spoken as one file."""
+        asked = utterances[0].settings
         if asked.words and (asked.format not in ("wav", "pcm") or asked.speed != 1.0):
             raise BadUtterance("words: protocol vllm-omni-ws times those of wav and pcm at the speed 1.0 only")
-        # Words come with a stream of samples and with nothing else.
-        return _request(_Order(asked, utterance.text, stream=asked.words))
+        return super().encode(utterances, key=key)
 
-    def encode_stream(self, utterance: Utterance, *, key: str) -> WireRequest:
-        """Return the conversation that has one text spoken in samples as they are made."""
-        del key
-        return _request(_Order(_streamable(utterance.settings), utterance.text, stream=True))
+    def _new_session(self, settings: VoiceSettings, text: str | None, *, stream: bool) -> MessageSession:
+        # The service times the words of a stream of samples only.
+        return Session(settings, text, stream=stream or settings.words)
 
-    def encode_duplex(self, settings: VoiceSettings, *, key: str) -> WireRequest:
-        """Return a conversation whose text is still to be said; each sentence is spoken when it is whole."""
-        del key
-        return _request(_Order(_streamable(settings), None, stream=True))
-
-    def file(self, utterance: Utterance, data: bytes) -> bytes:
-        """Return what the caller asked for, made of the *data* that came."""
-        wrap = data and utterance.settings.words and utterance.settings.format == "wav"
-        return wav_bytes(data, SAMPLE_RATE) if wrap else data
-
-
-def _streamable(settings: VoiceSettings) -> VoiceSettings:
-    if settings.speed != 1.0:
-        raise BadUtterance("speed: protocol vllm-omni-ws streams at 1.0 only; use synthesize")
-    if settings.words:
-        raise BadUtterance("words: protocol vllm-omni-ws has none for a stream; use synthesize")
-    return settings
-
-
-def _request(order: _Order) -> WireRequest:
-    return WireRequest(method="GET", path=PATH, headers=(), body=b"", new_session=order)
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Make the session of one attempt."""
-
-    settings: VoiceSettings
-    text: str | None
-    stream: bool
-
-    def __call__(self) -> Session:
-        return Session(self.settings, self.text, stream=self.stream)
+    def _assemble(self, utterance: Utterance, data: bytes) -> bytes:
+        is_bare_wav = data and utterance.settings.words and utterance.settings.format == "wav"
+        return wav_bytes(data, SAMPLE_RATE) if is_bare_wav else data
 
 
 class Session(BaseSession):
