@@ -572,7 +572,7 @@ class TestQueue:
         assert (stats.pending, stats.queued, stats.workers, stats.in_flight) == (0, 0, 0, 0)
 
     def test_stats_before_first_use_are_zero(self) -> None:
-        """Looking does not build the house."""
+        """Looking does not make a pipeline."""
         client, _ = scripted_client(answer)
         assert client.stats().calls == 0
         assert "idle" in repr(client)

@@ -190,12 +190,12 @@ class Told(NamedTuple):
 
 
 class _Call:
-    """Carry a batch through its attempts, as `cosyclient.pipeline.calls.batch_call.Call` does."""
+    """Carry a batch through its attempts, as `cosyclient.pipeline.calls.batch_call.BatchCall` does."""
 
-    __slots__ = ("flights", "schedule", "spent", "tries")
+    __slots__ = ("carried", "schedule", "spent", "tries")
 
-    def __init__(self, flights: list[PendingText], schedule: RetrySchedule) -> None:
-        self.flights = flights
+    def __init__(self, carried: list[PendingText], schedule: RetrySchedule) -> None:
+        self.carried = carried
         self.schedule = schedule
         self.spent = 0
         self.tries = 0
@@ -235,7 +235,7 @@ class Simulation:
             "simulated",
             transport,
             limiter=RateLimiter(rate=rate, burst=config.pacing.burst),
-            bulkhead=Bulkhead(concurrency, self.clock, name="in flight", full_error=BulkheadFull),
+            bulkhead=Bulkhead(concurrency, self.clock, name="in pending", full_error=BulkheadFull),
             breaker=Breaker(config.breaker, name="simulated", uniform=self.dice.uniform),
             adaptive=config.adaptive,
             latency_floor=config.pool.expected_latency * config.pool.headroom,
@@ -274,13 +274,13 @@ class Simulation:
         self, text: str, timeout: float, then: Callable[[Told], object] | None = None, *, bulk: bool = False
     ) -> PendingText:
         """Ask for *text*, which has *timeout* seconds; call *then* with what becomes of it."""
-        flight = PendingText(Utterance(text, VOICE), 100, bulk=bulk)
-        flight.deadline = self.now + timeout
-        self._accepted[flight] = (self.now, then)
-        self._batcher.enqueue([flight])
-        self.at(flight.deadline, self._expire, flight)
+        pending = PendingText(Utterance(text, VOICE), 100, bulk=bulk)
+        pending.deadline = self.now + timeout
+        self._accepted[pending] = (self.now, then)
+        self._batcher.enqueue([pending])
+        self.at(pending.deadline, self._expire, pending)
         self._pump()
-        return flight
+        return pending
 
     def job(self, texts: Sequence[str], timeout: float | None, done: Callable[[], object] | None = None) -> None:
         """Ask for many texts as `batch_synth` does, and call *done* after the last."""
@@ -300,15 +300,15 @@ class Simulation:
                 texts = [left.popleft() for _ in range(min(self._max_batch, len(left)))]
                 window.add(texts)
                 span = timeout or self.config.timeouts.of_job(window.audio_seconds)
-                flights = []
+                carried = []
                 for text in texts:
-                    flight = PendingText(Utterance(text, VOICE), 100, bulk=True)
-                    flight.deadline = self.now + span
-                    self._accepted[flight] = (self.now, partial(read, text))
-                    self.at(flight.deadline, self._expire, flight)
-                    flights.append(flight)
-                open_ += len(flights)
-                self._batcher.enqueue(flights)
+                    pending = PendingText(Utterance(text, VOICE), 100, bulk=True)
+                    pending.deadline = self.now + span
+                    self._accepted[pending] = (self.now, partial(read, text))
+                    self.at(pending.deadline, self._expire, pending)
+                    carried.append(pending)
+                open_ += len(carried)
+                self._batcher.enqueue(carried)
             self._pump()
 
         def read(text: str, _: Told) -> None:
@@ -364,20 +364,20 @@ class Simulation:
         fillings = 2.0 * self.endpoint.bulkhead.limit
         return fillings * self._max_batch, fillings * self.endpoint.estimate().max_audio
 
-    def _end(self, flight: PendingText, error: CosyError | None) -> None:
-        if flight.done:
+    def _end(self, pending: PendingText, error: CosyError | None) -> None:
+        if pending.done:
             return
-        flight.done = True
-        began, then = self._accepted.pop(flight)
-        self._batcher.discard(flight)
-        told = Told(self.now, self.now - began, flight.audio_seconds, error)
+        pending.done = True
+        began, then = self._accepted.pop(pending)
+        self._batcher.discard(pending)
+        told = Told(self.now, self.now - began, pending.audio_seconds, error)
         self.told.append(told)
         if then is not None:
             # As an event of its own: who is refused at once asks again at once.
             self.at(self.now, then, told)
 
-    def _expire(self, flight: PendingText) -> None:
-        self._end(flight, DeadlineExceeded("no speech before the deadline", sent=not flight.queued))
+    def _expire(self, pending: PendingText) -> None:
+        self._end(pending, DeadlineExceeded("no speech before the deadline", sent=not pending.queued))
 
     def _pump(self) -> None:
         """Let workers come for the right to send, as long as there is work for them and a permit."""
@@ -392,7 +392,7 @@ class Simulation:
                 return
             if self._waiting:
                 call = self._waiting.popleft()
-                latest = max(flight.deadline for flight in call.flights)
+                latest = max(pending.deadline for pending in call.carried)
             else:
                 call = None
                 self._carriers += 1
@@ -446,47 +446,47 @@ class Simulation:
             self._finish(call, error)
             return
         self._carriers -= 1
-        for flight in self._batcher.pop_due(before):
-            self._end(flight, error)
+        for pending in self._batcher.pop_due(before):
+            self._end(pending, error)
 
     def _refuse_all(self, error: CosyError) -> None:
-        for flight in self._batcher.pop_due(math.inf):
-            self._end(flight, error)
+        for pending in self._batcher.pop_due(math.inf):
+            self._end(pending, error)
         while self._waiting:
             self._finish(self._waiting.popleft(), error)
 
     def _attempt(self, call: _Call, permit: Permit) -> None:
-        flights = [flight for flight in call.flights if not flight.done]
-        if not flights:
+        carried = [pending for pending in call.carried if not pending.done]
+        if not carried:
             permit.cancel()
             self._carriers -= 1
             return
-        call.flights, now = flights, self.now
-        until = max(flight.deadline for flight in flights)
-        audio = math.fsum(flight.audio_seconds for flight in flights)
-        given = min(flight.deadline - flight.queued_at for flight in flights)
+        call.carried, now = carried, self.now
+        until = max(pending.deadline for pending in carried)
+        audio = math.fsum(pending.audio_seconds for pending in carried)
+        given = min(pending.deadline - pending.queued_at for pending in carried)
         permit.start(now, retry=call.tries > 0, audio=audio, time_limit=given)
         call.tries += 1
         self.requests += 1
-        answer = self.service.answer(now, [flight.audio_seconds for flight in flights], self.dice)
+        answer = self.service.answer(now, [pending.audio_seconds for pending in carried], self.dice)
         if isinstance(answer, Failure):
             end = now + answer.after
             self.at(min(end, until), self._over, call, permit, now, answer.error if end <= until else None, 0.0)
             return
         read_timeout = max(self.config.timeouts.of_reads(audio) * 2.0 ** (call.tries - 1), permit.read_timeout)
         returned, heard, error = 0.0, now, None
-        for instant, flight in sorted(zip(answer, flights, strict=True), key=lambda pair: pair[0]):
+        for instant, pending in sorted(zip(answer, carried, strict=True), key=lambda pair: pair[0]):
             if instant > min(until, heard + read_timeout):
                 until = min(until, heard + read_timeout)
                 error = AttemptTimeout("nothing came in time") if until == heard + read_timeout else None
                 break
-            heard, returned = instant, returned + flight.audio_seconds
-            self.at(instant, self._end, flight, None)
+            heard, returned = instant, returned + pending.audio_seconds
+            self.at(instant, self._end, pending, None)
         self.at(min(max(answer), until), self._over, call, permit, now, error, returned)
 
     def _over(self, call: _Call, permit: Permit, started: float, error: CosyError | None, returned: float) -> None:
-        late = [flight for flight in call.flights if not flight.done]
-        audio = math.fsum(flight.audio_seconds for flight in call.flights)
+        late = [pending for pending in call.carried if not pending.done]
+        audio = math.fsum(pending.audio_seconds for pending in call.carried)
         if error is None and returned < audio - 1e-6:
             silent = not returned and self.endpoint.silent_since(started)
             fair = self.now - started >= max(self.config.timeouts.first_byte, permit.expected)
@@ -502,7 +502,7 @@ class Simulation:
     def _again(self, call: _Call, left: list[PendingText], error: CosyError) -> None:
         wait = None
         if left:
-            latest = max(flight.deadline for flight in left)
+            latest = max(pending.deadline for pending in left)
             wait = call.schedule.next_wait(error, remaining=latest - self.now)
         if wait is None:
             self._finish(call, error)
@@ -520,5 +520,5 @@ class Simulation:
 
     def _finish(self, call: _Call, error: CosyError) -> None:
         self._carriers -= 1
-        for flight in call.flights:
-            self._end(flight, error)
+        for pending in call.carried:
+            self._end(pending, error)

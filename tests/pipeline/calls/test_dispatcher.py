@@ -23,8 +23,8 @@ def test_a_text_queued_as_a_worker_leaves_is_not_left_behind(monkeypatch: pytest
     """The worker that found nothing still counts as one that seeks, so whoever comes then calls no other."""
     transport = ScriptedTransport(answer)
     with CosyClient("http://scripted.test", transport=transport) as client:
-        house = client._shared.pipeline()
-        batcher, dispatcher = house._batcher, house._dispatcher
+        pipeline = client._shared.pipeline()
+        batcher, dispatcher = pipeline._batcher, pipeline._dispatcher
         late: list[Future[Speech]] = []
         dismiss = batcher.release_worker
 

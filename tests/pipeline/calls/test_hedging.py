@@ -115,14 +115,14 @@ def test_it_is_off_unless_asked_for(service: Emulator) -> None:
 class Attempt:
     """Be an attempt with some texts unanswered."""
 
-    def __init__(self, *flights: PendingText) -> None:
-        self.flights = list(flights)
+    def __init__(self, *texts: PendingText) -> None:
+        self.texts = list(texts)
 
     def unanswered(self) -> list[PendingText]:
-        return self.flights
+        return self.texts
 
 
-def flight(text: str = "hello") -> PendingText:
+def pending_text(text: str = "hello") -> PendingText:
     made = PendingText(Utterance(text, VoiceSettings()), 10)
     made.deadline = 2000.0
     return made
@@ -156,7 +156,7 @@ def test_an_ailing_service_is_not_asked_twice(state: str, available: float, over
     for _ in range(40):
         policy.record_latency(0.1)
     hedger = Hedger(policy, cast("CallContext", context), cast("Batcher", batcher), lambda: None)
-    assert hedger.start(Attempt(flight()), 1) is not None
+    assert hedger.start(Attempt(pending_text()), 1) is not None
     assert looked.wait(PATIENCE)
     hedger.close()
     assert not queued.is_set()
@@ -172,7 +172,7 @@ class Holder:
         pass
 
 
-def land(
+def complete(
     coalescer: Coalescer, result: Completion, call: Holder | None = None, *, final: bool = False
 ) -> list[Completion]:
     """Bring *result* and return what has ended by it."""
@@ -182,45 +182,48 @@ def land(
 
 
 class TestTwoCalls:
-    """One flight, carried twice."""
+    """One text, pending twice."""
 
     def test_an_error_waits_for_the_other_call(self) -> None:
         """The first call's error is dropped, the second's counts; a speech counts always."""
         coalescer, clock = Coalescer(), FakeClock()
-        first, second, carried = Holder(), Holder(), flight()
-        coalescer.start(carried, Waiter(Deadline.after(clock, 9.0)))
-        coalescer.attach([carried], first)
-        carried.hedged = True
-        coalescer.attach([carried], second)
+        first, second, pending = Holder(), Holder(), pending_text()
+        coalescer.start(pending, Waiter(Deadline.after(clock, 9.0)))
+        coalescer.attach([pending], first)
+        pending.hedged = True
+        coalescer.attach([pending], second)
         error = CosyError("no")
-        assert land(coalescer, (carried, error), first) == []
-        assert land(coalescer, (carried, error)) == []
-        coalescer.detach([carried], first)
-        assert land(coalescer, (carried, error), second) == [(carried, error)]
+        assert complete(coalescer, (pending, error), first) == []
+        assert complete(coalescer, (pending, error)) == []
+        coalescer.detach([pending], first)
+        assert complete(coalescer, (pending, error), second) == [(pending, error)]
 
     def test_a_final_error_ends_it(self) -> None:
         """The client closes: whoever carries it, it is over."""
         coalescer, clock = Coalescer(), FakeClock()
-        carried = flight()
-        coalescer.start(carried, Waiter(Deadline.after(clock, 9.0)))
-        coalescer.attach([carried], Holder())
-        carried.hedged = True
-        landing = (carried, CosyError("closed"))
-        assert land(coalescer, landing, final=True) == [landing]
+        pending = pending_text()
+        coalescer.start(pending, Waiter(Deadline.after(clock, 9.0)))
+        coalescer.attach([pending], Holder())
+        pending.hedged = True
+        completion = (pending, CosyError("closed"))
+        assert complete(coalescer, completion, final=True) == [completion]
 
     def test_the_first_speech_counts(self) -> None:
-        """The second finds it landed."""
+        """The second finds it done."""
         coalescer, clock = Coalescer(), FakeClock()
-        carried = flight()
-        coalescer.start(carried, Waiter(Deadline.after(clock, 9.0)))
+        pending = pending_text()
+        coalescer.start(pending, Waiter(Deadline.after(clock, 9.0)))
         speech = Speech(audio=audio_of("hello"), format="wav", sample_rate=24000)
-        assert land(coalescer, (carried, speech)) == [(carried, speech)]
-        assert land(coalescer, (carried, speech)) == []
+        assert complete(coalescer, (pending, speech)) == [(pending, speech)]
+        assert complete(coalescer, (pending, speech)) == []
 
     def test_late_texts_go_first_and_once(self) -> None:
         """They board before those who wait, call no worker by themselves, and never a third time."""
         batcher = Batcher(BatchLimits(max_texts=4, body_bytes=1 << 20, audio_seconds=1e9), workers=4, clock=FakeClock())
-        late, waiting = [flight("a"), flight("b")], [flight("c"), flight("d"), flight("e")]
+        late, waiting = (
+            [pending_text("a"), pending_text("b")],
+            [pending_text("c"), pending_text("d"), pending_text("e")],
+        )
         batcher.requeue_front(late)
         assert batcher.workers == 0
         assert batcher.enqueue(waiting)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import threading
+from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyclient.clock import Deadline, SystemClock
-from cosyclient.errors import ClientClosed
-from cosyclient.models import Speech, Utterance, VoiceSettings
+from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.pipeline.queue.batch import Batch, BatchLimits
 from cosyclient.pipeline.queue.batcher import Batcher
-from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
-from cosyclient.pipeline.queue.pending import PendingText, SpeechFuture, Waiter
+from cosyclient.pipeline.queue.pending import PendingText
 from cosyclient.policies.base import NO_ESTIMATE, Estimate
 from cosyclient.testing import FakeClock
-from tests.support.service import audio_of
+
+if TYPE_CHECKING:
+    import threading
 
 CALM = VoiceSettings(voice="calm")
 LOUD = VoiceSettings(voice="loud")
@@ -36,14 +34,16 @@ def make(
     return Batcher(limits, workers=workers, clock=FakeClock(), linger=linger)
 
 
-def flight(text: str = "hello", voice: VoiceSettings = CALM, *, weight: int = 10, until: float = 2000.0) -> PendingText:
+def pending_text(
+    text: str = "hello", voice: VoiceSettings = CALM, *, weight: int = 10, until: float = 2000.0
+) -> PendingText:
     made = PendingText(Utterance(text, voice), weight)
     made.deadline = until
     return made
 
 
-def flights(count: int, voice: VoiceSettings = CALM) -> list[PendingText]:
-    return [flight(f"text {number}", voice) for number in range(count)]
+def pending_texts(count: int, voice: VoiceSettings = CALM) -> list[PendingText]:
+    return [pending_text(f"text {number}", voice) for number in range(count)]
 
 
 def bulk(count: int, voice: VoiceSettings = CALM) -> list[PendingText]:
@@ -71,7 +71,7 @@ def seal(batcher: Batcher, estimate: Estimate = NO_ESTIMATE) -> tuple[Batch, int
 def test_three_texts_wake_one_worker() -> None:
     """A worker is called per batch that could be sealed, not per text."""
     batcher = make()
-    assert [put(batcher, [each]) for each in flights(3)] == [1, 0, 0]
+    assert [put(batcher, [each]) for each in pending_texts(3)] == [1, 0, 0]
     batch, more = seal(batcher)
     assert len(batch.texts) == 3
     assert more == 0
@@ -80,7 +80,7 @@ def test_three_texts_wake_one_worker() -> None:
 def test_a_full_queue_wakes_as_many_workers_as_there_are() -> None:
     """640 texts are ten batches, but four workers are all there are; they seek again until nothing is left."""
     batcher = make(workers=4)
-    assert put(batcher, flights(640)) == 4
+    assert put(batcher, pending_texts(640)) == 4
     for _ in range(4):
         batch, more = seal(batcher)
         assert len(batch.texts) == 64
@@ -92,7 +92,7 @@ def test_a_full_queue_wakes_as_many_workers_as_there_are() -> None:
 def test_texts_travel_in_the_order_they_came() -> None:
     """A batch takes the oldest first."""
     batcher = make(2)
-    waiting = flights(3)
+    waiting = pending_texts(3)
     put(batcher, waiting)
     first, _ = seal(batcher)
     second, _ = seal(batcher)
@@ -102,7 +102,7 @@ def test_texts_travel_in_the_order_they_came() -> None:
 def test_settings_do_not_mix_and_take_turns() -> None:
     """Each batch has one voice, and a long queue of one does not starve the other."""
     batcher = make(2)
-    put(batcher, flights(6, CALM) + flights(1, LOUD))
+    put(batcher, pending_texts(6, CALM) + pending_texts(1, LOUD))
     sealed = [seal(batcher)[0] for _ in range(4)]
     assert [batch.settings.voice for batch in sealed] == ["calm", "loud", "calm", "calm"]
 
@@ -114,7 +114,7 @@ class TestLanes:
         """Whoever came later but is waited for goes first, and the request leaves full."""
         batcher = make(4)
         put(batcher, bulk(6))
-        put(batcher, flights(2))
+        put(batcher, pending_texts(2))
         assert [lane_of(seal(batcher)[0]) for _ in range(2)] == [[0, 0, 1, 1], [1, 1, 1, 1]]
         assert batcher.queued == 0
 
@@ -122,14 +122,14 @@ class TestLanes:
         """Settings never mix, whatever the lane."""
         batcher = make(4)
         put(batcher, bulk(2, LOUD))
-        put(batcher, flights(1, CALM))
+        put(batcher, pending_texts(1, CALM))
         assert [lane_of(seal(batcher)[0]) for _ in range(2)] == [[0], [1, 1]]
 
     def test_no_bulk_travels_while_interactive_batches_are_full(self) -> None:
         """Bulk takes what is left over, and nothing is."""
         batcher = make(2)
         put(batcher, bulk(2))
-        put(batcher, flights(4))
+        put(batcher, pending_texts(4))
         assert [lane_of(seal(batcher)[0]) for _ in range(3)] == [[0, 0], [0, 0], [1, 1]]
 
     def test_a_promoted_text_changes_lanes(self) -> None:
@@ -147,11 +147,11 @@ class TestLanes:
 
     def test_a_batch_takes_as_long_as_it_says(self) -> None:
         """The cap on audio holds for what the second lane adds, too."""
-        seconds = flight().audio_seconds
+        seconds = pending_text().audio_seconds
         batcher = make(9, seconds=2.5 * seconds)
         put(
             batcher,
-            [flight("hello"), *(PendingText(Utterance(word, CALM), 1, bulk=True) for word in ("hallo", "salut"))],
+            [pending_text("hello"), *(PendingText(Utterance(word, CALM), 1, bulk=True) for word in ("hallo", "salut"))],
         )
         assert lane_of(seal(batcher)[0]) == [0, 1]
 
@@ -161,16 +161,16 @@ class TestEstimate:
 
     def test_a_batch_holds_no_more_audio_than_the_service_should_get_at_once(self) -> None:
         """The cap that was measured holds beside the one that was set, and calls more workers."""
-        seconds = flight().audio_seconds
+        seconds = pending_text().audio_seconds
         batcher = make(9, seconds=10 * seconds)
-        put(batcher, [flight("hello"), flight("hallo"), flight("salut")])
+        put(batcher, [pending_text("hello"), pending_text("hallo"), pending_text("salut")])
         batch, more = seal(batcher, Estimate(max_audio=2.5 * seconds))
         assert [len(batch.texts), batcher.queued, more] == [2, 1, 1]
 
     def test_texts_short_of_time_travel_where_there_is_room(self) -> None:
         """Nobody loses his place to them, whoever has more time left goes first, and nobody is refused."""
         batcher = make(3)
-        short, shorter, fine = (flight(f"until {until}", until=until) for until in (1005.0, 1003.0, 1030.0))
+        short, shorter, fine = (pending_text(f"until {until}", until=until) for until in (1005.0, 1003.0, 1030.0))
         put(batcher, [shorter, short, fine])
         batch, _ = seal(batcher, Estimate(safe_latency=6.0))
         assert batch.texts == [fine, short, shorter]
@@ -178,8 +178,8 @@ class TestEstimate:
     def test_texts_short_of_time_let_those_go_first_that_make_it(self) -> None:
         """Passed over is not refused: they keep their places, and go as soon as nobody else would."""
         batcher = make(2)
-        short = [flight(f"short {n}", until=1005.0) for n in range(2)]
-        fine = [flight(f"fine {n}", until=1030.0) for n in range(3)]
+        short = [pending_text(f"short {n}", until=1005.0) for n in range(2)]
+        fine = [pending_text(f"fine {n}", until=1030.0) for n in range(3)]
         put(batcher, [*short, *fine])
         sealed = []
         for _ in range(3):
@@ -192,7 +192,7 @@ class TestEstimate:
     def test_a_text_that_travels_once_more_is_passed_over_by_nobody(self) -> None:
         """It is under way already, and may be answered there."""
         batcher = make(1)
-        again, fine = flight("again", until=1003.0), flight("fine", until=1030.0)
+        again, fine = pending_text("again", until=1003.0), pending_text("fine", until=1030.0)
         put(batcher, [fine])
         batcher.requeue_front([again])
         batch, _ = seal(batcher, Estimate(safe_latency=6.0))
@@ -201,7 +201,7 @@ class TestEstimate:
     def test_where_nothing_comes_back_in_time_the_newest_goes_first(self) -> None:
         """It has most time left; the others keep their places."""
         batcher = make(2)
-        waiting = [flight(f"text {n}", until=1010.0 + n) for n in range(5)]
+        waiting = [pending_text(f"text {n}", until=1010.0 + n) for n in range(5)]
         put(batcher, waiting)
         batch, _ = seal(batcher, Estimate(safe_latency=math.inf))
         assert batch.texts == [waiting[4], waiting[3]]
@@ -212,7 +212,7 @@ class TestEstimate:
 def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
     """Counting texts alone would leave what did not fit to a worker that may be busy for long."""
     batcher = make(body_bytes=25)
-    assert put(batcher, flights(3)) == 1
+    assert put(batcher, pending_texts(3)) == 1
     batch, more = seal(batcher)
     assert len(batch.texts) == 2
     assert more == 1
@@ -221,15 +221,15 @@ def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
 def test_a_batch_keeps_to_its_audio_seconds_but_always_takes_one() -> None:
     """A text that alone exceeds the cap still travels, alone."""
     batch = Batch(CALM, BatchLimits(max_texts=9, body_bytes=1, audio_seconds=0.001))
-    assert batch.add(flight("a long first text", weight=100))
-    assert not batch.add(flight("x", weight=0))
+    assert batch.add(pending_text("a long first text", weight=100))
+    assert not batch.add(pending_text("x", weight=0))
     assert repr(batch) == "<Batch 1/9 texts, 1.1 s expected>"
 
 
 def test_a_discarded_text_does_not_travel() -> None:
     """Taken out of the middle; the others keep their order and the workers are still enough."""
     batcher = make(2)
-    waiting = flights(3)
+    waiting = pending_texts(3)
     put(batcher, waiting)
     assert batcher.discard(waiting[1])
     assert not batcher.discard(waiting[1])
@@ -242,7 +242,7 @@ def test_a_discarded_text_does_not_travel() -> None:
 def test_a_worker_that_finds_nothing_is_dismissed() -> None:
     """`head` and `seal` find nothing and change nothing: the worker goes, and nobody is counted any more."""
     batcher = make()
-    waiting = flights(1)
+    waiting = pending_texts(1)
     assert put(batcher, waiting) == 1
     batcher.discard(waiting[0])
     assert batcher.next_deadline() is None
@@ -256,7 +256,7 @@ def test_a_worker_that_finds_nothing_is_dismissed() -> None:
 def test_only_what_is_due_is_taken() -> None:
     """A refusal that concerns one deadline leaves those who can wait longer."""
     batcher = make()
-    soon, late = flight("soon", until=10.0), flight("late", until=99.0)
+    soon, late = pending_text("soon", until=10.0), pending_text("late", until=99.0)
     put(batcher, [soon, late])
     assert batcher.next_deadline() == 10.0
     assert batcher.pop_due(10.0) == [soon]
@@ -267,7 +267,7 @@ def test_linger_waits_for_company_and_no_longer() -> None:
     """With linger set, a short batch waits that long since its oldest text, on the clock."""
     clock = FakeClock()
     batcher = Batcher(BatchLimits(max_texts=2, body_bytes=99, audio_seconds=9.0), workers=1, clock=clock, linger=0.5)
-    put(batcher, flights(1))
+    put(batcher, pending_texts(1))
     before = clock.now()
     seal(batcher)
     assert clock.now() == before + 0.5
@@ -278,12 +278,12 @@ def test_linger_is_over_as_soon_as_the_batch_is_full() -> None:
 
     class Arrival(FakeClock):
         def wait(self, gate: threading.Lock, seconds: float) -> bool:
-            batcher.enqueue([flight("company")])
+            batcher.enqueue([pending_text("company")])
             return super().wait(gate, seconds)
 
     clock = Arrival()
     batcher = Batcher(BatchLimits(max_texts=2, body_bytes=99, audio_seconds=9.0), workers=1, clock=clock, linger=0.5)
-    put(batcher, flights(1))
+    put(batcher, pending_texts(1))
     before = clock.now()
     assert [each.utterance.text for each in seal(batcher)[0].texts] == ["text 0", "company"]
     assert clock.now() == before
@@ -292,7 +292,7 @@ def test_linger_is_over_as_soon_as_the_batch_is_full() -> None:
 def test_texts_that_are_queued_or_landed_are_not_queued_again() -> None:
     """Whoever was interrupted puts them back without knowing how far he came."""
     batcher = make()
-    waiting, gone = flights(3), flight("gone")
+    waiting, gone = pending_texts(3), pending_text("gone")
     gone.done = True
     assert put(batcher, [*waiting, gone]) == 1
     assert put(batcher, [*waiting, gone]) == 0
@@ -303,7 +303,7 @@ def test_texts_that_are_queued_or_landed_are_not_queued_again() -> None:
 def test_a_sealed_batch_can_be_put_back_whole() -> None:
     """It is in the list before it is filled, so an interrupted thread finds all that it took."""
     batcher = make(2)
-    waiting = flights(3)
+    waiting = pending_texts(3)
     put(batcher, waiting)
     sealed: list[Batch] = []
     batch = batcher.seal(worker=False, into=sealed)
@@ -319,10 +319,10 @@ def test_a_caller_that_carries_others_is_no_worker_but_is_waited_for() -> None:
     """All workers stay to be called while it stands beside them, and nothing is idle until it has left."""
     batcher = make(workers=1)
     batcher.add_inline("caller")
-    assert put(batcher, flights(1)) == 1
+    assert put(batcher, pending_texts(1)) == 1
     assert batcher.seal(worker=False) is not None
     assert batcher.workers == 1
-    assert put(batcher, flights(1)) == 0  # the worker that was called is still on its way
+    assert put(batcher, pending_texts(1)) == 0  # the worker that was called is still on its way
     assert seal(batcher) is not None
     assert not batcher.continue_worker()
     assert not batcher.idle
@@ -339,7 +339,7 @@ def test_a_lone_text_is_carried_by_its_caller_unless_it_has_company() -> None:
         assert batcher.begin_inline("first")
         assert not batcher.idle
         batcher.end_inline("first")
-        put(batcher, flights(1))
+        put(batcher, pending_texts(1))
         assert batcher.begin_inline("second") is may
         batcher.end_inline("second")
         seal(batcher)
@@ -387,7 +387,7 @@ def test_every_text_travels_exactly_once(
 
     for kind, count, voice in steps:
         if kind == "put" and voice is not None:
-            fresh = flights(count, voice)
+            fresh = pending_texts(count, voice)
             put.extend(fresh)
             wanted = batcher.enqueue(fresh)
             more = batcher.claim_workers()
@@ -405,150 +405,3 @@ def test_every_text_travels_exactly_once(
     assert set(sealed) | set(gone) == set(put)
     assert not set(sealed) & set(gone)
     assert repr(batcher) == f"<Batcher 0 queued, 0/{workers} workers, 0 seeking>"
-
-
-def waiter(until: float) -> Waiter:
-    return Waiter(Deadline(until, FakeClock()))
-
-
-def land(coalescer: Coalescer, results: list[Completion]) -> list[Completion]:
-    """End the flights of *results* and return those that had not ended before."""
-    ended: list[Completion] = []
-    coalescer.complete(results, ended)
-    return ended
-
-
-def speech(text: str = "hello") -> Speech:
-    return Speech(audio=audio_of(text), format="wav", sample_rate=24000)
-
-
-class TestCoalescer:
-    """Equal texts under way travel once."""
-
-    def test_a_second_wish_joins_the_first(self) -> None:
-        """One flight, two waiters, the later deadline."""
-        coalescer = Coalescer()
-        first, second, carried = waiter(5.0), waiter(9.0), flight(until=float("-inf"))
-        assert coalescer.join(carried.utterance, first) is None
-        assert coalescer.start(carried, first) is carried
-        assert coalescer.join(Utterance("hello", VoiceSettings(voice="calm")), second) is carried
-        assert carried.deadline == 9.0
-        landing = (carried, speech())
-        assert land(coalescer, [landing]) == [landing]
-        assert carried.waiters == [first, second]
-        assert land(coalescer, [landing]) == []
-        assert (coalescer.accepted, coalescer.succeeded, coalescer.failed) == (2, 1, 0)
-        assert repr(coalescer) == "<Coalescer 0 pending>"
-
-    def test_a_race_to_lead_has_one_winner(self) -> None:
-        """Both looked, neither found a flight, both bring one: the second joins the first's."""
-        coalescer = Coalescer()
-        mine, other, late = flight(), flight(), waiter(5.0)
-        assert coalescer.start(mine, waiter(5.0)) is mine
-        assert coalescer.start(other, late) is mine
-        assert late.pending_text is mine
-
-    def test_the_flight_goes_on_when_its_leader_gives_up(self) -> None:
-        """It belongs to all its waiters; it ends with the last, and its deadline follows who is left."""
-        coalescer = Coalescer()
-        leader, follower, carried = waiter(9.0), waiter(5.0), flight()
-        coalescer.start(carried, leader)
-        coalescer.join(carried.utterance, follower)
-        assert coalescer.abandon(leader) == (True, None)
-        assert carried.deadline == 5.0
-        assert coalescer.abandon(leader) == (True, None)
-        assert carried.waiters == [follower]
-        # Who was interrupted on the way out leaves once more and hears the same, and nothing is counted twice.
-        for _ in range(2):
-            assert coalescer.abandon(follower) == (True, carried)
-        assert (coalescer.accepted, coalescer.succeeded, coalescer.failed) == (2, 0, 1)
-        assert land(coalescer, [(carried, speech())]) == []
-        assert coalescer.join(carried.utterance, waiter(1.0)) is None
-
-    def test_whoever_leaves_after_the_landing_is_answered_by_whoever_landed_it(self) -> None:
-        """One of the two resolves it, never both and never neither."""
-        coalescer, mine, carried = Coalescer(), waiter(9.0), flight()
-        assert coalescer.abandon(mine) == (False, None)
-        coalescer.start(carried, mine)
-        landing = (carried, speech())
-        assert land(coalescer, [landing]) == [landing]
-        assert coalescer.abandon(mine) == (False, None)
-        assert carried.waiters == [mine]
-
-    def test_a_landing_interrupted_halfway_is_finished_by_the_same_call(self) -> None:
-        """What has ended is in the list, and what has not is added by the second try."""
-        coalescer = Coalescer()
-        carried = [flight("one"), flight("two")]
-        for each in carried:
-            coalescer.start(each, waiter(9.0))
-        landings: list[Completion] = [(each, speech()) for each in carried]
-        ended: list[Completion] = []
-        coalescer.complete(landings[:1], ended)
-        coalescer.complete(landings, ended)
-        assert ended == landings
-        assert (coalescer.succeeded, coalescer.pending()) == (2, [])
-
-    def test_without_single_flight_every_wish_travels(self) -> None:
-        """The knob is off: equal texts are separate flights."""
-        coalescer = Coalescer(single_flight=False)
-        one, other = flight(), flight()
-        assert coalescer.start(one, waiter(1.0)) is one
-        assert coalescer.join(one.utterance, waiter(1.0)) is None
-        assert coalescer.start(other, waiter(1.0)) is other
-        assert set(coalescer.pending()) == {one, other}
-
-
-class TestWaiter:
-    """Those who wait."""
-
-    def test_a_result_that_is_there_is_not_waited_for(self) -> None:
-        """Not even by making a lock."""
-        mine, made = waiter(0.0), speech()
-        mine.resolve(made)
-        assert mine.wait()
-        assert mine.result is made
-
-    def test_a_deadline_that_has_passed_ends_the_wait(self) -> None:
-        """And says that nothing came."""
-        mine = waiter(0.0)
-        assert not mine.wait()
-        assert "pending" in repr(mine)
-
-    def test_whoever_blocks_is_woken(self) -> None:
-        """By another thread, whichever of the two comes first."""
-        for _ in range(200):
-            mine, made = Waiter(Deadline.after(SystemClock(), 60.0)), speech()
-            resolver = threading.Thread(target=mine.resolve, args=(made,))
-            resolver.start()
-            assert mine.wait()
-            assert mine.result is made
-            resolver.join()
-
-    def test_its_future_hears_of_it(self) -> None:
-        """A speech, an error, or nothing any more after `cancel`."""
-        given_up: list[Waiter] = []
-        for result in (speech(), ClientClosed("no")):
-            future = SpeechFuture(given_up.append)
-            Waiter(Deadline(0.0, FakeClock()), future=future).resolve(result)
-            assert (future.exception(0) or future.result(0)) is result
-            assert not future.cancel()
-        cancelled = SpeechFuture(given_up.append)
-        mine = Waiter(Deadline(0.0, FakeClock()), future=cancelled)
-        assert cancelled.cancel()
-        assert cancelled.cancel()
-        assert given_up == [mine]
-        mine.resolve(speech())
-        assert cancelled.cancelled()
-
-    @pytest.mark.parametrize("done", [True, False])
-    def test_an_orphan_fails_unless_it_was_done(self, done: bool) -> None:
-        """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
-        called: list[object] = []
-        mine = SpeechFuture(lambda _: None)
-        if done:
-            mine.set_result(speech())
-        else:
-            mine.add_done_callback(called.append)
-        mine.reset_after_fork()
-        assert (mine.exception(0) is None) is done
-        assert called == []

@@ -1,4 +1,4 @@
-"""The relay in which waiting threads are woken: one after the other, and nobody is forgotten."""
+"""Who waits for a pending text: a thread or a future, each woken, failed or cancelled exactly once."""
 
 from __future__ import annotations
 
@@ -8,141 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cosyclient.clock import Deadline, SystemClock, closed_gate
-from cosyclient.errors import CosyError
+from cosyclient.clock import Deadline, SystemClock
+from cosyclient.errors import ClientClosed, CosyError
+from cosyclient.models import Speech
 from cosyclient.pipeline.queue.pending import SpeechFuture, Waiter
-from cosyclient.pipeline.queue.wakeups import WakeupChain
 from cosyclient.testing import FakeClock
+from tests.support.service import audio_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RESULT = CosyError("what became of it")
-
-
-def standing(count: int, clock: FakeClock) -> list[Waiter]:
-    """Return resolved waiters as they are while their threads stand at the gate."""
-    waiters = [Waiter(Deadline.after(clock, 60.0)) for _ in range(count)]
-    for waiter in waiters:
-        waiter._gate = closed_gate()
-        waiter.resolve(RESULT)
-        assert waiter.needs_wakeup
-    return waiters
-
-
-def woken(waiters: list[Waiter]) -> list[int]:
-    """Return the places of those whose gate is open."""
-    return [place for place, waiter in enumerate(waiters) if waiter._gate is not None and not waiter._gate.locked()]
-
-
-def test_each_wakes_the_next() -> None:
-    """One is on its way at a time, whatever has landed meanwhile."""
-    clock = FakeClock()
-    relay, first, second = WakeupChain(clock), standing(2, clock), standing(1, clock)
-    relay.start(first)
-    relay.start(second)
-    assert (woken(first), woken(second)) == ([0], [])
-    assert repr(relay) == "<WakeupChain 2 to wake, running>"
-    relay.wake_next()
-    assert (woken(first), woken(second)) == ([0, 1], [])
-    relay.wake_next()
-    assert (woken(first), woken(second)) == ([0, 1], [0])
-    relay.wake_next()
-    assert repr(relay) == "<WakeupChain 0 to wake, at rest>"
-
-
-def test_a_slow_step_wakes_some_beside_who_wake_nobody() -> None:
-    """Where a thread computes without pause each step costs one of its turns; seven more share it."""
-    clock = FakeClock()
-    relay, waiters = WakeupChain(clock), standing(20, clock)
-    relay.start(waiters)
-    clock.advance(0.006)
-    relay.wake_next()
-    assert woken(waiters) == list(range(9))
-    assert [waiter.wakes_next for waiter in waiters[:9]] == [True] + 7 * [False] + [True]
-    relay.wake_next()
-    assert woken(waiters) == list(range(10))
-
-
-def test_a_broken_chain_is_taken_up_by_the_next_landing() -> None:
-    """A thread killed at the wrong moment passes nothing on; the others wait no longer than until something lands."""
-    clock = FakeClock()
-    relay, lost, later = WakeupChain(clock), standing(3, clock), standing(1, clock)
-    relay.start(lost)
-    clock.advance(0.2)
-    relay.start(later)
-    assert woken(lost) == [0]
-    clock.advance(0.1)
-    relay.start(standing(1, clock))
-    assert woken(lost) == [0, 1]
-
-
-def test_who_has_left_is_passed_over() -> None:
-    """Their deadline came first: the turn goes to the next who stands there."""
-    clock = FakeClock()
-    relay, waiters = WakeupChain(clock), standing(3, clock)
-    waiters[0]._stopped_waiting = waiters[1]._stopped_waiting = True
-    relay.start(waiters)
-    assert woken(waiters) == [0, 1, 2]
-
-
-@pytest.mark.parametrize("landings", [1, 7, 64])
-def test_all_threads_come_through(landings: int) -> None:
-    """Two hundred threads, some with a deadline that passes meanwhile: each finds its result or its deadline."""
-    clock, count = SystemClock(), 200
-    relay, waiters = (
-        WakeupChain(clock),
-        [Waiter(Deadline.after(clock, 0.002 if n % 5 == 0 else 60.0)) for n in range(200)],
-    )
-    found: list[bool] = []
-    ready = threading.Barrier(count + 1)
-
-    def wait(waiter: Waiter) -> None:
-        ready.wait(60.0)
-        found.append(waiter.wait())
-
-    threads = [threading.Thread(target=wait, args=(waiter,)) for waiter in waiters]
-    for thread in threads:
-        thread.start()
-    ready.wait(60.0)
-    for start in range(0, count, -(-count // landings)):
-        landed = waiters[start : start + -(-count // landings)]
-        for waiter in landed:
-            waiter.resolve(RESULT)
-        if blocked := [waiter for waiter in landed if waiter.needs_wakeup]:
-            relay.start(blocked)
-    for thread in threads:
-        thread.join(60.0)
-    assert not any(thread.is_alive() for thread in threads)
-    assert len(found) == count
-    assert found.count(True) >= count * 4 // 5
-
-
-def test_an_interrupted_waiter_passes_the_turn_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C arrives as the gate opens: the next is woken all the same."""
-    clock = FakeClock()
-    relay, others = WakeupChain(clock), standing(2, clock)
-    interrupted = Waiter(Deadline.after(clock, 60.0))
-
-    class Gate:
-        def __init__(self) -> None:
-            self.taken = False
-
-        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-            if not self.taken:
-                self.taken = True
-                return True
-            interrupted.resolve(RESULT)
-            relay.start([interrupted, *others])
-            raise KeyboardInterrupt
-
-        def release(self) -> None:
-            self.taken = True
-
-    monkeypatch.setattr("cosyclient.pipeline.queue.pending.threading.Lock", Gate)
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.wait()
-    assert woken(others) == [0]
 
 
 class TimeLimit(Exception):
@@ -191,3 +67,67 @@ def test_an_interrupt_before_the_callbacks_leaves_them_to_be_told(monkeypatch: p
     assert told == [future]
     future.resolve(RESULT)
     assert told == [future]
+
+
+def waiter(until: float) -> Waiter:
+    return Waiter(Deadline(until, FakeClock()))
+
+
+def speech(text: str = "hello") -> Speech:
+    return Speech(audio=audio_of(text), format="wav", sample_rate=24000)
+
+
+class TestWaiter:
+    """Those who wait."""
+
+    def test_a_result_that_is_there_is_not_waited_for(self) -> None:
+        """Not even by making a lock."""
+        mine, made = waiter(0.0), speech()
+        mine.resolve(made)
+        assert mine.wait()
+        assert mine.result is made
+
+    def test_a_deadline_that_has_passed_ends_the_wait(self) -> None:
+        """And says that nothing came."""
+        mine = waiter(0.0)
+        assert not mine.wait()
+        assert "pending" in repr(mine)
+
+    def test_whoever_blocks_is_woken(self) -> None:
+        """By another thread, whichever of the two comes first."""
+        for _ in range(200):
+            mine, made = Waiter(Deadline.after(SystemClock(), 60.0)), speech()
+            resolver = threading.Thread(target=mine.resolve, args=(made,))
+            resolver.start()
+            assert mine.wait()
+            assert mine.result is made
+            resolver.join()
+
+    def test_its_future_hears_of_it(self) -> None:
+        """A speech, an error, or nothing any more after `cancel`."""
+        given_up: list[Waiter] = []
+        for result in (speech(), ClientClosed("no")):
+            future = SpeechFuture(given_up.append)
+            Waiter(Deadline(0.0, FakeClock()), future=future).resolve(result)
+            assert (future.exception(0) or future.result(0)) is result
+            assert not future.cancel()
+        cancelled = SpeechFuture(given_up.append)
+        mine = Waiter(Deadline(0.0, FakeClock()), future=cancelled)
+        assert cancelled.cancel()
+        assert cancelled.cancel()
+        assert given_up == [mine]
+        mine.resolve(speech())
+        assert cancelled.cancelled()
+
+    @pytest.mark.parametrize("done", [True, False])
+    def test_an_orphan_fails_unless_it_was_done(self, done: bool) -> None:
+        """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
+        called: list[object] = []
+        mine = SpeechFuture(lambda _: None)
+        if done:
+            mine.set_result(speech())
+        else:
+            mine.add_done_callback(called.append)
+        mine.reset_after_fork()
+        assert (mine.exception(0) is None) is done
+        assert called == []

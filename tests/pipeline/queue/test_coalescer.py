@@ -1,0 +1,111 @@
+"""Equal texts that are pending are sent once, and each waiter keeps its own deadline."""
+
+from __future__ import annotations
+
+from cosyclient.clock import Deadline
+from cosyclient.models import Speech, Utterance, VoiceSettings
+from cosyclient.pipeline.queue.coalescer import Coalescer, Completion
+from cosyclient.pipeline.queue.pending import PendingText, Waiter
+from cosyclient.testing import FakeClock
+from tests.support.service import audio_of
+
+CALM = VoiceSettings(voice="calm")
+
+
+def pending_text(
+    text: str = "hello", voice: VoiceSettings = CALM, *, weight: int = 10, until: float = 2000.0
+) -> PendingText:
+    made = PendingText(Utterance(text, voice), weight)
+    made.deadline = until
+    return made
+
+
+def waiter(until: float) -> Waiter:
+    return Waiter(Deadline(until, FakeClock()))
+
+
+def complete(coalescer: Coalescer, results: list[Completion]) -> list[Completion]:
+    """Complete the texts of *results* and return those that had not ended before."""
+    ended: list[Completion] = []
+    coalescer.complete(results, ended)
+    return ended
+
+
+def speech(text: str = "hello") -> Speech:
+    return Speech(audio=audio_of(text), format="wav", sample_rate=24000)
+
+
+class TestCoalescer:
+    """Equal texts under way travel once."""
+
+    def test_a_second_wish_joins_the_first(self) -> None:
+        """One text, two waiters, the later deadline."""
+        coalescer = Coalescer()
+        first, second, pending = waiter(5.0), waiter(9.0), pending_text(until=float("-inf"))
+        assert coalescer.join(pending.utterance, first) is None
+        assert coalescer.start(pending, first) is pending
+        assert coalescer.join(Utterance("hello", VoiceSettings(voice="calm")), second) is pending
+        assert pending.deadline == 9.0
+        completion = (pending, speech())
+        assert complete(coalescer, [completion]) == [completion]
+        assert pending.waiters == [first, second]
+        assert complete(coalescer, [completion]) == []
+        assert (coalescer.accepted, coalescer.succeeded, coalescer.failed) == (2, 1, 0)
+        assert repr(coalescer) == "<Coalescer 0 pending>"
+
+    def test_a_race_to_lead_has_one_winner(self) -> None:
+        """Both looked, neither found a text, both bring one: the second joins the first's."""
+        coalescer = Coalescer()
+        mine, other, late = pending_text(), pending_text(), waiter(5.0)
+        assert coalescer.start(mine, waiter(5.0)) is mine
+        assert coalescer.start(other, late) is mine
+        assert late.pending_text is mine
+
+    def test_the_flight_goes_on_when_its_leader_gives_up(self) -> None:
+        """It belongs to all its waiters; it ends with the last, and its deadline follows who is left."""
+        coalescer = Coalescer()
+        leader, follower, pending = waiter(9.0), waiter(5.0), pending_text()
+        coalescer.start(pending, leader)
+        coalescer.join(pending.utterance, follower)
+        assert coalescer.abandon(leader) == (True, None)
+        assert pending.deadline == 5.0
+        assert coalescer.abandon(leader) == (True, None)
+        assert pending.waiters == [follower]
+        # Who was interrupted on the way out leaves once more and hears the same, and nothing is counted twice.
+        for _ in range(2):
+            assert coalescer.abandon(follower) == (True, pending)
+        assert (coalescer.accepted, coalescer.succeeded, coalescer.failed) == (2, 0, 1)
+        assert complete(coalescer, [(pending, speech())]) == []
+        assert coalescer.join(pending.utterance, waiter(1.0)) is None
+
+    def test_whoever_leaves_after_the_landing_is_answered_by_whoever_landed_it(self) -> None:
+        """One of the two resolves it, never both and never neither."""
+        coalescer, mine, pending = Coalescer(), waiter(9.0), pending_text()
+        assert coalescer.abandon(mine) == (False, None)
+        coalescer.start(pending, mine)
+        completion = (pending, speech())
+        assert complete(coalescer, [completion]) == [completion]
+        assert coalescer.abandon(mine) == (False, None)
+        assert pending.waiters == [mine]
+
+    def test_a_landing_interrupted_halfway_is_finished_by_the_same_call(self) -> None:
+        """What has ended is in the list, and what has not is added by the second try."""
+        coalescer = Coalescer()
+        pending = [pending_text("one"), pending_text("two")]
+        for each in pending:
+            coalescer.start(each, waiter(9.0))
+        completions: list[Completion] = [(each, speech()) for each in pending]
+        ended: list[Completion] = []
+        coalescer.complete(completions[:1], ended)
+        coalescer.complete(completions, ended)
+        assert ended == completions
+        assert (coalescer.succeeded, coalescer.pending()) == (2, [])
+
+    def test_without_single_flight_every_wish_travels(self) -> None:
+        """The knob is off: equal texts are sent apart."""
+        coalescer = Coalescer(single_flight=False)
+        one, other = pending_text(), pending_text()
+        assert coalescer.start(one, waiter(1.0)) is one
+        assert coalescer.join(one.utterance, waiter(1.0)) is None
+        assert coalescer.start(other, waiter(1.0)) is other
+        assert set(coalescer.pending()) == {one, other}
