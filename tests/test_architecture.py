@@ -201,8 +201,8 @@ def test_waits_happen_only_where_deadlines_are_kept(name: str) -> None:
         return
     for call in _calls(name):
         assert call != "time.sleep", f"{name} calls {call}"
-        # A place's wait, in the sending order, is arithmetic; a waiter's is the one wait a caller is there for.
-        assert not call.endswith(".wait") or call in ("place.wait", "waiter.wait"), f"{name} calls {call}"
+        # A waiter's wait is the one that a caller is there for.
+        assert not call.endswith(".wait") or call == "waiter.wait", f"{name} calls {call}"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("emulator/")])

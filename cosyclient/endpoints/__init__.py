@@ -1,1 +1,1 @@
-"""One service instance: what it permits, what came of it."""
+"""One service instance: the permits to send to it, and what is counted and learnt from each attempt."""

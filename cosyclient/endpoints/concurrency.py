@@ -1,4 +1,4 @@
-"""An endpoint's attempts in flight, made to follow what becomes of them: the limit told, the bulkhead resized."""
+"""The concurrency limit of an endpoint: every attempt is reported to an adaptive limit, which resizes the bulkhead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class ConcurrencyController:
-    """Tell the limit of every attempt, and resize the bulkhead; does nothing when it is off."""
+    """Classify how attempts end for an `AdaptiveLimit`, and resize the bulkhead by it; does nothing when it is off.
+
+    `Permit` calls `start` when a request is sent and `finish` with the sample when it has ended.
+    """
 
     def __init__(
         self, config: AdaptiveConfig, bulkhead: Bulkhead, *, latency_floor: float, endpoint: str, events: Events
@@ -37,18 +40,18 @@ class ConcurrencyController:
         return self._limit is not None and self._limit.overloaded
 
     def estimate(self, now: float) -> Estimate:
-        """Return what an attempt that leaves now should know."""
+        """Return what an attempt that is sent now should carry."""
         return NO_ESTIMATE if self._limit is None else self._limit.estimate(now)
 
     def start(self, audio: float, now: float, time_limit: float, *, into: list[Sample] | None = None) -> Sample | None:
-        """Note that an attempt at *audio* seconds leaves, whose most impatient text was *given* so many in all.
+        """Note that an attempt at *audio* seconds is sent, whose most urgent text has a *time_limit* of so many.
 
-        The sample is put *into* a list before it counts.
+        The sample is appended to *into* before it counts, so that a caller interrupted here can end it.
         """
         if self._limit is None:
             return None
         sample = self._limit.start(audio, now, time_limit, into=into)
-        self._follow(self._limit)
+        self._resize(self._limit)
         return sample
 
     def finish(
@@ -61,9 +64,10 @@ class ConcurrencyController:
         idle: float = 0.0,
         by_chance: bool = False,
     ) -> None:
-        """Learn from how it ended: *returned* seconds of audio were there, *idle* seconds were not the service's.
+        """Report how the attempt of *sample* ended; again does nothing.
 
-        A refusal *by_chance* was not for asking too much. One that is not in flight (any more) is left as it is.
+        *returned* seconds of audio were there, *idle* seconds of its time were not the service's. A refusal *by_chance*
+        was not for too high a rate, so it does not lower the limit.
         """
         limit = self._limit
         assert limit is not None  # noqa: S101 - it issued the sample
@@ -82,14 +86,14 @@ class ConcurrencyController:
             limit.record_cancelled(sample, now, returned)
         else:
             limit.record_failure(sample, now, returned)
-        self._follow(limit)
+        self._resize(limit)
 
-    def _follow(self, limit: AdaptiveLimit) -> None:
-        # Two threads may get here in the wrong order: the next one puts it right.
+    def _resize(self, limit: AdaptiveLimit) -> None:
+        # Two threads may resize in the wrong order: the next one corrects that.
         if self._bulkhead.limit != limit.limit:
             self._bulkhead.resize(limit.limit)
-            if (moved := limit.take_change()) is not None:
-                self._events.emit(LimitChanged(endpoint=self._endpoint, old=moved[0], new=moved[1]))
+            if (change := limit.take_change()) is not None:
+                self._events.emit(LimitChanged(endpoint=self._endpoint, old=change[0], new=change[1]))
 
     def __repr__(self) -> str:
         return "<ConcurrencyController off>" if self._limit is None else f"<ConcurrencyController {self._limit!r}>"

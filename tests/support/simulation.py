@@ -409,7 +409,7 @@ class Simulation:
     def _paced(self, call: _Call | None, latest: float, permit: Permit) -> None:
         """Go on once pacing allows it: a call that tries again, or else whoever waits by then."""
         assert permit._reservation is not None
-        if (wait := permit._reservation.wait(self.now)) > 0:
+        if (wait := permit._reservation.delay(self.now)) > 0:
             self.at(self.now + wait, self._recheck, call, latest, permit)
             return
         try:

@@ -1,4 +1,4 @@
-"""How many attempts an endpoint may have in flight: what was configured, less on evidence of overload."""
+"""How many attempts an endpoint may have in flight: as configured, and fewer on evidence of overload."""
 
 from cosyclient.policies.adaptive.limit import AdaptiveLimit, Sample
 

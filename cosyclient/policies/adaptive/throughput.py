@@ -1,32 +1,34 @@
-"""How much audio is in flight, and how much of it comes back a second."""
+"""How much audio is in flight at a service, and how much of it comes back a second."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
-_SHORTEST: Final = 1.0
-_LONGEST: Final = 10.0
+_SHORTEST_WINDOW: Final = 1.0
+_LONGEST_WINDOW: Final = 10.0
 """Seconds between which the window lies over which the throughput is measured: about one latency."""
 
 
 class Throughput:
-    """Measure the seconds of audio that come back a second; pure in ``now``, guarded by its owner's lock.
+    """Measure the seconds of audio that come back a second; pure in ``now``.
+
+    `AdaptiveLimit` owns it and guards it by its lock; it calls `observe` first, then `start` or `finish`.
 
     While a service has more to do than it can this is its capacity; before, it is the load, which says nothing of what
-    the service could do. Work we gave up waiting for keeps a service busy all the same: it does not know.
+    the service could do. Abandoned work, for which the client has stopped waiting, keeps a service busy all the same.
     """
 
     def __init__(self) -> None:
         self.in_flight = 0
-        """Attempts under way."""
+        """Attempts in flight."""
         self._audio = 0.0
         self._abandoned = 0.0
         self._abandoned_until = -math.inf
         # Audio that came back, and the time anything was in flight, both fading with age.
         self._returned = self._busy = 0.0
-        self._looked_at = 0.0
-        self._window = _SHORTEST
+        self._observed_at = 0.0
+        self._window = _SHORTEST_WINDOW
 
     @property
     def rate(self) -> float:
@@ -35,30 +37,30 @@ class Throughput:
 
     @property
     def audio(self) -> float:
-        """Return the seconds of audio that the service has to render for us, abandoned ones included."""
+        """Return the seconds of audio that the service has to render for this client, abandoned ones included."""
         return self._audio + self._abandoned
 
     def observe(self, now: float, window: float) -> None:
-        """Let the time since the last look pass; measure over a *window* of so many seconds from now on."""
+        """Account for the time since the last call; measure over a *window* of so many seconds from *now* on."""
         # Threads read the clock before they get here: a slightly older instant is the newest one.
-        passed = max(0.0, now - self._looked_at)
+        passed = max(0.0, now - self._observed_at)
         elapsed = passed if self.in_flight else 0.0
         drained = min(self._abandoned, self.rate * passed)
         self._abandoned -= drained
         fade = math.exp(-elapsed / self._window)
-        # What is rendered for nobody does not come back, but is no less work.
+        # What is rendered for no caller does not come back, but is no less work.
         self._returned = self._returned * fade + (drained if elapsed else 0.0)
         self._busy = self._busy * fade + elapsed
-        self._looked_at += passed
-        self._window = min(_LONGEST, max(_SHORTEST, window))
+        self._observed_at += passed
+        self._window = min(_LONGEST_WINDOW, max(_SHORTEST_WINDOW, window))
 
     def start(self, audio: float) -> None:
-        """Note that an attempt at *audio* seconds leaves."""
+        """Note that an attempt at *audio* seconds is sent."""
         self.in_flight += 1
         self._audio += audio
 
     def finish(self, audio: float, returned: float) -> None:
-        """Note that it has ended, with *returned* of them there."""
+        """Note that an attempt at *audio* seconds has ended, with *returned* of them there."""
         self.in_flight -= 1
         self._audio -= audio
         self._returned += returned
@@ -66,13 +68,13 @@ class Throughput:
             self._audio = 0.0
 
     def abandon(self, audio: float, started: float) -> None:
-        """Note that nobody waits any more for *audio* seconds of an attempt that *started* then."""
+        """Note that the client stopped waiting for *audio* seconds of an attempt that was *started* then."""
         # A stream may have brought more than was expected of it.
         self._abandoned += max(0.0, audio)
         self._abandoned_until = max(self._abandoned_until, started)
 
     def record_answer(self, started: float) -> None:
-        """Note an answer to an attempt that *started* then: first come, first served, so what was abandoned is done."""
+        """Note an answer to an attempt that was *started* then: what was abandoned before it is done (first come)."""
         if started >= self._abandoned_until:
             self._returned += self._abandoned
             self._abandoned = 0.0

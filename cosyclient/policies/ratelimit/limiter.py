@@ -57,7 +57,7 @@ class Reservation:
     _undo: tuple[int, float, float]  # what `cancel` restores: newest serial, arrival time, share of `_cleared_arrival`
     _below_proven: bool | None = field(compare=False)  # how `Refusals` counts it; None if it had no wait for the rate
 
-    def wait(self, now: float) -> float:
+    def delay(self, now: float) -> float:
         """Return the seconds until it may be sent, 0 when it may be sent now."""
         return max(0.0, self.at - now)
 

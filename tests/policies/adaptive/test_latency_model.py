@@ -30,7 +30,7 @@ def test_a_queue_is_recognised_by_its_slope() -> None:
     assert model.own == pytest.approx(1 / 67.0, rel=0.01)
     assert model.unloaded(40.0) == pytest.approx(0.01 + 40.0 / 67.0, rel=0.02)
     assert model.expect(40.0, 200.0) == pytest.approx(0.01 + 240.0 / 67.0, rel=0.01)
-    assert repr(model) == "<LatencyModel 0.010 s + 0.0149 s per second of audio + 0.0149 s per second beside>"
+    assert repr(model) == "<LatencyModel 0.010 s + 0.0149 s per second of audio + 0.0149 s per second of other audio>"
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -340,5 +340,5 @@ def test_it_reads_like_a_status_line() -> None:
     limit.start(4.0, 100.0)
     assert repr(limit) == (
         "<AdaptiveLimit 1 of 40 (1 to 40), free, <Throughput 4 s of audio in flight, 0 a second>, "
-        "<LatencyModel 0.000 s + 0.0000 s per second of audio + 0.0000 s per second beside>>"
+        "<LatencyModel 0.000 s + 0.0000 s per second of audio + 0.0000 s per second of other audio>>"
     )

@@ -39,7 +39,7 @@ def test_a_wait_is_never_negative() -> None:
     limiter = make(burst=1)
     limiter.reserve(5.0)
     reservation = limiter.reserve(5.0)
-    assert [round(reservation.wait(now), 6) for now in (5.0, 5.05, 6.0)] == [0.1, 0.05, 0.0]
+    assert [round(reservation.delay(now), 6) for now in (5.0, 5.05, 6.0)] == [0.1, 0.05, 0.0]
 
 
 def test_a_wait_beyond_the_limit_is_rejected_and_reserves_nothing() -> None:
@@ -217,12 +217,12 @@ def test_a_stalled_process_does_not_send_all_that_is_late_at_once() -> None:
     limiter = make(rate=100.0, burst=10)
     reservations = [limiter.reserve(0.0) for _ in range(30)][10:]
     woken = [limiter.recheck(reservation, 0.7) for reservation in reservations]
-    assert [reservation.wait(0.7) == 0.0 for reservation in woken] == [True] * 10 + [False] * 10
-    assert {round(reservation.wait(0.7), 6) for reservation in woken[10:]} == {0.01}
+    assert [reservation.delay(0.7) == 0.0 for reservation in woken] == [True] * 10 + [False] * 10
+    assert {round(reservation.delay(0.7), 6) for reservation in woken[10:]} == {0.01}
     now, left = 0.7, woken[10:]
     while left:
         now = min(reservation.at for reservation in left)
-        left = [moved for reservation in left if (moved := limiter.recheck(reservation, now)).wait(now) > 0.0]
+        left = [moved for reservation in left if (moved := limiter.recheck(reservation, now)).delay(now) > 0.0]
     assert now == pytest.approx(0.8)
 
 
@@ -234,7 +234,7 @@ def test_late_sends_may_use_half_of_what_the_service_takes_at_once() -> None:
         limiter = make(rate=100.0, burst=10)
         limiter.apply_quota(limit, window)
         reservations = [limiter.reserve(0.0) for _ in range(90)][10:]
-        sent_at_once.append(sum(limiter.recheck(reservation, 5.0).wait(5.0) == 0.0 for reservation in reservations))
+        sent_at_once.append(sum(limiter.recheck(reservation, 5.0).delay(5.0) == 0.0 for reservation in reservations))
     assert sent_at_once == [50, 50, 6]
 
 
@@ -274,7 +274,7 @@ def test_a_thread_that_wakes_after_the_pause_keeps_its_reservation() -> None:
     limiter.pause(100.05, 2.0)
     moved = limiter.recheck(reservation, 105.0)
     assert moved.at == pytest.approx(102.1)
-    assert moved.wait(105.0) == 0.0
+    assert moved.delay(105.0) == 0.0
 
 
 def test_those_due_when_the_pause_began_are_not_all_sent_when_it_ends() -> None:
@@ -507,7 +507,7 @@ def test_nothing_waits_longer_than_a_token_bucket_requires(script: list[float]) 
         tokens, last = min(3.0, tokens + (now - last) * 10.0), now
         reservation = limiter.reserve(now)
         tokens -= 1.0
-        assert reservation.wait(now) == pytest.approx(max(0.0, -tokens / 10.0), abs=EPSILON)
+        assert reservation.delay(now) == pytest.approx(max(0.0, -tokens / 10.0), abs=EPSILON)
 
 
 @settings(deadline=None)
@@ -590,4 +590,4 @@ def test_without_a_quota_every_instant_is_finite(steps: list[tuple[str, float]],
         else:
             limiter.cancel(reservation)
         assert limiter.rate > 0.0
-        assert 0.0 <= limiter.recheck(reservation, now).wait(now) < 1000.0
+        assert 0.0 <= limiter.recheck(reservation, now).delay(now) < 1000.0
