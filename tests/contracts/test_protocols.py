@@ -29,11 +29,13 @@ from cosyclient.protocols.registry import ENTRIES, check, protocol_for
 from cosyclient.testing import ScriptedReply
 from cosyclient.wire import WireReply, WireRequest
 from tests.protocols import wire, wire_grpc, wire_openai
-from tests.protocols.cases import CASES, ProtocolCase
+from tests.protocols.cases import CASES
 from tests.protocols.reading import base64_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.protocols.protocol_case import ProtocolCase
 
 __all__ = ["base64_by"]
 
@@ -79,7 +81,7 @@ def assert_own_audio(case: ProtocolCase, found: dict[int, Any], utterances: Sequ
         assert speech.fingerprint == utterances[position].fingerprint
 
 
-def test_every_protocol_has_a_face_here() -> None:
+def test_every_protocol_has_cases() -> None:
     """A protocol in the registry is held to this contract."""
     assert {case.protocol.partition(":")[0] for case in CASES} == {entry.family for entry in ENTRIES.values()}
 

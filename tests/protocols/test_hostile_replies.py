@@ -40,13 +40,14 @@ from cosyclient.protocols.triton.tensors import grpc_answer, http_waveform
 from cosyclient.protocols.vllm_omni.ws import Session
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire, wire_openai, wire_runtime
-from tests.protocols.cases import CASES, ProtocolCase
+from tests.protocols.cases import CASES
 from tests.protocols.wire_runtime import CLONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cosyclient.wire import MessageSession
+    from tests.protocols.protocol_case import ProtocolCase
 
 ABSURD: list[Any] = [
     *(True, False, None, 0, -1, 1, 999, 10**10, 2**32 - 1, 2**63, 10**400, -(10**400), 1e308, 0.5, math.nan, math.inf),
