@@ -159,7 +159,7 @@ class ItemNumbering:
         return bool(self._named)
 
     def __repr__(self) -> str:
-        return f"<Numbering {self._next} of {len(self._texts)}>"
+        return f"<ItemNumbering {self._next} of {len(self._texts)}>"
 
 
 def _is_int(value: object) -> bool:

@@ -68,7 +68,7 @@ class PositionCheck:
             raise DecodeError(f"reply: no result for {len(self._free)} of {self._count} texts, first {min(self._free)}")
 
     def __repr__(self) -> str:
-        return f"<Positions {self._count - len(self._free)} of {self._count} claimed>"
+        return f"<PositionCheck {self._count - len(self._free)} of {self._count} claimed>"
 
 
 def items_from_json(

@@ -1,4 +1,4 @@
-"""The reader of JSON replies: what `json` makes of the whole, made of pieces, for any split and any damage."""
+"""`codecs.json_results`: the results of `json`, for any split into chunks and any damage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG = "长" * 1500
 
 
 def read(chunks: Iterable[bytes], most: int = 64) -> tuple[list[Any], dict[str, Any] | None, DecodeError | None]:
-    """Return the results, the members once the reply was whole, and the error that ended it otherwise."""
+    """Return the results, the members of a complete reply, and the error that ended it otherwise."""
     reader = ResultReader(chunks, max_results=most)
     found: list[Any] = []
     try:
@@ -50,7 +50,7 @@ def shown(value: Any) -> Any:
 
 
 def expected(body: bytes) -> tuple[list[Any], dict[str, Any]] | None:
-    """Return what `json` reads of *body* as a reply, or None if it is none."""
+    """Return the results of *body* as `json` parses it, or ``None`` if it is no reply."""
     try:
         content = json.loads(body.decode("utf-8-sig"))
     except ValueError:
@@ -95,8 +95,8 @@ def same(one: object, other: object) -> bool:
 
 @given(BODIES, st.integers(0, 3000))
 @settings(deadline=None)
-def test_any_split_reads_what_json_reads(body: bytes, split: int) -> None:
-    """Escapes, depth, layout and marks make no difference, nor does where the network cuts."""
+def test_any_split_gives_the_results_of_json(body: bytes, split: int) -> None:
+    """Escapes, depth, layout, byte order mark and chunk boundaries make no difference."""
     found, members, error = read(wire.pieces(body, split))
     assert error is None
     whole = expected(body)
@@ -107,8 +107,8 @@ def test_any_split_reads_what_json_reads(body: bytes, split: int) -> None:
 
 @given(BODIES, st.data())
 @settings(deadline=None)
-def test_damage_is_judged_as_json_judges_it(body: bytes, data: st.DataObject) -> None:
-    """What `json` refuses is refused, what it takes is taken, and with the same result."""
+def test_damaged_bodies_are_accepted_exactly_where_json_accepts_them(body: bytes, data: st.DataObject) -> None:
+    """With the same results."""
     at = data.draw(st.integers(0, len(body)))
     put = data.draw(st.sampled_from([b"", b'"', b"\\", b"[", b"]", b"{", b"}", b",", b":", b"0", b" ", b"\xff", b"\n"]))
     body = body[:at] + put + body[at + data.draw(st.integers(0, 1)) :]
@@ -127,8 +127,8 @@ BODY = wire.json_body([wire.result(index) for index in range(3)])
 
 @given(st.integers(0, len(BODY) - 1), st.integers(0, 600))
 @settings(deadline=None)
-def test_every_cut_leaves_whole_results_and_a_retryable_error(cut: int, split: int) -> None:
-    """What was there stands."""
+def test_every_truncation_leaves_complete_results_and_a_retryable_error(cut: int, split: int) -> None:
+    """Results before the cut stay valid."""
     found, _, error = read(wire.pieces(BODY[:cut], split))
     assert list(map(shown, found)) == [wire.result(index) for index in range(3)][: len(found)]
     assert error is not None
@@ -140,27 +140,27 @@ def test_every_cut_leaves_whole_results_and_a_retryable_error(cut: int, split: i
 @example(b"[]]", b"")
 @example(b",1]", b"[")
 @example(b'"a"]}', b'{"results":[')
-def test_noise_is_an_error_and_never_a_crash(noise: bytes, opening: bytes) -> None:
-    """Whatever comes in, results or a `DecodeError` come out, the same for every split."""
+def test_noise_is_results_or_a_decode_error(noise: bytes, opening: bytes) -> None:
+    """The same for every split."""
     one, two = read([opening + noise]), read(wire.pieces(opening + noise, 1))
     assert same(one[:2], two[:2])
     assert type(one[2]) is type(two[2])
 
 
-def test_results_that_arrive_together_come_together() -> None:
-    """Each chunk's results are one list, and they do not wait for the comma after them."""
+def test_results_that_arrive_together_are_yielded_together() -> None:
+    """One list a chunk, without waiting for the comma behind them."""
     chunks = [b'{"a":[1],"results":[1,[2]', b",", b"3, ", b'{"x":"', b'y"},"z"', b"]}"]
     assert list(ResultReader(chunks, max_results=64).results()) == [[1, [2]], [3], [{"x": "y"}, "z"]]
 
 
-def test_whole_results_are_handed_on_before_the_error_behind_them() -> None:
-    """A fault in the same chunk takes nothing from what was whole."""
+def test_complete_results_are_yielded_before_the_error_behind_them() -> None:
+    """Also those in the same chunk."""
     assert read([b"[1, 2, }"])[0] == [1, 2]
     assert read([b"[1, 2 3]"])[0] == [1, 2]
 
 
-def test_a_million_results_end_at_the_first_too_many() -> None:
-    """More than were asked for are not collected before they are refused."""
+def test_excess_results_are_not_collected() -> None:
+    """They are yielded once there is one too many."""
     results = ResultReader([b"[" + b"{}," * 1_000_000 + b"{}]"], max_results=2).results()
     assert len(next(results)) == 3
 
@@ -182,8 +182,8 @@ def test_a_million_results_end_at_the_first_too_many() -> None:
         (f'[[["{CODED}"]]]', False),
     ],
 )
-def test_audio_becomes_bytes_where_it_is_audio(body: str, audio: bool) -> None:
-    """Only the one long string that `json` finds under the name is undone here; the rest is what `json` says."""
+def test_only_the_audio_member_is_decoded(body: str, audio: bool) -> None:
+    """The one long string that `json` finds under the name; everything else is as `json` parses it."""
     (element,), _, error = read([body.encode()])
     assert error is None
     found = element.get("audio_data") if isinstance(element, dict) else element
@@ -192,8 +192,8 @@ def test_audio_becomes_bytes_where_it_is_audio(body: str, audio: bool) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[" * 202, b'[{"x":' + b"[" * 200, b'{"x":' + b"[" * 201, b"[" + b"1" * 1025])
-def test_what_nobody_means_ends_early(body: bytes) -> None:
-    """Depth without end and numbers without end are refused before they have been collected."""
+def test_excessive_depth_and_numbers_are_refused_early(body: bytes) -> None:
+    """Before they have been buffered."""
 
     def chunks() -> Iterable[bytes]:
         yield body
@@ -217,8 +217,8 @@ def test_memory_holds_one_result_and_one_chunk() -> None:
             tracemalloc.stop()
 
 
-def test_the_repr_tells_how_far_it_is() -> None:
-    """The reader's repr is a status line."""
+def test_the_repr_shows_the_progress() -> None:
+    """It is a status line."""
     reader = ResultReader([b'[1,"x"', b"]"], max_results=64)
     lines = [repr(reader), *(repr(reader) for _ in reader.results()), repr(reader)]
     assert lines == [
@@ -228,6 +228,6 @@ def test_the_repr_tells_how_far_it_is() -> None:
     ]
 
 
-def test_a_number_counts_only_whole() -> None:
-    """A number is whole when something follows it."""
+def test_a_number_is_complete_when_something_follows_it() -> None:
+    """Its digits may go on in the next chunk."""
     assert list(chain.from_iterable(ResultReader([b"[1", b"2", b"]"], max_results=64).results())) == [12]

@@ -39,13 +39,13 @@ def read(body: bytes, size: int = 0, **limits: int) -> list[Event]:
         (b"\n\n: nothing\n\n", []),
     ],
 )  # fmt: skip
-def test_a_stream_is_its_events(body: bytes, wanted: list[Event], size: int) -> None:
-    """By the standard; an unfinished last one is handed on, for servers forget its blank line."""
+def test_a_stream_is_decoded_by_the_standard(body: bytes, wanted: list[Event], size: int) -> None:
+    """An unfinished last event is yielded too, as some servers omit its blank line."""
     assert read(body, size) == wanted
 
 
-def test_events_come_as_soon_as_they_are_whole() -> None:
-    """Nobody waits for the next chunk."""
+def test_an_event_is_yielded_as_soon_as_it_is_complete() -> None:
+    """Without waiting for the next chunk."""
     seen: list[int] = []
 
     def chunks() -> object:
@@ -64,7 +64,7 @@ def test_events_come_as_soon_as_they_are_whole() -> None:
     [b"data: " + b"x" * 200, b"x" * 200, b": " + b"c" * 200, b"data: xxxxxxxxxx\n" * 20 + b"\n"],
 )
 def test_lines_and_events_are_bounded(body: bytes) -> None:
-    """A service cannot fill the memory with one that never ends."""
+    """One without an end does not fill the memory."""
     with pytest.raises(DecodeError, match="more than 100 bytes"):
         read(body, 10, max_event_bytes=100)
     comments = b": ping\n" * 1000
@@ -77,6 +77,6 @@ def test_lines_and_events_are_bounded(body: bytes) -> None:
     st.integers(1, 5),
 )
 def test_any_text_survives_any_line_end_and_any_cut(texts: list[str], end: str, size: int) -> None:
-    """What was written is what is read."""
+    """The data read equal the data written."""
     body = "".join(f"data: {text}{end}{end}" for text in texts).encode()
     assert [event.data for event in read(body, size)] == texts

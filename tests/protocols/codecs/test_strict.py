@@ -1,4 +1,4 @@
-"""Base64: one answer, with the fast package installed and without."""
+"""`codecs.strict`: base64 decodes the same with the fast package and without; JSON is bounded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyclient.protocols.codecs import strict
-from cosyclient.protocols.codecs.strict import parse_base64
+from cosyclient.protocols.codecs.strict import parse_base64, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def without_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make the import fail, as it does where the extra is not installed."""
+    """Make the import fail, as where the extra is not installed."""
     monkeypatch.setitem(sys.modules, "pybase64", None)
     strict._fast_decoder.cache_clear()
     yield
@@ -41,7 +41,7 @@ def nearly_base64(draw: st.DrawFn) -> bytes:
 
 
 @given(nearly_base64())
-def test_the_fast_package_changes_no_answer(coded: bytes) -> None:
+def test_the_fast_package_gives_the_same_results(coded: bytes) -> None:
     """Strict means the same for both: the alphabet, its padding, nothing behind it."""
     assert strict._fast_decoder() is not None
     try:
@@ -55,21 +55,29 @@ def test_the_fast_package_changes_no_answer(coded: bytes) -> None:
 
 
 def test_text_beyond_ascii_is_no_base64() -> None:
-    """Text of a JSON string may hold anything."""
+    """A JSON string may hold any character."""
     with pytest.raises(ValueError, match="ASCII"):
         parse_base64("é")
 
 
 @pytest.mark.usefixtures("without_package")
-def test_without_the_package_the_standard_library_does_it() -> None:
-    """The extra is an extra."""
+def test_without_the_package_the_standard_library_is_used() -> None:
+    """The package is optional."""
     assert strict._fast_decoder() is None
     assert parse_base64("AAEC") == b"\0\1\2"
     with pytest.raises(ValueError, match="padding"):
         parse_base64("AAE")
 
 
-def test_with_the_package_the_standard_library_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What costs forty times as much is not done beside it."""
+def test_with_the_package_the_standard_library_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes thirty times as long."""
     monkeypatch.setattr(strict, "binascii", None)
     assert parse_base64(b"AAEC") == b"\0\1\2"
+
+
+@pytest.mark.parametrize("data", ["[]" + ",[]" * 9, "{" * 11, "[" * 100_000, "", "nan", b"\xff", bytearray(b"[1")])
+def test_malformed_deep_and_crowded_json_is_a_value_error(data: str | bytes | bytearray) -> None:
+    """More values than allowed are refused before they are parsed."""
+    with pytest.raises(ValueError, match=r"JSON|Expecting|codec|Extra data"):
+        parse_json(data, max_values=10)
+    assert parse_json("[" + "1," * 9 + "1]", max_values=10) == [1] * 10

@@ -1,4 +1,4 @@
-"""Refusals: which error each answer becomes, who may do what about it, and what its message may say."""
+"""`replies.errors` and `replies.error_rules`: which error a reply becomes, and what its message may contain."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from tests.protocols import wire
 PROTOCOL = BatchProtocol(WireConfig())
 
 
-def refused(reply: ScriptedReply, *texts: str) -> ServiceError:
-    """Return the refusal that *reply* is."""
+def error_of(reply: ScriptedReply, *texts: str) -> ServiceError:
+    """Return the error that *reply* stands for."""
     utterances = [Utterance(text, VoiceSettings()) for text in texts] or wire.texts(2)
     with pytest.raises(ServiceError) as caught:
         list(PROTOCOL.decode(reply, utterances, wall=784111777.0))
@@ -75,7 +75,7 @@ def refused(reply: ScriptedReply, *texts: str) -> ServiceError:
     ],
 )
 @pytest.mark.parametrize("form", ["problem", "text", "empty", "html", "cut", "garbage"])
-def test_statuses(
+def test_each_status_has_its_error(
     status: int, kind: type[ServiceError], retryable: bool, endpoint_fault: bool, wait: float | None, form: str
 ) -> None:
     """The status decides, whatever the body is."""
@@ -87,7 +87,7 @@ def test_statuses(
         "cut": ScriptedReply(status, {"Content-Type": "application/json"}, [b'{"code":', TransportError("cut")]),
         "garbage": ScriptedReply(status, {"Content-Type": "application/json"}, [b"[" * 60000, b"\xff"]),
     }[form]
-    error = refused(reply)
+    error = error_of(reply)
     assert type(error) is kind
     assert (error.retryable, error.endpoint_fault, error.retry_after) == (retryable, endpoint_fault, wait)
     assert (error.sent, error.throttled, error.status) == (True, kind is Throttled, status)
@@ -144,13 +144,13 @@ def test_statuses(
         ),
     ],
 )
-def test_messages(reply: ScriptedReply, message: str) -> None:
-    """A message is one line that names status, code, title, detail and place."""
-    assert str(refused(reply)) == message
+def test_a_message_names_status_code_title_detail_and_place(reply: ScriptedReply, message: str) -> None:
+    """On one line."""
+    assert str(error_of(reply)) == message
 
 
-def test_a_request_that_is_too_large_says_what_makes_it_smaller() -> None:
-    """The service names its limit, and the client its option; a lone text cannot be fewer."""
+def test_too_large_a_batch_is_told_which_option_makes_it_smaller() -> None:
+    """The service names its limit, the client its option; a single text cannot become fewer."""
     too_large = wire.json_reply({"detail": "at most 8 texts"}, 413)
     lead = f"HTTP 413: {HTTPStatus(413).phrase}; at most 8 texts"
     assert str(error_from_reply(too_large, wire.texts(9), wall=0.0)) == (
@@ -162,24 +162,24 @@ def test_a_request_that_is_too_large_says_what_makes_it_smaller() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Missing!", "a" * 31, 7, None, "tell me"])
-def test_only_a_word_is_a_kind_of_fault(kind: object) -> None:
-    """What else a service writes there is not shown."""
+def test_only_an_identifier_is_shown_as_a_type_of_fault(kind: object) -> None:
+    """Anything else could quote the text."""
     reply = wire.json_reply({"detail": [{"type": kind, "loc": ["body", "texts"]}]}, 422)
-    assert str(refused(reply)).endswith("(at /body/texts)")
+    assert str(error_of(reply)).endswith("(at /body/texts)")
 
 
-def test_messages_are_bounded_and_the_body_is_not_read_to_its_end() -> None:
+def test_messages_and_the_bytes_read_are_bounded() -> None:
     """An error page of any size costs 64 KiB and a line of 300 characters."""
     long = wire.problem_reply(400, title="T" * 5000, detail="d" * 5000, errors=[{"pointer": "/" + "p" * 5000}] * 9)
-    assert len(str(refused(long))) <= 300
+    assert len(str(error_of(long))) <= 300
     pieces: list[bytes | Exception] = [b"x" * 60000, b"y" * 60000, RuntimeError("read too far")]
-    assert len(str(refused(ScriptedReply(500, {"Content-Type": "text/plain"}, pieces)))) <= 300
+    assert len(str(error_of(ScriptedReply(500, {"Content-Type": "text/plain"}, pieces)))) <= 300
 
 
 @pytest.mark.parametrize("text", ["my secret diary, page one", "你好", "秘", "tell"])
 def test_a_detail_that_quotes_a_text_is_withheld(text: str) -> None:
-    """Errors are logged and texts are not."""
-    error = refused(wire.problem_reply(422, title="Bad", detail=f"cannot speak '{text[:20]}…'"), "other", text)
+    """Errors are logged, texts are not."""
+    error = error_of(wire.problem_reply(422, title="Bad", detail=f"cannot speak '{text[:20]}…'"), "other", text)
     assert str(error) == "HTTP 422: Bad; detail withheld, it quotes a text"
     item = {"kind": "item", "index": 0, "status": "error", "error": {"code": "x", "detail": f"cannot speak {text}"}}
     body = wire.frame(wire.opening(1)) + wire.frame(item) + wire.frame(wire.end(0, 1))
@@ -199,25 +199,25 @@ def test_a_detail_that_quotes_a_text_is_withheld(text: str) -> None:
         (wire.problem_reply(409, {"Retry-After": "0"}), 0.0),
     ],
 )
-def test_the_wait_asked_for_rides_along(reply: ScriptedReply, wait: float | None) -> None:
-    """The larger of header and body; a date is measured from the present given."""
-    assert refused(reply).retry_after == wait
+def test_the_error_carries_the_requested_wait(reply: ScriptedReply, wait: float | None) -> None:
+    """The longer of header and body; a date is measured from the given present."""
+    assert error_of(reply).retry_after == wait
 
 
 @pytest.mark.parametrize(("said", "retryable"), [(True, True), (False, False), ("yes", True), (None, True)])
-def test_the_service_may_say_whether_to_try_again(said: Any, retryable: bool) -> None:
-    """Its own word goes before the table's."""
-    assert refused(wire.problem_reply(503, retryable=said)).retryable is retryable
-    assert refused(wire.problem_reply(422, retryable=said)).retryable is (said is True)
+def test_the_service_may_decide_whether_to_retry(said: Any, retryable: bool) -> None:
+    """Its own member precedes the table."""
+    assert error_of(wire.problem_reply(503, retryable=said)).retryable is retryable
+    assert error_of(wire.problem_reply(422, retryable=said)).retryable is (said is True)
 
 
-def test_the_request_id_is_kept_if_it_is_one() -> None:
-    """Support asks for it; a log line does not break on it, and no text hides in it."""
-    assert refused(wire.problem_reply(500, {"X-Request-Id": "abc-1"})).request_id == "abc-1"
-    assert refused(wire.problem_reply(500, {"X-Request-Id": "c" * 128})).request_id == "c" * 128
+def test_only_a_valid_request_id_is_kept() -> None:
+    """It is for support; it cannot break a log line or contain a text."""
+    assert error_of(wire.problem_reply(500, {"X-Request-Id": "abc-1"})).request_id == "abc-1"
+    assert error_of(wire.problem_reply(500, {"X-Request-Id": "c" * 128})).request_id == "c" * 128
     for said in ("a\x07b", "two words", "c" * 129, "é"):
-        assert refused(wire.problem_reply(500, {"X-Request-Id": said})).request_id is None
-    assert refused(wire.problem_reply(500)).request_id is None
+        assert error_of(wire.problem_reply(500, {"X-Request-Id": said})).request_id is None
+    assert error_of(wire.problem_reply(500)).request_id is None
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,9 @@ def test_the_request_id_is_kept_if_it_is_one() -> None:
         (wire.json_reply({"error": "out of memory"}), ServiceFault),
     ],
 )
-def test_a_refusal_dressed_as_success_is_a_refusal(reply: ScriptedReply, kind: type[ServiceError]) -> None:
-    """A status of 200 does not make an error a speech."""
-    assert type(refused(reply)) is kind
+def test_an_error_sent_with_a_success_status_is_an_error(reply: ScriptedReply, kind: type[ServiceError]) -> None:
+    """By the status or the code in its body."""
+    assert type(error_of(reply)) is kind
 
 
 JSON_VALUES = st.recursive(
@@ -256,8 +256,8 @@ JSON_VALUES = st.recursive(
 
 @given(st.integers(200, 599), JSON_VALUES)
 @settings(deadline=None)
-def test_no_body_of_any_shape_escapes_as_anything_but_our_errors(status: int, body: Any) -> None:
-    """Services send what they like; callers get errors they know."""
+def test_any_body_raises_only_errors_of_this_library(status: int, body: Any) -> None:
+    """Whatever JSON a service sends."""
     try:
         found = list(chain.from_iterable(PROTOCOL.decode(wire.json_reply(body, status), wire.texts(1), wall=0.0)))
     except CosyError:

@@ -1,4 +1,4 @@
-"""Headers: every form a wait or a limit is written in, and the many that mean nothing."""
+"""`replies.headers`: every form of a wait, a quota and a media type is read, and malformed ones are ignored."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ WALL = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110's exam
         ("Sun, 06 Nov", None),
     ],
 )
-def test_retry_after_forms(value: str | None, seconds: float | None) -> None:
-    """A wait is a number or a date; the past is no wait, nonsense is no information."""
+def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float | None) -> None:
+    """A past date is no wait, malformed values are ``None``."""
     assert parse_retry_after(value, wall=WALL) == seconds
 
 
 @pytest.mark.parametrize("skew", [-600, 0, 600])
-def test_a_date_is_measured_by_the_clock_that_wrote_it(skew: int) -> None:
-    """Not by ours, which may be minutes off: the reply's own Date tells how far away it is."""
+def test_a_date_is_measured_from_the_replys_own_date(skew: int) -> None:
+    """The local clock may be minutes off."""
     headers = {
         "date": formatdate(WALL + skew, usegmt=True),
         "retry-after": formatdate(WALL + skew + 2, usegmt=True),
@@ -74,14 +74,14 @@ def test_a_date_is_measured_by_the_clock_that_wrote_it(skew: int) -> None:
 
 @given(st.text(max_size=60))
 def test_no_retry_after_raises(value: str) -> None:
-    """Whatever a service writes there, the call goes on."""
+    """Whatever a service writes there."""
     seconds = parse_retry_after(value, wall=WALL)
     assert seconds is None or seconds >= 0
 
 
 @given(st.integers(0, 10**7))
-def test_a_date_is_as_far_away_as_it_says(ahead: int) -> None:
-    """A date that the standard library wrote is read back."""
+def test_a_date_of_the_standard_library_is_read_back(ahead: int) -> None:
+    """To the second."""
     assert parse_retry_after(formatdate(WALL + ahead, usegmt=True), wall=WALL) == ahead
 
 
@@ -109,8 +109,8 @@ def test_a_date_is_as_far_away_as_it_says(ahead: int) -> None:
         ({"retry-after-ms": "junk"}, None, None),
     ],
 )
-def test_the_largest_named_wait_wins(headers: dict[str, str], body: object, seconds: float | None) -> None:
-    """Header and body may both name a wait."""
+def test_the_longest_wait_is_returned(headers: dict[str, str], body: object, seconds: float | None) -> None:
+    """Of all headers and the body."""
     assert retry_after(headers, body, wall=WALL) == seconds
 
 
@@ -184,8 +184,8 @@ def test_the_largest_named_wait_wins(headers: dict[str, str], body: object, seco
         ),
     ],
 )
-def test_quota_forms(headers: dict[str, str], expected: Quota | None) -> None:
-    """Limits are read in the current draft's form and in the older ones."""
+def test_every_form_of_a_quota_is_read(headers: dict[str, str], expected: Quota | None) -> None:
+    """That of the current draft and the older ones."""
     assert quota(headers) == expected
 
 
@@ -194,12 +194,12 @@ FIELDS = ["ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-res
 
 @given(st.dictionaries(st.sampled_from(FIELDS), st.text('"ip;rqwt=,01 .-', max_size=40) | st.text(max_size=20)))
 def test_no_quota_raises(headers: dict[str, str]) -> None:
-    """Whatever a service writes there, the call goes on."""
+    """Whatever a service writes there."""
     quota(headers)
 
 
-def test_control_characters_around_a_number_are_blanks() -> None:
-    """What is taken off before the look at a number is taken off before its conversion, too."""
+def test_control_characters_around_a_number_are_stripped() -> None:
+    """Before its check and before its conversion alike."""
     found = quota({"x-ratelimit-limit": "60\x1f"})
     assert found is not None
     assert found.limit == 60.0
@@ -219,7 +219,7 @@ def test_control_characters_around_a_number_are_blanks() -> None:
         ("a" * 100 + "/b", ""),
     ],
 )
-def test_media_types(value: str, expected: str) -> None:
-    """Only a media type is a media type."""
+def test_only_a_valid_media_type_is_returned(value: str, expected: str) -> None:
+    """In lower case and without parameters."""
     assert media_type({"content-type": value}) == expected
     assert media_type({}) == ""

@@ -1,4 +1,4 @@
-"""Replies as people write them: read where they can mean one thing only, refused where they could mislead."""
+"""`replies.item_shapes`: forms of home-made services are read if unambiguous, and are an error otherwise."""
 
 from __future__ import annotations
 
@@ -18,37 +18,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def coded(index: int) -> str:
+def encoded_audio(index: int) -> str:
     """Return the tagged audio as base64."""
     return base64.b64encode(wire.tagged_wav(index)).decode()
 
 
-def heard(body: object, count: int = 3, kind: str = "application/json") -> tuple[dict[int, Any], CosyError | None]:
-    """Return what a reply of *body* becomes."""
+def decode_body(
+    body: object, count: int = 3, kind: str = "application/json"
+) -> tuple[dict[int, Any], CosyError | None]:
+    """Return the results and the error of a reply of *body*."""
     reply = ScriptedReply(200, {"Content-Type": kind} if kind else {}, [json.dumps(body).encode()])
     return decode(reply, wire.texts(count))
 
 
 ITEMS: dict[str, Callable[[int], Any]] = {
-    "audio": lambda n: {"audio": coded(n)},
-    "data": lambda n: {"data": coded(n)},
-    "base64": lambda n: {"audio_base64": coded(n)},
-    "google": lambda n: {"audioContent": coded(n)},
-    "openai": lambda n: {"b64_json": coded(n)},
-    "nested": lambda n: {"audio": {"data": coded(n), "sample_rate": 24000}},
-    "echo": lambda n: {"text": wire.texts(3)[n].text, "audio": coded(n)},
-    "content": lambda n: {"content": "the text again", "audio": coded(n)},
-    "ids": lambda n: {"id": n, "audio": coded(n)},
-    "ids from one": lambda n: {"id": n + 1, "audio": coded(n)},
-    "uuids": lambda n: {"id": f"3f2a-{9 - n}", "audio": coded(n)},
-    "ok": lambda n: {"status": "ok", "audio": coded(n)},
-    "true": lambda n: {"success": True, "error": None, "audio": coded(n)},
-    "200": lambda n: {"status": 200, "audio": coded(n), "message": ""},
-    "data URL": lambda n: {"audio": f"data:audio/wav;base64,{coded(n)}"},
+    "audio": lambda n: {"audio": encoded_audio(n)},
+    "data": lambda n: {"data": encoded_audio(n)},
+    "base64": lambda n: {"audio_base64": encoded_audio(n)},
+    "google": lambda n: {"audioContent": encoded_audio(n)},
+    "openai": lambda n: {"b64_json": encoded_audio(n)},
+    "nested": lambda n: {"audio": {"data": encoded_audio(n), "sample_rate": 24000}},
+    "echo": lambda n: {"text": wire.texts(3)[n].text, "audio": encoded_audio(n)},
+    "content": lambda n: {"content": "the text again", "audio": encoded_audio(n)},
+    "ids": lambda n: {"id": n, "audio": encoded_audio(n)},
+    "ids from one": lambda n: {"id": n + 1, "audio": encoded_audio(n)},
+    "uuids": lambda n: {"id": f"3f2a-{9 - n}", "audio": encoded_audio(n)},
+    "ok": lambda n: {"status": "ok", "audio": encoded_audio(n)},
+    "true": lambda n: {"success": True, "error": None, "audio": encoded_audio(n)},
+    "200": lambda n: {"status": 200, "audio": encoded_audio(n), "message": ""},
+    "data URL": lambda n: {"audio": f"data:audio/wav;base64,{encoded_audio(n)}"},
     "MIME lines": lambda n: {"audio": base64.encodebytes(wire.tagged_wav(n)).decode()},
-    "file names' alphabet": lambda n: {"audio": base64.urlsafe_b64encode(wire.tagged_wav(n)).decode()},
-    "string": coded,
-    "data URL string": lambda n: f"data:audio/wav;base64,{coded(n)}",
+    "URL-safe alphabet": lambda n: {"audio": base64.urlsafe_b64encode(wire.tagged_wav(n)).decode()},
+    "string": encoded_audio,
+    "data URL string": lambda n: f"data:audio/wav;base64,{encoded_audio(n)}",
 }
 ENVELOPES: dict[str, Callable[[list[Any]], Any]] = {
     "bare": lambda items: items,
@@ -66,26 +68,28 @@ ENVELOPES: dict[str, Callable[[list[Any]], Any]] = {
 
 @pytest.mark.parametrize("envelope", sorted(ENVELOPES))
 @pytest.mark.parametrize("item", sorted(ITEMS))
-def test_what_can_mean_one_thing_only_is_read(item: str, envelope: str) -> None:
-    """Every way to write an item in every way to write the list."""
-    found, error = heard(ENVELOPES[envelope]([ITEMS[item](index) for index in range(3)]))
+def test_every_unambiguous_form_is_read(item: str, envelope: str) -> None:
+    """Every form of an item in every form of the list."""
+    found, error = decode_body(ENVELOPES[envelope]([ITEMS[item](index) for index in range(3)]))
     assert error is None
     assert set(found) == {0, 1, 2}
     assert_tagged(found, wire.texts(3))
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain; charset=utf-8", "application/octet-stream", "text/json"])
-def test_json_is_json_under_any_vague_name(kind: str) -> None:
-    """A body that begins as JSON, of which nobody says what it is."""
-    found, error = heard([coded(0), coded(1), coded(2)], kind=kind)
+def test_json_is_read_under_any_unspecific_media_type(kind: str) -> None:
+    """By its first byte."""
+    found, error = decode_body([encoded_audio(0), encoded_audio(1), encoded_audio(2)], kind=kind)
     assert error is None
     assert_tagged(found, wire.texts(3))
 
 
-@pytest.mark.parametrize("body", [{"audio": coded(0)}, {"code": 0, "data": {"audio": coded(0)}}, [coded(0)]])
-def test_one_text_may_have_no_list(body: object) -> None:
-    """A server of one text at a time."""
-    found, error = heard(body, count=1)
+@pytest.mark.parametrize(
+    "body", [{"audio": encoded_audio(0)}, {"code": 0, "data": {"audio": encoded_audio(0)}}, [encoded_audio(0)]]
+)
+def test_a_single_text_needs_no_list(body: object) -> None:
+    """As sent by a server of one text at a time."""
+    found, error = decode_body(body, count=1)
     assert error is None
     assert_tagged(found, wire.texts(1))
     assert isinstance(found[0], Speech)
@@ -94,21 +98,38 @@ def test_one_text_may_have_no_list(body: object) -> None:
 @pytest.mark.parametrize(
     "items",
     [
-        [{"audio": coded(1)}, {"audio": coded(0)}, {"index": 2, "audio": coded(2)}],
-        [{"index": 0, "audio": coded(0)}, {"audio": coded(1)}, {"audio": coded(2)}],
-        [{"id": 1, "audio": coded(1)}, {"id": 0, "audio": coded(0)}, {"id": 2, "audio": coded(2)}],
-        [{"id": 2, "audio": coded(1)}, {"id": 3, "audio": coded(2)}, {"id": 4, "audio": coded(2)}],
-        [{"position": 0, "audio": coded(0)}, {"position": 2, "audio": coded(2)}, {"position": 1, "audio": coded(1)}],
-        [{"text": wire.texts(3)[n].text, "audio": coded(n)} for n in (1, 0, 2)],
-        [{"audio": coded(0)}, {"audio": coded(1)}],
-        [{"audio": coded(0)}, {"audio": coded(1)}, {"audio": coded(2)}, {"audio": coded(2)}],
+        [{"audio": encoded_audio(1)}, {"audio": encoded_audio(0)}, {"index": 2, "audio": encoded_audio(2)}],
+        [{"index": 0, "audio": encoded_audio(0)}, {"audio": encoded_audio(1)}, {"audio": encoded_audio(2)}],
+        [
+            {"id": 1, "audio": encoded_audio(1)},
+            {"id": 0, "audio": encoded_audio(0)},
+            {"id": 2, "audio": encoded_audio(2)},
+        ],
+        [
+            {"id": 2, "audio": encoded_audio(1)},
+            {"id": 3, "audio": encoded_audio(2)},
+            {"id": 4, "audio": encoded_audio(2)},
+        ],
+        [
+            {"position": 0, "audio": encoded_audio(0)},
+            {"position": 2, "audio": encoded_audio(2)},
+            {"position": 1, "audio": encoded_audio(1)},
+        ],
+        [{"text": wire.texts(3)[n].text, "audio": encoded_audio(n)} for n in (1, 0, 2)],
+        [{"audio": encoded_audio(0)}, {"audio": encoded_audio(1)}],
+        [
+            {"audio": encoded_audio(0)},
+            {"audio": encoded_audio(1)},
+            {"audio": encoded_audio(2)},
+            {"audio": encoded_audio(2)},
+        ],
         [],
     ],
 )
 @pytest.mark.parametrize("envelope", ["results", "total", "audios"])
-def test_what_could_give_a_text_anothers_audio_is_refused(items: list[Any], envelope: str) -> None:
-    """Another number, another order, another text: nothing of it is believed that has no index of its own."""
-    found, error = heard(ENVELOPES[envelope](items))
+def test_a_reply_that_could_assign_audio_to_another_text_is_an_error(items: list[Any], envelope: str) -> None:
+    """Another length, order or text: only items with an index of their own are used."""
+    found, error = decode_body(ENVELOPES[envelope](items))
     assert isinstance(error, DecodeError)
     assert_tagged(found, wire.texts(3))
     assert set(found) <= {item["index"] for item in items if "index" in item}
@@ -118,10 +139,10 @@ def test_what_could_give_a_text_anothers_audio_is_refused(items: list[Any], enve
     ("item", "kind", "says"),
     [
         ({"error": "no such voice"}, ServiceError, "no such voice"),
-        ({"error": {"code": "unknown_voice"}, "audio": coded(1)}, NotFound, "unknown_voice"),
+        ({"error": {"code": "unknown_voice"}, "audio": encoded_audio(1)}, NotFound, "unknown_voice"),
         ({"success": False, "message": "too long", "retryable": False}, ServiceError, "too long"),
-        ({"ok": False, "audio": coded(1)}, ServiceError, "item failed"),
-        ({"status": "failed", "audio": coded(1)}, ServiceError, "item failed"),
+        ({"ok": False, "audio": encoded_audio(1)}, ServiceError, "item failed"),
+        ({"status": "failed", "audio": encoded_audio(1)}, ServiceError, "item failed"),
         ({"status": 500, "detail": "out of memory"}, ServiceError, "out of memory"),
         ({"error": {"code": "validation_failed"}}, BadRequest, "validation_failed"),
         ({}, ServiceError, "item failed"),
@@ -129,33 +150,39 @@ def test_what_could_give_a_text_anothers_audio_is_refused(items: list[Any], enve
         ({"audio": "https://bucket.test/1.wav"}, DecodeError, "an address in place of audio; it is not fetched"),
         ({"url": "https://bucket.test/1.wav"}, DecodeError, "an address in place of audio; it is not fetched"),
         ({"status": "ok"}, DecodeError, "without audio"),
-        ({"audio": coded(1), "wav": coded(1)}, DecodeError, "audio and wav could both be it; call it audio_data"),
+        (
+            {"audio": encoded_audio(1), "wav": encoded_audio(1)},
+            DecodeError,
+            "audio and wav could both be it; call it audio_data",
+        ),
         ({"audio": "not base64 at all!"}, DecodeError, "not base64"),
     ],
 )
 @pytest.mark.parametrize("envelope", ["bare", "results", "audios"])
-def test_a_failed_item_fails_alone(item: Any, kind: type[CosyError], says: str, envelope: str) -> None:
-    """Whatever way it says so; the others are speeches."""
-    found, error = heard(ENVELOPES[envelope]([{"audio": coded(0)}, item, {"audio": coded(2)}]))
+def test_a_failed_item_fails_only_its_own_text(item: Any, kind: type[CosyError], says: str, envelope: str) -> None:
+    """However it marks the failure; the other texts have speeches."""
+    found, error = decode_body(ENVELOPES[envelope]([{"audio": encoded_audio(0)}, item, {"audio": encoded_audio(2)}]))
     assert error is None
     assert isinstance(found[1], kind)
     assert says in str(found[1])
     assert_tagged({0: found[0], 2: found[2]}, wire.texts(3))
 
 
-def test_a_refusal_stays_one() -> None:
-    """Lists that are none of results do not make a success of it."""
+def test_an_error_object_with_lists_is_an_error() -> None:
+    """Lists that are not results do not make it a success."""
     for body in (
         {"code": 500, "message": "boom", "data": []},
         {"error": "boom", "trace": ["a", "b", "c"]},
         {"error": {"message": "boom"}, "data": None},
     ):
-        found, error = heard(body)
+        found, error = decode_body(body)
         assert (found, type(error).__name__ in ("ServiceFault", "ServiceError")) == ({}, True)
 
 
-def test_two_lists_that_could_both_be_it_are_refused() -> None:
-    """Which is which is not ours to guess."""
-    found, error = heard({"audios": [coded(n) for n in range(3)], "data": [coded(2 - n) for n in range(3)]})
+def test_two_lists_that_could_be_the_results_are_an_error() -> None:
+    """Neither is preferred."""
+    found, error = decode_body(
+        {"audios": [encoded_audio(n) for n in range(3)], "data": [encoded_audio(2 - n) for n in range(3)]}
+    )
     assert found == {}
     assert isinstance(error, DecodeError)

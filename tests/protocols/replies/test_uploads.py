@@ -1,4 +1,4 @@
-"""Recordings that a service keeps: uploaded once, spoken by name afterwards, on every protocol that says it can."""
+"""`replies.uploads`: a recording is uploaded once and spoken by name afterwards, with every protocol that can."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ TEXT = "你好，世界。Hello."
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_recording_is_kept_and_spoken_by_its_name(start: Callable[..., Emulator], name: str) -> None:
-    """The voice that comes back is all that later calls need."""
+def test_an_uploaded_recording_is_spoken_by_its_name(start: Callable[..., Emulator], name: str) -> None:
+    """The returned voice is all that later calls need."""
     emulator = start(engine="echo", **SWITCHES[name])
     with CosyClient(emulator.url, protocol=name) as cosy:
         kept = cosy.upload_voice(Voice.clone(recording(), "一段话"), "me", consent="yes, on 1 May")
@@ -40,14 +40,14 @@ def test_a_recording_is_kept_and_spoken_by_its_name(start: Callable[..., Emulato
     assert emulator.received()[-1]["voice"] == kept.name or emulator.received()[-1]["prompt_bytes"]
 
 
-def test_all_that_keep_voices_are_tried_here() -> None:
-    """The next one adds a row."""
+def test_every_protocol_that_keeps_voices_is_tested_here() -> None:
+    """A new one adds a row."""
     keeping = {name for name in every_name() if protocol_for(name, WireConfig()).capabilities.keeps_voices}
     assert keeping - {"pai-eas:cross_lingual"} == SWITCHES.keys()
 
 
-def test_what_is_missing_is_said_before_anything_is_sent() -> None:
-    """By its name; and a protocol that keeps nothing says so."""
+def test_missing_fields_are_refused_before_anything_is_sent() -> None:
+    """By their names; so is a protocol that keeps no recordings."""
     clone = Voice.clone(recording(), "一段话")
     client, transport = scripted_client([], protocol="openai:vllm-omni")
     with pytest.raises(BadUtterance, match="consent: protocol openai:vllm-omni keeps no voice without one"):
@@ -74,8 +74,10 @@ def test_what_is_missing_is_said_before_anything_is_sent() -> None:
         (ScriptedReply(429, {}, [b"{}"]), None, 2),
     ],
 )
-def test_nothing_is_uploaded_twice(answer: WireReply | Exception, error: type[Exception] | None, sent: int) -> None:
-    """What the service may have heard is not said again; what it has certainly not, is."""
+def test_an_upload_that_may_have_arrived_is_not_repeated(
+    answer: WireReply | Exception, error: type[Exception] | None, sent: int
+) -> None:
+    """One that has certainly not arrived is retried."""
     kept = ScriptedReply(200, {}, [b'{"uri":"speech:me:a:b"}'])
     client, transport = scripted_client([answer, kept], protocol="openai:siliconflow")
     clone = Voice.clone(recording(), "一段话")
