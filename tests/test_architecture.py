@@ -10,6 +10,7 @@ import pytest
 import cosyclient
 
 ROOT = Path(cosyclient.__file__).parent
+TESTS = Path(__file__).parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 LAYERS = {
@@ -70,6 +71,57 @@ WAITS = {
     "testing.py",
     "emulator/",
 }
+
+COVERED_BY = {
+    "tests/cli/test_cli.py": ("cli/options.py", "cli/commands/emulator.py", "cli/commands/sizing.py"),
+    "tests/cli/commands/test_doctor.py": ("cli/detect.py", "cli/measuring.py"),
+    "tests/test_readme.py": ("cli/commands/protocols.py",),
+    "tests/jobs/test_job.py": ("cli/commands/synth.py", "jobs/manifest.py"),
+    "tests/integration/test_unspoken.py": ("protocols/replies/speech.py",),
+    "tests/config/test_records.py": ("config/resolve.py", "config/sizing.py"),
+    "tests/test_client.py": (
+        "pipeline/admission.py",
+        "pipeline/pipeline.py",
+        "pipeline/stats.py",
+        "pipeline/calls/batch_call.py",
+        "pipeline/calls/retrying.py",
+        "pipeline/queue/flow_control.py",
+    ),
+    "tests/concurrency/test_client.py": ("pipeline/queue/completion.py",),
+    "tests/integration/test_fork.py": ("pipeline/shared.py",),
+    "tests/pipeline/calls/test_execution.py": ("pipeline/calls/context.py", "pipeline/calls/unary.py"),
+    "tests/pipeline/queue/test_batcher.py": ("pipeline/queue/batch.py",),
+    "tests/protocols/test_sessions.py": (
+        "protocols/alibaba/model_studio_ws.py",
+        "protocols/lighttts/ws.py",
+        "protocols/vllm_omni/ws.py",
+    ),
+    "tests/contracts/test_protocols.py": (
+        "protocols/base.py",
+        "protocols/capabilities.py",
+        "protocols/lighttts/http.py",
+        "protocols/single_text.py",
+        "protocols/cosyvoice/prompt_text.py",
+        "protocols/replies/pcm.py",
+        "protocols/replies/peeked.py",
+    ),
+    "tests/protocols/test_registry.py": ("protocols/entry.py", "protocols/openai/dialects.py"),
+    "tests/protocols/openai/test_request.py": ("protocols/openai/protocol.py",),
+    "tests/protocols/alibaba/test_model_studio_http.py": ("protocols/alibaba/errors.py",),
+    "tests/protocols/replies/test_errors.py": ("protocols/replies/error_rules.py",),
+    "tests/protocols/cosyvoice/test_http.py": ("protocols/codecs/forms.py",),
+    "tests/protocols/codecs/test_json_results.py": ("protocols/codecs/json_body.py",),
+    "tests/protocols/codecs/test_protobuf.py": ("protocols/triton/tensors.py",),
+    "tests/contracts/test_transports.py": ("transports/base.py", "wire.py"),
+    "tests/contracts/test_apis.py": ("emulator/apis/",),
+    "tests/emulator/apis/test_http.py": ("emulator/core/problems.py", "emulator/core/service.py", "emulator/server/"),
+    "tests/emulator/core/test_limits.py": ("emulator/core/gpu.py",),
+    "tests/emulator/faults/test_faults.py": ("emulator/faults/",),
+    "tests/emulator/speech/test_engines.py": ("emulator/speech/",),
+    "tests/emulator/server/test_launcher.py": ("emulator/extra.py",),
+    "tests/emulator/test_plugin.py": ("emulator/pytest_plugin.py",),
+}
+"""Modules, or all modules of a package, that a suite tests which does not have their name."""
 
 
 def _imports(name: str, *, runtime_only: bool = False) -> list[str]:
@@ -216,6 +268,23 @@ def test_no_wait_leaves_a_lock_held_when_it_is_interrupted(name: str) -> None:
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert not named & (entered - {"Event"}), name  # events that are told, not waited for, go by that name too
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(("__init__.py", "__main__.py"))])
+def test_every_module_has_tests(name: str) -> None:
+    """Under its own name, or in a suite that `COVERED_BY` names."""
+    folder, _, file = name.rpartition("/")
+    rows = [row for rows in COVERED_BY.values() for row in rows]
+    assert (TESTS / folder / f"test_{file}").exists() or any(
+        name == row or (row.endswith("/") and name.startswith(row)) for row in rows
+    ), f"add tests/{folder}/test_{file}, or a row to COVERED_BY"
+
+
+@pytest.mark.parametrize("suite", COVERED_BY)
+def test_every_row_of_covered_by_names_what_exists(suite: str) -> None:
+    """A suite or a module that was moved takes its row along."""
+    assert (TESTS.parent / suite).exists()
+    assert not [row for row in COVERED_BY[suite] if not (ROOT / row).exists()]
 
 
 def test_public_names_are_sorted_and_complete() -> None:
