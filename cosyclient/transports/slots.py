@@ -10,49 +10,18 @@ import contextlib
 import os
 import queue
 import threading
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from cosyclient.clock import closed_gate, open_gate
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.sockets import Aborted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cosyclient.clock import Clock
+    from cosyclient.transports.pooled_connection import PooledConnection
 
 
-class PooledConnection(Protocol):
-    """What the slots need to know of a connection."""
-
-    opened: int
-    """How often it was opened."""
-    aborted: bool
-    """Whether it was shut down while in use."""
-    idle_since: float
-    """When its slot was released last."""
-
-    @property
-    def is_closed(self) -> bool:
-        """Return whether there is no connection."""
-
-    def expired(self, now: float, idle_limit: float) -> bool:
-        """Return whether it idled or lived too long to be used again."""
-
-    def close(self) -> None:
-        """Close it."""
-
-    def abort(self) -> None:
-        """Shut it down while another thread uses it."""
-
-
-C = TypeVar("C", bound=PooledConnection)
-_LIFETIME_SPREAD: Final = 0.2
-
-
-def lifetime_sampler(max_age: float, uniform: Callable[[float, float], float]) -> Callable[[], float]:
-    """Return a function that draws a lifetime of *max_age* seconds ± 20 %, so that connections do not end together."""
-    return lambda: max_age * uniform(1 - _LIFETIME_SPREAD, 1 + _LIFETIME_SPREAD)
+C = TypeVar("C", bound="PooledConnection")
 
 
 class Slot(Generic[C]):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from cosyclient.clock import SystemClock
 from cosyclient.testing import FakeClock
-from cosyclient.transports.slots import ConnectionSlots, Slot, lifetime_sampler
+from cosyclient.transports.pooled_connection import PooledConnection
+from cosyclient.transports.slots import ConnectionSlots, Slot
 from cosyclient.transports.sockets import Aborted
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ TIMEOUT = 30.0
 """Seconds after which a test gives up; none needs them."""
 
 
-class Connection:
+class Connection(PooledConnection):
     """A connection that is only its state."""
 
+    is_closed = False
+
     def __init__(self, *, expired: bool = False) -> None:
+        super().__init__(cast("Any", None), FakeClock(), lambda: 1.0)
         self.opened = 1
-        self.is_closed = False
-        self.aborted = False
-        self.idle_since = 0.0
         self._expired = expired
 
     def expired(self, now: float, idle_limit: float) -> bool:
@@ -38,9 +39,6 @@ class Connection:
 
     def close(self) -> None:
         self.is_closed = True
-
-    def abort(self) -> None:
-        self.aborted = True
 
 
 def slots_of(limit: int, clock: Clock | None = None) -> ConnectionSlots[Connection]:
@@ -221,14 +219,3 @@ def test_many_threads_never_hold_more_than_the_limit_and_release_all() -> None:
     assert most <= 3
     assert counts(slots)[0] == 0
     assert [acquired(slots).held for _ in range(3)] == [True] * 3
-
-
-def test_lifetimes_differ_by_twenty_percent() -> None:
-    asked: list[tuple[float, float]] = []
-
-    def uniform(low: float, high: float) -> float:
-        asked.append((low, high))
-        return high
-
-    assert lifetime_sampler(100.0, uniform)() == 120.0
-    assert asked == [(0.8, 1.2)]

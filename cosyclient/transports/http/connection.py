@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib3.connection import HTTPConnection
 
 from cosyclient.transports.http.response import RawReply
-from cosyclient.transports.sockets import Aborted, DeadlineSocket, StepTimeouts
+from cosyclient.transports.pooled_connection import PooledConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cosyclient.clock import Clock
     from cosyclient.transports.dialer import Dialer
     from cosyclient.transports.http.head import RawRequest
+    from cosyclient.transports.sockets import DeadlineSocket, StepTimeouts
 
 _BUFFER_BYTES: Final = 16 << 10
 # Head and content are sent in one write, hence usually in one packet, unless joining them would copy more than this.
@@ -50,31 +51,20 @@ class _ReplyBuffer(io.BufferedReader):
         pass
 
 
-class Connection(HTTPConnection):
-    """Send requests and read replies within the timeouts of each; a `PooledConnection`.
+class Connection(HTTPConnection, PooledConnection):
+    """Send requests and read replies within the timeouts of each.
 
     http.client reads. Its writing, and urllib3's own request and response, would double the cost of a request.
     """
 
     def __init__(self, *args: Any, dialer: Dialer, clock: Clock, lifetime: Callable[[], float], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.timeouts: StepTimeouts
-        self.socket: DeadlineSocket | None = None
-        """The socket, from the moment it connects; urllib3's own ``sock`` is set once it is connected."""
-        self.aborted = False
-        self.opened = 0
-        self.idle_since = 0.0
-        self._dialer = dialer
-        self._clock = clock
-        self._lifetime = lifetime
-        self._expires_at = 0.0
+        HTTPConnection.__init__(self, *args, **kwargs)
+        PooledConnection.__init__(self, dialer, clock, lifetime)
         self._received: _ReplyBuffer
 
     def connect(self) -> None:
         """Open the connection, TLS handshake included; raises `OSError`."""
-        self.opened += 1
-        socket = self._dialer.dial(self.timeouts, opened=self._publish_socket, aborted=lambda: self.aborted)
-        self._expires_at = self._clock.now() + self._lifetime()
+        socket = self._dial(self.timeouts)
         self._received = _ReplyBuffer(_SocketReader(socket), _BUFFER_BYTES)
         self.sock = socket
 
@@ -129,18 +119,6 @@ class Connection(HTTPConnection):
     def expired(self, now: float, idle_limit: float) -> bool:
         """Return whether this connection idled or lived too long to be used again."""
         return now - self.idle_since > idle_limit or now >= self._expires_at
-
-    def abort(self) -> None:
-        """Shut the socket down, or the next one while it is being opened, so that the thread that uses it wakes."""
-        self.aborted = True
-        if self.socket is not None:
-            self.socket.abort()
-
-    def _publish_socket(self, socket: DeadlineSocket) -> None:
-        # First publish the socket, then look at the flag; abort() does it the other way round, so one of the two acts.
-        self.socket = socket
-        if self.aborted:
-            raise Aborted
 
 
 def _pieces(request: RawRequest) -> Iterator[memoryview]:

@@ -20,8 +20,9 @@ from cosyclient.transports.dialer import Dialer
 from cosyclient.transports.http.head import RawRequest, encode_request
 from cosyclient.transports.http.pool import Pool
 from cosyclient.transports.http.response import READ_ERRORS, RawReply
+from cosyclient.transports.pooled_connection import lifetime_sampler
 from cosyclient.transports.resolver import Resolver
-from cosyclient.transports.slots import Slot, lifetime_sampler
+from cosyclient.transports.slots import Slot
 from cosyclient.transports.sockets import StepTimeouts
 from cosyclient.transports.tls import Verify, tls_context
 from cosyclient.transports.tunnels import ProxyRefused, refused_by_status

@@ -19,6 +19,7 @@ from websockets.exceptions import PayloadTooBig, WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 
+from cosyclient.transports.pooled_connection import PooledConnection
 from cosyclient.transports.reply_limit import too_large
 from cosyclient.transports.sockets import Aborted, DeadlineSocket
 from cosyclient.transports.websocket.messages import (
@@ -61,27 +62,22 @@ def _send_handshake(core: ClientProtocol, headers: Sequence[tuple[str, str]]) ->
     core.send_request(request)
 
 
-class WebSocket:
-    """Carry messages both ways: one thread may `receive` while others `enqueue` and `flush`; a `PooledConnection`.
+class WebSocket(PooledConnection):
+    """Carry messages both ways: one thread may `receive` while others `enqueue` and `flush`.
 
     The socket never blocks. A thread waits outside the lock, as long as its step and the deadline allow. So a full send
     buffer never stops the reading thread, which would be a deadlock with a service that waits until its data is read.
     """
 
-    def __init__(self, uri: WebSocketURI, *, dialer: Dialer, clock: Clock, max_reply_bytes: int) -> None:
+    def __init__(
+        self, uri: WebSocketURI, *, dialer: Dialer, clock: Clock, lifetime: Callable[[], float], max_reply_bytes: int
+    ) -> None:
+        super().__init__(dialer, clock, lifetime)
         self.uri = uri
         self.reuse_key: object = None
         """The address and headers it was opened with; it is used again for the same ones only."""
-        self.aborted = False
-        self.opened = 0
-        self.idle_since = 0.0
         self.session_idle_limit = 0.0
         """Seconds that it may idle after its last session, by that session's `idle_limit`."""
-        self.expires_at = math.inf
-        self.timeouts: StepTimeouts
-        self.socket: DeadlineSocket | None = None
-        self._dialer = dialer
-        self._clock = clock
         self._max_reply_bytes = max_reply_bytes
         # Guards all below, and every operation on the socket: none of them waits, and TLS cannot do two at once.
         self._lock = threading.Lock()
@@ -102,13 +98,12 @@ class WebSocket:
 
         Raises `HandshakeRefused` with the reply of a service that refuses, and `OSError`, `TimeoutError` included.
         """
-        self.opened += 1
         self.timeouts = timeouts
         time_left = timeouts.countdown(timeouts.connect)
         # No compression is offered: audio is compressed already, and texts are short.
         core = ClientProtocol(self.uri, max_size=self._max_reply_bytes, logger=_DISABLED_LOGGER)
         try:
-            socket = self._dialer.dial(timeouts, opened=self._publish_socket, aborted=lambda: self.aborted)
+            socket = self._dial(timeouts)
             socket.raw.settimeout(0.0)
             _send_handshake(core, headers)
             with self._lock:
@@ -202,13 +197,7 @@ class WebSocket:
 
     def expired(self, now: float, idle_limit: float) -> bool:
         """Return whether this connection idled or lived too long; with an *idle_limit* of 0 none is used twice."""
-        return not idle_limit or now - self.idle_since > self.session_idle_limit or now >= self.expires_at
-
-    def abort(self) -> None:
-        """Shut the socket down, or the next one while it is being opened, so that the threads that use it wake."""
-        self.aborted = True
-        if self.socket is not None:
-            self.socket.abort()
+        return not idle_limit or now - self.idle_since > self.session_idle_limit or now >= self._expires_at
 
     def close(self) -> None:
         """Close the connection, with a close frame if that can be sent without waiting."""
@@ -310,12 +299,6 @@ class WebSocket:
         if self._core is None:
             raise Aborted("the connection is closed")
         return self._core
-
-    def _publish_socket(self, socket: DeadlineSocket) -> None:
-        # First publish the socket, then look at the flag; abort() does it the other way round, so one of the two acts.
-        self.socket = socket
-        if self.aborted:
-            raise Aborted
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else "aborted" if self.aborted else "open"

@@ -24,8 +24,9 @@ from cosyclient.transports.base import user_agent
 from cosyclient.transports.dialer import Dialer
 from cosyclient.transports.errors import translate
 from cosyclient.transports.network import Network, resolve_network
+from cosyclient.transports.pooled_connection import lifetime_sampler
 from cosyclient.transports.resolver import Resolver
-from cosyclient.transports.slots import ConnectionSlots, Slot, lifetime_sampler
+from cosyclient.transports.slots import ConnectionSlots, Slot
 from cosyclient.transports.sockets import Aborted, StepTimeouts
 from cosyclient.wire import replace_headers
 
@@ -170,7 +171,6 @@ class WebSocketTransport:
             failure = httpx.ConnectError(str(error)[:200] or type(error).__name__)
             failure.__cause__ = error
             raise self.translate(failure, deadline) from error
-        websocket.expires_at = self._clock.now() + self._lifetime()
 
     def translate(self, error: Exception, deadline: Deadline) -> CosyError:
         """Return what *error*, one of `WIRE_ERRORS`, means to a caller whose call ends at *deadline*."""
@@ -199,7 +199,13 @@ class WebSocketTransport:
         dialer = Dialer(
             parsed.host, parsed.port, tls=self._network.tls, proxy=self._network.proxy, resolver=self._resolver
         )
-        return WebSocket(parsed, dialer=dialer, clock=self._clock, max_reply_bytes=self.max_reply_bytes)
+        return WebSocket(
+            parsed,
+            dialer=dialer,
+            clock=self._clock,
+            lifetime=self._lifetime,
+            max_reply_bytes=self.max_reply_bytes,
+        )
 
     def __repr__(self) -> str:
         stats = self.stats()

@@ -285,7 +285,9 @@ def test_a_core_that_was_interrupted_is_closed_without_a_close_frame() -> None:
         def close(self) -> None:
             closed.append(True)
 
-    broken: Any = WebSocket(parse_uri("ws://x.test/"), dialer=cast("Any", None), clock=CLOCK, max_reply_bytes=1)
+    broken: Any = WebSocket(
+        parse_uri("ws://x.test/"), dialer=cast("Any", None), clock=CLOCK, lifetime=lambda: 1.0, max_reply_bytes=1
+    )
     broken._core, broken.socket = Core(), Socket()
     broken.close()
     assert closed == [True]
