@@ -1,4 +1,4 @@
-"""The concurrency controller: which endings count as what, and that the bulkhead follows and listeners hear of it."""
+"""The concurrency controller: which ends count as what, how the bulkhead is resized, and which events report that."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from cosyclient.policies.bulkhead import Bulkhead
 from cosyclient.testing import FakeClock, RecordingListener
 
 
-class World:
-    """Hold a controller, its bulkhead, and what was told."""
+class Setup:
+    """Hold a controller, its bulkhead and the events it emitted."""
 
     def __init__(self, config: AdaptiveConfig | None = None) -> None:
         self.listener = RecordingListener()
@@ -39,7 +39,7 @@ class World:
         )
         self.now = 100.0
 
-    def turn(self, error: CosyError | None = None, span: float = 0.2) -> None:
+    def run_round(self, error: CosyError | None = None, span: float = 0.2) -> None:
         """Let as many attempts as are allowed end in *span* seconds, with *error*."""
         samples = [self.controller.start(4.0, self.now, 10.0) for _ in range(self.bulkhead.limit)]
         self.now += span
@@ -59,56 +59,56 @@ class World:
         (TransportError("reset"), 40),
         (BadRequest("no", status=400), 40),
         (DecodeError("no"), 40),
-        (Rejected("nobody waits", sent=True), 40),
+        (Rejected("cancelled", sent=True), 40),
         (DeadlineExceeded("no", sent=True), 40),
         (AttemptTimeout("no"), 40),
     ],
 )
 def test_only_throttling_lowers_the_limit_at_once(error: CosyError, limit: int) -> None:
-    """429 and its kin, and whoever says when to come back; what fails at once is the breaker's affair."""
-    world = World()
-    world.turn()
-    world.turn(error, span=0.05)
-    assert world.bulkhead.limit == limit
+    """429 and its like, and a service that says when to retry; what fails at once is for the breaker."""
+    setup = Setup()
+    setup.run_round()
+    setup.run_round(error, span=0.05)
+    assert setup.bulkhead.limit == limit
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded("no", sent=True), AttemptTimeout("no")])
 def test_time_outs_without_any_answer_leave_one_permit(error: CosyError) -> None:
-    """Ten seconds each: the service is stuck, listeners hear of it, and the next answer begins the way back."""
-    world = World()
-    world.turn()
-    world.turn(error, span=10.0)
-    assert world.bulkhead.limit == 1
-    assert world.controller.overloaded
-    assert [(event.endpoint, event.old, event.new) for event in world.listener.of(LimitChanged)] == [("tts-1", 40, 1)]
+    """Ten seconds each: the service is stuck, an event says so, and the next answer begins the recovery."""
+    setup = Setup()
+    setup.run_round()
+    setup.run_round(error, span=10.0)
+    assert setup.bulkhead.limit == 1
+    assert setup.controller.overloaded
+    assert [(event.endpoint, event.old, event.new) for event in setup.listener.of(LimitChanged)] == [("tts-1", 40, 1)]
     for _ in range(12):
-        world.turn()
-    assert world.bulkhead.limit >= 30
+        setup.run_round()
+    assert setup.bulkhead.limit >= 30
     for _ in range(10):
-        world.turn()
-    assert not world.controller.overloaded
+        setup.run_round()
+    assert not setup.controller.overloaded
 
 
-def test_a_listener_who_takes_his_time_is_no_slow_service() -> None:
-    """Streams of an hour, of which the service needed a second, many at once or alone."""
-    world = World()
+def test_a_slow_listener_is_no_slow_service() -> None:
+    """Streams of an hour, of which the service needed a second, many at once or one."""
+    setup = Setup()
     for count in [*range(1, 41), *range(40, 0, -1)]:
-        samples = [world.controller.start(4.0, world.now, 7200.0) for _ in range(count)]
-        world.now += 3600.0 + count
+        samples = [setup.controller.start(4.0, setup.now, 7200.0) for _ in range(count)]
+        setup.now += 3600.0 + count
         for sample in samples:
             assert sample is not None
-            world.controller.finish(sample, None, world.now, returned=4.0, idle=3599.0 + count)
-    assert world.bulkhead.limit == 40
-    sample = world.controller.start(4.0, world.now, 7200.0)
+            setup.controller.finish(sample, None, setup.now, returned=4.0, idle=3599.0 + count)
+    assert setup.bulkhead.limit == 40
+    sample = setup.controller.start(4.0, setup.now, 7200.0)
     assert sample is not None
     assert sample.read_timeout == pytest.approx(4.0)
 
 
 def test_switched_off_it_does_nothing() -> None:
-    """The pool's size is the limit, nothing is estimated, nothing is noted."""
-    world = World(AdaptiveConfig(enabled=False))
-    assert world.bulkhead.limit == 40
-    assert world.controller.start(4.0, 0.0, 10.0) is None
-    assert world.controller.estimate(0.0) is NO_ESTIMATE
-    assert repr(world.controller) == "<ConcurrencyController off>"
-    assert repr(World().controller).startswith("<ConcurrencyController <AdaptiveLimit 0 of 40 (1 to 40), free, ")
+    """The pool's size is the limit, nothing is estimated, nothing is recorded."""
+    setup = Setup(AdaptiveConfig(enabled=False))
+    assert setup.bulkhead.limit == 40
+    assert setup.controller.start(4.0, 0.0, 10.0) is None
+    assert setup.controller.estimate(0.0) is NO_ESTIMATE
+    assert repr(setup.controller) == "<ConcurrencyController off>"
+    assert repr(Setup().controller).startswith("<ConcurrencyController <AdaptiveLimit 0 of 40 (1 to 40), free, ")

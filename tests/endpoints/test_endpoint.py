@@ -1,4 +1,4 @@
-"""What an endpoint makes of refusals and quotas: how it slows down, and what it tells its listeners of it."""
+"""The endpoint: how permits are given back, how refusals and quotas change its rate, and which events report that."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class World:
-    """Hold an endpoint of 100 requests/s, its clock, and what was told."""
+class Setup:
+    """Hold an endpoint of 100 requests/s, its clock and the events it emitted."""
 
     def __init__(self, adaptive: AdaptiveConfig | None = None) -> None:
         self.clock = FakeClock()
@@ -45,7 +45,7 @@ class World:
         self.endpoint.acquire(permit, Deadline.after(self.clock, 100.0), Flag())
         return permit
 
-    def permit(self) -> Permit:
+    def send(self) -> Permit:
         permit = self.acquire()
         permit.start(self.clock.now(), retry=False, audio=4.0, time_limit=30.0)
         return permit
@@ -54,152 +54,152 @@ class World:
         for permit in permits:
             permit.finish(Throttled("too fast", status=429, retry_after=retry_after), self.clock.now())
 
-    def told(self) -> Iterator[tuple[float, float, float]]:
+    def changes(self) -> Iterator[tuple[float, float, float]]:
         for event in self.listener.events:
             if isinstance(event, RateChanged):
                 yield round(event.old, 1), round(event.new, 1), event.hold
 
 
-def test_a_round_trip_of_refusals_is_told_once() -> None:
-    """Ten requests were on their way; the rate falls once, and every permit is back."""
-    world = World()
-    world.refuse(*[world.permit() for _ in range(10)])
-    assert list(world.told()) == [(100.0, 70.0, 0.0)]
-    assert world.endpoint.bulkhead.in_use == 0
-    assert world.endpoint.stats.accepted == 0
+def test_the_refusals_of_one_round_trip_are_one_event() -> None:
+    """Ten requests were in flight; the rate falls once, and every permit is back."""
+    setup = Setup()
+    setup.refuse(*[setup.send() for _ in range(10)])
+    assert list(setup.changes()) == [(100.0, 70.0, 0.0)]
+    assert setup.endpoint.bulkhead.in_use == 0
+    assert setup.endpoint.stats.accepted == 0
 
 
-def test_recovery_is_told_once_and_not_its_every_step() -> None:
+def test_a_recovery_is_one_event() -> None:
     """From the refusal to the full rate: two events, however many requests were sent meanwhile."""
-    world = World()
-    world.refuse(world.permit())
+    setup = Setup()
+    setup.refuse(setup.send())
     sent = 0
-    while world.endpoint.limiter.slowed:
-        world.permit().finish(None, world.clock.now())
+    while setup.endpoint.limiter.slowed:
+        setup.send().finish(None, setup.clock.now())
         sent += 1
     for _ in range(20):
-        world.permit().finish(None, world.clock.now())
+        setup.send().finish(None, setup.clock.now())
     assert sent > 100
-    assert list(world.told()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
+    assert list(setup.changes()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
 
 
-def test_recovery_is_told_when_only_lone_calls_are_made() -> None:
-    """They take the short way, which waits for nothing."""
-    world = World()
-    world.refuse(world.permit())
-    while world.endpoint.limiter.slowed:
-        world.clock.advance(0.1)
-        permit = Permit(world.endpoint)
-        if world.endpoint.try_acquire(permit):
-            permit.start(world.clock.now(), retry=False, audio=4.0, time_limit=30.0)
-            permit.finish(None, world.clock.now())
+def test_a_recovery_is_reported_when_only_lone_calls_are_made() -> None:
+    """They use `try_acquire`, which waits for nothing."""
+    setup = Setup()
+    setup.refuse(setup.send())
+    while setup.endpoint.limiter.slowed:
+        setup.clock.advance(0.1)
+        permit = Permit(setup.endpoint)
+        if setup.endpoint.try_acquire(permit):
+            permit.start(setup.clock.now(), retry=False, audio=4.0, time_limit=30.0)
+            permit.finish(None, setup.clock.now())
         else:
             permit.cancel()
-    world.clock.advance(0.1)
-    permit = Permit(world.endpoint)
-    assert world.endpoint.try_acquire(permit)
+    setup.clock.advance(0.1)
+    permit = Permit(setup.endpoint)
+    assert setup.endpoint.try_acquire(permit)
     permit.cancel()
-    assert list(world.told()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
+    assert list(setup.changes()) == [(100.0, 70.0, 0.0), (70.0, 100.0, 0.0)]
 
 
-def test_a_right_given_back_after_something_left_is_an_attempt() -> None:
-    """Ctrl-C amid a reply: the quota was used, nobody is to blame, and nothing counts as in flight for ever."""
-    world = World(AdaptiveConfig())
+def test_a_permit_cancelled_after_a_request_was_sent_is_an_attempt() -> None:
+    """Ctrl-C amid a reply: the quota was used, no failure is counted, and nothing counts as in flight for ever."""
+    setup = Setup(AdaptiveConfig())
     for number in range(1, 6):
-        world.permit().cancel()
-        assert world.endpoint.bulkhead.in_use == 0
-        assert "<AdaptiveLimit 0 of 40 " in repr(world.endpoint.concurrency)
-        assert world.endpoint.stats.executions == number
-    assert world.endpoint.breaker.state == "closed"
-    unused = world.acquire()
+        setup.send().cancel()
+        assert setup.endpoint.bulkhead.in_use == 0
+        assert "<AdaptiveLimit 0 of 40 " in repr(setup.endpoint.concurrency)
+        assert setup.endpoint.stats.executions == number
+    assert setup.endpoint.breaker.state == "closed"
+    unused = setup.acquire()
     unused.cancel()
     unused.cancel()
-    assert (world.endpoint.bulkhead.in_use, world.endpoint.stats.executions) == (0, 5)
+    assert (setup.endpoint.bulkhead.in_use, setup.endpoint.stats.executions) == (0, 5)
 
 
-def test_a_pause_that_was_asked_for_is_told_with_the_rate() -> None:
-    """Nothing leaves before it ends."""
-    world = World()
-    began = world.clock.now()
-    world.refuse(world.permit(), retry_after=2.0)
-    world.permit()
-    assert world.clock.now() >= began + 2.0
-    assert list(world.told()) == [(100.0, 70.0, 2.0)]
+def test_a_retry_after_is_reported_with_the_rate() -> None:
+    """Nothing is sent before it ends."""
+    setup = Setup()
+    began = setup.clock.now()
+    setup.refuse(setup.send(), retry_after=2.0)
+    setup.send()
+    assert setup.clock.now() >= began + 2.0
+    assert list(setup.changes()) == [(100.0, 70.0, 2.0)]
 
 
-def test_a_quota_is_told_when_it_moves_the_rate() -> None:
-    """A limit without a window moves no rate."""
-    world = World()
-    world.endpoint.apply_quota(Quota(limit=60.0))
-    world.endpoint.apply_quota(Quota(limit=60.0, window=1.0))
-    world.endpoint.apply_quota(Quota(limit=60.0, window=1.0))
-    assert list(world.told()) == [(100.0, 60.0, 0.0)]
+def test_a_quota_is_reported_when_it_changes_the_rate() -> None:
+    """A limit without a window changes no rate."""
+    setup = Setup()
+    setup.endpoint.apply_quota(Quota(limit=60.0))
+    setup.endpoint.apply_quota(Quota(limit=60.0, window=1.0))
+    setup.endpoint.apply_quota(Quota(limit=60.0, window=1.0))
+    assert list(setup.changes()) == [(100.0, 60.0, 0.0)]
 
 
-def test_a_lowered_rate_is_seen_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Somebody who wonders why it is slow finds the reason."""
+def test_a_lowered_rate_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says why the client is slow."""
     with caplog.at_level("INFO", logger="cosyclient"):
-        world = World()
-        world.refuse(world.permit())
+        setup = Setup()
+        setup.refuse(setup.send())
     assert "RateChanged endpoint=tts-1 old=100.000 new=70.000 hold=0.000" in caplog.text
 
 
-def test_giving_back_again_does_nothing() -> None:
-    """Whoever is interrupted gives back once more: one report, one permit, and no place of somebody else's."""
-    world = World(AdaptiveConfig())
-    now = world.clock.now()
-    settled, other = world.permit(), world.permit()
+def test_finishing_again_does_nothing() -> None:
+    """An interrupted caller gives back once more: one report, one permit, and no permit of another holder."""
+    setup = Setup(AdaptiveConfig())
+    now = setup.clock.now()
+    finished, other = setup.send(), setup.send()
     for _ in range(3):
-        settled.finish(ServiceFault("HTTP 503", status=503), now)
-        settled.cancel()
-    assert (world.endpoint.bulkhead.in_use, world.endpoint.stats.failures) == (1, 1)
-    assert "1 of 1 failed" in repr(world.endpoint.breaker)
-    assert "<AdaptiveLimit 1 of 40 " in repr(world.endpoint.concurrency)
+        finished.finish(ServiceFault("HTTP 503", status=503), now)
+        finished.cancel()
+    assert (setup.endpoint.bulkhead.in_use, setup.endpoint.stats.failures) == (1, 1)
+    assert "1 of 1 failed" in repr(setup.endpoint.breaker)
+    assert "<AdaptiveLimit 1 of 40 " in repr(setup.endpoint.concurrency)
     other.finish(None, now)
     other.finish(None, now)
-    assert (world.endpoint.bulkhead.in_use, world.endpoint.stats.executions) == (0, 2)
+    assert (setup.endpoint.bulkhead.in_use, setup.endpoint.stats.executions) == (0, 2)
 
 
-def test_what_was_never_acquired_has_nothing_to_give_back() -> None:
-    """The permit is made before anything is taken."""
-    world = World()
-    before = repr(world.endpoint)
+def test_a_permit_that_was_never_acquired_gives_nothing_back() -> None:
+    """It is made before anything is acquired."""
+    setup = Setup()
+    before = repr(setup.endpoint)
     for _ in range(2):
-        Permit(world.endpoint).cancel()
-    with Permit(world.endpoint):
+        Permit(setup.endpoint).cancel()
+    with Permit(setup.endpoint):
         pass
-    assert repr(world.endpoint) == before
+    assert repr(setup.endpoint) == before
 
 
 @pytest.mark.parametrize("way", ["acquire", "try_acquire"])
-def test_a_right_that_is_not_to_be_had_leaves_nothing_taken(way: str) -> None:
-    """Permit, place and admission: whatever was reached before the refusal is back after `cancel`."""
-    world = World()
+def test_a_rejected_acquisition_gives_everything_back(way: str) -> None:
+    """What was acquired before the rejection is back after `cancel`."""
+    setup = Setup()
     # The burst is spent, and the pace is too slow for the deadline.
-    burst = [world.acquire() for _ in range(10)]
-    permit = Permit(world.endpoint)
+    burst = [setup.acquire() for _ in range(10)]
+    permit = Permit(setup.endpoint)
     if way == "acquire":
         with pytest.raises(RateLimited):
-            world.endpoint.acquire(permit, Deadline.after(world.clock, 0.001), Flag())
+            setup.endpoint.acquire(permit, Deadline.after(setup.clock, 0.001), Flag())
     else:
-        assert not world.endpoint.try_acquire(permit)
-    assert world.endpoint.bulkhead.in_use == 11
+        assert not setup.endpoint.try_acquire(permit)
+    assert setup.endpoint.bulkhead.in_use == 11
     permit.cancel()
     permit.cancel()
-    assert world.endpoint.bulkhead.in_use == 10
+    assert setup.endpoint.bulkhead.in_use == 10
     for each in burst:
         each.cancel()
-    assert world.endpoint.bulkhead.in_use == 0
+    assert setup.endpoint.bulkhead.in_use == 0
 
 
-def test_closing_ends_the_wait_for_pace() -> None:
+def test_closing_ends_the_wait_of_the_limiter() -> None:
     """The flag is set while a text waits for its turn."""
-    world = World()
+    setup = Setup()
     for _ in range(10):
-        world.permit()
-    closing, permit = Flag(), Permit(world.endpoint)
+        setup.send()
+    closing, permit = Flag(), Permit(setup.endpoint)
     closing.set()
     with pytest.raises(ClientClosed):
-        world.endpoint.acquire(permit, Deadline.after(world.clock, 100.0), closing)
+        setup.endpoint.acquire(permit, Deadline.after(setup.clock, 100.0), closing)
     permit.cancel()
-    assert world.endpoint.bulkhead.in_use == 10
+    assert setup.endpoint.bulkhead.in_use == 10

@@ -1,4 +1,4 @@
-"""The latency model: what queues, what merely takes long, and how sure it is of the difference."""
+"""The latency model: queueing told from mere slowness, and with what certainty."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from cosyclient.policies.adaptive.latency_model import LatencyModel
 
 Latency: TypeAlias = Callable[[float, float, random.Random], float]
-"""Seconds an attempt takes, by its audio, the audio in flight beside it, and chance."""
+"""Seconds an attempt takes, by its audio, the other audio in flight, and chance."""
 
 
-def fitted(latency: Latency, count: int = 64, *, seed: int = 1, beside: float = 400.0) -> LatencyModel:
-    """Return a model of *count* attempts at 4 to 80 s with up to *beside* seconds in flight beside them."""
+def fitted(latency: Latency, count: int = 64, *, seed: int = 1, most: float = 400.0) -> LatencyModel:
+    """Return a model of *count* attempts at 4 to 80 s with up to *most* seconds of other audio in flight."""
     dice, model = random.Random(seed), LatencyModel()
     for _ in range(count):
-        audio, ahead = dice.uniform(4.0, 80.0), dice.uniform(0.0, beside)
+        audio, ahead = dice.uniform(4.0, 80.0), dice.uniform(0.0, most)
         model.add(audio, ahead, latency(audio, ahead, dice))
     return model
 
@@ -45,8 +45,8 @@ def test_a_queue_is_recognised_by_its_slope() -> None:
     ],
     ids=["slow", "in proportion", "jitter", "two speeds", "stragglers"],
 )
-def test_what_merely_takes_long_has_not_grown(latency: Latency, seed: int) -> None:
-    """However slow, jittery or proportional to the text: what is in flight beside it changes nothing."""
+def test_mere_slowness_is_no_queueing(latency: Latency, seed: int) -> None:
+    """However slow, jittery or proportional to the text: other audio in flight changes nothing."""
     assert not fitted(latency, seed=seed).queueing
 
 
@@ -59,7 +59,7 @@ def test_a_queue_is_recognised_through_jitter(seed: int) -> None:
 
 
 def test_what_both_explain_is_put_down_to_the_own_audio() -> None:
-    """All attempts in flight alike, few of them or many: there is no telling, and in doubt it sends."""
+    """All attempts alike, few in flight or many: the two causes cannot be told apart, so nothing is limited."""
     dice, model = random.Random(1), LatencyModel()
     for _ in range(64):
         audio = dice.uniform(4.0, 80.0)
@@ -68,17 +68,17 @@ def test_what_both_explain_is_put_down_to_the_own_audio() -> None:
     assert model.own == pytest.approx(0.06)
 
 
-def test_few_attempts_say_nothing() -> None:
-    """Five could lie on a line by chance; nor do attempts that found nothing beside them."""
+def test_few_attempts_decide_nothing() -> None:
+    """Five could lie on a line by chance; attempts with nothing else in flight decide nothing either."""
     assert not fitted(lambda audio, ahead, dice: (audio + ahead) / 67.0, 5).queueing
-    alone = fitted(lambda audio, ahead, dice: audio / 67.0, beside=0.0)
+    alone = fitted(lambda audio, ahead, dice: audio / 67.0, most=0.0)
     assert not alone.queueing
     assert alone.unloaded(67.0) == pytest.approx(1.0, rel=0.01)
     assert LatencyModel().unloaded(4.0) == 0.0
 
 
-def test_it_forgets() -> None:
-    """Twice the GPUs: after some two hundred attempts it knows no other."""
+def test_old_attempts_fade() -> None:
+    """Twice the GPUs: after some two hundred attempts only these count."""
     dice, model = random.Random(1), fitted(lambda audio, ahead, dice: (audio + ahead) / 67.0)
     for _ in range(250):
         audio, ahead = dice.uniform(4.0, 80.0), dice.uniform(0.0, 400.0)

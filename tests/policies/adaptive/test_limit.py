@@ -1,4 +1,4 @@
-"""The adaptive limit, one decision at a time: what is evidence, what is none, and what follows."""
+"""The adaptive limit, one decision at a time: what is evidence of overload, what is not, and what follows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPAN = 10.0
 
 
 class Queue:
-    """Serve 64 s of audio a second, first come, first served, beside a limit, with attempts at 16 s each."""
+    """Serve 64 s of audio a second, first come, first served, to a client with a limit and attempts at 16 s each."""
 
     def __init__(self, limit: AdaptiveLimit, *, rate: float = 64.0, span: float = SPAN) -> None:
         self.limit = limit
@@ -29,36 +29,36 @@ class Queue:
         self.span = span
         self.now = 100.0
         self._free_at = 0.0
-        self._under_way: list[tuple[float, Sample]] = []
+        self._in_flight: list[tuple[float, Sample]] = []
 
     def fill(self, most: int = 40) -> None:
-        """Send as many as may be in flight."""
-        while len(self._under_way) < min(most, self.limit.limit):
+        """Send as many as the limit allows."""
+        while len(self._in_flight) < min(most, self.limit.limit):
             self._free_at = max(self._free_at, self.now) + 16.0 / self.rate
-            self._under_way.append((self._free_at, self.limit.start(16.0, self.now, self.span)))
+            self._in_flight.append((self._free_at, self.limit.start(16.0, self.now, self.span)))
 
-    def turn(self, count: int, most: int = 40) -> None:
-        """Keep it filled while *count* attempts are answered."""
+    def serve(self, count: int, most: int = 40) -> None:
+        """Keep the limit reached while *count* attempts are answered."""
         for _ in range(count):
             self.fill(most)
-            self.now, sample = self._under_way.pop(0)
+            self.now, sample = self._in_flight.pop(0)
             self.limit.record_success(sample, self.now, 16.0)
 
     def drain(self) -> None:
-        """Have the rest answered."""
-        while self._under_way:
-            self.now, sample = self._under_way.pop(0)
+        """Answer all that are in flight."""
+        while self._in_flight:
+            self.now, sample = self._in_flight.pop(0)
             self.limit.record_success(sample, self.now, 16.0)
 
 
 def overloaded() -> Queue:
-    """Return a queue that has been filled for long."""
+    """Return a queue whose limit has been reached for long."""
     queue = Queue(AdaptiveLimit(AdaptiveConfig(), max_limit=40))
-    queue.turn(200)
+    queue.serve(200)
     return queue
 
 
-def turn(
+def run_round(
     limit: AdaptiveLimit, now: float, ending: str = "record_success", *, span: float = 0.2, count: int = 0
 ) -> float:
     """Let as many attempts as are allowed end in *span* seconds, and return the instant."""
@@ -73,15 +73,15 @@ def end(limit: AdaptiveLimit, ending: str, sample: Sample, now: float) -> None:
     getattr(limit, ending)(sample, now, sample.audio if ending == "record_success" else 0.0)
 
 
-def test_what_was_told_is_trusted_from_the_first_attempt() -> None:
-    """All permits, no cap, nothing to know."""
+def test_the_configured_limit_holds_from_the_first_attempt() -> None:
+    """All permits, no cap, no estimate."""
     limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
     assert limit.limit == 40
     assert limit.estimate(5.0) is NO_ESTIMATE
 
 
 def test_latency_that_grows_with_what_is_in_flight_is_evidence() -> None:
-    """Ten seconds with forty in flight, of which a quarter of one is its own: as many stay as two seconds are worth."""
+    """Ten seconds with forty in flight, a quarter of a second each: as many are left as take two seconds."""
     queue = overloaded()
     assert queue.limit.overloaded
     assert 6 <= queue.limit.limit <= 9
@@ -91,60 +91,60 @@ def test_latency_that_grows_with_what_is_in_flight_is_evidence() -> None:
     assert queue.limit.start(16.0, queue.now).read_timeout == pytest.approx(8.0, rel=0.2)
 
 
-def test_latency_that_texts_can_afford_is_none_however_much_it_has_grown() -> None:
-    """Six in flight wait for each other for 1.5 s: nobody has to care."""
+def test_latency_that_texts_can_afford_is_no_evidence_however_much_it_has_grown() -> None:
+    """Six in flight wait for each other for 1.5 s: that is below the tolerance."""
     queue = Queue(AdaptiveLimit(AdaptiveConfig(), max_limit=6))
-    queue.turn(200)
+    queue.serve(200)
     assert (queue.limit.limit, queue.limit.overloaded) == (6, False)
 
 
-def test_what_the_pool_was_sized_for_is_none_either() -> None:
-    """A client short of processor time is slow all by itself: texts of half a second do not change that."""
+def test_latency_that_the_pool_was_sized_for_is_no_evidence() -> None:
+    """A client short of processor time is slow by itself: texts with half a second do not change that."""
     for floor, limited in ((0.4, False), (0.0, True)):
         queue = Queue(AdaptiveLimit(AdaptiveConfig(), max_limit=10, latency_floor=floor), rate=640.0, span=0.5)
-        queue.turn(200)
+        queue.serve(200)
         assert queue.limit.overloaded is limited
 
 
 @pytest.mark.parametrize("latency", [0.2, 3.0, 9.0])
-def test_latency_alone_is_none(latency: float) -> None:
-    """Nine seconds of ten, for one attempt as for forty: that is how long it takes."""
+def test_latency_alone_is_no_evidence(latency: float) -> None:
+    """Nine seconds of ten, for one attempt as for forty: the service is slow, not overloaded."""
     limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for count in [*range(1, 41), *range(40, 0, -1)]:
-        now = turn(limit, now, span=latency, count=count)
+        now = run_round(limit, now, span=latency, count=count)
     assert limit.limit == 40
     assert limit.estimate(now).max_audio == math.inf
 
 
-def test_a_service_that_becomes_slower_for_all_alike_is_none() -> None:
-    """More is in flight then, for what comes does not wait; beside what was before, that looks like a queue."""
+def test_a_service_that_becomes_slower_for_all_alike_is_no_evidence() -> None:
+    """More is in flight then, since the load is the same; compared with before, that looks like a queue."""
     limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for _ in range(60):
-        now = turn(limit, now, count=2)
+        now = run_round(limit, now, count=2)
     for count in [*range(2, 41, 2), *[40] * 4]:
-        now = turn(limit, now, span=4.0, count=count)
+        now = run_round(limit, now, span=4.0, count=count)
         assert limit.limit == 40
     assert not limit.overloaded
 
 
-def test_where_all_find_as_much_in_flight_less_of_it_is_tried() -> None:
-    """A crowd that waits for itself from the beginning: half of it is enough to see what made it slow."""
+def test_where_the_load_does_not_vary_a_trial_halves_it() -> None:
+    """Attempts that wait for each other from the beginning: with half of them the cause shows."""
     queue = Queue(AdaptiveLimit(AdaptiveConfig(), max_limit=40))
     queue.fill()
     least = 40
     for _ in range(200):
-        queue.turn(1)
+        queue.serve(1)
         least = min(least, queue.limit.limit)
     assert queue.limit.overloaded
     assert least <= 20
     assert queue.limit.estimate(queue.now).safe_latency <= 3.5
 
 
-def test_what_could_not_be_there_in_time_shows_overload() -> None:
+def test_attempts_that_could_not_be_answered_in_time_show_overload() -> None:
     """Three in a row, cut off before what was in flight could be rendered; not where others were answered between."""
     for answered in (False, True):
         limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=4), 100.0
-        now = turn(limit, now, span=1.0, count=10)
+        now = run_round(limit, now, span=1.0, count=10)
         samples = [limit.start(400.0, now, SPAN) for _ in range(4)]
         for number, sample in enumerate(samples):
             if answered and number:
@@ -153,138 +153,138 @@ def test_what_could_not_be_there_in_time_shows_overload() -> None:
         assert limit.overloaded is not answered
 
 
-def test_reads_are_given_what_is_in_flight() -> None:
-    """Before anything was measured, as long as it is spoken; then four times what it takes at the pace measured."""
+def test_reads_are_given_time_for_what_is_in_flight() -> None:
+    """Before anything was measured, as long as the audio lasts; then four times what it takes as measured."""
     limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
     assert [limit.start(6.0, 100.0).read_timeout for _ in range(3)] == [6.0, 12.0, 18.0]
     limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
-    now = turn(limit, 100.0, span=0.5, count=20)
+    now = run_round(limit, 100.0, span=0.5, count=20)
     sample = limit.start(16.0, now)
     assert sample.expected == pytest.approx(0.1)
     assert sample.read_timeout == pytest.approx(2.0)
 
 
-def test_failures_that_come_back_at_once_are_none() -> None:
+def test_failures_that_come_back_at_once_are_no_evidence() -> None:
     """Whatever their share."""
     limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for _ in range(50):
-        now = turn(limit, now)
-        now = turn(limit, now, "record_failure", span=0.002)
+        now = run_round(limit, now)
+        now = run_round(limit, now, "record_failure", span=0.002)
     assert limit.limit == 40
 
 
-def test_callers_who_change_their_minds_are_none() -> None:
-    """Nor is the time they waited; what was asked for counts as work until it must be done."""
+def test_cancelled_attempts_are_no_evidence() -> None:
+    """Nor is the time they took; their audio counts as work until it must be done."""
     limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
-    now = turn(limit, now)
+    now = run_round(limit, now)
     for _ in range(50):
-        now = turn(limit, now, "record_cancelled", span=3.0)
+        now = run_round(limit, now, "record_cancelled", span=3.0)
     assert limit.limit == 40
     assert " 0 s of audio in flight" not in repr(limit)
-    turn(limit, now)
+    run_round(limit, now)
     assert " 0 s of audio in flight" in repr(limit)
 
 
 def test_a_lighter_load_lifts_the_limit() -> None:
-    """As soon as it has held nobody back for two seconds."""
+    """As soon as it was not reached for two seconds."""
     queue = overloaded()
     queue.drain()
     for _ in range(20):
-        queue.turn(1, most=1)
+        queue.serve(1, most=1)
         queue.now += 0.5
     assert (queue.limit.limit, queue.limit.overloaded) == (40, False)
     assert queue.limit.estimate(queue.now).max_audio == math.inf
 
 
-def test_a_faster_service_is_given_more_at_once() -> None:
-    """Eight times as fast: what may be in flight doubles with every latency, until nothing has to be held back."""
+def test_a_faster_service_is_given_more_within_few_latencies() -> None:
+    """Eight times as fast: what may be in flight doubles with every latency, until no limit is needed."""
     queue = overloaded()
     queue.rate *= 8
     before = queue.now
     while queue.limit.limit < 40:
-        queue.turn(1)
+        queue.serve(1)
     assert queue.now - before < 4.0
 
 
-def test_half_the_speed_is_followed() -> None:
-    """The same two seconds are worth half the attempts."""
+def test_half_the_throughput_halves_the_limit() -> None:
+    """Half as many attempts take the same two seconds."""
     queue = overloaded()
     queue.rate /= 2
-    queue.turn(60)
+    queue.serve(60)
     assert queue.limit.estimate(queue.now).max_audio <= 11.0
 
 
 def test_one_throttling_event_counts_once() -> None:
-    """Forty refusals of what left before we slowed down cost a tenth; one that left since costs another."""
+    """Forty refusals of what was sent before the first lower the limit by a tenth; one sent since, by another."""
     limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
-    now = turn(limit, turn(limit, 100.0), "record_throttled", span=0.1)
+    now = run_round(limit, run_round(limit, 100.0), "record_throttled", span=0.1)
     assert limit.limit == 36
     assert limit.estimate(now).safe_latency == pytest.approx(0.2)
-    now = turn(limit, now + 0.1, "record_throttled", span=0.1)
+    now = run_round(limit, now + 0.1, "record_throttled", span=0.1)
     assert limit.limit == 32
     # And returns by a tenth per round that filled it.
-    now = turn(limit, now + 0.1)
+    now = run_round(limit, now + 0.1)
     assert limit.limit == 35
     for _ in range(3):
-        now = turn(limit, now + 0.1, count=20)
+        now = run_round(limit, now + 0.1, count=20)
     assert limit.limit == 35
 
 
-def test_a_service_that_answers_nobody_is_tried_one_at_a_time() -> None:
-    """Half as long as what failed, whoever has most time left first; the first answer ends it."""
+def test_a_service_that_answers_nothing_is_tried_with_one_at_a_time() -> None:
+    """Half as long as what failed, texts with most time left first; the first answer ends it."""
     limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
-    now = turn(limit, turn(limit, 100.0), "record_timeout", span=10.0)
+    now = run_round(limit, run_round(limit, 100.0), "record_timeout", span=10.0)
     assert limit.limit == 1
     estimate = limit.estimate(now)
     assert (estimate.max_audio, estimate.safe_latency) == (2.0, math.inf)
-    now = turn(limit, now, "record_timeout", span=10.0)
+    now = run_round(limit, now, "record_timeout", span=10.0)
     assert limit.estimate(now).max_audio == 1.0
-    now = turn(limit, now, span=0.5)
+    now = run_round(limit, now, span=0.5)
     assert limit.estimate(now).safe_latency < 10.0
     for _ in range(12):
-        now = turn(limit, now)
+        now = run_round(limit, now)
     assert limit.limit >= 30
 
 
-def test_time_outs_while_others_are_answered_are_none() -> None:
-    """A node that hangs behind a balancer, a straggler: the service works."""
+def test_time_outs_while_others_are_answered_are_no_evidence() -> None:
+    """A node that hangs behind a load balancer, or one slow attempt: the service works."""
     limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for _ in range(30):
         hanging = [limit.start(4.0, now, SPAN) for _ in range(4)]
         for _ in range(30):
-            now = turn(limit, now, count=20)
+            now = run_round(limit, now, count=20)
         for sample in hanging:
             limit.record_timeout(sample, now)
     assert limit.limit == 40
 
 
-def test_part_of_an_answer_is_one() -> None:
-    """As is a caller with less than a second: nobody is known to be stuck."""
+def test_part_of_an_answer_counts_as_an_answer() -> None:
+    """A call with less than a second says nothing: the service need not be stuck."""
     limit, now = AdaptiveLimit(AdaptiveConfig(), max_limit=40), 100.0
     for _ in range(5):
         for sample in [limit.start(64.0, now, SPAN) for _ in range(10)]:
             limit.record_timeout(sample, now + 10.0, 1.0)
-        now = turn(limit, now + 10.0, "record_timeout", span=0.5)
+        now = run_round(limit, now + 10.0, "record_timeout", span=0.5)
     assert limit.limit == 40
 
 
-def test_only_noticeable_moves_are_told() -> None:
-    """By half or more since the last word of it."""
+def test_only_noticeable_changes_are_reported() -> None:
+    """By half or more since the last report."""
     limit = AdaptiveLimit(AdaptiveConfig(), max_limit=40)
     now, told = 100.0, []
     for _ in range(30):
-        now = turn(limit, now + 0.1, "record_throttled", span=0.1)
+        now = run_round(limit, now + 0.1, "record_throttled", span=0.1)
         told += [news] if (news := limit.take_change()) is not None else []
     assert [old for old, _ in told] == [40, *(new for _, new in told[:-1])]
     assert all(3 * new <= 2 * old for old, new in told)
     assert told[-1][1] <= 3
 
 
-def test_a_clock_that_stands_still_breaks_nothing() -> None:
-    """Answers in no time at all, as a test's clock may have it."""
+def test_a_clock_that_stands_still_is_no_error() -> None:
+    """Answers in no time at all, as with a test's clock."""
     limit = AdaptiveLimit(AdaptiveConfig(), max_limit=8)
     for _ in range(50):
-        turn(limit, 0.0, span=0.0)
+        run_round(limit, 0.0, span=0.0)
     assert limit.limit == 8
 
 

@@ -1,4 +1,4 @@
-"""Throughput: audio that comes back a second, and what the service still has to render for us."""
+"""Throughput: audio that comes back a second, and what the service still has to render."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cosyclient.policies.adaptive.throughput import Throughput
 
 
 def busy(turns: int = 20) -> tuple[Throughput, float]:
-    """Return one after *turns* attempts at 128 s, 2 s each, two in flight at any time; and now."""
+    """Return one after *turns* attempts at 128 s, 2 s each, two in flight at any time; and the instant."""
     throughput, now = Throughput(), 0.0
     throughput.observe(now, 2.0)
     throughput.start(128.0)
@@ -34,22 +34,22 @@ def test_it_counts_what_comes_back_while_anything_is_in_flight() -> None:
 
 
 def test_nothing_is_known_at_first() -> None:
-    """No division by the nothing that has been measured."""
+    """The rate is 0, not an error."""
     throughput = Throughput()
     throughput.observe(5.0, 0.0)
     assert (throughput.rate, throughput.audio, throughput.in_flight) == (0.0, 0.0, 0)
 
 
 def test_a_clock_read_too_early_changes_nothing() -> None:
-    """By a thread that was overtaken, or by an hour."""
+    """By another thread's time slice, or by an hour."""
     throughput, now = busy()
     before = throughput.rate
     throughput.observe(now - 3600.0, 2.0)
     assert (throughput.rate, throughput.audio) == (before, 128.0)
 
 
-def test_it_follows_another_pace_within_a_latency_or_two() -> None:
-    """Half as fast: after three latencies, nearly all that is remembered is of now."""
+def test_it_follows_another_rate_within_few_latencies() -> None:
+    """Half as fast: after three latencies the old rate has faded."""
     throughput, now = busy()
     for _ in range(3):
         throughput.start(128.0)
@@ -60,7 +60,7 @@ def test_it_follows_another_pace_within_a_latency_or_two() -> None:
 
 
 def test_abandoned_work_is_work_until_it_is_done() -> None:
-    """Cut off with 100 s missing: they drain at the pace of the service, and count as rendered."""
+    """Cut off with 100 s missing: they drain at the service's rate, and count as rendered."""
     throughput, now = busy()
     throughput.finish(128.0, 28.0)
     throughput.abandon(100.0, now - 2.0)
@@ -70,8 +70,8 @@ def test_abandoned_work_is_work_until_it_is_done() -> None:
     assert throughput.audio == pytest.approx(164.0 - throughput.rate, rel=0.1)
 
 
-def test_an_answer_to_who_left_later_says_that_it_is_done() -> None:
-    """First come, first served; one that left before the abandoned says nothing."""
+def test_an_answer_to_a_later_attempt_shows_that_it_is_done() -> None:
+    """First come, first served; an answer to an earlier attempt shows nothing."""
     throughput, now = busy()
     throughput.finish(128.0, 0.0)
     throughput.abandon(128.0, now)
@@ -81,7 +81,7 @@ def test_an_answer_to_who_left_later_says_that_it_is_done() -> None:
     assert throughput.audio == 0.0
 
 
-def test_a_service_that_stopped_is_measured_anew() -> None:
+def test_a_service_that_had_stopped_is_measured_anew() -> None:
     """By the first attempt it answers."""
     throughput, _ = busy()
     throughput.restart(8.0, 4.0)
