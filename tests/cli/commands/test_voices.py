@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def service() -> Iterator[Emulator]:
     """Run a service that lists its voices."""
-    with running(engine="tone", serve="openai", dialect="vllm-omni") as emulator:
+    with running(engine="tone", serve="openai", dialect="vox-box") as emulator:
         yield emulator
 
 
 def test_voices_are_printed_a_name_a_line_or_as_json(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--url", service.url, "--protocol", "openai:vllm-omni"]
+    options = ["--url", service.url, "--protocol", "openai:vox-box"]
     assert main(["voices", *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines
