@@ -9,7 +9,7 @@ from cosyclient.emulator.settings import add_arguments, from_arguments
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve with the switches of the command line until interrupted; 2 says the emulator could not start."""
+    """Serve with the options of the command line until interrupted; return 2 when the emulator cannot start."""
     parser = argparse.ArgumentParser(prog="python -m cosyclient.emulator", description=__doc__)
     add_arguments(parser)
     try:

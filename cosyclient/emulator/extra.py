@@ -1,4 +1,4 @@
-"""Say what is missing when the emulator cannot run here."""
+"""Check that the packages of the extra ``emulator`` are installed."""
 
 from importlib.util import find_spec
 
@@ -6,15 +6,15 @@ _NEEDED = ("starlette", "uvicorn", "httptools", "numpy", "soundfile", "soxr", "e
 
 
 class EmulatorError(RuntimeError):
-    """Tell the caller that the emulator did not start, or no longer answers."""
+    """The emulator did not start, or no longer answers."""
 
 
 class ExtraMissing(EmulatorError, ImportError):
-    """Tell the caller which packages the emulator lacks and how to install them."""
+    """Packages that the emulator needs are missing; the message names them and the command to install them."""
 
 
 def require_extra(*more: str) -> None:
-    """Refuse early, by name, when a package of the extra is not installed, or one of *more*."""
+    """Raise `ExtraMissing` when a package of the extra, or one of *more*, is not installed."""
     missing = [name for name in (*_NEEDED, *more) if not _is_there(name)]
     if missing:
         raise ExtraMissing(f"the emulator needs {', '.join(missing)}: run  pip install '.[emulator]' in the checkout")
@@ -24,4 +24,4 @@ def _is_there(name: str) -> bool:
     try:
         return find_spec(name) is not None
     except ModuleNotFoundError:
-        return False  # not even the package it would be in
+        return False  # its parent package is missing, too

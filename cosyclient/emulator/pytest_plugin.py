@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     from cosyclient.emulator import Emulator, Settings
 
-_MARKER = "cosyvoice_emulator(**switches): settings of the emulator for this test"
+_MARKER = "cosyvoice_emulator(**options): settings of the emulator for this test"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line("markers", _MARKER)
 
 
@@ -49,8 +49,8 @@ def cosyvoice_emulators() -> Iterator[Callable[..., Emulator]]:
     started: dict[str, Emulator] = {}
     with ExitStack() as stack:
 
-        def start(settings: Settings | None = None, /, **switches: Any) -> Emulator:
-            settings = settings or Settings(**{"engine": "tone", **switches})
+        def start(settings: Settings | None = None, /, **options: Any) -> Emulator:
+            settings = settings or Settings(**{"engine": "tone", **options})
             key = json.dumps(settings.as_dict(), sort_keys=True)
             if key not in started:
                 started[key] = stack.enter_context(Emulator(settings))
@@ -62,7 +62,7 @@ def cosyvoice_emulators() -> Iterator[Callable[..., Emulator]]:
 
 @pytest.fixture
 def cosyvoice_emulator_settings() -> Settings:
-    """Return the settings of ``cosyvoice_emulator``; override me."""
+    """Return the settings of ``cosyvoice_emulator``; override it."""
     from cosyclient.emulator import Settings
 
     return Settings(engine="tone")
@@ -74,9 +74,9 @@ def cosyvoice_emulator(
     cosyvoice_emulators: Callable[..., Emulator],
     cosyvoice_emulator_settings: Settings,
 ) -> Emulator:
-    """Return an emulator with fresh counters and no faults waiting."""
+    """Return an emulator with fresh counters and no pending faults."""
     from dataclasses import replace
 
     marker = request.node.get_closest_marker("cosyvoice_emulator")
-    switches = marker.kwargs if marker else {}
-    return cosyvoice_emulators(replace(cosyvoice_emulator_settings, **switches))
+    options = marker.kwargs if marker else {}
+    return cosyvoice_emulators(replace(cosyvoice_emulator_settings, **options))

@@ -1,4 +1,4 @@
-"""Choose how the emulator behaves: every switch, its rule and its sentence, in one record."""
+"""Describe how the emulator behaves: every option, its rule and its help, in one record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cosyclient.emulator.faults.plan import FAULTS
 
 def _option(
     default: Any,
-    sentence: str,
+    help: str,
     *,
     kind: type | None = None,
     choices: tuple[str, ...] = (),
@@ -25,7 +25,7 @@ def _option(
     most: float | None = None,
 ) -> Any:
     metadata = {
-        "sentence": sentence,
+        "help": help,
         "kind": kind or type(default),
         "choices": choices,
         "least": least,
@@ -71,7 +71,7 @@ class Settings:
         choices=("reply", "reset"),
     )
     api_key: str | None = _option(
-        None, "Bearer token that every request must show, the control pages' too; none leaves the door open.", kind=str
+        None, "Bearer token that every request must show, the control pages' too; none admits everybody.", kind=str
     )
     keep_alive: float = _option(60.0, "Seconds after which an idle connection is closed.", least=0)
     frames: bool = _option(True, "Offer the binary frames reply beside JSON.")
@@ -120,7 +120,7 @@ class Settings:
     )
     dialect_rate: int = _option(24000, "Sample rate of the model behind those paths.", least=8000, most=48000)
     dialect_label: int = _option(
-        0, "Sample rate that WAV and L16 from those paths claim, whatever they have; 0 tells the truth.", least=0
+        0, "Sample rate that WAV and L16 from those paths claim, whatever they have; 0 claims the true rate.", least=0
     )
     aligner: bool = _option(True, "Offer word timestamps, as vLLM-Omni does with --forced-aligner.")
     max_body_bytes: int = _option(1 << 20, "Largest request body accepted, before and after gzip.", least=1)
@@ -130,7 +130,7 @@ class Settings:
     slow_start: float = _option(0.0, "Seconds after the start during which 503 loading is answered.", least=0)
     fault: Mapping[str, float] = field(
         default_factory=dict,
-        metadata={"sentence": f"Share of requests that meet a fault, as NAME=SHARE: {', '.join(FAULTS)}."},
+        metadata={"help": f"Share of requests to which a fault applies, as NAME=SHARE: {', '.join(FAULTS)}."},
     )
 
     def __post_init__(self) -> None:
@@ -176,19 +176,17 @@ def _checked_faults(shares: Any) -> dict[str, float]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give a parser one option per switch."""
+    """Add an option for each field to a parser."""
     for each in fields(Settings):
         option, rule = f"--{each.name.replace('_', '-')}", each.metadata
         if each.name == "fault":
             parser.add_argument(
-                option, action="append", default=[], type=_share, metavar="NAME=SHARE", help=rule["sentence"]
+                option, action="append", default=[], type=_share, metavar="NAME=SHARE", help=rule["help"]
             )
         elif rule["kind"] is bool:
-            parser.add_argument(
-                option, action=argparse.BooleanOptionalAction, default=each.default, help=rule["sentence"]
-            )
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=each.default, help=rule["help"])
         else:
-            shown = rule["sentence"] + ("" if rule["optional"] else " [default: %(default)s]")
+            shown = rule["help"] + ("" if rule["optional"] else " [default: %(default)s]")
             parser.add_argument(
                 option,
                 type=rule["kind"],
@@ -206,7 +204,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def from_arguments(namespace: argparse.Namespace) -> Settings:
-    """Build the settings from what a parser with our options has read."""
+    """Build the settings from what a parser with these options has read."""
     values = {each.name: getattr(namespace, each.name) for each in fields(Settings)}
     values["fault"] = dict(values["fault"])
     if namespace.api_key_file is not None:

@@ -1,4 +1,4 @@
-"""What the faces share: a request as it was understood, and the samples it becomes, whole or while they are made."""
+"""What all APIs share: the speech request as it was understood, and its audio, whole or while it is generated."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ if TYPE_CHECKING:
     from cosyclient.emulator.core.service import Service
 
 _SEGMENT_UNITS = 80
-"""Most units of a segment, as CosyVoice's front end cuts them (cosyvoice/utils/frontend_utils.py)."""
+"""Most units of a segment, as in CosyVoice's front end (cosyvoice/utils/frontend_utils.py)."""
 _SHORTEST_SEGMENT = 20
 _ENDS = re.compile(r"(?<=[。！？；.!?;])")
-_SPOKEN = re.compile(r"\w")
+_PRONOUNCEABLE = re.compile(r"\w")
 
 
 class Api(Protocol):
     """Serve one protocol; one instance per service, used on one event loop."""
 
     def routes(self) -> Sequence[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
 
     def reset(self) -> None:
-        """Forget what it remembers."""
+        """Drop what was kept since the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechRequest:
-    """Hold what a face understood of one request; tests ask for it, so nothing a client sends may be left out."""
+    """What an API understood of one request.
+
+    Tests compare it with what the client was asked for, so every field that a client can send must be here."""
 
     api: str
     text: str
@@ -57,7 +59,7 @@ class SpeechRequest:
     stream: bool = False
 
     def document(self) -> dict[str, Any]:
-        """Return it as plain values, the prompt as its length and digest."""
+        """Return the fields as plain values, the prompt as its length and digest."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "prompt"}
         if self.prompt is not None:
             values |= {
@@ -67,7 +69,7 @@ class SpeechRequest:
         return values
 
     def as_batch(self) -> Batch:
-        """Return what the engines render: a voice they do not know, or a recording, sounds like one they do."""
+        """Return the batch that the engines render; an unknown voice or a recording is mapped to one of theirs."""
         known = list(VOICES)
         voice = self.voice
         if self.prompt is not None:
@@ -115,7 +117,7 @@ async def stream(
     """Yield samples of *request* as a model makes them: the first after ``first_chunk``, more ``chunk_gap`` apart.
 
     Pieces last ``chunk_seconds`` each; where *pieces* of the text are given, each of them is one. Silence at the end
-    makes all of it whole hops of *hop* samples, as a vocoder's output is.
+    fills the last hop of *hop* samples, as a vocoder does.
     """
     settings = service.settings
     audio = await render(service, request)
@@ -131,9 +133,9 @@ async def stream(
 
 
 def segments(text: str) -> list[str]:
-    """Cut *text* where CosyVoice's front end would: at the ends of sentences, into at most about 80 units each.
+    """Split *text* as CosyVoice's front end does: at the ends of sentences, into at most about 80 units each.
 
-    Segments without anything to speak are dropped, so text of punctuation only gives none.
+    Segments without a pronounceable character are dropped, so punctuation alone gives none.
     """
     found: list[str] = []
     for sentence in _ENDS.split(text):
@@ -142,7 +144,7 @@ def segments(text: str) -> list[str]:
             found[-1] += sentence
         elif sentence:
             found.append(sentence)
-    return [segment for segment in found if _SPOKEN.search(segment)]
+    return [segment for segment in found if _PRONOUNCEABLE.search(segment)]
 
 
 def _units(text: str) -> int:

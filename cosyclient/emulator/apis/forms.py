@@ -1,4 +1,4 @@
-"""Read forms as Starlette does under FastAPI, and complain of what is missing in the words of FastAPI."""
+"""Read forms as Starlette does under FastAPI, and report what is missing as FastAPI does."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FILE_NAME = re.compile(rb'[; ]filename="([^"]*)"')
 
 @dataclass(frozen=True)
 class Form:
-    """Hold what came: texts and files by name."""
+    """A parsed form: texts and files by name."""
 
     fields: dict[str, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
-    """What the files are called."""
+    """File names of the files."""
 
 
 class Invalid(Problem):
@@ -38,7 +38,7 @@ class Invalid(Problem):
 
 
 def read_form(content_type: str, body: bytes) -> Form:
-    """Return the form that *body* is; one of another type is as good as empty, as it is to FastAPI."""
+    """Return the form that *body* is; a body of another type is an empty form, as for FastAPI."""
     kind, _, parameters = content_type.partition(";")
     match kind.strip().lower():
         case "application/x-www-form-urlencoded":
@@ -50,7 +50,7 @@ def read_form(content_type: str, body: bytes) -> Form:
 
 
 def require_fields(form: Form, texts: Sequence[str] = (), files: Sequence[str] = ()) -> None:
-    """Raise what FastAPI says of texts and files that are not there."""
+    """Raise `Invalid` for texts and files that are missing, with FastAPI's entries."""
     faults = []
     for name in (*texts, *files):
         wants_file = name in files
@@ -59,7 +59,7 @@ def require_fields(form: Form, texts: Sequence[str] = (), files: Sequence[str] =
         elif not wants_file and name in form.files:
             faults.append(fault("string_type", name, "Input should be a valid string"))
         elif (form.files if wants_file else form.fields).get(name) is None:
-            # An empty text is one.
+            # An empty text counts as present.
             faults.append(fault("missing", name, "Field required"))
     if faults:
         raise Invalid(faults)
@@ -74,7 +74,7 @@ def _parts(body: bytes, boundary: re.Match[str] | None) -> Form:
     form = Form()
     if boundary is None:
         raise Problem("malformed_json", "Missing boundary in multipart.", status=400)
-    # The preamble before the first delimiter is nobody's; after the last one follow two dashes.
+    # What precedes the first delimiter is ignored; two dashes follow the last one.
     pieces = (b"\r\n" + body).split(b"\r\n--" + boundary[1].encode("latin-1"))[1:]
     if not pieces or pieces[-1][:2] != b"--":
         raise Problem("malformed_json", "There was an error parsing the body", status=400)

@@ -1,4 +1,4 @@
-"""What the gRPC faces share: admission, statuses, faults, and counting each call."""
+"""What the gRPC APIs share: admission, statuses, faults, and counting each call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CODES = {
 
 
 class GrpcApi:
-    """Answer calls one by one."""
+    """Base of the gRPC APIs."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -70,7 +70,7 @@ class GrpcApi:
     def status(self, problem: Problem) -> tuple[grpc.StatusCode, str]:
         """Return the code and the details of a refusal."""
         code = _CODES.get(problem.status, grpc.StatusCode.INTERNAL)
-        # What throttles here is grpcio's own limit.
+        # The limit is grpcio's own, hence its message.
         return code, TOO_MANY if problem.status == 429 else problem.detail
 
     async def reply_of_fault(self, context: Any) -> tuple[bytes | None, Fault | None]:
@@ -104,7 +104,7 @@ class GrpcApi:
     async def apply_to_samples(
         self, pieces: AsyncIterator[bytes], fault: Fault | None, context: Any
     ) -> AsyncIterator[bytes]:
-        """Yield pieces of samples as they come, until a fault strikes."""
+        """Yield pieces of samples as they come, with *fault* applied."""
         name, count = (fault.name if fault else ""), 0
         if name == "not_audio":
             yield injection.PAGE

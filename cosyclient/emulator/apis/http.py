@@ -1,4 +1,4 @@
-"""What the faces that answer one text per HTTP request share: admission, refusals, faults, and audio piece by piece."""
+"""What the APIs with one text per HTTP request share: admission, refusals, faults, and audio piece by piece."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class NotAllowed(Problem):
 
 
 class HttpApi:
-    """Answer requests in `serve`; used on one event loop."""
+    """Base of the APIs over HTTP, which answer in `serve`; used on one event loop."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -48,11 +48,11 @@ class HttpApi:
         return f"<{type(self).__name__} of {self.service!r}>"
 
     def routes(self) -> list[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Forget what it remembers."""
+        """Drop what was kept since the start."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -64,12 +64,12 @@ class HttpApi:
         except Problem as problem:
             await self.refuse(exchange, problem)
         except ConnectionResetError:
-            pass  # nobody is left to answer
+            pass  # the client has disconnected
         finally:
             self.service.counters.end_request()
 
     async def admit(self, exchange: Exchange, scope: Scope) -> None:
-        """Let a request in; raises the Problem it is turned away with."""
+        """Admit a request; raises the Problem of one that is refused."""
         del scope
         await self.service.admit(exchange)
 
@@ -78,7 +78,7 @@ class HttpApi:
         raise NotImplementedError
 
     async def refuse(self, exchange: Exchange, problem: Problem) -> None:
-        """Refuse the request in this server's words."""
+        """Refuse the request as this server does."""
         await exchange.reply(problem.status, JSON, encoded(self.error_document(problem)), problem.headers())
 
     def error_document(self, problem: Problem) -> Any:
@@ -86,12 +86,12 @@ class HttpApi:
         return {"detail": problem.faults if isinstance(problem, Invalid) else problem.detail}
 
     async def apply_early_fault(self, exchange: Exchange) -> tuple[bool, Fault | None]:
-        """Return whether a fault was answered instead, and the fault that strikes later."""
+        """Draw a fault; return whether it was answered already, and the fault itself."""
         fault = self.service.draw_fault()
         return bool(fault and await injection.answer_with(exchange, fault, self.service.rng)), fault
 
     async def send_whole(self, exchange: Exchange, fault: Fault | None, media_type: str, body: bytes) -> None:
-        """Send a finished reply, in a bad way if the fault says so."""
+        """Send a finished reply, with the fault applied to its delivery."""
         if fault and injection.affects_delivery(fault):
             await injection.apply_to_delivery(exchange, fault, media_type, body)
         else:
@@ -100,7 +100,7 @@ class HttpApi:
     async def send_pieces(
         self, exchange: Exchange, fault: Fault | None, media_type: str, pieces: AsyncIterator[bytes]
     ) -> None:
-        """Send pieces as they come, until the client leaves; no media type is no header."""
+        """Send pieces as they come, until the client disconnects; an empty media type sends no header."""
         if fault and injection.affects_delivery(fault):
             await injection.apply_to_delivery(exchange, fault, media_type, b"".join([piece async for piece in pieces]))
             return
@@ -113,14 +113,14 @@ class HttpApi:
                 if not piece:
                     return
         except Problem:
-            # The status has left: all that a server can do now is end without the last chunk.
+            # The status is sent: all that is left is to end without the last chunk.
             await exchange.close_connection()
         finally:
             left.cancel()
 
 
 async def _unless(left: asyncio.Future[bool], coming: Awaitable[bytes]) -> bytes | None:
-    """Return what is *coming*, or None as soon as the client has *left*."""
+    """Return the result of *coming*, or None as soon as the client has *left*."""
     task = asyncio.ensure_future(coming)
     both: set[asyncio.Future[Any]] = {task, left}
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -131,7 +131,7 @@ async def _unless(left: asyncio.Future[bool], coming: Awaitable[bytes]) -> bytes
 
 
 def openapi_route(paths: Iterable[str], below: str = "") -> Route:
-    """Return the route of FastAPI's own description, which tells what a server is and that it is ready."""
+    """Return the route of FastAPI's ``openapi.json``, by which a client recognises a server."""
     document = {"openapi": "3.1.0", "info": {"title": "FastAPI", "version": "0.1.0"}, "paths": {p: {} for p in paths}}
 
     async def describe(_request: Request) -> Response:
@@ -141,7 +141,7 @@ def openapi_route(paths: Iterable[str], below: str = "") -> Route:
 
 
 async def apply_to_samples(pieces: AsyncIterator[bytes], fault: Fault | None) -> AsyncIterator[bytes]:
-    """Yield samples as they are, or what a fault makes of them: text, silence, or a twentieth of a piece and a byte."""
+    """Yield samples with *fault* applied: replaced by text, silenced, or cut to a twentieth of a piece and a byte."""
     name = fault.name if fault else ""
     if name == "not_audio":
         yield injection.PAGE

@@ -1,4 +1,4 @@
-"""Write server-sent events as these services do, and as the standard allows."""
+"""Write server-sent events as these services do."""
 
 from __future__ import annotations
 

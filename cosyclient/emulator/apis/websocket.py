@@ -1,4 +1,4 @@
-"""What the faces over WebSocket share: opening and refusing, messages with a time limit, pieces, and rude endings."""
+"""What the WebSocket APIs share: the session of one client, pieces of audio, and faults of a connection."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ _COMPRESSED_PIECE_BYTES = 8000
 
 
 class ClientGone(Exception):
-    """Tell that the client has closed the connection, or that we have."""
+    """The connection is closed, by the client or by a fault."""
 
 
 class ClientSession:
-    """Hold one client's WebSocket from the handshake to its end; used on one event loop."""
+    """One client's WebSocket from the handshake to its end; used on one event loop.
+
+    The API calls `open` first and `release` last."""
 
     def __init__(self, service: Service, websocket: WebSocket) -> None:
         self.service = service
@@ -49,7 +51,7 @@ class ClientSession:
         return f"<ClientSession from {self.address}>"
 
     async def open(self, refuse: Callable[[Problem], dict[str, Any]]) -> bool:
-        """Open the WebSocket, or refuse with the document that *refuse* makes of the problem; return which."""
+        """Accept the WebSocket and return True, or refuse it with the document that *refuse* makes of the Problem."""
         service = self.service
         try:
             await service.delay_round_trip()
@@ -68,7 +70,7 @@ class ClientSession:
         return True
 
     def wake(self) -> None:
-        """Make `hear` return None now: what it waits for has changed."""
+        """Make `receive` return None now, so that its caller looks at what has changed."""
         self._changed.set()
 
     async def receive(self, seconds: float) -> str | bytes | None:
@@ -89,9 +91,9 @@ class ClientSession:
         message = done.result()
         if message["type"] == "websocket.disconnect":
             raise ClientGone
-        heard: str | bytes = message["text"] if message.get("text") is not None else message["bytes"]
-        self.service.counters.bytes_in += len(heard)
-        return heard
+        received: str | bytes = message["text"] if message.get("text") is not None else message["bytes"]
+        self.service.counters.bytes_in += len(received)
+        return received
 
     async def _receive(self) -> Any:
         return await self._socket.receive()
@@ -108,13 +110,13 @@ class ClientSession:
             raise ClientGone from error
 
     async def close(self, code: int = 1000) -> None:
-        """Close in good order."""
-        # The client may be faster.
+        """Close the WebSocket with its handshake."""
+        # The client may have closed it already.
         with contextlib.suppress(RuntimeError, OSError):
             await self._socket.close(code)
 
     def abort(self, *, with_reset: bool = False) -> None:
-        """Close the connection under the WebSocket, without a word, or with a TCP reset."""
+        """Close the connection without the WebSocket's handshake, or with a TCP reset; raises `ClientGone`."""
         self._dropped = True
         self.wake()
         if with_reset:
@@ -124,13 +126,13 @@ class ClientSession:
         raise ClientGone
 
     def release(self) -> None:
-        """Let go of what still waits."""
+        """Cancel the pending read."""
         if self._next is not None:
             self._next.cancel()
 
 
 def routes(path: str, serve: Callable[[WebSocket], Awaitable[None]]) -> list[BaseRoute]:
-    """Return the routes of a WebSocket at *path*, and what plain HTTP hears there."""
+    """Return the routes of a WebSocket at *path*, and a refusal of plain HTTP there."""
 
     async def plain(_request: Request) -> Response:
         detail = (
@@ -142,7 +144,7 @@ def routes(path: str, serve: Callable[[WebSocket], Awaitable[None]]) -> list[Bas
 
 
 async def paced(service: Service, pieces: Sequence[bytes], *, first: bool) -> AsyncIterator[bytes]:
-    """Yield *pieces* as a model makes them; with *first* they are the first of the reply."""
+    """Yield *pieces* at the pace of a model; *first* says that they begin the reply."""
     settings = service.settings
     for number, piece in enumerate(pieces):
         await asyncio.sleep(settings.first_chunk if first and not number else settings.chunk_gap)
@@ -150,7 +152,7 @@ async def paced(service: Service, pieces: Sequence[bytes], *, first: bool) -> As
 
 
 def split_audio(service: Service, request: SpeechRequest, data: bytes) -> list[bytes]:
-    """Cut the audio *data* into the pieces it travels in."""
+    """Split the audio *data* into the pieces it is sent in."""
     step = _COMPRESSED_PIECE_BYTES
     if request.format in ("pcm", "wav"):
         step = max(2, int(service.settings.chunk_seconds * request.sample_rate) * 2)
@@ -158,7 +160,7 @@ def split_audio(service: Service, request: SpeechRequest, data: bytes) -> list[b
 
 
 async def apply_to_connection(session: ClientSession, fault: Fault | None, share: float) -> None:
-    """Do what *fault* does to a connection once this *share* of the audio was sent; raises `ClientGone` at its end."""
+    """Apply *fault* to the connection once this *share* of the audio was sent; raises `ClientGone` if it is closed."""
     match fault.name if fault else "":
         case "reset" if share > 0 or (fault and fault["at"] is None):
             session.abort(with_reset=True)

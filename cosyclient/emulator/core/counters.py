@@ -1,4 +1,4 @@
-"""Count what the service saw, and show it as JSON, as Prometheus text and as a record."""
+"""Count what the service did, and show it as JSON, as Prometheus text and as a record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """Read what the emulator counted since it started or was last reset.
+    """What the emulator counted since it started or was last reset.
 
     Requests are those for ``/batch``; health checks and the emulator's own pages are not counted.
     """
@@ -54,11 +54,11 @@ class Counters:
     connections_peak: int
     """Most connections admitted at once."""
     connections_refused: int
-    """Connections turned away."""
+    """Connections refused."""
     bytes_in: int
-    """Bytes of request bodies, as they travelled."""
+    """Bytes of request bodies, as they were sent."""
     bytes_out: int
-    """Bytes of reply bodies, as they travelled."""
+    """Bytes of reply bodies, as they were sent."""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Counters:
@@ -70,7 +70,7 @@ class Counters:
 
 
 class CounterState:
-    """Collect counts on the event loop; nothing else touches it."""
+    """The counters of one service; used on the event loop only."""
 
     def __init__(self) -> None:
         self.clear()

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class GpuQueue:
-    """Tell when each text will be ready on a farm of GPUs.
+    """Compute when each text is rendered by GPUs that take texts in order.
 
     A text takes its audio seconds × RTF. The whole queue is arithmetic: because the order is fixed at arrival,
-    every finishing time is known at once, and a client that hangs up does not free a GPU, as in a real service.
+    every finishing time is known at once. A client that disconnects frees no GPU, as in a real service.
     """
 
     def __init__(self, gpus: int, rtf: float) -> None:
@@ -44,15 +44,15 @@ class GpuQueue:
         return duration * self._rtf if self._free_at else 0.0
 
     def resize(self, gpus: int, rtf: float, now: float) -> None:
-        """Go on with other GPUs: what is queued is finished as promised, those taken away end with it."""
+        """Change the GPUs: queued texts keep their finishing times, and GPUs that are removed finish theirs."""
         self._rtf = rtf
         if not rtf:
             gpus = 0
-        # The ones free first leave, and what comes joins the queue of those that stay.
+        # The GPUs that are free first are removed; the others keep their queue.
         kept = heapq.nlargest(gpus, self._free_at)
         self._free_at = kept + [now] * (gpus - len(kept))
         heapq.heapify(self._free_at)
 
     def clear(self) -> None:
-        """Forget the queue."""
+        """Drop the queue."""
         self._free_at = [0.0] * len(self._free_at)

@@ -1,4 +1,4 @@
-"""Remember replies by idempotency key, so that a retry is answered without working twice."""
+"""Remember replies by idempotency key, so that a retry is answered without rendering again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST_KEY = 255
 
 @dataclass(slots=True)
 class Record:
-    """Hold what is known about one key: whose body it was, and the reply once there is one."""
+    """One key: the digest of its body, and the reply once it is finished."""
 
     key: str
     digest: bytes
@@ -28,7 +28,7 @@ class Record:
 
 
 class ReplyRecords:
-    """Keep finished replies for ten minutes, the oldest making room when there are too many.
+    """Keep finished replies for ten minutes, dropping the oldest when there are too many.
 
     Replies of the tone engine share their audio, so memory is counted by distinct pieces of audio.
     """
@@ -57,9 +57,9 @@ class ReplyRecords:
         return record
 
     def finish(self, record: Record, reply: Reply, now: float) -> None:
-        """Keep the reply for those who ask again."""
+        """Keep the reply for retries."""
         if self._records.get(record.key) is not record:
-            return  # cleared, or pushed out, while it ran
+            return  # dropped while the request ran
         record.reply, record.since = reply, now
         self._records.move_to_end(record.key)
         for audio in reply.audios():
@@ -69,12 +69,12 @@ class ReplyRecords:
         self._expire(now)
 
     def abandon(self, record: Record) -> None:
-        """Forget a key whose request came to nothing, so that a retry starts afresh."""
+        """Drop a key whose request has no reply, so that a retry runs again."""
         if record.reply is None and self._records.get(record.key) is record:
             del self._records[record.key]
 
     def clear(self) -> None:
-        """Forget every key."""
+        """Drop every key."""
         self._records.clear()
         self._holders.clear()
         self._bytes = 0

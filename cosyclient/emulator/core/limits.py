@@ -37,7 +37,7 @@ class TokenBuckets:
         self._buckets.clear()
 
     def acquire(self, address: str, now: float, weight: float = 1.0) -> Grant | None:
-        """Take *weight* tokens for *address*, or say how long until they are there; None means no limit."""
+        """Take *weight* tokens for *address*, or return how long until there are enough; None means no limit."""
         if not self._rate:
             return None
         tokens, then = self._buckets.pop(address, (self._burst, now))
@@ -55,7 +55,7 @@ class TokenBuckets:
 
 
 class ConnectionCounter:
-    """Count the connections of each client address and turn away those beyond the limit (0 = none)."""
+    """Count the connections of each client address and refuse those beyond the limit (0 = none)."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -70,7 +70,7 @@ class ConnectionCounter:
         return f"<ConnectionCounter open={self.open} peak={self.peak} refused={self.refused} limit={limit}>"
 
     def admit(self, address: str) -> bool:
-        """Admit a connection, or say that it is one too many."""
+        """Count a connection; return False for one beyond the limit."""
         self.seen += 1
         held = self._by_address.get(address, 0)
         if self._limit and held >= self._limit:
@@ -82,7 +82,7 @@ class ConnectionCounter:
         return True
 
     def release(self, address: str) -> None:
-        """Give back the place of an admitted connection."""
+        """Count an admitted connection as closed."""
         self.open -= 1
         held = self._by_address[address] - 1
         if held:
@@ -91,6 +91,6 @@ class ConnectionCounter:
             del self._by_address[address]
 
     def reset(self) -> None:
-        """Count from now on; what is open stays open and is the new peak."""
+        """Start counting anew; open connections stay counted and are the new peak."""
         self.seen = self.refused = 0
         self.peak = self.open

@@ -1,4 +1,4 @@
-"""Say no the way the batch protocol says no: problem+json with a code and a verdict on retrying."""
+"""Refuse as the batch protocol does: problem+json with a code, and whether a retry can help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every way of serving shares: the switches, the counters, the quotas, the GPUs and the studio."""
+"""What all APIs share: settings, counters, quotas, GPU queue and renderer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_RECEIVED = 1000
 
 
 class Service:
-    """Admit requests and have texts spoken, as the settings say; the faces around it decide what that looks like.
+    """Admit requests and render texts as the settings say; the APIs read the requests and write the replies.
 
     Used on one event loop.
     """
@@ -50,15 +50,15 @@ class Service:
         self.received: deque[dict[str, Any]] = deque(maxlen=_MOST_RECEIVED)
         """What the last requests were understood as, oldest first."""
         self.uploads: dict[str, Any] = {}
-        """Voices that were uploaded, by the names they are asked for with, in lower case."""
+        """Uploaded voices by name, in lower case."""
         self.on_reset: list[Callable[[], object]] = []
-        """What else has to be done to start over."""
+        """Callbacks for state that APIs keep and a reset must drop."""
 
     def __repr__(self) -> str:
         return f"<Service engine={self.settings.engine} {self.counters!r} {self.connections!r}>"
 
     def reset(self) -> None:
-        """Start over: counters, faults asked for, buckets and GPU queue."""
+        """Start over: counters, pending faults, buckets and GPU queue."""
         self.counters.clear()
         self.connections.reset()
         self.faults.clear()
@@ -70,9 +70,9 @@ class Service:
             forget()
 
     def set_gpus(self, *, gpus: int | None = None, rtf: float | None = None) -> None:
-        """Change the GPUs under way, until a reset; None leaves the one as it is, ValueError names a broken rule."""
+        """Change the GPUs until a reset; None keeps a value. Raises ValueError for a broken rule."""
         given: dict[str, Any] = {name: value for name, value in (("gpus", gpus), ("rtf", rtf)) if value is not None}
-        # A copy, checked as the switches are: the settings stay what the service was started with.
+        # A checked copy: the settings stay those the service was started with.
         self._gpu_settings = replace(self._gpu_settings, **given)
         self._gpus.resize(self._gpu_settings.gpus, self._gpu_settings.rtf, time.monotonic())
 
@@ -90,7 +90,7 @@ class Service:
             raise Problem("loading", "the model is loading", retry_after=left)
 
     async def admit(self, exchange: Exchange) -> None:
-        """Let a request travel and knock; raise the Problem it is turned away with."""
+        """Admit a request after its round trip; raises the Problem of one that is refused."""
         await self.delay_round_trip()
         if exchange.connection.refused:
             most = self.settings.connections
@@ -102,7 +102,7 @@ class Service:
         exchange.headers += self.take_token(exchange.address)
 
     async def delay_round_trip(self) -> None:
-        """Wait for the network's round trip."""
+        """Wait for the emulated round trip of the network."""
         settings, seconds = self.settings, self.settings.rtt
         if not seconds:
             return
@@ -138,7 +138,7 @@ class Service:
         return headers
 
     def draw_fault(self, *, handshake: bool = False) -> Fault | None:
-        """Return the fault that the next request, or the next *handshake*, shall meet, counted, or None."""
+        """Return the fault that the next request, or the next *handshake*, meets, and count it; or None."""
         fault = self.faults.draw(handshake=handshake)
         if fault:
             self.counters.faults[fault.name] += 1

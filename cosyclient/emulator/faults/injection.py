@@ -1,4 +1,4 @@
-"""Carry out faults: wrong answers, wrong items, and replies that do not arrive as they should."""
+"""Apply faults: replies that replace the right one, wrong items, and broken deliveries."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ ITEMS = frozenset(
 CONTENT = ITEMS | {"wrong_count", "wrong_index", "failed_items"}
 """Faults of the items inside a reply."""
 DELIVERY = frozenset({"cut", "drip", "drip_headers", "hang_body"})
-"""Faults of a reply's way to the client; ``reset`` with ``at`` is one more."""
+"""Faults of a reply's delivery; ``reset`` with ``at`` is one more."""
 
 _FRAMES_V1 = FRAMES + ";v=1"
 PAGE = b"<!doctype html><title>Welcome</title><p>This is not the service you are looking for.\n"
 
 
 def affects_delivery(fault: Fault | None) -> bool:
-    """Tell whether a fault strikes while the reply is on its way."""
+    """Return whether a fault applies to the delivery of a reply."""
     return fault is not None and (fault.name in DELIVERY or (fault.name == "reset" and fault["at"] is not None))
 
 
 async def answer_with(exchange: Exchange, fault: Fault, rng: random.Random) -> bool:
-    """Answer with the fault instead of a reply; False when a reply is still due."""
+    """Answer with the fault; return False when the fault replaces no reply and one is still due."""
     match fault.name:
         case "throttle":
             raise _throttle(fault)
@@ -112,7 +112,7 @@ def bomb(size: int) -> bytes:
 
 
 def apply_to_reply(reply: Reply, fault: Fault | None, rng: random.Random) -> Reply:
-    """Return the reply with its items made wrong."""
+    """Return the reply with the fault applied to its items."""
     if fault is None or fault.name not in CONTENT:
         return reply
     items, count = list(reply.items), len(reply.items)
@@ -142,7 +142,7 @@ def apply_to_reply(reply: Reply, fault: Fault | None, rng: random.Random) -> Rep
 
 
 def apply_to_audio(audio: Audio, fault: Fault | None) -> Audio:
-    """Return the audio made wrong, if that is what the fault does to items."""
+    """Return the audio with the fault applied, if it is a fault of items."""
     if fault is None or fault.name not in ITEMS:
         return audio
     data, kind = audio.data, audio.media_type
@@ -167,7 +167,7 @@ def apply_to_audio(audio: Audio, fault: Fault | None) -> Audio:
 
 
 async def apply_to_delivery(exchange: Exchange, fault: Fault, media_type: str, body: bytes) -> None:
-    """Send a good reply in a bad way; no media type is no header."""
+    """Send a reply with the fault applied to its delivery; an empty media type sends no header."""
     chunked = fault.name == "cut" and fault["chunked"]
     length = (b"transfer-encoding", b"chunked") if chunked else (b"content-length", b"%d" % len(body))
     head: Headers = [*([(b"content-type", media_type.encode())] if media_type else []), length]
@@ -183,7 +183,7 @@ async def apply_to_delivery(exchange: Exchange, fault: Fault, media_type: str, b
                 await exchange.close_connection()
         case "reset":
             exchange.write_raw(exchange.raw_head(200, head) + body[: fault["at"]])
-            # A reset overtakes bytes the peer has not read yet: leave it a moment to read them.
+            # A reset discards bytes the peer has not read yet: give it a moment to read them.
             await exchange.wait_for_disconnect(0.05)
             await exchange.reset()
         case _:

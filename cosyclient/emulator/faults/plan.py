@@ -1,4 +1,4 @@
-"""Decide which request meets which fault: on demand first, then by rng."""
+"""Decide which request meets which fault: injected ones first, then at random."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ HANDSHAKE_FAULTS = frozenset({"reject_handshake"})
 
 @dataclass(frozen=True)
 class Fault:
-    """Name one fault and its parameters; what is left out takes the default."""
+    """One fault and its parameters; those left out take the default."""
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Fault:
 
 
 class FaultPlan:
-    """Hand out faults in the order they were asked for, and at random otherwise."""
+    """Give out injected faults in their order, and others at random."""
 
     def __init__(self, shares: Mapping[str, float], rng: random.Random) -> None:
         self._shares = [(name, share) for name, share in shares.items() if share > 0]
@@ -135,11 +135,11 @@ class FaultPlan:
         self._queue.extend([fault] * count)
 
     def clear(self) -> None:
-        """Forget what was asked for and not yet served."""
+        """Drop injected faults that were not applied yet."""
         self._queue.clear()
 
     def draw(self, *, handshake: bool = False) -> Fault | None:
-        """Return the fault of the next request, or of the next *handshake*, if it shall meet one."""
+        """Return the fault of the next request, or of the next *handshake*, or None."""
         for fault in self._queue:
             if (fault.name in HANDSHAKE_FAULTS) is handshake:
                 self._queue.remove(fault)

@@ -1,4 +1,4 @@
-"""The gRPC services' messages, from descriptions that protoc compiled: the emulator speaks with protobuf itself.
+"""The gRPC services' messages, from descriptions that protoc compiled: the emulator uses protobuf itself.
 
 ``descriptors.bin`` is made of the ``.proto`` files beside it, and a test makes it anew and compares::
 
@@ -6,7 +6,7 @@
     python -m grpc_tools.protoc -I. --descriptor_set_out=descriptors.bin cosyvoice.proto grpc_predict_v2.proto
 
 A description works with every version of protobuf's runtime, where generated modules must not be newer than it nor
-much older, and in a pool of its own it gets along with others of the same names: tritonclient brings its own.
+much older, and a pool of its own avoids conflicts with others of the same names: tritonclient brings its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Put the rooms behind their addresses: the protocol's path, health, metrics and the emulator's own pages."""
+"""Build the ASGI application: the routes of the APIs, health, metrics and the emulator's control pages."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _broken(request: Request, error: Exception) -> Response:
-    # The server logs the traceback after this answer has gone out.
+    # The server logs the traceback after this reply is sent.
     return _document(request, Problem("internal", f"the emulator failed: {type(error).__name__}"), {})
 
 

@@ -1,4 +1,4 @@
-"""Carry one request from its headers to the last byte of its reply, over ASGI or over the bare socket."""
+"""Read one request and send its reply, through ASGI or directly to the socket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Connection(Protocol):
-    """What the server tells us about the connection a request came on."""
+    """What the server knows of the connection that a request came on."""
 
     transport: asyncio.Transport
     refused: bool
@@ -63,14 +63,14 @@ class Exchange:
         return self._headers.get(name, "")
 
     async def body(self, most_bytes: int) -> bytes:
-        """Read the request's body as it travelled; 413 as soon as it is known to be too large."""
+        """Read the request's body without decoding it; 413 as soon as it is known to be too large."""
         if int(self.header("content-length") or 0) > most_bytes:
             raise too_large(most_bytes)
         chunks, length = [], 0
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise ConnectionResetError("the client left while sending")
+                raise ConnectionResetError("the client disconnected while sending")
             chunk = message.get("body", b"")
             chunks.append(chunk)
             length += len(chunk)
@@ -97,7 +97,7 @@ class Exchange:
         head = [(b"content-type", media_type.encode()), *self.headers, *(headers or [])]
         length = sum(map(len, pieces))
         if self._gzip and media_type.endswith("json") and length >= _GZIP_FROM:
-            # Away from the event loop: megabytes of base64 take long.
+            # On a thread: compressing megabytes of base64 would block the event loop.
             pieces = [await asyncio.to_thread(gzip.compress, b"".join(pieces), 1)]
             length = len(pieces[0])
             head += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
@@ -118,7 +118,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": not last})
 
     async def wait_for_disconnect(self, seconds: float | None) -> bool:
-        """Wait until the client has left, at most *seconds*; tell whether it has. The body must have been read."""
+        """Wait at most *seconds* for the client to disconnect, and return whether it did; call it after `body`."""
         try:
             async with asyncio.timeout(seconds):
                 while (await self._receive())["type"] != "http.disconnect":
@@ -127,7 +127,7 @@ class Exchange:
             return False
         return True
 
-    # Below, bytes go past the HTTP server straight into the connection, which cannot be used again afterwards.
+    # The methods below write to the connection directly, which cannot serve another request afterwards.
 
     def write_raw(self, data: bytes) -> None:
         """Send bytes as they are."""

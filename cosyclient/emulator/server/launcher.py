@@ -1,4 +1,4 @@
-"""Start an emulator in a process of its own, talk to it, and end it for certain."""
+"""Start an emulator in a process of its own, control it, and end it reliably."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _END = 5.0
 _TAIL = 4000
 _GRPC = ("grpc", "google.protobuf")
 
-# The child finds exactly the modules its parent finds. It enters this package without running the library's front
-# door: the service starts sooner, and never holds the client that it is there to test.
+# The child finds exactly the modules its parent finds. It imports this package without running the
+# library's ``__init__``: the service starts sooner, and never loads the client that it is there to test.
 _CHILD = """
 import json, sys, types
 order = json.loads(sys.stdin.readline())
@@ -42,15 +42,15 @@ serve_supervised(order["settings"])
 
 
 @contextmanager
-def running(settings: Settings | None = None, /, **switches: Any) -> Iterator[Emulator]:
+def running(settings: Settings | None = None, /, **options: Any) -> Iterator[Emulator]:
     """Run an emulator for the length of a ``with`` block; it accepts requests when the block begins.
 
-    Give the switches of Settings by name, or a Settings record. ValueError names a switch that breaks its rule,
-    EmulatorError says why the emulator did not start.
+    Give the fields of Settings by name, or a Settings record. Raises ValueError for a field that breaks its rule, and
+    EmulatorError when the emulator does not start.
     """
-    if settings is not None and switches:
-        raise TypeError("give either a Settings record or switches by name, not both")
-    with Emulator(settings or Settings(**switches)) as emulator:
+    if settings is not None and options:
+        raise TypeError("give either a Settings record or options by name, not both")
+    with Emulator(settings or Settings(**options)) as emulator:
         yield emulator
 
 
@@ -67,7 +67,7 @@ def serve(settings: Settings) -> None:
 
 
 class Emulator:
-    """Hold a running emulator: its address, its counters and its faults.
+    """A running emulator: its address, its counters and its faults.
 
     Building one starts the process; ``close()``, the end of a ``with`` block or the end of this process ends it.
     """
@@ -92,7 +92,7 @@ class Emulator:
         self.url: str = addresses["url"]
         """Base URL of the service."""
         self.grpc_url: str = addresses["grpc"]
-        """URL of the faces that speak gRPC, empty without ``grpc=True``."""
+        """URL of the gRPC APIs, empty without ``grpc=True``."""
         self._control: int = addresses["control"]
 
     def __repr__(self) -> str:
@@ -113,25 +113,25 @@ class Emulator:
         return self._process.pid
 
     def counters(self) -> Counters:
-        """Ask the service what it saw."""
+        """Return the counters of the service."""
         return Counters.from_json(self._request("GET", "/_emulator/counters"))
 
     def received(self) -> list[dict[str, Any]]:
-        """Ask the service what it understood of the last requests, oldest first; batches are not among them."""
+        """Return what the service understood of the last requests, oldest first; batches are not among them."""
         received: list[dict[str, Any]] = self._request("GET", "/_emulator/received")
         return received
 
     def inject(self, fault: str, *, count: int = 1, **params: Any) -> None:
-        """Let the next *count* valid requests meet a fault; ValueError says what is wrong with the order."""
+        """Apply a fault to the next *count* valid requests; raises ValueError for a wrong fault or parameter."""
         self._request("POST", "/_emulator/faults", {"fault": fault, "count": count, "params": params})
 
     def set_gpus(self, *, gpus: int | None = None, rtf: float | None = None) -> None:
-        """Go on with other GPUs, what is queued being finished as promised; None leaves the one as it is."""
+        """Change the GPUs, while queued texts keep their finishing times; None keeps a value."""
         given = {"gpus": gpus, "rtf": rtf}
         self._request("POST", "/_emulator/gpus", {name: value for name, value in given.items() if value is not None})
 
     def reset(self) -> None:
-        """Start over: counters, faults asked for, quotas, GPU queue and remembered replies."""
+        """Start over: counters, pending faults, quotas, GPU queue and kept replies."""
         self._request("POST", "/_emulator/reset")
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class Emulator:
 
     def _first_line(self) -> bytes:
         process = self._process
-        assert process.stdin is not None  # noqa: S101 - we asked for both pipes
+        assert process.stdin is not None  # noqa: S101 - both pipes were requested
         assert process.stdout is not None  # noqa: S101
         library = Path(__file__).parents[2]
         order = {"path": sys.path, "library": str(library), "settings": self.settings.as_dict()}
@@ -164,7 +164,7 @@ class Emulator:
                 process.stdin.write(json.dumps(order).encode() + b"\n")
                 process.stdin.flush()
             except BrokenPipeError:
-                pass  # it died already; the end of its output tells the same
+                pass  # it has ended already, which its output shows, too
             while not line.endswith(b"\n"):
                 if not selector.select(deadline - time.monotonic()):
                     raise EmulatorError(f"the emulator was not ready within {_START:.0f} s{self._tail()}")
@@ -202,4 +202,4 @@ class Emulator:
         length = self._errors.seek(0, os.SEEK_END)
         # The child shares the file's position: pread leaves it at the end, where the child writes.
         tail = os.pread(self._errors.fileno(), _TAIL, max(0, length - _TAIL)).decode(errors="replace").strip()
-        return f"; it said:\n{tail}" if tail else ""
+        return f"; its output ended with:\n{tail}" if tail else ""

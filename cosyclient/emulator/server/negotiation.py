@@ -14,9 +14,9 @@ FRAMES = "application/vnd.cosyvoice.batch-frames"
 
 
 def wants_frames(accept: str, offered: bool) -> bool:
-    """Tell whether the reply shall be frames rather than JSON; 406 when the client takes neither.
+    """Return whether the reply is frames rather than JSON; raises 406 when the client accepts neither.
 
-    Frames are sent only to those who ask for them by name, and win a tie against JSON.
+    Frames are sent only when asked for by name, and win a tie against JSON.
     """
     ranges = list(_ranges(accept)) or [("*/*", {}, 1.0)]
     frames = max(
@@ -32,7 +32,7 @@ def wants_frames(accept: str, offered: bool) -> bool:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether the client takes a gzip reply."""
+    """Return whether the client accepts a gzip reply."""
     qualities = {name: quality for name, _, quality in _ranges(accept_encoding)}
     return qualities.get("gzip", qualities.get("*", 0.0)) > 0
 

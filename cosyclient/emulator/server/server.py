@@ -1,4 +1,4 @@
-"""Run the service on uvicorn, with a connection class that counts, refuses and lets faults reach the socket."""
+"""Run the service on uvicorn, with a connection class that counts, refuses and gives faults access to the socket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GRACE = 3
 
 
 def serve_foreground(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until interrupted; *announce* is told the address once connections are accepted."""
+    """Serve until interrupted; *announce* is called with the addresses once connections are accepted."""
     listener = _listen(settings.host, settings.port)
 
     def report(grpc_url: str) -> None:
@@ -44,9 +44,9 @@ def serve_foreground(settings: Settings, announce: Callable[[str], None]) -> Non
 
 
 def serve_supervised(settings: Mapping[str, Any]) -> None:
-    """Serve for the process that started this one: report on stdout, end when stdin does.
+    """Serve for the parent process: report the addresses on stdout, end when stdin ends.
 
-    The supervisor talks on a second port, so that its questions are neither counted nor limited.
+    The parent uses a second port, so that its requests are neither counted nor limited.
     """
     listener, control = _listen(settings["host"], settings["port"]), _listen("127.0.0.1", 0)
 
@@ -61,12 +61,12 @@ def serve_supervised(settings: Mapping[str, Any]) -> None:
 
 def _exit_at_end_of_input() -> None:
     if not os.read(sys.stdin.fileno(), 4096):
-        # At once: nothing here is worth saving, and a hanging request must not hold up the supervisor.
+        # At once: there is no state to save, and a hanging request must not delay the parent.
         os._exit(0)
 
 
 class _Server(Server):
-    """Serve given sockets, and say when connections are accepted."""
+    """Serve given sockets, and call *started* once connections are accepted."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class _Server(Server):
             build_app(service),
             http=_connection_class(service, control_port),
             loop="asyncio",
-            # The connection class brings its own, imported when a client asks for it.
+            # The connection class has its own, imported when a client opens the first WebSocket.
             ws="none",
             ws_ping_interval=None,
             lifespan="off",
@@ -105,7 +105,7 @@ class _Server(Server):
         await super().startup(sockets)
         address = ""
         if self._service.settings.grpc:
-            # Imported when asked for: it takes long, and needs packages that the other faces do not.
+            # Imported when asked for: it takes long, and needs packages that the other APIs do not.
             from cosyclient.emulator.server import grpc_server
 
             self._grpc, address = await grpc_server.start(self._service)
@@ -121,7 +121,7 @@ def _connection_class(service: Service, control_port: int) -> type[HttpToolsProt
     """Return a protocol class tied to this service; uvicorn makes one instance per connection."""
     connections, resets = service.connections, service.settings.connection_refusal == "reset"
 
-    speaks_websocket = find_spec("websockets") is not None
+    has_websockets = find_spec("websockets") is not None
 
     class CountedConnection(HttpToolsProtocol):
         refused = False
@@ -146,14 +146,14 @@ def _connection_class(service: Service, control_port: int) -> type[HttpToolsProt
                 self._counted = ""
 
         def _should_upgrade_to_ws(self) -> bool:
-            return speaks_websocket
+            return has_websockets
 
         def handle_websocket_upgrade(self) -> None:
             from cosyclient.emulator.server.websocket import CountedWebSocket
 
             self.ws_protocol_class = CountedWebSocket
             super().handle_websocket_upgrade()
-            # From here on the connection's end is the other's to notice.
+            # From now on the other protocol is told when the connection ends.
             successor = self.transport.get_protocol()
             assert isinstance(successor, CountedWebSocket)  # noqa: S101 - it has just been put there
             successor.refused = self.refused

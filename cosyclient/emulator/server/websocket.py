@@ -1,4 +1,4 @@
-"""Let a connection that becomes a WebSocket stay counted; imported only when the first one does."""
+"""Keep a connection that becomes a WebSocket counted; imported when the first one does."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class CountedWebSocket(WebSocketsSansIOProtocol):
-    """Serve a WebSocket on a connection that was counted when it arrived."""
+    """Serve a WebSocket on a connection that was counted when it was opened."""
 
     refused = False
     on_lost: Callable[[], None] | None = None
-    """What takes the connection off the count."""
+    """Called when the connection ends, to take it off the count."""
 
     def handle_connect(self, event: Any) -> None:
-        """Begin, and let the face reach the connection itself."""
+        """Begin, and give the API access to the connection."""
         super().handle_connect(event)
         scope = getattr(self, "scope", None)
         if scope is not None:

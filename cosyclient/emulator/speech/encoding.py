@@ -26,14 +26,14 @@ _OPUS_COMPRESSION = 0.9
 
 
 def actual_rate(format: str, sample_rate: int) -> int:
-    """Return the rate a reply has: the one asked for, but for Opus the nearest rate it knows, not below."""
+    """Return the rate of the audio: the requested one, or for Opus the next rate it has, not below."""
     if format != "opus":
         return sample_rate
     return next(rate for rate in _OPUS_RATES if rate >= sample_rate)
 
 
 def media_type(format: str, sample_rate: int) -> str:
-    """Return the media type; bare PCM needs its rate told, a container knows it."""
+    """Return the media type; for PCM with its rate, which a container holds itself."""
     return {
         "wav": "audio/wav",
         "pcm": f"audio/pcm;rate={sample_rate}",

@@ -1,4 +1,4 @@
-"""Give texts a voice: a tone of the right length, or samples that carry the text itself."""
+"""Render texts as a tone of the right length, or as samples that carry the text itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NARROW_SECONDS = 0.065
 _SHORTEST = 0.3
 _LOUDNESS = 2600
 _ECHOED = 0.2
-"""Share of its length that an echo lasts: enough to be believed, little enough to keep for thousands of texts."""
+"""Share of the estimated length that an echo lasts: plausible, but small enough to keep for thousands of texts."""
 
 
 class Engine(Protocol):
@@ -47,7 +47,7 @@ def estimate_seconds(text: str, speed: float) -> float:
 
 
 class ToneEngine:
-    """Hum for as long as the text would last: deterministic, and one rendering serves all texts of a length."""
+    """Render a tone as long as the text would last: deterministic, and one rendering serves all texts of a length."""
 
     instant = False
 

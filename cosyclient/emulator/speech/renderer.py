@@ -1,4 +1,4 @@
-"""Have a batch spoken: from the cache, at once, or by worker threads."""
+"""Render a batch: from the cache, at once, or on worker threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONGEST = 1800.0
 class Renderer:
     """Render texts, each distinct one once, and remember the audio within bounds.
 
-    Used on the event loop only; the worker threads see nothing but the engine.
+    Used on the event loop only; the worker threads use the engine only.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -58,7 +58,7 @@ class Renderer:
         return items
 
     def close(self) -> None:
-        """Let the worker threads go."""
+        """End the worker threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _fill(self, batch: Batch, items: list[Audio | Failure], missing: dict[Hashable, list[int]]) -> None:
@@ -81,7 +81,7 @@ class Renderer:
         if pending is None:
             pending = self._pending[key] = loop.run_in_executor(self._threads, self._engine.render, text, batch)
             pending.add_done_callback(lambda finished: self._keep(key, finished))
-        return asyncio.shield(pending)  # others may wait for the same rendering
+        return asyncio.shield(pending)  # other requests may wait for the same rendering
 
     def _keep(self, key: Hashable, finished: asyncio.Future[Audio]) -> None:
         del self._pending[key]

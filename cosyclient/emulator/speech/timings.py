@@ -1,4 +1,4 @@
-"""Say when each word of a text is spoken, as if all characters took the same time."""
+"""Time the words of a text, as if all characters took the same time."""
 
 from __future__ import annotations
 

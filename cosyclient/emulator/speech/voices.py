@@ -1,4 +1,4 @@
-"""List the models and voices the service knows, and what they sound like."""
+"""The models and voices of the service, and how the engines render them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Voice:
     latin: str = "en-us"
 
 
-# The names of the speakers shipped with CosyVoice-300M-SFT, and one for callers who name none.
+# The names of the speakers shipped with CosyVoice-300M-SFT, and one for requests that name none.
 VOICES = {
     "default": Voice(220),
     "中文女": Voice(230, "+f2"),

@@ -32,7 +32,7 @@ _MOST_FILES = 100
 _FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav", "pcm": "audio/pcm", "opus": "audio/ogg"}
 _RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 _DAY = 86400
-# What the service calls the problems that every face has.
+# What the service calls the problems that every API has.
 _CODES = {
     "unauthorized": "InvalidApiKey",
     "rate_limited": "Throttling.RateQuota",
@@ -56,27 +56,27 @@ _STATUSES = {"unknown_voice": 400, "validation_failed": 400}
 
 
 class ModelStudioHttpApi(HttpApi):
-    """Serve ``SpeechSynthesizer``, and for a day the files that its replies name."""
+    """Serve ``SpeechSynthesizer``, and the audio files that its replies link to."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._files: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
 
     def routes(self) -> list[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         return [Route(_PATH, self), Route(f"{_FILES}/{{id}}", self)]
 
     def reset(self) -> None:
-        """Forget the files."""
+        """Drop the files."""
         self._files.clear()
 
     async def admit(self, exchange: Exchange, scope: Scope) -> None:
-        """Let a request in; whoever knows the address of a file has it."""
+        """Admit a request; a file needs no key, as its URL is a secret."""
         if not scope["path_params"].get("id"):
             await super().admit(exchange, scope)
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
-        """Answer a request for speech, or hand out a file."""
+        """Answer a speech request, or return a file."""
         if id := scope["path_params"].get("id"):
             kind, data = self._file(id)
             await exchange.reply(200, kind, data)
@@ -110,7 +110,7 @@ class ModelStudioHttpApi(HttpApi):
         await super().refuse(exchange, problem)
 
     def _read(self, document: dict[str, Any], as_events: bool) -> tuple[SpeechRequest, bool]:
-        """Return what is wished for, and whether with the times of its words."""
+        """Return the speech request in *document*, and whether it asks for word timings."""
         model, wanted = document.get("model"), document.get("input")
         if not isinstance(model, str) or not isinstance(wanted, dict):
             raise Problem("validation_failed", "Required body invalid, please check the request body format.")
@@ -144,48 +144,51 @@ class ModelStudioHttpApi(HttpApi):
     async def _events(
         self, request: SpeechRequest, fault: Fault | None, *, words: bool, where: str, request_id: str
     ) -> AsyncIterator[bytes]:
-        """Yield a beginning, pieces of audio and an end for each sentence, and at last where the whole is."""
+        """Yield begin, audio and end events for each sentence, then the URL of the whole file."""
         sentences = segments(request.text) or [request.text]
-        number, said, began, count = 0, 0, 0, 0
+        number, characters, begin_ms, count = 0, 0, 0, 0
         whole: list[bytes] = []
         failing = fault if fault and fault.name == "error_event" else None
 
-        def told(output: dict[str, Any]) -> bytes:
+        def result(output: dict[str, Any]) -> bytes:
             nonlocal number
             number += 1
-            return self._event(number, "result", 200, _document(request_id, output, said))
+            return self._event(number, "result", 200, _document(request_id, output, characters))
 
         async for piece in apply_to_samples(stream(self.service, request, sentences), fault):
-            # A last piece may be what division left over.
+            # The last piece may be the remainder of the division.
             sentence = sentences[min(count, len(sentences) - 1)]
             index = {"index": count, "words": []}
             if failing and count >= failing["after"]:
                 break
             if count < len(sentences):
-                yield told({"type": "sentence-begin", "sentence": index, "original_text": sentence})
+                yield result({"type": "sentence-begin", "sentence": index, "original_text": sentence})
             audio = {"data": base64.b64encode(piece).decode(), "id": f"audio_{request_id}", "expires_at": 0}
-            yield told({"type": "sentence-synthesis", "sentence": index, "audio": audio, "finish_reason": "null"})
+            yield result({"type": "sentence-synthesis", "sentence": index, "audio": audio, "finish_reason": "null"})
             whole.append(piece)
             if count < len(sentences):
-                said += billed_characters(sentence)
-                ended = began + round(len(piece) * 500 / request.sample_rate)
-                timed = {"index": count, "words": word_documents(sentence, began, ended - began) if words else []}
-                yield told({"type": "sentence-end", "sentence": timed, "original_text": sentence})
-                began = ended
+                characters += billed_characters(sentence)
+                end_ms = begin_ms + round(len(piece) * 500 / request.sample_rate)
+                timed = {
+                    "index": count,
+                    "words": word_documents(sentence, begin_ms, end_ms - begin_ms) if words else [],
+                }
+                yield result({"type": "sentence-end", "sentence": timed, "original_text": sentence})
+                begin_ms = end_ms
             count += 1
         if failing:
             failure = {"code": failing["code"], "message": "a fault was asked for", "request_id": request_id}
             yield self._event(number + 1, "error", 500, failure)
             return
         file = self._kept(where, request.format, b"".join(whole))
-        yield told({"finish_reason": "stop", "audio": {"data": "", **file}})
+        yield result({"finish_reason": "stop", "audio": {"data": "", **file}})
 
     def _event(self, number: int, name: str, status: int, document: dict[str, Any]) -> bytes:
         head = f"id:{number}\nevent:{name}\n:HTTP_STATUS/{status}\n"
         return event(document, head=head, lines=self.service.settings.sse_lines)
 
     def _kept(self, where: str, format: str, data: bytes) -> dict[str, Any]:
-        """Keep a file for whoever asks for it, and return what tells of it."""
+        """Keep a file for download, and return its URL."""
         id = uuid.uuid4().hex
         self._files[id] = (_FORMATS[format], data)
         if len(self._files) > _MOST_FILES:

@@ -1,4 +1,4 @@
-"""Read what a run-task of Model Studio asks for, and say no in its words."""
+"""Read a run-task message of Model Studio, and refuse it with the service's codes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOST_AT_ONCE = 20_000
 MOST_OF_A_TASK = 200_000
 TAG = re.compile(r"<[^>]*>")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-# A voice belongs to a generation of models; of others their ends tell.
+# A preset voice belongs to a generation of models; for others the suffix of the name tells which.
 _GENERATIONS = {"longanyang": "v3", "longanhuan": "v3", "longxiaochun_v2": "v2", "longxiaochun": "v1", "longwan": "v1"}
 MODELS = ("cosyvoice-", "qwen-audio-3.0-tts", "qwen-audio-3.1-tts")
-"""What the names of its models begin with."""
+"""Prefixes of the model names."""
 CODES = {
     "rate_limited": ("Throttling.RateQuota", "Requests rate limit exceeded, please try again later."),
     "overloaded": ("Throttling.AllocationQuota", "Allocated quota exceeded, please increase your quota limit."),
@@ -38,7 +38,7 @@ class TaskFailure(Problem):
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """Hold what run-task asked for."""
+    """A valid run-task message."""
 
     task: str
     speech: SpeechRequest
@@ -49,7 +49,7 @@ class TaskRequest:
 def has_voice(model: str, voice: str) -> bool:
     """Return whether *model* has *voice*: one of its generation, or one cloned for it, which begins with its name."""
     if not model.startswith("cosyvoice"):
-        return True  # of these models no list of voices is kept here
+        return True  # no list of these models' voices is kept here
     generation = _GENERATIONS.get(voice) or (voice[-2:] if voice.startswith("long") and voice[-3:-1] == "_v" else "")
     if generation:
         return model.startswith(f"cosyvoice-{generation}")
@@ -57,7 +57,7 @@ def has_voice(model: str, voice: str) -> bool:
 
 
 def read_task(name: str, payload: Any) -> TaskRequest:
-    """Return what *payload* of run-task asks for; raises `TaskFailure`."""
+    """Return the request in the *payload* of a run-task message; raises `TaskFailure`."""
     if not isinstance(payload, dict) or payload.get("input") != {}:
         raise TaskFailure("InvalidParameter", "task can not be null")
     expected = {"task_group": "audio", "task": "tts", "function": "SpeechSynthesizer"}
@@ -73,7 +73,7 @@ def read_task(name: str, payload: Any) -> TaskRequest:
         raise TaskFailure("InvalidParameter", "voice is required")
     if not has_voice(model, voice):
         raise TaskFailure("InvalidParameter", "[tts:]Engine return error code: 418")
-    # The SDK's default, which the service reads as its own.
+    # "Default" is what the SDK sends; the service then takes its own default.
     format = "mp3" if asked.get("format", "mp3") == "Default" else asked.get("format", "mp3")
     rate = asked.get("sample_rate", 22050) or 22050
     speed, seed = asked.get("rate", 1.0), asked.get("seed", 0)
@@ -116,7 +116,7 @@ def failure_from(fault: Fault | None) -> TaskFailure:
 
 
 def denial_document(problem: Problem) -> dict[str, Any]:
-    """Return the document that goes with a refused handshake."""
+    """Return the body of a refused handshake."""
     code, message = CODES.get(
         problem.code, ("AccessDenied" if problem.status == 403 else "InternalError", problem.detail)
     )

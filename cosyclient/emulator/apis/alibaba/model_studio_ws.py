@@ -1,4 +1,4 @@
-"""Serve Alibaba Model Studio's speech synthesis over WebSocket: tasks one after the other on one connection.
+"""Serve Alibaba Model Studio's speech synthesis over WebSocket: one task after the other on a connection.
 
 As documented on "CosyVoice WebSocket API" (help.aliyun.com/zh/model-studio/cosyvoice-websocket-api) and as its Python
 SDK speaks it.
@@ -27,17 +27,17 @@ PATH = "/api-ws/v1/inference"
 
 
 class ModelStudioWebSocketApi:
-    """Answer on the path of Model Studio's WebSocket; used on one event loop."""
+    """Serve Model Studio's WebSocket; used on one event loop."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def routes(self) -> Sequence[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         return routes(PATH, self._serve)
 
     def reset(self) -> None:
-        """Remember nothing, hence forget nothing."""
+        """Do nothing: this API keeps nothing."""
 
     async def _serve(self, websocket: WebSocket) -> None:
         session, settings = ClientSession(self._service, websocket), self._service.settings
@@ -78,11 +78,11 @@ class ModelStudioWebSocketApi:
             raise ClientGone from None
         if action == "run-task":
             if task is not None:
-                # The old one is dropped without a word.
+                # The service drops the old task without a message.
                 await task.stop()
             return await self._run(session, name, payload)
         if task is None or not task.running or task.name != name:
-            # What comes late for a task that is over changes nothing.
+            # A late message for a finished task has no effect.
             return task
         try:
             task.take(action, payload)

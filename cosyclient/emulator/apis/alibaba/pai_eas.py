@@ -59,15 +59,15 @@ class PaiEasApi(HttpApi):
         self._recordings: dict[str, _Recording] = {}
 
     def routes(self) -> list[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         return [Route(path, self) for path in (_SPEECH, _RECORDINGS, f"{_RECORDINGS}/{{id}}")]
 
     def reset(self) -> None:
-        """Forget the recordings."""
+        """Drop the recordings."""
         self._recordings.clear()
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
-        """Answer a request for speech, or keep, show and forget recordings."""
+        """Answer a speech request, or store, list and delete recordings."""
         id = scope["path_params"].get("id")
         match scope["method"], scope["path"]:
             case "POST", path if path == _SPEECH:

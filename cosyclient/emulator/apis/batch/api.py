@@ -29,7 +29,7 @@ _FRAMES_V1 = f"{FRAMES};v=1"
 
 @dataclass(frozen=True)
 class _BatchRequest:
-    """Hold what the client asked for, and what shall go wrong."""
+    """A valid request, and the fault to apply to it."""
 
     batch: Batch
     frames: bool
@@ -53,11 +53,11 @@ class BatchApi:
         return f"<BatchApi of {self._service!r}>"
 
     def routes(self) -> list[Route]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         return [Route("/batch", self, methods=["POST"])]
 
     def reset(self) -> None:
-        """Forget the replies remembered for retries."""
+        """Drop the replies kept for retries."""
         self._records.clear()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +69,7 @@ class BatchApi:
         except Problem as problem:
             await exchange.refuse(problem)
         except ConnectionResetError:
-            pass  # nobody is left to answer
+            pass  # the client has disconnected
         finally:
             self._counters.end_request()
 
@@ -108,7 +108,7 @@ class BatchApi:
             await self._send_paced(exchange, request, reply, waits, work, record)
             return
         if waits and await _client_leaves(exchange, max(waits)):
-            # The queue is first come, first served: the GPUs render it for nobody.
+            # The GPU queue keeps its order: the texts are rendered although the client has left.
             self._counters.gpu_seconds_wasted += sum(work)
             await _sleep_until(max(waits))
         if record:
@@ -116,7 +116,7 @@ class BatchApi:
         await self._send_whole(exchange, request, reply)
 
     async def _speak(self, batch: Batch, as_frames: bool) -> tuple[Reply, list[float], list[float]]:
-        """Return the reply, when each item may leave (nothing when all may at once), and the GPU seconds of each."""
+        """Return the reply, when each item may be sent (empty when all may at once), and the GPU seconds of each."""
         items, waits, work = await self._service.render(batch)
         if as_frames and self._settings.item_delay:
             now = time.monotonic()
@@ -128,7 +128,7 @@ class BatchApi:
         return reply, waits, work
 
     async def _send_whole(self, exchange: Exchange, request: _BatchRequest, reply: Reply) -> None:
-        # What a fault spoils is this delivery: the reply kept for a retry is the good one.
+        # The fault is applied to this delivery only: the reply kept for a retry stays good.
         reply = self._about_to_send(request, reply)
         pieces = list(frames(reply)) if request.frames else json_pieces(reply, self._settings.json_shape)
         if request.fault and injection.affects_delivery(request.fault):
@@ -169,7 +169,7 @@ class BatchApi:
 
 
 async def _client_leaves(exchange: Exchange, then: float) -> bool:
-    """Wait until *then*; return at once, and true, when the client has left."""
+    """Wait until *then*; return True as soon as the client disconnects."""
     delay = then - time.monotonic()
     return delay > 0 and await exchange.wait_for_disconnect(delay)
 

@@ -1,4 +1,4 @@
-"""Shape finished items into the reply the client asked for: JSON or frames."""
+"""Encode finished items as the reply that the client accepts: JSON or frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reply:
-    """Hold a finished batch: one item per text, in order, with the index it travels under."""
+    """Hold a finished batch: one item per text, in order, with the index it is sent under."""
 
     id: str
     model: str

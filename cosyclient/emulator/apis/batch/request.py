@@ -1,4 +1,4 @@
-"""Read a batch request and hold it to the rules of the protocol."""
+"""Read a batch request and check it against the rules of the protocol."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _texts(document: Mapping[str, Any], errors: list[tuple[str, str]]) -> list[s
         detail = f"must hold at most {MOST_TEXTS} texts, not {len(texts)}"
         raise Problem("too_many_texts", f"/texts {detail}", errors=[("/texts", detail)])
     for index, text in enumerate(texts):
-        # One cheap test passes nearly every text; the reason is looked for only when it fails.
+        # One cheap test passes nearly every text; only a failing one is examined for the reason.
         if not (type(text) is str and len(text) <= LONGEST_TEXT and text.strip() and _is_sound(text)):
             errors.append((f"/texts/{index}", _text_rule(text)))
     return texts

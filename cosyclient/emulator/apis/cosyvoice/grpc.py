@@ -46,7 +46,7 @@ class RuntimeGrpcApi(GrpcApi):
                 try:
                     request = self._read(_Request.FromString(data))
                 except DecodeError:
-                    # In grpcio's own words.
+                    # grpcio's message.
                     await context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")
                 reply, fault = await self.reply_of_fault(context)
                 if reply is not None:

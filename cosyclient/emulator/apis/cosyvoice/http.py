@@ -35,7 +35,7 @@ class RuntimeHttpApi(HttpApi):
     """Serve ``/inference_sft`` and its four siblings."""
 
     def routes(self) -> list[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         return [
             *(Route(f"/inference_{mode}", self) for mode in _MODES),
             openapi_route(f"/inference_{m}" for m in _MODES),
@@ -64,16 +64,16 @@ class RuntimeHttpApi(HttpApi):
         await self.send_pieces(exchange, fault, "", apply_to_samples(generate(self.service, request, error), fault))
 
     def _read(self, mode: str, form: Form) -> SpeechRequest:
-        said = form.fields
-        instruction, text = split_instruction(said["tts_text"])
+        fields = form.fields
+        instruction, text = split_instruction(fields["tts_text"])
         return SpeechRequest(
             api="runtime",
             mode=mode,
             text=text,
-            voice=said.get("spk_id", ""),
+            voice=fields.get("spk_id", ""),
             prompt=form.files.get(_FILE),
-            prompt_text=said.get("prompt_text", ""),
-            instruct=said.get("instruct_text", instruction),
+            prompt_text=fields.get("prompt_text", ""),
+            instruct=fields.get("instruct_text", instruction),
             sample_rate=sample_rate_of(self.service.settings),
         )
 

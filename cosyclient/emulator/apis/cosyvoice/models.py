@@ -51,7 +51,7 @@ async def generate(service: Service, request: SpeechRequest, error: str) -> Asyn
 
 
 def error_in(settings: Settings, request: SpeechRequest, prompt_seconds: float) -> str:
-    """Return the words of the exception that *request* ends in, or nothing; the prompt lasts *prompt_seconds*."""
+    """Return the message of the exception that the model raises for *request* and its prompt's length, or ""."""
     model = settings.runtime_model
     known = request.voice in VOICES and model in ("any", _V1)
     marked = END_OF_PROMPT in f"{request.text}{request.prompt_text}{request.instruct}"

@@ -1,4 +1,4 @@
-"""LightTTS over HTTP: ``POST /inference_zero_shot`` of its own kind, 417 for whatever goes wrong inside."""
+"""LightTTS over HTTP: its own ``POST /inference_zero_shot``, and status 417 for every internal error."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ STYLES = ("CosyVoice2", "CosyVoice3")
 
 
 class LightTtsHttpApi(HttpApi):
-    """Serve LightTTS below ``/lighttts``, for on its own path the official runtime answers; and there when alone."""
+    """Serve LightTTS below ``/lighttts``, and when served alone also at its own path, elsewhere the runtime's."""
 
     def routes(self) -> list[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         found: list[BaseRoute] = []
         for below in ("/lighttts", "") if self.service.settings.serve == "lighttts" else ("/lighttts",):
             found += [
@@ -64,7 +64,7 @@ class LightTtsHttpApi(HttpApi):
             raise _LightTtsError(400, "audio file format is incorrect")
         unknown = request.model != "default" and request.model not in STYLES
         if unknown and not request.stream:
-            # The bare text of a KeyError.
+            # LightTTS sends the text of its KeyError.
             raise _LightTtsError(417, repr(request.model))
         answered, fault = await self.apply_early_fault(exchange)
         if answered:
@@ -78,7 +78,7 @@ class LightTtsHttpApi(HttpApi):
         await self.send_pieces(exchange, fault, "", apply_to_samples(_once(audio.data), fault))
 
     async def _stream(self, request: SpeechRequest, *, known: bool) -> AsyncIterator[bytes]:
-        """Yield samples; the generator of a model it does not know fails after the head has left."""
+        """Yield samples; for an unknown model LightTTS fails after the head of the reply was sent."""
         if not known:
             raise Problem("internal", "the generator failed")
         async for piece in stream(self.service, request):
@@ -92,33 +92,33 @@ class LightTtsHttpApi(HttpApi):
 
 
 class _LightTtsError(Problem):
-    """Refuse in LightTTS's words."""
+    """Refuse with LightTTS's message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__("validation_failed", message, status=status)
 
 
 def _read(form: Form) -> SpeechRequest:
-    said = form.fields
+    fields = form.fields
     faults = []
-    streamed = said.get("stream", "false").lower()
+    streamed = fields.get("stream", "false").lower()
     if streamed not in (*_TRUE, *_FALSE):
         message = "Input should be a valid boolean, unable to interpret input"
-        faults.append(fault("bool_parsing", "stream", message, said["stream"]))
+        faults.append(fault("bool_parsing", "stream", message, fields["stream"]))
     try:
-        speed = float(said.get("speed", "1.0"))
+        speed = float(fields.get("speed", "1.0"))
     except ValueError:
         message = "Input should be a valid number, unable to parse string as a number"
-        faults.append(fault("float_parsing", "speed", message, said["speed"]))
+        faults.append(fault("float_parsing", "speed", message, fields["speed"]))
     if faults:
         raise Invalid(faults)
     return SpeechRequest(
         api="lighttts",
         mode="zero_shot",
-        text=said["tts_text"],
+        text=fields["tts_text"],
         prompt=form.files["prompt_wav"],
-        prompt_text=said["prompt_text"],
-        model=said.get("tts_model_name", "default"),
+        prompt_text=fields["prompt_text"],
+        model=fields.get("tts_model_name", "default"),
         sample_rate=_RATE,
         speed=speed,
         stream=streamed in _TRUE,

@@ -24,17 +24,17 @@ _RATE = 24000
 
 
 class LightTtsWebSocketApi:
-    """Answer on the path of LightTTS's bistream; used on one event loop."""
+    """Serve LightTTS's bistream; used on one event loop."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def routes(self) -> Sequence[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         return routes(PATH, self._serve)
 
     def reset(self) -> None:
-        """Remember nothing, hence forget nothing."""
+        """Do nothing: this API keeps nothing."""
 
     async def _serve(self, websocket: WebSocket) -> None:
         session = ClientSession(self._service, websocket)
@@ -62,7 +62,7 @@ class LightTtsWebSocketApi:
                 await pump.stop()
 
     async def _begin(self, session: ClientSession) -> _BistreamPump | None:
-        """Return what renders the text, or None of a recording that cannot be read."""
+        """Read the voice and start the pump; None for a recording that cannot be read."""
         idle = self._service.settings.socket_idle
         head, recording = await session.receive(idle), await session.receive(idle)
         if not isinstance(head, str) or not isinstance(recording, bytes):

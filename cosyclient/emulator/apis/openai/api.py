@@ -40,7 +40,7 @@ _TOKENS_PER_SECOND = 25
 
 @dataclass(frozen=True, slots=True)
 class _ItemFailure(Failure):
-    """Keep what the server has to say of an item it refuses."""
+    """A refused item, with the Problem that its server reports."""
 
     problem: Problem | None = None
 
@@ -61,7 +61,7 @@ class OpenAISpeechApi(OpenAIHttpApi):
         )
 
     def routes(self) -> list[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         batch = [Route("/v1/audio/speech/batch", self, methods=["POST"])] if self.server.batch else []
         return [
             *(Route(path, self, methods=["POST"]) for path in self.server.path),
@@ -70,7 +70,7 @@ class OpenAISpeechApi(OpenAIHttpApi):
         ]
 
     def reset(self) -> None:
-        """Forget the uploaded voices."""
+        """Drop the uploaded voices."""
         self._voices.reset()
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
@@ -131,7 +131,7 @@ class OpenAISpeechApi(OpenAIHttpApi):
         by_segment = self.server.stream in ("raw", "sentences")
         pieces = streams.samples(self.service, request, fault, by_segment=by_segment)
         if self.server.stream == "sglang" and request.delivery != "chunks":
-            # Its headers wait for the first samples, so that 200 means audio.
+            # It sends its headers with the first samples, so that 200 means audio.
             pieces = await streams.begun(pieces)
             exchange.headers += [
                 (b"x-sample-rate", str(request.speech.sample_rate).encode()),
@@ -183,7 +183,7 @@ class OpenAISpeechApi(OpenAIHttpApi):
             given = {name: value for name, value in {**shared, **item}.items() if name not in left_out}
             return self._reader.read(given, item=True)
         except Problem as problem:
-            # Its form is checked as a whole, what an item requests for item by item.
+            # The form is checked for the whole batch, the rest item by item.
             if checked and (isinstance(problem, Malformed) or problem.code == "unknown_model"):
                 raise
             return _ItemFailure(problem.code, problem.detail, problem.retryable, problem=problem)
@@ -200,7 +200,7 @@ class OpenAISpeechApi(OpenAIHttpApi):
         if not isinstance(item, Audio):
             return item
         self.service.counters.audio_seconds += item.duration_ms / 1000
-        # A copy: the studio keeps its own for others.
+        # A copy: the renderer's cache shares the original.
         return Audio(item.data, self._type(request.speech.format, item.sample_rate), item.sample_rate, item.duration_ms)
 
     def _batch_document(self, reply: Reply) -> dict[str, Any]:

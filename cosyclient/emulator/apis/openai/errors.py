@@ -1,4 +1,4 @@
-"""Refuse in the words of each OpenAI-compatible server; what turns requests away in front of it keeps its status."""
+"""Refuse as each OpenAI-compatible server does; a refusal by what stands before the server keeps its status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OpenAIHttpApi(HttpApi):
         self.server = SERVERS[service.settings.dialect]
 
     async def refuse(self, exchange: Exchange, problem: Problem) -> None:
-        """Refuse the request in this server's words."""
+        """Refuse the request as this server does."""
         envelope = self.server.envelope
         status, document = _REFUSALS[envelope](problem)
         headers = problem.headers()
@@ -40,16 +40,16 @@ class OpenAIHttpApi(HttpApi):
             await exchange.reply(status, "text/plain; charset=utf-8", document.encode(), headers)
             return
         if envelope == "xinference":
-            # It limits requests, and says of a loading model alone when to come back.
+            # It sends Retry-After for a loading model, not for a rate limit.
             headers = [each for each in headers if each[0] != b"retry-after" or problem.status != 429]
         if envelope == "vllm" and problem.code == "internal" and self.service.settings.dialect_old:
-            # Before 0.30 it blamed the request for its own faults.
+            # Before 0.30 it answered its own failures with 400.
             status, document = _vllm(BadRequest("", f"Speech generation failed: {problem.detail}"))
         await exchange.reply(status, JSON, encoded(document), headers)
 
 
 def _status(problem: Problem) -> int:
-    """Return the status of servers that know no 422."""
+    """Return the status for servers without 422."""
     return 400 if problem.status in (415, 422) else problem.status
 
 
@@ -75,7 +75,7 @@ def _vllm(problem: Problem) -> Refusal:
     if status == 401:
         return status, {"error": "Unauthorized"}
     kind = _VLLM_TYPES.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
-    # Of all that can be wrong it names the model alone.
+    # The model is the only field it names.
     param = "model" if problem.code == "unknown_model" else None
     return status, {"error": {"message": problem.detail, "type": kind, "param": param, "code": status}}
 
@@ -95,7 +95,7 @@ def _fastapi(problem: Problem) -> Refusal:
 
 
 def _xinference(problem: Problem) -> Refusal:
-    """Say what breaks a rule as a fault of its own, for it reads the request itself."""
+    """Return 500 for a broken rule: Xinference reads the request inside its handler."""
     if isinstance(problem, Invalid):
         faults = "\n".join(f"{each['loc'][-1]}\n  field required" for each in problem.faults)
         return 500, f"Internal Server Error: {len(problem.faults)} validation error for SpeechRequest\n{faults}"
@@ -103,7 +103,7 @@ def _xinference(problem: Problem) -> Refusal:
 
 
 def _vox_box(problem: Problem) -> Refusal:
-    """Say it with 200: the handler returns the exception instead of raising it."""
+    """Return 200: the handler returns the exception instead of raising it."""
     if isinstance(problem, Invalid) or problem.code in _BEFORE_THE_SERVER:
         return _fastapi(problem)
     return 200, {"status_code": _status(problem), "detail": problem.detail, "headers": None}
@@ -128,5 +128,5 @@ _REFUSALS: Mapping[str, Callable[[Problem], Refusal]] = {
 
 
 def item_error(envelope: str, problem: Problem) -> Any:
-    """Return what a failed item of a batch says: a sentence, or SGLang's object."""
+    """Return the error of a failed batch item: a message, or SGLang's object."""
     return _sglang(problem)[1]["error"] if envelope == "sglang" else problem.detail

@@ -1,4 +1,4 @@
-"""Read a speech request as one of the OpenAI-compatible servers would, down to what each ignores and refuses."""
+"""Read a speech request as one of the OpenAI-compatible servers does: what each takes, ignores and refuses."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Delivery = Literal["", "raw", "events", "chunks"]
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAIRequest:
-    """Hold what was asked for: the request, and the way its audio shall come back; no way is whole.
+    """A speech request, and how its audio is delivered: whole (""), or streamed.
 
-    What streams is made as samples; ``wav`` says that they shall come behind a WAV header.
+    What is streamed is rendered as samples; ``wav`` puts a WAV header before them.
     """
 
     speech: SpeechRequest
@@ -40,7 +40,7 @@ class OpenAIRequest:
 
 
 class BadRequest(Problem):
-    """Refuse what breaks a rule of the server's own, naming the field."""
+    """Refuse a request that breaks a rule of the server, naming the field."""
 
     def __init__(self, param: str, detail: str, *, status: int = 400, code: str = "validation_failed") -> None:
         super().__init__(code, detail, status=status)
@@ -48,15 +48,15 @@ class BadRequest(Problem):
 
 
 class Malformed(BadRequest):
-    """Refuse what breaks the form of a request: where the form of a batch is checked as one, all of it."""
+    """Refuse a request whose form is wrong; where a batch is checked as a whole, the whole batch."""
 
 
 class BrokenOff(BadRequest):
-    """Fail after the head has left: nothing can be given any more."""
+    """Fail after the head of the reply was sent, so without a message."""
 
 
 class WorkerError(Problem):
-    """Fail as Xinference does when its worker raises: a fault of the server's by its status, whosever it is."""
+    """Fail as Xinference does when its worker raises: with status 500, whatever the cause."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("internal", f"[address=127.0.0.1:41817, pid=4711] {detail}")
@@ -64,7 +64,10 @@ class WorkerError(Problem):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestReader:
-    """Read the requests of one *server*; *old* is before it changed what ``stream`` means, *rate* its model's."""
+    """Read the requests of one *server*.
+
+    *old* chooses the revision before ``stream`` changed its meaning; *rate* is the sample rate of the model.
+    """
 
     server: Server
     rate: int
@@ -75,12 +78,12 @@ class RequestReader:
     def read(
         self, document: Mapping[str, Any], files: Mapping[str, bytes] | None = None, *, item: bool = False
     ) -> OpenAIRequest:
-        """Return what *document* requests for, as an *item* of a batch or alone; raises the Problem the server has."""
+        """Return the request in *document*, alone or as an *item* of a batch; raises the server's Problem."""
         server = self.server
         if server.strict and (unknown := sorted(document.keys() - server.takes)):
             raise BadRequest(unknown[0], f"Unknown parameter: '{unknown[0]}'.")
         given = {name: value for name, value in document.items() if name in server.takes and value is not None}
-        self._demand(given)
+        self._check_required(given)
         model = self._model(given)
         if server.envelope == "vllm":
             given = self._as_vllm(given, item=item)
@@ -118,7 +121,7 @@ class RequestReader:
             words=self._words(given, delivery),
         )
 
-    def _demand(self, given: Mapping[str, Any]) -> None:
+    def _check_required(self, given: Mapping[str, Any]) -> None:
         also = {"voice": "speaker"}
         missing = [name for name in self.server.needs if name not in given and also.get(name) not in given]
         if self.server.envelope in ("fastapi", "vox-box", "xinference"):
@@ -130,7 +133,7 @@ class RequestReader:
             raise Malformed(name, f"{name} is required")
 
     def _as_vllm(self, given: dict[str, Any], *, item: bool) -> dict[str, Any]:
-        """Return what vLLM-Omni's adapter of CosyVoice3 is left with; raises what it finds wrong."""
+        """Return the fields that vLLM-Omni's adapter of CosyVoice3 reads; raises its refusals."""
         if not isinstance(given["input"], str):
             raise Malformed("input", "Input should be a valid string")
         self._format(given)
@@ -144,7 +147,7 @@ class RequestReader:
         voice = voice.get("id") if isinstance(voice, dict) else voice
         if not isinstance(voice, str):
             raise Malformed("voice", "Input should be a valid string")
-        # Alone, the name that its list has stands for none; in a batch it is one that nobody knows.
+        # In a single request the listed name means no voice; in a batch it is unknown.
         if voice.lower() == NO_VOICE and not item:
             voice = ""
         if "sample_rate" in given and not self.old:
@@ -156,7 +159,7 @@ class RequestReader:
 
     def _text(self, given: Mapping[str, Any]) -> str:
         text = given["input"]
-        # These look at nothing: what there is to be spoken shows in the audio, or in its lack.
+        # These check nothing: a text without speech gives audio without speech.
         if self.server.envelope in ("vox-box", "xinference"):
             return str(text)
         if not isinstance(text, str) or not text.strip():
@@ -166,7 +169,7 @@ class RequestReader:
         return text
 
     def _extras(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what Xinference takes as a JSON string."""
+        """Return the fields that Xinference takes inside a JSON string."""
         try:
             extras = json.loads(given.get("kwargs", "{}"))
         except (TypeError, ValueError) as error:
@@ -199,7 +202,7 @@ class RequestReader:
         return voice
 
     def _unknown(self, voice: str) -> Problem:
-        """Return how this server takes a *voice* that it has not."""
+        """Return this server's Problem of an unknown *voice*."""
         match self.server.envelope:
             case "xinference":
                 known = [name for name in self.server.voices or () if name]
@@ -211,7 +214,7 @@ class RequestReader:
     def _recording(
         self, given: Mapping[str, Any], files: Mapping[str, bytes], extras: Mapping[str, Any]
     ) -> tuple[bytes | None, str]:
-        """Return the recording that came with the request, and what is said in it."""
+        """Return the recording that came with the request, and its transcript."""
         if "prompt_speech" in self.server.takes:
             prompt = files.get("prompt_speech")
             self._check_mode(given.get("model", ""), prompt, extras)
@@ -231,7 +234,7 @@ class RequestReader:
         return _decoded(source), text
 
     def _check_mode(self, model: str, prompt: bytes | None, extras: Mapping[str, Any]) -> None:
-        """Raise what one of Xinference's models says of a mode that it has not; it is told by its name."""
+        """Raise the error of an Xinference model for a mode that it lacks, which its name tells."""
         kind = next((kind for kind in ("SFT", "Instruct") if kind in model), "")
         given = {"prompt_speech": prompt, "prompt_text": extras.get("prompt_text")}
         if kind == "SFT":
@@ -257,7 +260,7 @@ class RequestReader:
         native = server.default_rates.get(format, self.rate)
         rate = given.get("sample_rate", native)
         if server.envelope in ("fastapi", "xinference"):
-            return native  # it is read and not obeyed
+            return native  # it is read and ignored
         if rate not in server.rates.get(format, SAMPLE_RATES):
             raise BadRequest("sample_rate", f"sample_rate {rate!r} is not supported for {format}")
         return int(rate)
@@ -265,7 +268,7 @@ class RequestReader:
     def _number(self, given: Mapping[str, Any], name: str, low: float, high: float, *, default: float) -> float:
         value = given.get(name, default)
         if isinstance(value, str) and self.server.envelope == "xinference":
-            # A form's fields are strings, and pydantic reads numbers from them.
+            # The fields of a form are strings; pydantic converts them.
             try:
                 value = float(value)
             except ValueError:
@@ -288,7 +291,7 @@ class RequestReader:
         return seed
 
     def _delivery(self, given: Mapping[str, Any], format: str, speed: float) -> tuple[Delivery, str]:
-        """Return how the audio shall come back, and in which format it is made."""
+        """Return how the audio is delivered, and in which format it is rendered."""
         stream = given.get("stream", self.server.always_streams) in (True, "true", "True")
         wanted, kind = given.get("stream_format"), self.server.stream
         if wanted not in (None, "audio", "sse"):
@@ -316,13 +319,13 @@ class RequestReader:
         elif (kind == "raw" and stream) or (kind == "sentences" and format == "pcm"):
             delivery = "raw"
         if delivery and format not in ("pcm", "wav"):
-            # Compressed audio is cut where it can be: it comes as it is, in one piece.
+            # Compressed audio is rendered whole and sent in one piece.
             delivery = "events" if delivery == "events" else ""
             return delivery, format
         return delivery, "pcm" if delivery else format
 
     def _words(self, given: Mapping[str, Any], delivery: Delivery) -> bool:
-        # The older revisions know nothing of it.
+        # The older revisions do not know the field.
         wanted = bool(given.get("word_timestamps", False)) and not self.old
         if wanted and not self.aligner:
             raise BadRequest(
@@ -334,14 +337,14 @@ class RequestReader:
 
 
 def _mode(prompt: bytes | None, prompt_text: str, instruct: str) -> str:
-    """Return what CosyVoice calls it; a transcript goes before an instruction, as in Xinference."""
+    """Return CosyVoice's name of the mode; a transcript takes precedence over an instruction, as in Xinference."""
     if prompt is None:
         return "instruct" if instruct else "sft"
     return "zero_shot" if prompt_text else "instruct2" if instruct else "cross_lingual"
 
 
 def _decoded(source: object) -> bytes:
-    """Return the recording that a ``data:`` URL, or bare base64, is; what lies elsewhere is not fetched."""
+    """Return the recording that a ``data:`` URL, or bare base64, holds; other URLs are refused."""
     if not isinstance(source, str):
         raise BadRequest("ref_audio", "ref_audio must be a string")
     if source.startswith(("http://", "https://", "file://", "/")):

@@ -1,4 +1,4 @@
-"""Say as data how the servers that are called OpenAI-compatible differ: what they take, demand and say.
+"""Describe as data how the OpenAI-compatible servers differ: the fields they take and require, and their replies.
 
 OpenAI's ``openapi.yaml``, vLLM-Omni (Fun-CosyVoice3), SGLang-Omni (Fun-CosyVoice3), Xinference, Vox-Box, the
 Triton-OpenAI bridge, async_cosyvoice and SiliconFlow, as of late 2026.
@@ -34,22 +34,22 @@ class Server:
     needs: tuple[str, ...] = ("input",)
     strict: bool = False
     formats: tuple[str, ...] = ("wav", "pcm", "mp3", "opus")
-    """Those of its formats that the emulator can encode."""
+    """Its formats, as far as the emulator can encode them."""
     default_format: str = "wav"
     speeds: tuple[float, float] = (0.25, 4.0)
     rates: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """What ``sample_rate`` may be for a format; nothing given is any the emulator can make."""
+    """What ``sample_rate`` may be for a format; a format that is missing takes any rate the emulator can make."""
     default_rates: Mapping[str, int] = field(default_factory=dict)
     longest: int = 1_000_000
     """Most characters of a text."""
     models: tuple[str, ...] | None = None
-    """``None`` is any name."""
+    """``None`` accepts any name."""
     voices: tuple[str, ...] | None = None
-    """Preset names; ``None`` is any name."""
+    """Preset names; ``None`` accepts any name."""
     uploads: bool = False
-    """Whether a name may be an uploaded voice's."""
+    """Whether voices can be uploaded."""
     reference: bool = False
-    """Whether a recording or an uploaded voice is demanded, there being no presets."""
+    """Whether a recording or an uploaded voice is required, as there are no presets."""
     transcript: bool = False
     """Whether a recording must come with its transcript."""
     marks: bool = False
@@ -63,17 +63,17 @@ class Server:
     routes: frozenset[str] = frozenset({"models"})
     envelope: Envelope = "openai"
     types: Mapping[str, str] = field(default_factory=dict)
-    """Media types that are not the usual ones; ``{rate}`` stands for the rate it believes in."""
+    """Media types that are not the usual ones; ``{rate}`` stands for the rate that it claims."""
     owner: str = "emulator"
     breaks: bool = False
-    """Whether the reply to a voice it has not breaks off after its head."""
+    """Whether the reply to an unknown voice ends after its head."""
 
 
 _PCM = {"wav": "audio/wav", "pcm": "audio/pcm", "mp3": "audio/mpeg", "opus": "audio/ogg"}
 _L16 = {**_PCM, "pcm": "audio/L16;rate={rate};channels=1"}
 
 SERVERS: Mapping[str, Server] = {
-    # Everything that any of them takes, any voice, any model: for trying things out.
+    # Takes what any of the others takes, with any voice and model.
     "any": Server(
         takes=_OMNI
         | {"sample_rate", "word_timestamps", "references", "kwargs", "prompt_speech", "gain", "language", "task_type"},

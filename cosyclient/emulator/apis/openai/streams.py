@@ -27,7 +27,7 @@ _EVENT_BYTES = 4096
 async def samples(
     service: Service, request: OpenAIRequest, fault: Fault | None, *, by_segment: bool
 ) -> AsyncIterator[bytes]:
-    """Yield samples as they are made, cut and broken off as the fault says; a WAV header without sizes goes first."""
+    """Yield samples as they are rendered, with the fault applied; for WAV a header without sizes comes first."""
     source = stream(service, request.speech, segments(request.speech.text) if by_segment else None)
     name = fault.name if fault else ""
     if fault and name == "short_audio":
@@ -46,7 +46,7 @@ async def samples(
 
 
 async def events(service: Service, request: OpenAIRequest, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield OpenAI's events; vLLM-Omni adds the format to each, and an event for what goes wrong."""
+    """Yield OpenAI's events; vLLM-Omni adds the format to each, and sends an event for an error."""
     format, size = "wav" if request.wav else request.speech.format, 0
     if request.speech.format != "pcm":
         pieces = _cut((await render(service, request.speech)).data, _EVENT_BYTES)
@@ -63,7 +63,7 @@ async def events(service: Service, request: OpenAIRequest, pieces: AsyncIterator
 
 
 async def plain_events(service: Service, request: OpenAIRequest, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield what SGLang-Omni makes of OpenAI's events: without names, and with an error of its own kind."""
+    """Yield SGLang-Omni's variant of OpenAI's events: without event names, with an error document of its own."""
     lines, size = service.settings.sse_lines, 0
     try:
         async for piece in pieces:
@@ -79,7 +79,7 @@ async def plain_events(service: Service, request: OpenAIRequest, pieces: AsyncIt
 
 
 async def chunks(service: Service, request: OpenAIRequest, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield what SGLang-Omni sent before it sent bare samples."""
+    """Yield the chunks that older revisions of SGLang-Omni sent."""
     shape, lines = {"id": f"speech-{uuid.uuid4()}", "object": "audio.speech.chunk"}, service.settings.sse_lines
     index = 0
     try:
@@ -100,19 +100,19 @@ async def chunks(service: Service, request: OpenAIRequest, pieces: AsyncIterator
 
 
 async def begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Return *pieces* once the first of them is there."""
+    """Return *pieces* once the first of them is rendered."""
     first = await anext(pieces)
 
-    async def all_of_them() -> AsyncIterator[bytes]:
+    async def from_first() -> AsyncIterator[bytes]:
         yield first
         async for piece in pieces:
             yield piece
 
-    return all_of_them()
+    return from_first()
 
 
 def shortened(audio: Audio, fault: Fault | None) -> Audio:
-    """Return a file that is whole but lacks most of the audio, if that is the fault: sentences were left out."""
+    """Return a valid file that lacks most of the audio, if that is the fault."""
     if fault is None or fault.name != "short_audio":
         return audio
     head, pcm = split_wav(audio.data)

@@ -19,7 +19,7 @@ def word_documents(text: str, duration_ms: int) -> list[dict[str, Any]]:
 
 
 def words_header(text: str, duration_ms: int) -> tuple[bytes, bytes]:
-    """Return the header that names the words of *text*, or the one that says that they would be too many."""
+    """Return the header with the words of *text*, or the one that replaces it when it would be too long."""
     value = json.dumps(word_documents(text, duration_ms)).encode()
     if len(value) > _MOST_BYTES:
         return b"x-word-timestamps-omitted", f"oversize; bytes={len(value)}; limit={_MOST_BYTES}".encode()

@@ -1,4 +1,4 @@
-"""List, take and forget voices the way OpenAI-compatible servers do, and name their models."""
+"""List, store and delete voices as OpenAI-compatible servers do, and list their models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ACCOUNT = "emulated"
 
 @dataclass(frozen=True)
 class Upload:
-    """Hold a voice that was uploaded."""
+    """An uploaded voice."""
 
     name: str
     sample: bytes
@@ -47,7 +47,7 @@ class OpenAIVoicesApi(OpenAIHttpApi):
         self.uploads: dict[str, Upload] = service.uploads
 
     def routes(self) -> list[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         paths = {
             "models": ["/v1/models"],
             "vllm-version": ["/version"],
@@ -63,7 +63,7 @@ class OpenAIVoicesApi(OpenAIHttpApi):
         return [Route(path, self) for group, listed in paths.items() if group in self.server.routes for path in listed]
 
     def reset(self) -> None:
-        """Forget the uploaded voices."""
+        """Drop the uploaded voices."""
         self.uploads.clear()
 
     async def serve(self, exchange: Exchange, scope: Scope) -> None:
@@ -84,14 +84,14 @@ class OpenAIVoicesApi(OpenAIHttpApi):
             case "GET", "audio/voice/list":
                 document = {"result": [self._row(uri, each) for uri, each in self.uploads.items()]}
             case "POST", "audio/voices":
-                document = await self._take(exchange)
+                document = await self._upload(exchange)
             case "POST", "uploads/audio/voice":
-                document = await self._take_named(exchange)
+                document = await self._upload_with_name(exchange)
             case "POST", "audio/voice/deletions":
-                document = self._forget(str(read_object(await exchange.body(MOST_BYTES)).get("uri", "")))
+                document = self._delete(str(read_object(await exchange.body(MOST_BYTES)).get("uri", "")))
             case "DELETE", _ if "name" in scope.get("path_params", {}):
                 name = scope["path_params"]["name"]
-                document = self._forget(name)
+                document = self._delete(name)
                 status = 200 if document["success"] else 404
             case _:
                 raise BadRequest("", "Method Not Allowed", status=405, code="method_not_allowed")
@@ -124,7 +124,7 @@ class OpenAIVoicesApi(OpenAIHttpApi):
             names = sorted({NO_VOICE, *self.uploads})
         return {"voices": names, "uploaded_voices": uploaded}
 
-    async def _take(self, exchange: Exchange) -> dict[str, Any]:
+    async def _upload(self, exchange: Exchange) -> dict[str, Any]:
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
         require_fields(form, ["consent", "name"], ["audio_sample"])
         sample, name = form.files["audio_sample"], form.fields["name"].strip()
@@ -139,7 +139,7 @@ class OpenAIVoicesApi(OpenAIHttpApi):
         )
         return {"success": True, "voice": self._listed()["uploaded_voices"][-1]}
 
-    async def _take_named(self, exchange: Exchange) -> dict[str, Any]:
+    async def _upload_with_name(self, exchange: Exchange) -> dict[str, Any]:
         form = read_form(exchange.header("content-type"), await exchange.body(MOST_BYTES))
         require_fields(form, ["customName", "text"], ["file"])
         name = form.fields["customName"]
@@ -152,7 +152,7 @@ class OpenAIVoicesApi(OpenAIHttpApi):
     def _row(self, uri: str, each: Upload) -> dict[str, Any]:
         return {"model": each.model, "customName": uri.split(":")[1], "text": each.text, "uri": each.name}
 
-    def _forget(self, name: str) -> dict[str, Any]:
+    def _delete(self, name: str) -> dict[str, Any]:
         if self.uploads.pop(name.lower(), None) is None:
             return {"success": False, "error": f"Voice '{name}' not found"}
         return {"success": True, "message": f"Voice '{name}' deleted successfully"}

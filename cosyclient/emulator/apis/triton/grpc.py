@@ -1,4 +1,4 @@
-"""Triton over gRPC: one answer to ``ModelInfer``, and a stream with a marked end to ``ModelStreamInfer``."""
+"""Triton over gRPC: one answer to ``ModelInfer``, and a stream with a final marker to ``ModelStreamInfer``."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TritonGrpcApi(GrpcApi):
             decoupled = self._models.is_decoupled(asked.model_name)
             request = self._read(asked, stream=decoupled)
         except Problem as problem:
-            # Refused before it was an inference: words without a mark of their end.
+            # Refused before inference: an error without a final marker.
             yield _failed(asked, problem.detail, marked=False)
             return
         reply_of_fault, fault = await self.reply_of_fault(context)
@@ -100,7 +100,7 @@ class TritonGrpcApi(GrpcApi):
                 answer.parameters[_FINAL].bool_param = not decoupled and fault is None
                 yield _Streamed(infer_response=answer).SerializeToString()
         except Problem as problem:
-            # As cosyvoice3 reports faults: an error, then the end as after audio.
+            # As cosyvoice3 reports errors: a message, then the same end as after audio.
             yield _failed(asked, problem.detail, marked=True)
         if fault is not None and fault.name in ("truncated_audio", "not_audio"):
             return
@@ -110,7 +110,7 @@ class TritonGrpcApi(GrpcApi):
             yield _Streamed(infer_response=last).SerializeToString()
 
     async def _pieces(self, request: SpeechRequest, *, whole: bool) -> AsyncIterator[bytes]:
-        """Yield the samples, of which the model makes only so many."""
+        """Yield the samples, up to the cap of the model."""
         done = 0
         if whole:
             audio = await render(self.service, request)

@@ -33,7 +33,7 @@ class TritonHttpApi(HttpApi):
         self.models = TritonModels(service)
 
     def routes(self) -> list[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         return [
             *(
                 Route(f"/v2/models/{{model}}{version}/{what}", self, methods=[method])
@@ -72,7 +72,7 @@ class TritonHttpApi(HttpApi):
             )
 
     def _describe(self, model: str, what: str) -> dict[str, Any]:
-        """Return what is to be known of a *model*: its configuration, its statistics, or its tensors."""
+        """Return the configuration, the statistics or the tensors of a *model*."""
         if what == "config":
             decoupled = self.models.is_decoupled(model)
             return {"name": model, "backend": "python", "model_transaction_policy": {"decoupled": decoupled}}
@@ -117,9 +117,9 @@ class TritonHttpApi(HttpApi):
         await self.send_whole(exchange, fault, _BINARY, lead + values)
 
     async def refuse(self, exchange: Exchange, problem: Problem) -> None:
-        """Refuse in Triton's way, which has five statuses."""
+        """Refuse as Triton does, which has five statuses."""
         status = problem.status
-        # Invalid arguments are all alike to Triton; what a gateway before it says keeps its own.
+        # Triton has one status for invalid arguments; a refusal by a gateway keeps its own.
         status = 400 if status in (405, 406, 415, 422) else status
         await exchange.reply(status, _JSON, encoded({"error": problem.detail}), problem.headers())
 

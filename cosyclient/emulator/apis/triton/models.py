@@ -26,7 +26,7 @@ TYPES = {"reference_wav": "FP32", "reference_wav_len": "INT32", "reference_text"
 
 @dataclass(frozen=True)
 class Input:
-    """Hold one input tensor as it came: raw values, or those that JSON or protobuf spelled out."""
+    """One input tensor: raw bytes, or the values from JSON or protobuf."""
 
     name: str
     datatype: str
@@ -36,11 +36,11 @@ class Input:
 
 
 class TritonModels:
-    """Understand requests for the three models; one instance per service."""
+    """Read the requests for the three models; one instance per service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        # What cosyvoice3 and cosyvoice2_dit keep of a recording: by its transcript alone, and for ever.
+        # cosyvoice3 and cosyvoice2_dit cache recordings by transcript alone, without a bound.
         self._speakers: dict[tuple[str, str], bytes] = {}
         service.on_reset.append(self._speakers.clear)
 
@@ -55,7 +55,7 @@ class TritonModels:
             raise Problem("not_found", f"Request for unknown model: '{model}' is not found")
 
     def read_request(self, model: str, inputs: list[Input], *, api: str, stream: bool) -> SpeechRequest:
-        """Return what *inputs* ask of *model*; raises the Problem of those that it does not take."""
+        """Return the speech request in *inputs* for *model*; raises the Problem of invalid ones."""
         given = {each.name: each for each in inputs}
         if unknown := sorted(given.keys() - TYPES.keys()):
             raise Problem("validation_failed", f"unexpected inference input '{unknown[0]}' for model '{model}'")
@@ -68,21 +68,21 @@ class TritonModels:
                     f"inference input '{name}' data-type is '{each.datatype}', but model '{model}' "
                     f"expects '{TYPES[name]}'",
                 )
-        prompt, said, voice = self._speaker(model, given)
+        prompt, transcript, voice = self._speaker(model, given)
         return SpeechRequest(
             api=api,
             text=_text(given["target_text"]),
             mode="zero_shot" if prompt is not None else "sft",
             voice=voice,
             prompt=prompt,
-            prompt_text=said,
+            prompt_text=transcript,
             model=model,
             sample_rate=RATE,
             stream=stream,
         )
 
     def floats(self, samples: bytes) -> bytes:
-        """Return 16-bit samples as the model's own."""
+        """Return 16-bit samples as float samples."""
         return (np.frombuffer(samples, "<i2").astype("<f4") / 32768).tobytes()
 
     def cap(self, size: int) -> int:
@@ -92,7 +92,7 @@ class TritonModels:
     def _speaker(self, model: str, given: dict[str, Input]) -> tuple[bytes | None, str, str]:
         if "reference_wav" not in given:
             if model != _HAS_SPEAKER:
-                # What the models' own code makes of an input that is not there.
+                # The error that the models' own code raises for a missing input.
                 raise Problem("internal", "'NoneType' object has no attribute 'as_numpy'")
             return None, "", "001"
         wav = given["reference_wav"]
@@ -101,10 +101,10 @@ class TritonModels:
             raise Problem("validation_failed", f"unexpected shape for input 'reference_wav' for model '{model}'")
         length = _number(given["reference_wav_len"]) if "reference_wav_len" in given else samples.size
         prompt = np.rint(samples[:length] * 32768).astype("<i2").tobytes()
-        said = _text(given["reference_text"]) if "reference_text" in given else ""
+        transcript = _text(given["reference_text"]) if "reference_text" in given else ""
         if model != _HAS_SPEAKER:
-            prompt = self._speakers.setdefault((model, said), prompt)
-        return prompt, said, ""
+            prompt = self._speakers.setdefault((model, transcript), prompt)
+        return prompt, transcript, ""
 
 
 def _floats(tensor: Input) -> Any:

@@ -1,4 +1,4 @@
-"""What vLLM-Omni finds wrong with a request for Fun-CosyVoice3, in its own words, over HTTP and WebSocket alike."""
+"""The rules of vLLM-Omni for Fun-CosyVoice3 requests, with its messages, over HTTP and WebSocket alike."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
 NO_VOICE = "default"
-"""The name that its list has and no voice has."""
+"""The name in its list of voices that is no voice."""
 _SCHEMES = ("http://", "https://", "data:", "file://")
 _SHORTEST, _LONGEST = 1.0, 30.0
 
 
-def error_in(text: str, voice: str, audio: Any, said: Any, uploaded: Container[str]) -> str:
-    """Return what its adapter says of a *text* to be spoken so, or nothing.
+def error_in(text: str, voice: str, audio: Any, transcript: Any, uploaded: Container[str]) -> str:
+    """Return the message with which its adapter refuses a *text*, or "".
 
-    *voice* is a name or empty, *audio* the reference as it was sent and *said* its transcript.
+    *voice* is a name or empty, *audio* the reference as it was sent and *transcript* what is spoken in it.
     """
     known = voice.lower() in uploaded
     if voice and audio is None and not known:
@@ -32,13 +32,13 @@ def error_in(text: str, voice: str, audio: Any, said: Any, uploaded: Container[s
         return "" if known else "CosyVoice3 requires 'ref_audio' (reference audio for voice cloning)"
     if not isinstance(audio, str) or not audio.startswith(_SCHEMES):
         return "ref_audio must be a URL (http/https), base64 data URL (data:...), or file URI (file://...)"
-    if not isinstance(said, str) or not said.strip():
+    if not isinstance(transcript, str) or not transcript.strip():
         return "CosyVoice3 requires 'ref_text' (transcript of the reference audio)"
     return error_in_recording(recording_of(audio))
 
 
 def error_in_recording(data: bytes) -> str:
-    """Return what it says of a recording once it has been fetched, or nothing."""
+    """Return the message with which it refuses a fetched recording, or ""."""
     if data[:4] != b"RIFF" or len(data) < 44:
         return "Error opening <_io.BytesIO object>: Format not recognised."
     seconds = (len(data) - 44) / max(1, int.from_bytes(data[28:32], "little"))
@@ -50,7 +50,7 @@ def error_in_recording(data: bytes) -> str:
 
 
 def recording_of(source: str) -> bytes:
-    """Return the recording in a ``data:`` URL; what lies elsewhere is not fetched, and is nothing."""
+    """Return the recording in a ``data:`` URL; of any other URL, empty bytes."""
     coded = source.partition(";base64,")[2] if source.startswith("data:") else ""
     try:
         return base64.b64decode(coded, validate=True)

@@ -30,13 +30,13 @@ _FIRST = 10.0
 _RATE = 24000
 _MOST_TEXT_BYTES = 128 << 10
 _FORMATS = ("wav", "pcm", "flac", "mp3", "opus")
-# ASCII marks end a sentence before a blank only, others anywhere; what closes quotes belongs to it.
+# ASCII marks end a sentence only before white space, others anywhere; closing quotes belong to the sentence.
 _CLOSING = "\"'”’»)]}』」）】"
 _MARKS = {"sentence": (".!?", "。！？…।॥؟"), "clause": (".!?,;", "。！？…।॥؟，；،؛")}
 
 
 class _Invalid(Exception):
-    """Refuse a message, for this reason."""
+    """Refuse a message with this text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,17 @@ class _Config:
 
 
 class VllmWebSocketApi:
-    """Answer on the path of vLLM-Omni's WebSocket; used on one event loop."""
+    """Serve vLLM-Omni's WebSocket; used on one event loop."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def routes(self) -> Sequence[BaseRoute]:
-        """Return the paths it answers."""
+        """Return the routes it answers."""
         return routes(PATH, self._serve)
 
     def reset(self) -> None:
-        """Remember nothing, hence forget nothing."""
+        """Do nothing: this API keeps nothing."""
 
     async def _serve(self, websocket: WebSocket) -> None:
         session = ClientSession(self._service, websocket)
@@ -86,7 +86,7 @@ class _Connection:
         self._number = 0
 
     async def run(self) -> None:
-        """Serve until it closes, or has idled too long."""
+        """Serve until the client closes, or is idle for too long."""
         while True:
             busy = self._utterance is not None and not self._utterance.over
             limit = _FIRST if self._config is None else math.inf if busy else self._settings.socket_idle
@@ -112,7 +112,7 @@ class _Connection:
                     return
 
     async def stop(self) -> None:
-        """Break off."""
+        """Stop the utterance under way."""
         if self._utterance is not None:
             await self._utterance.stop()
 
@@ -136,7 +136,7 @@ class _Connection:
             self._current().add_text(text)
         elif kind == "input.done":
             if self._utterance is not None and self._utterance.failed:
-                # This flushed what has failed already.
+                # The utterance has failed already.
                 self._utterance = None
             else:
                 self._current().end_text()
@@ -145,21 +145,21 @@ class _Connection:
 
     def _current(self) -> _Utterance:
         if self._utterance is None or self._utterance.over:
-            assert self._config is not None  # noqa: S101 - looked at before
+            assert self._config is not None  # noqa: S101 - `_take` has checked
             self._utterance = _Utterance(self._session, self._config, self._number)
             self._number += 1
             self._utterance.start(self._session.service.draw_fault())
         return self._utterance
 
     def _read_config(self, document: dict[str, Any]) -> _Config:
-        voice, audio, said = (document.get(name) for name in ("voice", "ref_audio", "ref_text"))
+        voice, audio, transcript = (document.get(name) for name in ("voice", "ref_audio", "ref_text"))
         voice, model = voice or document.get("speaker") or "", document.get("model") or ""
         format, speed = document.get("response_format") or "wav", document.get("speed") or 1.0
         old = self._settings.dialect_old
         default, splits = ("sentence", _MARKS) if old else ("none", {"none", *_MARKS})
         split, streaming = document.get("split_granularity", default), document.get("stream_audio") is True
         for wrong, why in (
-            (not all(isinstance(each, str) for each in (voice, model, audio or "", said or "")), "not a string"),
+            (not all(isinstance(each, str) for each in (voice, model, audio or "", transcript or "")), "not a string"),
             (format not in _FORMATS, f"response_format: Input should be one of {', '.join(_FORMATS)}"),
             (split not in splits, "split_granularity: Input should be 'sentence' or 'clause'"),
             (not isinstance(speed, (int, float)) or not 0.25 <= speed <= 4.0, "speed: Input should be 0.25 to 4"),
@@ -179,16 +179,16 @@ class _Connection:
             mode="zero_shot" if audio else "",
             voice=voice,
             prompt=recording_of(audio) if audio else None,
-            prompt_text=said or "",
+            prompt_text=transcript or "",
             model=model,
             format=format,
             sample_rate=_RATE,
             speed=float(speed),
-            # Neither was known to the older revisions.
+            # Older revisions know neither field.
             seed=None if old else document.get("seed"),
             stream=streaming,
         )
-        return _Config(request, split, bool(document.get("word_timestamps")) and not old, audio, said)
+        return _Config(request, split, bool(document.get("word_timestamps")) and not old, audio, transcript)
 
 
 class _Utterance(SentencePump):
@@ -286,7 +286,7 @@ class _Utterance(SentencePump):
 
 
 def _splitter(split: str) -> Any:
-    """Return what takes the whole sentences, or clauses, off a text: never within a number."""
+    """Return a `split_sentences` for sentences or clauses, which never splits within a number."""
     ascii_marks, marks = _MARKS.get(split, _MARKS["sentence"])
     run = f"[{re.escape(ascii_marks + marks + _CLOSING)}]*"
     ends = re.compile(f"(?:[{re.escape(marks)}]{run}|[{re.escape(ascii_marks)}]{run}(?=\\s))")
@@ -295,7 +295,7 @@ def _splitter(split: str) -> Any:
         found, start = [], 0
         for match in ends.finditer(text):
             if match.end() == len(text) and not everything:
-                break  # it may go on
+                break  # more of it may follow
             found.append(text[start : match.end()].strip())
             start = match.end()
         rest = text[start:]
