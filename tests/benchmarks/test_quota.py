@@ -62,11 +62,11 @@ def rows(run: GatewayRun) -> list[GatewayRow]:
 
 def test_a_run_holds_what_envoy_saw(service: Emulator) -> None:
     """A bucket that is empty before the measured part begins refuses all that comes in it."""
-    strict = replace(case("asyncio20"), rate=0.001, bucket=1, warm_up=0.5)
-    run = quota.measure_one(service, strict, 0.3, "opus")
+    strict = replace(case("asyncio20"), rate=0.001, bucket=1, warm_up=1.0)
+    run = quota.measure_one(service, strict, 1.0, "opus")
     assert run.early_throttled > 0
     # At either end, twenty senders' requests may be counted and not yet refused.
-    assert run.requests > 100
+    assert run.requests > 40
     assert run.throttled == pytest.approx(run.requests, abs=20)
     assert run.errors.keys() == {"TriesUsedUp"}
 
