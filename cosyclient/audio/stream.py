@@ -118,7 +118,10 @@ def strip_headers(pieces: Iterable[bytes], announced: PcmFormat) -> Iterator[Pcm
     while len(start) < MAGIC_BYTES and (piece := next(source, None)) is not None:
         start += piece
     if not is_wav(start):
-        yield from with_format(chain((start,) if start else (), source), announced)
+        if start:
+            yield announced
+            yield start
+            yield from source
         return
     stripper, started = WavStripper(), False
     for samples in _strip(stripper, chain((start,), source)):
@@ -126,16 +129,6 @@ def strip_headers(pieces: Iterable[bytes], announced: PcmFormat) -> Iterator[Pcm
             started = True
             yield PcmFormat(stripper.sample_format.sample_rate, stripper.sample_format.channels)
         yield samples
-
-
-def with_format(pieces: Iterable[bytes], pcm_format: PcmFormat) -> Iterator[PcmFormat | bytes]:
-    """Yield *pcm_format* when the first of *pieces* arrives, then the pieces; nothing if there is none."""
-    started = False
-    for piece in pieces:
-        if not started:
-            started = True
-            yield pcm_format
-        yield piece
 
 
 def collect_pcm(pieces: Iterable[PcmFormat | bytes], announced: PcmFormat) -> tuple[PcmFormat, bytes]:

@@ -9,7 +9,7 @@ import pytest
 from cosyclient.audio import parse_wav
 from cosyclient.audio.format import PcmFormat
 from cosyclient.audio.pcm import to_s16
-from cosyclient.audio.stream import collect_pcm, strip_headers, with_format
+from cosyclient.audio.stream import collect_pcm, strip_headers
 from cosyclient.errors import DecodeError
 from tests.protocols.wire import pieces
 from tests.protocols.wire_openai import unsized, wav
@@ -104,11 +104,10 @@ def test_placeholders_of_unknown_sizes_are_ignored(size: int) -> None:
     assert read(file[:40] + struct.pack("<I", size) + file[44:], 100) == (ANNOUNCED, SAMPLES)
 
 
-def test_the_format_comes_with_the_first_piece() -> None:
-    """An empty stream has none, and what is collected then has the announced one."""
-    assert list(with_format([b"ab", b"cd"], ANNOUNCED)) == [ANNOUNCED, b"ab", b"cd"]
-    assert list(with_format([], ANNOUNCED)) == []
-    assert collect_pcm(with_format([b"ab", b"cd"], PcmFormat(8000, 2)), ANNOUNCED) == (PcmFormat(8000, 2), b"abcd")
+def test_samples_are_collected_with_their_format() -> None:
+    """The announced one where the stream yields none."""
+    assert collect_pcm([PcmFormat(8000, 2), b"ab", b"cd"], ANNOUNCED) == (PcmFormat(8000, 2), b"abcd")
+    assert collect_pcm([b"ab"], ANNOUNCED) == (ANNOUNCED, b"ab")
     assert collect_pcm([], ANNOUNCED) == (ANNOUNCED, b"")
 
 

@@ -14,6 +14,7 @@ from cosyclient.config import WireConfig
 from cosyclient.errors import (
     BadRequest,
     CosyError,
+    DecodeError,
     Forbidden,
     NotFound,
     ServiceError,
@@ -25,7 +26,7 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.batch.protocol import BatchProtocol
-from cosyclient.protocols.replies.errors import error_from_reply
+from cosyclient.protocols.replies.errors import check_status, error_from_reply
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
 
@@ -236,6 +237,33 @@ def test_only_a_valid_request_id_is_kept() -> None:
 def test_an_error_sent_with_a_success_status_is_an_error(reply: ScriptedReply, kind: type[ServiceError]) -> None:
     """By the status or the code in its body."""
     assert type(error_of(reply)) is kind
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (ScriptedReply(200), None),
+        (ScriptedReply(201), None),
+        (ScriptedReply(203), None),
+        (ScriptedReply(103), DecodeError),
+        (ScriptedReply(202), DecodeError),
+        (ScriptedReply(204), DecodeError),
+        (ScriptedReply(206), DecodeError),
+        (ScriptedReply(301), ServiceError),
+        (ScriptedReply(429), Throttled),
+        (wire.problem_reply(200, status=503), ServiceFault),
+    ],
+)
+def test_only_a_complete_success_passes_the_check(reply: ScriptedReply, kind: type[CosyError] | None) -> None:
+    """A partial one is a `DecodeError`; an error reply is what the protocol's own function makes of it."""
+    if kind is None:
+        check_status(reply, wire.texts(1), wall=0.0)
+        return
+    with pytest.raises(kind):
+        check_status(reply, wire.texts(1), wall=0.0)
+    if kind is not DecodeError:
+        with pytest.raises(NotFound, match="its own"):
+            check_status(reply, wire.texts(1), wall=0.0, make_error=lambda *_, **__: NotFound("its own"))
 
 
 JSON_VALUES = st.recursive(

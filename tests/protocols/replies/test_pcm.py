@@ -1,4 +1,4 @@
-"""`replies.pcm`: replies of raw samples are checked by their first bytes and by their duration."""
+"""`replies.pcm`: replies of raw samples are recognised by their first bytes, and become speeches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from cosyclient.audio import wav_bytes
 from cosyclient.audio.format import PcmFormat
-from cosyclient.errors import DecodeError, ServiceFault, Throttled
+from cosyclient.errors import DecodeError, TransportError
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.replies.pcm import read_pcm, speech_from_pcm, speech_from_stream
 from cosyclient.testing import ScriptedReply
@@ -17,10 +17,10 @@ SAMPLES = struct.pack("<2400h", *range(2400))
 TEXT = Utterance("hi", VoiceSettings(format="wav"))
 
 
-def read(*chunks: bytes, status: int = 200, kind: str = "") -> list[PcmFormat | bytes]:
+def read(*chunks: bytes, kind: str = "") -> list[PcmFormat | bytes]:
     """Return what `read_pcm` yields of a reply."""
     headers = {"Content-Type": kind} if kind else {}
-    return list(read_pcm(ScriptedReply(status, headers, list(chunks)), TEXT, wall=0.0))
+    return list(read_pcm(ScriptedReply(200, headers, list(chunks)), TEXT))
 
 
 @pytest.mark.parametrize("kind", ["", "audio/pcm", "application/octet-stream", "audio/wav"])
@@ -41,25 +41,21 @@ def test_samples_are_yielded_behind_their_format(kind: str) -> None:
         ([b"Internal Server Error, please try again later", b"."], "", "text instead of samples"),
         ([b"OggS" + bytes(100)], "", "asked for pcm, got ogg"),
         ([SAMPLES], "text/html", "the reply calls it another media type"),
-        ([bytes(24000 * 2 * 120)], "", "s were expected"),
     ],
 )
 def test_anything_else_is_a_retryable_error(chunks: list[bytes], kind: str, message: str) -> None:
-    """Text, another format, another media type, and more audio than the text can have."""
+    """Text, another format, another media type."""
     with pytest.raises(DecodeError, match=message) as caught:
         read(*chunks, kind=kind)
     assert caught.value.retryable
 
 
-def test_an_error_reply_raises_its_error() -> None:
-    """Built by the protocol's own function if it has one."""
-    with pytest.raises(Throttled):
-        read(status=429)
-    with pytest.raises(DecodeError, match="not a finished reply"):
-        read(SAMPLES, status=206)
-    reply = ScriptedReply(429, {}, [])
-    with pytest.raises(ServiceFault, match="own"):
-        list(read_pcm(reply, TEXT, wall=0.0, make_error=lambda *_, **__: ServiceFault("own")))
+def test_a_hint_explains_an_end_before_the_first_byte() -> None:
+    """The endpoint is not to blame then."""
+    reply = ScriptedReply(200, {}, [TransportError("it ended")])
+    with pytest.raises(TransportError, match="it ended; the model is unknown") as caught:
+        list(read_pcm(reply, TEXT, hint="the model is unknown"))
+    assert not caught.value.endpoint_fault
 
 
 def test_samples_become_a_speech_in_the_requested_format() -> None:
