@@ -6,5 +6,5 @@ from tests.emulator.conftest import start
 
 __all__ = ["start"]
 
-settings.register_profile("house", deadline=None)
-settings.load_profile("house")
+settings.register_profile("cosyclient", deadline=None)
+settings.load_profile("cosyclient")

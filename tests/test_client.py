@@ -145,7 +145,7 @@ class TestOneText:
             assert (client.stats().in_flight, client.stats().pending) == (0, 0)
 
     def test_interrupting_who_carries_alone_sends_nothing_more(self) -> None:
-        """Nobody else wants the text: its flight ends with its caller."""
+        """Nobody else wants the text: it ends with its caller."""
 
         def interrupt(_: WireRequest) -> WireReply:
             raise KeyboardInterrupt
@@ -164,7 +164,7 @@ class TestOneText:
         assert (asked["voice"], asked["seed"]) == ("shrill", 7)
 
     def test_submit_gives_a_future_and_calls_back(self) -> None:
-        """The callback hears the outcome, whichever it is."""
+        """The callback gets the outcome, whichever it is."""
         client, _ = scripted_client(after(refuse(400)), max_retries=0)
         heard: list[Outcome] = []
         future = client.submit("bad", on_done=heard.append)
@@ -403,7 +403,7 @@ class TestBatch:
         assert {n: text_in(speech) for n, speech in caught.value.speeches.items()} == {0: "a", 2: "c"}
 
     def test_equal_texts_travel_once(self) -> None:
-        """One flight, as many speeches as were asked for."""
+        """One request, as many speeches as were asked for."""
         client, transport = scripted_client(answer)
         assert len(client.batch_synth(["same"] * 10 + ["other"])) == 11
         assert [texts_of(request) for request in transport.requests] == [["same", "other"]]

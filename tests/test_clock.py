@@ -30,7 +30,7 @@ def _impatient_interpreter() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def test_an_open_gate_lets_one_through_and_is_closed_behind_him() -> None:
+def test_an_open_gate_lets_one_through_and_is_closed_again() -> None:
     gate = closed_gate()
     clock = SystemClock()
     assert not clock.wait(gate, 0.0)
@@ -116,7 +116,7 @@ def test_a_flag_set_as_somebody_comes_to_wait_is_not_missed() -> None:
 
 
 def test_an_interrupted_wait_leaves_no_gate_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And spoils nothing for the others."""
+    """And changes nothing for the others."""
 
     class Interrupted:
         def acquire(self, timeout: float = -1) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ClientStats:
     """Show a client at one instant; counts are since its start in this process.
 
-    ``calls`` counts wishes accepted or refused, ``utterances`` texts that became speech, ``executions`` requests that
+    ``calls`` counts texts accepted or rejected, ``utterances`` texts that became speech, ``executions`` requests that
     left, ``retries`` those of them that were not first tries, ``throttled`` refusals by the service, ``rejected`` by
     the client itself, ``hedged`` texts sent once more because they were late, ``hedge_requests`` the requests that
     carried nothing else. ``limit`` is how many requests may be in flight now; it follows what the service can take.

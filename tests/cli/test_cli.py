@@ -353,7 +353,7 @@ def test_a_bad_line_stops_nobody_else(echo: Emulator, run: Callable[..., Ended],
     assert sorted(path.name for path in Path().iterdir()) == ["in.jsonl", "out"]
 
 
-def test_bytes_that_are_no_text_spoil_one_line(echo: Emulator, run: Callable[..., Ended]) -> None:
+def test_bytes_that_are_no_text_cost_one_line(echo: Emulator, run: Callable[..., Ended]) -> None:
     Path("in.txt").write_bytes("一\n".encode() + b"\xff\xfe\x00\n" + "三\n".encode())
     assert run("synth", "in.txt", "-o", "out").code == 1
     assert heard() == {"00001.wav": "一", "00003.wav": "三"}

@@ -109,22 +109,22 @@ def test_three_thousand_waiting_calls_travel_64_to_a_request() -> None:
 
 def test_a_hundred_equal_calls_are_one_text() -> None:
     """Those who come while it is under way share it; the service is paid once."""
-    aboard = threading.Event()
+    queued = threading.Event()
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        assert aboard.wait(PATIENCE)
+        assert queued.wait(PATIENCE)
         asked.extend(_texts(request))
         return spoken(request)
 
     with client(handler) as cosy:
         futures = [cosy.submit("same") for _ in range(100)]
-        aboard.set()
+        queued.set()
         assert {text_in(future.result(PATIENCE)) for future in futures} == {"same"}
     assert asked == ["same"]
 
 
-def test_who_gives_up_leaves_the_flight_to_the_others() -> None:
+def test_who_gives_up_leaves_the_text_to_the_others() -> None:
     """The deadline of the one who came first passes; the one who joined takes over and gets the speech."""
     given_up = threading.Event()
     asked: list[str] = []
@@ -146,7 +146,7 @@ def test_who_gives_up_leaves_the_flight_to_the_others() -> None:
 
 
 def test_a_cancelled_text_is_not_sent() -> None:
-    """Taken back while it waits: its place is free at once, the service never hears of it."""
+    """Taken back while it waits: its permit is free at once, the service never gets it."""
     busy, free = threading.Event(), threading.Event()
     asked: list[str] = []
 
@@ -362,10 +362,10 @@ def test_close_finishes_what_is_under_way() -> None:
 def test_a_full_queue_runs_the_caller() -> None:
     """`caller_runs`: the one too many carries a batch on its own thread instead of waiting."""
     busy, free = threading.Event(), threading.Event()
-    carriers: list[str] = []
+    senders: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        carriers.append(threading.current_thread().name)
+        senders.append(threading.current_thread().name)
         if _texts(request) == ["first"]:
             busy.set()
             assert free.wait(PATIENCE)
@@ -379,7 +379,7 @@ def test_a_full_queue_runs_the_caller() -> None:
         free.set()
         assert [text_in(future.result(PATIENCE)) for future in others] == [f"text {n}" for n in range(6)]
         assert text_in(first.result(PATIENCE)) == "first"
-    assert carriers.count(threading.current_thread().name) == 5
+    assert senders.count(threading.current_thread().name) == 5
 
 
 def test_a_full_queue_rejects_when_told_to() -> None:

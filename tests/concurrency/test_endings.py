@@ -210,7 +210,7 @@ def test_ctrl_c_during_close_wakes_everybody() -> None:
 
 @pytest.mark.parametrize("drain", [True, False])
 def test_closing_while_thousands_wait_leaves_nobody(drain: bool) -> None:
-    """Futures, blocked threads and those without a place: each hears, and each hears the truth."""
+    """Futures, blocked threads and those without a permit: each gets its result, and the right one."""
     before = set(threading.enumerate())
     gate = Gate()
     with client(gate, concurrency=2, config=config(max_pending=3000), timeout=PATIENCE) as cosy:

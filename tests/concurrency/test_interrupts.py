@@ -162,7 +162,7 @@ def test_a_question() -> None:
 
 
 def test_a_caller_that_carries_for_others() -> None:
-    """The queue is full and he runs their batch himself: what he is interrupted in goes on without him."""
+    """The queue is full and the caller sends a batch of others: what it is interrupted in goes on without it."""
     config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="caller_runs"))
     with scripted(config=config, concurrency=1) as client:
         client.synthesize("warm")

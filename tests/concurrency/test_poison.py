@@ -39,7 +39,7 @@ ROUNDS = 200
 PLACES = 4
 SPAN = 0.02
 IN_TIME = {"DeadlineExceeded", "BulkheadFull", "RateLimited"}
-"""What a call may hear at its deadline: that it passed, or what it was waiting for when it did."""
+"""What a call may raise at its deadline: that it passed, or what it was waiting for."""
 PATIENCE = 60.0
 
 

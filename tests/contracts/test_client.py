@@ -48,13 +48,13 @@ def client(url: str, **arguments: Any) -> CosyClient:
     )
 
 
-def assert_well(cosy: CosyClient, hears: Callable[[bytes], str]) -> None:
+def assert_well(cosy: CosyClient, read: Callable[[bytes], str]) -> None:
     """Nothing is held, and both places bring the right audio."""
     eventually(lambda: not (cosy.stats().pending or cosy.stats().in_flight), "everything came back")
     assert cosy.stats().pool.in_use == 0
     texts = [f"after {n}" for n in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        assert [hears(speech.audio) for speech in threads.map(cosy.synthesize, texts)] == texts
+        assert [read(speech.audio) for speech in threads.map(cosy.synthesize, texts)] == texts
 
 
 @pytest.fixture(scope="module")

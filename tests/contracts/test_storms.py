@@ -127,7 +127,7 @@ def test_without_both_there_would_be_a_storm(share: float, least: float) -> None
     assert storm.amplification >= least
 
 
-def test_a_dead_service_hears_of_probes_alone() -> None:
+def test_a_dead_service_gets_probes_alone() -> None:
     """Twenty minutes of outage, five calls a second: a full window, then at most five requests each half minute."""
     storm = Storm(lambda _now: True)
     while not storm.times("open"):
@@ -225,7 +225,7 @@ def peak_of(instants: list[float], width: float = 0.1) -> int:
 
 
 def test_a_fleet_told_the_same_retry_after_does_not_come_back_together() -> None:
-    """Two hundred processes hear "1 s" at one instant: none is early, a tenth of a second sees a sixth of them."""
+    """Two hundred processes get "1 s" at one instant: none is early, a tenth of a second sees a sixth of them."""
     back: list[float] = []
     for _ in range(CROWD):
         clock = FakeClock()
@@ -261,7 +261,7 @@ def test_a_crowd_in_one_client_comes_back_spread_and_paced() -> None:
     assert peak_of(sent, 1.0) <= 110 + 1
 
 
-def test_a_crowd_that_hears_no_time_is_spread_by_full_jitter() -> None:
+def test_many_clients_without_a_retry_after_are_spread_by_full_jitter() -> None:
     """The back-off alone spreads them over its whole ceiling, too."""
     clock = FakeClock()
     policy = RetryPolicy(RetryConfig(), 3)

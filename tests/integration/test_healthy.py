@@ -41,7 +41,7 @@ class Kept:
         """Neither limit nor breaker has moved, so nothing was held back, and all permits are back."""
         assert not self.heard.of(LimitChanged)
         assert not self.heard.of(BreakerChanged)
-        # A worker whose texts have all landed may hold its permit a moment longer.
+        # A worker whose texts are all done may hold its permit a moment longer.
         eventually(lambda: not (self.cosy.stats().in_flight or self.cosy.stats().pending), "everything came back")
         assert self.cosy.stats().rejected == 0
 

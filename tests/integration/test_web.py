@@ -1,4 +1,4 @@
-"""Flask and Django under a real gunicorn: every caller hears the text he asked for, whoever forked whom and when."""
+"""Flask and Django under a real gunicorn: each caller gets the speech of its own text, whichever process forked when."""
 
 from __future__ import annotations
 

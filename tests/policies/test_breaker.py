@@ -467,10 +467,10 @@ def test_pybreaker_mirrors_the_state() -> None:
 
 
 def test_raising_listeners_harm_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def sabotage(_old: str, _new: str) -> None:
+    def raise_broken(_old: str, _new: str) -> None:
         raise RuntimeError("a bug of the listener")
 
-    breaker = make(on_change=sabotage)
+    breaker = make(on_change=raise_broken)
     recorder = Recorder()
     breaker.circuit_breaker.add_listeners(RaisingListener(), recorder)
     with caplog.at_level(logging.ERROR, "cosyclient"):

@@ -148,7 +148,7 @@ def test_what_is_no_host_is_refused_when_the_client_is_made(url: str) -> None:
 
 
 @pytest.mark.parametrize("ending", [ending for ending, _ in _KEYS])
-def test_whose_key_is_known_his_protocol_is_known(ending: str) -> None:
+def test_where_a_key_is_known_the_protocol_is_known(ending: str) -> None:
     """The two tables of hosts know the same ones."""
     assert guess(f"https://{'a' if ending.startswith('.') else ''}{ending}") != "batch"
 

@@ -393,7 +393,9 @@ def test_a_stream_that_does_not_end_is_ended(name: str) -> None:
         "grpc": encode_field(1, samples),
         "triton-grpc": encode_message(2, triton_piece(samples)),
         "pai-eas": wire_runtime.sse_event(wire_runtime.pai_body(samples, finish=None)) + b"\n\n",
-        "model-studio-http": wire_runtime.studio_events(wire_runtime.sentence("sentence-synthesis", audio=samples))
+        "model-studio-http": wire_runtime.model_studio_events(
+            wire_runtime.sentence("sentence-synthesis", audio=samples)
+        )
         + b"\n\n",
     }
     kind = wire_openai.SSE if name in ("pai-eas", "model-studio-http") else case.media_type

@@ -39,12 +39,12 @@ from tests.protocols.wire_runtime import CLONE, TRANSCRIPT, recording
 from tests.protocols.wire_websocket import actions, event, heard, read, result, word
 
 NAMES = ("model-studio", "vllm-omni-ws", "lighttts-ws")
-STUDIO = VoiceSettings(model="cosyvoice-v3-flash", voice="longanyang")
+MODEL_STUDIO = VoiceSettings(model="cosyvoice-v3-flash", voice="longanyang")
 
 
 def task(text: str | None = "hello", **options: Any) -> Task:
     """Return a task that has not begun."""
-    return Task(STUDIO.replace(options), text)
+    return Task(MODEL_STUDIO.replace(options), text)
 
 
 def started(text: str | None = "hello", **options: Any) -> Task:
@@ -92,7 +92,7 @@ def test_a_task_begins_with_its_parameters_and_nothing_else() -> None:
 
 def test_every_task_has_an_id_of_its_own_and_keeps_it() -> None:
     """Each attempt is another task; all its frames bear one id."""
-    request = protocol_for("model-studio", WireConfig()).encode([Utterance("hello", STUDIO)], key="k")
+    request = protocol_for("model-studio", WireConfig()).encode([Utterance("hello", MODEL_STUDIO)], key="k")
     assert request.new_session is not None
     ids = set()
     for made in (request.new_session(), request.new_session()):
@@ -551,7 +551,7 @@ def test_a_streaming_header_becomes_a_whole_one() -> None:
     streaming = header[:4] + b"\xff" * 4 + header[8:40] + b"\xff" * 4
     samples = b"\1\2\3\4" * 500
     protocol = protocol_for("model-studio", WireConfig())
-    (items,) = protocol.decode(ScriptedReply(200, {}, [streaming, samples]), [Utterance("好", STUDIO)], wall=0.0)
+    (items,) = protocol.decode(ScriptedReply(200, {}, [streaming, samples]), [Utterance("好", MODEL_STUDIO)], wall=0.0)
     speech = items[0][1]
     assert not isinstance(speech, CosyError)
     assert speech.audio[4:8] == (36 + 2000).to_bytes(4, "little")

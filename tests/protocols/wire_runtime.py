@@ -61,9 +61,9 @@ def sse_event(document: Any, *, name: str = "result", multi: bool = False) -> by
     return f"id:1\nevent:{name}\n:HTTP_STATUS/200\n{data}".encode()
 
 
-def studio(output: dict[str, Any]) -> dict[str, Any]:
+def model_studio(output: dict[str, Any]) -> dict[str, Any]:
     """Return what surrounds one ``output``."""
-    return {"request_id": "r-studio", "output": output, "usage": {"characters": 2}}
+    return {"request_id": "r-model-studio", "output": output, "usage": {"characters": 2}}
 
 
 def sentence(kind: str, words: Sequence[Any] = (), audio: bytes = b"", index: int = 0) -> dict[str, Any]:
@@ -75,14 +75,14 @@ def sentence(kind: str, words: Sequence[Any] = (), audio: bytes = b"", index: in
 STOP = {"finish_reason": "stop", "audio": {"url": "http://elsewhere.example/a.wav", "id": "a", "expires_at": 1}}
 
 
-def studio_events(*outputs: dict[str, Any], multi: bool = False) -> bytes:
+def model_studio_events(*outputs: dict[str, Any], multi: bool = False) -> bytes:
     """Return a stream of *outputs*; the last blank line is left out, as some proxies do."""
-    return b"\n\n".join(sse_event(studio(output), multi=multi) for output in outputs)
+    return b"\n\n".join(sse_event(model_studio(output), multi=multi) for output in outputs)
 
 
-def studio_whole(count: int, *, multi: bool = False) -> bytes:
+def model_studio_whole(count: int, *, multi: bool = False) -> bytes:
     """Return a whole stream, its samples cut inside one, without audio for nothing."""
     samples = wire.tagged_pcm(0)
     pieces = (samples[:101], samples[101:]) if count else ()
     spoken = [sentence("synthesis", audio=piece) for piece in pieces]
-    return studio_events(*spoken, sentence("end"), STOP, multi=multi)
+    return model_studio_events(*spoken, sentence("end"), STOP, multi=multi)

@@ -253,7 +253,7 @@ class Simulation:
         limits = BatchLimits(max_texts=max_batch, body_bytes=1 << 20, audio_seconds=math.inf)
         # It calls no workers here: each batch brings its own.
         self._batcher = Batcher(limits, workers=0, clock=self.clock)
-        self._carriers = 0
+        self._workers_busy = 0
         self._waiting: deque[_Call] = deque()
         self._accepted: dict[PendingText, tuple[float, Callable[[Told], object] | None]] = {}
         self._coming: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
@@ -381,7 +381,7 @@ class Simulation:
 
     def _pump(self) -> None:
         """Let workers come for the right to send, as long as there is work for them and a permit."""
-        while self._waiting or (self._batcher.queued and self._carriers < self._threads):
+        while self._waiting or (self._batcher.queued and self._workers_busy < self._threads):
             try:
                 self.endpoint.breaker.check(self.now)
             except CircuitOpen as error:
@@ -395,7 +395,7 @@ class Simulation:
                 latest = max(pending.deadline for pending in call.carried)
             else:
                 call = None
-                self._carriers += 1
+                self._workers_busy += 1
                 head = self._batcher.next_deadline()
                 assert head is not None
                 latest = head
@@ -422,7 +422,7 @@ class Simulation:
             batch = self._batcher.seal(self.endpoint.estimate(), worker=False)
             if batch is None:
                 permit.cancel()
-                self._carriers -= 1
+                self._workers_busy -= 1
                 return
             assert batch.texts, "a batch of nothing"
             call = _Call(batch.texts, self._retry.schedule())
@@ -445,7 +445,7 @@ class Simulation:
         if call is not None:
             self._finish(call, error)
             return
-        self._carriers -= 1
+        self._workers_busy -= 1
         for pending in self._batcher.pop_due(before):
             self._end(pending, error)
 
@@ -459,7 +459,7 @@ class Simulation:
         carried = [pending for pending in call.carried if not pending.done]
         if not carried:
             permit.cancel()
-            self._carriers -= 1
+            self._workers_busy -= 1
             return
         call.carried, now = carried, self.now
         until = max(pending.deadline for pending in carried)
@@ -494,7 +494,7 @@ class Simulation:
         permit.finish(error, self.now, returned=returned)
         if error is None:
             self.budget.deposit(call.spent)
-            self._carriers -= 1
+            self._workers_busy -= 1
         else:
             self._again(call, late, error)
         self._pump()
@@ -519,6 +519,6 @@ class Simulation:
         self._pump()
 
     def _finish(self, call: _Call, error: CosyError) -> None:
-        self._carriers -= 1
+        self._workers_busy -= 1
         for pending in call.carried:
             self._end(pending, error)

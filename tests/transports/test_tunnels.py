@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from cosyclient.emulator import Emulator
 
-STUDIO = {"protocol": "model-studio", "voice": "longanyang", "model": "cosyvoice-v3-flash"}
-MEDIA: dict[str, dict[str, Any]] = {"http": {}, "ws": STUDIO, "grpc": {"protocol": "grpc", "voice": "中文女"}}
+MODEL_STUDIO = {"protocol": "model-studio", "voice": "longanyang", "model": "cosyvoice-v3-flash"}
+MEDIA: dict[str, dict[str, Any]] = {"http": {}, "ws": MODEL_STUDIO, "grpc": {"protocol": "grpc", "voice": "中文女"}}
 """Options by the scheme of a service whose name only the proxy knows."""
 media = pytest.mark.parametrize("scheme", MEDIA)
 

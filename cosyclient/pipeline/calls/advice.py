@@ -1,4 +1,4 @@
-"""What to do about an error, where more is known than what the service said: where it was asked, by whom, as what."""
+"""Advice in errors: the address that was asked, where the key came from, and what to set instead."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 _METHOD_NOT_ALLOWED: Final = 405
 _NO_SUCH_ROUTE: Final = frozenset({None, "not_found", "NotFound", "UNIMPLEMENTED"})
-# How the decoders begin when a whole reply is none of their protocol's.
+# How a decoder's error begins when the whole reply is of another protocol.
 _OTHER: Final = "HTTP "
 _MOST: Final = 300
-# What OpenSSL and grpcio say of a server that speaks something else than they do.
+# What OpenSSL and grpcio say of a server that speaks another protocol.
 _SIGNS: Final = (
     ("WRONG_VERSION_NUMBER", "what answers there speaks no TLS; if that is meant, write http:// (ws://, grpc://)"),
     (
@@ -30,17 +30,17 @@ _SIGNS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """Add to errors what their readers need next: the address that was asked, and what to set instead."""
+    """Add to errors what the service cannot say: which address was asked, with which key, and what to do next."""
 
     base_url: str
     protocol: str
     key_source: str
-    """What the API key came from; empty without one."""
+    """Where the API key came from; empty without one."""
     key_names: tuple[str, ...]
-    """What it can be given by."""
+    """The arguments and variables that set it."""
 
     def add(self, error: CosyError, request: WireRequest) -> None:
-        """Lay what is known beside what *error* says of the attempt that was made with *request*."""
+        """Add a hint to the message of *error*, which the attempt with *request* failed with."""
         hint = ""
         if isinstance(error, (Unauthorized, Forbidden)):
             hint = self._about_the_key(error, request)

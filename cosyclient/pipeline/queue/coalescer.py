@@ -108,14 +108,14 @@ class Coalescer:
         the same call once more completes it.
         """
         with self._lock:
-            for landing in results:
-                text, result = landing
+            for completion in results:
+                text, result = completion
                 if text.done:
                     continue
                 spoken = isinstance(result, Speech)
                 if text.hedged and not (spoken or final) and any(other is not call for other in text.calls):
                     continue
-                ended += [landing]
+                ended += [completion]
                 self._complete_locked(text)
                 self.succeeded += spoken
                 self.failed += not spoken

@@ -1,4 +1,4 @@
-"""Recordings at the rate a model hears, resampled where soxr and numpy are installed."""
+"""Recordings at the rate a model takes, resampled where soxr and numpy are installed."""
 
 from __future__ import annotations
 

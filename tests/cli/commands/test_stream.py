@@ -72,7 +72,7 @@ def test_a_player_is_handed_the_samples(service: Emulator, tmp_path: Path, monke
     assert echo_text((tmp_path / "heard").read_bytes()) == TEXT
 
 
-def test_wrong_wishes_send_nothing(
+def test_wrong_options_send_nothing(
     service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No player, both ways out at once, a protocol that cannot."""

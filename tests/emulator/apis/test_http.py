@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 TEXT = "你好，世界。"
 LONG = f"{'今天天气很好我们去公园散步' * 6}。{'明天又会下雨大家都留在家里' * 6}。"
-STUDIO: dict[str, Any] = {"protocol": "model-studio-http", "model": "cosyvoice-v3-flash", "voice": "longanyang"}
+MODEL_STUDIO: dict[str, Any] = {"protocol": "model-studio-http", "model": "cosyvoice-v3-flash", "voice": "longanyang"}
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def failed(
 def test_a_model_serves_its_modes_at_its_rate(start: Any, model: str, serves: set[str], rate: int) -> None:
     """The matrix of the reference; what a model does not have ends the connection after a status of 200."""
     emulator = start(engine="echo", runtime_model=model)
-    wishes: dict[str, dict[str, Any]] = {
+    requests: dict[str, dict[str, Any]] = {
         "sft": {"voice": "中文女"},
         "instruct": {"voice": "中文女", "instruct": "softly"},
         "instruct2": {"voice": CROSS, "instruct": "softly"},
@@ -74,7 +74,7 @@ def test_a_model_serves_its_modes_at_its_rate(start: Any, model: str, serves: se
         "cross_lingual": {"voice": CROSS},
     }
     protocol = "runtime:cosyvoice3" if model == "cosyvoice3" else "runtime"
-    for mode, options in wishes.items():
+    for mode, options in requests.items():
         if mode in serves:
             with client(emulator, protocol, sample_rate=rate, **options) as cosy:
                 speech = cosy.synthesize(TEXT)
@@ -272,7 +272,7 @@ def test_pai_eas_says_errors_in_a_200(start: Any) -> None:
 def test_model_studio_speaks_every_format_and_tells_words(start: Any, lines: bool) -> None:
     """However its events are written."""
     emulator = start(engine="tone", sse_lines=lines)
-    with client(emulator, **STUDIO) as cosy:
+    with client(emulator, **MODEL_STUDIO) as cosy:
         for format in ("wav", "pcm", "mp3", "opus"):
             speech = cosy.synthesize(LONG, format=format, sample_rate=24000)
             assert speech.duration == pytest.approx(32.0, rel=0.1)
@@ -289,7 +289,7 @@ def test_model_studio_speaks_every_format_and_tells_words(start: Any, lines: boo
             cosy.synthesize(TEXT)
         assert refused.value.code == "Throttling.RateQuota"
         assert refused.value.request_id
-    error = failed(emulator, **{**STUDIO, "voice": "alloy"})
+    error = failed(emulator, **{**MODEL_STUDIO, "voice": "alloy"})
     assert isinstance(error, BadRequest)
     assert "418" in str(error)
 
@@ -301,7 +301,7 @@ def test_a_key_is_wanted_by_every_face(start: Any) -> None:
         {"voice": "中文女"},
         {"protocol": "lighttts", "path": "/lighttts", "voice": CLONE},
         {"protocol": "pai-eas", "voice": "0"},
-        STUDIO,
+        MODEL_STUDIO,
     ]
     for row in rows:
         error = failed(emulator, api_key="wrong", **row)

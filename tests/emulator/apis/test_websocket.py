@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cosyclient.emulator import Emulator
 
-STUDIO = "/api-ws/v1/inference"
+MODEL_STUDIO = "/api-ws/v1/inference"
 VLLM = "/v1/audio/speech/stream"
 LIGHT = "/inference_zero_shot_bistream"
 PROMPT = "data:audio/wav;base64," + base64.b64encode(recording()).decode()
@@ -39,7 +39,7 @@ def echo(start: Callable[..., Emulator]) -> Emulator:
 
 
 @contextmanager
-def socket(emulator: Emulator, path: str = STUDIO, **headers: str) -> Iterator[ClientConnection]:
+def socket(emulator: Emulator, path: str = MODEL_STUDIO, **headers: str) -> Iterator[ClientConnection]:
     """Open a WebSocket."""
     url = f"{emulator.url.replace('http', 'ws')}{path}"
     with connect(url, additional_headers=headers, compression=None, proxy=None) as opened:
@@ -291,7 +291,7 @@ def test_words_are_told_with_sentences_and_with_the_end(echo: Emulator) -> None:
         assert times == sorted(times)
 
 
-@pytest.mark.parametrize("path", [STUDIO, VLLM, LIGHT])
+@pytest.mark.parametrize("path", [MODEL_STUDIO, VLLM, LIGHT])
 def test_keys_are_looked_at_in_the_handshake(start: Callable[..., Emulator], path: str) -> None:
     """And only there; a fault can refuse it, too, and takes nothing from requests."""
     emulator = start(engine="echo", api_key="s3cret")
@@ -316,7 +316,7 @@ def test_a_connection_too_many_is_refused(start: Callable[..., Emulator]) -> Non
         assert caught.value.response.status_code == 429
 
 
-@pytest.mark.parametrize("path", [STUDIO, VLLM, LIGHT])
+@pytest.mark.parametrize("path", [MODEL_STUDIO, VLLM, LIGHT])
 def test_plain_http_is_told_what_the_path_speaks(echo: Emulator, path: str) -> None:
     """And what the emulator may lack."""
     answer = call(echo.url, "GET", path)

@@ -75,7 +75,7 @@ def test_a_lost_reply_is_replayed(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("fault", ["wrong_count", "not_audio", "failed_items"])
 def test_a_spoiled_delivery_leaves_a_good_record(emulator: Emulator, fault: str) -> None:
-    """A fault of the items spoils one delivery, not what is remembered."""
+    """A fault of the items changes one delivery, not what is remembered."""
     emulator.inject(fault)
     spoiled = post(emulator.url, BATCH, idempotency_key=KEY).json()
     good = post(emulator.url, BATCH, idempotency_key=KEY).json()

@@ -130,7 +130,7 @@ def test_a_connection_too_many_may_be_reset(start: Any) -> None:
         first.close()
 
 
-def test_the_census_reads_like_a_status_line() -> None:
+def test_the_connection_counter_reads_like_a_status_line() -> None:
     """Admitted, refused, left."""
     connections = ConnectionCounter(limit=1)
     assert connections.admit("a")

@@ -43,7 +43,7 @@ def test_failed_items_may_be_a_share(emulator: Emulator) -> None:
     assert emulator.counters().items_failed == 3
 
 
-def test_not_audio_spoils_chosen_items(emulator: Emulator) -> None:
+def test_not_audio_replaces_chosen_items(emulator: Emulator) -> None:
     """The payload is a web page, the header says audio."""
     emulator.inject("not_audio", indices=[1])
     frames = parse_frames(post(emulator.url, BATCH, accept=FRAMES).body)

@@ -15,8 +15,8 @@ from cosyclient.emulator import echo_text  # noqa: E402
 def main(url: str) -> None:
     """Say two texts each, the second over the connection of the first."""
     plain = CosyClient(url)
-    studio = url.replace("http", "ws", 1)
-    other = CosyClient(studio, protocol="model-studio", voice="longanyang", model="cosyvoice-v3-flash")
+    model_studio = url.replace("http", "ws", 1)
+    other = CosyClient(model_studio, protocol="model-studio", voice="longanyang", model="cosyvoice-v3-flash")
     for client in (plain, other):
         with client:
             heard = [echo_text(client.synthesize(text).audio) for text in ("one", "two")]

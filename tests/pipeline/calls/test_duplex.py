@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 rows = pytest.mark.parametrize("row", ROWS, ids=str)
-STUDIO = ROWS[0]
+MODEL_STUDIO = ROWS[0]
 _PATIENCE = 20.0
 
 
@@ -95,7 +95,7 @@ def test_audio_comes_before_the_text_is_finished(emulator: Emulator) -> None:
         assert go_on.wait(_PATIENCE)
         yield "Second."
 
-    with plain(STUDIO, emulator) as client, client.stream_text(written()) as stream:
+    with plain(MODEL_STUDIO, emulator) as client, client.stream_text(written()) as stream:
         pieces = iter(stream)
         assert echo_text(next(pieces)) == "First."
         go_on.set()
@@ -111,7 +111,7 @@ def test_nothing_is_sent_before_there_is_something_to_say(emulator: Emulator) ->
         seen.append(emulator.counters().connections_seen)
         yield "Now."
 
-    with plain(STUDIO, emulator) as client:
+    with plain(MODEL_STUDIO, emulator) as client:
         assert client.stream_text(written()).speech().duration > 0
     assert seen == [0]
 
@@ -119,14 +119,14 @@ def test_nothing_is_sent_before_there_is_something_to_say(emulator: Emulator) ->
 @pytest.mark.parametrize("texts", [[], ["", " ", "\n"]])
 def test_nothing_to_say_is_an_error(emulator: Emulator, texts: list[str]) -> None:
     """Told before anything is sent."""
-    with plain(STUDIO, emulator) as client, pytest.raises(BadUtterance, match="nothing to say"):
+    with plain(MODEL_STUDIO, emulator) as client, pytest.raises(BadUtterance, match="nothing to say"):
         client.stream_text(texts)
     assert emulator.counters().connections_seen == 0
 
 
 def test_what_is_no_text_is_an_error(emulator: Emulator) -> None:
     """At the beginning at once; later the rest is spoken first."""
-    with plain(STUDIO, emulator) as client:
+    with plain(MODEL_STUDIO, emulator) as client:
         for texts in ([b"bytes"], [3], ["a\x00b"], ["\ud800"]):
             with pytest.raises(BadUtterance):
                 client.stream_text(texts)  # type: ignore[arg-type]
@@ -186,7 +186,7 @@ def test_a_writer_that_fails_before_the_first_word_fails_the_call(emulator: Emul
     def written(word: str) -> str:
         raise Broken
 
-    with plain(STUDIO, emulator) as client, pytest.raises(Broken):
+    with plain(MODEL_STUDIO, emulator) as client, pytest.raises(Broken):
         client.stream_text(map(written, ["one"]))
     assert emulator.counters().connections_seen == 0
 
@@ -223,7 +223,7 @@ def test_a_failure_amid_the_audio_ends_the_stream_and_the_writer(emulator: Emula
             time.sleep(0.001)
 
     emulator.inject("task_failed", after=3)
-    with plain(STUDIO, emulator, max_retries=3) as client:
+    with plain(MODEL_STUDIO, emulator, max_retries=3) as client:
         stream = client.stream_text(written())
         with pytest.raises(ServiceFault) as caught:
             list(stream)
@@ -245,7 +245,7 @@ def test_a_writer_that_falls_silent_is_told_by_the_service(start: Callable[..., 
         silent.wait(_PATIENCE)
         yield "never"
 
-    with plain(STUDIO, emulator) as client:
+    with plain(MODEL_STUDIO, emulator) as client:
         with pytest.raises(ServiceError, match="feed it, or finish") as caught:
             client.stream_text(written()).speech()
         assert caught.value.code == "CLIENT_ERROR"
@@ -268,7 +268,7 @@ def test_closing_early_stops_both_sides(start: Callable[..., Emulator]) -> None:
         finally:
             closed.set()
 
-    with plain(STUDIO, emulator) as client:
+    with plain(MODEL_STUDIO, emulator) as client:
         with client.stream_text(written()) as stream:
             next(iter(stream))
             assert emulator.counters().in_flight == 1
@@ -289,7 +289,7 @@ def test_closing_the_client_ends_its_conversations(start: Callable[..., Emulator
             yield "A sentence that is spoken. "
             time.sleep(0.01)
 
-    client = plain(STUDIO, emulator)
+    client = plain(MODEL_STUDIO, emulator)
     stream = client.stream_text(written())
     client.close(drain=False)
     with pytest.raises((Rejected, TransportError)):
@@ -307,7 +307,7 @@ def test_a_deadline_counts_the_whole_conversation(emulator: Emulator) -> None:
         yield "Hello."
         over.wait(_PATIENCE)
 
-    with plain(STUDIO, emulator) as client:
+    with plain(MODEL_STUDIO, emulator) as client:
         stream = client.stream_text(written(), timeout=0.4)
         with pytest.raises(DeadlineExceeded) as caught:
             list(stream)
@@ -318,7 +318,7 @@ def test_a_deadline_counts_the_whole_conversation(emulator: Emulator) -> None:
 def test_a_refusal_is_not_hidden_by_the_writer(start: Callable[..., Emulator]) -> None:
     """A wrong key, for one."""
     emulator = start(engine="echo", api_key="s3cret")
-    with plain(STUDIO, emulator, api_key="wrong") as client, pytest.raises(Unauthorized):
+    with plain(MODEL_STUDIO, emulator, api_key="wrong") as client, pytest.raises(Unauthorized):
         client.stream_text(["Hello."])
     assert writers() == 0
 
@@ -326,7 +326,7 @@ def test_a_refusal_is_not_hidden_by_the_writer(start: Callable[..., Emulator]) -
 def test_too_much_text_is_the_writers_error(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task takes so many characters; what was within is spoken."""
     monkeypatch.setattr(model_studio, "MAX_TASK_CHARACTERS", 10)
-    with plain(STUDIO, emulator) as client:
+    with plain(MODEL_STUDIO, emulator) as client:
         with client.stream_text(["Go.", "On.", "字字字"]) as stream, pytest.raises(BadUtterance, match="10") as caught:
             list(stream)
         assert caught.value.partial is not None

@@ -50,7 +50,7 @@ def hedging(service: Emulator) -> Iterator[CosyClient]:
         yield client
 
 
-def test_a_text_that_hangs_is_answered_by_its_second_journey(service: Emulator, hedging: CosyClient) -> None:
+def test_a_text_that_hangs_is_answered_by_its_hedge(service: Emulator, hedging: CosyClient) -> None:
     """One request more, on another connection; the one that hung is not used again and nothing stays taken."""
     before, hedged = service.counters().requests, hedging.stats().hedged
     service.inject("hang")
@@ -82,7 +82,7 @@ def test_late_texts_ride_with_whoever_leaves_next(service: Emulator, hedging: Co
 
 
 def test_a_failed_hedge_changes_nothing(service: Emulator, hedging: CosyClient) -> None:
-    """The late reply comes after all: an error on the second journey is not the text's."""
+    """The late reply comes after all: an error of the hedge is not the text's."""
     hedged = hedging.stats().hedged
     service.inject("error", status=503, after=0.5)
     service.inject("error", status=400)
@@ -90,7 +90,7 @@ def test_a_failed_hedge_changes_nothing(service: Emulator, hedging: CosyClient) 
     assert hedging.stats().hedged == hedged + 1
 
 
-def test_closing_ends_both_journeys(service: Emulator, hedging: CosyClient) -> None:
+def test_closing_ends_both_attempts(service: Emulator, hedging: CosyClient) -> None:
     """Neither holds up the other's end, and the timer's thread is gone."""
     hedged = hedging.stats().hedged
     service.inject("hang", count=2)

@@ -185,7 +185,7 @@ def test_refusals_as_too_fast_are_waited_out_as_well() -> None:
     assert len(transport.requests) == 1, "no wait helps here"
 
 
-def test_who_asks_for_one_text_hears_at_once_and_the_bulk_call_goes_on() -> None:
+def test_a_call_for_one_text_fails_at_once_and_the_bulk_call_goes_on() -> None:
     clock = FakeClock()
     down = threading.Event()
 

@@ -226,7 +226,7 @@ def test_a_forgotten_stream_keeps_no_permit() -> None:
 
 
 def test_closing_the_client_ends_its_streams() -> None:
-    """Whose listeners hear what all callers hear; and a closed one opens none."""
+    """Listeners of its streams get the same error as all callers; and a closed client opens none."""
     client, _ = streaming([pieces(b"\1\2", b"\3\4")])
     stream = client.stream("a")
     client.close()
@@ -240,7 +240,7 @@ def test_closing_the_client_ends_its_streams() -> None:
 
 @pytest.mark.parametrize("whose", ["client", "stream"])
 def test_what_we_break_off_is_no_fault_of_the_wire(whose: str) -> None:
-    """Whoever waits for samples meanwhile hears whose end it was, not how the connection took it."""
+    """A thread that waits for samples gets the error of the client, not of the connection."""
 
     class Severed(ScriptedReply):
         def chunks(self) -> Iterator[bytes]:
@@ -286,7 +286,7 @@ def test_a_forked_child_leaves_the_stream_to_its_parent() -> None:
 
 
 def test_a_slow_listener_is_no_slow_service() -> None:
-    """The time between two pieces that the listener takes is his own."""
+    """The time between two pieces that the listener takes is not the service's."""
     clock = FakeClock()
     client, _ = streaming([pieces(b"\1\2", b"\3\4", b"\5\6")], clock=clock)
     for _ in client.stream("a"):
@@ -308,7 +308,7 @@ def test_the_deadline_passes_through() -> None:
     assert len(transport.requests) == 1
 
 
-def test_bad_wishes_are_refused_before_anything_is_sent() -> None:
+def test_bad_options_are_rejected_before_anything_is_sent() -> None:
     """Each says what is possible instead."""
     client, transport = streaming([])
     with pytest.raises(BadUtterance, match="use synthesize for files"):

@@ -159,7 +159,7 @@ def test_what_a_task_raises_ends_nothing(board: Board) -> None:
     team = board.workers(1)
 
     def broken() -> None:
-        raise RuntimeError("sabotage")
+        raise RuntimeError("broken")
 
     ran = threading.Event()
     team.submit(broken)
@@ -175,7 +175,7 @@ def test_a_call_that_fails_is_logged_and_the_next_note_is_read(board: Board, cap
     def call() -> int:
         if not failed.is_set():
             failed.set()
-            raise ValueError("sabotage")
+            raise ValueError("broken")
         return board.call()
 
     team._claim = call

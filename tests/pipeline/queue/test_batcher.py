@@ -168,7 +168,7 @@ class TestEstimate:
         assert [len(batch.texts), batcher.queued, more] == [2, 1, 1]
 
     def test_texts_short_of_time_travel_where_there_is_room(self) -> None:
-        """Nobody loses his place to them, whoever has more time left goes first, and nobody is refused."""
+        """They take nobody's place, those with more time left go first, and none is rejected."""
         batcher = make(3)
         short, shorter, fine = (pending_text(f"until {until}", until=until) for until in (1005.0, 1003.0, 1030.0))
         put(batcher, [shorter, short, fine])
@@ -289,7 +289,7 @@ def test_linger_is_over_as_soon_as_the_batch_is_full() -> None:
     assert clock.now() == before
 
 
-def test_texts_that_are_queued_or_landed_are_not_queued_again() -> None:
+def test_texts_that_are_queued_or_done_are_not_queued_again() -> None:
     """Whoever was interrupted puts them back without knowing how far he came."""
     batcher = make()
     waiting, gone = pending_texts(3), pending_text("gone")

@@ -38,7 +38,7 @@ def speech(text: str = "hello") -> Speech:
 class TestCoalescer:
     """Equal texts under way travel once."""
 
-    def test_a_second_wish_joins_the_first(self) -> None:
+    def test_an_equal_text_joins_the_first(self) -> None:
         """One text, two waiters, the later deadline."""
         coalescer = Coalescer()
         first, second, pending = waiter(5.0), waiter(9.0), pending_text(until=float("-inf"))
@@ -61,7 +61,7 @@ class TestCoalescer:
         assert coalescer.start(other, late) is mine
         assert late.pending_text is mine
 
-    def test_the_flight_goes_on_when_its_leader_gives_up(self) -> None:
+    def test_the_text_goes_on_when_its_leader_gives_up(self) -> None:
         """It belongs to all its waiters; it ends with the last, and its deadline follows who is left."""
         coalescer = Coalescer()
         leader, follower, pending = waiter(9.0), waiter(5.0), pending_text()
@@ -71,14 +71,14 @@ class TestCoalescer:
         assert pending.deadline == 5.0
         assert coalescer.abandon(leader) == (True, None)
         assert pending.waiters == [follower]
-        # Who was interrupted on the way out leaves once more and hears the same, and nothing is counted twice.
+        # After an interrupt the waiter abandons once more with the same result, and nothing is counted twice.
         for _ in range(2):
             assert coalescer.abandon(follower) == (True, pending)
         assert (coalescer.accepted, coalescer.succeeded, coalescer.failed) == (2, 0, 1)
         assert complete(coalescer, [(pending, speech())]) == []
         assert coalescer.join(pending.utterance, waiter(1.0)) is None
 
-    def test_whoever_leaves_after_the_landing_is_answered_by_whoever_landed_it(self) -> None:
+    def test_who_abandons_a_completed_text_is_resolved_by_who_completed_it(self) -> None:
         """One of the two resolves it, never both and never neither."""
         coalescer, mine, pending = Coalescer(), waiter(9.0), pending_text()
         assert coalescer.abandon(mine) == (False, None)
@@ -88,7 +88,7 @@ class TestCoalescer:
         assert coalescer.abandon(mine) == (False, None)
         assert pending.waiters == [mine]
 
-    def test_a_landing_interrupted_halfway_is_finished_by_the_same_call(self) -> None:
+    def test_a_completion_interrupted_halfway_is_finished_by_the_same_call(self) -> None:
         """What has ended is in the list, and what has not is added by the second try."""
         coalescer = Coalescer()
         pending = [pending_text("one"), pending_text("two")]
@@ -101,7 +101,7 @@ class TestCoalescer:
         assert ended == completions
         assert (coalescer.succeeded, coalescer.pending()) == (2, [])
 
-    def test_without_single_flight_every_wish_travels(self) -> None:
+    def test_without_coalescing_every_text_is_sent(self) -> None:
         """The knob is off: equal texts are sent apart."""
         coalescer = Coalescer(single_flight=False)
         one, other = pending_text(), pending_text()

@@ -39,7 +39,7 @@ def raises(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
 
 @pytest.mark.parametrize("raises", [TimeLimit, SystemExit, KeyboardInterrupt], indirect=True)
 def test_an_interrupt_amid_a_callback_is_raised_and_the_others_are_told(raises: type[BaseException]) -> None:
-    """Whoever carries a text calls others' callbacks: an interrupt is his, not theirs."""
+    """The thread that sends a text calls others' callbacks: an interrupt is its own, not theirs."""
     future, told = SpeechFuture(lambda _: None), list[object]()
     future.add_done_callback(lambda _: signal.raise_signal(signal.SIGALRM))
     future.add_done_callback(told.append)
@@ -103,7 +103,7 @@ class TestWaiter:
             assert mine.result is made
             resolver.join()
 
-    def test_its_future_hears_of_it(self) -> None:
+    def test_its_future_is_resolved(self) -> None:
         """A speech, an error, or nothing any more after `cancel`."""
         given_up: list[Waiter] = []
         for result in (speech(), ClientClosed("no")):
@@ -120,7 +120,7 @@ class TestWaiter:
         assert cancelled.cancelled()
 
     @pytest.mark.parametrize("done", [True, False])
-    def test_an_orphan_fails_unless_it_was_done(self, done: bool) -> None:
+    def test_a_future_fails_after_a_fork_unless_it_was_done(self, done: bool) -> None:
         """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
         called: list[object] = []
         mine = SpeechFuture(lambda _: None)

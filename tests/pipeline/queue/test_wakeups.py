@@ -59,7 +59,7 @@ def test_a_slow_step_wakes_some_beside_who_wake_nobody() -> None:
     assert woken(waiters) == list(range(10))
 
 
-def test_a_broken_chain_is_taken_up_by_the_next_landing() -> None:
+def test_a_broken_chain_is_taken_up_by_the_next_completion() -> None:
     """A thread killed at the wrong moment passes nothing on; the others wait no longer than until something lands."""
     clock = FakeClock()
     chain, lost, later = WakeupChain(clock), standing(3, clock), standing(1, clock)
@@ -101,10 +101,10 @@ def test_all_threads_come_through(completions: int) -> None:
         thread.start()
     ready.wait(60.0)
     for start in range(0, count, -(-count // completions)):
-        landed = waiters[start : start + -(-count // completions)]
-        for waiter in landed:
+        done = waiters[start : start + -(-count // completions)]
+        for waiter in done:
             waiter.resolve(RESULT)
-        if blocked := [waiter for waiter in landed if waiter.needs_wakeup]:
+        if blocked := [waiter for waiter in done if waiter.needs_wakeup]:
             chain.start(blocked)
     for thread in threads:
         thread.join(60.0)

@@ -37,7 +37,7 @@ CASES = [
             protocol="model-studio-http",
             form=form,
             media_type=wire_runtime.SSE,
-            whole=partial(wire_runtime.studio_whole, multi=form == "lines"),
+            whole=partial(wire_runtime.model_studio_whole, multi=form == "lines"),
             keeps=False,
             most=1,
             settings=VoiceSettings(voice="longanyang", model="cosyvoice-v3-flash"),

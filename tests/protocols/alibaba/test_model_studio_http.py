@@ -28,7 +28,7 @@ from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.capabilities import check_settings
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
-from tests.protocols.wire_runtime import CLONE, SSE, STOP, b64, sentence, sse_event, studio, studio_events
+from tests.protocols.wire_runtime import CLONE, SSE, STOP, b64, model_studio, model_studio_events, sentence, sse_event
 
 TEXT = "你好，世界，你好。"
 SAMPLES = bytes(range(1, 200, 2)) * 480
@@ -42,7 +42,9 @@ def asked(**settings: Any) -> Utterance:
 
 def events(*outputs: dict[str, Any], split: int = 0, tail: bytes = b"\n\n", multi: bool = False) -> ScriptedReply:
     """Return a 200 with a stream of *outputs*."""
-    return ScriptedReply(200, {"Content-Type": SSE}, wire.pieces(studio_events(*outputs, multi=multi) + tail, split))
+    return ScriptedReply(
+        200, {"Content-Type": SSE}, wire.pieces(model_studio_events(*outputs, multi=multi) + tail, split)
+    )
 
 
 def speech_of(reply: ScriptedReply, **settings: Any) -> Speech:
@@ -172,7 +174,7 @@ def test_unreadable_words_are_no_words(told: Any) -> None:
 def test_codes_say_what_happened(code: str, kind: type[ServiceError], retryable: bool) -> None:
     """As an event after a 200, as a JSON reply in place of a stream, and with a status that says less."""
     problem = {"code": code, "message": "no", "request_id": "r-1"}
-    spoken = studio_events(sentence("synthesis", audio=SAMPLES)) + b"\n\n"
+    spoken = model_studio_events(sentence("synthesis", audio=SAMPLES)) + b"\n\n"
     error_event = sse_event(problem, name="error") + b"\n\n"
     replies = [
         ScriptedReply(200, {"Content-Type": SSE}, [error_event]),
@@ -205,8 +207,8 @@ def test_a_status_alone_keeps_its_meaning() -> None:
         (events(sentence("synthesis", audio=SAMPLES[:100]), STOP), True),
         (events(sentence("synthesis"), tail=b'\n\ndata:{"output":{"audio":{"data":"?"}}}\n\n'), True),
         (events(sentence("synthesis"), tail=b"\n\ndata:{cut\n\n"), True),
-        (wire.json_reply(studio({"audio": {"url": "http://169.254.169.254/", "id": "a"}})), False),
-        (wire.json_reply(studio({})), True),
+        (wire.json_reply(model_studio({"audio": {"url": "http://169.254.169.254/", "id": "a"}})), False),
+        (wire.json_reply(model_studio({})), True),
         (ScriptedReply(202, {"Content-Type": SSE}, []), True),
     ],
 )

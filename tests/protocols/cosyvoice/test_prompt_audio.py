@@ -1,4 +1,4 @@
-"""Samples between their two shapes, with numpy and without, and recordings at the rate a model hears."""
+"""Samples between their two shapes, with numpy and without, and recordings at the rate a model takes."""
 
 from __future__ import annotations
 

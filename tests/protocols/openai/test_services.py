@@ -1,4 +1,4 @@
-"""The client with OpenAI-compatible servers: what only they have, through the whole house and over real sockets."""
+"""The client with OpenAI-compatible servers: what only they have, through the whole pipeline and over real sockets."""
 
 from __future__ import annotations
 
