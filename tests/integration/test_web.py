@@ -1,4 +1,4 @@
-"""Flask and Django under a real gunicorn: each caller gets the speech of its own text, whichever process forked when."""
+"""Flask and Django under a real gunicorn: each caller gets the speech of its own text, however processes forked."""
 
 from __future__ import annotations
 
