@@ -12,7 +12,7 @@ from benchmarks.harness.prepared import BATCH, Replies, serving, wav
 from benchmarks.suites.bodies import run as bodies
 from benchmarks.suites.bodies.decoders import DECODERS
 from benchmarks.suites.bodies.readers import IN_FLIGHT, READERS, opened
-from cosyclient.protocols.codecs import strict as coding
+from cosyclient.protocols.codecs import strict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ SIZE = 1_000
 @pytest.fixture(autouse=True)
 def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what the rows without the extra do to this process."""
-    monkeypatch.setattr(coding, "_fast_decoder", coding._fast_decoder)
+    monkeypatch.setattr(strict, "_fast_decoder", strict._fast_decoder)
 
 
 @pytest.fixture(scope="module")

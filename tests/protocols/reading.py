@@ -13,7 +13,7 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Speech, Utterance
 from cosyclient.protocols.batch.protocol import BatchProtocol
-from cosyclient.protocols.codecs import strict as coding
+from cosyclient.protocols.codecs import strict
 from tests.protocols import wire
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def base64_by(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run a module's tests with the extra installed and without: they may not differ."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "binascii":
-            patch.setattr(coding, "_fast_decoder", lambda: None)
+            patch.setattr(strict, "_fast_decoder", lambda: None)
         else:
-            assert coding._fast_decoder() is not None
+            assert strict._fast_decoder() is not None
         yield
 
 

@@ -15,7 +15,7 @@ from benchmarks.harness.texts import texts
 from cosyclient.config import WireConfig
 from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.protocols.batch.protocol import BatchProtocol
-from cosyclient.protocols.codecs import strict as coding
+from cosyclient.protocols.codecs import strict
 from cosyclient.testing import ScriptedReply
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _ours(form: str, *, fast: bool) -> Callable[[str], list[bytes]]:
                     yield chunk
 
     if not fast:
-        coding._fast_decoder = lambda: None  # type: ignore[assignment]
+        strict._fast_decoder = lambda: None  # type: ignore[assignment]
     protocol, settings = BatchProtocol(WireConfig()), VoiceSettings()
     utterances = [Utterance(text, settings) for text in texts(BATCH)]
 

@@ -24,7 +24,7 @@ from benchmarks.harness.prepared import BATCH
 from benchmarks.harness.texts import texts
 from benchmarks.suites.bodies.decoders import json_decoder, msgspec_decoder, orjson_decoder
 from cosyclient import ClientConfig, CosyClient, PacingConfig
-from cosyclient.protocols.codecs import strict as coding
+from cosyclient.protocols.codecs import strict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,6 +219,6 @@ def _cosyclient(url: str) -> Iterator[Callable[[], list[Any]]]:
 
 @contextmanager
 def _cosyclient_plain(url: str) -> Iterator[Callable[[], list[Any]]]:
-    coding._fast_decoder = lambda: None  # type: ignore[assignment]
+    strict._fast_decoder = lambda: None  # type: ignore[assignment]
     with _cosyclient(url) as round_of:
         yield round_of

@@ -20,18 +20,8 @@ if TYPE_CHECKING:
 AUDIO: Final = "audio_data"
 # Other names of an item's audio and of the list of items; the general ones count only where no specific one is used.
 _AUDIO_NAMES: Final = (
-    *(
-        AUDIO,
-        "audio",
-        "audio_base64",
-        "audioBase64",
-        "audio_b64",
-        "audioContent",
-        "audio_bytes",
-        "speech",
-        "wav",
-        "mp3",
-    ),
+    *(AUDIO, "audio", "audio_base64", "audioBase64", "audio_b64", "audioContent", "audio_bytes"),
+    *("speech", "wav", "mp3"),
 )
 _GENERAL_NAMES: Final = ("data", "base64", "b64", "b64_json", "content")
 _ADDRESS_NAMES: Final = ("url", "audio_url", "path", "file")
