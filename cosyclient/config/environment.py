@@ -1,4 +1,4 @@
-"""The environment: which variables there are, how each is read, and what to say of one that is not among them."""
+"""The ``COSYCLIENT_…`` variables: which there are, how each is read, and the error for one that does not exist."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ if TYPE_CHECKING:
 PREFIX: Final = "COSYCLIENT_"
 _YES: Final = frozenset({"1", "true", "yes", "on"})
 _NO: Final = frozenset({"0", "false", "no", "off"})
-_SHOWN: Final = 80
+_MAX_SHOWN: Final = 80
+"""Characters of a value that an error shows."""
 # What Kubernetes sets in every container for a service that happens to be called "cosyclient".
-_FOREIGN: Final = re.compile(PREFIX + r"(?:SERVICE_(?:HOST|PORT)(?:_\w+)?|PORT(?:_\d+_\w+)?)")
+_KUBERNETES: Final = re.compile(PREFIX + r"(?:SERVICE_(?:HOST|PORT)(?:_\w+)?|PORT(?:_\d+_\w+)?)")
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """Name the argument of `CosyClient` that a variable stands for, how its value is read, and what it looks like."""
+    """Describe one variable: the argument of `CosyClient` that it stands for, and how its value is read."""
 
     argument: str
     read: Callable[[str], Any]
+    """Return the value, or raise `ValueError`."""
     form: str
+    """What a value looks like, for errors and the README."""
     secret: bool = False
+    """Whether errors must not show the value."""
 
     @property
     def name(self) -> str:
@@ -83,9 +87,9 @@ VARIABLES: Final = (
     Variable("proxy", str, "an address", secret=True),
     Variable("trust_env", _flag, "true or false"),
 )
-"""Every variable; what has no argument of its own (`ClientConfig`, transports, listeners) has none."""
+"""Every variable; settings without an argument of their own (`ClientConfig`, transports, listeners) have none."""
 _NAMES: Final = frozenset(variable.name for variable in VARIABLES)
-# The options of the command line that are called otherwise than the argument; likeness would find another.
+# Options of the command line that have another name than the argument; the nearest name would be a wrong one.
 _OPTIONS: Final = {
     "RATE": "REQUESTS_PER_SECOND",
     "CONNECTIONS": "MAX_CONNECTIONS",
@@ -96,10 +100,10 @@ _OPTIONS: Final = {
 
 
 def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return what *environ* says, by argument; an empty variable says nothing.
+    """Return the values in *environ* by argument; an empty variable counts as not set.
 
     Raises `ConfigurationError` for a value that cannot be read, and for a ``COSYCLIENT_…`` variable that does not
-    exist: a mistyped address would otherwise be no address.
+    exist: with a mistyped name the setting would silently be missing.
     """
     check_names(environ)
     found: dict[str, Any] = {}
@@ -110,18 +114,18 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         try:
             found[variable.argument] = variable.read(raw)
         except (ValueError, RecursionError):
-            shown = " (value not shown)" if variable.secret else f", got {raw[:_SHOWN]!r}"
+            shown = " (value not shown)" if variable.secret else f", got {raw[:_MAX_SHOWN]!r}"
             raise ConfigurationError(f"{variable.name}: must be {variable.form}{shown}") from None
     return found
 
 
 def check_names(environ: Iterable[str]) -> None:
-    """Raise the `ConfigurationError` of a ``COSYCLIENT_…`` variable that does not exist, with the nearest that does."""
+    """Raise `ConfigurationError` for a ``COSYCLIENT_…`` variable that does not exist, with the nearest that does."""
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in _NAMES and not _FOREIGN.fullmatch(name):
+        if name.startswith(PREFIX) and name not in _NAMES and not _KUBERNETES.fullmatch(name):
             meant = _OPTIONS.get(name.removeprefix(PREFIX))
             near = f"; did you mean {PREFIX}{meant}?" if meant else did_you_mean(name, _NAMES)
-            raise ConfigurationError(f"{name[:_SHOWN]}: no such variable{near}; the README lists all of them")
+            raise ConfigurationError(f"{name[:_MAX_SHOWN]}: no such variable{near}; the README lists all of them")
 
 
 def markdown() -> str:

@@ -1,4 +1,4 @@
-"""A proxy on the way to the service: what names it, where it is, and the credentials that nobody is to see."""
+"""The address of a proxy: parsed from a URL, checked, and shown without its password."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 _PORTS: Final = {"http": 80, "socks5": 1080}
 _KINDS: Final[Mapping[str, Literal["http", "socks5"]]] = {
     "http": "http",
-    # The names are the proxy's to look up with all of them, as httpx has it.
+    # With all of them the proxy looks the service's name up, as in httpx.
     **dict.fromkeys(("socks5", "socks5h", "socks"), "socks5"),
 }
-_MOST_OF_A_LOGIN: Final = 255
-_MOST: Final = 4096
+_MAX_CREDENTIAL_BYTES: Final = 255
+"""Bytes of a user name or a password over SOCKS (RFC 1929)."""
+_MAX_URL_LENGTH: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Hold a proxy's address; it is written and shown without its password."""
+    """Hold a proxy's address; its ``str`` and ``repr`` are without the password."""
 
     source: str
     """The argument or variable that names it."""
@@ -37,7 +38,7 @@ class Proxy:
 
     @classmethod
     def parse(cls, source: str, given: Any) -> Proxy:
-        """Return the proxy at the URL *given*; a bare ``host:port`` is one over HTTP.
+        """Return the proxy at the URL *given* by *source*; a bare ``host:port`` means HTTP.
 
         Raises `ConfigurationError` that begins with *source* and shows no credentials.
         """
@@ -53,25 +54,25 @@ class Proxy:
         scheme = parts.scheme
         if scheme in ("socks4", "socks4a"):
             raise ConfigurationError(
-                f"{source}: of SOCKS only version 5 is spoken; write socks5://host:port{_way_out(source)}"
+                f"{source}: of SOCKS only version 5 is supported; write socks5://host:port{_hint(source)}"
             )
         if scheme == "https":
             raise ConfigurationError(
-                f"{source}: the proxy itself is spoken to in plain HTTP, whatever goes through it; write "
-                f"http://host:port{_way_out(source)}"
+                f"{source}: the proxy itself is reached by plain HTTP, whatever goes through it; write "
+                f"http://host:port{_hint(source)}"
             )
         kind = _KINDS.get(scheme)
-        plain = url.isprintable() and url.isascii() and " " not in url and len(url) <= _MOST
+        plain = url.isprintable() and url.isascii() and " " not in url and len(url) <= _MAX_URL_LENGTH
         if kind is None or not (plain and parts.hostname) or parts.path.strip("/") or parts.query or parts.fragment:
             raise ConfigurationError(
                 f"{source}: must look like http://host:port, http://user:password@host:port or socks5://host:port, "
-                f"special characters of user and password percent-encoded (value not shown){_way_out(source)}"
+                f"special characters of user and password percent-encoded (value not shown){_hint(source)}"
             )
         user = None if parts.username is None else unquote(parts.username)
         password = unquote(parts.password or "")
-        if kind == "socks5" and max(len((user or "").encode()), len(password.encode())) > _MOST_OF_A_LOGIN:
+        if kind == "socks5" and max(len((user or "").encode()), len(password.encode())) > _MAX_CREDENTIAL_BYTES:
             raise ConfigurationError(
-                f"{source}: user and password may have {_MOST_OF_A_LOGIN} bytes each over SOCKS{_way_out(source)}"
+                f"{source}: user and password may have {_MAX_CREDENTIAL_BYTES} bytes each over SOCKS{_hint(source)}"
             )
         return cls(source, kind, parts.hostname, port or _PORTS[kind], user, password)
 
@@ -84,10 +85,10 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Return its address, credentials and all."""
-        return f"{self.scheme}://{self._login(self.password or '')}{self._at}"
+        """Return its address with its credentials."""
+        return f"{self.scheme}://{self._userinfo(self.password or '')}{self._at}"
 
-    def _login(self, password: str) -> str:
+    def _userinfo(self, password: str) -> str:
         return "" if self.user is None else f"{quote(self.user, safe='')}:{quote(password, safe='*')}@"
 
     @property
@@ -95,14 +96,14 @@ class Proxy:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self._login(MASK)}{self._at} ({self.source})"
+        return f"{self.scheme}://{self._userinfo(MASK)}{self._at} ({self.source})"
 
     def __repr__(self) -> str:
         return f"<Proxy {self}>"
 
 
-def _way_out(source: str) -> str:
-    """Return what else to do about a variable of the environment, which its user may not have meant for us."""
+def _hint(source: str) -> str:
+    """Return what else helps if *source* is a variable that was not set for this client."""
     return (
         ""
         if source.lower() in ("proxy", "cosyclient_proxy")

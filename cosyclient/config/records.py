@@ -1,4 +1,4 @@
-"""Every knob as a field of a frozen record, one record per concern, checked when made."""
+"""The frozen records behind `cosyclient.config`, one per concern, each checked when it is made."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Overflow = Literal["block", "reject", "caller_runs"]
 
 def check_number(name: str, value: Any, *, low: float, high: float = math.inf, above: bool = False) -> None:
     """Raise `ConfigurationError` naming the field and the rule unless *value* is a number within its bounds."""
-    fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not fine or value > high or (value <= low if above else value < low):
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not valid or value > high or (value <= low if above else value < low):
         rule = f"above {low:g}" if above else f"at least {low:g}"
         raise ConfigurationError(
             f"{name}: must be a number {rule}{'' if math.isinf(high) else f' and at most {high:g}'}, got {value!r}"
@@ -33,13 +33,13 @@ def check_count(name: str, value: Any, *, low: int = 1, high: int | None = None)
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Raise `ConfigurationError` naming the field and the rule unless *value* is a truth."""
+    """Raise `ConfigurationError` naming the field and the rule unless *value* is a bool."""
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name}: must be True or False, got {value!r:.80}")
 
 
 def check_verify(name: str, value: Any) -> None:
-    """Raise `ConfigurationError` naming the field and the rule unless *value* says whom TLS is to trust."""
+    """Raise `ConfigurationError` naming the field and the rule unless *value* is a setting of TLS verification."""
     if isinstance(value, bool):
         return
     import ssl
@@ -60,17 +60,17 @@ class TimeoutConfig:
     """Set how long a call and its steps may take, in seconds."""
 
     base: float = 30.0
-    """What every call for one text is given."""
+    """Seconds for a call for one text, before its length is added."""
     code_points_per_second: float = 20.0
-    """Each so many code points of the text add a second."""
+    """Code points of the text that add one second to ``base``."""
     job: float = 600.0
-    """What each text of a bulk call is given, before ``allowance`` for all audio that the call has under way is added:
-    it waits for its siblings and for interactive calls, and nobody waits for it alone."""
+    """Seconds for each text of a bulk call, before ``allowance`` for all audio that the call has in flight is added: it
+    waits for the call's other texts and for interactive calls, and no caller waits for it alone."""
     connect: float = 5.0
-    """What making a connection, TLS included, is given."""
+    """Seconds to make a connection, TLS included."""
     first_byte: float = 5.0
-    """What the first byte and every gap between reads are given, before the audio asked for is added; twice as much
-    with each retry, and more while much is in flight."""
+    """Seconds until the first byte, and for each gap between two reads, before the audio asked for is added; twice as
+    many with each retry, and more while much is in flight."""
     allowance: float = 1.0
     """Seconds added per expected second of audio: to ``first_byte`` for a batch, to ``job`` for a bulk call."""
 
@@ -80,15 +80,15 @@ class TimeoutConfig:
         check_number("timeouts.allowance", self.allowance, low=0)
 
     def of_call(self, code_points: int) -> float:
-        """Return the seconds a call is given whose text has *code_points*."""
+        """Return the seconds for a call whose text has *code_points*."""
         return self.base + code_points / self.code_points_per_second
 
     def of_job(self, audio: float) -> float:
-        """Return the seconds a text of a bulk call is given while so many seconds of *audio* of that are under way."""
+        """Return the seconds for a text of a bulk call that has *audio* seconds in flight."""
         return self.job + audio * self.allowance
 
     def of_reads(self, expected_seconds: float) -> float:
-        """Return the seconds granted to the first byte, and to each later gap, of a batch of so much audio."""
+        """Return the seconds until the first byte of a batch of *expected_seconds* of audio, and for each later gap."""
         return self.first_byte + expected_seconds * self.allowance
 
 
@@ -97,20 +97,20 @@ class RetryConfig:
     """Set the back-off schedule and the budget that all calls of a client share."""
 
     initial: float = 0.2
-    """The first wait's ceiling in seconds; each later one doubles."""
+    """Seconds of the first wait at most; the ceiling doubles with each later one."""
     cap: float = 20.0
-    """No wait's ceiling exceeds this many seconds."""
+    """Seconds of any wait at most."""
     max_retry_after: float = 120.0
-    """A Retry-After beyond this many seconds is not waited for; the error carries it instead."""
+    """Seconds of a Retry-After beyond which it is not waited for; the error carries it instead."""
     budget: int | None = None
-    """Tokens in the full budget; None: as many as a retry of everything that may be in flight costs, at least 500."""
+    """Tokens in the full budget; ``None`` is what one retry of all that may be in flight costs, at least 500."""
     transient_cost: int = 14
-    """Tokens a retry after a transient failure costs (botocore's 2026 figures)."""
+    """Tokens for a retry after a transient failure (botocore's figures of 2026)."""
     throttle_cost: int = 5
-    """Tokens a retry after throttling costs."""
+    """Tokens for a retry after throttling."""
     wait_for_service: float | None = None
-    """Seconds that texts of bulk calls wait while the service is down before they fail, from the first failure; 0 not
-    at all. ``None``: until each text's deadline, but 30 s if the service has never answered."""
+    """Seconds from the first failure that texts of bulk calls wait while the service is down before they fail; 0 is not
+    at all, ``None`` until each text's deadline, or 30 s if the service has never answered."""
 
     def __post_init__(self) -> None:
         check_number("retry.initial", self.initial, low=0, above=True)
@@ -124,7 +124,7 @@ class RetryConfig:
             check_number("retry.wait_for_service", self.wait_for_service, low=0)
 
     def full_budget(self, in_flight: int) -> int:
-        """Return the tokens in the full budget of a client with so many attempts *in_flight* at most."""
+        """Return the tokens in the full budget of a client that may have *in_flight* attempts."""
         return self.budget or max(500, in_flight * self.transient_cost)
 
 
@@ -135,17 +135,17 @@ class BreakerConfig:
     failure_rate: float = 0.5
     """Share of failures in the window at which it opens."""
     minimum_failures: int = 20
-    """Fewer failures in the window than this decide nothing; all of what was under way at the first one count as one.
+    """Failures in the window from which on it may open; all that were in flight at the first one count as one.
     Failures, not calls: of a service that fails one call in five, ten of some twenty will fail by chance every few
-    hundred; twenty of forty hardly ever."""
+    hundred calls; twenty of forty hardly ever."""
     window: float = 30.0
-    """Seconds the window reaches back."""
+    """Seconds that the window reaches back."""
     open_for: float = 30.0
     """Seconds it stays open before it probes, longer when the service's Retry-After says so."""
     jitter: float = 0.1
-    """Share by which ``open_for`` varies, so that a fleet does not probe in step."""
+    """Share by which ``open_for`` varies, so that many clients do not probe at the same time."""
     probes: int = 5
-    """Calls let through half-open; it closes when fewer than ``failure_rate`` of them fail."""
+    """Calls sent half-open; it closes when fewer than ``failure_rate`` of them fail."""
 
     def __post_init__(self) -> None:
         check_number("breaker.failure_rate", self.failure_rate, low=0, high=1, above=True)
@@ -161,7 +161,7 @@ class PacingConfig:
     """Set how sends are spread over time."""
 
     burst: int = 10
-    """Requests that may leave at once after a pause, before pacing spaces them."""
+    """Requests that may be sent at once after a pause, before pacing spaces them."""
 
     def __post_init__(self) -> None:
         check_count("pacing.burst", self.burst)
@@ -169,10 +169,10 @@ class PacingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HedgeConfig:
-    """Set whether texts that take unusually long are sent once more; whichever reply comes first counts."""
+    """Set whether texts that take unusually long are sent once more; the first reply counts."""
 
     extra: float = 0.0
-    """Share of requests that may be sent for this alone, 0.02 for example; 0 turns it off. Every hedge is billed."""
+    """Share of requests that may be sent for this alone, such as 0.02; 0 turns it off. Every hedge is billed."""
 
     def __post_init__(self) -> None:
         check_number("hedge.extra", self.extra, low=0, high=0.2)
@@ -183,15 +183,15 @@ class PoolConfig:
     """Set how many connections are kept and for how long."""
 
     expected_latency: float = 0.2
-    """Seconds a request is expected to take: Little's Law sizes the pool by it until ``concurrency`` is given."""
+    """Seconds a request is expected to take; Little's Law sizes the pool by it unless ``concurrency`` is given."""
     headroom: float = 2.0
-    """Factor above the law's average."""
+    """Factor above the average of Little's Law."""
     idle_limit: float = 4.0
-    """Seconds after which an idle connection is not used again; uvicorn's servers close theirs after 5."""
+    """Seconds after which an idle connection is not used again; uvicorn closes idle ones after 5."""
     max_age: float = 300.0
     """Seconds (±20 %) after which a connection is closed, so that new addresses behind a name are found."""
     per_route: int | None = None
-    """Size the pool by the field report's 2 × cores × concurrency up to this many, instead of by Little's Law."""
+    """Connections at most of a pool sized by 2 × cores × concurrency; ``None`` sizes it by Little's Law."""
     total: int | None = None
     """Connections over all routes; ``None`` is no limit beyond each route's."""
 
@@ -210,17 +210,20 @@ class QueueConfig:
     """Set how many texts may wait and what happens to one too many."""
 
     max_pending: int | None = None
-    """Texts accepted and not yet resolved; ``None`` is two fillings of everything in flight."""
+    """Texts accepted and not finished; ``None`` is two fillings of everything in flight."""
     overflow: Overflow = "block"
-    """``block`` until the deadline, ``reject`` at once, or ``caller_runs``: the caller sends a batch itself."""
+    """What a full queue does: ``block`` until the deadline, ``reject`` at once, or ``caller_runs``: the calling thread
+    sends a batch itself."""
     linger: float = 0.0
-    """Seconds an unfilled batch waits for company after it may be sent; 0 never keeps an idle client waiting."""
+    """Seconds that a batch that is not full waits for more texts after it may be sent; with 0 an idle client sends at
+    once."""
     max_audio_bytes: int = 256 << 20
-    """Audio that one bulk job may have under way or unread, as expected from its texts; one batch always fits."""
+    """Bytes of audio that one bulk call may have in flight or unread, as expected from its texts; one batch always
+    fits."""
     single_flight: bool = True
-    """Whether equal utterances in flight travel once."""
+    """Whether equal utterances in flight are sent once."""
     bulk_share: float = 0.75
-    """Share of the places that bulk calls may take; the rest is kept for interactive ones."""
+    """Share of ``max_pending`` that bulk calls may use; the other texts are interactive ones."""
 
     def __post_init__(self) -> None:
         if self.max_pending is not None:
@@ -234,24 +237,24 @@ class QueueConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WireConfig:
-    """Set what goes over the wire and how much is taken from it."""
+    """Set how requests are encoded, how large requests and replies may be, and how TLS is verified."""
 
     frames: bool = True
-    """Whether audio is asked for as length-prefixed frames, with JSON as the alternative."""
+    """Whether audio is requested as length-prefixed frames, with JSON as the alternative."""
     gzip_requests: bool | None = None
-    """Whether JSON requests travel gzipped; ``None`` from the moment on that the service says ``Accept-Encoding: gzip``
-    in a reply (RFC 9110, 12.5.3). What a service refuses for being gzipped is sent again plain at once, and so is all
-    that follows."""
+    """Whether JSON requests are gzipped; ``None`` is as soon as the service says ``Accept-Encoding: gzip`` in a reply
+    (RFC 9110, 12.5.3). A request that a service refuses for being gzipped is sent again plain at once, as are all later
+    ones."""
     gzip_above_bytes: int | None = 1024
-    """Request bodies up to this are never gzipped; ``None``: none is."""
+    """Bytes above which a request body may be gzipped; with ``None`` no request is."""
     max_request_bytes: int = 1 << 20
-    """A batch is sealed before its body would exceed this (the service's limit is 1 MiB)."""
+    """Bytes that the body of a batch may have (the service's limit is 1 MiB)."""
     max_batch_seconds: float = math.inf
-    """A batch is sealed before its expected audio would exceed so many seconds."""
+    """Seconds of expected audio that a batch may have."""
     max_reply_bytes: int = 256 << 20
-    """A reply is refused beyond this many bytes, counted after decompression."""
+    """Bytes that a reply may have after decompression; a longer one is an error."""
     verify: bool | str | os.PathLike[str] | ssl.SSLContext = True
-    """TLS verification: on, off (say so explicitly), the path of a CA file or directory, or a context of your own."""
+    """TLS verification: on, off, the path of a CA file or directory, or a context of the caller's own."""
 
     def __post_init__(self) -> None:
         if self.gzip_requests is not None and not isinstance(self.gzip_requests, bool):
@@ -267,20 +270,20 @@ class WireConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveConfig:
-    """Set how the number of attempts in flight follows what the service can take.
+    """Set how the number of attempts in flight adapts to what the service can do.
 
     It starts at the pool's size and shrinks on evidence only: latency that has grown with what is in flight and is
-    beyond ``tolerance``, time-outs without an answer to anybody, throttling.
+    beyond ``tolerance``, time-outs while nothing is answered, throttling.
     """
 
     enabled: bool = True
-    """Whether the limit moves; otherwise the pool's size is all that bounds it."""
+    """Whether the limit adapts; otherwise it is the pool's size."""
     tolerance: float = 2.0
-    """Seconds an attempt may take however much its latency has grown, or a quarter of its texts' time if less."""
+    """Seconds that an attempt may take however much its latency has grown, or a quarter of its texts' time if less."""
     backoff: float = 0.9
-    """Factor on throttling, once per event."""
+    """Factor by which throttling lowers the limit, once per event."""
     step: float = 0.1
-    """Share by which the limit grows again, per round of attempts that filled it; at least 1."""
+    """Share by which the limit grows again, per round of attempts that reached it; at least one attempt."""
 
     def __post_init__(self) -> None:
         check_flag("adaptive.enabled", self.enabled)
@@ -291,7 +294,7 @@ class AdaptiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientConfig:
-    """Hold every knob that `CosyClient` has no argument for."""
+    """Hold every setting that `CosyClient` has no argument for, by concern."""
 
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
@@ -311,7 +314,7 @@ class ClientConfig:
 
     @classmethod
     def field_report(cls) -> ClientConfig:
-        """Return the field report's pool: 2 × cores × concurrency, 200 per route, 800 in all, idle ones out after 5 s.
+        """Return the field report's pool: 2 × cores × concurrency, 200 per route, 800 in all, idle for 5 s at most.
 
         The service's connection limit still caps it; pass ``max_connections=200`` where the service allows that.
         """

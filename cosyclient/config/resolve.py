@@ -1,4 +1,4 @@
-"""What a client runs on: arguments, environment and defaults combined, cross-checked and frozen."""
+"""The resolved configuration of a client: arguments, environment and defaults combined, cross-checked and frozen."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SCHEMES: Final = ("http", "https", "grpc", "grpcs", "ws", "wss")
-_MOST_OF_A_URL: Final = 4096
-_MOST_OF_A_KEY: Final = 8192
-# Blanks, controls and what an address has to quote; hosts of any script are httpx's to judge.
-_UNFIT: Final = re.compile(r"""[\x00-\x20\x7f-\xa0"'<>\\^`{|}\ud800-\udfff]""")
-# By host, or by the end of it.
-_KEYS: Final = (
+_MAX_URL_LENGTH: Final = 4096
+_MAX_KEY_LENGTH: Final = 8192
+# Blanks, controls and what an address has to quote; httpx checks hosts of other scripts.
+_FORBIDDEN: Final = re.compile(r"""[\x00-\x20\x7f-\xa0"'<>\\^`{|}\ud800-\udfff]""")
+# The usual variable of a service's key, by its host or the end of it.
+_KEY_VARIABLES: Final = (
     ("api.openai.com", "OPENAI_API_KEY"),
     ("dashscope.aliyuncs.com", "DASHSCOPE_API_KEY"),
     ("dashscope-intl.aliyuncs.com", "DASHSCOPE_API_KEY"),
@@ -36,14 +36,14 @@ _KEYS: Final = (
     ("api.siliconflow.cn", "SILICONFLOW_API_KEY"),
     ("api.siliconflow.com", "SILICONFLOW_API_KEY"),
 )
-_HALF_A_SCHEME: Final = re.compile(r"(?:https?|wss?|grpcs?)(?::/?[^0-9]|$)", re.IGNORECASE)
+_PARTIAL_SCHEME: Final = re.compile(r"(?:https?|wss?|grpcs?)(?::/?[^0-9]|$)", re.IGNORECASE)
 _SHOWN: Final = 100
 _BEARER: Final = re.compile(r"bearer\s+", re.IGNORECASE)
 _VOICE_NAMES: Final = tuple(field.name for field in fields(VoiceSettings))
 
 
 class Secret:
-    """Keep a secret out of reprs and logs; `reveal` gives it to the one place that sends it."""
+    """Keep a secret out of reprs and logs; what sends it calls `reveal` or `bearer`."""
 
     __slots__ = ("_value",)
 
@@ -55,7 +55,7 @@ class Secret:
         return self._value
 
     def bearer(self) -> str:
-        """Return the credentials that it is in a header; their repr does not show them."""
+        """Return the value of an ``Authorization`` header; its repr does not show the secret."""
         return RedactedText(f"Bearer {self._value}")
 
     def __repr__(self) -> str:
@@ -64,14 +64,14 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedConfig:
-    """Hold what a client runs on, arguments, environment and defaults combined and cross-checked."""
+    """Hold the settings of a client, all resolved and checked; the pipeline, transports and protocols read it."""
 
     base_url: str
     api_key: Secret | None
     key_source: str
-    """What the key came from, for errors; empty without one."""
+    """The argument or variable that gave the key, for errors; empty without one."""
     key_names: tuple[str, ...]
-    """The variables it can come from."""
+    """The variables that can give it."""
     protocol: str | None
     voice: VoiceSettings
     requests_per_second: float
@@ -83,22 +83,23 @@ class ResolvedConfig:
     sizing: Sizing
     max_pending: int
     bulk_pending: int
-    """Of these, what bulk calls may take."""
+    """Of ``max_pending``, the texts that bulk calls may have."""
     verify: bool | str | os.PathLike[str] | ssl.SSLContext
     verify_name: str
-    """What said so, for errors."""
+    """The argument, variable or field that gave ``verify``, for errors."""
     proxy: Proxy | None
-    """The one that was named; the environment may name another."""
+    """The proxy that was passed; the environment may name another."""
     trust_env: bool
     config: ClientConfig
+    """The settings without an argument of their own, as passed."""
 
 
 class _Documented(float):
-    """Be the quota of the service's documentation: a number like any other, yet told from one that was given."""
+    """Mark the quota of the service's documentation, to tell it from an equal number that was passed."""
 
 
 DOCUMENTED_RATE: Final = _Documented(100.0)
-"""Requests per second that are kept to where nothing is said of a quota."""
+"""Requests per second where no quota is configured."""
 _DEFAULTS: Final = {
     "requests_per_second": DOCUMENTED_RATE,
     "max_connections": 50,
@@ -109,21 +110,22 @@ _DEFAULTS: Final = {
 
 
 class _Sources:
-    """Find each setting, and what to call it: the argument, else its variable, else the default."""
+    """Find each setting and the name of its source: the argument, else its variable, else the default."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._given = read_environment(environ)
+        self._values = read_environment(environ)
         self._environ = environ
 
-    def foreign(self, names: Sequence[str]) -> tuple[str, str | None]:
-        """Return the first of the variables *names*, which are others' than ours, that is set."""
+    def find_key(self, names: Sequence[str]) -> tuple[str, str | None]:
+        """Return the first of the variables *names* that is set, and its value."""
         return next(((name, self._environ[name]) for name in names if self._environ.get(name)), ("api_key", None))
 
     def find(self, name: str, argument: Any) -> tuple[str, Any]:
+        """Return the name of the source of the setting *name*, and its value."""
         if argument is not None:
             return name, argument
-        if name in self._given:
-            return PREFIX + name.upper(), self._given[name]
+        if name in self._values:
+            return PREFIX + name.upper(), self._values[name]
         return name, _DEFAULTS.get(name)
 
 
@@ -147,8 +149,8 @@ def resolve(
 ) -> ResolvedConfig:
     """Combine arguments, environment and defaults; an explicit argument wins.
 
-    ``None`` reads the argument's ``COSYCLIENT_…`` variable (`environment.VARIABLES`), but for *requests_per_second*,
-    which reads it where it is left out: ``None`` is no quota there.
+    ``None`` reads the argument's ``COSYCLIENT_…`` variable (`environment.VARIABLES`). Only *requests_per_second* reads
+    it where it is left out; ``None`` is no quota there.
     Raises `ConfigurationError` naming the argument, or the variable, and the rule.
     """
     sources = _Sources(os.environ if environ is None else environ)
@@ -159,42 +161,44 @@ def resolve(
     name, rate = sources.find("requests_per_second", None if quota is DOCUMENTED_RATE else quota)
     if rate != math.inf:
         check_number(name, rate, low=0, above=True)
-    most = _count(*sources.find("max_connections", max_connections))
-    batch = _count(*sources.find("max_batch", max_batch))
+    connection_limit = _count(*sources.find("max_connections", max_connections))
+    batch_limit = _count(*sources.find("max_batch", max_batch))
     retries = _count(*sources.find("max_retries", max_retries), low=0)
-    name, span = sources.find("timeout", timeout)
-    if span is not None:
-        check_number(name, span, low=0, above=True)
-    name, trusting = sources.find("trust_env", trust_env)
-    check_flag(name, trusting)
+    name, call_timeout = sources.find("timeout", timeout)
+    if call_timeout is not None:
+        check_number(name, call_timeout, low=0, above=True)
+    name, trust_env = sources.find("trust_env", trust_env)
+    check_flag(name, trust_env)
     verify_name, verify = sources.find("verify", verify)
     if verify is None:
         verify_name, verify = "wire.verify", config.wire.verify
     check_verify(verify_name, verify)
-    named, proxy = sources.find("proxy", proxy)
+    proxy_name, proxy = sources.find("proxy", proxy)
     name, permits = sources.find("concurrency", concurrency)
     if permits is not None:
         check_count(name, permits)
     if config.pool.per_route is not None:
-        permits = field_report(cores=os.cpu_count() or 1, concurrency=permits or most, per_route=config.pool.per_route)
+        permits = field_report(
+            cores=os.cpu_count() or 1, concurrency=permits or connection_limit, per_route=config.pool.per_route
+        )
     sizing = littles_law(
         rate=rate,
         latency=config.pool.expected_latency,
         headroom=config.pool.headroom,
-        connection_limit=min(most, config.pool.total or most),
-        max_batch=batch,
+        connection_limit=min(connection_limit, config.pool.total or connection_limit),
+        max_batch=batch_limit,
         permits=permits,
     )
     if config.queue.overflow == "caller_runs":
-        # Callers that carry a batch themselves do so beyond the workers, within what the service allows.
-        sizing = replace(sizing, permits=most, connections=most)
+        # Calling threads send batches in addition to the workers, within what the service allows.
+        sizing = replace(sizing, permits=connection_limit, connections=connection_limit)
     max_pending = config.queue.max_pending or sizing.queue
     url = _checked_url(*sources.find("base_url", base_url))
     key_names = (f"{PREFIX}API_KEY", *_key_variable(url))
-    key_source, secret = sources.find("api_key", api_key)
-    if secret is None:
-        key_source, secret = sources.foreign(key_names[1:])
-    key = _checked_key(key_source, secret)
+    key_source, raw_key = sources.find("api_key", api_key)
+    if raw_key is None:
+        key_source, raw_key = sources.find_key(key_names[1:])
+    key = _checked_key(key_source, raw_key)
     return ResolvedConfig(
         base_url=url,
         api_key=key,
@@ -203,17 +207,17 @@ def resolve(
         protocol=_checked_protocol(*sources.find("protocol", protocol)),
         voice=_voice(sources, voice or {}),
         requests_per_second=float(rate),
-        max_connections=most,
-        max_batch=batch,
-        timeout=span,
+        max_connections=connection_limit,
+        max_batch=batch_limit,
+        timeout=call_timeout,
         max_retries=retries,
         sizing=sizing,
         max_pending=max_pending,
         bulk_pending=max(1, round(max_pending * config.queue.bulk_share)),
         verify=verify,
         verify_name=verify_name,
-        proxy=None if proxy is None else Proxy.parse(named, proxy),
-        trust_env=trusting,
+        proxy=None if proxy is None else Proxy.parse(proxy_name, proxy),
+        trust_env=trust_env,
         config=config,
     )
 
@@ -254,41 +258,43 @@ def _stripped(name: str, value: Any, *, most: int) -> str:
 
 
 def _key_variable(url: str) -> tuple[str, ...]:
-    """Return the variable in which those who use the host of *url* have its key, if it has one.
+    """Return the variable in which the key of the host of *url* is usually kept, if it is known.
 
-    It is the host that decides, and TLS: no other server is ever sent that key, whatever protocol it speaks.
+    Only for that host, and only with TLS: no other server is ever sent that key, whatever its protocol.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     if parts.scheme not in ("https", "wss"):
         return ()
     return tuple(
-        name for ending, name in _KEYS if host == ending.lstrip(".") or (ending[0] == "." and host.endswith(ending))
+        name
+        for ending, name in _KEY_VARIABLES
+        if host == ending.lstrip(".") or (ending[0] == "." and host.endswith(ending))
     )
 
 
 def _checked_key(name: str, key: Any) -> Secret | None:
-    found = _BEARER.sub("", _stripped(name, key, most=_MOST_OF_A_KEY))
+    found = _BEARER.sub("", _stripped(name, key, most=_MAX_KEY_LENGTH))
     if not found.isascii() or not found.isprintable() or " " in found:
         raise ConfigurationError(f"{name}: must be printable ASCII without blanks in it (value not shown)")
     return Secret(found) if found else None
 
 
 def _checked_url(name: str, given: Any) -> str:
-    url = _stripped(name, given, most=_MOST_OF_A_URL)
+    url = _stripped(name, given, most=_MAX_URL_LENGTH)
     if not url:
         raise ConfigurationError(
             "base_url: no service given; pass base_url='https://…' or set the environment variable COSYCLIENT_BASE_URL"
         )
-    if (match := _UNFIT.search(url)) is not None:
-        raise ConfigurationError(f"{name}: holds {match[0]!r}, which no address does; quote it, or take it out")
+    if (match := _FORBIDDEN.search(url)) is not None:
+        raise ConfigurationError(f"{name}: holds {match[0]!r}, which no address does; quote it, or remove it")
     scheme, mark, _ = url.partition("://")
     if not mark:
         bare = url.lstrip("/")
-        # One with credentials is not shown, and one with half a scheme is not given another.
+        # Credentials are not shown, and a partial scheme gets no second one.
         shown = (
             ""
-            if "@" in url or _HALF_A_SCHEME.match(url)
+            if "@" in url or _PARTIAL_SCHEME.match(url)
             else f", such as http://{bare[:_SHOWN]} or https://{bare[:_SHOWN]}"
         )
         raise ConfigurationError(f"{name}: must begin with a scheme and ://{shown}")
@@ -306,5 +312,5 @@ def _checked_url(name: str, given: Any) -> str:
         raise ConfigurationError(f"{name}: must look like https://host[:port][/path], got {scheme[:20]}://…{near}")
     if "?" in url or "#" in url:
         raise ConfigurationError(f"{name}: must not carry a query or fragment")
-    # The scheme in lower case, as everything behind compares it.
+    # The scheme in lower case, as the registries compare it.
     return parts.geturl().rstrip("/")

@@ -9,7 +9,7 @@ import pytest
 
 from cosyclient import BadUtterance, ConfigurationError, CosyClient
 from cosyclient.config import WireConfig
-from cosyclient.config.resolve import _KEYS
+from cosyclient.config.resolve import _KEY_VARIABLES
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.addresses import guess, without_route
 from cosyclient.protocols.registry import ENTRIES, every_name, protocol_for
@@ -147,7 +147,7 @@ def test_what_is_no_host_is_refused_when_the_client_is_made(url: str) -> None:
         CosyClient(url, transport=ScriptedTransport(answer))
 
 
-@pytest.mark.parametrize("ending", [ending for ending, _ in _KEYS])
+@pytest.mark.parametrize("ending", [ending for ending, _ in _KEY_VARIABLES])
 def test_where_a_key_is_known_the_protocol_is_known(ending: str) -> None:
     """The two tables of hosts know the same ones."""
     assert guess(f"https://{'a' if ending.startswith('.') else ''}{ending}") != "batch"
