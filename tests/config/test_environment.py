@@ -118,7 +118,7 @@ def test_an_explicit_default_wins_too() -> None:
             "X-Tenant: two lines",
             r"COSYCLIENT_HEADERS: must be a JSON object of names and values \(value not shown\)$",
         ),
-        ("HEADERS", '{"Host": "x"}', "COSYCLIENT_HEADERS: Host says where"),
+        ("HEADERS", '{"Host": "x"}', "COSYCLIENT_HEADERS: Host delimits the request"),
         ("EXTRA", "[1]", r"COSYCLIENT_EXTRA: must be a JSON object, got '\[1\]'"),
         ("FORMAT", "flacc", "COSYCLIENT_FORMAT: 'flacc' is not one of"),
         ("SPEED", "9", "COSYCLIENT_SPEED: must be a number from 0.25 to 4.0, got 9.0"),
