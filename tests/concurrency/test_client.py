@@ -215,6 +215,7 @@ def _error_of(cosy: CosyClient, text: str) -> CosyError:
 def test_a_deadline_that_passes_tells_of_the_attempts_before() -> None:
     """One failed, the next hangs: the caller sees both the deadline and what came before it."""
     with running(engine="tone") as emulator, CosyClient(emulator.url, timeout=1.5) as cosy:
+        cosy.synthesize("warm", timeout=PATIENCE)  # connects, and has threads start, outside the 1.5 s
         emulator.inject("error", status=500)
         emulator.inject("hang")
         error = _error_of(cosy, "hello")
