@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,18 @@ import pytest
 import soundfile
 
 from cosyclient import __version__
-from cosyclient.cli import main
-from cosyclient.emulator import Emulator, Settings, echo_text, extra
+from cosyclient.emulator import Emulator, Settings, extra
 from cosyclient.models import Utterance, VoiceSettings
+from tests.support.commands import (
+    CommandResult,
+    Run,
+    isolate,
+    read_manifest,
+    run_command,
+    spoken_texts,
+    write_lines,
+    write_objects,
+)
 from tests.support.ports import quiet_port
 
 if TYPE_CHECKING:
@@ -29,15 +37,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "cosyclient")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """Hold how a command ended and what it said."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -76,71 +75,41 @@ def tone(services: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the settings of whoever runs these tests out of them."""
-    for name in [name for name in os.environ if name.startswith("COSYCLIENT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.chdir(tmp_path)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs the command in this process."""
-
-    def run(*arguments: object) -> Ended:
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return Ended(code, said.out, said.err)
-
-    return run
+    return partial(run_command, capsys)
 
 
-def spawn(*arguments: object, **options: Any) -> Ended:
+def spawn(*arguments: object, **options: Any) -> CommandResult:
     """Run the command in a process of its own."""
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=60, **options
     )
-    return Ended(done.returncode, done.stdout, done.stderr)
-
-
-def lines(*texts: str, name: str = "in.txt") -> Path:
-    path = Path(name)
-    path.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
-    return path
-
-
-def objects(*records: Any, name: str = "in.jsonl") -> Path:
-    return lines(*(record if isinstance(record, str) else json.dumps(record) for record in records), name=name)
-
-
-def manifest(directory: str = "out") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(directory, "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 def errors(directory: str = "out") -> dict[str, str]:
-    return {record["id"]: record["error"] for record in manifest(directory) if record["error"] is not None}
-
-
-def heard(directory: str = "out") -> dict[str, str]:
-    """Return the text in every audio file, by file name."""
-    found = {path.name: path for path in Path(directory).iterdir() if path.name != "manifest.jsonl"}
-    return {name: echo_text(path.read_bytes()) for name, path in sorted(found.items())}
+    return {record["id"]: record["error"] for record in read_manifest(directory) if record["error"] is not None}
 
 
 # What is asked for
 
 
-def test_a_text_file_becomes_one_wav_a_line(echo: Emulator, run: Callable[..., Ended]) -> None:
-    source = lines("\ufeff你好，世界。", "", "  Hello there.  ", "   ", "第三句")
+def test_a_text_file_becomes_one_wav_a_line(echo: Emulator, run: Run) -> None:
+    source = write_lines("\ufeff你好，世界。", "", "  Hello there.  ", "   ", "第三句")
     ended = run("synth", source, "-o", "some/where")
     assert ended.code == 0
-    assert heard("some/where") == {"00001.wav": "你好，世界。", "00003.wav": "Hello there.", "00005.wav": "第三句"}
-    records = {record["id"]: record for record in manifest("some/where")}
+    assert spoken_texts("some/where") == {
+        "00001.wav": "你好，世界。",
+        "00003.wav": "Hello there.",
+        "00005.wav": "第三句",
+    }
+    records = {record["id"]: record for record in read_manifest("some/where")}
     assert list(records["00001"]) == ["id", "line", "fingerprint", "file", "bytes", "duration", "attempts", "error"]
     for name, text in (("00001", "你好，世界。"), ("00003", "Hello there."), ("00005", "第三句")):
         info = soundfile.info(f"some/where/{name}.wav")
@@ -160,8 +129,8 @@ def test_a_text_file_becomes_one_wav_a_line(echo: Emulator, run: Callable[..., E
     assert ended.err.endswith(" requests); 0 failed, 0 skipped; see some/where/manifest.jsonl\n")
 
 
-def test_jsonl_names_ids_and_options_a_line(tone: Emulator, run: Callable[..., Ended]) -> None:
-    source = objects(
+def test_jsonl_names_ids_and_options_a_line(tone: Emulator, run: Run) -> None:
+    source = write_objects(
         {"id": "intro", "text": "你好，世界，今天天气真好"},
         {"id": 7, "text": "你好，世界，今天天气真好", "speed": 2.0},
         {"text": "hello", "format": "mp3", "sample_rate": 48000, "voice": "英文女", "seed": 0},
@@ -170,7 +139,7 @@ def test_jsonl_names_ids_and_options_a_line(tone: Emulator, run: Callable[..., E
         name="in.ndjson",
     )
     assert run("synth", source, "-o", "out").code == 0
-    records = {record["id"]: record for record in manifest()}
+    records = {record["id"]: record for record in read_manifest()}
     assert {name: record["file"] for name, record in records.items()} == {
         "intro": "intro.wav",
         7: "7.wav",
@@ -183,25 +152,23 @@ def test_jsonl_names_ids_and_options_a_line(tone: Emulator, run: Callable[..., E
 
 
 def test_options_of_the_command_hold_for_every_line_that_names_none(
-    tone: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+    tone: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COSYCLIENT_VOICE", "中文男")
-    source = objects({"text": "hello"}, {"text": "hello", "seed": 1})
+    source = write_objects({"text": "hello"}, {"text": "hello", "seed": 1})
     command = ("synth", source, "-o", "out", "--seed", 0, "--instruct", "softly", "--sample-rate", 16000)
     assert run(*command).code == 0
     voice = partial(VoiceSettings, voice="中文男", instruct="softly", sample_rate=16000)
-    made = {record["id"]: record["fingerprint"] for record in manifest()}
+    made = {record["id"]: record["fingerprint"] for record in read_manifest()}
     assert made == {f"0000{n}": Utterance("hello", voice(seed=n - 1)).fingerprint for n in (1, 2)}
 
 
 @pytest.mark.parametrize("jsonl", [False, True])
-def test_standard_input(
-    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, jsonl: bool
-) -> None:
+def test_standard_input(echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, jsonl: bool) -> None:
     text = '{"text": "一"}\n{"text": "二"}' if jsonl else "一\n二"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert run("synth", "-", "-o", "out", *(["--jsonl"] if jsonl else [])).code == 0
-    assert heard() == {"00001.wav": "一", "00002.wav": "二"}
+    assert spoken_texts() == {"00001.wav": "一", "00002.wav": "二"}
 
 
 def test_without_a_url_an_emulator_speaks_and_stderr_says_so() -> None:
@@ -212,7 +179,7 @@ def test_without_a_url_an_emulator_speaks_and_stderr_says_so() -> None:
     assert first.startswith("no --url: started the embedded emulator at http://127.0.0.1:")
     assert first.endswith("(eSpeak NG voices, not CosyVoice)")
     assert summary.startswith("2 speeches")
-    for record in manifest():
+    for record in read_manifest():
         samples, rate = soundfile.read(f"out/{record['file']}")
         assert rate == 24000
         assert len(samples) / rate == pytest.approx(record["duration"], abs=1e-6)
@@ -224,17 +191,17 @@ def test_without_a_url_an_emulator_speaks_and_stderr_says_so() -> None:
 
 
 @pytest.mark.parametrize("format", ["wav", "pcm", "mp3", "opus"])
-def test_formats(tone: Emulator, run: Callable[..., Ended], format: str) -> None:
-    assert run("synth", lines("你好，世界", "and English"), "-o", "out", "--format", format).code == 0
-    for record in manifest():
+def test_formats(tone: Emulator, run: Run, format: str) -> None:
+    assert run("synth", write_lines("你好，世界", "and English"), "-o", "out", "--format", format).code == 0
+    for record in read_manifest():
         assert record["file"].endswith(f".{format}")
         raw = {"format": "RAW", "samplerate": 24000, "channels": 1, "subtype": "PCM_16"} if format == "pcm" else {}
         samples, rate = soundfile.read(f"out/{record['file']}", **raw)
         assert len(samples) / rate == pytest.approx(record["duration"], abs=0.1 if format == "mp3" else 1e-3)
 
 
-def test_every_speech_is_joined_in_order_to_the_sample(tone: Emulator, run: Callable[..., Ended]) -> None:
-    source = lines(*(f"第{number}句" * number for number in range(1, 9)))
+def test_every_speech_is_joined_in_order_to_the_sample(tone: Emulator, run: Run) -> None:
+    source = write_lines(*(f"第{number}句" * number for number in range(1, 9)))
     ended = run("synth", source, "-o", "out", "--join", "deep/all.wav", "--gap", "0.25", "--max-batch", 2, "--json")
     assert ended.code == 0
     assert json.loads(ended.out)["joined"] == "deep/all.wav"
@@ -247,8 +214,8 @@ def test_every_speech_is_joined_in_order_to_the_sample(tone: Emulator, run: Call
     assert np.array_equal(joined, expected)
 
 
-def test_joining_takes_pcm_and_what_an_earlier_run_made(tone: Emulator, run: Callable[..., Ended]) -> None:
-    source = lines("one", "two", "three")
+def test_joining_takes_pcm_and_what_an_earlier_run_made(tone: Emulator, run: Run) -> None:
+    source = write_lines("one", "two", "three")
     command = ("synth", source, "-o", "out", "--format", "pcm", "--sample-rate", 8000, "--gap", 0)
     assert run(*command).code == 0
     assert run(*command, "--join", "all.wav", "--resume").code == 0
@@ -257,11 +224,9 @@ def test_joining_takes_pcm_and_what_an_earlier_run_made(tone: Emulator, run: Cal
     assert (rate, joined.tobytes()) == (8000, whole)
 
 
-def test_a_failed_text_is_missing_in_the_whole_though_an_older_file_lies_there(
-    echo: Emulator, run: Callable[..., Ended]
-) -> None:
-    assert run("synth", lines("one", "two", "three"), "-o", "out").code == 0
-    command = ("synth", lines("one", "two" * 2000, "three"), "-o", "out", "--join", "all.wav", "--gap", 0)
+def test_a_failed_text_is_missing_in_the_whole_though_an_older_file_lies_there(echo: Emulator, run: Run) -> None:
+    assert run("synth", write_lines("one", "two", "three"), "-o", "out").code == 0
+    command = ("synth", write_lines("one", "two" * 2000, "three"), "-o", "out", "--join", "all.wav", "--gap", 0)
     ended = run(*command, "--overwrite")
     assert ended.code == 1
     parts = [soundfile.read(f"out/0000{number}.wav", dtype="int16")[0] for number in (1, 3)]
@@ -276,9 +241,9 @@ def test_a_failed_text_is_missing_in_the_whole_though_an_older_file_lies_there(
     ],
 )
 def test_what_cannot_be_joined_costs_the_whole_but_no_speech(
-    tone: Emulator, run: Callable[..., Ended], second: dict[str, Any], says: str
+    tone: Emulator, run: Run, second: dict[str, Any], says: str
 ) -> None:
-    ended = run("synth", objects({"text": "a"}, second), "-o", "out", "--join", "all.wav", "--json")
+    ended = run("synth", write_objects({"text": "a"}, second), "-o", "out", "--join", "all.wav", "--json")
     assert ended.code == 1
     assert "--join all.wav: " in ended.err
     assert says in ended.err
@@ -287,8 +252,10 @@ def test_what_cannot_be_joined_costs_the_whole_but_no_speech(
     assert not Path("all.wav").exists()
 
 
-def test_the_summary_as_json(echo: Emulator, run: Callable[..., Ended]) -> None:
-    ended = run("synth", lines("one", "two", "x" * 4097, "four"), "-o", "out", "--json", "--quiet", "--max-batch", 1)
+def test_the_summary_as_json(echo: Emulator, run: Run) -> None:
+    ended = run(
+        "synth", write_lines("one", "two", "x" * 4097, "four"), "-o", "out", "--json", "--quiet", "--max-batch", 1
+    )
     assert ended.code == 1
     summary = json.loads(ended.out)
     assert summary.pop("elapsed_seconds") > 0
@@ -308,10 +275,10 @@ def test_the_summary_as_json(echo: Emulator, run: Callable[..., Ended]) -> None:
     assert ended.err == "line 3: BadUtterance: text: 4097 code points, at most 4096 are accepted; split it\n"
 
 
-def test_nothing_to_say_is_no_failure(echo: Emulator, run: Callable[..., Ended]) -> None:
-    assert run("synth", lines("", "  "), "-o", "out").code == 0
-    assert manifest() == []
-    ended = run("synth", lines("", "  "), "-o", "out", "--join", "all.wav")
+def test_nothing_to_say_is_no_failure(echo: Emulator, run: Run) -> None:
+    assert run("synth", write_lines("", "  "), "-o", "out").code == 0
+    assert read_manifest() == []
+    ended = run("synth", write_lines("", "  "), "-o", "out", "--join", "all.wav")
     assert (ended.code, ended.err.splitlines()[0]) == (1, "cosyclient synth: --join all.wav: speeches: nothing to join")
 
 
@@ -342,58 +309,58 @@ def test_nothing_to_say_is_no_failure(echo: Emulator, run: Callable[..., Ended])
         ({"text": "x", "sample_rate": 11025}, "BadUtterance: sample_rate: 11025 is not one of 8000"),
     ],
 )
-def test_a_bad_line_stops_nobody_else(echo: Emulator, run: Callable[..., Ended], line: Any, says: str) -> None:
-    ended = run("synth", objects({"id": "first", "text": "one"}, line, {"text": "three"}), "-o", "out")
+def test_a_bad_line_stops_nobody_else(echo: Emulator, run: Run, line: Any, says: str) -> None:
+    ended = run("synth", write_objects({"id": "first", "text": "one"}, line, {"text": "three"}), "-o", "out")
     assert ended.code == 1
-    assert heard() == {"00003.wav": "three", "first.wav": "one"}
-    (message,) = [record["error"] for record in manifest() if record["error"] is not None]
+    assert spoken_texts() == {"00003.wav": "three", "first.wav": "one"}
+    (message,) = [record["error"] for record in read_manifest() if record["error"] is not None]
     assert message.startswith(says)
     told = ended.err.splitlines()[0]
     assert told.startswith("line 2: BadUtterance: ")
     assert sorted(path.name for path in Path().iterdir()) == ["in.jsonl", "out"]
 
 
-def test_bytes_that_are_no_text_cost_one_line(echo: Emulator, run: Callable[..., Ended]) -> None:
+def test_bytes_that_are_no_text_cost_one_line(echo: Emulator, run: Run) -> None:
     Path("in.txt").write_bytes("一\n".encode() + b"\xff\xfe\x00\n" + "三\n".encode())
     assert run("synth", "in.txt", "-o", "out").code == 1
-    assert heard() == {"00001.wav": "一", "00003.wav": "三"}
+    assert spoken_texts() == {"00001.wav": "一", "00003.wav": "三"}
     assert errors() == {"00002": "line 2: BadUtterance: not UTF-8 at byte 0"}
 
 
-def test_only_the_first_failures_are_told_and_the_rest_is_counted(echo: Emulator, run: Callable[..., Ended]) -> None:
-    ended = run("synth", objects(*(["nonsense"] * 9)), "-o", "out")
+def test_only_the_first_failures_are_told_and_the_rest_is_counted(echo: Emulator, run: Run) -> None:
+    ended = run("synth", write_objects(*(["nonsense"] * 9)), "-o", "out")
     assert [line.partition(":")[0] for line in ended.err.splitlines()[:5]] == [f"line {n}" for n in range(1, 6)]
     assert ended.err.splitlines()[5] == "… and 4 more failed; see out/manifest.jsonl"
     assert len(errors()) == 9
 
 
-def test_a_refused_text_and_a_second_try_are_in_the_manifest(echo: Emulator, run: Callable[..., Ended]) -> None:
+def test_a_refused_text_and_a_second_try_are_in_the_manifest(echo: Emulator, run: Run) -> None:
     # One text at a time: the first fails and is tried again, the second is refused.
     echo.inject("error", status=500)
     echo.inject("drip", bytes=1 << 20, interval=0)
     echo.inject("failed_items", indices=[0], code="unsafe_text", retryable=False)
-    source = lines("one", "two", "three")
+    source = write_lines("one", "two", "three")
     assert run("synth", source, "-o", "out", "--max-batch", 1, "--concurrency", 1).code == 1
-    first, second, third = sorted(manifest(), key=lambda record: str(record["id"]))
+    first, second, third = sorted(read_manifest(), key=lambda record: str(record["id"]))
     assert (first["attempts"], third["attempts"]) == (2, 1)
     assert second["file"] is second["duration"] is None
     assert second["fingerprint"] == Utterance("two", VoiceSettings()).fingerprint
     assert "unsafe_text" in second["error"]
-    assert heard() == {"00001.wav": "one", "00003.wav": "three"}
+    assert spoken_texts() == {"00001.wav": "one", "00003.wav": "three"}
 
 
-def test_a_refused_text_was_tried_once(echo: Emulator, run: Callable[..., Ended]) -> None:
+def test_a_refused_text_was_tried_once(echo: Emulator, run: Run) -> None:
     echo.inject("failed_items", indices=[0], code="unsafe_text", retryable=False)
-    assert run("synth", lines("one"), "-o", "out").code == 1
-    assert manifest()[0]["attempts"] == 1
+    assert run("synth", write_lines("one"), "-o", "out").code == 1
+    assert read_manifest()[0]["attempts"] == 1
 
 
-def test_a_file_that_cannot_be_written_fails_its_text_alone(echo: Emulator, run: Callable[..., Ended]) -> None:
+def test_a_file_that_cannot_be_written_fails_its_text_alone(echo: Emulator, run: Run) -> None:
     Path("out/00002.wav").mkdir(parents=True)
-    assert run("synth", lines("one", "two", "three"), "-o", "out").code == 1
+    assert run("synth", write_lines("one", "two", "three"), "-o", "out").code == 1
     assert errors() == {"00002": "cannot write the audio: Is a directory"}
     Path("out/00002.wav").rmdir()
-    assert heard() == {"00001.wav": "one", "00003.wav": "three"}
+    assert spoken_texts() == {"00001.wav": "one", "00003.wav": "three"}
 
 
 # What goes wrong with the whole
@@ -428,12 +395,10 @@ def test_a_file_that_cannot_be_written_fails_its_text_alone(echo: Emulator, run:
         ),
     ],
 )
-def test_usage_errors_name_the_option_and_the_rule(
-    echo: Emulator, run: Callable[..., Ended], arguments: list[str], says: str
-) -> None:
-    lines("hello")
+def test_usage_errors_name_the_option_and_the_rule(echo: Emulator, run: Run, arguments: list[str], says: str) -> None:
+    write_lines("hello")
     Path("out").mkdir()
-    assert run("synth", *arguments) == Ended(2, "", f"cosyclient synth: {says}\n")
+    assert run("synth", *arguments) == CommandResult(2, "", f"cosyclient synth: {says}\n")
     assert echo.counters().requests == 0
     assert list(Path("out").iterdir()) == []
 
@@ -449,23 +414,23 @@ def test_usage_errors_name_the_option_and_the_rule(
         (["synth", "in.txt", "-o", "out", "--rate", "many"], "argument --rate: invalid float value: 'many'"),
     ],
 )
-def test_what_the_parser_refuses(run: Callable[..., Ended], arguments: list[str], says: str) -> None:
+def test_what_the_parser_refuses(run: Run, arguments: list[str], says: str) -> None:
     ended = run(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert says in ended.err
 
 
-def test_a_manifest_that_cannot_be_written(echo: Emulator, run: Callable[..., Ended]) -> None:
+def test_a_manifest_that_cannot_be_written(echo: Emulator, run: Run) -> None:
     Path("out/manifest.jsonl").mkdir(parents=True)
-    ended = run("synth", lines("hello"), "-o", "out")
-    assert ended == Ended(2, "", "cosyclient synth: --output: cannot write out/manifest.jsonl: Is a directory\n")
+    ended = run("synth", write_lines("hello"), "-o", "out")
+    assert ended == CommandResult(
+        2, "", "cosyclient synth: --output: cannot write out/manifest.jsonl: Is a directory\n"
+    )
 
 
-def test_without_the_emulators_packages_a_url_is_asked_for(
-    run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_emulators_packages_a_url_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extra, "_NEEDED", ("no_such_package",))
-    ended = run("synth", lines("hello"), "-o", "out")
+    ended = run("synth", write_lines("hello"), "-o", "out")
     assert ended.code == 2
     assert "--url: none given, and the embedded emulator did not start" in ended.err
     assert "pip install '.[emulator]'" in ended.err
@@ -473,31 +438,31 @@ def test_without_the_emulators_packages_a_url_is_asked_for(
 
 
 def test_without_tqdm_there_is_no_bar_and_no_difference(
-    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+    echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    ended = run("synth", lines("one", "x" * 5000), "-o", "out")
+    ended = run("synth", write_lines("one", "x" * 5000), "-o", "out")
     assert ended.code == 1
     assert ended.err.splitlines()[0].startswith("line 2: BadUtterance: ")
-    assert heard() == {"00001.wav": "one"}
+    assert spoken_texts() == {"00001.wav": "one"}
 
 
-def test_nobody_at_the_address(run: Callable[..., Ended]) -> None:
+def test_nobody_at_the_address(run: Run) -> None:
     url = f"http://127.0.0.1:{quiet_port()}"
-    source = objects("nonsense", *({"text": f"text {number}"} for number in range(400)))
+    source = write_objects("nonsense", *({"text": f"text {number}"} for number in range(400)))
     ended = run("synth", source, "-o", "out", "--url", url, "--max-batch", 4, "--retries", 1, "--wait-for-service", 0)
     assert ended.code == 3
     assert f"cosyclient synth: no service at {url}: ConnectFailed: " in ended.err
     assert ended.err.endswith("stopped; the same command with --resume goes on from here\n")
     assert len(ended.err.splitlines()) == 4, "one bad line, the summary, the reason, what to do"
-    assert [record["line"] for record in manifest()] == [1], "what nobody heard has not failed"
+    assert [record["line"] for record in read_manifest()] == [1], "what nobody heard has not failed"
 
 
 def test_a_wrong_api_key_is_no_service_to_us(
-    services: Callable[..., Emulator], run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+    services: Callable[..., Emulator], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = services(engine="echo", api_key="right")
-    command = ("synth", lines("one", "two"), "-o", "out", "--url", service.url)
+    command = ("synth", write_lines("one", "two"), "-o", "out", "--url", service.url)
     for key in ("", "wrong"):
         monkeypatch.setenv("COSYCLIENT_API_KEY", key)
         ended = run(*command, "--overwrite")
@@ -506,20 +471,18 @@ def test_a_wrong_api_key_is_no_service_to_us(
         assert "COSYCLIENT_API_KEY" in ended.err
     monkeypatch.setenv("COSYCLIENT_API_KEY", "right")
     assert run(*command, "--resume").code == 0
-    assert heard() == {"00001.wav": "one", "00002.wav": "two"}
+    assert spoken_texts() == {"00001.wav": "one", "00002.wav": "two"}
 
 
-def test_an_unknown_voice_fails_its_texts(echo: Emulator, run: Callable[..., Ended]) -> None:
-    ended = run("synth", objects({"text": "one"}, {"text": "two", "voice": "nobody"}), "-o", "out")
+def test_an_unknown_voice_fails_its_texts(echo: Emulator, run: Run) -> None:
+    ended = run("synth", write_objects({"text": "one"}, {"text": "two", "voice": "nobody"}), "-o", "out")
     assert ended.code == 1
-    assert heard() == {"00001.wav": "one"}
+    assert spoken_texts() == {"00001.wav": "one"}
     assert ended.err.startswith("line 2: NotFound: HTTP 404 unknown_voice")
 
 
-def test_a_service_that_breaks_down_does_not_cost_the_rest_of_the_input(
-    echo: Emulator, run: Callable[..., Ended]
-) -> None:
-    source = lines(*(f"text {number}" for number in range(1000)))
+def test_a_service_that_breaks_down_does_not_cost_the_rest_of_the_input(echo: Emulator, run: Run) -> None:
+    source = write_lines(*(f"text {number}" for number in range(1000)))
     limits = ("--retries", 0, "--max-batch", 5, "--concurrency", 2, "--wait-for-service", 0)
     command = ("synth", source, "-o", "out", "--json", *limits)
     # Four good requests first, so that there was a service; the breaker opens over what follows.
@@ -535,30 +498,30 @@ def test_a_service_that_breaks_down_does_not_cost_the_rest_of_the_input(
 
     echo.reset()
     assert run(*command, "--resume").code == 0
-    assert heard() == {f"{number + 1:05d}.wav": f"text {number}" for number in range(1000)}
-    assert len(manifest()) == 1000
+    assert spoken_texts() == {f"{number + 1:05d}.wav": f"text {number}" for number in range(1000)}
+    assert len(read_manifest()) == 1000
     assert echo.counters().texts == 1000 - summary["succeeded"]
 
 
 # Going on
 
 
-def test_resume_makes_only_what_is_missing_or_different(echo: Emulator, run: Callable[..., Ended]) -> None:
-    first = lines("one", "two", "three", "x" * 4097)
+def test_resume_makes_only_what_is_missing_or_different(echo: Emulator, run: Run) -> None:
+    first = write_lines("one", "two", "three", "x" * 4097)
     assert run("synth", first, "-o", "out").code == 1
     Path("out/00003.wav").unlink()
     with Path("out/manifest.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"id": "00009", "fi')  # as a killed run leaves it
     echo.reset()
-    second = lines("one", "zwei", "three", "four", "five")
+    second = write_lines("one", "zwei", "three", "four", "five")
     ended = run("synth", second, "-o", "out", "--resume", "--json")
     assert ended.code == 0
     summary = json.loads(ended.out)
     assert (summary["texts"], summary["succeeded"], summary["skipped"]) == (5, 4, 1)
     assert echo.counters().texts == 4
     expected = {"00001.wav": "one", "00002.wav": "zwei", "00003.wav": "three", "00004.wav": "four", "00005.wav": "five"}
-    assert heard() == expected
-    assert sorted(record["id"] for record in manifest()) == ["00001", "00002", "00003", "00004", "00005"]
+    assert spoken_texts() == expected
+    assert sorted(record["id"] for record in read_manifest()) == ["00001", "00002", "00003", "00004", "00005"]
     assert errors() == {}
 
     echo.reset()
@@ -572,7 +535,7 @@ def test_resume_makes_only_what_is_missing_or_different(echo: Emulator, run: Cal
 # The other commands
 
 
-def test_sizing_shows_a_row_for_every_rate_and_latency(run: Callable[..., Ended]) -> None:
+def test_sizing_shows_a_row_for_every_rate_and_latency(run: Run) -> None:
     ended = run("sizing", "--rate", 100, 50, "--latency", 0.2, 1)
     assert (ended.code, ended.err) == (0, "")
     assert [line.split() for line in ended.out.splitlines()[1:]] == [
@@ -585,7 +548,7 @@ def test_sizing_shows_a_row_for_every_rate_and_latency(run: Callable[..., Ended]
     assert ended.out.splitlines()[0].split()[:2] == ["requests/s", "latency"]
 
 
-def test_sizing_as_json(run: Callable[..., Ended]) -> None:
+def test_sizing_as_json(run: Run) -> None:
     ended = run("sizing", "--rate", 10, "--latency", 0.5, "--headroom", 1, "--max-batch", 8, "--json")
     assert ended.code == 0
     assert json.loads(ended.out) == [
@@ -612,8 +575,8 @@ def test_sizing_as_json(run: Callable[..., Ended]) -> None:
         (["--max-batch", "0"], "--max-batch: must be a whole number of at least 1, got 0"),
     ],
 )
-def test_sizing_refuses_what_makes_no_sense(run: Callable[..., Ended], arguments: list[str], says: str) -> None:
-    assert run("sizing", *arguments) == Ended(2, "", f"cosyclient sizing: {says}\n")
+def test_sizing_refuses_what_makes_no_sense(run: Run, arguments: list[str], says: str) -> None:
+    assert run("sizing", *arguments) == CommandResult(2, "", f"cosyclient sizing: {says}\n")
 
 
 def test_a_reader_that_went_away_is_no_traceback() -> None:
@@ -628,13 +591,13 @@ def test_a_reader_that_went_away_is_no_traceback() -> None:
 
 
 @pytest.mark.parametrize("module", ["cosyclient", "cosyclient.cli"])
-def test_version(run: Callable[..., Ended], module: str) -> None:
+def test_version(run: Run, module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--version"], check=True, capture_output=True, timeout=60)
     assert done.stdout.decode() == f"cosyclient {__version__}\n"
-    assert run("--version") == Ended(0, f"cosyclient {__version__}\n", "")
+    assert run("--version") == CommandResult(0, f"cosyclient {__version__}\n", "")
 
 
-def test_every_option_has_its_sentence(run: Callable[..., Ended]) -> None:
+def test_every_option_has_its_sentence(run: Run) -> None:
     for command in ("synth", "emulator", "sizing"):
         ended = run(command, "--help")
         assert ended.code == 0
@@ -646,7 +609,7 @@ def test_every_option_has_its_sentence(run: Callable[..., Ended]) -> None:
             assert explained, f"{command}: {line.strip()} has no help"
 
 
-def test_the_emulator_serves_until_ctrl_c(run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_emulator_serves_until_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [*COMMAND, "emulator", "--engine", "echo", "--api-key", "k"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
         try:
@@ -655,8 +618,8 @@ def test_the_emulator_serves_until_ctrl_c(run: Callable[..., Ended], monkeypatch
             assert said.startswith("cosyvoice emulator (echo) on http://127.0.0.1:")
             url = said.split()[4]
             monkeypatch.setenv("COSYCLIENT_API_KEY", "k")
-            assert run("synth", lines("hello"), "-o", "out", "--url", url).code == 0
-            assert heard() == {"00001.wav": "hello"}
+            assert run("synth", write_lines("hello"), "-o", "out", "--url", url).code == 0
+            assert spoken_texts() == {"00001.wav": "hello"}
             port = url.rpartition(":")[2]
             assert run("emulator", "--port", port).code == 2
         finally:
@@ -675,7 +638,7 @@ def test_the_emulator_serves_until_ctrl_c(run: Callable[..., Ended], monkeypatch
         (["--host", "256.0.0.1"], "cannot listen on 256.0.0.1:0: "),
     ],
 )
-def test_the_emulator_refuses_wrong_switches(run: Callable[..., Ended], arguments: list[str], says: str) -> None:
+def test_the_emulator_refuses_wrong_switches(run: Run, arguments: list[str], says: str) -> None:
     ended = run("emulator", *arguments)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(f"cosyclient emulator: {says}")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,14 +16,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import soundfile
 
-from cosyclient.cli import main
 from cosyclient.emulator import Emulator, Settings, echo_text
 from cosyclient.util import files
+from tests.support.commands import (
+    Run,
+    isolate,
+    read_manifest,
+    run_command,
+    spoken_texts,
+    started_synth,
+    write_lines,
+    write_objects,
+)
 from tests.support.ports import quiet_port
 from tests.support.waiting import GENEROUS, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,12 +45,8 @@ def echo_service() -> Iterator[Emulator]:
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the settings of whoever runs these tests out of them."""
-    for name in [name for name in os.environ if name.startswith("COSYCLIENT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.chdir(tmp_path)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -54,83 +57,29 @@ def echo(echo_service: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
     return echo_service
 
 
-class Ended:
-    """Hold how a command ended and what it said."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """Return the summary of ``--json``."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs ``cosyclient synth INPUT -o out`` in this process."""
-
-    def run(*arguments: object) -> Ended:
-        capsys.readouterr()
-        try:
-            code = main(["synth", *map(str, arguments), "-o", "out", "--json"])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return Ended(code, said.out, said.err)
-
-    return run
-
-
-def texts(*lines: str, name: str = "in.txt") -> Path:
-    path = Path(name)
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return path
-
-
-def objects(*records: Any) -> Path:
-    return texts(*(json.dumps(record) for record in records), name="in.jsonl")
-
-
-def manifest() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path("out/manifest.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def heard() -> dict[str, str]:
-    """Return the text in every audio file, by file name; nothing else lies there."""
-    found = {path.name: path for path in Path("out").iterdir() if path.name != "manifest.jsonl"}
-    return {name: echo_text(path.read_bytes()) for name, path in sorted(found.items())}
+    return lambda *arguments: run_command(capsys, "synth", *arguments, "-o", "out", "--json")
 
 
 def spoken() -> dict[Any, str]:
     """Return the text in the file of every id, as the manifest has it."""
     return {
-        record["id"]: echo_text(Path("out", record["file"]).read_bytes()) for record in manifest() if record["file"]
+        record["id"]: echo_text(Path("out", record["file"]).read_bytes())
+        for record in read_manifest()
+        if record["file"]
     }
 
 
 # A service that goes and comes
 
 
-@contextlib.contextmanager
-def synth(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start ``cosyclient synth`` and see to it that it ends."""
-    command = [sys.executable, "-W", "error::ResourceWarning", "-m", "cosyclient", "synth", *arguments]
-    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen(command, text=True, **options) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
 def test_a_restart_of_the_service_costs_no_line() -> None:
     settings = Settings(engine="echo", rtt=0.05, port=quiet_port())
-    texts(*(f"text {number}" for number in range(1500)))
+    write_lines(*(f"text {number}" for number in range(1500)))
     first = Emulator(settings)
-    with first, synth("in.txt", "-o", "out", "--url", first.url, "--max-batch", "4", "--json") as process:
+    with first, started_synth("in.txt", "-o", "out", "--url", first.url, "--max-batch", "4", "--json") as process:
         eventually(lambda: first.counters().texts > 40, "some were spoken")
         first.close()
         time.sleep(2.5)
@@ -140,51 +89,49 @@ def test_a_restart_of_the_service_costs_no_line() -> None:
     assert json.loads(output)["succeeded"] == 1500
     assert "waiting for the service, 300 s at most (--wait-for-service): " in said
     assert "the service answers again, after " in said
-    assert len(heard()) == len(manifest()) == 1500
+    assert len(spoken_texts()) == len(read_manifest()) == 1500
 
 
 def test_a_service_that_is_not_up_yet_is_waited_for() -> None:
     port = quiet_port()
-    texts("one", "two")
-    with synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}") as process:
+    write_lines("one", "two")
+    with started_synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}") as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("waiting for the service, 300 s at most (--wait-for-service): Conn")
         with Emulator(Settings(engine="echo", port=port)):
             assert process.wait(GENEROUS) == 0
-    assert heard() == {"00001.wav": "one", "00002.wav": "two"}
+    assert spoken_texts() == {"00001.wav": "one", "00002.wav": "two"}
 
 
-def test_after_the_wait_the_job_stops_early_and_nothing_has_failed(run: Callable[..., Ended]) -> None:
+def test_after_the_wait_the_job_stops_early_and_nothing_has_failed(run: Run) -> None:
     url = f"http://127.0.0.1:{quiet_port()}"
-    source = texts(*(f"text {number}" for number in range(300)))
+    source = write_lines(*(f"text {number}" for number in range(300)))
     ended = run(source, "--url", url, "--wait-for-service", 1, "--max-batch", 4)
     assert ended.code == 3
     assert (ended.summary["failed"], ended.summary["stopped"]) == (0, "service down")
-    assert manifest() == []
+    assert read_manifest() == []
     assert f"no service at {url}: ConnectFailed: " in ended.err
     assert ended.err.endswith("stopped; the same command with --resume goes on from here\n")
 
 
 def test_texts_of_a_short_timeout_are_put_back_while_the_service_is_down() -> None:
     port = quiet_port()
-    texts("one", "two")
-    with synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}", "--timeout", "0.7") as process:
+    write_lines("one", "two")
+    with started_synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}", "--timeout", "0.7") as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("waiting for the service")
         time.sleep(2.0)
         with Emulator(Settings(engine="echo", port=port)):
             assert process.wait(GENEROUS) == 0
-    assert heard() == {"00001.wav": "one", "00002.wav": "two"}
+    assert spoken_texts() == {"00001.wav": "one", "00002.wav": "two"}
 
 
-def test_a_text_that_fails_for_its_own_reason_fails_alone_even_as_the_last(
-    echo: Emulator, run: Callable[..., Ended]
-) -> None:
-    assert run(texts(*(f"text {number}" for number in range(50)))).code == 0
+def test_a_text_that_fails_for_its_own_reason_fails_alone_even_as_the_last(echo: Emulator, run: Run) -> None:
+    assert run(write_lines(*(f"text {number}" for number in range(50)))).code == 0
     echo.inject("error", count=100, status=500)
-    ended = run(texts(*(f"text {number}" for number in range(50)), "poison"), "--resume", "--retries", 0)
+    ended = run(write_lines(*(f"text {number}" for number in range(50)), "poison"), "--resume", "--retries", 0)
     assert (ended.code, ended.summary["failed"], ended.summary["stopped"]) == (1, 1, None)
-    assert [record["line"] for record in manifest() if record["error"]] == [51]
+    assert [record["line"] for record in read_manifest() if record["error"]] == [51]
 
 
 # What is wrong with all alike
@@ -199,9 +146,9 @@ def test_a_text_that_fails_for_its_own_reason_fails_alone_even_as_the_last(
     ],
 )
 def test_what_every_text_would_meet_stops_the_job(
-    echo: Emulator, run: Callable[..., Ended], options: tuple[str, str], says: str
+    echo: Emulator, run: Run, options: tuple[str, str], says: str
 ) -> None:
-    source = texts(*(f"text {number}" for number in range(400)))
+    source = write_lines(*(f"text {number}" for number in range(400)))
     name, value = options
     ended = run(source, name, value.format(echo.url), "--max-batch", 1, "--concurrency", 4)
     assert (ended.code, ended.summary["stopped"]) == (3, "refused")
@@ -210,23 +157,23 @@ def test_what_every_text_would_meet_stops_the_job(
     assert echo.counters().requests < 40
 
 
-def test_another_kind_of_service_is_not_waited_for(run: Callable[..., Ended]) -> None:
+def test_another_kind_of_service_is_not_waited_for(run: Run) -> None:
     with Emulator(Settings(engine="echo", fault={"html": 1.0})) as emulator:
-        ended = run(texts(*(f"text {number}" for number in range(400))), "--url", emulator.url, "--max-batch", 1)
+        ended = run(write_lines(*(f"text {number}" for number in range(400))), "--url", emulator.url, "--max-batch", 1)
     assert (ended.code, ended.summary["stopped"]) == (3, "refused")
     assert "refuses every text: DecodeError: HTTP 200: text/html" in ended.err
 
 
-def test_a_wrong_voice_of_some_stops_nobody(echo: Emulator, run: Callable[..., Ended]) -> None:
-    source = objects({"text": "one"}, *({"text": f"{n}", "voice": "nobody"} for n in range(60)), {"text": "two"})
+def test_a_wrong_voice_of_some_stops_nobody(echo: Emulator, run: Run) -> None:
+    source = write_objects({"text": "one"}, *({"text": f"{n}", "voice": "nobody"} for n in range(60)), {"text": "two"})
     ended = run(source, "--max-batch", 1, "--concurrency", 1)
     assert (ended.code, ended.summary["failed"], ended.summary["succeeded"]) == (1, 60, 2)
 
 
-def test_a_key_that_is_withdrawn_amid_the_job_stops_it(echo: Emulator, run: Callable[..., Ended]) -> None:
+def test_a_key_that_is_withdrawn_amid_the_job_stops_it(echo: Emulator, run: Run) -> None:
     echo.inject("drip", count=2, bytes=1 << 20, interval=0)
     echo.inject("error", count=1000, status=401)
-    source = texts(*(f"text {number}" for number in range(400)))
+    source = write_lines(*(f"text {number}" for number in range(400)))
     ended = run(source, "--max-batch", 1, "--concurrency", 1)
     assert (ended.code, ended.summary["succeeded"], ended.summary["stopped"]) == (3, 2, "refused")
     assert ended.summary["requests"] < 30
@@ -238,9 +185,9 @@ def test_a_key_that_is_withdrawn_amid_the_job_stops_it(echo: Emulator, run: Call
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 @pytest.mark.parametrize("what", ["audio", "manifest"])
 def test_a_full_disk_ends_the_job_at_once(
-    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, code: int, what: str
+    echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, code: int, what: str
 ) -> None:
-    source = texts(*(f"text {number}" for number in range(400)))
+    source = write_lines(*(f"text {number}" for number in range(400)))
     part, write = files._create_temporary, os.write
     left = [3]
 
@@ -272,16 +219,14 @@ def test_a_full_disk_ends_the_job_at_once(
     assert f"{os.strerror(code)}; nothing more was sent; {advice}\n" in ended.err
     assert ended.err.endswith("stopped; the same command with --resume goes on from here\n")
     assert echo.counters().texts < 40
-    assert [record["error"] for record in manifest()] == [None] * 3, "whole lines only"
+    assert [record["error"] for record in read_manifest()] == [None] * 3, "whole lines only"
 
     assert run(source, "--resume").code == 0
     assert set(spoken().values()) == {f"text {number}" for number in range(400)}
 
 
-def test_little_room_is_filled_one_text_at_a_time(
-    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = texts(*(f"text {number}" for number in range(400)))
+def test_little_room_is_filled_one_text_at_a_time(echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_lines(*(f"text {number}" for number in range(400)))
     part, left = files._create_temporary, [5]
 
     def no_part(directory: Path) -> tuple[str, int]:
@@ -301,8 +246,8 @@ def test_little_room_is_filled_one_text_at_a_time(
 # An earlier run
 
 
-def test_an_earlier_run_is_neither_lost_nor_made_again_unasked(echo: Emulator, run: Callable[..., Ended]) -> None:
-    source = texts("one", "two")
+def test_an_earlier_run_is_neither_lost_nor_made_again_unasked(echo: Emulator, run: Run) -> None:
+    source = write_lines("one", "two")
     assert run(source).code == 0
     before = Path("out/manifest.jsonl").read_bytes()
     ended = run(source)
@@ -313,14 +258,12 @@ def test_an_earlier_run_is_neither_lost_nor_made_again_unasked(echo: Emulator, r
     assert run(source, "--resume", "--overwrite").code == 2
     assert run(source, "--overwrite").code == 0
     assert echo.counters().texts == 4
-    assert len(manifest()) == 2
+    assert len(read_manifest()) == 2
 
 
-def test_two_runs_on_one_folder_are_kept_apart(
-    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts("one", "two")
-    with synth("-", "-o", "out", stdin=subprocess.PIPE) as process:
+def test_two_runs_on_one_folder_are_kept_apart(echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines("one", "two")
+    with started_synth("-", "-o", "out", stdin=subprocess.PIPE) as process:
         eventually(Path("out/manifest.jsonl").exists, "the first run has begun")
         ended = run("in.txt", "--overwrite")
         assert ended.code == 2
@@ -331,46 +274,46 @@ def test_two_runs_on_one_folder_are_kept_apart(
     assert run("in.txt", "--resume").code == 0
 
 
-def test_what_a_killed_run_left_half_written_is_swept(echo: Emulator, run: Callable[..., Ended]) -> None:
+def test_what_a_killed_run_left_half_written_is_swept(echo: Emulator, run: Run) -> None:
     Path("out").mkdir()
     Path("out/.cosyclient-0123456789abcdef.part").write_bytes(b"half")
     Path("out/.mine.part").write_bytes(b"mine")
-    assert run(texts("one")).code == 0
+    assert run(write_lines("one")).code == 0
     assert sorted(path.name for path in Path("out").iterdir()) == [".mine.part", "00001.wav", "manifest.jsonl"]
 
 
 @pytest.mark.parametrize("left", [0, 2, 1000])
-def test_audio_that_was_cut_is_made_again(echo: Emulator, run: Callable[..., Ended], left: int) -> None:
-    source = texts("one", "two", "three")
+def test_audio_that_was_cut_is_made_again(echo: Emulator, run: Run, left: int) -> None:
+    source = write_lines("one", "two", "three")
     assert run(source).code == 0
     os.truncate("out/00002.wav", left)
     Path("out/00003.wav").write_bytes(b"<html>".ljust(Path("out/00003.wav").stat().st_size))
     ended = run(source, "--resume")
     assert (ended.code, ended.summary["succeeded"], ended.summary["skipped"]) == (0, 2, 1)
-    assert heard() == {"00001.wav": "one", "00002.wav": "two", "00003.wav": "three"}
-    assert len(manifest()) == 3
+    assert spoken_texts() == {"00001.wav": "one", "00002.wav": "two", "00003.wav": "three"}
+    assert len(read_manifest()) == 3
 
 
-def test_lines_that_have_moved_are_not_bought_again(echo: Emulator, run: Callable[..., Ended]) -> None:
-    assert run(texts("one", "two", "three")).code == 0
+def test_lines_that_have_moved_are_not_bought_again(echo: Emulator, run: Run) -> None:
+    assert run(write_lines("one", "two", "three")).code == 0
     echo.reset()
-    ended = run(texts("zero", "one", "two", "three", "two"), "--resume", "--join", "all.wav", "--gap", 0)
+    ended = run(write_lines("zero", "one", "two", "three", "two"), "--resume", "--join", "all.wav", "--gap", 0)
     assert (ended.code, ended.summary["succeeded"], ended.summary["skipped"]) == (0, 1, 4)
     assert echo.counters().texts == 1
     assert spoken() == {"00001": "zero", "00002": "one", "00003": "two", "00004": "three", "00005": "two"}
-    assert [record["line"] for record in sorted(manifest(), key=lambda each: each["line"])] == [1, 2, 3, 4, 5]
-    whole = sum(soundfile.info(Path("out", record["file"])).frames for record in manifest())
+    assert [record["line"] for record in sorted(read_manifest(), key=lambda each: each["line"])] == [1, 2, 3, 4, 5]
+    whole = sum(soundfile.info(Path("out", record["file"])).frames for record in read_manifest())
     assert soundfile.info("all.wav").frames == whole
     # And back again.
-    assert run(texts("one", "two", "three"), "--resume").summary["skipped"] == 3
+    assert run(write_lines("one", "two", "three"), "--resume").summary["skipped"] == 3
     assert echo.counters().texts == 1
 
 
-def test_a_line_that_repeats_an_earlier_one_leaves_that_its_record(echo: Emulator, run: Callable[..., Ended]) -> None:
-    assert run(texts("one", "two", "three")).code == 0
+def test_a_line_that_repeats_an_earlier_one_leaves_that_its_record(echo: Emulator, run: Run) -> None:
+    assert run(write_lines("one", "two", "three")).code == 0
     for _ in range(2):
-        assert run(texts("one", "two", "three", "two"), "--resume").summary["skipped"] == 4
-        assert sorted((record["line"], record["file"]) for record in manifest()) == [
+        assert run(write_lines("one", "two", "three", "two"), "--resume").summary["skipped"] == 4
+        assert sorted((record["line"], record["file"]) for record in read_manifest()) == [
             (1, "00001.wav"),
             (2, "00002.wav"),
             (3, "00003.wav"),
@@ -378,16 +321,16 @@ def test_a_line_that_repeats_an_earlier_one_leaves_that_its_record(echo: Emulato
         ]
 
 
-def test_a_text_that_was_changed_takes_the_name_of_the_old_one(echo: Emulator, run: Callable[..., Ended]) -> None:
-    assert run(texts("one", "two", "three")).code == 0
-    assert run(texts("one", "zwei", "three"), "--resume").code == 0
-    assert heard() == {"00001.wav": "one", "00002.wav": "zwei", "00003.wav": "three"}
-    assert len(manifest()) == 3
+def test_a_text_that_was_changed_takes_the_name_of_the_old_one(echo: Emulator, run: Run) -> None:
+    assert run(write_lines("one", "two", "three")).code == 0
+    assert run(write_lines("one", "zwei", "three"), "--resume").code == 0
+    assert spoken_texts() == {"00001.wav": "one", "00002.wav": "zwei", "00003.wav": "three"}
+    assert len(read_manifest()) == 3
 
 
-def test_a_manifest_of_an_earlier_version_or_of_an_enemy_is_read(echo: Emulator, run: Callable[..., Ended]) -> None:
-    assert run(objects({"id": 7, "text": "one"}, {"text": "two"})).code == 0
-    old = [{name: record[name] for name in record if name not in ("line", "bytes")} for record in manifest()]
+def test_a_manifest_of_an_earlier_version_or_of_an_enemy_is_read(echo: Emulator, run: Run) -> None:
+    assert run(write_objects({"id": 7, "text": "one"}, {"text": "two"})).code == 0
+    old = [{name: record[name] for name in record if name not in ("line", "bytes")} for record in read_manifest()]
     Path("secret.wav").write_bytes(Path("out/7.wav").read_bytes())
     hostile = [
         "[" * 100_000,
@@ -401,7 +344,7 @@ def test_a_manifest_of_an_earlier_version_or_of_an_enemy_is_read(echo: Emulator,
     ]
     lines = [json.dumps({**old[0], "id": "7"}), *hostile]
     Path("out/manifest.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    ended = run(objects({"id": 7, "text": "one"}, {"text": "two"}), "--resume")
+    ended = run(write_objects({"id": 7, "text": "one"}, {"text": "two"}), "--resume")
     assert (ended.code, ended.summary["skipped"], ended.summary["succeeded"]) == (0, 1, 1)
     assert spoken() == {7: "one", "00002": "two"}
     assert "Traceback" not in ended.err
@@ -410,7 +353,7 @@ def test_a_manifest_of_an_earlier_version_or_of_an_enemy_is_read(echo: Emulator,
 # Ids and members
 
 
-def test_any_id_is_kept_and_names_a_file(echo: Emulator, run: Callable[..., Ended]) -> None:
+def test_any_id_is_kept_and_names_a_file(echo: Emulator, run: Run) -> None:
     names = [
         "a/b",
         "a_b",
@@ -429,9 +372,9 @@ def test_any_id_is_kept_and_names_a_file(echo: Emulator, run: Callable[..., Ende
         "-o",
     ]
     names += ["manifest.jsonl", "/etc/passwd", "a\nb", "\ud800"]
-    ended = run(objects(*({"id": name, "text": f"text {n}"} for n, name in enumerate(names))))
+    ended = run(write_objects(*({"id": name, "text": f"text {n}"} for n, name in enumerate(names))))
     assert ended.code == 0
-    records = sorted(manifest(), key=lambda record: record["line"])
+    records = sorted(read_manifest(), key=lambda record: record["line"])
     assert [record["id"] for record in records] == names
     assert len({record["file"].casefold() for record in records}) == len(names)
     for number, record in enumerate(records):
@@ -445,39 +388,37 @@ def test_any_id_is_kept_and_names_a_file(echo: Emulator, run: Callable[..., Ende
     assert echo.counters().texts == 0
 
 
-def test_ids_that_are_given_twice_or_are_a_later_lines_number_cost_no_line(
-    echo: Emulator, run: Callable[..., Ended]
-) -> None:
-    source = objects({"id": "00003", "text": "one"}, {"id": "00003", "text": "two"}, {"text": "three"})
+def test_ids_that_are_given_twice_or_are_a_later_lines_number_cost_no_line(echo: Emulator, run: Run) -> None:
+    source = write_objects({"id": "00003", "text": "one"}, {"id": "00003", "text": "two"}, {"text": "three"})
     assert run(source).code == 0
-    assert heard() == {"00003.wav": "one", "00003-2.wav": "two", "00003-3.wav": "three"}
-    assert [record["id"] for record in manifest()] == ["00003"] * 3
+    assert spoken_texts() == {"00003.wav": "one", "00003-2.wav": "two", "00003-3.wav": "three"}
+    assert [record["id"] for record in read_manifest()] == ["00003"] * 3
 
 
-def test_members_that_mean_nothing_here_pass_through(echo: Emulator, run: Callable[..., Ended]) -> None:
-    source = objects(
+def test_members_that_mean_nothing_here_pass_through(echo: Emulator, run: Run) -> None:
+    source = write_objects(
         {"text": "one", "speaker": "Anna", "chapter": {"n": 1, "tags": ["a"]}, "file": "mine", "error": "none"},
         {"text": "two", "speeed": 2},
     )
     ended = run(source)
     assert ended.code == 0
-    first, second = sorted(manifest(), key=lambda record: record["line"])
+    first, second = sorted(read_manifest(), key=lambda record: record["line"])
     assert (first["speaker"], first["chapter"]) == ("Anna", {"n": 1, "tags": ["a"]})
     assert (first["file"], first["error"]) == ("00001.wav", None)
     assert first["input"] == {"file": "mine", "error": "none"}
     assert second["speeed"] == 2
     assert 'line 2: "speeed" goes to the manifest only; did you mean speed?\n' in ended.err
-    failed = objects({"text": "x" * 5000, "speaker": "Ben"})
+    failed = write_objects({"text": "x" * 5000, "speaker": "Ben"})
     assert run(failed, "--overwrite").code == 1
-    assert manifest()[0]["speaker"] == "Ben"
+    assert read_manifest()[0]["speaker"] == "Ben"
 
 
-def test_members_may_be_called_otherwise(echo: Emulator, run: Callable[..., Ended]) -> None:
-    source = objects({"key": "a", "sentence": "one", "text": "original", "id": 5}, {"key": "b", "text": "two"})
+def test_members_may_be_called_otherwise(echo: Emulator, run: Run) -> None:
+    source = write_objects({"key": "a", "sentence": "one", "text": "original", "id": 5}, {"key": "b", "text": "two"})
     ended = run(source, "--text-field", "sentence", "--id-field", "key")
     assert ended.code == 1
-    assert heard() == {"a.wav": "one"}
-    first, second = sorted(manifest(), key=lambda record: record["line"])
+    assert spoken_texts() == {"a.wav": "one"}
+    first, second = sorted(read_manifest(), key=lambda record: record["line"])
     assert (first["id"], first["text"], first["input"]) == ("a", "original", {"id": 5})
     assert second["error"] == 'line 2: BadUtterance: must be an object with a string "sentence"'
     for options in (("--text-field", "voice"), ("--id-field", ""), ("--id-field", "text")):
@@ -497,7 +438,7 @@ def test_members_may_be_called_otherwise(echo: Emulator, run: Callable[..., Ende
     ],
 )
 def test_what_only_a_service_can_give_asks_for_its_address(
-    run: Callable[..., Ended],
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
     options: tuple[str, ...],
     environment: dict[str, str],
@@ -505,26 +446,24 @@ def test_what_only_a_service_can_give_asks_for_its_address(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    ended = run(texts("one"), *options)
+    ended = run(write_lines("one"), *options)
     assert ended.code == 2
     assert f"--url: no service is named, but {named}; name it with --url or COSYCLIENT_BASE_URL" in ended.err
     assert "--emulator" in ended.err
     assert "secret" not in ended.err
 
 
-def test_the_emulator_says_that_it_was_the_emulator(
-    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended = run(texts("hello"), "--emulator", "--voice", "中文女")
+def test_the_emulator_says_that_it_was_the_emulator(echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = run(write_lines("hello"), "--emulator", "--voice", "中文女")
     assert ended.code == 0
     assert ended.summary["emulator"] is True
     assert "1 speeches of the emulator, not of CosyVoice, " in ended.err
-    assert manifest()[0]["emulator"] is True
+    assert read_manifest()[0]["emulator"] is True
     # What it said is not what the service would say.
-    ended = run(texts("hello"), "--resume", "--voice", "中文女")
+    ended = run(write_lines("hello"), "--resume", "--voice", "中文女")
     assert (ended.code, ended.summary["succeeded"], ended.summary["emulator"]) == (0, 1, False)
-    assert "emulator" not in manifest()[0]
-    assert run(texts("hello"), "--overwrite", "--emulator", "--url", echo.url).code == 2
+    assert "emulator" not in read_manifest()[0]
+    assert run(write_lines("hello"), "--overwrite", "--emulator", "--url", echo.url).code == 2
 
 
 # Signals
@@ -533,17 +472,19 @@ def test_the_emulator_says_that_it_was_the_emulator(
 def test_sigterm_finishes_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     with Emulator(Settings(engine="echo", rtt=0.1)) as emulator:
         monkeypatch.setenv("COSYCLIENT_BASE_URL", emulator.url)
-        texts(*(f"text {number}" for number in range(300)))
+        write_lines(*(f"text {number}" for number in range(300)))
         slowly = ("--max-batch", "3", "--concurrency", "2")
-        with synth("in.txt", "-o", "out", *slowly, "--json") as process:
-            eventually(lambda: Path("out/manifest.jsonl").exists() and manifest(), "the first text is finished")
+        with started_synth("in.txt", "-o", "out", *slowly, "--json") as process:
+            eventually(lambda: Path("out/manifest.jsonl").exists() and read_manifest(), "the first text is finished")
             process.terminate()
             output, said = process.communicate(timeout=GENEROUS)
         assert process.returncode == 128 + signal.SIGTERM
         assert "finishing what is in flight; a second signal is enough to stop at once\n" in said
         assert json.loads(output)["interrupted"] is True
-        assert emulator.counters().texts == json.loads(output)["succeeded"] == len(heard()), "what was paid for is kept"
-        with synth("in.txt", "-o", "out", "--resume") as process:
+        assert emulator.counters().texts == json.loads(output)["succeeded"] == len(spoken_texts()), (
+            "what was paid for is kept"
+        )
+        with started_synth("in.txt", "-o", "out", "--resume") as process:
             assert process.wait(GENEROUS) == 0
         assert emulator.counters().texts == 300
 
@@ -552,8 +493,8 @@ def test_a_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with Emulator(Settings(engine="echo")) as emulator:
         monkeypatch.setenv("COSYCLIENT_BASE_URL", emulator.url)
         emulator.inject("hang", count=100)
-        texts("one")
-        with synth("in.txt", "-o", "out") as process:
+        write_lines("one")
+        with started_synth("in.txt", "-o", "out") as process:
             eventually(lambda: emulator.counters().faults.get("hang", 0) >= 1, "the service hangs")
             process.terminate()
             assert process.stderr is not None
@@ -565,8 +506,8 @@ def test_a_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_while_waiting_for_the_service_takes_everything_back() -> None:
     with Emulator(Settings(engine="echo")) as found:
         url = found.url
-    texts(*(f"text {number}" for number in range(200)))
-    with synth("in.txt", "-o", "out", "--url", url) as process:
+    write_lines(*(f"text {number}" for number in range(200)))
+    with started_synth("in.txt", "-o", "out", "--url", url) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("waiting for the service")
         time.sleep(0.5)
@@ -574,21 +515,21 @@ def test_ctrl_c_while_waiting_for_the_service_takes_everything_back() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(GENEROUS) == 130
     assert time.monotonic() - began < 20, "it does not wait for the service any longer"
-    assert manifest() == []
+    assert read_manifest() == []
 
 
 def test_lines_without_speech_are_passed_over_and_noted(
-    echo: Emulator, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+    echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended = run(texts("one", "……！", "🎉", "two"))
+    ended = run(write_lines("one", "……！", "🎉", "two"))
     assert (ended.code, ended.summary["skipped"], ended.summary["failed"]) == (0, 2, 0)
-    assert heard() == {"00001.wav": "one", "00004.wav": "two"}
-    assert {record["id"]: record.get("skipped") for record in manifest()} == {
+    assert spoken_texts() == {"00001.wav": "one", "00004.wav": "two"}
+    assert {record["id"]: record.get("skipped") for record in read_manifest()} == {
         "00001": None,
         "00002": "nothing in it to be spoken",
         "00003": "nothing in it to be spoken",
         "00004": None,
     }
-    assert run(texts("one", "……！", "🎉", "two"), "--resume").summary["skipped"] == 4
-    assert len(manifest()) == 4
+    assert run(write_lines("one", "……！", "🎉", "two"), "--resume").summary["skipped"] == 4
+    assert len(read_manifest()) == 4
     assert echo.counters().texts == 2

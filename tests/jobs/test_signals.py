@@ -12,15 +12,15 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import termios
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import pytest
 import soundfile
 
 from cosyclient.emulator import Emulator, echo_text, running
+from tests.support.commands import isolate, read_manifest, started_synth, write_lines
 from tests.support.waiting import GENEROUS, eventually
 
 if TYPE_CHECKING:
@@ -41,37 +41,16 @@ def slow_service() -> Iterator[Emulator]:
 @pytest.fixture
 def slow(slow_service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Emulator:
     """Return the service with fresh counters, found through the environment, and a file of texts in the directory."""
-    for name in [name for name in os.environ if name.startswith("COSYCLIENT_")]:
-        monkeypatch.delenv(name)
+    isolate(monkeypatch, tmp_path)
     monkeypatch.setenv("COSYCLIENT_BASE_URL", slow_service.url)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.chdir(tmp_path)
-    Path("in.txt").write_text("".join(f"text {number}\n" for number in range(1, TEXTS + 1)))
+    write_lines(*(f"text {number}" for number in range(1, TEXTS + 1)))
     slow_service.reset()
     return slow_service
-
-
-@contextlib.contextmanager
-def synth(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start ``cosyclient synth`` and see to it that it ends."""
-    command = [sys.executable, "-W", "error::ResourceWarning", "-m", "cosyclient", "synth", *arguments]
-    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen(command, text=True, **options) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
 
 
 def pipe_of(process: subprocess.Popen[str]) -> IO[str]:
     assert process.stderr is not None
     return process.stderr
-
-
-def finished(directory: str = "out") -> list[dict[str, Any]]:
-    path = Path(directory, "manifest.jsonl")
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def wavs(directory: str = "out") -> dict[str, str]:
@@ -88,8 +67,8 @@ ALL = {f"{number:05d}.wav": f"text {number}" for number in range(1, TEXTS + 1)}
 
 def test_ctrl_c_finishes_what_is_in_flight_and_resume_the_rest(slow: Emulator) -> None:
     command = ("in.txt", "-o", "out", *SLOWLY, "--json", "--join", "all.wav")
-    with synth(*command) as process:
-        eventually(finished, "the first text is finished")
+    with started_synth(*command) as process:
+        eventually(read_manifest, "the first text is finished")
         process.send_signal(signal.SIGINT)
         output, said = process.communicate(timeout=GENEROUS)
     assert process.returncode == 130
@@ -102,22 +81,22 @@ def test_ctrl_c_finishes_what_is_in_flight_and_resume_the_rest(slow: Emulator) -
     assert summary["failed"] == 0, "what was not sent is not failed"
     done = wavs()
     assert done.items() < ALL.items()
-    assert {record["file"] for record in finished()} == done.keys()
+    assert {record["file"] for record in read_manifest()} == done.keys()
     assert slow.counters().texts == summary["succeeded"], "what was sent was paid for and is kept"
 
-    with synth(*command, "--resume") as process:
+    with started_synth(*command, "--resume") as process:
         output, _ = process.communicate(timeout=GENEROUS)
     assert process.returncode == 0
     assert json.loads(output)["skipped"] == summary["succeeded"]
     assert wavs() == ALL
-    assert sorted(record["file"] for record in finished()) == sorted(ALL)
+    assert sorted(record["file"] for record in read_manifest()) == sorted(ALL)
     assert slow.counters().texts == TEXTS, "no text was made twice"
     parts = sum(soundfile.info(f"out/{name}").frames for name in ALL)
     assert soundfile.info("all.wav").frames == parts + 4800 * (TEXTS - 1)
 
 
 def test_ctrl_c_while_waiting_for_more_input(slow: Emulator) -> None:
-    with synth("-", "-o", "out", stdin=subprocess.PIPE) as process:
+    with started_synth("-", "-o", "out", stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write("text 1\ntext 2\n")
         process.stdin.flush()
@@ -129,8 +108,8 @@ def test_ctrl_c_while_waiting_for_more_input(slow: Emulator) -> None:
 
 
 def test_a_second_ctrl_c_stops_at_once(slow: Emulator) -> None:
-    with synth("in.txt", "-o", "out", *SLOWLY) as process:
-        eventually(lambda: len(finished()) >= 3, "the first texts are finished")
+    with started_synth("in.txt", "-o", "out", *SLOWLY) as process:
+        eventually(lambda: len(read_manifest()) >= 3, "the first texts are finished")
         slow.inject("hang", count=100)
         eventually(lambda: slow.counters().faults.get("hang", 0) >= 2, "the service hangs")
         process.send_signal(signal.SIGINT)
@@ -141,21 +120,21 @@ def test_a_second_ctrl_c_stops_at_once(slow: Emulator) -> None:
         assert process.wait(GENEROUS) == 130
     assert rest == "stopped; the same command with --resume goes on from here\n"
     done = wavs()
-    assert {record["file"] for record in finished()} == done.keys()
+    assert {record["file"] for record in read_manifest()} == done.keys()
     assert done.items() < ALL.items()
 
 
 def test_kill_leaves_whole_files_only(slow: Emulator) -> None:
-    with synth("in.txt", "-o", "out", *SLOWLY) as process:
-        eventually(lambda: len(finished()) >= 9, "some texts are finished")
+    with started_synth("in.txt", "-o", "out", *SLOWLY) as process:
+        eventually(lambda: len(read_manifest()) >= 9, "some texts are finished")
         process.kill()
         assert process.wait(GENEROUS) == -signal.SIGKILL
     before = wavs()
     assert before.items() < ALL.items()
-    with synth("in.txt", "-o", "out", "--resume") as process:
+    with started_synth("in.txt", "-o", "out", "--resume") as process:
         assert process.wait(GENEROUS) == 0
     assert wavs() == ALL
-    assert sorted(record["file"] for record in finished()) == sorted(ALL)
+    assert sorted(record["file"] for record in read_manifest()) == sorted(ALL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -163,7 +142,7 @@ def test_the_embedded_emulator_does_not_outlive_the_command(
     slow: Emulator, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.delenv("COSYCLIENT_BASE_URL")
-    with synth("-", "-o", "out", stdin=subprocess.PIPE) as process:
+    with started_synth("-", "-o", "out", stdin=subprocess.PIPE) as process:
         address = re.search(r"http://([\d.]+):(\d+)", pipe_of(process).readline())
         assert address is not None
         socket.create_connection((address[1], int(address[2])), timeout=GENEROUS).close()
@@ -186,7 +165,7 @@ def on_a_terminal(*arguments: str, columns: int = 100) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24 if columns else 0, columns, 0, 0))
     try:
-        with synth(*arguments, stderr=theirs, stdout=subprocess.DEVNULL) as process:
+        with started_synth(*arguments, stderr=theirs, stdout=subprocess.DEVNULL) as process:
             os.close(theirs)
             shown = b""
             # The end of a terminal nobody writes to any more reads as an error on Linux.
@@ -216,7 +195,7 @@ def test_a_pipe_on_a_terminal_is_read_once(slow: Emulator) -> None:
     try:
         os.write(writer, b"text 1\ntext 2\n")
         os.set_inheritable(writer, False)
-        with synth("fifo", "-o", "out") as process:
+        with started_synth("fifo", "-o", "out") as process:
             eventually(lambda: slow.counters().texts == 2, "both texts were sent")
             os.close(writer)
             writer = -1
@@ -229,7 +208,7 @@ def test_a_pipe_on_a_terminal_is_read_once(slow: Emulator) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--quiet",)])
 def test_no_terminal_no_bar(slow: Emulator, arguments: tuple[str, ...]) -> None:
-    with synth("in.txt", "-o", "out", *arguments) as process:
+    with started_synth("in.txt", "-o", "out", *arguments) as process:
         output, said = process.communicate(timeout=GENEROUS)
     assert (process.returncode, output) == (0, "")
     assert len(said.splitlines()) == (0 if arguments else 1)
