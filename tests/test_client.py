@@ -87,7 +87,7 @@ class TestOneText:
             "texts": ["你好，世界"], "voice": "calm", "format": "wav", "sample_rate": 24000, "speed": 1.5,
         }  # fmt: skip
 
-    def test_a_lone_text_is_carried_by_its_caller(self) -> None:
+    def test_a_single_text_is_sent_on_its_callers_thread(self) -> None:
         """Nothing else waits: no worker is woken, and the permit is back."""
         threads = []
 
@@ -100,7 +100,7 @@ class TestOneText:
             assert threads == [threading.current_thread()]
             assert (client.stats().workers, client.stats().in_flight, client.stats().pending) == (0, 0, 0)
 
-    def test_a_carried_text_is_told_of_like_any_other(self) -> None:
+    def test_a_text_sent_on_its_callers_thread_emits_the_same_events(self) -> None:
         """Its latency counts from when it was asked for, and it did not wait."""
         clock, listener = FakeClock(), RecordingListener()
 
@@ -114,7 +114,7 @@ class TestOneText:
         assert (sealed.waited, sealed.texts) == (0.0, 1)
         assert finished.latency == pytest.approx(0.25)
 
-    def test_what_a_carried_text_leaves_over_is_a_workers(self) -> None:
+    def test_a_worker_sends_what_a_batch_on_a_callers_thread_leaves_queued(self) -> None:
         """The second try waits, and may wait longer than this caller: it is made elsewhere."""
         threads = []
 
@@ -128,7 +128,7 @@ class TestOneText:
         assert threads[0] is threading.current_thread()
         assert threads[1] is not threads[0]
 
-    def test_interrupting_who_carries_leaves_the_others_their_speech(self) -> None:
+    def test_interrupting_the_sending_caller_does_not_fail_the_other_texts_of_its_batch(self) -> None:
         """Ctrl-C takes the caller out, not the text that somebody else has asked for as well."""
         joined: list[Future[Speech]] = []
 
@@ -144,7 +144,7 @@ class TestOneText:
             assert text_in(joined[0].result(60.0)) == "hello"
             assert (client.stats().in_flight, client.stats().pending) == (0, 0)
 
-    def test_interrupting_who_carries_alone_sends_nothing_more(self) -> None:
+    def test_interrupting_a_caller_that_sends_for_itself_alone_sends_nothing_more(self) -> None:
         """Nobody else wants the text: it ends with its caller."""
 
         def interrupt(_: WireRequest) -> WireReply:
@@ -156,14 +156,14 @@ class TestOneText:
             stats = client.stats()
         assert (stats.in_flight, stats.pending, stats.queued, len(wire.requests)) == (0, 0, 0, 1)
 
-    def test_options_of_the_call_win(self) -> None:
+    def test_options_of_the_call_override_those_of_the_client(self) -> None:
         """Call over view over client."""
         client, transport = scripted_client(answer, voice="calm")
         client.with_options(voice="loud", seed=7).synthesize("hello", voice="shrill")
         asked = body_of(transport.requests[0])
         assert (asked["voice"], asked["seed"]) == ("shrill", 7)
 
-    def test_submit_gives_a_future_and_calls_back(self) -> None:
+    def test_submit_returns_a_future_and_calls_on_done(self) -> None:
         """The callback gets the outcome, whichever it is."""
         client, _ = scripted_client(after(refuse(400)), max_retries=0)
         heard: list[Outcome] = []
@@ -217,7 +217,7 @@ class TestOneText:
 class TestRetry:
     """Attempts, executions and what the caller is told."""
 
-    def test_a_fault_is_tried_again_with_the_same_key_and_bytes(self) -> None:
+    def test_a_service_fault_is_retried_with_the_same_key_and_body(self) -> None:
         """Encoded once, sent per attempt: the service may recognise it."""
         client, transport = scripted_client(after(refuse(503), TransportError("cut")))
         speech = client.synthesize("hello")
@@ -236,7 +236,7 @@ class TestRetry:
         assert pickle.loads(pickle.dumps(caught.value)).status == 502
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 406, 413, 415, 422, 501])
-    def test_a_refusal_is_final(self, status: int) -> None:
+    def test_a_refusal_is_not_retried(self, status: int) -> None:
         """No other 4xx is ever tried again."""
         client, transport = scripted_client(lambda _: refuse(status))
         with pytest.raises(CosyError):
@@ -244,7 +244,7 @@ class TestRetry:
         assert len(transport.requests) == 1
 
     @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-    def test_a_transient_status_is_tried_again(self, status: int) -> None:
+    def test_a_transient_status_is_retried(self, status: int) -> None:
         """The list of section 0."""
         client, transport = scripted_client(after(refuse(status)))
         client.synthesize("hello")
@@ -277,7 +277,7 @@ class TestRetry:
         assert clock.slept == []
         assert len(transport.requests) == 1
 
-    def test_pacing_refuses_early_what_the_service_has_put_off(self) -> None:
+    def test_a_text_that_would_wait_beyond_its_deadline_for_pacing_is_refused_at_once(self) -> None:
         """The next call is told at once, by us, when it may come back."""
         client, transport = scripted_client(lambda _: refuse(429, **{"Retry-After": "100"}), clock=FakeClock())
         with pytest.raises(Throttled):
@@ -287,7 +287,7 @@ class TestRetry:
         assert caught.value.retry_after == pytest.approx(100.0, abs=1.0)
         assert len(transport.requests) == 1
 
-    def test_the_budget_ends_a_storm(self) -> None:
+    def test_the_retry_budget_ends_a_retry_storm(self) -> None:
         """Forty may be in flight, so the whole client can afford forty retries; then each call is one execution."""
         config = ClientConfig(breaker=BreakerConfig(minimum_failures=10_000))
         client, transport = scripted_client(lambda _: refuse(500), config=config)
@@ -296,13 +296,13 @@ class TestRetry:
         assert isinstance(errors[-1], RetryBudgetSpent)
         assert isinstance(errors[-1].__cause__, ServiceFault)
 
-    def test_a_success_returns_what_its_retries_cost(self) -> None:
+    def test_a_success_refunds_its_retries_to_the_budget(self) -> None:
         """So that a service that mostly works never runs dry."""
         client, _ = scripted_client(after(refuse(500)))
         client.synthesize("hello")
         assert client.stats().retry_budget == 560
 
-    def test_a_deadline_cuts_the_schedule(self) -> None:
+    def test_a_deadline_ends_the_retries(self) -> None:
         """A wait that would outlast the deadline is not begun."""
         clock = FakeClock()
         client, transport = scripted_client(lambda _: refuse(500), clock=clock, timeout=0.1, max_retries=50)
@@ -327,7 +327,7 @@ class TestBatch:
         assert [text_in(audio) for audio in client.batch_synth(texts)] == texts
         assert len(transport.requests) == 16
 
-    def test_only_failed_items_travel_again(self) -> None:
+    def test_only_failed_items_are_sent_again(self) -> None:
         """A new request with a new key; the final item is final, the others are delivered."""
 
         def partly(request: WireRequest) -> WireReply:
@@ -345,7 +345,7 @@ class TestBatch:
         assert [outcome.speech and outcome.speech.attempts for outcome in outcomes] == [1, 2, None]
         assert isinstance(outcomes[2].error, BadRequest)
 
-    def test_a_body_that_breaks_off_sends_only_the_missing_again(self) -> None:
+    def test_after_a_truncated_body_only_the_missing_texts_are_sent_again(self) -> None:
         """What arrived before the cut is delivered and not paid for twice."""
 
         def cut(request: WireRequest) -> WireReply:
@@ -387,7 +387,7 @@ class TestBatch:
         assert len(client.batch_synth(["a", "b"])) == 2
         assert len({key_of(request) for request in transport.requests}) == 2
 
-    def test_a_wrong_count_fails_all_and_mixes_nothing(self) -> None:
+    def test_a_reply_with_a_wrong_number_of_results_fails_all_its_texts(self) -> None:
         """Never a silent reordering; not tried again, it would be the same."""
         client, transport = scripted_client(lambda request: reply([item(0, texts_of(request)[0])]))
         with pytest.raises(PartialFailure) as caught:
@@ -395,14 +395,14 @@ class TestBatch:
         assert {type(error) for error in caught.value.errors.values()} == {DecodeError}
         assert len(transport.requests) == 1
 
-    def test_one_bad_text_sinks_nobody(self) -> None:
+    def test_one_bad_text_fails_no_other(self) -> None:
         """`PartialFailure` carries every finished speech by position."""
         client, _ = scripted_client(answer)
         with pytest.raises(PartialFailure, match="1 of 3 texts failed; the first is number 1: BadUtterance") as caught:
             client.batch_synth(["a", " ", "c"])
         assert {n: text_in(speech) for n, speech in caught.value.speeches.items()} == {0: "a", 2: "c"}
 
-    def test_equal_texts_travel_once(self) -> None:
+    def test_equal_texts_are_sent_once(self) -> None:
         """One request, as many speeches as were asked for."""
         client, transport = scripted_client(answer)
         assert len(client.batch_synth(["same"] * 10 + ["other"])) == 11
@@ -429,7 +429,7 @@ class TestBatch:
         outcomes.close()
 
     @pytest.mark.parametrize("ordered", [True, False])
-    def test_audio_that_nobody_reads_is_bounded(self, ordered: bool) -> None:
+    def test_audio_that_is_not_read_is_bounded(self, ordered: bool) -> None:
         """A slow reader holds a share of memory, not whatever fits the window of short audio."""
         config = ClientConfig(queue=QueueConfig(max_audio_bytes=1_920_000))
         client, _ = scripted_client(answer, max_batch=4, config=config)
@@ -449,7 +449,7 @@ class TestBatch:
             with pytest.raises(ConfigurationError, match="for one use synthesize"):
                 call("hello")
 
-    def test_a_fault_of_the_texts_iterator_is_its_callers(self) -> None:
+    def test_an_error_of_the_texts_iterator_is_raised_to_the_caller(self) -> None:
         """It comes through as it is, after nothing was swallowed."""
 
         def broken() -> Iterator[str]:
@@ -484,7 +484,7 @@ class TestBreaker:
         assert [event.new for event in listener.of(BreakerChanged)] == ["open", "half-open", "closed"]
 
     @pytest.mark.parametrize("status", [400, 404, 422, 429])
-    def test_what_is_not_the_services_fault_does_not_count(self, status: int) -> None:
+    def test_errors_that_are_not_endpoint_faults_do_not_count_for_the_breaker(self, status: int) -> None:
         """4xx and 429 say something about us."""
         client, transport = scripted_client(lambda _: refuse(status), max_retries=0, requests_per_second=1e6)
         for number in range(40):
@@ -494,7 +494,9 @@ class TestBreaker:
     @pytest.mark.parametrize(
         ("spent", "others", "state"), [(0.01, False, "closed"), (6.0, False, "open"), (6.0, True, "closed")]
     )
-    def test_a_deadline_of_the_callers_own_making_does_not_count(self, spent: float, others: bool, state: str) -> None:
+    def test_a_short_deadline_of_the_caller_does_not_count_for_the_breaker(
+        self, spent: float, others: bool, state: str
+    ) -> None:
         """A service given no fair time is not to blame, nor one that is slow and answers others meanwhile."""
         clock = FakeClock()
 
@@ -515,7 +517,9 @@ class TestBreaker:
 class TestOverload:
     """What is known of the service's pace reaches the texts and the wire."""
 
-    def test_a_text_that_will_hardly_make_it_is_sent_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_text_that_can_hardly_meet_its_deadline_is_sent_all_the_same(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """What an attempt takes is an estimate: it says who goes first, and refuses nobody."""
         client, transport = scripted_client(answer)
         endpoint = client._shared.pipeline()._endpoint
@@ -555,7 +559,7 @@ class TestOverload:
 class TestQueue:
     """Backpressure falls on the caller."""
 
-    def test_reject_says_so_at_once(self) -> None:
+    def test_a_full_bulkhead_that_rejects_raises_at_once(self) -> None:
         """The one too many is refused, those before are not."""
         config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="reject"))
         held: list[int] = []
@@ -601,7 +605,7 @@ class TestLife:
         assert not transport.closed
         client.synthesize("still here")
 
-    def test_no_url_anywhere_says_what_to_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_url_the_error_names_what_to_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """And an environment variable serves."""
         monkeypatch.delenv("COSYCLIENT_BASE_URL", raising=False)
         with pytest.raises(ConfigurationError, match="COSYCLIENT_BASE_URL"):
@@ -610,7 +614,7 @@ class TestLife:
         assert "https://tts.example/v1 batch idle" in repr(CosyClient())
         assert "https://other.example" in repr(CosyClient("https://other.example"))
 
-    def test_events_tell_the_story_without_text_or_audio(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_events_hold_no_text_and_no_audio(self, caplog: pytest.LogCaptureFixture) -> None:
         """Sealed, tried, put off, tried, finished; the log shows fingerprints and lengths."""
         listener = RecordingListener()
         client, _ = scripted_client(after(refuse(500)), listeners=[listener], api_key="hush-hush")
@@ -626,7 +630,7 @@ class TestLife:
         assert "secret" not in caplog.text
         assert "hush" not in caplog.text + repr(client) + repr(listener.events)
 
-    def test_a_listener_that_raises_disturbs_nobody(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_listener_that_raises_fails_no_call(self, caplog: pytest.LogCaptureFixture) -> None:
         """It is logged and the speech arrives."""
 
         def rude(_: object) -> None:
@@ -636,7 +640,7 @@ class TestLife:
         assert text_in(client.synthesize("hello")) == "hello"
         assert "rude" in caplog.text
 
-    def test_an_unforeseen_fault_reaches_the_caller(self) -> None:
+    def test_an_unexpected_error_reaches_the_caller(self) -> None:
         """A bug in a transport is an error with its cause, not a future for ever pending."""
 
         def bug(_: WireRequest) -> WireReply:
@@ -649,7 +653,7 @@ class TestLife:
         stats = client.stats()
         assert (stats.pending, stats.in_flight, stats.workers) == (0, 0, 0)
 
-    def test_stats_say_what_littles_law_makes_of_it(self) -> None:
+    def test_stats_show_the_sizes_by_littles_law(self) -> None:
         """Measured rate × latency, and the sizes they ask for."""
         clock = FakeClock()
 
@@ -679,7 +683,7 @@ class TestLife:
         assert len(transport.requests) == 25
         assert clock.now() - before == pytest.approx(2.0)
 
-    def test_a_stricter_quota_that_is_announced_is_kept(self) -> None:
+    def test_a_stricter_quota_in_a_reply_is_kept(self) -> None:
         """The service's own word lowers the pace."""
         clock = FakeClock()
 
@@ -693,7 +697,7 @@ class TestLife:
             client.synthesize(f"text {number}")
         assert clock.now() - before >= 7.0
 
-    def test_a_refusals_word_on_the_quota_is_kept_too(self) -> None:
+    def test_a_quota_in_a_refusal_is_kept_too(self) -> None:
         """A 429 that announces the limit lowers the pace before the next try."""
         clock = FakeClock()
         client, _ = scripted_client(after(refuse(429, **{"RateLimit-Policy": '"ip";q=1;w=2'})), clock=clock)
@@ -703,7 +707,7 @@ class TestLife:
             client.synthesize(f"text {number}")
         assert clock.now() - before >= 8.0
 
-    def test_connect_failures_are_retried_and_told(self) -> None:
+    def test_connect_failures_are_retried_and_raised(self) -> None:
         """Nothing was sent, so nothing can have been billed."""
         client, _ = scripted_client(lambda _: ConnectFailed("refused"), config=ClientConfig(retry=RetryConfig()))
         with pytest.raises(ConnectFailed) as caught:

@@ -46,7 +46,7 @@ def test_no_time_left_is_no_wait(seconds: float) -> None:
     assert not SystemClock().sleep(seconds, Flag())
 
 
-def test_a_wait_without_end_is_a_very_long_one() -> None:
+def test_an_infinite_wait_is_accepted() -> None:
     """A lock refuses infinity."""
     gate = closed_gate()
     open_gate(gate)
@@ -58,7 +58,7 @@ def test_a_wait_without_end_is_a_very_long_one() -> None:
     waker.join()
 
 
-def test_the_fake_clock_pays_for_a_gate_that_stays_closed() -> None:
+def test_the_fake_clock_advances_where_a_gate_stays_closed() -> None:
     clock, gate = FakeClock(), closed_gate()
     assert not clock.wait(gate, 5.0)
     assert clock.now() == 1005.0
@@ -67,7 +67,7 @@ def test_the_fake_clock_pays_for_a_gate_that_stays_closed() -> None:
     assert clock.now() == 1005.0
 
 
-def test_a_flag_is_set_once_and_for_good() -> None:
+def test_a_flag_stays_set() -> None:
     flag = Flag()
     assert repr(flag) == "<Flag not set>"
     assert not flag.is_set()
@@ -80,7 +80,7 @@ def test_a_flag_is_set_once_and_for_good() -> None:
     assert repr(flag) == "<Flag set>"
 
 
-def test_a_sleep_ends_with_the_flag() -> None:
+def test_a_sleep_ends_when_its_flag_is_set() -> None:
     for clock in (SystemClock(), FakeClock()):
         flag = Flag()
         assert not clock.sleep(0.001, flag)
@@ -90,7 +90,7 @@ def test_a_sleep_ends_with_the_flag() -> None:
     assert clock.now() == pytest.approx(1000.001)
 
 
-def test_a_flag_wakes_all_who_wait() -> None:
+def test_a_flag_wakes_all_waiting_threads() -> None:
     flag, count = Flag(), 20
     woken: list[bool] = []
     threads = [threading.Thread(target=lambda: woken.append(flag.wait(PATIENCE))) for _ in range(count)]
@@ -106,7 +106,7 @@ def test_a_flag_wakes_all_who_wait() -> None:
 
 
 @pytest.mark.usefixtures("_impatient_interpreter")
-def test_a_flag_set_as_somebody_comes_to_wait_is_not_missed() -> None:
+def test_a_flag_set_while_a_thread_begins_to_wait_is_not_missed() -> None:
     for _ in range(500):
         flag = Flag()
         setter = threading.Thread(target=flag.set)
@@ -115,7 +115,7 @@ def test_a_flag_set_as_somebody_comes_to_wait_is_not_missed() -> None:
         setter.join()
 
 
-def test_an_interrupted_wait_leaves_no_gate_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_wait_removes_its_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """And changes nothing for the others."""
 
     class Interrupted:
@@ -132,7 +132,7 @@ def test_an_interrupted_wait_leaves_no_gate_behind(monkeypatch: pytest.MonkeyPat
     assert flag.wait(PATIENCE)
 
 
-def test_a_mailbox_hands_over_in_order_and_says_when_nothing_came() -> None:
+def test_a_mailbox_keeps_the_order_and_raises_when_it_stays_empty() -> None:
     mailbox = Mailbox[int]()
     for number in range(3):
         mailbox.put(number)
@@ -145,7 +145,7 @@ def test_a_mailbox_hands_over_in_order_and_says_when_nothing_came() -> None:
 
 @pytest.mark.usefixtures("_impatient_interpreter")
 @pytest.mark.parametrize("seconds", [1e-6, 1e-4, PATIENCE])
-def test_a_mailbox_loses_nothing_and_no_short_wait_is_endless(seconds: float) -> None:
+def test_a_mailbox_loses_nothing_and_every_short_wait_ends(seconds: float) -> None:
     """A wait of a microsecond is over before it begins: the queue of the standard library stands still there."""
     mailbox = Mailbox[int]()
     came: list[int] = []
@@ -163,7 +163,7 @@ def test_a_mailbox_loses_nothing_and_no_short_wait_is_endless(seconds: float) ->
     assert came == list(range(5000))
 
 
-def test_who_waits_at_a_mailbox_is_woken_though_the_one_who_put_was_interrupted() -> None:
+def test_an_item_whose_put_was_interrupted_is_returned() -> None:
     mailbox = Mailbox[int]()
     mailbox._items.append(1)
     assert mailbox.get() == 1

@@ -50,7 +50,7 @@ def speech(samples: bytes, format: str = "wav", rate: int = 24000, channels: int
         (7, "text: must be a str, got int"),
     ],
 )
-def test_texts_no_service_could_speak_are_refused(text: Any, rule: str) -> None:
+def test_invalid_texts_are_refused(text: Any, rule: str) -> None:
     """The error names the field and the rule, and is a `ValueError`; nothing was sent."""
     with pytest.raises(BadUtterance, match=rule) as caught:
         Utterance(text, PLAIN)
@@ -71,7 +71,7 @@ def test_texts_no_service_could_speak_are_refused(text: Any, rule: str) -> None:
         "。",
     ],
 )
-def test_texts_that_can_be_spoken_are_kept_as_they_are(text: str) -> None:
+def test_valid_texts_are_kept_unchanged(text: str) -> None:
     """Validation changes nothing."""
     assert check_text(text) is text
     assert Utterance(text, PLAIN).text is text
@@ -102,7 +102,7 @@ def test_texts_that_can_be_spoken_are_kept_as_they_are(text: str) -> None:
         ({"instruct": "x" * 501}, "instruct: 501 code points, at most 500"),
     ],
 )
-def test_settings_no_service_would_accept_are_refused(options: dict[str, Any], rule: str) -> None:
+def test_invalid_settings_are_refused(options: dict[str, Any], rule: str) -> None:
     """Each option has its rule, checked when settings are made and when they are laid over others."""
     with pytest.raises(BadUtterance, match=rule):
         VoiceSettings(**options)
@@ -133,7 +133,7 @@ def test_the_fingerprint_is_stable_across_runs() -> None:
     assert Utterance("你好，世界", PLAIN).fingerprint == "4679683ea3ac1ecad0aa8b4aa0f19e40"
 
 
-def test_the_fingerprint_follows_what_is_heard() -> None:
+def test_what_changes_the_audio_changes_the_fingerprint() -> None:
     """Equal after composition is equal; each option and the text itself make a difference."""
     composed, decomposed = "café", unicodedata.normalize("NFD", "café")
     assert composed != decomposed
@@ -153,7 +153,7 @@ def test_the_fingerprint_follows_what_is_heard() -> None:
     assert all(len(digest) == 32 and set(digest) <= set("0123456789abcdef") for digest in digests)
 
 
-def test_equal_settings_are_one_key() -> None:
+def test_equal_settings_have_equal_keys() -> None:
     """Texts with equal settings share requests, however the settings were made."""
     one, other = VoiceSettings(voice="a", seed=3), PLAIN.replace({"voice": "a", "seed": 3})
     assert one == other
@@ -163,7 +163,7 @@ def test_equal_settings_are_one_key() -> None:
     assert len({Utterance("a", one), Utterance("a", other), Utterance("b", one)}) == 2
 
 
-def test_what_a_silent_text_becomes_makes_keys_differ_but_not_fingerprints() -> None:
+def test_on_silent_changes_the_key_but_not_the_fingerprint() -> None:
     """Two callers who disagree must not share a speech; what was spoken stays known to those who resume."""
     silent = PLAIN.replace({"on_silent": "silence"})
     assert Utterance("…", silent).key != Utterance("…", PLAIN).key
@@ -181,7 +181,7 @@ def test_letters_and_digits_are_speech(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["…", "。！？", "* * *", "——", "😀", "❤️ 👨‍👩‍👧", "🇩🇪", "\u3000", "ーーー", "", "🅰", "<>"]
 )
-def test_punctuation_and_symbols_are_none(text: str) -> None:
+def test_punctuation_and_symbols_are_not_speech(text: str) -> None:
     """CosyVoice says nothing of them."""
     assert not has_speech(text)
 
@@ -250,13 +250,13 @@ def test_a_saved_file_gets_the_usual_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "saved").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_save_into_no_directory_is_an_os_error(tmp_path: Path) -> None:
+def test_saving_into_a_missing_directory_is_an_os_error(tmp_path: Path) -> None:
     """A missing directory is the caller's to make."""
     with pytest.raises(FileNotFoundError):
         speech(b"\1\0").save(tmp_path / "missing" / "a.wav")
 
 
-def test_unwrap_gives_or_raises() -> None:
+def test_unwrap_returns_the_speech_or_raises_the_error() -> None:
     """An outcome is one or the other."""
     heard, error = speech(b"\1\0"), ServiceFault("down")
     assert Outcome(0, "a", heard).unwrap() is heard
@@ -296,7 +296,7 @@ def test_join_takes_every_kind_of_samples() -> None:
     assert join(parts).pcm() == parts[0].pcm() * 3
 
 
-def test_join_sums_up_what_it_was_made_of() -> None:
+def test_a_joined_speech_sums_up_its_parts() -> None:
     """Two channels stay two; attempts are the most any part took; the fingerprint names the parts in order."""
     one = speech(bytes(8), channels=2, attempts=2, cached=True, fingerprint="a")
     two = speech(bytes(4), channels=2, attempts=1, cached=False, fingerprint="b")

@@ -27,7 +27,7 @@ def recording(seconds: float = 1.0, rate: int = 16000, channels: int = 1) -> byt
     return wav_bytes(b"".join(struct.pack(f"<{channels}h", *frame) for frame in frames), rate, channels)
 
 
-def test_a_name_is_the_voice_it_names() -> None:
+def test_a_voice_by_name_equals_its_name() -> None:
     """One name, one fingerprint, whichever way it is given."""
     assert VoiceSettings(voice=Voice("longanyang")) == VoiceSettings(voice="longanyang")
     by_object = Utterance("a", VoiceSettings(voice=Voice("longanyang")))
@@ -75,13 +75,13 @@ def test_channels_are_averaged() -> None:
         (bytes((10 << 20) + 1), "at most 10485760"),
     ],
 )
-def test_what_no_service_takes_is_refused_by_name(data: bytes, rule: str) -> None:
+def test_invalid_recordings_are_refused_naming_the_rule(data: bytes, rule: str) -> None:
     """The rule, and what to do about it."""
     with pytest.raises(BadUtterance, match=rule):
         Voice.clone(data, "你好")
 
 
-def test_a_missing_file_and_a_missing_transcript_are_said_so(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_missing_transcript_are_errors(tmp_path: Path) -> None:
     """Before anything is sent."""
     with pytest.raises(BadUtterance, match="cannot read the recording"):
         Voice.cross_lingual(tmp_path / "none.wav")
@@ -91,7 +91,7 @@ def test_a_missing_file_and_a_missing_transcript_are_said_so(tmp_path: Path) -> 
         Voice(" ")
 
 
-def test_fingerprints_tell_voices_apart_and_stay_what_they_were() -> None:
+def test_fingerprints_of_voices_differ_and_are_stable() -> None:
     """A fingerprint is a cache key: options that came later must not change the old ones."""
     assert Utterance("你好", VoiceSettings()).fingerprint == Utterance("你好", VoiceSettings(words=False)).fingerprint
     prints = {
@@ -125,7 +125,7 @@ def test_a_repr_shows_no_recording() -> None:
         ("x" * 100_000, "100000 code points, at most"),
     ],
 )
-def test_what_is_no_name_is_refused_when_it_is_said(value: Any, says: str) -> None:
+def test_an_invalid_name_is_refused_when_the_voice_is_made(value: Any, says: str) -> None:
     """Voices, models, instructions, transcripts and uploads; the error is ours, and short."""
     data = recording()
 
@@ -175,7 +175,7 @@ def test_what_is_no_name_is_refused_when_it_is_said(value: Any, says: str) -> No
         ("/", "cannot read the recording '/': Is a directory"),
     ],
 )
-def test_what_is_no_recording_is_refused_with_the_rule(given: Any, says: str) -> None:
+def test_a_value_that_is_no_recording_is_refused_naming_the_rule(given: Any, says: str) -> None:
     """A file that is not there, a name that no file can have, a thing that is none."""
     for make in (Voice.cross_lingual, lambda wav: Voice.clone(wav, "hello")):
         with pytest.raises(BadUtterance, match=f"voice: .*({says})") as caught:
@@ -186,14 +186,14 @@ def test_what_is_no_recording_is_refused_with_the_rule(given: Any, says: str) ->
 @pytest.mark.parametrize(
     "options", [{"format": "f" * 100_000}, {"seed": 10**5000}, {"speed": "s" * 9999}, {"words": [1] * 999}]
 )
-def test_what_is_no_option_is_shown_in_short(options: dict[str, Any]) -> None:
+def test_a_long_invalid_option_is_shortened_in_the_error(options: dict[str, Any]) -> None:
     """An error is a line."""
     with pytest.raises(BadUtterance) as caught:
         VoiceSettings(**options)
     assert len(str(caught.value)) < 300
 
 
-def test_only_a_voice_is_uploaded_and_only_functions_listen() -> None:
+def test_uploads_need_a_voice_and_listeners_must_be_callable() -> None:
     """Said at once, in one word each."""
     client, _ = scripted_client([], protocol="openai:vllm-omni")
     with pytest.raises(BadUtterance, match="voice: must be a Voice, got str"):

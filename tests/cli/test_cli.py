@@ -171,7 +171,7 @@ def test_standard_input(echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatc
     assert spoken_texts() == {"00001.wav": "一", "00002.wav": "二"}
 
 
-def test_without_a_url_an_emulator_speaks_and_stderr_says_so() -> None:
+def test_without_a_url_an_emulator_is_started_and_stderr_tells() -> None:
     ended = spawn("synth", "-", "-o", "out", "--join", "all.wav", input="你好，世界\nHello, world\n")
     assert ended.code == 0
     assert ended.out == ""
@@ -224,7 +224,7 @@ def test_joining_takes_pcm_and_what_an_earlier_run_made(tone: Emulator, run: Run
     assert (rate, joined.tobytes()) == (8000, whole)
 
 
-def test_a_failed_text_is_missing_in_the_whole_though_an_older_file_lies_there(echo: Emulator, run: Run) -> None:
+def test_a_failed_text_is_left_out_of_the_joined_file_though_an_older_file_exists(echo: Emulator, run: Run) -> None:
     assert run("synth", write_lines("one", "two", "three"), "-o", "out").code == 0
     command = ("synth", write_lines("one", "two" * 2000, "three"), "-o", "out", "--join", "all.wav", "--gap", 0)
     ended = run(*command, "--overwrite")
@@ -240,9 +240,7 @@ def test_a_failed_text_is_missing_in_the_whole_though_an_older_file_lies_there(e
         ({"text": "b", "format": "mp3"}, "mp3 holds no plain samples"),
     ],
 )
-def test_what_cannot_be_joined_costs_the_whole_but_no_speech(
-    tone: Emulator, run: Run, second: dict[str, Any], says: str
-) -> None:
+def test_a_failed_join_loses_no_speech(tone: Emulator, run: Run, second: dict[str, Any], says: str) -> None:
     ended = run("synth", write_objects({"text": "a"}, second), "-o", "out", "--join", "all.wav", "--json")
     assert ended.code == 1
     assert "--join all.wav: " in ended.err
@@ -275,7 +273,7 @@ def test_the_summary_as_json(echo: Emulator, run: Run) -> None:
     assert ended.err == "line 3: BadUtterance: text: 4097 code points, at most 4096 are accepted; split it\n"
 
 
-def test_nothing_to_say_is_no_failure(echo: Emulator, run: Run) -> None:
+def test_an_empty_input_is_no_failure(echo: Emulator, run: Run) -> None:
     assert run("synth", write_lines("", "  "), "-o", "out").code == 0
     assert read_manifest() == []
     ended = run("synth", write_lines("", "  "), "-o", "out", "--join", "all.wav")
@@ -309,7 +307,7 @@ def test_nothing_to_say_is_no_failure(echo: Emulator, run: Run) -> None:
         ({"text": "x", "sample_rate": 11025}, "BadUtterance: sample_rate: 11025 is not one of 8000"),
     ],
 )
-def test_a_bad_line_stops_nobody_else(echo: Emulator, run: Run, line: Any, says: str) -> None:
+def test_a_bad_line_fails_no_other_line(echo: Emulator, run: Run, line: Any, says: str) -> None:
     ended = run("synth", write_objects({"id": "first", "text": "one"}, line, {"text": "three"}), "-o", "out")
     assert ended.code == 1
     assert spoken_texts() == {"00003.wav": "three", "first.wav": "one"}
@@ -320,21 +318,21 @@ def test_a_bad_line_stops_nobody_else(echo: Emulator, run: Run, line: Any, says:
     assert sorted(path.name for path in Path().iterdir()) == ["in.jsonl", "out"]
 
 
-def test_bytes_that_are_no_text_cost_one_line(echo: Emulator, run: Run) -> None:
+def test_bytes_that_are_not_utf_8_fail_one_line(echo: Emulator, run: Run) -> None:
     Path("in.txt").write_bytes("一\n".encode() + b"\xff\xfe\x00\n" + "三\n".encode())
     assert run("synth", "in.txt", "-o", "out").code == 1
     assert spoken_texts() == {"00001.wav": "一", "00003.wav": "三"}
     assert errors() == {"00002": "line 2: BadUtterance: not UTF-8 at byte 0"}
 
 
-def test_only_the_first_failures_are_told_and_the_rest_is_counted(echo: Emulator, run: Run) -> None:
+def test_the_first_failures_are_printed_and_the_rest_is_counted(echo: Emulator, run: Run) -> None:
     ended = run("synth", write_objects(*(["nonsense"] * 9)), "-o", "out")
     assert [line.partition(":")[0] for line in ended.err.splitlines()[:5]] == [f"line {n}" for n in range(1, 6)]
     assert ended.err.splitlines()[5] == "… and 4 more failed; see out/manifest.jsonl"
     assert len(errors()) == 9
 
 
-def test_a_refused_text_and_a_second_try_are_in_the_manifest(echo: Emulator, run: Run) -> None:
+def test_a_refused_text_and_a_retried_one_are_in_the_manifest(echo: Emulator, run: Run) -> None:
     # One text at a time: the first fails and is tried again, the second is refused.
     echo.inject("error", status=500)
     echo.inject("drip", bytes=1 << 20, interval=0)
@@ -447,7 +445,7 @@ def test_without_tqdm_there_is_no_bar_and_no_difference(
     assert spoken_texts() == {"00001.wav": "one"}
 
 
-def test_nobody_at_the_address(run: Run) -> None:
+def test_an_address_where_nothing_listens(run: Run) -> None:
     url = f"http://127.0.0.1:{quiet_port()}"
     source = write_objects("nonsense", *({"text": f"text {number}"} for number in range(400)))
     ended = run("synth", source, "-o", "out", "--url", url, "--max-batch", 4, "--retries", 1, "--wait-for-service", 0)
@@ -458,7 +456,7 @@ def test_nobody_at_the_address(run: Run) -> None:
     assert [record["line"] for record in read_manifest()] == [1], "what nobody heard has not failed"
 
 
-def test_a_wrong_api_key_is_no_service_to_us(
+def test_a_wrong_api_key_stops_the_job(
     services: Callable[..., Emulator], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = services(engine="echo", api_key="right")
@@ -481,7 +479,7 @@ def test_an_unknown_voice_fails_its_texts(echo: Emulator, run: Run) -> None:
     assert ended.err.startswith("line 2: NotFound: HTTP 404 unknown_voice")
 
 
-def test_a_service_that_breaks_down_does_not_cost_the_rest_of_the_input(echo: Emulator, run: Run) -> None:
+def test_a_service_that_fails_does_not_fail_the_rest_of_the_input(echo: Emulator, run: Run) -> None:
     source = write_lines(*(f"text {number}" for number in range(1000)))
     limits = ("--retries", 0, "--max-batch", 5, "--concurrency", 2, "--wait-for-service", 0)
     command = ("synth", source, "-o", "out", "--json", *limits)
@@ -579,7 +577,7 @@ def test_sizing_refuses_what_makes_no_sense(run: Run, arguments: list[str], says
     assert run("sizing", *arguments) == CommandResult(2, "", f"cosyclient sizing: {says}\n")
 
 
-def test_a_reader_that_went_away_is_no_traceback() -> None:
+def test_a_closed_output_pipe_gives_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as gone:
@@ -597,7 +595,7 @@ def test_version(run: Run, module: str) -> None:
     assert run("--version") == CommandResult(0, f"cosyclient {__version__}\n", "")
 
 
-def test_every_option_has_its_sentence(run: Run) -> None:
+def test_every_option_has_a_help_text(run: Run) -> None:
     for command in ("synth", "emulator", "sizing"):
         ended = run(command, "--help")
         assert ended.code == 0
@@ -638,7 +636,7 @@ def test_the_emulator_serves_until_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPa
         (["--host", "256.0.0.1"], "cannot listen on 256.0.0.1:0: "),
     ],
 )
-def test_the_emulator_refuses_wrong_switches(run: Run, arguments: list[str], says: str) -> None:
+def test_the_emulator_refuses_invalid_options(run: Run, arguments: list[str], says: str) -> None:
     ended = run("emulator", *arguments)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(f"cosyclient emulator: {says}")

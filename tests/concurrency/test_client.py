@@ -87,7 +87,7 @@ def test_fifty_calls_run_together_through_the_breaker() -> None:
         assert [text_in(speech) for speech in speeches] == [f"text {n}" for n in range(50)]
 
 
-def test_three_thousand_waiting_calls_travel_64_to_a_request() -> None:
+def test_three_thousand_waiting_calls_are_sent_64_to_a_request() -> None:
     """While the one worker is away, 3,000 threads queue; then every request but the last is full."""
     everybody = threading.Event()
     sizes: list[int] = []
@@ -168,7 +168,7 @@ def test_a_cancelled_text_is_not_sent() -> None:
     assert asked == ["first"]
 
 
-def test_an_attempt_nobody_wants_is_broken_off() -> None:
+def test_an_attempt_without_waiting_callers_is_cancelled() -> None:
     """The service hangs and the caller gives up: the only worker is free for the next, and no failure is counted."""
     with (
         running(engine="echo") as emulator,
@@ -212,7 +212,7 @@ def _error_of(cosy: CosyClient, text: str) -> CosyError:
     return caught.value
 
 
-def test_a_deadline_that_passes_tells_of_the_attempts_before() -> None:
+def test_a_passed_deadline_carries_the_attempts_before() -> None:
     """One failed, the next hangs: the caller sees both the deadline and what came before it."""
     with running(engine="tone") as emulator, CosyClient(emulator.url, timeout=1.5) as cosy:
         cosy.synthesize("warm", timeout=PATIENCE)  # connects, and has threads start, outside the 1.5 s
@@ -275,7 +275,7 @@ def test_nothing_is_lost_in_ten_thousand_calls_with_random_faults() -> None:
     assert stats.calls == 10_000
 
 
-def test_audio_is_freed_with_its_last_user() -> None:
+def test_audio_is_freed_with_its_last_reference() -> None:
     """Nothing that held a speech is part of a cycle: a busy client does not wait for the collector."""
     with running(engine="tone") as emulator, CosyClient(emulator.url, config=FAST) as cosy:
         gc.collect()
@@ -383,7 +383,7 @@ def test_a_full_queue_runs_the_caller() -> None:
     assert senders.count(threading.current_thread().name) == 5
 
 
-def test_a_full_queue_rejects_when_told_to() -> None:
+def test_a_full_queue_rejects_if_configured_to() -> None:
     """`reject`: no waiting, and the message says what to change."""
     entered, free = threading.Event(), threading.Event()
 
@@ -402,7 +402,7 @@ def test_a_full_queue_rejects_when_told_to() -> None:
         assert text_in(second.result(PATIENCE)) == "second"
 
 
-def test_bulk_leaves_places_in_the_queue_and_goes_last() -> None:
+def test_bulk_texts_leave_queue_permits_free_and_are_sent_last() -> None:
     """A batch job that fills its share of the queue neither keeps an interactive call out nor goes before it."""
     entered, free = threading.Event(), threading.Event()
     sent: list[list[str]] = []
@@ -461,7 +461,7 @@ def test_an_unknown_priority_is_refused_at_once(method: str) -> None:
         getattr(cosy, method)("hello", priority="urgent")
 
 
-def test_futures_nobody_waits_for_resolve_at_their_deadline() -> None:
+def test_futures_without_a_waiting_thread_resolve_at_their_deadline() -> None:
     """A service that hangs: the timer resolves each future, callbacks run, places come back."""
     over = threading.Event()
 
@@ -520,7 +520,7 @@ def test_a_callback_may_submit_but_not_block() -> None:
     assert "use submit" in str(refused[0])
 
 
-def test_a_callback_of_the_timer_may_not_block_either() -> None:
+def test_a_callback_on_the_timers_thread_may_not_block_either() -> None:
     """The text's deadline passed, so its callback runs where everybody else's deadline is kept."""
     over, heard = threading.Event(), SimpleQueue[BaseException]()
 
@@ -560,7 +560,7 @@ def test_a_callback_may_close_the_client() -> None:
             cosy.submit("late")
 
 
-def test_a_client_is_not_pickled() -> None:
+def test_a_client_cannot_be_pickled() -> None:
     """And says where to make one instead."""
     with client(spoken) as cosy, pytest.raises(TypeError, match="in each worker process"):
         pickle.dumps(cosy)

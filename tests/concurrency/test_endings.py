@@ -100,7 +100,7 @@ def test_a_callback_that_raises_at_the_deadline_stops_no_timer() -> None:
 # Ctrl-C in the main thread, which is where tests run
 
 
-def test_an_interrupt_in_a_callback_leaves_nobody_waiting() -> None:
+def test_an_interrupt_in_a_callback_leaves_no_caller_waiting() -> None:
     """It comes on the thread of a caller who carries a text that others have joined: their futures resolve anyway."""
     joined: list[Future[Speech]] = []
 
@@ -147,7 +147,7 @@ def test_ctrl_c_ends_one_call_and_leaves_the_others_waiting() -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_ctrl_c_in_a_bulk_call_takes_back_what_has_not_left(ordered: bool) -> None:
+def test_ctrl_c_in_a_bulk_call_cancels_what_is_not_sent(ordered: bool) -> None:
     """Places and permits are free at once for whoever goes on with the client."""
     gate = Gate()
     with client(gate, concurrency=1, max_batch=4) as cosy:
@@ -160,7 +160,7 @@ def test_ctrl_c_in_a_bulk_call_takes_back_what_has_not_left(ordered: bool) -> No
 
 
 @pytest.mark.parametrize("way", ["submit", "synthesize"])
-def test_ctrl_c_while_waiting_for_a_place_takes_none(way: str) -> None:
+def test_ctrl_c_while_waiting_for_a_permit_acquires_none(way: str) -> None:
     """The queue is full; whoever gives up before being accepted leaves nothing behind."""
     gate = Gate()
     with client(gate, concurrency=1, config=config(max_pending=2)) as cosy:
@@ -182,7 +182,7 @@ def test_ctrl_c_while_waiting_for_a_place_takes_none(way: str) -> None:
         assert text_in(cosy.synthesize("third")) == "third"
 
 
-def test_ctrl_c_during_close_wakes_everybody() -> None:
+def test_ctrl_c_during_close_wakes_all_callers() -> None:
     """A drain that is interrupted turns into the other kind of closing."""
     gate = Gate()
     with client(gate, concurrency=1) as cosy, ThreadPoolExecutor(4) as threads:
@@ -209,7 +209,7 @@ def test_ctrl_c_during_close_wakes_everybody() -> None:
 
 
 @pytest.mark.parametrize("drain", [True, False])
-def test_closing_while_thousands_wait_leaves_nobody(drain: bool) -> None:
+def test_closing_while_thousands_wait_wakes_all(drain: bool) -> None:
     """Futures, blocked threads and those without a permit: each gets its result, and the right one."""
     before = set(threading.enumerate())
     gate = Gate()
@@ -275,7 +275,7 @@ def test_submitting_while_it_closes_ends_one_way_or_the_other(turn: int) -> None
 # Cancelling
 
 
-def test_cancelling_at_random_resolves_each_and_loses_no_place() -> None:
+def test_random_cancellation_resolves_every_future_and_loses_no_permit() -> None:
     """Half of a thousand futures are cancelled from another thread while replies come in."""
     with client(spoken, concurrency=4, max_batch=8, config=config(max_pending=200)) as cosy:
         futures: list[Future[Speech]] = []
@@ -307,7 +307,7 @@ def test_cancelling_at_random_resolves_each_and_loses_no_place() -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_generator_of_texts_that_raises_gives_everything_back(ordered: bool) -> None:
+def test_a_generator_of_texts_that_raises_releases_every_permit(ordered: bool) -> None:
     """Its fault is its caller's; what was under way for it is taken back, and the client works."""
 
     def texts() -> Iterator[str]:
@@ -324,7 +324,7 @@ def test_a_generator_of_texts_that_raises_gives_everything_back(ordered: bool) -
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_generator_that_uses_the_client_it_feeds_does_not_wait_for_itself(ordered: bool) -> None:
+def test_a_generator_of_texts_may_use_the_same_client(ordered: bool) -> None:
     """Each text is made of the last one's speech."""
 
     def texts() -> Iterator[str]:
@@ -337,7 +337,7 @@ def test_a_generator_that_uses_the_client_it_feeds_does_not_wait_for_itself(orde
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_bulk_call_left_early_takes_back_what_has_not_left(ordered: bool) -> None:
+def test_a_bulk_call_closed_early_cancels_what_is_not_sent(ordered: bool) -> None:
     """`break`, and the rest is neither sent nor waited for."""
     asked: list[int] = []
 
@@ -359,7 +359,7 @@ def test_a_bulk_call_left_early_takes_back_what_has_not_left(ordered: bool) -> N
 
 
 @pytest.mark.parametrize("fault", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
-def test_a_listener_that_raises_harms_no_text(fault: type[BaseException]) -> None:
+def test_a_raising_listener_fails_no_text(fault: type[BaseException]) -> None:
     """Whatever happens is told after it has happened: futures resolve, permits and workers come back."""
 
     def raises(_: Event) -> None:
@@ -371,7 +371,7 @@ def test_a_listener_that_raises_harms_no_text(fault: type[BaseException]) -> Non
         eventually(lambda: quiet(cosy) and not cosy.stats().workers, "everything came back")
 
 
-def test_the_timer_waits_for_nobody_who_closes_in_a_callback() -> None:
+def test_closing_in_a_callback_does_not_block_the_timer() -> None:
     """Another future keeps its deadline: closing there is refused, and says what may be done."""
     gate = Gate()
     refused: SimpleQueue[BaseException] = SimpleQueue()
@@ -390,7 +390,7 @@ def test_the_timer_waits_for_nobody_who_closes_in_a_callback() -> None:
         gate.free.set()
 
 
-def test_clients_that_nobody_closes_keep_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_are_not_closed_keep_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty of them, each used and then forgotten or kept: their threads end, and come back with the next text."""
     for module in (workers, timers):
         monkeypatch.setattr(module, "IDLE_TIMEOUT", 0.05)

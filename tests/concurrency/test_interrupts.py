@@ -103,7 +103,7 @@ def test_a_bulk_call(ordered: bool) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_lone_call_over_a_socket() -> None:
+def test_a_single_call_over_a_socket() -> None:
     body = json.dumps({"results": [item(0, "hello")]}).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     with hostile(answers(head + body)) as service, CosyClient(service.url, **FAST) as client:
@@ -122,7 +122,7 @@ def test_a_future_and_its_result() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_call_that_is_handed_over_to_be_tried_again() -> None:
+def test_a_call_that_a_worker_retries() -> None:
     """With one permit: if that is lost, nothing works any more."""
     config = ClientConfig(retry=RetryConfig(initial=0.001, budget=10**9), breaker=BreakerConfig(minimum_failures=10**9))
     asked = 0
@@ -152,7 +152,7 @@ def test_a_stream() -> None:
         assert again_and_again(client, listen, listen) > 200
 
 
-def test_a_question() -> None:
+def test_a_unary_call() -> None:
     def voices(_: WireRequest) -> WireReply:
         return ScriptedReply(200, {"Content-Type": "application/json"}, [b'{"voices": ["a"]}'])
 
@@ -161,7 +161,7 @@ def test_a_question() -> None:
         assert again_and_again(client, lambda _: client.voices(), lambda _: client.voices()) > 50
 
 
-def test_a_caller_that_carries_for_others() -> None:
+def test_a_caller_that_sends_for_others() -> None:
     """The queue is full and the caller sends a batch of others: what it is interrupted in goes on without it."""
     config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="caller_runs"))
     with scripted(config=config, concurrency=1) as client:
@@ -179,7 +179,7 @@ def test_a_caller_that_carries_for_others() -> None:
         assert again_and_again(client, action, good) > 100
 
 
-def test_whoever_shares_an_interrupted_call_gets_the_speech() -> None:
+def test_other_callers_of_an_interrupted_text_get_the_speech() -> None:
     """Equal texts travel once: the one whose thread carries it gives up, the others do not."""
     shared: list[Future[Speech]] = []
     now: list[str] = []
@@ -283,7 +283,7 @@ def test_eight_threads_are_interrupted_all_the_time() -> None:
         client.synthesize("one more", timeout=PATIENCE)
 
 
-def test_a_collector_that_comes_where_a_lock_is_held() -> None:
+def test_garbage_collection_while_a_lock_is_held() -> None:
     """A stream that was forgotten is let go by the next call, not by the collector: that comes at any allocation."""
 
     def samples(_: WireRequest) -> WireReply:
@@ -305,7 +305,7 @@ def test_a_collector_that_comes_where_a_lock_is_held() -> None:
         assert not settled(client)
 
 
-def test_numbers_that_cannot_be_leave_no_permit_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_numbers_in_replies_leak_no_permit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is raised while an attempt ends, its permit comes back."""
     with scripted(concurrency=1) as client:
         client.synthesize("warm")

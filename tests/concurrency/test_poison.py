@@ -128,7 +128,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("mood", ["silent", "head", "body", "drip"])
-def test_time_outs_while_reading_leave_every_place_usable(mood: str) -> None:
+def test_timeouts_while_reading_leave_every_connection_slot_usable(mood: str) -> None:
     """No first byte, half a head, half a body, a drip: each connection is closed, none is used again dirty."""
     with hostile(Service()) as service, client(service.url) as cosy:
         ends = poison(cosy, mood)
@@ -138,7 +138,7 @@ def test_time_outs_while_reading_leave_every_place_usable(mood: str) -> None:
         assert_as_new(cosy)
 
 
-def test_replies_cut_short_leave_every_place_usable() -> None:
+def test_truncated_replies_leave_every_connection_slot_usable() -> None:
     """Half a body and the end: an error each, never half a speech."""
     with hostile(Service()) as service, client(service.url) as cosy:
         ends = poison(cosy, "cut")
@@ -146,7 +146,7 @@ def test_replies_cut_short_leave_every_place_usable() -> None:
         assert_as_new(cosy)
 
 
-def test_time_outs_while_waiting_for_a_place_leave_every_place_usable() -> None:
+def test_timeouts_while_waiting_for_a_slot_leave_every_connection_slot_usable() -> None:
     """All places are held by calls that take long; those get their speech all the same."""
     behaviour = Service()
     with hostile(behaviour) as service, client(service.url) as cosy:
@@ -160,7 +160,7 @@ def test_time_outs_while_waiting_for_a_place_leave_every_place_usable() -> None:
         assert_as_new(cosy)
 
 
-def test_time_outs_while_connecting_leave_every_place_usable() -> None:
+def test_timeouts_while_connecting_leave_every_connection_slot_usable() -> None:
     """The listener's queue is full and SYNs are dropped; when it is read again, so are we."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -176,7 +176,7 @@ def test_time_outs_while_connecting_leave_every_place_usable() -> None:
         assert_as_new(cosy)
 
 
-def test_time_outs_in_the_handshake_leave_every_place_usable() -> None:
+def test_timeouts_in_the_handshake_leave_every_connection_slot_usable() -> None:
     """The service takes connections and says nothing of TLS, then comes to its senses."""
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -199,7 +199,7 @@ def test_time_outs_in_the_handshake_leave_every_place_usable() -> None:
         assert_as_new(cosy)
 
 
-def test_time_outs_in_all_phases_by_turns_leave_every_place_usable() -> None:
+def test_timeouts_in_all_phases_by_turns_leave_every_connection_slot_usable() -> None:
     """One pool meets every mood, and between them speaks."""
     with hostile(Service()) as service, client(service.url) as cosy:
         for mood in ("silent", "cut", "body", "head", "drip"):

@@ -157,7 +157,7 @@ def test_one_release_wakes_one() -> None:
     assert not clock.waiting.acquire(blocking=False)  # nobody woke for nothing and lay down again
 
 
-def test_whoever_gives_up_leaves_the_turn_to_the_next() -> None:
+def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next() -> None:
     clock = WatchedClock()
     bulkhead = bulkhead_of(1, clock)
     assert bulkhead.try_acquire("first")
@@ -172,7 +172,7 @@ def test_whoever_gives_up_leaves_the_turn_to_the_next() -> None:
     assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
 
 
-def test_whoever_gives_up_as_it_is_served_passes_the_permit_on() -> None:
+def test_a_waiter_that_gives_up_as_it_is_served_passes_the_permit_on() -> None:
     """The deadline and the permit come together: whichever wins, the permit is not lost and the line goes on."""
     clock = WatchedClock()
     for _ in range(100):
@@ -208,7 +208,7 @@ def test_growing_wakes_as_many_as_fit() -> None:
     assert (bulkhead.in_use, bulkhead.waiting) == (6, 0)
 
 
-def test_closing_wakes_everybody() -> None:
+def test_closing_wakes_all_waiters() -> None:
     clock = WatchedClock()
     bulkhead = bulkhead_of(1, clock)
     assert bulkhead.try_acquire("first")
@@ -307,7 +307,7 @@ def test_exactly_the_permitted_probes_of_a_hundred_pass(probes: int) -> None:
     assert breaker.state == "closed"
 
 
-def test_ignored_probes_go_round_until_somebody_reports() -> None:
+def test_ignored_probes_are_granted_again_until_one_is_reported() -> None:
     breaker = breaker_of(probes=3)
     open_at(breaker, 0.0)
     lock = threading.Lock()
@@ -352,7 +352,7 @@ def test_stale_successes_do_not_close_it_and_stale_failures_do_not_move_its_time
     assert refusal.value.retry_after == 10.0
 
 
-def test_one_admission_reported_by_many_counts_once() -> None:
+def test_one_permit_reported_by_many_threads_counts_once() -> None:
     breaker = breaker_of(minimum_failures=1000)
     for _ in range(20):
         permit = breaker.acquire(0.0)
@@ -364,7 +364,7 @@ def _report(permit: BreakerPermit, number: int) -> None:
     (lambda: permit.record_success(0.0), lambda: permit.record_failure(0.0), permit.release)[number % 3]()
 
 
-def test_changes_are_told_in_order_among_threads() -> None:
+def test_changes_are_reported_in_order_among_threads() -> None:
     told: list[tuple[str, str]] = []
     breaker = Breaker(
         BreakerConfig(minimum_failures=3, open_for=0.001, probes=2),
@@ -398,7 +398,7 @@ def test_changes_are_told_in_order_among_threads() -> None:
 # Budget and limiter
 
 
-def test_budget_stays_in_its_bounds_and_its_books_balance() -> None:
+def test_the_budget_stays_in_its_bounds_and_adds_up() -> None:
     budget = RetryBudget(RetryConfig(budget=100))
 
     def work(number: int) -> None:

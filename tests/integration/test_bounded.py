@@ -13,7 +13,7 @@ PLACES = 1000
 
 
 @pytest.mark.parametrize("overflow", ["reject", "block"])
-def test_far_more_texts_than_places_leave_nothing(overflow: str) -> None:
+def test_far_more_texts_than_permits_leave_nothing_behind(overflow: str) -> None:
     """A thousand places are taken at most, and nothing of the others stays: neither objects nor bytes."""
     code, output, errors = finish(start("bounded", overflow, str(COUNT)))
     assert (code, errors) == (0, "")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("texts", [0, 1, 500])
-def test_a_script_may_fall_off_its_end(echo: Emulator, texts: int) -> None:
+def test_a_script_may_end_without_closing_its_client(echo: Emulator, texts: int) -> None:
     code, output, errors = finish(start("fall_off", str(texts), COSYCLIENT_BASE_URL=echo.url))
     assert (code, errors) == (0, "")
     heard = output.splitlines()
@@ -39,7 +39,7 @@ def test_ctrl_c_ends_a_blocked_call(echo: Emulator, way: str) -> None:
     assert errors.count("Traceback") == 1
 
 
-def test_daemon_threads_in_the_midst_of_calls_do_not_hold_the_interpreter(echo: Emulator) -> None:
+def test_daemon_threads_in_calls_do_not_keep_the_interpreter_alive(echo: Emulator) -> None:
     code, output, errors = finish(start("daemons", COSYCLIENT_BASE_URL=echo.url))
     assert (code, output, errors) == (0, "the end\n", "")
 

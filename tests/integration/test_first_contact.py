@@ -40,7 +40,7 @@ def test_two_hundred_texts_at_the_first_try(url: str) -> None:
     assert (stats.failed, stats.retries, stats.throttled, set(stats.breakers.values())) == (0, 0, 0, {"closed"})
 
 
-def test_single_calls_and_streams_of_texts_do_as_well(url: str) -> None:
+def test_single_calls_and_text_streams_succeed_at_the_first_try(url: str) -> None:
     """One text; a generator of them; a future."""
     with CosyClient(url) as cosy:
         assert text_in(cosy.synthesize("hello")) == "hello"
@@ -49,14 +49,14 @@ def test_single_calls_and_streams_of_texts_do_as_well(url: str) -> None:
 
 
 @pytest.mark.parametrize("around", ["{}/", " {} ", "{}\r\n", '"{}"', "{}/batch", "{}/batch/\n"])
-def test_an_address_may_come_as_it_was_copied(around: str) -> None:
+def test_an_address_may_contain_the_path_of_a_route(around: str) -> None:
     """Out of a terminal, a file of settings, the documentation of the server."""
     with plain_service() as url, CosyClient(around.format(url)) as cosy:
         assert text_in(cosy.synthesize("hello")) == "hello"
 
 
 @pytest.mark.parametrize("service", [fastapi_service, flask_service])
-def test_servers_that_cannot_read_gzip_are_found_out_at_once(
+def test_servers_without_gzip_are_recognised_at_once(
     service: Callable[[], AbstractContextManager[str]],
 ) -> None:
     """Asked for wrongly, it costs the first requests a second one, and no text, no retry and no failure."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator import Emulator
 
 
-def test_parent_child_and_grandchild_go_on_with_the_client_they_have() -> None:
+def test_parent_child_and_grandchild_can_use_the_same_client() -> None:
     code, output, errors = finish(start("fork_twice"))
     assert (code, errors) == (0, "")
     parent = json.loads(output)
@@ -53,7 +53,7 @@ def test_hundreds_of_requests_on_both_sides_of_a_fork_bring_no_wrong_body() -> N
     assert report["child"]["opened"] >= 1, "a child makes connections of its own"
 
 
-def test_a_fork_that_tells_python_nothing_of_it(echo: Emulator) -> None:
+def test_a_fork_that_bypasses_python_is_detected(echo: Emulator) -> None:
     """As uWSGI makes them: the client finds out by itself and starts clean."""
     code, output, errors = finish(start("raw_fork", COSYCLIENT_BASE_URL=echo.url))
     assert (code, sorted(output.splitlines()), errors) == (0, ["child 21", "parent 21"], "")

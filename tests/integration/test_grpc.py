@@ -53,7 +53,7 @@ def test_a_stream_that_stalls_is_left_long_before_the_deadline(start: Callable[.
         assert echo_text(client.synthesize("hello").audio) == "hello"
 
 
-def test_a_model_that_fails_is_not_asked_again(start: Callable[..., Emulator]) -> None:
+def test_a_failing_model_is_not_asked_again(start: Callable[..., Emulator]) -> None:
     """Unless it is the machine that failed."""
     emulator = start(engine="echo", grpc=True)
     with CosyClient(emulator.grpc_url, max_retries=3) as client:
@@ -64,7 +64,7 @@ def test_a_model_that_fails_is_not_asked_again(start: Callable[..., Emulator]) -
         assert client.synthesize("hello", voice="中文女").attempts == 2
 
 
-def test_voices_that_say_the_same_stay_themselves(start: Callable[..., Emulator]) -> None:
+def test_equal_texts_of_different_voices_stay_apart(start: Callable[..., Emulator]) -> None:
     """At a model that knows recordings by their transcripts."""
     emulator = start(engine="echo", grpc=True)
     voices = [Voice.clone(recording(seconds), TRANSCRIPT) for seconds in (1.0, 1.5)]
@@ -83,7 +83,7 @@ def test_a_missing_package_is_named_when_the_client_is_made(monkeypatch: pytest.
         CosyClient("grpc://127.0.0.1:1", voice="x")
 
 
-def test_both_sides_of_a_fork_go_on(start: Callable[..., Emulator]) -> None:
+def test_both_sides_of_a_fork_can_call(start: Callable[..., Emulator]) -> None:
     """In a program of its own, for a fork takes all threads' locks with it."""
     emulator = start(engine="echo", grpc=True, decoupled=True, chunk_seconds=0.1, chunk_gap=0.1)
     ran = subprocess.run(
@@ -92,7 +92,7 @@ def test_both_sides_of_a_fork_go_on(start: Callable[..., Emulator]) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-def test_children_forked_amid_calls_speak(start: Callable[..., Emulator]) -> None:
+def test_children_forked_during_calls_can_call(start: Callable[..., Emulator]) -> None:
     """Whoever forks waits for the calls under way: grpcio's core aborts in one child of eight otherwise."""
     emulator = start(engine="tone", grpc=True, rtt=0.01)
     finished = finish(begin("grpc_amid", emulator.grpc_url, "40"))

@@ -46,7 +46,7 @@ class Kept:
         assert self.cosy.stats().rejected == 0
 
 
-def test_submits_after_a_light_load_are_all_spoken() -> None:
+def test_all_submits_after_a_light_load_succeed() -> None:
     """Three short calls showed 4 s of audio a second; three hundred long texts need not be done at that pace."""
     with running(engine="tone", rtt=0.2) as service, Kept(service.url).cosy as cosy:
         for number in range(3):
@@ -67,7 +67,7 @@ def test_a_pool_of_batches_after_one_small_call_loses_nothing() -> None:
             kept.assert_left_alone()
 
 
-def test_a_cold_client_uses_what_it_was_told() -> None:
+def test_a_new_client_uses_its_configured_concurrency() -> None:
     """A thousand texts leave in sixteen requests, as many at once as there are."""
     with running(engine="tone", rtt=0.2) as service:
         kept = Kept(service.url)

@@ -65,7 +65,7 @@ def spoken(text: str = "hello", **headers: str) -> httpx.Response:
     return httpx.Response(200, json={"results": [item(0, text)]}, headers=headers)
 
 
-def test_what_every_request_says(service: respx.Route, client: Callable[..., CosyClient]) -> None:
+def test_the_headers_of_every_request(service: respx.Route, client: Callable[..., CosyClient]) -> None:
     """Who asks, for what, in which forms the answer may come, and under which key it is asked for."""
     service.mock(return_value=spoken())
     assert text_in(client(api_key="sk-1").synthesize("hello")) == "hello"
@@ -110,7 +110,7 @@ def test_without_a_key_nothing_is_shown(service: respx.Route, client: Callable[.
         (504, ServiceFault, 4),
     ],
 )
-def test_each_status_has_its_error_and_its_tries(
+def test_each_status_has_its_error_and_number_of_attempts(
     service: respx.Route, client: Callable[..., CosyClient], status: int, kind: type[CosyError], requests: int
 ) -> None:
     """Tried again where that may help, and with the same key; the error says who answered what."""
@@ -125,7 +125,7 @@ def test_each_status_has_its_error_and_its_tries(
 
 
 @pytest.mark.parametrize("status", [202, 204, 206])
-def test_a_success_without_the_whole_is_none(
+def test_an_incomplete_success_is_an_error(
     service: respx.Route, client: Callable[..., CosyClient], status: int
 ) -> None:
     """2xx alone proves nothing."""

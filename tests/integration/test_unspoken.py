@@ -31,7 +31,7 @@ class TestTextsWithoutSpeech:
         """Return a client of an OpenAI-compatible server."""
         return scripted_client(script, protocol="openai", model="m", voice="v", **arguments)
 
-    def test_they_neither_open_the_breaker_nor_are_they_sent_twice(self) -> None:
+    def test_silent_texts_neither_open_the_breaker_nor_are_sent_twice(self) -> None:
         """Forty of them leave the service as good as it is."""
         client, transport = self.client(self.speak)
         texts = [f"{'…' * (number + 1)}😀" for number in range(40)]
@@ -42,7 +42,7 @@ class TestTextsWithoutSpeech:
         assert len(transport.requests) == 70
         assert (set(client.stats().breakers.values()), client.stats().retries) == ({"closed"}, 0)
 
-    def test_a_short_silence_stands_for_them_where_one_is_wanted(self) -> None:
+    def test_silent_texts_become_a_short_silence_if_configured(self) -> None:
         """For a client, a view and a call."""
         client, _ = self.client(self.speak, on_silent="silence")
         assert client.batch_synth(["……", "hello"])[1] == self.SPOKEN
@@ -55,7 +55,7 @@ class TestTextsWithoutSpeech:
         with pytest.raises(ConfigurationError, match="on_silent: must be 'error' or 'silence'"):
             self.client(self.speak, on_silent="skip")
 
-    def test_a_server_that_refuses_them_is_one_that_makes_nothing_of_them(self) -> None:
+    def test_a_server_that_refuses_silent_texts_is_treated_the_same(self) -> None:
         """Alone or in a batch; what else it refuses stays refused."""
 
         def refusing(request: WireRequest) -> ScriptedReply:
@@ -83,7 +83,7 @@ class TestTextsWithoutSpeech:
         assert silent.unwrap().duration == 0.3
         assert isinstance(bad.error, BadRequest)
 
-    def test_a_server_that_fails_on_them_is_not_ill(self) -> None:
+    def test_a_server_that_fails_on_silent_texts_is_not_unhealthy(self) -> None:
         """Tried again, as it may be something else, but not held against it."""
 
         def fail(request: WireRequest) -> ScriptedReply:
@@ -97,7 +97,7 @@ class TestTextsWithoutSpeech:
         assert set(client.stats().breakers.values()) == {"closed"}
 
 
-def test_a_wrong_format_is_bought_once() -> None:
+def test_a_wrong_format_is_requested_once() -> None:
     """And says what it is, although it is labelled as what was asked for."""
     wav = wav_bytes(bytes(range(250)) * 400, 24000)
     client, transport = scripted_client(

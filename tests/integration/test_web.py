@@ -60,7 +60,7 @@ def test_no_body_reaches_the_wrong_caller(
 
 
 @pytest.mark.parametrize("framework", ["flask", "django"])
-def test_a_worker_told_to_stop_finishes_what_it_was_asked(echo: Emulator, tmp_path: Path, framework: str) -> None:
+def test_a_stopping_worker_process_finishes_its_requests(echo: Emulator, tmp_path: Path, framework: str) -> None:
     app = f"tests.integration.apps.{framework}_app:app"
     with Gunicorn(app, *THREADS, log=tmp_path / "gunicorn.log", COSYCLIENT_BASE_URL=echo.url) as server:
         echo.inject("hang", seconds=0.5, count=3)

@@ -75,7 +75,7 @@ def spoken() -> dict[Any, str]:
 # A service that goes and comes
 
 
-def test_a_restart_of_the_service_costs_no_line() -> None:
+def test_a_restart_of_the_service_loses_no_line() -> None:
     settings = Settings(engine="echo", rtt=0.05, port=quiet_port())
     write_lines(*(f"text {number}" for number in range(1500)))
     first = Emulator(settings)
@@ -92,7 +92,7 @@ def test_a_restart_of_the_service_costs_no_line() -> None:
     assert len(spoken_texts()) == len(read_manifest()) == 1500
 
 
-def test_a_service_that_is_not_up_yet_is_waited_for() -> None:
+def test_a_job_waits_for_a_service_that_is_not_up_yet() -> None:
     port = quiet_port()
     write_lines("one", "two")
     with started_synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}") as process:
@@ -103,7 +103,7 @@ def test_a_service_that_is_not_up_yet_is_waited_for() -> None:
     assert spoken_texts() == {"00001.wav": "one", "00002.wav": "two"}
 
 
-def test_after_the_wait_the_job_stops_early_and_nothing_has_failed(run: Run) -> None:
+def test_after_the_wait_the_job_stops_early_without_failed_texts(run: Run) -> None:
     url = f"http://127.0.0.1:{quiet_port()}"
     source = write_lines(*(f"text {number}" for number in range(300)))
     ended = run(source, "--url", url, "--wait-for-service", 1, "--max-batch", 4)
@@ -114,7 +114,7 @@ def test_after_the_wait_the_job_stops_early_and_nothing_has_failed(run: Run) -> 
     assert ended.err.endswith("stopped; the same command with --resume goes on from here\n")
 
 
-def test_texts_of_a_short_timeout_are_put_back_while_the_service_is_down() -> None:
+def test_texts_with_a_short_timeout_are_submitted_again_while_the_service_is_down() -> None:
     port = quiet_port()
     write_lines("one", "two")
     with started_synth("in.txt", "-o", "out", "--url", f"http://127.0.0.1:{port}", "--timeout", "0.7") as process:
@@ -145,7 +145,7 @@ def test_a_text_that_fails_for_its_own_reason_fails_alone_even_as_the_last(echo:
         (("--url", "{}/elsewhere"), "/elsewhere refuses every text: NotFound: HTTP 404"),
     ],
 )
-def test_what_every_text_would_meet_stops_the_job(
+def test_an_error_that_every_text_would_get_stops_the_job(
     echo: Emulator, run: Run, options: tuple[str, str], says: str
 ) -> None:
     source = write_lines(*(f"text {number}" for number in range(400)))
@@ -157,20 +157,20 @@ def test_what_every_text_would_meet_stops_the_job(
     assert echo.counters().requests < 40
 
 
-def test_another_kind_of_service_is_not_waited_for(run: Run) -> None:
+def test_a_job_does_not_wait_for_a_service_of_another_kind(run: Run) -> None:
     with Emulator(Settings(engine="echo", fault={"html": 1.0})) as emulator:
         ended = run(write_lines(*(f"text {number}" for number in range(400))), "--url", emulator.url, "--max-batch", 1)
     assert (ended.code, ended.summary["stopped"]) == (3, "refused")
     assert "refuses every text: DecodeError: HTTP 200: text/html" in ended.err
 
 
-def test_a_wrong_voice_of_some_stops_nobody(echo: Emulator, run: Run) -> None:
+def test_a_wrong_voice_of_some_lines_does_not_stop_the_job(echo: Emulator, run: Run) -> None:
     source = write_objects({"text": "one"}, *({"text": f"{n}", "voice": "nobody"} for n in range(60)), {"text": "two"})
     ended = run(source, "--max-batch", 1, "--concurrency", 1)
     assert (ended.code, ended.summary["failed"], ended.summary["succeeded"]) == (1, 60, 2)
 
 
-def test_a_key_that_is_withdrawn_amid_the_job_stops_it(echo: Emulator, run: Run) -> None:
+def test_a_key_that_is_revoked_during_the_job_stops_it(echo: Emulator, run: Run) -> None:
     echo.inject("drip", count=2, bytes=1 << 20, interval=0)
     echo.inject("error", count=1000, status=401)
     source = write_lines(*(f"text {number}" for number in range(400)))
@@ -225,7 +225,9 @@ def test_a_full_disk_ends_the_job_at_once(
     assert set(spoken().values()) == {f"text {number}" for number in range(400)}
 
 
-def test_little_room_is_filled_one_text_at_a_time(echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_disk_space_is_filled_one_text_at_a_time(
+    echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = write_lines(*(f"text {number}" for number in range(400)))
     part, left = files._create_temporary, [5]
 
@@ -246,7 +248,7 @@ def test_little_room_is_filled_one_text_at_a_time(echo: Emulator, run: Run, monk
 # An earlier run
 
 
-def test_an_earlier_run_is_neither_lost_nor_made_again_unasked(echo: Emulator, run: Run) -> None:
+def test_an_earlier_run_is_neither_overwritten_nor_resumed_by_default(echo: Emulator, run: Run) -> None:
     source = write_lines("one", "two")
     assert run(source).code == 0
     before = Path("out/manifest.jsonl").read_bytes()
@@ -261,7 +263,7 @@ def test_an_earlier_run_is_neither_lost_nor_made_again_unasked(echo: Emulator, r
     assert len(read_manifest()) == 2
 
 
-def test_two_runs_on_one_folder_are_kept_apart(echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_cannot_use_one_directory(echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write_lines("one", "two")
     with started_synth("-", "-o", "out", stdin=subprocess.PIPE) as process:
         eventually(Path("out/manifest.jsonl").exists, "the first run has begun")
@@ -274,7 +276,7 @@ def test_two_runs_on_one_folder_are_kept_apart(echo: Emulator, run: Run, monkeyp
     assert run("in.txt", "--resume").code == 0
 
 
-def test_what_a_killed_run_left_half_written_is_swept(echo: Emulator, run: Run) -> None:
+def test_temporary_files_of_a_killed_run_are_removed(echo: Emulator, run: Run) -> None:
     Path("out").mkdir()
     Path("out/.cosyclient-0123456789abcdef.part").write_bytes(b"half")
     Path("out/.mine.part").write_bytes(b"mine")
@@ -283,7 +285,7 @@ def test_what_a_killed_run_left_half_written_is_swept(echo: Emulator, run: Run) 
 
 
 @pytest.mark.parametrize("left", [0, 2, 1000])
-def test_audio_that_was_cut_is_made_again(echo: Emulator, run: Run, left: int) -> None:
+def test_truncated_audio_is_made_again(echo: Emulator, run: Run, left: int) -> None:
     source = write_lines("one", "two", "three")
     assert run(source).code == 0
     os.truncate("out/00002.wav", left)
@@ -294,7 +296,7 @@ def test_audio_that_was_cut_is_made_again(echo: Emulator, run: Run, left: int) -
     assert len(read_manifest()) == 3
 
 
-def test_lines_that_have_moved_are_not_bought_again(echo: Emulator, run: Run) -> None:
+def test_moved_lines_are_not_requested_again(echo: Emulator, run: Run) -> None:
     assert run(write_lines("one", "two", "three")).code == 0
     echo.reset()
     ended = run(write_lines("zero", "one", "two", "three", "two"), "--resume", "--join", "all.wav", "--gap", 0)
@@ -309,7 +311,7 @@ def test_lines_that_have_moved_are_not_bought_again(echo: Emulator, run: Run) ->
     assert echo.counters().texts == 1
 
 
-def test_a_line_that_repeats_an_earlier_one_leaves_that_its_record(echo: Emulator, run: Run) -> None:
+def test_a_repeated_line_leaves_the_earlier_record_unchanged(echo: Emulator, run: Run) -> None:
     assert run(write_lines("one", "two", "three")).code == 0
     for _ in range(2):
         assert run(write_lines("one", "two", "three", "two"), "--resume").summary["skipped"] == 4
@@ -321,14 +323,14 @@ def test_a_line_that_repeats_an_earlier_one_leaves_that_its_record(echo: Emulato
         ]
 
 
-def test_a_text_that_was_changed_takes_the_name_of_the_old_one(echo: Emulator, run: Run) -> None:
+def test_a_changed_text_takes_the_file_name_of_the_old_one(echo: Emulator, run: Run) -> None:
     assert run(write_lines("one", "two", "three")).code == 0
     assert run(write_lines("one", "zwei", "three"), "--resume").code == 0
     assert spoken_texts() == {"00001.wav": "one", "00002.wav": "zwei", "00003.wav": "three"}
     assert len(read_manifest()) == 3
 
 
-def test_a_manifest_of_an_earlier_version_or_of_an_enemy_is_read(echo: Emulator, run: Run) -> None:
+def test_a_manifest_of_an_earlier_version_or_an_attacker_is_read(echo: Emulator, run: Run) -> None:
     assert run(write_objects({"id": 7, "text": "one"}, {"text": "two"})).code == 0
     old = [{name: record[name] for name in record if name not in ("line", "bytes")} for record in read_manifest()]
     Path("secret.wav").write_bytes(Path("out/7.wav").read_bytes())
@@ -388,14 +390,14 @@ def test_any_id_is_kept_and_names_a_file(echo: Emulator, run: Run) -> None:
     assert echo.counters().texts == 0
 
 
-def test_ids_that_are_given_twice_or_are_a_later_lines_number_cost_no_line(echo: Emulator, run: Run) -> None:
+def test_duplicate_ids_and_ids_that_look_like_line_numbers_lose_no_line(echo: Emulator, run: Run) -> None:
     source = write_objects({"id": "00003", "text": "one"}, {"id": "00003", "text": "two"}, {"text": "three"})
     assert run(source).code == 0
     assert spoken_texts() == {"00003.wav": "one", "00003-2.wav": "two", "00003-3.wav": "three"}
     assert [record["id"] for record in read_manifest()] == ["00003"] * 3
 
 
-def test_members_that_mean_nothing_here_pass_through(echo: Emulator, run: Run) -> None:
+def test_unknown_members_go_to_the_manifest(echo: Emulator, run: Run) -> None:
     source = write_objects(
         {"text": "one", "speaker": "Anna", "chapter": {"n": 1, "tags": ["a"]}, "file": "mine", "error": "none"},
         {"text": "two", "speeed": 2},
@@ -413,7 +415,7 @@ def test_members_that_mean_nothing_here_pass_through(echo: Emulator, run: Run) -
     assert read_manifest()[0]["speaker"] == "Ben"
 
 
-def test_members_may_be_called_otherwise(echo: Emulator, run: Run) -> None:
+def test_the_members_of_text_and_id_can_be_renamed(echo: Emulator, run: Run) -> None:
     source = write_objects({"key": "a", "sentence": "one", "text": "original", "id": 5}, {"key": "b", "text": "two"})
     ended = run(source, "--text-field", "sentence", "--id-field", "key")
     assert ended.code == 1
@@ -437,7 +439,7 @@ def test_members_may_be_called_otherwise(echo: Emulator, run: Run) -> None:
         (("--voice", "v"), {}, "--voice is given"),
     ],
 )
-def test_what_only_a_service_can_give_asks_for_its_address(
+def test_options_that_need_a_service_require_a_url(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
     options: tuple[str, ...],
@@ -453,7 +455,9 @@ def test_what_only_a_service_can_give_asks_for_its_address(
     assert "secret" not in ended.err
 
 
-def test_the_emulator_says_that_it_was_the_emulator(echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_and_summary_tell_that_the_emulator_was_used(
+    echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended = run(write_lines("hello"), "--emulator", "--voice", "中文女")
     assert ended.code == 0
     assert ended.summary["emulator"] is True
@@ -503,7 +507,7 @@ def test_a_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             assert process.wait(GENEROUS) == 143
 
 
-def test_ctrl_c_while_waiting_for_the_service_takes_everything_back() -> None:
+def test_ctrl_c_while_waiting_for_the_service_cancels_everything() -> None:
     with Emulator(Settings(engine="echo")) as found:
         url = found.url
     write_lines(*(f"text {number}" for number in range(200)))
@@ -518,7 +522,7 @@ def test_ctrl_c_while_waiting_for_the_service_takes_everything_back() -> None:
     assert read_manifest() == []
 
 
-def test_lines_without_speech_are_passed_over_and_noted(
+def test_lines_without_speech_are_skipped_and_recorded(
     echo: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = run(write_lines("one", "……！", "🎉", "two"))

@@ -124,7 +124,7 @@ def test_a_second_ctrl_c_stops_at_once(slow: Emulator) -> None:
     assert done.items() < ALL.items()
 
 
-def test_kill_leaves_whole_files_only(slow: Emulator) -> None:
+def test_a_killed_run_leaves_complete_files_only(slow: Emulator) -> None:
     with started_synth("in.txt", "-o", "out", *SLOWLY) as process:
         eventually(lambda: len(read_manifest()) >= 9, "some texts are finished")
         process.kill()

@@ -74,7 +74,7 @@ def speaks(connection: ServedConnection) -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_is_no_header_field_is_refused_when_it_is_said(given: Any, says: str) -> None:
+def test_an_invalid_header_field_is_refused_before_anything_is_sent(given: Any, says: str) -> None:
     """For a client when it is made, for a call before anything is sent; no value is ever shown."""
     with pytest.raises(ConfigurationError, match=f"headers: .*{says}") as caught:
         CosyClient("http://tts.test", headers=given)
@@ -87,7 +87,7 @@ def test_what_is_no_header_field_is_refused_when_it_is_said(given: Any, says: st
 
 
 @given(st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3))
-def test_no_header_smuggles_another(said: dict[str, str]) -> None:
+def test_no_header_value_contains_another_field(said: dict[str, str]) -> None:
     """What is accepted is one line each, whatever it is made of."""
     try:
         fields = Headers(said).fields()
@@ -122,7 +122,7 @@ def test_headers_of_client_and_call_reach_the_service() -> None:
     assert "x-tenant" not in four.headers
 
 
-def test_an_httpx_transport_is_told_the_same() -> None:
+def test_an_httpx_transport_sends_the_same_headers() -> None:
     """Through `httpx.MockTransport`, as users test."""
     import httpx
 
@@ -138,7 +138,7 @@ def test_an_httpx_transport_is_told_the_same() -> None:
     assert asked[0].headers["x-a"] == "1"
 
 
-def test_voices_are_asked_for_under_the_same_headers() -> None:
+def test_the_list_of_voices_is_requested_with_the_same_headers() -> None:
     """A gateway wants to know of every request who makes it."""
     client, transport = scripted_client(
         lambda _: RuntimeError("seen"), protocol="openai:vllm-omni", headers={"X-Tenant": "a"}
@@ -150,7 +150,7 @@ def test_voices_are_asked_for_under_the_same_headers() -> None:
     client.close()
 
 
-def test_a_websocket_is_opened_under_them_and_shared_only_by_equals() -> None:
+def test_a_websocket_is_opened_with_the_headers_and_shared_only_with_equal_ones() -> None:
     """The handshake is all a WebSocket has of headers: another's must not speak under them."""
     with hostile(websocket_wire.answers_each(b"audio")) as service:
         transport = websocket_wire.made(service)
@@ -179,7 +179,7 @@ def test_grpc_sends_them_as_metadata() -> None:
 
 
 @pytest.mark.parametrize("name", ["trace-bin", "User-Agent"])
-def test_what_metadata_cannot_be_is_refused(name: str) -> None:
+def test_headers_that_are_no_valid_metadata_are_refused(name: str) -> None:
     """Binary metadata is bytes, and grpcio names itself."""
     grpc = protocol_for("grpc", WireConfig())
     with pytest.raises(BadUtterance, match=f"headers: {name} cannot be sent as metadata"):
@@ -187,7 +187,7 @@ def test_what_metadata_cannot_be_is_refused(name: str) -> None:
     check(protocol_for("batch", WireConfig()), VoiceSettings(headers={name: "1"}))
 
 
-def test_values_are_secret() -> None:
+def test_header_values_appear_in_no_repr_and_no_error() -> None:
     """In the reprs of all that holds them, and in what stands for them among keys."""
     client, _ = scripted_client(answer, headers={"X-Token": "s3cret"})
     settings = VoiceSettings(headers={"X-Token": "s3cret"}, extra={"note": "s3cret"})
@@ -197,7 +197,7 @@ def test_values_are_secret() -> None:
     client.close()
 
 
-def test_no_frame_of_ours_shows_a_value() -> None:
+def test_no_frame_of_the_library_shows_a_header_value() -> None:
     """Error trackers collect the locals of every frame."""
     secret = "s3cret-value-of-a-header"
     with hostile(answers(reply(status="404 Not Found"))) as service:
@@ -217,7 +217,7 @@ def test_no_frame_of_ours_shows_a_value() -> None:
 # --- requests that differ in them ---
 
 
-def test_what_is_said_otherwise_travels_apart() -> None:
+def test_texts_with_different_headers_or_extra_are_sent_apart() -> None:
     """Neither a request nor a speech is shared by texts whose headers or extra members differ; equals share both."""
     client, transport = scripted_client(answer)
     for options in ({}, {"headers": {"X-A": "1"}}, {"headers": {"X-A": "2"}}, {"extra": {"volume": 1}}):
@@ -226,7 +226,7 @@ def test_what_is_said_otherwise_travels_apart() -> None:
     client.close()
 
 
-def test_the_fingerprint_includes_what_is_extra_and_no_header() -> None:
+def test_the_fingerprint_includes_extra_members_and_no_headers() -> None:
     """Audio depends on the one, and not on who asks; without either it is what it always was."""
     plain = VoiceSettings(voice="v")
     assert (
@@ -267,7 +267,7 @@ def test_the_fingerprint_includes_what_is_extra_and_no_header() -> None:
         ({"speed": 2}, "extra: speed .* pass speed= instead"),
     ],
 )
-def test_what_cannot_be_extra_is_refused(given: Any, says: str) -> None:
+def test_invalid_extra_members_are_refused(given: Any, says: str) -> None:
     """Before anything is sent."""
     client, transport = scripted_client(answer)
     with pytest.raises(BadUtterance, match=says):
@@ -276,7 +276,7 @@ def test_what_cannot_be_extra_is_refused(given: Any, says: str) -> None:
     client.close()
 
 
-def test_a_deep_extra_is_refused() -> None:
+def test_deeply_nested_extra_members_are_refused() -> None:
     """Deeper than any reader follows."""
     deep: Any = []
     for _ in range(100_000):
@@ -285,7 +285,7 @@ def test_a_deep_extra_is_refused() -> None:
         Extra({"a": deep})
 
 
-def test_extra_members_of_client_and_call_are_laid_over_each_other() -> None:
+def test_extra_members_of_a_call_override_those_of_its_client() -> None:
     """And what the caller changes afterwards changes nothing."""
     given = {"volume": 50, "language_hints": ["zh"]}
     client, transport = scripted_client(answer, extra=given)
@@ -302,7 +302,7 @@ def test_extra_members_of_client_and_call_are_laid_over_each_other() -> None:
     client.close()
 
 
-def test_model_studio_takes_parameters_and_a_workspace() -> None:
+def test_model_studio_receives_parameters_and_a_workspace() -> None:
     """Over both of its ways; the workspace is a header of its own there."""
     settings = VoiceSettings(voice="v", model="m", extra={"volume": 80, "language_hints": ["zh"], "workspace": "ws-1"})
     utterance = Utterance("hello", settings)
@@ -317,7 +317,7 @@ def test_model_studio_takes_parameters_and_a_workspace() -> None:
     assert (said["volume"], said["language_hints"], "workspace" in said) == (80, ["zh"], False)
 
 
-def test_xinference_takes_them_where_it_takes_what_openai_lacks() -> None:
+def test_xinference_receives_extra_members_in_its_kwargs() -> None:
     """Packed in ``kwargs``; the other servers beside the rest."""
     settings = VoiceSettings(voice="v", model="m", seed=1, extra={"top_k": 5})
     body = json.loads(protocol_for("openai:xinference", WireConfig()).encode([Utterance("a", settings)], key="k").body)
@@ -327,7 +327,7 @@ def test_xinference_takes_them_where_it_takes_what_openai_lacks() -> None:
     assert body["top_k"] == 5
 
 
-def test_tritons_parameters_are_plain() -> None:
+def test_triton_parameters_must_be_plain_values() -> None:
     """Its own message knows no lists; numbers below zero are there whole."""
     from tritonclient.grpc import service_pb2
 
@@ -342,7 +342,7 @@ def test_tritons_parameters_are_plain() -> None:
     assert found == said
 
 
-def test_a_websocket_that_remembers_is_not_used_again() -> None:
+def test_a_websocket_whose_state_extra_members_change_is_not_reused() -> None:
     """What was extra for one would be said to the next."""
     protocol = protocol_for("vllm-omni-ws", WireConfig())
     for extra, reusable in (({"language": "zh"}, False), (None, True)):
@@ -375,7 +375,7 @@ def test_an_unknown_option_names_the_nearest(option: str, says: str) -> None:
     client.close()
 
 
-def test_the_command_line_has_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_accepts_headers_and_extra_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """JSON where it is JSON, words otherwise."""
     (tmp_path / "in.txt").write_text("hello\n")
     with hostile(speaks) as service:

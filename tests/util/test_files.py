@@ -69,7 +69,7 @@ def test_a_device_is_written_to(tmp_path: Path) -> None:
         os.close(slave)
 
 
-def test_a_file_that_only_a_handle_leads_to_is_written_to(tmp_path: Path) -> None:
+def test_a_file_that_only_a_descriptor_names_is_written_to(tmp_path: Path) -> None:
     """As ``/dev/stdout`` names a file that has been deleted since, or a pipe."""
     gone = tmp_path / "gone"
     with gone.open("w+b") as file:
@@ -90,7 +90,7 @@ def test_a_replaced_file_keeps_its_mode(tmp_path: Path, mode: int) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
-def test_the_umask_is_obeyed_and_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_umask_is_applied_and_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Setting it, even for a moment, would open the files of other threads to everybody."""
     before = os.umask(0o027)
     try:
@@ -102,7 +102,7 @@ def test_the_umask_is_obeyed_and_never_touched(tmp_path: Path, monkeypatch: pyte
         os.umask(before)
 
 
-def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+def test_a_file_name_of_maximal_length_is_written(tmp_path: Path) -> None:
     """The unfinished file has a short one of its own."""
     for name in ("n" * 255, "字" * 85):
         write_atomically(tmp_path / name, b"x")
@@ -110,7 +110,7 @@ def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("refused", ["chmod", "chown"])
-def test_a_file_system_without_modes_loses_no_file(
+def test_a_file_is_written_where_owner_and_mode_cannot_be_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     """As some network shares and FAT are."""
@@ -126,7 +126,7 @@ def test_a_file_system_without_modes_loses_no_file(
     assert path.read_bytes() == b"after"
 
 
-def test_what_goes_wrong_names_the_callers_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_name_the_given_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the unfinished file nor nothing at all, and nothing of it is left."""
     with pytest.raises(FileNotFoundError) as missing:
         write_atomically(tmp_path / "missing" / "a.wav", b"x")
@@ -154,7 +154,7 @@ def test_what_goes_wrong_names_the_callers_path(tmp_path: Path, monkeypatch: pyt
     assert os.listdir(tmp_path) == []
 
 
-def test_an_interrupt_leaves_what_was_there(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     """Whole as it was, and nothing beside it; another error keeps its own path."""
     path = tmp_path / "a.wav"
     path.write_bytes(b"before")

@@ -59,7 +59,7 @@ def test_a_quoted_line_is_short_and_printable(value: str, limit: int) -> None:
         (None, ""),
     ],
 )
-def test_lines_are_plain(value: object, line: str) -> None:
+def test_control_characters_and_line_breaks_are_removed(value: object, line: str) -> None:
     """No line of their own, no colours, nothing from right to left."""
     assert single_line(value, 20) == line
 
@@ -79,19 +79,19 @@ def test_a_text_is_found_however_it_is_quoted(said: str) -> None:
 
 
 @pytest.mark.parametrize("said", ["", "the voice is unknown", "input too long", "The quick"])
-def test_what_quotes_no_text_is_told(said: str) -> None:
+def test_a_message_that_quotes_no_text_is_recognised(said: str) -> None:
     """Few words in common are no quotation."""
     assert not quotes_any(said, ["another", TEXT])
 
 
-def test_a_text_is_found_in_pieces() -> None:
+def test_a_quotation_across_pieces_is_found() -> None:
     """Those of a conversation are one text, whatever stands between them."""
     assert quotes_any(
         "the engine failed at\n'fox  jumps over the lazy dog,'", ["fox jumps ", "over ", "the lazy", " dog", ","]
     )
 
 
-def test_a_text_is_found_escaped() -> None:
+def test_a_quotation_escaped_as_json_is_found() -> None:
     """As JSON inside a message."""
     assert quotes_any(json.dumps({"input": "你好，世界。"}), ["你好，世界。"])
 
@@ -112,12 +112,12 @@ def test_secrets_are_masked(said: str, left: str) -> None:
     assert mask_secrets(said, [KEY]) == left
 
 
-def test_short_words_are_no_secrets() -> None:
+def test_short_secrets_are_not_masked() -> None:
     """They would be found in every other word."""
     assert mask_secrets("the key is a", ["a", "key"]) == "the key is a"
 
 
-def test_causes_are_searched_too() -> None:
+def test_secrets_are_masked_in_causes_too() -> None:
     """A traceback prints them."""
     cause = ValueError(f"bad status line {KEY}")
     error = TransportError(f"read: {KEY}")
@@ -147,7 +147,7 @@ ECHOES: dict[str, Any] = {
 
 @pytest.mark.parametrize("where", ECHOES)
 @pytest.mark.parametrize("said", [KEY, f"header value {KEY} refused", "t0k3n-of-a-tenant", TEXT.upper(), "x" * 5000])
-def test_no_error_tells_what_it_was_sent(where: str, said: str) -> None:
+def test_no_error_shows_what_was_sent(where: str, said: str) -> None:
     """Neither the key nor a header's value nor a text, in its message, its code or its cause, in events or attempts."""
     events: list[AttemptFinished] = []
 
@@ -245,7 +245,7 @@ def test_no_traceback_shows_the_password_of_a_proxy(scheme: str) -> None:
     assert base64.b64encode(f"me:{KEY}".encode()).decode() not in told
 
 
-def test_concealed_values_are_what_they_are() -> None:
+def test_redacted_values_equal_the_plain_ones() -> None:
     """But for their repr."""
     assert (repr(RedactedText(KEY)), str(RedactedText(KEY)), f"{RedactedText(KEY)}") == (f"<{MASK}>", KEY, KEY)
     assert (repr(RedactedBytes(b"abc")), RedactedBytes(b"abc")) == ("<3 bytes>", b"abc")

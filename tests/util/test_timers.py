@@ -42,7 +42,7 @@ def _ends(name: str) -> bool:
     return True
 
 
-def test_what_was_resolved_long_before_its_deadline_keeps_no_thread() -> None:
+def test_a_discarded_item_keeps_no_thread() -> None:
     clock, expired = _Leaping(), list[_Watched]()
     expiry = DeadlineTimer(clock, expired.append, name="forgetting")
     waiter = _Watched(Deadline(3600.0, clock))
@@ -56,7 +56,7 @@ def test_what_was_resolved_long_before_its_deadline_keeps_no_thread() -> None:
     assert clock.time <= 3 * IDLE_TIMEOUT
 
 
-def test_what_is_watched_for_an_hour_expires_after_it_however_often_the_timer_looks() -> None:
+def test_an_item_expires_after_an_hour_though_the_timer_wakes_before() -> None:
     clock, expired = _Leaping(), list[_Watched]()
     expiry = DeadlineTimer(clock, expired.append, name="watching")
     waiter = _Watched(Deadline(3600.0, clock))

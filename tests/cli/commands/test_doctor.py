@@ -37,7 +37,7 @@ def examine(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, d
     return code, report
 
 
-def test_a_healthy_service_is_found_out(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_healthy_service_is_examined(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     """Protocol, latency by phase, the rate of the audio, the quota announced, and the pool that fits it."""
     code, report = examine(capsys, "--url", service.url)
     assert code == 0
@@ -182,7 +182,7 @@ def test_a_service_that_will_not_speak(service: Emulator, capsys: pytest.Capture
     assert report["error"].endswith("; it needs an API key and none is set: put it into COSYCLIENT_API_KEY")
 
 
-def test_no_answer_is_told_with_the_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_output_shows_the_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Some services quote what they refuse, in words of their own."""
     key = "sk-Alpha0123456789Omega"
     refusal = reply(
