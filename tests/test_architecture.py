@@ -114,12 +114,10 @@ COVERED_BY = {
     "tests/protocols/codecs/test_protobuf.py": ("protocols/triton/tensors.py",),
     "tests/contracts/test_transports.py": ("transports/base.py", "wire.py"),
     "tests/contracts/test_apis.py": ("emulator/apis/",),
-    "tests/emulator/apis/test_http.py": ("emulator/core/problems.py", "emulator/core/service.py", "emulator/server/"),
+    "tests/emulator/apis/test_http.py": ("emulator/core/service.py", "emulator/server/"),
     "tests/emulator/core/test_limits.py": ("emulator/core/gpu.py",),
-    "tests/emulator/faults/test_faults.py": ("emulator/faults/",),
     "tests/emulator/speech/test_engines.py": ("emulator/speech/",),
     "tests/emulator/server/test_launcher.py": ("emulator/extra.py",),
-    "tests/emulator/test_plugin.py": ("emulator/pytest_plugin.py",),
 }
 """Modules, or all modules of a package, that a suite tests which does not have their name."""
 

@@ -1,4 +1,4 @@
-"""Emulators for these tests: one process per choice of switches, reset for each test."""
+"""Emulators for these tests: one process per choice of settings, reset for each test."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Start]:
-    """Start an emulator with these switches, or reset the one that runs with them."""
+    """Start an emulator with these settings, or reset the one that runs with them."""
     running: dict[str, Emulator] = {}
     with ExitStack() as stack:
 
-        def start(**switches: Any) -> Emulator:
-            switches = {"engine": "tone", **switches}
-            key = json.dumps(switches, sort_keys=True)
+        def start(**options: Any) -> Emulator:
+            options = {"engine": "tone", **options}
+            key = json.dumps(options, sort_keys=True)
             if key not in running:
-                running[key] = stack.enter_context(Emulator(Settings(**switches)))
+                running[key] = stack.enter_context(Emulator(Settings(**options)))
             running[key].reset()
             return running[key]
 
@@ -35,5 +35,5 @@ def start() -> Iterator[Start]:
 
 @pytest.fixture
 def emulator(start: Start) -> Emulator:
-    """Return an emulator without any switch but the cheap voice."""
+    """Return an emulator with default settings but for the tone engine."""
     return start()

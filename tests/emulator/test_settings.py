@@ -1,4 +1,4 @@
-"""Switches: their rules, and their life as options of a command line."""
+"""The settings: their rules, and the options of the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parsed(*arguments: str) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("switches", "error_document"),
+    ("switches", "error"),
     [
         ({"port": 65536}, "port must be at most 65535"),
         ({"port": "80"}, "port must be of type int"),
@@ -40,9 +40,9 @@ def parsed(*arguments: str) -> Settings:
         ({"fault": "cut"}, "fault must map names to shares"),
     ],
 )
-def test_a_broken_rule_names_the_switch(switches: dict[str, Any], error_document: str) -> None:
-    """A ValueError says which and why."""
-    with pytest.raises(ValueError, match=error_document):
+def test_a_broken_rule_names_the_option(switches: dict[str, Any], error: str) -> None:
+    """The ValueError says which, and why."""
+    with pytest.raises(ValueError, match=error):
         Settings(**switches)
 
 
@@ -51,7 +51,7 @@ def test_the_defaults_are_the_same_on_the_command_line() -> None:
     assert parsed() == Settings()
 
 
-def test_every_switch_is_an_option() -> None:
+def test_every_field_is_an_option_of_the_command_line() -> None:
     """Numbers, choices, flags and faults."""
     settings = parsed(
         *("--engine", "tone", "--rtt", "0.2", "--gpus", "2", "--rtf", "0.07", "--rate", "100", "--burst", "5"),
@@ -95,8 +95,8 @@ def test_a_wrong_option_is_a_usage_error(arguments: tuple[str, str]) -> None:
         parsed(*arguments)
 
 
-def test_help_has_a_sentence_for_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    """What a switch does can be read on the terminal."""
+def test_every_option_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the output of ``--help``."""
     parser = argparse.ArgumentParser(prog="emulator")
     add_arguments(parser)
     parser.print_help()
@@ -106,7 +106,7 @@ def test_help_has_a_sentence_for_every_option(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_key_may_come_from_a_file(tmp_path: Path) -> None:
-    """The command line is everybody's to read."""
+    """Other users can read the command line."""
     key = tmp_path / "key"
     key.write_text("s3cret\n")
     assert parsed("--api-key-file", str(key)).api_key == "s3cret"

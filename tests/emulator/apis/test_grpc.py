@@ -1,4 +1,4 @@
-"""The emulator's gRPC faces as a bare channel sees them, and where their messages come from."""
+"""The gRPC APIs over a bare channel, and the origin of their messages."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ if TYPE_CHECKING:
     from cosyclient.emulator import Emulator
 
 HERE = Path(protos.__file__).parent
-MARK = "<|endofprompt|>"
+END_OF_PROMPT = "<|endofprompt|>"
 RUNTIME = "/cosyvoice.CosyVoice/Inference"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
-PATIENCE = 20.0
+TIMEOUT = 20.0
+RAISED = "Exception iterating responses: "
 _Request: Any = protos.message("cosyvoice.Request")
 _Response: Any = protos.message("cosyvoice.Response")
 
 
 @pytest.fixture
 def connected(start: Callable[..., Emulator]) -> Iterator[Callable[..., tuple[Emulator, grpc.Channel]]]:
-    """Start an emulator with these switches, and connect to it."""
+    """Start an emulator with these options, and connect to it."""
     channels = []
 
-    def connect(**switches: Any) -> tuple[Emulator, grpc.Channel]:
-        emulator = start(**{"engine": "echo", "grpc": True, **switches})
+    def connect(**options: Any) -> tuple[Emulator, grpc.Channel]:
+        emulator = start(**{"engine": "echo", "grpc": True, **options})
         channels.append(grpc.insecure_channel(emulator.grpc_url.removeprefix("grpc://")))
         return emulator, channels[-1]
 
@@ -78,8 +79,8 @@ def ended(reply: Any) -> tuple[int, str, str]:
     return len(arrived), caught.value.code().name, caught.value.details()
 
 
-def test_one_call_too_many_is_refused(connected: Callable[..., Any]) -> None:
-    """While the others go on; a place is free when one of them has left."""
+def test_a_call_beyond_the_limit_is_refused(connected: Callable[..., Any]) -> None:
+    """While the others go on; the next is admitted once one of them ends."""
     emulator, channel = connected(max_conc=2)
     method = channel.unary_stream(RUNTIME)
     emulator.inject("hang", count=2)
@@ -107,8 +108,8 @@ def test_a_message_per_segment(connected: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("fault", "params", "expected"),
     [
-        ("model_error", {"after": 0}, (0, "UNKNOWN", "Exception iterating responses: CUDA error")),
-        ("model_error", {"after": 1}, (1, "UNKNOWN", "Exception iterating responses: CUDA error")),
+        ("model_error", {"after": 0}, (0, "UNKNOWN", f"{RAISED}CUDA error")),
+        ("model_error", {"after": 1}, (1, "UNKNOWN", f"{RAISED}CUDA error")),
         ("cut", {}, (1, "UNAVAILABLE", "Socket closed")),
         ("reset", {}, (0, "UNAVAILABLE", "Socket closed")),
         ("too_large", {}, (0, "RESOURCE_EXHAUSTED", "Received message larger than max (8388608 vs. 4194304)")),
@@ -129,13 +130,13 @@ def test_faults_end_a_call(
     assert list(channel.unary_stream(RUNTIME)(sft()))
 
 
-def test_what_the_runtime_refuses_of_itself(connected: Callable[..., Any]) -> None:
+def test_the_runtime_refuses_what_breaks_its_rules(connected: Callable[..., Any]) -> None:
     """Unknown speakers as its model does, large requests as grpcio does, a missing key as a gateway does."""
     _, channel = connected()
     assert ended(channel.unary_stream(RUNTIME)(sft(voice="nobody"))) == (
         0,
         "UNKNOWN",
-        "Exception iterating responses: 'nobody'",
+        f"{RAISED}'nobody'",
     )
     large = ended(channel.unary_stream(RUNTIME)(sft("x" * (5 << 20))))
     assert large[1] == "RESOURCE_EXHAUSTED"
@@ -145,24 +146,28 @@ def test_what_the_runtime_refuses_of_itself(connected: Callable[..., Any]) -> No
     assert list(guarded.unary_stream(RUNTIME)(sft(), metadata=(("authorization", "Bearer k"),)))
 
 
-def test_the_runtimes_recordings_and_messages_are_looked_at(connected: Callable[..., Any]) -> None:
-    """By numpy, by its front end and by grpcio, each in its own words; CosyVoice3 wants its mark as well."""
+def test_the_runtime_checks_recordings_and_messages(connected: Callable[..., Any]) -> None:
+    """By numpy, by its front end and by grpcio, each with its message; CosyVoice3 requires its mark."""
     _, channel = connected(runtime_model="cosyvoice3")
     for audio, text, details in (
-        (b"abc", "hi", "Exception iterating responses: buffer size must be a multiple of element size"),
-        (bytes(2 * 16000 * 31), f"{MARK}hi", "Exception iterating responses: do not support extract speech token"),
-        (bytes(32000), "hi", f"Exception iterating responses: {MARK} not detected in CosyVoice3"),
+        (b"abc", "hi", f"{RAISED}buffer size must be a multiple of element size"),
+        (
+            bytes(2 * 16000 * 31),
+            f"{END_OF_PROMPT}hi",
+            f"{RAISED}do not support extract speech token",
+        ),
+        (bytes(32000), "hi", f"{RAISED}{END_OF_PROMPT} not detected in CosyVoice3"),
     ):
         asked = _Request(cross_lingual_request={"tts_text": text, "prompt_audio": audio}).SerializeToString()
-        count, code, told = ended(channel.unary_stream(RUNTIME)(asked))
-        assert (count, code, told[: len(details)]) == (0, "UNKNOWN", details)
-    asked = _Request(cross_lingual_request={"tts_text": f"{MARK}hi", "prompt_audio": bytes(32000)})
+        count, code, details_of_end = ended(channel.unary_stream(RUNTIME)(asked))
+        assert (count, code, details_of_end[: len(details)]) == (0, "UNKNOWN", details)
+    asked = _Request(cross_lingual_request={"tts_text": f"{END_OF_PROMPT}hi", "prompt_audio": bytes(32000)})
     assert list(channel.unary_stream(RUNTIME)(asked.SerializeToString()))
     assert ended(channel.unary_stream(RUNTIME)(b"\xff\xff")) == (0, "INTERNAL", "Exception deserializing request!")
 
 
 def test_tritons_models_stop_after_so_many_tokens(connected: Callable[..., Any]) -> None:
-    """25 a second, whatever is left of the text; over HTTP as well."""
+    """25 a second, even within the text; over HTTP, too."""
     emulator, channel = connected(engine="tone", speech_tokens=50, decoupled=True)
     text = "好" * 100
     sizes = []
@@ -175,8 +180,8 @@ def test_tritons_models_stop_after_so_many_tokens(connected: Callable[..., Any])
     assert "decoupled transaction policy" in refused.json()["error"]
 
 
-def test_tritons_models_know_a_recording_by_its_transcript(connected: Callable[..., Any]) -> None:
-    """The second voice that says the same sounds like the first, until the emulator is reset."""
+def test_tritons_models_cache_recordings_by_transcript(connected: Callable[..., Any]) -> None:
+    """A second recording with the same transcript gives the first voice, until the emulator is reset."""
     emulator, channel = connected()
 
     def digest(transcript: str, level: float) -> Any:
@@ -225,7 +230,7 @@ def test_the_fields_are_tritons() -> None:
         assert methods[method.name] == method
 
 
-def test_what_grpc_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_for_grpc_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only when it is asked for."""
     monkeypatch.setattr(extra, "find_spec", lambda name: None if name in ("grpc", "google.protobuf") else object())
     extra.require_extra()
@@ -233,7 +238,7 @@ def test_what_grpc_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         extra.require_extra("grpc", "google.protobuf")
 
 
-def test_without_the_switch_there_is_no_address(start: Callable[..., Emulator]) -> None:
+def test_without_the_option_there_is_no_address(start: Callable[..., Emulator]) -> None:
     """Nothing is imported for it either."""
     assert start().grpc_url == ""
     assert not Settings().grpc

@@ -1,4 +1,4 @@
-"""The faces of the plain HTTP runtimes: their switches, their defects, and what the client makes of them."""
+"""The HTTP APIs: their options, their defects, and the errors that the client raises for them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_model_serves_its_modes_at_its_rate(start: Any, model: str, serves: se
     assert emulator.counters().replies == {200: 5}
 
 
-def test_cosyvoice3_wants_its_mark(start: Any) -> None:
+def test_cosyvoice3_requires_its_mark(start: Any) -> None:
     """Which the plain dialect does not write."""
     emulator = start(engine="echo", runtime_model="cosyvoice3")
     for voice in (CLONE, CROSS):
@@ -132,7 +132,7 @@ def test_punctuation_is_an_empty_reply(start: Any) -> None:
     assert not error.retryable
 
 
-def test_marked_text_is_not_split(start: Any) -> None:
+def test_text_with_markup_is_not_split(start: Any) -> None:
     """Whatever is inside the marks."""
     emulator = start(engine="echo")
     with client(emulator, voice="中文女") as cosy:
@@ -159,8 +159,8 @@ def test_a_recording_that_is_too_long_breaks_the_reply(start: Any) -> None:
         assert not raw.endswith(b"0\r\n\r\n")
 
 
-def test_lighttts_speaks_at_another_speed_only_whole(start: Any) -> None:
-    """And says what is wrong in words of its own, or FastAPI's."""
+def test_lighttts_changes_the_speed_only_without_streaming(start: Any) -> None:
+    """Errors are in its own form, or FastAPI's."""
     emulator = start(engine="tone")
     with client(emulator, "lighttts", "/lighttts", voice=CLONE) as cosy:
         assert cosy.synthesize(LONG, speed=2.0).duration == pytest.approx(cosy.synthesize(LONG).duration / 2, abs=0.2)
@@ -193,7 +193,7 @@ def test_lighttts_speaks_at_another_speed_only_whole(start: Any) -> None:
     assert call(emulator.url, "GET", "/lighttts/readiness").json() == {"status": "ok"}
 
 
-def test_fastapi_answers_for_the_runtime(start: Any) -> None:
+def test_the_runtime_refuses_as_fastapi_does(start: Any) -> None:
     """Wrong paths and methods in its shape; an empty text is a text, of which there is nothing to be spoken."""
     emulator = start(serve="runtime")
     lost = call(emulator.url, "GET", "/nowhere")
@@ -207,8 +207,8 @@ def test_fastapi_answers_for_the_runtime(start: Any) -> None:
     assert (missing.status, missing.json()["detail"][0]["loc"]) == (422, ["body", "spk_id"])
 
 
-def test_lighttts_alone_is_where_the_real_one_is(start: Any) -> None:
-    """With the paths that tell of it; beside the others it stands below its name."""
+def test_lighttts_alone_has_the_paths_of_the_real_one(start: Any) -> None:
+    """Its health paths, too; beside the other APIs it has a prefix."""
     alone, beside = start(serve="lighttts"), start()
     for path, document in (
         ("/query_tts_model", {"tts_models": ["CosyVoice2", "CosyVoice3"]}),
@@ -248,8 +248,8 @@ def test_recordings_are_kept_until_they_are_deleted(start: Any) -> None:
     assert call(emulator.url, "PUT", path).status == 405
 
 
-def test_pai_eas_says_errors_in_a_200(start: Any) -> None:
-    """Whole or amid a stream, whose first pieces are the caller's."""
+def test_pai_eas_sends_errors_with_status_200(start: Any) -> None:
+    """In a whole reply or within a stream, whose first pieces the caller gets."""
     emulator = start(engine="tone")
     options = uploaded(emulator)
     emulator.inject("error_event", code="OutOfMemory")
@@ -269,7 +269,7 @@ def test_pai_eas_says_errors_in_a_200(start: Any) -> None:
 
 
 @pytest.mark.parametrize("lines", [False, True])
-def test_model_studio_speaks_every_format_and_tells_words(start: Any, lines: bool) -> None:
+def test_model_studio_has_every_format_and_word_timings(start: Any, lines: bool) -> None:
     """However its events are written."""
     emulator = start(engine="tone", sse_lines=lines)
     with client(emulator, **MODEL_STUDIO) as cosy:
@@ -294,8 +294,8 @@ def test_model_studio_speaks_every_format_and_tells_words(start: Any, lines: boo
     assert "418" in str(error)
 
 
-def test_a_key_is_wanted_by_every_face(start: Any) -> None:
-    """Each refuses in its own words, and all of them are understood."""
+def test_every_api_requires_the_key(start: Any) -> None:
+    """Each refuses in its own form, and the client understands all of them."""
     emulator = start(engine="echo", api_key="k")
     rows: list[dict[str, Any]] = [
         {"voice": "中文女"},
@@ -308,7 +308,7 @@ def test_a_key_is_wanted_by_every_face(start: Any) -> None:
         assert type(error).__name__ == "Unauthorized"
 
 
-def test_a_runtime_that_hangs_is_left_by_the_read_timeout(start: Any) -> None:
+def test_a_read_timeout_ends_a_runtime_that_hangs(start: Any) -> None:
     """A lost TensorRT context blocks it for ever; time-outs are the only defence."""
     emulator = start(engine="echo")
     emulator.inject("hang_body", at=0)

@@ -1,4 +1,4 @@
-"""The faces over WebSocket, asked by a plain WebSocket client: their rules, their timers and their rude endings."""
+"""The WebSocket APIs, used by a plain WebSocket client: their rules, timers and abrupt ends."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Tasks:
         self.task = uuid.uuid4().hex
         self.send("run-task", {**RUN, "parameters": {**PLAIN, **parameters}, "input": {}, **(payload or {})})
 
-    def say(self, *texts: str) -> None:
+    def send_text(self, *texts: str) -> None:
         """Continue it."""
         for text in texts:
             self.send("continue-task", {"input": {"text": text}})
@@ -113,11 +113,11 @@ def test_every_piece_of_audio_is_announced_and_sentences_come_as_they_are_whole(
         tasks = Tasks(opened)
         tasks.run()
         assert tasks.event()[0] == "task-started"
-        tasks.say("One. Tw")
+        tasks.send_text("One. Tw")
         assert [tasks.event()[0] for _ in range(2)] == ["sentence-begin", "sentence-synthesis"]
         assert echo_text(bytes(opened.recv(10))) == "One."  # type: ignore[arg-type]
         assert tasks.event()[0] == "sentence-end"
-        tasks.say("o. Three")
+        tasks.send_text("o. Three")
         tasks.finish()
         names, audio, last = tasks.rest()
         sentence = ["sentence-begin", "sentence-synthesis", "audio", "sentence-end"]
@@ -127,20 +127,20 @@ def test_every_piece_of_audio_is_announced_and_sentences_come_as_they_are_whole(
         assert last["header"]["attributes"]["request_uuid"]
 
 
-def test_tasks_follow_one_another_and_a_new_one_drops_the_old(echo: Emulator) -> None:
-    """Without a word, and the connection stays."""
+def test_a_new_task_drops_the_old_one(echo: Emulator) -> None:
+    """Without a message, and the connection stays open."""
     with socket(echo) as opened:
         tasks = Tasks(opened)
         for text in ("first.", "second."):
             tasks.run()
-            tasks.say(text)
+            tasks.send_text(text)
             tasks.finish()
             assert echo_text(tasks.rest()[1]) == text
         tasks.run()
         assert tasks.event()[0] == "task-started"
-        tasks.say("never finished")
+        tasks.send_text("never finished")
         tasks.run()
-        tasks.say("third.")
+        tasks.send_text("third.")
         tasks.finish()
         names, audio, last = tasks.rest()
         assert (names[0], echo_text(audio), last["header"]["task_id"]) == ("task-started", "third.", tasks.task)
@@ -165,7 +165,7 @@ def test_tasks_follow_one_another_and_a_new_one_drops_the_old(echo: Emulator) ->
     ],
 )
 def test_a_task_that_breaks_a_rule_fails_at_once(echo: Emulator, change: dict[str, Any], code: str) -> None:
-    """With the family of codes the service documents."""
+    """With the codes that the service documents."""
     with socket(echo) as opened:
         tasks = Tasks(opened)
         tasks.run(change)
@@ -173,7 +173,7 @@ def test_a_task_that_breaks_a_rule_fails_at_once(echo: Emulator, change: dict[st
 
 
 def test_a_voice_of_another_generation_is_error_418(echo: Emulator) -> None:
-    """As the demo repository's questions and answers have it."""
+    """As the questions and answers of the demo repository say."""
     with socket(echo) as opened:
         tasks = Tasks(opened)
         tasks.run(voice="longxiaochun_v2")
@@ -200,7 +200,7 @@ def test_a_voice_belongs_to_its_model(echo: Emulator, model: str, voice: str, sp
         if not speaks:
             assert failure(tasks)[1] == "[tts:]Engine return error code: 418"
             return
-        tasks.say("Hello.")
+        tasks.send_text("Hello.")
         tasks.finish()
         tasks.rest()
         assert echo.received()[-1]["voice"] == voice
@@ -211,7 +211,7 @@ def test_markup_comes_in_one_piece(echo: Emulator) -> None:
     with socket(echo) as opened:
         tasks = Tasks(opened)
         tasks.run(enable_ssml=True)
-        tasks.say("<speak>hi</speak>", "more")
+        tasks.send_text("<speak>hi</speak>", "more")
         assert failure(tasks)[0] == "InvalidParameter"
 
 
@@ -220,23 +220,23 @@ def test_too_much_text_fails(echo: Emulator) -> None:
     with socket(echo) as opened:
         tasks = Tasks(opened)
         tasks.run()
-        tasks.say("字" * 10_001)
+        tasks.send_text("字" * 10_001)
         assert failure(tasks)[0] == "InvalidParameter"
 
 
-def test_a_writer_that_falls_silent_fails(start: Callable[..., Emulator]) -> None:
-    """After the seconds that are 23 at the service."""
+def test_a_task_without_text_fails(start: Callable[..., Emulator]) -> None:
+    """After the idle time, which is 23 s at the service."""
     emulator = start(engine="echo", task_idle=0.2)
     with socket(emulator) as opened:
         tasks = Tasks(opened)
         tasks.run()
-        tasks.say("Hello. ")
+        tasks.send_text("Hello. ")
         assert failure(tasks) == ("CLIENT_ERROR", "request timeout after 0.2 seconds.")
     assert emulator.counters().in_flight == 0
 
 
 def test_an_idle_connection_is_closed(start: Callable[..., Emulator]) -> None:
-    """After the seconds that are 60 at the service, before its first task too."""
+    """After the idle time, which is 60 s at the service; before its first task, too."""
     emulator = start(engine="echo", socket_idle=0.2)
     with socket(emulator, VLLM) as opened:
         configured(opened)
@@ -246,7 +246,7 @@ def test_an_idle_connection_is_closed(start: Callable[..., Emulator]) -> None:
             tasks = Tasks(opened)
             if first:
                 tasks.run()
-                tasks.say("Hello.")
+                tasks.send_text("Hello.")
                 tasks.finish()
                 tasks.rest()
             with pytest.raises(ConnectionClosed):
@@ -260,14 +260,14 @@ def test_a_quota_is_counted_in_tasks(start: Callable[..., Emulator]) -> None:
         tasks = Tasks(opened)
         for _ in range(3):
             tasks.run()
-            tasks.say("a.")
+            tasks.send_text("a.")
             tasks.finish()
             assert tasks.rest()[0][-1] == "task-finished"
         tasks.run()
         assert failure(tasks)[0] == "Throttling.RateQuota"
 
 
-def test_nonsense_closes_the_connection(echo: Emulator) -> None:
+def test_an_unreadable_message_closes_the_connection(echo: Emulator) -> None:
     """With the code for invalid data."""
     for message in ("nonsense", "{}", "[]", b"\x00"):
         with socket(echo) as opened:
@@ -278,12 +278,12 @@ def test_nonsense_closes_the_connection(echo: Emulator) -> None:
             assert caught.value.rcvd.code == 1007
 
 
-def test_words_are_told_with_sentences_and_with_the_end(echo: Emulator) -> None:
+def test_word_timings_come_with_each_sentence_and_at_the_end(echo: Emulator) -> None:
     """Their times go on from sentence to sentence."""
     with socket(echo) as opened:
         tasks = Tasks(opened)
         tasks.run(word_timestamp_enabled=True)
-        tasks.say("你好 world. Again.")
+        tasks.send_text("你好 world. Again.")
         tasks.finish()
         words = tasks.rest()[2]["payload"]["output"]["sentence"]["words"]
         assert [word["text"] for word in words] == ["你", "好", "world", "Again"]
@@ -292,8 +292,8 @@ def test_words_are_told_with_sentences_and_with_the_end(echo: Emulator) -> None:
 
 
 @pytest.mark.parametrize("path", [MODEL_STUDIO, VLLM, LIGHT])
-def test_keys_are_looked_at_in_the_handshake(start: Callable[..., Emulator], path: str) -> None:
-    """And only there; a fault can refuse it, too, and takes nothing from requests."""
+def test_the_key_is_checked_in_the_handshake(start: Callable[..., Emulator], path: str) -> None:
+    """And only there; a fault can refuse it, too, and none of the requests' faults is used up."""
     emulator = start(engine="echo", api_key="s3cret")
     with pytest.raises(InvalidStatus) as caught, socket(emulator, path):
         pass
@@ -307,8 +307,8 @@ def test_keys_are_looked_at_in_the_handshake(start: Callable[..., Emulator], pat
     assert emulator.counters().replies == {401: 1, 403: 1}
 
 
-def test_a_connection_too_many_is_refused(start: Callable[..., Emulator]) -> None:
-    """A WebSocket counts as what it was when it came."""
+def test_a_connection_beyond_the_limit_is_refused(start: Callable[..., Emulator]) -> None:
+    """A WebSocket counts as a connection."""
     emulator = start(engine="echo", connections=1)
     with socket(emulator):
         with pytest.raises(InvalidStatus) as caught, socket(emulator):
@@ -317,8 +317,8 @@ def test_a_connection_too_many_is_refused(start: Callable[..., Emulator]) -> Non
 
 
 @pytest.mark.parametrize("path", [MODEL_STUDIO, VLLM, LIGHT])
-def test_plain_http_is_told_what_the_path_speaks(echo: Emulator, path: str) -> None:
-    """And what the emulator may lack."""
+def test_plain_http_is_refused_with_426(echo: Emulator, path: str) -> None:
+    """The reply names the extra that the emulator may lack."""
     answer = call(echo.url, "GET", path)
     assert answer.status == 426
     assert "WebSocket" in answer.json()["detail"]
@@ -348,8 +348,8 @@ def kinds(heard: list[Any]) -> str:
     return " ".join(each["type"].removeprefix("audio.").removeprefix("session.") for each in heard)
 
 
-def test_vllm_says_what_is_wrong_and_closes_only_before_its_configuration(echo: Emulator) -> None:
-    """Later errors leave the connection open."""
+def test_vllm_closes_after_an_error_only_before_its_configuration(echo: Emulator) -> None:
+    """A later error is a message, and the connection stays open."""
     with socket(echo, VLLM) as opened:
         configured(opened, speed=9)
         assert "speed" in json.loads(opened.recv(10))["message"]
@@ -386,7 +386,7 @@ def test_a_configuration_that_breaks_a_rule_is_refused(echo: Emulator, config: d
 
 
 def test_a_model_it_does_not_serve_is_refused_with_the_configuration(start: Callable[..., Emulator]) -> None:
-    """By what vLLM says of it everywhere."""
+    """With the message that vLLM has for it everywhere."""
     with socket(start(engine="echo", dialect="vllm-omni"), VLLM) as opened:
         configured(opened, model="x")
         assert "The model `x` does not exist." in json.loads(opened.recv(10))["message"]
@@ -404,8 +404,8 @@ def test_a_model_it_does_not_serve_is_refused_with_the_configuration(start: Call
         ({"ref_audio": "data:audio/wav;base64,!"}, "Error opening"),
     ],
 )
-def test_what_vllm_cannot_speak_fails_sentence_by_sentence(echo: Emulator, config: Any, message: str) -> None:
-    """After its beginning, and the connection goes on."""
+def test_vllm_fails_each_sentence_that_it_cannot_render(echo: Emulator, config: Any, message: str) -> None:
+    """After its audio.start, and the connection stays open."""
     with socket(echo, VLLM) as opened:
         configured(opened, **config)
         heard = utterance(opened, "Hi")
@@ -416,8 +416,8 @@ def test_what_vllm_cannot_speak_fails_sentence_by_sentence(echo: Emulator, confi
         assert kinds(utterance(opened, "Hi")) == "start audio done done"
 
 
-def test_vllm_names_a_rate_only_while_it_streams(echo: Emulator) -> None:
-    """And obeys none that it is asked for."""
+def test_vllm_sends_a_rate_only_while_it_streams(echo: Emulator) -> None:
+    """And ignores a requested one."""
     with socket(echo, VLLM) as opened:
         configured(opened, sample_rate=8000)
         first, audio, *_ = utterance(opened, "Hi")
@@ -429,7 +429,7 @@ def test_vllm_names_a_rate_only_while_it_streams(echo: Emulator) -> None:
         assert "channels" not in first
 
 
-def test_vllm_tells_words_behind_the_samples(start: Callable[..., Emulator]) -> None:
+def test_vllm_sends_word_timings_after_the_samples(start: Callable[..., Emulator]) -> None:
     """In documents, and only where there is an aligner and a stream."""
     with socket(start(engine="echo", aligner=True), VLLM) as opened:
         configured(opened, stream_audio=True, response_format="pcm", word_timestamps=True)
@@ -458,16 +458,16 @@ def test_vllm_tells_words_behind_the_samples(start: Callable[..., Emulator]) -> 
         ("clause", "Yes, sir，1,000 times; end", ["Yes,", "sir，", "1,000 times;", "end"]),
     ],
 )
-def test_vllm_cuts_where_it_is_told_to(echo: Emulator, split: str, text: str, pieces: list[str]) -> None:
-    """Nowhere, at sentences or at clauses; short ones stay apart."""
+def test_vllm_splits_as_configured(echo: Emulator, split: str, text: str, pieces: list[str]) -> None:
+    """Not at all, at sentences or at clauses; short ones are not joined."""
     with socket(echo, VLLM) as opened:
         configured(opened, split_granularity=split)
         heard = utterance(opened, text)
         assert [each["sentence_text"] for each in heard if each["type"] == "audio.start"] == pieces
 
 
-def test_an_uploaded_voice_speaks_over_either_way(start: Callable[..., Emulator]) -> None:
-    """They share them."""
+def test_an_uploaded_voice_works_over_http_and_websocket(start: Callable[..., Emulator]) -> None:
+    """They share the uploads."""
     emulator = start(engine="echo", dialect="vllm-omni")
     uploaded(emulator)
     with socket(emulator, VLLM) as opened:
@@ -475,8 +475,8 @@ def test_an_uploaded_voice_speaks_over_either_way(start: Callable[..., Emulator]
         assert kinds(utterance(opened, "Hi")) == "start audio done done"
 
 
-def test_the_older_vllm_cannot_leave_a_text_whole(start: Callable[..., Emulator]) -> None:
-    """And knows neither a seed nor words."""
+def test_the_older_vllm_always_splits(start: Callable[..., Emulator]) -> None:
+    """And ignores a seed and word timings."""
     emulator = start(engine="echo", dialect_old=True)
     with socket(emulator, VLLM) as opened:
         configured(opened, split_granularity="none")
@@ -490,7 +490,7 @@ def test_the_older_vllm_cannot_leave_a_text_whole(start: Callable[..., Emulator]
 # --- LightTTS ---
 
 
-def test_lighttts_takes_the_voice_first_and_closes_last(echo: Emulator) -> None:
+def test_lighttts_takes_the_voice_first_and_closes_at_the_end(echo: Emulator) -> None:
     """A message it cannot read is an error."""
     with socket(echo, LIGHT) as opened:
         opened.send('{"prompt_text":"said"}')

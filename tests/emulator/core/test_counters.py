@@ -1,4 +1,4 @@
-"""What the service saw, asked for in three ways."""
+"""The counters, as a record, as JSON and as Prometheus text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator import Emulator
 
 
-def test_counters_tell_what_happened(emulator: Emulator) -> None:
+def test_counters_count_what_happened(emulator: Emulator) -> None:
     """Requests, batches, texts, replies, sizes and bytes."""
     posted = [post(emulator.url, {"texts": ["好"] * size}, accept=FRAMES) for size in (1, 3, 3)]
     post(emulator.url, b"{")
@@ -34,7 +34,7 @@ def test_counters_tell_what_happened(emulator: Emulator) -> None:
 
 
 def test_a_reset_starts_over(emulator: Emulator) -> None:
-    """Everything but what is open goes back to zero."""
+    """Everything but open connections is zero."""
     post(emulator.url, {"texts": ["好"]})
     emulator.reset()
     counters = emulator.counters()
@@ -42,8 +42,8 @@ def test_a_reset_starts_over(emulator: Emulator) -> None:
     assert counters.replies == {}
 
 
-def test_the_pages_are_open_to_anybody(emulator: Emulator) -> None:
-    """The same over plain HTTP, for those without a handle."""
+def test_the_control_pages_work_over_plain_http(emulator: Emulator) -> None:
+    """For programs that did not start the emulator."""
     post(emulator.url, {"texts": ["好", "好"]})
     shown = call(emulator.url, "GET", "/_emulator/counters").json()
     assert Counters.from_json(shown).texts == 2
@@ -72,8 +72,8 @@ def test_metrics_are_prometheus_text(emulator: Emulator) -> None:
     assert "cosyvoice_emulator_batch_texts_sum 6" in lines
 
 
-def test_health_names_what_there_is(emulator: Emulator) -> None:
-    """Models and voices, for the curious."""
+def test_health_lists_models_and_voices(emulator: Emulator) -> None:
+    """And the engine."""
     health = call(emulator.url, "GET", "/health").json()
     assert health["status"] == "ok"
     assert health["model"] in health["models"]

@@ -44,7 +44,7 @@ def test_another_body_is_a_mismatch(emulator: Emulator) -> None:
 
 
 def test_a_running_request_is_in_progress(start: Any) -> None:
-    """While the first runs the second is told to wait."""
+    """While the first runs, the second is refused with a Retry-After."""
     emulator = start(item_delay=30.0)
     with open_socket(emulator.url) as first:
         first.sendall(raw_request(BATCH, accept=FRAMES, idempotency_key=KEY))
@@ -64,7 +64,7 @@ def test_a_paced_reply_is_replayed(start: Any) -> None:
 
 
 def test_a_lost_reply_is_replayed(emulator: Emulator) -> None:
-    """What was cut on its way is there, whole, when asked for again."""
+    """A reply that was cut is sent whole to the retry."""
     emulator.inject("cut")
     with open_socket(emulator.url) as connection:
         connection.sendall(raw_request(BATCH, idempotency_key=KEY))
@@ -74,18 +74,18 @@ def test_a_lost_reply_is_replayed(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("fault", ["wrong_count", "not_audio", "failed_items"])
-def test_a_spoiled_delivery_leaves_a_good_record(emulator: Emulator, fault: str) -> None:
-    """A fault of the items changes one delivery, not what is remembered."""
+def test_a_fault_of_the_delivery_leaves_a_good_record(emulator: Emulator, fault: str) -> None:
+    """A fault of the items applies to one delivery, not to the kept reply."""
     emulator.inject(fault)
-    spoiled = post(emulator.url, BATCH, idempotency_key=KEY).json()
+    faulty = post(emulator.url, BATCH, idempotency_key=KEY).json()
     good = post(emulator.url, BATCH, idempotency_key=KEY).json()
     assert good["succeeded"] == 2
-    assert good["id"] == spoiled["id"]
+    assert good["id"] == faulty["id"]
 
 
 @pytest.mark.parametrize("fault", ["error", "throttle", "garbage"])
 def test_a_refusal_leaves_the_key_free(emulator: Emulator, fault: str) -> None:
-    """What came to nothing may be tried again."""
+    """A refused request can be sent again."""
     emulator.inject(fault)
     post(emulator.url, BATCH, idempotency_key=KEY)
     assert post(emulator.url, BATCH, idempotency_key=KEY).status == 200
@@ -93,14 +93,14 @@ def test_a_refusal_leaves_the_key_free(emulator: Emulator, fault: str) -> None:
 
 
 def test_a_bad_key_is_refused(emulator: Emulator) -> None:
-    """Empty or endless keys break a rule."""
+    """An empty or too long key breaks a rule."""
     for key in ('""', "k" * 256):
         assert_problem(post(emulator.url, BATCH, idempotency_key=key), 422, "validation_failed")
     assert read_key('"abc"') == read_key("abc") == "abc"
 
 
 def test_records_end_after_ten_minutes() -> None:
-    """Later the key is as good as new."""
+    """Later the key is free again."""
     records = ReplyRecords()
     record = records.begin("k", b"1", 0.0)
     records.finish(record, reply(Audio(b"12345", "audio/wav", 24000, 1)), 1.0)
@@ -111,7 +111,7 @@ def test_records_end_after_ten_minutes() -> None:
 
 
 def test_records_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest make room; audio that several share is counted once."""
+    """The oldest are dropped; audio that several share is counted once."""
     monkeypatch.setattr(idempotency, "_MOST_BYTES", 100)
     records = ReplyRecords()
     shared = Audio(b"x" * 60, "audio/wav", 24000, 1)

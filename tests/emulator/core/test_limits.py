@@ -1,4 +1,4 @@
-"""Quotas, connections and GPUs: what is granted, what is refused, what waits."""
+"""Rates, connections and GPUs: what is admitted, refused and queued."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_the_bucket_refills_at_its_rate() -> None:
 
 
 def test_no_window_grants_more_than_rate_and_burst() -> None:
-    """Whoever asks all the time gets the burst and then the rate."""
+    """A client that always sends gets the burst and then the rate."""
     buckets = TokenBuckets(rate=5.0, burst=3)
     grants = [grant.granted for step in range(2001) if (grant := buckets.acquire("a", 50 + step / 100))]
     assert sum(grants) == 3 + 5 * 20
 
 
-def test_a_slow_rate_is_told_as_a_long_window() -> None:
-    """Quota headers speak in whole numbers."""
+def test_a_slow_rate_has_a_long_window() -> None:
+    """Quota headers hold whole numbers."""
     grant = TokenBuckets(rate=0.1, burst=1).acquire("a", 0.0)
     assert grant
     assert dict(grant.headers) == {b"ratelimit-policy": b'"ip";q=1;w=10', b"ratelimit": b'"ip";r=0;t=10'}
@@ -65,7 +65,7 @@ def test_weights_take_more_than_one_token() -> None:
 
 
 def test_over_the_rate_is_429(start: Any) -> None:
-    """The burst passes with its quota told, what follows is refused with a time."""
+    """The burst is admitted with quota headers, what follows is refused with Retry-After."""
     emulator = start(rate=0.01, burst=2)
     first, second, third = (post(emulator.url, BATCH) for _ in range(3))
     assert (first.status, second.status) == (200, 200)
@@ -81,19 +81,19 @@ def test_over_the_rate_is_429(start: Any) -> None:
 
 
 def test_quota_headers_can_be_left_out(start: Any) -> None:
-    """A service need not tell."""
+    """An option leaves them out."""
     answer = post(start(rate=100.0, quota_headers=False).url, BATCH)
     assert answer.status == 200
     assert not [name for name in answer.headers if name.startswith("ratelimit")]
 
 
-def test_without_a_rate_there_is_nothing_to_tell(emulator: Emulator) -> None:
-    """No quota, no headers."""
+def test_without_a_rate_there_are_no_quota_headers(emulator: Emulator) -> None:
+    """There is no quota to announce."""
     assert not [name for name in post(emulator.url, BATCH).headers if name.startswith("ratelimit")]
 
 
-def test_a_connection_too_many_is_told_so(start: Any) -> None:
-    """The third of two is answered 429 and closed; once one leaves there is room again."""
+def test_a_connection_beyond_the_limit_gets_429(start: Any) -> None:
+    """The third of two is answered 429 and closed; once one closes, another is admitted."""
     emulator = start(connections=2)
     kept = [connect(emulator.url) for _ in range(2)]
     try:
@@ -117,8 +117,8 @@ def test_a_connection_too_many_is_told_so(start: Any) -> None:
             each.close()
 
 
-def test_a_connection_too_many_may_be_reset(start: Any) -> None:
-    """The rude way."""
+def test_a_connection_beyond_the_limit_can_be_reset(start: Any) -> None:
+    """With a TCP reset."""
     emulator = start(connections=1, connection_refusal="reset")
     first = connect(emulator.url)
     try:
@@ -130,8 +130,8 @@ def test_a_connection_too_many_may_be_reset(start: Any) -> None:
         first.close()
 
 
-def test_the_connection_counter_reads_like_a_status_line() -> None:
-    """Admitted, refused, left."""
+def test_the_connection_counter_shows_its_state() -> None:
+    """Open, refused and the limit."""
     connections = ConnectionCounter(limit=1)
     assert connections.admit("a")
     assert not connections.admit("a")
@@ -144,7 +144,7 @@ def test_the_connection_counter_reads_like_a_status_line() -> None:
 
 
 def test_idle_connections_are_closed(start: Any) -> None:
-    """After the keep-alive time the service hangs up."""
+    """After the keep-alive time."""
     emulator = start(keep_alive=0.1)
     with open_socket(emulator.url) as connection:
         connection.sendall(raw_request(BATCH))
@@ -165,14 +165,14 @@ def test_gpus_serve_in_order_and_saturate() -> None:
 
 
 def test_no_gpus_never_wait() -> None:
-    """Zero switches the model off."""
+    """Zero turns the model off."""
     farm = GpuQueue(gpus=0, rtf=0.1)
     assert farm.schedule([4.0], now=1.0) == []
     assert farm.backlog(1.0) == 0.0
 
 
-def test_other_gpus_go_on_with_the_queue() -> None:
-    """What is queued keeps its promise; a GPU more is free at once, one taken away ends with its queue."""
+def test_queued_texts_keep_their_times_when_gpus_change() -> None:
+    """An added GPU is free at once, a removed one finishes its queue."""
     farm = GpuQueue(gpus=2, rtf=0.1)
     assert farm.schedule([20.0, 40.0], now=100.0) == pytest.approx([102.0, 104.0])
     farm.resize(1, 0.1, now=100.0)
@@ -186,7 +186,7 @@ def test_other_gpus_go_on_with_the_queue() -> None:
 
 
 def test_gpus_change_while_the_service_runs(start: Any) -> None:
-    """Work is what the GPUs of the day need for it; a reset brings back those of the start."""
+    """Work is counted at the present rate; a reset restores the GPUs of the start."""
     emulator = start(gpus=1, rtf=0.001)
     assert post(emulator.url, {"texts": ["字" * 20]}).status == 200
     assert emulator.counters().gpu_seconds == pytest.approx(0.004)
@@ -202,16 +202,16 @@ def test_gpus_change_while_the_service_runs(start: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", [b"", b"[]", b'{"gpus": -1}', b'{"gpus": "two"}', b'{"engine": "echo"}'])
-def test_gpus_that_cannot_be_are_refused(emulator: Emulator, wrong: bytes) -> None:
-    """The order names a rule, and nothing changes."""
+def test_invalid_gpus_are_refused(emulator: Emulator, wrong: bytes) -> None:
+    """The error names the rule, and nothing changes."""
     assert call(emulator.url, "POST", "/_emulator/gpus", wrong).status == 422
     with pytest.raises(ValueError, match="rtf must be at least 0"):
         emulator.set_gpus(rtf=-1.0)
 
 
 @pytest.mark.parametrize("accept", [FRAMES, "application/json"])
-def test_work_for_nobody_is_counted(start: Any, accept: str) -> None:
-    """A client that leaves does not free the GPUs: what they still do is wasted, what it got is not."""
+def test_work_for_a_disconnected_client_is_counted(start: Any, accept: str) -> None:
+    """Its texts keep the GPUs busy: what they render after it left is wasted, what it got is not."""
     emulator = start(gpus=1, rtf=0.25)
     with open_socket(emulator.url) as impatient:
         impatient.sendall(raw_request({"texts": ["字", "字" * 40]}, accept=accept))
@@ -228,8 +228,8 @@ def test_work_for_nobody_is_counted(start: Any, accept: str) -> None:
     assert counters.gpu_seconds_wasted == pytest.approx(2.075 - sent)
 
 
-def test_a_long_queue_is_overload(start: Any) -> None:
-    """With a limit on waiting, who would wait longer is told to come back."""
+def test_a_long_queue_is_refused_as_overload(start: Any) -> None:
+    """With a limit on waiting, a request that would wait longer gets a Retry-After."""
     emulator = start(gpus=1, rtf=100.0, max_wait=10.0)
     with open_socket(emulator.url) as first:
         first.sendall(raw_request(BATCH, accept=FRAMES))
@@ -248,7 +248,7 @@ def test_gpus_deliver_items_as_they_finish(start: Any) -> None:
 
 
 def test_connections_are_counted(emulator: Emulator) -> None:
-    """Seen, open and peak are what a client did; the handle's own questions do not count."""
+    """Seen, open and peak are the client's; the requests of the `Emulator` object do not count."""
     connections = [connect(emulator.url) for _ in range(3)]
     for each in connections:
         assert exchange(each, "POST", "/batch", BODY, JSON).status == 200

@@ -18,7 +18,7 @@ BATCH = {"texts": ["一", "二", "三"]}
 
 @pytest.mark.parametrize(("delta", "count"), [(-1, 2), (-3, 0), (1, 4)])
 def test_wrong_count_has_fewer_or_more_items(emulator: Emulator, delta: int, count: int) -> None:
-    """Consistent in itself, and not what was asked for."""
+    """The reply is consistent, but has another number of items than the request."""
     emulator.inject("wrong_count", delta=delta, count=2)
     reply = post(emulator.url, BATCH).json()
     assert reply["total"] == len(reply["results"]) == count
@@ -27,14 +27,14 @@ def test_wrong_count_has_fewer_or_more_items(emulator: Emulator, delta: int, cou
 
 
 def test_wrong_index_is_out_of_range_or_a_repetition(emulator: Emulator) -> None:
-    """The last item claims another place."""
+    """The last item has another index."""
     emulator.inject("wrong_index")
     assert [item["index"] for item in post(emulator.url, BATCH).json()["results"]] == [0, 1, 3]
     emulator.inject("wrong_index", index=0)
     assert [item["index"] for item in post(emulator.url, BATCH).json()["results"]] == [0, 1, 0]
 
 
-def test_failed_items_may_be_a_share(emulator: Emulator) -> None:
+def test_failed_items_can_be_a_share(emulator: Emulator) -> None:
     """All of them, or none."""
     emulator.inject("failed_items", share=1.0)
     assert post(emulator.url, BATCH).json()["failed"] == 3

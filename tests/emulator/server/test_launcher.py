@@ -1,4 +1,4 @@
-"""The life of an emulator process: ready when it yields, gone when it ends."""
+"""The emulator's process: it serves when the block begins, and ends with it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def wait_until_dead(pid: int) -> None:
         pass
 
 
-def test_it_serves_inside_the_block_and_is_gone_after() -> None:
-    """Ready at once, silent at the end, and the handle says so."""
+def test_it_serves_within_the_block_and_ends_with_it() -> None:
+    """It accepts requests at once, refuses them at the end, and its repr shows which."""
     with running(engine="tone") as emulator:
         assert call(emulator.url, "GET", "/health").status == 200
         assert repr(emulator) == f"<Emulator {emulator.url} engine=tone running>"
@@ -50,8 +50,8 @@ def test_it_serves_inside_the_block_and_is_gone_after() -> None:
     emulator.close()
 
 
-def test_switches_or_settings() -> None:
-    """Both ways in, but not at once; a wrong switch is named."""
+def test_options_and_a_settings_record_exclude_each_other() -> None:
+    """Either works, not both; the error names a wrong option."""
     with running(Settings(engine="echo")) as emulator:
         assert emulator.settings.engine == "echo"
     with pytest.raises(TypeError, match="not both"), running(Settings(), rtt=1.0):
@@ -62,8 +62,8 @@ def test_switches_or_settings() -> None:
         pass
 
 
-def test_a_hanging_request_does_not_hold_up_the_end() -> None:
-    """Closing ends what would never end by itself."""
+def test_a_hanging_request_does_not_delay_close() -> None:
+    """Closing ends a request that would never end."""
     with running(engine="tone") as emulator:
         emulator.inject("hang")
         connection = open_socket(emulator.url)
@@ -74,16 +74,16 @@ def test_a_hanging_request_does_not_hold_up_the_end() -> None:
         assert not is_alive(emulator.pid)
 
 
-def test_a_taken_port_is_told() -> None:
-    """The error_document of the child reaches the caller."""
+def test_a_port_in_use_is_an_error() -> None:
+    """The error of the child process reaches the caller."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EmulatorError, match=f"cannot listen on 127.0.0.1:{port}"), running(port=port):
             pass
 
 
-def test_a_dead_emulator_is_told() -> None:
-    """The handle of a process that was killed says that nobody answers."""
+def test_a_dead_emulator_is_an_error() -> None:
+    """Once its process was killed, every call raises."""
     with running(engine="tone") as emulator:
         os.kill(emulator.pid, signal.SIGKILL)
         wait_until_dead(emulator.pid)
@@ -92,7 +92,7 @@ def test_a_dead_emulator_is_told() -> None:
 
 
 def test_it_dies_with_its_parent() -> None:
-    """Not even a killed parent leaves it behind."""
+    """It ends even when the parent is killed."""
     code = (
         "import os, signal\n"
         "from cosyclient.emulator import running\n"
@@ -123,7 +123,7 @@ def test_ipv6_works() -> None:
 
 
 def test_the_foreground_ends_with_ctrl_c() -> None:
-    """``python -m cosyclient.emulator`` says where it is and leaves in order."""
+    """``python -m cosyclient.emulator`` prints its address and exits with 0."""
     command = [sys.executable, "-m", "cosyclient.emulator", "--engine", "tone"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr
@@ -135,8 +135,8 @@ def test_the_foreground_ends_with_ctrl_c() -> None:
     assert server.returncode == 0
 
 
-def test_a_usage_error_is_two() -> None:
-    """A broken rule on the command line is told in one line."""
+def test_a_usage_error_exits_with_2() -> None:
+    """A broken rule on the command line is reported in one line."""
     command = [sys.executable, "-m", "cosyclient.emulator", "--rtt", "-1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -144,7 +144,7 @@ def test_a_usage_error_is_two() -> None:
 
 
 def test_importing_is_light() -> None:
-    """What synthesises and serves is loaded when used; the plugin is no heavier."""
+    """What renders and serves is loaded when used; the same holds for the plugin."""
     heavy = ["starlette", "uvicorn", "httptools", "numpy", "soundfile", "soxr", "espeakng_loader"]
     code = (
         "import sys, types\n"
@@ -158,14 +158,14 @@ def test_importing_is_light() -> None:
     assert done.stdout == "[]\n[]\n"
 
 
-def test_a_missing_extra_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error_document names the package and the command that installs it."""
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stand in the error."""
     monkeypatch.setattr("cosyclient.emulator.extra.find_spec", lambda name: None if name == "soxr" else object())
     with pytest.raises(EmulatorError, match=r"needs soxr: run  pip install '\.\[emulator\]'"):
         require_extra()
 
 
-def test_the_sample_is_worth_listening_to() -> None:
+def test_the_sample_is_varied() -> None:
     """Well over a hundred different sentences, Chinese and English, short and long."""
     lines = Path(cosyclient.emulator.__file__).with_name("sample.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) >= 120

@@ -1,4 +1,4 @@
-"""Sound: right format, right rate, right length, and speech that can be heard."""
+"""The engines: format, rate and length of their audio, and that speech is audible."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def test_wav_has_the_plain_header(emulator: Emulator) -> None:
     )
 
 
-def test_opus_says_which_rate_it_has(emulator: Emulator) -> None:
-    """Opus knows no 44,100 Hz, and the reply says so."""
+def test_opus_has_the_next_rate_it_supports(emulator: Emulator) -> None:
+    """Opus has no 44,100 Hz; the reply names the rate it has."""
     reply = post(emulator.url, {"texts": ["好"], "format": "opus", "sample_rate": 44100}).json()
     assert reply["sample_rate"] == 48000
 
 
-def test_compressed_audio_has_the_weight_of_real_speech(emulator: Emulator) -> None:
-    """Four seconds at 24 kHz weigh about 20 KB, as the load model assumes."""
+def test_compressed_audio_has_the_size_of_real_speech(emulator: Emulator) -> None:
+    """Four seconds at 24 kHz take about 20 KB, as the load model assumes."""
     for format in ("mp3", "opus"):
         ((_, audio),) = spoken(emulator.url, TWENTY, format=format)
         assert 12_000 < len(audio) < 25_000
@@ -108,7 +108,7 @@ def test_tones_are_deterministic_and_voices_differ(emulator: Emulator) -> None:
     assert len(other) == len(one)
 
 
-def test_speech_can_be_heard_in_both_languages(start: Any) -> None:
+def test_speech_is_audible_in_both_languages(start: Any) -> None:
     """Chinese, English and mixed sentences have sound, and sound different."""
     url = start(engine="espeak").url
     texts = ["今天天气真好。", "The weather is fine today.", "我的 WiFi 很慢。"]
@@ -123,7 +123,7 @@ def test_speech_can_be_heard_in_both_languages(start: Any) -> None:
     assert len(set(loud)) == 3
 
 
-def test_a_mixed_sentence_is_spoken_run_by_run() -> None:
+def test_a_mixed_sentence_is_split_into_runs_by_script() -> None:
     """Each script has its voice; digits and punctuation stay with the words before them."""
     from cosyclient.emulator.speech.espeak import runs
     from cosyclient.emulator.speech.voices import VOICES
@@ -139,8 +139,8 @@ def test_a_mixed_sentence_is_spoken_run_by_run() -> None:
 
 
 @pytest.mark.parametrize("voice", ["default", "中文女", "中文男", "英文女", "英文男", "日语男", "粤语女", "韩语女"])
-def test_every_voice_speaks(start: Any, voice: str) -> None:
-    """No voice of the list is silent."""
+def test_every_voice_is_audible(start: Any, voice: str) -> None:
+    """Every voice of the list gives audio that is not silence."""
     ((_, audio),) = spoken(start(engine="espeak").url, "你好 hello", voice=voice)
     samples, _ = decoded(audio)
     assert np.sqrt(np.mean(samples**2)) > 0.02
@@ -166,7 +166,7 @@ def test_speech_keeps_its_length_at_every_rate(start: Any, format: str, rate: in
 
 
 def test_punctuation_alone_is_silence(start: Any) -> None:
-    """Nothing to say is a short silence, not an empty file."""
+    """A text without a pronounceable character is a short silence, not an empty file."""
     ((item, audio),) = spoken(start(engine="espeak").url, "……")
     assert item["duration_ms"] >= 300
     assert len(audio) > 44
@@ -174,8 +174,8 @@ def test_punctuation_alone_is_silence(start: Any) -> None:
 
 @pytest.mark.parametrize("format", ["wav", "pcm"])
 @pytest.mark.parametrize("rate", RATES)
-def test_echo_brings_the_text_back(start: Any, format: str, rate: int) -> None:
-    """Any text survives the trip through the samples."""
+def test_echo_returns_the_text(start: Any, format: str, rate: int) -> None:
+    """Any text can be read from its samples."""
     texts = ["a", "你好，世界 🎙️", "x" * 4096]
     items = spoken(start(engine="echo").url, *texts, format=format, sample_rate=rate)
     for text, (item, audio) in zip(texts, items, strict=True):
@@ -192,7 +192,7 @@ def test_echo_needs_a_format_that_keeps_samples(start: Any) -> None:
 
 
 @pytest.mark.parametrize("audio", [b"", b"RIFF", bytes(4800), b"C\0o\0s\0y\0\xff\0\0\0abc"])
-def test_other_audio_is_no_echo(audio: bytes) -> None:
-    """What carries no text, or only part of one, is refused."""
+def test_audio_without_a_text_is_refused(audio: bytes) -> None:
+    """So is audio that carries only part of one."""
     with pytest.raises(ValueError, match="echo|WAV"):
         echo_text(audio)

@@ -1,4 +1,4 @@
-"""The shapes a reply travels in, and how one is chosen."""
+"""The forms of a batch reply, and how one is chosen."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_json_lists_every_item_in_order(start: Any) -> None:
         assert item["duration_ms"] in (100, 200)
 
 
-def test_json_tells_which_items_failed(emulator: Emulator) -> None:
-    """A failed item has an error object and the counts say so."""
+def test_json_shows_which_items_failed(emulator: Emulator) -> None:
+    """A failed item has an error object and the counts include it."""
     emulator.inject("failed_items", indices=[1], code="text_too_long", retryable=False)
     reply = post(emulator.url, {"texts": TEXTS}).json()
     assert (reply["total"], reply["succeeded"], reply["failed"]) == (3, 2, 1)
@@ -76,7 +76,7 @@ def test_frames_carry_the_same(start: Any) -> None:
     assert frames.end == {"kind": "end", "succeeded": 3, "failed": 0}
 
 
-def test_frames_tell_which_items_failed(emulator: Emulator) -> None:
+def test_frames_show_which_items_failed(emulator: Emulator) -> None:
     """A failed item has no payload."""
     emulator.inject("failed_items", indices=[0, 2], retry_after_ms=250)
     frames = parse_frames(post(emulator.url, {"texts": TEXTS}, accept=FRAMES).body)
@@ -102,7 +102,7 @@ def test_frames_tell_which_items_failed(emulator: Emulator) -> None:
     ],
 )
 def test_accept_chooses_the_reply(emulator: Emulator, accept: str, media_type: str) -> None:
-    """Frames for those who ask for them by name, JSON for the rest."""
+    """Frames for clients that name them, JSON for the others."""
     headers = {"accept": accept} if accept else {}
     assert post(emulator.url, {"texts": ["a"]}, **headers).media_type == media_type
 
@@ -112,7 +112,7 @@ def test_accept_chooses_the_reply(emulator: Emulator, accept: str, media_type: s
     ["text/html", "application/json;q=0", "application/vnd.cosyvoice.batch-frames;v=2", "application/json;q=0, */*"],
 )
 def test_nothing_acceptable_is_406(emulator: Emulator, accept: str) -> None:
-    """A client that takes neither is told so."""
+    """A client that accepts neither is refused."""
     assert_problem(post(emulator.url, {"texts": ["a"]}, accept=accept), 406, "not_acceptable")
 
 
@@ -138,7 +138,7 @@ def test_the_bare_array_may_hold_objects(start: Any) -> None:
     assert [item["index"] for item in reply] == [0, 1, 2]
 
 
-def test_gzip_is_for_those_who_accept_it(start: Any) -> None:
+def test_gzip_is_sent_to_clients_that_accept_it(start: Any) -> None:
     """JSON replies and problems are compressed when switched on and accepted."""
     emulator = start(gzip=True)
     answer = post(emulator.url, {"texts": TEXTS}, accept_encoding="gzip, br")
@@ -176,7 +176,7 @@ def test_delayed_items_make_a_whole_reply(start: Any) -> None:
 
 
 def test_what_cannot_fit_into_an_item_fails_alone(emulator: Emulator) -> None:
-    """Half an hour of WAV is refused for its text; its neighbour is spoken."""
+    """Half an hour of WAV is refused for its text; the other text is rendered."""
     batch = {"texts": ["字" * 4096, "好"], "speed": 0.5, "sample_rate": 48000}
     reply = post(emulator.url, batch).json()
     assert reply["results"][0]["error"]["code"] == "text_too_long"

@@ -1,4 +1,4 @@
-"""Every rule of the request, and the problem that answers its breach."""
+"""Every rule of a batch request, and the problem document for each."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_unknown_model_and_voice_are_404(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"texts":["a"],}', b"\xff", b'{"texts":NaN}', b"[" * 100_000])
 def test_malformed_json_is_400(emulator: Emulator, body: bytes) -> None:
-    """What is not JSON is said to be so, however strange."""
+    """Any body that is not JSON is refused as such."""
     assert_problem(post(emulator.url, body), 400, "malformed_json")
 
 
@@ -168,23 +168,23 @@ def test_a_large_chunked_body_is_413(emulator: Emulator) -> None:
     assert_problem(call(emulator.url, "POST", "/batch", body, headers), 413, "body_too_large")
 
 
-def test_the_limit_of_the_body_is_a_switch(start: Any) -> None:
-    """A smaller limit bites sooner."""
+def test_the_limit_of_the_body_is_an_option(start: Any) -> None:
+    """A smaller limit refuses smaller bodies."""
     emulator = start(max_body_bytes=20)
     assert post(emulator.url, {"texts": ["a"]}).status == 200
     assert_problem(post(emulator.url, {"texts": ["a" * 20]}), 413, "body_too_large")
 
 
-def test_other_paths_and_methods_are_refused_in_style(emulator: Emulator) -> None:
-    """404 and 405 are problems as well."""
+def test_other_paths_and_methods_are_problems(emulator: Emulator) -> None:
+    """404 and 405, as problem documents."""
     assert_problem(call(emulator.url, "GET", "/nowhere"), 404, "not_found")
     answer = call(emulator.url, "GET", "/batch")
     assert_problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
 
 
-def test_the_api_key_is_asked_for(start: Any) -> None:
-    """No key, a wrong key and a wrong scheme are 401; the right key opens."""
+def test_the_api_key_is_required(start: Any) -> None:
+    """No key, a wrong key and a wrong scheme are 401; the right key is admitted."""
     emulator = start(api_key="s3cret")
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic s3cret"}):
         answer = post(emulator.url, {"texts": ["a"]}, **headers)
@@ -213,8 +213,8 @@ def test_slow_start_answers_loading(start: Any) -> None:
     assert_problem(call(emulator.url, "GET", "/health"), 503, "loading")
 
 
-def test_the_emulators_own_pages_ask_for_the_key_as_well(start: Any) -> None:
-    """Whoever may not speak may neither read what others said nor break the service; whoever started it may."""
+def test_the_control_pages_require_the_key(start: Any) -> None:
+    """Without it nobody reads received texts or injects faults; the `Emulator` object sends it."""
     emulator = start(api_key="s3cret")
     for method, path in (
         ("GET", "/_emulator/counters"),

@@ -1,4 +1,4 @@
-"""The servers called OpenAI-compatible, as a client's socket sees them: each with its own rules, words and defects."""
+"""The servers called OpenAI-compatible, as a client's socket sees them: each with its own rules, errors and defects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLONE = {"ref_audio": PROMPT, "ref_text": TRANSCRIPT}
 MODEL = "cosyvoice2"
 
 
-def say(emulator: Emulator, text: str = "hi", path: str = SPEECH, **fields: Any) -> Answer:
+def speech(emulator: Emulator, text: str = "hi", path: str = SPEECH, **fields: Any) -> Answer:
     """Ask for a text."""
     body = json.dumps({"input": text, **fields}).encode()
     return call(emulator.url, "POST", path, body, {"Content-Type": "application/json"})
@@ -92,19 +92,19 @@ def form(emulator: Emulator, path: str, fields: dict[str, str], file: str) -> An
          {"code": 20012, "message": "voice or references is required", "data": None}),
     ],
 )  # fmt: skip
-def test_each_server_refuses_in_its_own_words(
+def test_each_server_refuses_in_its_own_form(
     start: Start, dialect: str, path: str, fields: dict[str, Any], status: int, document: Any
 ) -> None:
     """Envelope, status and what it finds wrong."""
-    answer = say(at(start, dialect), path=path, **fields)
+    answer = speech(at(start, dialect), path=path, **fields)
     assert (answer.status, answer.media_type) == (status, "application/json")
     assert document is None or answer.json() == document
 
 
-def test_a_dialect_has_no_path_that_its_server_has_not(start: Start) -> None:
+def test_a_dialect_has_only_the_paths_of_its_server(start: Start) -> None:
     """A wrong address is noticed here and not in production."""
-    assert say(at(start, "triton-bridge"), model=MODEL, voice="default").status == 404
-    assert say(at(start, "openai"), path=f"{SPEECH}/batch").status == 404
+    assert speech(at(start, "triton-bridge"), model=MODEL, voice="default").status == 404
+    assert speech(at(start, "openai"), path=f"{SPEECH}/batch").status == 404
     assert call(at(start, "xinference").url, "GET", "/v1/audio/voices").status == 404
     assert call(at(start, "vllm-omni").url, "GET", SPEECH).status == 405
 
@@ -124,18 +124,18 @@ def test_a_dialect_has_no_path_that_its_server_has_not(start: Start) -> None:
 )
 def test_labels_and_defaults_differ(start: Start, dialect: str, fields: dict[str, Any], media_type: str) -> None:
     """What a file is called, and what comes unasked."""
-    answer = say(start(dialect=dialect), **fields)
+    answer = speech(start(dialect=dialect), **fields)
     assert (answer.status, answer.headers["content-type"]) == (200, media_type)
 
 
-def test_defects_are_switches(start: Start) -> None:
-    """Sizes nobody knew, and a rate from a command line."""
-    unsized = say(at(start, "openai"), model="tts-1", voice="nova", response_format="wav").body
+def test_defects_are_options(start: Start) -> None:
+    """Unknown sizes, and a rate from the settings."""
+    unsized = speech(at(start, "openai"), model="tts-1", voice="nova", response_format="wav").body
     assert (unsized[4:8], unsized[40:44]) == (b"\xff" * 4, b"\xff" * 4)
     bridge = at(start, "triton-bridge", dialect_label=16000)
-    pcm = say(bridge, path="/audio/speech", model=MODEL, voice="default")
+    pcm = speech(bridge, path="/audio/speech", model=MODEL, voice="default")
     assert pcm.headers["content-type"] == "audio/L16;rate=16000;channels=1"
-    file = say(bridge, path="/audio/speech", model=MODEL, voice="default", response_format="wav").body
+    file = speech(bridge, path="/audio/speech", model=MODEL, voice="default", response_format="wav").body
     assert struct.unpack_from("<II", file, 24) == (16000, 32000)
     assert file[44:] == pcm.body
 
@@ -143,27 +143,29 @@ def test_defects_are_switches(start: Start) -> None:
 def test_xinference_streams_at_its_own_speed_and_packs_its_extras(start: Start) -> None:
     """A JSON string in JSON, or in a form with the recording; before its version 4 it ignored the speed always."""
     emulator = at(start, "xinference")
-    say(emulator, model=MODEL, voice="", response_format="wav", speed=2.0, kwargs='{"instruct_text":"softly","seed":9}')
+    speech(
+        emulator, model=MODEL, voice="", response_format="wav", speed=2.0, kwargs='{"instruct_text":"softly","seed":9}'
+    )
     fields = {"input": "hi", "model": MODEL, "voice": "", "response_format": "wav", "speed": "2.0"}
     answer = form(emulator, SPEECH, {**fields, "kwargs": json.dumps({"prompt_text": "t"})}, "prompt_speech")
     assert echo_text(answer.body) == "hi"
     plain, cloned = emulator.received()
     assert (plain["mode"], plain["instruct"], plain["seed"], plain["speed"]) == ("instruct", "softly", 9, 2.0)
     for server, streamed in ((emulator, True), (at(start, "xinference", dialect_old=True), False)):
-        say(server, model=MODEL, response_format="wav", speed=2.0, stream=streamed)
+        speech(server, model=MODEL, response_format="wav", speed=2.0, stream=streamed)
         assert server.received()[-1]["speed"] == 1.0
     assert (cloned["mode"], cloned["prompt_text"], cloned["prompt_bytes"]) == ("zero_shot", "t", len(recording()))
-    assert say(emulator, model=MODEL, voice="", kwargs="{").status == 500
-    assert say(emulator, "。。。", model=MODEL).status == 500
-    unread = say(emulator)
+    assert speech(emulator, model=MODEL, voice="", kwargs="{").status == 500
+    assert speech(emulator, "。。。", model=MODEL).status == 500
+    unread = speech(emulator)
     assert (unread.status, unread.media_type) == (500, "text/plain")
     assert b"validation error for SpeechRequest" in unread.body
 
 
-def test_async_cosyvoice_breaks_off_where_it_does_not_know_the_voice(start: Start) -> None:
-    """Its head has left by then."""
+def test_async_cosyvoice_ends_after_its_head_for_an_unknown_voice(start: Start) -> None:
+    """The head was sent before the voice was looked up."""
     with pytest.raises(IncompleteRead):
-        say(at(start, "async-cosyvoice"), voice="nobody")
+        speech(at(start, "async-cosyvoice"), voice="nobody")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_what_stream_means_depends_on_the_revision(
 ) -> None:
     """vLLM-Omni's, before and after."""
     emulator = at(start, "vllm-omni", dialect_old=old)
-    answer = say(emulator, **CLONE, **fields)
+    answer = speech(emulator, **CLONE, **fields)
     assert (answer.status, answer.media_type) == (200, media_type)
     if media_type != "text/event-stream":
         assert echo_text(answer.body) == "hi"
@@ -197,10 +199,10 @@ def test_what_stream_means_depends_on_the_revision(
 def test_streams_have_conditions(start: Start) -> None:
     """vLLM-Omni's own speed and formats; SGLang-Omni streams samples only."""
     for fields in ({"response_format": "mp3"}, {"speed": 1.5}, {"word_timestamps": True}):
-        assert say(at(start, "vllm-omni"), stream=True, **CLONE, **fields).status == 400
+        assert speech(at(start, "vllm-omni"), stream=True, **CLONE, **fields).status == 400
     sglang = at(start, "sglang-omni")
-    assert say(sglang, model=MODEL, voice="default", stream=True, **CLONE).status == 400
-    answer = say(sglang, model=MODEL, voice="default", stream=True, response_format="pcm", speed=1.5, **CLONE)
+    assert speech(sglang, model=MODEL, voice="default", stream=True, **CLONE).status == 400
+    answer = speech(sglang, model=MODEL, voice="default", stream=True, response_format="pcm", speed=1.5, **CLONE)
     assert answer.media_type == "audio/pcm"
     assert {name: answer.headers[name] for name in ("x-sample-rate", "x-channels", "x-bit-depth")} == {
         "x-sample-rate": "24000", "x-channels": "1", "x-bit-depth": "16",
@@ -211,8 +213,8 @@ def test_sglangs_events_have_no_names(start: Start) -> None:
     """OpenAI's kinds in bare lines, and an error of their own."""
     emulator = at(start, "sglang-omni")
     asked = {"stream_format": "sse", "response_format": "pcm", **CLONE}
-    assert say(emulator, stream_format="sse", **CLONE).status == 400
-    answer = say(emulator, **asked)
+    assert speech(emulator, stream_format="sse", **CLONE).status == 400
+    answer = speech(emulator, **asked)
     assert (answer.media_type, answer.headers["x-sample-rate"]) == ("text/event-stream", "24000")
     found = list(decode_events([answer.body]))
     assert {event.name for event in found} == {"message"}
@@ -220,14 +222,14 @@ def test_sglangs_events_have_no_names(start: Start) -> None:
     assert echo_text(b"".join(base64.b64decode(each["audio"]) for each in deltas)) == "hi"
     assert (done["type"], done["finish_reason"]) == ("speech.audio.done", "stop")
     emulator.inject("error_event", after=1)
-    last = json.loads(list(decode_events([say(emulator, **asked).body]))[-1].data)
+    last = json.loads(list(decode_events([speech(emulator, **asked).body]))[-1].data)
     assert (last["type"], last["error"]["type"]) == ("error", "server_error")
 
 
-def test_sglangs_older_events_end_with_a_word(start: Start) -> None:
+def test_sglangs_older_events_end_with_done(start: Start) -> None:
     """Chunks of their own kind."""
     emulator = at(start, "sglang-omni", dialect_old=True)
-    answer = say(emulator, model=MODEL, voice="default", stream=True, response_format="pcm", **CLONE)
+    answer = speech(emulator, model=MODEL, voice="default", stream=True, response_format="pcm", **CLONE)
     *chunks, last, done = list(decode_events([answer.body]))
     assert done.data == "[DONE]"
     assert json.loads(last.data)["finish_reason"] == "stop"
@@ -244,13 +246,13 @@ def test_sglangs_older_events_end_with_a_word(start: Start) -> None:
         ({"dialect": "sglang-omni", "dialect_old": True}, {"stream": True, "response_format": "pcm"}, "message"),
     ],
 )
-def test_a_fault_amid_a_stream_is_an_event(
+def test_a_fault_within_a_stream_is_an_event(
     start: Start, switches: dict[str, Any], fields: dict[str, Any], last: str
 ) -> None:
     """After 200, and instead of the end."""
     emulator = at(start, **switches)
     emulator.inject("error_event", after=1)
-    answer = say(emulator, model=MODEL, voice="default", **CLONE, **fields)
+    answer = speech(emulator, model=MODEL, voice="default", **CLONE, **fields)
     found = list(decode_events([answer.body]))
     assert (answer.status, found[-1].name) == (200, last)
     assert "error" in json.loads(found[-1].data)
@@ -258,21 +260,21 @@ def test_a_fault_amid_a_stream_is_an_event(
     assert len(found) == 2 + (last == "speech.audio.error")
 
 
-def test_words_are_in_a_header_unless_they_are_too_many(start: Start) -> None:
+def test_word_timings_are_in_a_header_unless_it_is_too_long(start: Start) -> None:
     """Or there is no aligner."""
     emulator = at(start, "vllm-omni")
-    answer = say(emulator, "hello 你好", word_timestamps=True, **CLONE)
+    answer = speech(emulator, "hello 你好", word_timestamps=True, **CLONE)
     words = json.loads(answer.headers["x-word-timestamps"])
     assert [word["word"] for word in words] == ["hello", "你", "好"]
     assert words[0]["start_ms"] == 0
     assert [word["end_ms"] for word in words[:-1]] == [word["start_ms"] for word in words[1:]]
-    many = say(emulator, "字" * 200, word_timestamps=True, **CLONE)
+    many = speech(emulator, "字" * 200, word_timestamps=True, **CLONE)
     assert "x-word-timestamps" not in many.headers
     assert "x-word-timestamps-omitted" in many.headers
-    assert say(at(start, "vllm-omni", aligner=False), word_timestamps=True, **CLONE).status == 400
+    assert speech(at(start, "vllm-omni", aligner=False), word_timestamps=True, **CLONE).status == 400
 
 
-def test_limits_speak_each_servers_words(start: Start) -> None:
+def test_limits_have_each_servers_form(start: Start) -> None:
     """Xinference names no time for its 429, Vox-Box has none to begin with."""
     for dialect, fields, named in (
         ("openai", {"model": "tts-1", "voice": "nova"}, "1"),
@@ -281,38 +283,38 @@ def test_limits_speak_each_servers_words(start: Start) -> None:
     ):
         emulator = at(start, dialect)
         emulator.inject("throttle")
-        answer = say(emulator, **fields)
+        answer = speech(emulator, **fields)
         assert (answer.status, answer.headers.get("retry-after")) == (429, named), dialect
     keyed = at(start, "vllm-omni", api_key="k")
-    assert say(keyed, **CLONE).json() == {"error": "Unauthorized"}
+    assert speech(keyed, **CLONE).json() == {"error": "Unauthorized"}
 
 
-def test_recordings_are_looked_at(start: Start) -> None:
+def test_recordings_are_checked(start: Start) -> None:
     """Nothing is fetched, and 1 to 30 s are asked for."""
     emulator = at(start, "vllm-omni")
     short = "data:audio/wav;base64," + base64.b64encode(recording(0.5)).decode()
     bare = PROMPT.partition(",")[2]
     for source in ("https://example.com/a.wav", "file:///etc/passwd", "data:audio/wav;base64,####", short, 7, bare):
-        answer = say(emulator, ref_audio=source, ref_text="t")
+        answer = speech(emulator, ref_audio=source, ref_text="t")
         assert (answer.status, answer.json()["error"]["type"]) == (400, "BadRequestError"), source
     two = [{"audio_path": PROMPT, "text": "t"}] * 2
-    assert [say(emulator, references=two[:count]).status for count in (1, 2)] == [200, 400]
+    assert [speech(emulator, references=two[:count]).status for count in (1, 2)] == [200, 400]
 
 
 def test_tokens_are_counted_in_headers(start: Start) -> None:
     """As vLLM-Omni does for whole files."""
-    headers = say(at(start, "vllm-omni"), "hello", **CLONE).headers
+    headers = speech(at(start, "vllm-omni"), "hello", **CLONE).headers
     assert headers["x-vllm-omni-input-tokens"] == headers["x-vllm-omni-input-text-tokens"] == "5"
     assert int(headers["x-vllm-omni-total-tokens"]) == 5 + int(headers["x-vllm-omni-output-tokens"])
 
 
-def test_before_0_30_vllm_blames_the_request_for_its_own_faults(start: Start) -> None:
+def test_before_0_30_vllm_answers_its_own_failures_with_400(start: Start) -> None:
     """And ignores the rate and the words that it is asked for."""
     emulator = at(start, "vllm-omni", dialect_old=True)
     emulator.inject("error", status=500)
-    answer = say(emulator, **CLONE)
+    answer = speech(emulator, **CLONE)
     assert answer.status == 400
     assert answer.json()["error"]["message"] == "Speech generation failed: a fault was asked for"
-    ignored = say(emulator, sample_rate=16000, word_timestamps=True, **CLONE)
+    ignored = speech(emulator, sample_rate=16000, word_timestamps=True, **CLONE)
     assert (ignored.status, int.from_bytes(ignored.body[24:28], "little")) == (200, 24000)
     assert not any("word" in name for name in ignored.headers)

@@ -10,7 +10,7 @@ import pytest
 
 from cosyclient.emulator import echo_text
 from tests.contracts.apis_openai import at
-from tests.emulator.apis.openai.test_api import CLONE, MODEL, SPEECH, form, say
+from tests.emulator.apis.openai.test_api import CLONE, MODEL, SPEECH, form, speech
 from tests.emulator.wire import Answer, call
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("dialect", "error"), [("vllm-omni", str), ("sglang-omni", dict)])
 def test_a_batch_answers_each_of_its_items(start: Start, dialect: str, error: type) -> None:
-    """In their order, the bad ones with what is wrong with them."""
+    """In their order, invalid ones with their error."""
     emulator = at(start, dialect)
     items = [{"input": "a"}, {"input": " "}, {"input": "c", "response_format": "pcm"}]
     document = {"items": items, "model": MODEL, **CLONE}
@@ -39,7 +39,7 @@ def test_a_batch_answers_each_of_its_items(start: Start, dialect: str, error: ty
 
 
 def test_the_form_of_a_batch_is_checked_as_a_whole(start: Start) -> None:
-    """By vLLM-Omni; what each asks for is told item by item. SGLang-Omni tells both so."""
+    """By vLLM-Omni; the rest is checked item by item. SGLang-Omni checks both item by item."""
     items = [{"input": "a"}, {"input": "b", "voice": "default"}, {"input": "c", "sample_rate": 24000}]
     for dialect, formless in (("vllm-omni", 400), ("sglang-omni", 200)):
         emulator = at(start, dialect)
@@ -70,7 +70,7 @@ def test_items_of_a_batch_meet_faults(start: Start) -> None:
     assert call(emulator.url, "POST", f"{SPEECH}/batch", document).json()["total"] == 1
 
 
-def test_voices_are_uploaded_listed_and_forgotten(start: Start) -> None:
+def test_voices_are_uploaded_listed_and_deleted(start: Start) -> None:
     """By vLLM-Omni's paths, and by SiliconFlow's."""
     emulator = at(start, "vllm-omni")
     assert form(emulator, "/v1/audio/voices", {"name": "Mine"}, "audio_sample").status == 400
@@ -80,7 +80,7 @@ def test_voices_are_uploaded_listed_and_forgotten(start: Start) -> None:
     listed = call(emulator.url, "GET", "/v1/audio/voices").json()
     assert listed["voices"] == ["default", "mine"]
     assert (listed["uploaded_voices"][0]["name"], listed["uploaded_voices"][0]["ref_text"]) == ("Mine", "t")
-    assert say(emulator, voice="mine").status == 200
+    assert speech(emulator, voice="mine").status == 200
     assert call(emulator.url, "DELETE", "/v1/audio/voices/mine").json()["success"] is True
     gone = call(emulator.url, "DELETE", "/v1/audio/voices/mine")
     assert (gone.status, gone.json()) == (404, {"success": False, "error": "Voice 'mine' not found"})
@@ -90,7 +90,7 @@ def test_voices_are_uploaded_listed_and_forgotten(start: Start) -> None:
     assert uri.startswith("speech:me:")
     rows = call(cloud.url, "GET", "/v1/audio/voice/list").json()["result"]
     assert [(row["customName"], row["uri"]) for row in rows] == [("me", uri)]
-    assert say(cloud, voice=uri, model="FunAudioLLM/CosyVoice2-0.5B", response_format="wav").status == 200
+    assert speech(cloud, voice=uri, model="FunAudioLLM/CosyVoice2-0.5B", response_format="wav").status == 200
     body = json.dumps({"uri": uri}).encode()
     assert call(cloud.url, "POST", "/v1/audio/voice/deletions", body).json()["success"] is True
     assert call(cloud.url, "GET", "/v1/audio/voice/list").json() == {"result": []}

@@ -1,4 +1,4 @@
-"""Triton over HTTP, as a client's socket sees it: what tells of its models, and bodies that came compressed."""
+"""Triton over HTTP, as a client's socket sees it: what describes its models, and bodies that came compressed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def spoken(answer: Answer) -> str:
     return echo_text(b"".join(round(value * 32768).to_bytes(2, "little", signed=True) for value in output["data"]))
 
 
-def test_compressed_bodies_are_taken(triton: Emulator) -> None:
+def test_compressed_bodies_are_accepted(triton: Emulator) -> None:
     """By either of the two codings it knows, and refused in any other."""
     for coding, body in (("gzip", gzip.compress(ASKED)), ("deflate", zlib.compress(ASKED))):
         assert spoken(call(triton.url, "POST", INFER, body, {"Content-Encoding": coding})) == "hello"
@@ -44,12 +44,12 @@ def test_compressed_bodies_are_taken(triton: Emulator) -> None:
         assert (answer.status, list(answer.json())) == (400, ["error"]), coding
 
 
-def test_a_model_tells_of_itself(triton: Emulator) -> None:
+def test_a_model_describes_itself(triton: Emulator) -> None:
     """Its tensors, configuration, statistics and version; others are unknown."""
     assert spoken(call(triton.url, "POST", "/v2/models/cosyvoice2/versions/1/infer", ASKED)) == "hello"
-    told = call(triton.url, "GET", "/v2/models/cosyvoice2").json()
-    assert (told["name"], told["versions"]) == ("cosyvoice2", ["1"])
-    assert {each["name"] for each in told["inputs"]} >= {"target_text", "reference_wav"}
+    described = call(triton.url, "GET", "/v2/models/cosyvoice2").json()
+    assert (described["name"], described["versions"]) == ("cosyvoice2", ["1"])
+    assert {each["name"] for each in described["inputs"]} >= {"target_text", "reference_wav"}
     config = call(triton.url, "GET", "/v2/models/cosyvoice2_dit/config").json()
     assert config["model_transaction_policy"] == {"decoupled": True}
     assert call(triton.url, "GET", "/v2/models/cosyvoice2/stats").json()["model_stats"][0]["inference_count"] == 1

@@ -1,4 +1,4 @@
-"""The fixture that users' own suites get, used as they would use it."""
+"""The fixture for users' own suites, used as they use it."""
 
 from __future__ import annotations
 

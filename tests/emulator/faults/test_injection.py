@@ -37,7 +37,7 @@ def promised(head: bytes) -> int:
     return int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
 
 
-def test_throttle_names_a_time(emulator: Emulator) -> None:
+def test_throttle_sends_retry_after(emulator: Emulator) -> None:
     """429 with whole seconds in the header and milliseconds in the body."""
     emulator.inject("throttle", retry_after=2, ms=1500)
     answer = post(emulator.url, BATCH)
@@ -47,7 +47,7 @@ def test_throttle_names_a_time(emulator: Emulator) -> None:
     assert post(emulator.url, BATCH).status == 200
 
 
-def test_throttle_may_name_a_date(emulator: Emulator) -> None:
+def test_throttle_can_send_a_date(emulator: Emulator) -> None:
     """The other form of Retry-After."""
     emulator.inject("throttle", retry_after="date", ms=5000)
     answer = post(emulator.url, BATCH)
@@ -55,7 +55,7 @@ def test_throttle_may_name_a_date(emulator: Emulator) -> None:
     assert 3 <= wait.total_seconds() <= 6
 
 
-def test_throttle_bare_names_none(emulator: Emulator) -> None:
+def test_throttle_bare_sends_no_retry_after(emulator: Emulator) -> None:
     """429 without any hint."""
     emulator.inject("throttle_bare")
     answer = post(emulator.url, BATCH)
@@ -75,7 +75,7 @@ def test_throttle_bare_names_none(emulator: Emulator) -> None:
         ({"status": 403}, 403, "forbidden", None),
     ],
 )
-def test_errors_have_their_codes(
+def test_an_error_has_its_status_and_code(
     emulator: Emulator, params: dict[str, Any], status: int, code: str, retry_after: str | None
 ) -> None:
     """Any status on demand."""
@@ -86,7 +86,7 @@ def test_errors_have_their_codes(
 
 
 def test_reset_before_the_reply(emulator: Emulator) -> None:
-    """Not a byte, then RST; as often as asked for."""
+    """Not a byte, then RST, as often as injected."""
     emulator.inject("reset", count=2)
     assert seen(emulator) == (b"", True)
     assert seen(emulator) == (b"", True)
@@ -105,7 +105,7 @@ def test_reset_inside_the_body(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("accept", ["application/json", FRAMES])
 def test_cut_ends_a_counted_body_early(emulator: Emulator, accept: str) -> None:
-    """Half of the promised bytes, then an orderly end."""
+    """Half of the announced bytes, then FIN."""
     emulator.inject("cut")
     received, was_reset = seen(emulator, accept=accept)
     head, body = head_and_body(received)
@@ -129,15 +129,15 @@ def test_cut_ends_a_chunked_body_early(emulator: Emulator) -> None:
         post(emulator.url, BATCH)
 
 
-def test_drip_comes_in_drops_but_whole(emulator: Emulator) -> None:
-    """Slow, and complete in the end."""
+def test_drip_sends_a_whole_reply_in_small_pieces(emulator: Emulator) -> None:
+    """Slowly, and completely."""
     emulator.inject("drip", bytes=5000, interval=0.001)
     answer = post(emulator.url, BATCH)
     assert answer.json()["succeeded"] == 3
 
 
-def test_drip_headers_come_byte_by_byte(emulator: Emulator) -> None:
-    """Even the status line takes its time."""
+def test_drip_headers_sends_the_head_byte_by_byte(emulator: Emulator) -> None:
+    """The status line, too."""
     emulator.inject("drip_headers", interval=0.001)
     assert post(emulator.url, BATCH).json()["succeeded"] == 3
     emulator.inject("drip_headers", interval=60.0)
@@ -146,8 +146,8 @@ def test_drip_headers_come_byte_by_byte(emulator: Emulator) -> None:
         assert connection.recv(100) == b"H"
 
 
-def test_a_drip_ends_when_its_client_leaves(emulator: Emulator) -> None:
-    """Nobody drips into a closed connection for ever."""
+def test_a_drip_ends_when_the_client_disconnects(emulator: Emulator) -> None:
+    """No request writes into a closed connection for ever."""
     emulator.inject("drip", bytes=1, interval=0.02)
     with open_socket(emulator.url) as connection:
         connection.sendall(raw_request(BATCH))
@@ -161,7 +161,7 @@ def wait_until_idle(emulator: Emulator) -> None:
         pass
 
 
-def test_hang_is_silent_until_the_client_leaves(emulator: Emulator) -> None:
+def test_hang_sends_nothing_until_the_client_disconnects(emulator: Emulator) -> None:
     """No byte comes, and the request ends with its connection."""
     emulator.inject("hang")
     with open_socket(emulator.url) as connection:
@@ -173,13 +173,13 @@ def test_hang_is_silent_until_the_client_leaves(emulator: Emulator) -> None:
     wait_until_idle(emulator)
 
 
-def test_hang_may_be_a_stall(emulator: Emulator) -> None:
-    """After the given seconds the reply comes after all."""
+def test_hang_can_end(emulator: Emulator) -> None:
+    """After the given seconds the reply is sent."""
     emulator.inject("hang", seconds=0.05)
     assert post(emulator.url, BATCH).status == 200
 
 
-def test_hang_body_falls_silent_after_the_headers(emulator: Emulator) -> None:
+def test_hang_body_hangs_after_the_headers(emulator: Emulator) -> None:
     """Headers and a few bytes, then nothing."""
     emulator.inject("hang_body", at=10)
     with open_socket(emulator.url) as connection:
@@ -194,8 +194,8 @@ def test_hang_body_falls_silent_after_the_headers(emulator: Emulator) -> None:
     assert post(emulator.url, BATCH).json()["succeeded"] == 3
 
 
-def test_garbage_is_no_json(emulator: Emulator) -> None:
-    """200, the right type, noise inside."""
+def test_garbage_is_not_json(emulator: Emulator) -> None:
+    """200 with the right media type and random bytes."""
     emulator.inject("garbage", bytes=300)
     answer = post(emulator.url, BATCH)
     assert (answer.status, answer.media_type, len(answer.body)) == (200, "application/json", 300)
@@ -203,15 +203,15 @@ def test_garbage_is_no_json(emulator: Emulator) -> None:
         answer.json()
 
 
-def test_html_comes_from_somewhere_else(emulator: Emulator) -> None:
-    """A page with a friendly status."""
+def test_html_sends_a_page(emulator: Emulator) -> None:
+    """Of HTML, with status 200."""
     emulator.inject("html")
     answer = post(emulator.url, BATCH)
     assert (answer.status, answer.media_type) == (200, "text/html")
 
 
-def test_noise_calls_itself_frames(emulator: Emulator) -> None:
-    """Ten megabytes of nothing."""
+def test_noise_has_the_media_type_of_frames(emulator: Emulator) -> None:
+    """Ten megabytes of random bytes."""
     emulator.inject("noise")
     answer = post(emulator.url, BATCH, accept=FRAMES)
     assert answer.headers["content-type"] == FRAMES
@@ -219,14 +219,14 @@ def test_noise_calls_itself_frames(emulator: Emulator) -> None:
 
 
 def test_empty_has_no_body(emulator: Emulator) -> None:
-    """200 and nothing."""
+    """Only status 200."""
     emulator.inject("empty")
     answer = post(emulator.url, BATCH)
     assert (answer.status, answer.media_type, answer.body) == (200, "application/json", b"")
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20, (3 << 20) + 5, 64 << 20])
-def test_bomb_expands_to_what_was_ordered(emulator: Emulator, size: int) -> None:
+def test_bomb_expands_to_the_given_size(emulator: Emulator, size: int) -> None:
     """A small gzip body, valid to its checksum, that grows a thousandfold."""
     emulator.inject("bomb", bytes=size)
     answer = post(emulator.url, BATCH)
@@ -239,8 +239,8 @@ def test_bomb_expands_to_what_was_ordered(emulator: Emulator, size: int) -> None
     assert not grown.strip()
 
 
-def test_faults_come_in_the_order_asked_for(emulator: Emulator) -> None:
-    """First asked, first served; invalid requests use none up; a reset forgets the rest."""
+def test_faults_apply_in_the_order_they_were_injected(emulator: Emulator) -> None:
+    """Invalid requests use none up; a reset drops the rest."""
     emulator.inject("error", status=502)
     emulator.inject("throttle", count=5)
     assert post(emulator.url, {"texts": []}).status == 422
@@ -250,10 +250,10 @@ def test_faults_come_in_the_order_asked_for(emulator: Emulator) -> None:
     assert post(emulator.url, BATCH).status == 200
 
 
-def test_faults_come_by_chance(start: Any) -> None:
-    """A seed makes chance repeatable, and shares are about kept."""
-    switches = {"fault": {"throttle": 0.3, "error": 0.2}, "seed": 7}
-    emulator = start(**switches)
+def test_faults_apply_at_random(start: Any) -> None:
+    """A seed makes them repeatable, and their shares are about those of the settings."""
+    options = {"fault": {"throttle": 0.3, "error": 0.2}, "seed": 7}
+    emulator = start(**options)
     statuses = [post(emulator.url, BATCH).status for _ in range(100)]
     assert 15 <= statuses.count(429) <= 45
     assert 8 <= statuses.count(500) <= 35
@@ -261,7 +261,7 @@ def test_faults_come_by_chance(start: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "params", "error_document"),
+    ("fault", "params", "error"),
     [
         ("earthquake", {}, "earthquake"),
         ("throttle", {"colour": "red"}, "does not take 'colour'"),
@@ -271,7 +271,7 @@ def test_faults_come_by_chance(start: Any) -> None:
         ("garbage", {"count": 0}, "count must be"),
     ],
 )
-def test_a_wrong_order_is_refused(emulator: Emulator, fault: str, params: dict[str, Any], error_document: str) -> None:
-    """The error_document names the parameter and the rule."""
-    with pytest.raises(ValueError, match=error_document):
+def test_a_wrong_fault_is_refused(emulator: Emulator, fault: str, params: dict[str, Any], error: str) -> None:
+    """The error names the parameter and the rule."""
+    with pytest.raises(ValueError, match=error):
         emulator.inject(fault, **params)
