@@ -1,4 +1,4 @@
-"""What Alibaba's Model Studio says, whatever it is spoken over: error codes, and when each word is spoken.
+"""What both protocols of Alibaba's Model Studio have in common: error codes, parameters and word timestamps.
 
 help.aliyun.com/zh/model-studio/error-code and …/cosyvoice-server-events.
 """
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from cosyclient.models import VoiceSettings, Word
 
-_MOST: Final = 1_000_000
-"""Places and words, as many as nobody's text has: a service that never ends must not fill the memory."""
+_MAX_WORDS: Final = 1_000_000
+"""Positions and words, more than any text has: a service that never ends must not fill the memory."""
 
-# By the first word of a code, whatever follows its dot: "Throttling.RateQuota", "InvalidParameter.DataInspection".
+# By the part of a code before its dot: "Throttling.RateQuota", "InvalidParameter.DataInspection".
 _CODES: Final[Mapping[str, type[ServiceError]]] = {
     "Throttling": Throttled,
     "LimitRequests": Throttled,
@@ -67,12 +67,12 @@ OWN_MEMBERS: Final = own_members(
     instruction="instruct",
     word_timestamp_enabled="words",
 )
-"""What is sent of the voice's settings, and the options that say it."""
+"""The members sent, each with the option that sets it; see `Capabilities.own_members`."""
 _WORKSPACE: Final = "workspace"
 
 
 def extra_and_headers(settings: VoiceSettings) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
-    """Return the caller's extra parameters, and as a header the workspace to bill, which is called for among them."""
+    """Return the caller's extra parameters, without the workspace to bill, and the header that carries it."""
     extra = dict(settings.extra or {})
     workspace = extra.pop(_WORKSPACE, None)
     if workspace is None:
@@ -81,31 +81,31 @@ def extra_and_headers(settings: VoiceSettings) -> tuple[dict[str, Any], tuple[tu
 
 
 def reclassify_by_code(error: ServiceError, *, request_id: object = None) -> ServiceError:
-    """Return *error* as what its code says it is, where the code is known; it says more than the status."""
-    kind = _CODES.get((error.code or "").partition(".")[0], type(error))
-    return reclassify(error, kind, request_id=request_id)
+    """Return *error* as the type that its code stands for, if the code is known; it is more precise than the status."""
+    error_type = _CODES.get((error.code or "").partition(".")[0], type(error))
+    return reclassify(error, error_type, request_id=request_id)
 
 
 class WordTimings:
-    """Gather the times of words from sentences that are told several times over, each time perhaps of more words."""
+    """Collects the times of words from sentences that the service repeats, each time with more words."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, int], Word] = {}
 
     def add(self, sentence: object) -> None:
-        """Remember what is readable of one ``sentence``; the last time a word is told counts."""
+        """Add the words of one ``sentence`` that are readable; of a repeated word the last times count."""
         if not isinstance(sentence, dict) or not isinstance(words := sentence.get("words"), list):
             return
         index = sentence.get("index")
         for word in words:
             timing = word_timing(word, text="text", start="begin_time", end="end_time")
-            place = int_in_range(word.get("begin_index"), 0, _MOST) if timing else None
-            if timing is not None and place is not None and len(self._found) < _MOST:
-                self._found[int_in_range(index, 0, _MOST) or 0, place] = timing
+            place = int_in_range(word.get("begin_index"), 0, _MAX_WORDS) if timing else None
+            if timing is not None and place is not None and len(self._found) < _MAX_WORDS:
+                self._found[int_in_range(index, 0, _MAX_WORDS) or 0, place] = timing
 
     def in_order(self) -> tuple[Word, ...]:
         """Return every word once, in the order of the text."""
         return tuple(word for _, word in sorted(self._found.items()))
 
     def __repr__(self) -> str:
-        return f"<Words {len(self._found)}>"
+        return f"<WordTimings {len(self._found)}>"

@@ -39,13 +39,13 @@ MAX_TASK_CHARACTERS: Final = 200_000
 """Characters of a message and of a task, where a Han character counts as two."""
 
 _HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-# The code that comes with these is not documented for a WebSocket.
-_TOO_FAST: Final = ("rate limit exceeded", "request rate increased too quickly")
+# The code of these is not documented for a WebSocket.
+_THROTTLED_MESSAGES: Final = ("rate limit exceeded", "request rate increased too quickly")
 _TASK: Final = {"task_group": "audio", "task": "tts", "function": "SpeechSynthesizer"}
 
 
 class ModelStudioProtocol(SessionProtocol):
-    """Speak to Model Studio; the account's quota is 3 tasks a second by default, over all keys and processes."""
+    """Implements Model Studio over WebSocket; an account's default quota is 3 tasks a second, over all keys."""
 
     name = "model-studio"
     path = "/api-ws/v1/inference"
@@ -70,7 +70,7 @@ class ModelStudioProtocol(SessionProtocol):
 
 
 class Task(BaseSession):
-    """Hold one task: run-task, continue-task as often as there is text, finish-task; and what comes back."""
+    """Runs one task: run-task, continue-task for each text, finish-task, and the events that answer them."""
 
     idle_limit = 50.0  # the service closes after 60
     writer_idle_limit = 23.0
@@ -79,7 +79,7 @@ class Task(BaseSession):
         super().__init__()
         self.id = uuid.uuid4().hex
         self.characters = 0
-        """What the service counts, and bills."""
+        """Characters that the service has counted and bills."""
         self._settings = settings
         self._started = False
         self._kept: list[str] = []
@@ -110,26 +110,26 @@ class Task(BaseSession):
         return [self._frame("run-task", {**_TASK, "model": asked.model, "parameters": parameters, "input": {}})]
 
     def send_text(self, text: str) -> Sequence[str | bytes]:
-        """Return continue-task with *text*, in several pieces if it is too long for one, or keep it until the start."""
+        """Return continue-task with *text*, several if it is long; before the task starts it is kept."""
         weight = count_characters(text)
         if self._weight + weight > MAX_TASK_CHARACTERS:
             raise BadUtterance(f"text: a task takes at most {MAX_TASK_CHARACTERS} characters (a Han character is two)")
         self._weight += weight
         self.sent_texts.append(text)
-        # As many characters as fit even if each of them counts twice.
+        # As many characters as fit even if each counts twice.
         step = MAX_MESSAGE_CHARACTERS if weight <= MAX_MESSAGE_CHARACTERS else MAX_MESSAGE_CHARACTERS // 2
         pieces = [text[start : start + step] for start in range(0, len(text), step)]
         return self._now_or_later(self._frame("continue-task", {"input": {"text": piece}}) for piece in pieces)
 
     def end_text(self) -> Sequence[str | bytes]:
-        """Return finish-task, once; without it the last words would never be spoken."""
+        """Return finish-task, once; without it the service never makes the audio of the last words."""
         if self.text_ended:
             return ()
         self.text_ended = True
         return self._now_or_later([self._frame("finish-task", {"input": {}})])
 
     def receive(self, message: str | bytes) -> Step:
-        """Take one event, or a piece of audio."""
+        """Return what one event leads to, or the audio of a binary message."""
         if isinstance(message, bytes):
             if not self._started:
                 raise DecodeError("reply: audio before the task had started", retryable=True)
@@ -137,7 +137,7 @@ class Task(BaseSession):
         document = decode_json_object(message)
         header, payload = object_at(document, "header"), object_at(document, "payload")
         if (named := header.get("task_id")) is not None and named != self.id:
-            # Its audio could be mixed with ours.
+            # Audio of another task could be mixed with that of this one.
             raise DecodeError("reply: an event of another task", retryable=True)
         match header.get("event"):
             case "task-started":
@@ -145,18 +145,18 @@ class Task(BaseSession):
                 kept, self._kept = self._kept, []
                 return Step(send=tuple(kept))
             case "result-generated":
-                self._learn(payload)
+                self._update(payload)
             case "task-finished":
                 if not (self._started and self.text_ended):
                     raise DecodeError("reply: the task finished before its text", retryable=True)
-                self._learn(payload)
+                self._update(payload)
                 self.reusable = True
                 return Step(done=True)
             case "task-failed":
                 raise self._failure(header)
         return Step()
 
-    def _learn(self, payload: dict[str, Any]) -> None:
+    def _update(self, payload: dict[str, Any]) -> None:
         counted = int_in_range(object_at(payload, "usage").get("characters"), 0, 1 << 31)
         if counted is not None:
             self.characters = counted
@@ -186,20 +186,20 @@ class Task(BaseSession):
 
 
 def count_characters(text: str) -> int:
-    """Return the characters of *text* as Model Studio counts them: a Han character is two."""
+    """Return the characters of *text* as Model Studio counts them, a Han character as two."""
     return len(text) + len(_HAN.findall(text)) if not text.isascii() else len(text)
 
 
 def task_error(code: str | None, said: str, texts: Iterable[str], *, request_id: str | None = None) -> ServiceError:
-    """Return the error that Model Studio's *code* and message stand for; one of no known family is the service's."""
+    """Return the error that *code* and message stand for, `ServiceFault` if neither is known."""
     message = error_message("task failed", code, said, texts)
     if "return error code: 418" in said:
         message = f"{message}; the voice is not one of this model's generation"
     if _timed_out(code, said):
-        # A connection that stalled, ours or the writer's: worth another try, no reason to open the breaker.
+        # The connection or the writer stalled: worth another attempt, but no fault of the endpoint.
         return ServiceError(message, code=code, request_id=request_id, retryable=True)
     error = reclassify_by_code(ServiceFault(message, code=code, request_id=request_id))
-    if any(sign in said.casefold() for sign in _TOO_FAST):
+    if any(part in said.casefold() for part in _THROTTLED_MESSAGES):
         return reclassify(error, Throttled)
     if code is not None and code.endswith("AccessDenied"):  # Model.AccessDenied, Workspace.AccessDenied
         return reclassify(error, Forbidden)

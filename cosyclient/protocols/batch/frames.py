@@ -1,4 +1,4 @@
-"""The incremental decoder of ``application/vnd.cosyvoice.batch-frames``: bytes in, frames out, no socket.
+"""An incremental decoder of ``application/vnd.cosyvoice.batch-frames``, which turns bytes into frames.
 
 One frame is ``u32be header length | u32be payload length | header (a JSON object in UTF-8) | payload``. The first is of
 kind ``batch``, each ``item`` carries one text's audio or error, ``end`` is the last and counts them. A kind this code
@@ -23,12 +23,12 @@ MEDIA_TYPE: Final = "application/vnd.cosyvoice.batch-frames"
 _PREFIX: Final = struct.Struct(">II")
 _decode: Final = json.JSONDecoder().raw_decode
 _KINDS: Final = ("batch", "item", "end")
-# Pieces below this are gathered into one buffer: a body dripping in byte by byte must not become a list of millions.
+# Smaller pieces are appended to one buffer: a body arriving byte by byte must not become a list of millions.
 _SMALL_BYTES: Final = 4096
 
 
 class Frame(NamedTuple):
-    """Hold one frame: what its header says and the bytes it carries."""
+    """Hold one frame: its header and its payload."""
 
     header: dict[str, Any]
     payload: bytes
@@ -46,7 +46,7 @@ class Frame(NamedTuple):
 class FrameDecoder:
     """Turn the bytes of one reply into frames, however they are split; each payload is copied once.
 
-    Lengths are checked before anything is kept for them. Not thread-safe: one reply, one reader.
+    Lengths are checked before anything is buffered for them. Not thread-safe.
     """
 
     def __init__(self, *, max_header_bytes: int = 65536, max_payload_bytes: int = 64 << 20) -> None:
@@ -76,8 +76,8 @@ class FrameDecoder:
         view, end = memoryview(data), len(data)
         position = 0
         while position < end or not self._wanted_bytes:
-            # Whoever goes on after the end disagrees with us about where this reply stops, and may be in the middle
-            # of somebody else's: an error costs nobody a speech and keeps such a connection out of the pool.
+            # A service that sends more disagrees about where this reply ends, and the bytes may belong to another: an
+            # error loses no speech and keeps the connection out of the pool.
             if self._ended:
                 raise DecodeError("frames: bytes after the end frame")
             begin, position = position, position + self._wanted_bytes - self._held_bytes
@@ -93,7 +93,7 @@ class FrameDecoder:
                 yield frame
 
     def close(self) -> None:
-        """Say that the body has ended; `DecodeError` (retryable) if the ``end`` frame has not been seen."""
+        """Check the end of the body; raises `DecodeError` (retryable) if the ``end`` frame has not been seen."""
         if not self._ended:
             raise DecodeError(f"frames: the reply ends {self._place()}, before its end frame", retryable=True)
 
@@ -115,7 +115,7 @@ class FrameDecoder:
         return whole
 
     def _advance(self, part: bytes) -> Frame | None:
-        """Go on to what follows *part*, which is complete now; return the frame if that was its last."""
+        """Process the complete *part*, a prefix, header or payload; return the frame that it completes."""
         if self._header_bytes is None:
             self._measure(part)
             return None
@@ -155,7 +155,7 @@ class FrameDecoder:
             text = raw.decode()
             header: Any = None
             end = -1
-            # Half of what json.loads costs goes into blanks around the value, which headers seldom have.
+            # Half the cost of json.loads is whitespace around the value, which headers seldom have.
             if text.startswith("{"):
                 header, end = _decode(text)
             if end != len(text):

@@ -1,7 +1,7 @@
 """The batch protocol: up to 64 texts in one POST, one audio file or one error per text in the reply.
 
 This project's own definition, compatible with vLLM-Omni's batch reply: JSON with base64 audio, a bare JSON array, or
-length-prefixed frames, all decoded while they arrive. A reply is what its media type says, never what its status hopes.
+length-prefixed frames, all decoded while they arrive. A reply is read by its media type.
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ if TYPE_CHECKING:
 _JSON: Final = "application/json"
 _MAX_PAYLOAD_BYTES: Final = 64 << 20
 _OPENING: Final = b'{"texts":['
-# What those write who have not thought of a media type (text/html is what Flask says of a string); then the first
-# byte decides.
-_VAGUE: Final = frozenset({"", "text/plain", "text/html", "application/octet-stream", "binary/octet-stream"})
+# Media types that frameworks set by default, as Flask text/html for a string; the first byte decides then.
+_UNSPECIFIC: Final = frozenset({"", "text/plain", "text/html", "application/octet-stream", "binary/octet-stream"})
 _OPTIONS: Final = ("model", "voice", "format", "sample_rate", "speed", "instruct", "seed")
 
 
 class BatchProtocol:
-    """Speak the batch protocol, version 1."""
+    """Implements the batch protocol, version 1."""
 
     name: str = "batch"
     capabilities = Capabilities(
@@ -57,13 +56,13 @@ class BatchProtocol:
             ("Content-Type", f"{_JSON}; charset=utf-8"),
             ("Accept", f"{accept}, application/problem+json"),
         )
-        # Texts come in runs that share their settings, so these are written out once.
+        # Consecutive texts share their settings, which are encoded once.
         self._members = lru_cache(maxsize=64)(_members)
 
     def weigh(self, utterance: Utterance) -> int:
         """Return an upper bound of the bytes *utterance* adds to a request's body.
 
-        Each is charged what surrounds the texts too, so that the sum over a batch bounds the whole body.
+        It includes what surrounds the texts, so that the sum over a batch bounds the whole body.
         """
         return len(_quote(utterance.text).encode()) + 1 + len(_OPENING) + len(self._members(utterance.settings))
 
@@ -93,7 +92,7 @@ class BatchProtocol:
             yield from items_from_json(reply, utterances, wall=wall)
         else:
             peeked = PeekedReply(reply)
-            if (seen := _kind_of(peeked.start)) != "JSON" or kind not in _VAGUE:
+            if (seen := _kind_of(peeked.start)) != "JSON" or kind not in _UNSPECIFIC:
                 raise DecodeError(
                     f"HTTP {reply.status}: {kind or 'no media type'} ({seen}) is no batch", retryable=True
                 )
@@ -121,7 +120,7 @@ class BatchProtocol:
                         shared = fields
                         positions.check_total(shared.get("total"))
             except DecodeError:
-                # What was whole before the fault stands.
+                # Items complete before the fault stay valid.
                 yield items
                 raise
             if items:
@@ -134,7 +133,7 @@ class BatchProtocol:
 
 
 def _members(settings: VoiceSettings) -> bytes:
-    # What is set is said, defaults included, so that a service's own defaults cannot surprise.
+    # Defaults are sent as well, so that a service's own defaults do not apply.
     said = {name: value for name in _OPTIONS if (value := getattr(settings, name)) is not None}
     said |= settings.extra or {}
     return ("]," + json.dumps(said, ensure_ascii=False, separators=(",", ":"))[1:]).encode()

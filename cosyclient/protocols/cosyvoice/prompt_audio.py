@@ -1,4 +1,4 @@
-"""Recordings at the rate a model takes, resampled where soxr and numpy are installed."""
+"""Recordings at the rate that a model takes, resampled if soxr and numpy are installed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from cosyclient.voices import Prompt
 
 PROMPT_RATE: Final = 16000
-"""Hz of the recordings that CosyVoice's gRPC and Triton servers take; neither says so on the wire."""
+"""Hz of the recordings that CosyVoice's gRPC and Triton servers take; no message states it."""
 
 
 def prompt_at_16k(prompt: Prompt) -> bytes:
-    """Return the recording as signed 16-bit samples at 16 kHz, made once; raises `ConfigurationError` without soxr."""
+    """Return the recording as signed 16-bit samples at 16 kHz, cached; raises `ConfigurationError` without soxr."""
     return prompt.form("s16le 16000", _resampled)
 
 
 def prompt_at_16k_f32(prompt: Prompt) -> bytes:
-    """Return the recording as float32 samples at 16 kHz, made once; raises `ConfigurationError` without soxr."""
+    """Return the recording as float32 samples at 16 kHz, cached; raises `ConfigurationError` without soxr."""
     return prompt.form("f32le 16000", lambda prompt: s16_to_float32(prompt_at_16k(prompt)))
 
 
 def max_samples_at_16k(prompt: Prompt) -> int:
-    """Return the most samples that the recording has at 16 kHz, without making them."""
+    """Return an upper bound of the recording's samples at 16 kHz, without resampling."""
     return len(prompt.samples) // 2 * PROMPT_RATE // prompt.sample_rate + 1
 
 

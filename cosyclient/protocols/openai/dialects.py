@@ -1,4 +1,4 @@
-"""How the servers that are called OpenAI-compatible differ, as data: each takes other fields, or the same otherwise.
+"""The dialects of OpenAI-compatible servers as data: which fields each takes, and under which names.
 
 Sources, as of late 2026: OpenAI's ``openapi.yaml``; vLLM-Omni 0.30 ``protocol/audio.py`` and ``serving_speech.py``;
 SGLang-Omni 0.1.9 ``serve/speech_service.py``; Xinference 4.1 ``api/restful_api.py``; Vox-Box 0.0.21
@@ -23,63 +23,64 @@ if TYPE_CHECKING:
 _PLAIN: Final = {"model": "model", "voice": "voice", "format": "response_format", "speed": "speed"}
 _STANDARD: Final = {**_PLAIN, "instruct": "instructions"}
 _MODEL_RATES: Final = (22050, 24000)
-"""What CosyVoice-300M, and CosyVoice2 and 3, make; where nothing announces it, the rate asked for says which."""
+"""The rates of CosyVoice-300M, and of CosyVoice2 and 3; where no reply states it, the rate asked for is assumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """Say how one server wants to be spoken to, and what of its answers to make.
+    """Describe the requests that one server takes, and how to read its replies.
 
-    ``fields`` maps what we call things to what it calls them: ``model``, ``voice``, ``format``, ``sample_rate``,
+    ``fields`` maps our names to the server's: ``model``, ``voice``, ``format``, ``sample_rate``,
     ``speed``, ``instruct``, ``seed``, ``words``, and of a recorded voice ``recording`` (a data URL) and ``transcript``.
     """
 
     capabilities: Capabilities
     fields: Mapping[str, str]
     kwargs_fields: Mapping[str, str] = field(default_factory=dict)
-    """Fields that travel as JSON inside the one field ``kwargs``."""
+    """Fields sent as JSON inside the one field ``kwargs``."""
     reference_fields: Mapping[str, str] = field(default_factory=dict)
-    """Fields that travel in the one element of the list ``references``."""
+    """Fields sent in the one element of the list ``references``."""
     file_part: str = ""
-    """The part of a multipart form that a recording is, where it is not a field; all else are parts, too, then."""
+    """The part of a multipart form for a recording, where it is not a field; all other fields are parts then, too."""
     defaults: Mapping[str, str] = field(default_factory=dict)
-    """What is sent where the caller leaves it to the service, which wants to be told all the same."""
+    """Values sent if the caller gives none: the service requires them."""
     fixed_fields: Mapping[str, Any] = field(default_factory=dict)
+    """Fields sent with every request."""
     stream_fields: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that ask for audio while it is made, beside ``always``."""
+    """Fields that ask for a stream, beside ``fixed_fields``."""
     instruct_in_text: bool = False
-    """Whether an instruction is written before the text and `MARK` between them."""
+    """Whether an instruction is written before the text with `END_OF_PROMPT` between them."""
     instruct_or_transcript: bool = False
-    """Whether a recorded voice obeys an instruction only without its transcript."""
+    """Whether a recorded voice follows an instruction only without its transcript."""
     batch_extra: frozenset[str] = frozenset()
-    """The members of ``extra`` that the route for batches knows; a text with others travels alone."""
+    """The members of ``extra`` that the batch route accepts; a text with others is sent alone."""
     single_only: tuple[str, ...] = ()
-    """Settings the route for batches does not know: such texts travel one by one."""
+    """Settings that the batch route does not accept; texts with them are sent alone."""
     path: str = "/v1/audio/speech"
     batch_path: str = ""
     voices_path: str = ""
     placeholder_voice: str = ""
-    """A name among those it lists that stands for none."""
+    """A name in its list of voices that is no voice."""
     upload: UploadForm | None = None
-    """How it takes a recording that it shall keep."""
+    """How it takes a recording to store."""
     voice_template: str = ""
-    """How the name of a voice without a colon is written out."""
+    """A format string for the full name of a voice that is given without a colon."""
     actual_rate: int | None = None
-    """The rate its samples have whatever they are labelled."""
+    """The rate of its samples, where their label is wrong."""
     message_rules: MessageRules = ()
-    """What its errors mean, where its statuses do not say."""
+    """What its error messages mean, where its statuses do not tell."""
     early_end_hint: str = ""
-    """Why its reply may break off after its head, where that need not be its fault."""
+    """A cause, other than a fault of the server, why its reply may break off after its head."""
 
     def own_members(self) -> dict[str, str]:
-        """Return the members it sends, each with the option of ours that says it, or none."""
-        said = {"recording": "voice", "transcript": "voice"}
+        """Return the members it is sent, see `Capabilities.own_members`."""
+        options = {"recording": "voice", "transcript": "voice"}
         named = (self.fields, self.kwargs_fields, self.reference_fields)
         return {
             **dict.fromkeys(("input", "items", "stream", "stream_format", *self.fixed_fields, *self.stream_fields), ""),
             **({"references": "voice"} if self.reference_fields else {}),
             **({self.file_part: "voice"} if self.file_part else {}),
-            **{theirs: said.get(ours, ours) for names in named for ours, theirs in names.items()},
+            **{theirs: options.get(ours, ours) for names in named for ours, theirs in names.items()},
         }
 
 
@@ -87,7 +88,7 @@ _OMNI_VOICES: Final = "/v1/audio/voices"
 _UPLOADS: Final = "/v1/uploads/audio/voice"
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
-    # What any of them takes: the fields of the standard and no other, for OpenAI itself refuses those.
+    # What all of them accept: the fields of the standard and no others, for OpenAI itself refuses those.
     "": Dialect(
         capabilities=Capabilities(
             stream=True,
@@ -99,7 +100,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         ),
         fields=_STANDARD,
         stream_fields={"stream_format": "audio"},
-        # Whichever of them it is that answers.
+        # Any of these servers may answer.
         message_rules=(*VLLM_OMNI, *XINFERENCE, *VOX_BOX),
     ),
     "openai": Dialect(
@@ -109,7 +110,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         fields=_STANDARD,
         stream_fields={"stream_format": "audio"},
     ),
-    # Fun-CosyVoice3, which has no voices of its own, makes 24,000 Hz and does not read instructions there. The field
+    # It serves Fun-CosyVoice3, which has no voices of its own, makes 24,000 Hz and gets no instructions. The field
     # ``sample_rate`` is for other models: since 0.30 it is refused, before it was ignored.
     "vllm-omni": Dialect(
         capabilities=Capabilities(
@@ -134,7 +135,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             "recording": "ref_audio",
             "transcript": "ref_text",
         },
-        # Older revisions know only the first and stream bare audio; newer ones take it alone to mean events.
+        # Older versions know only the first and stream raw audio; newer ones send events if it comes alone.
         stream_fields={"stream": True, "stream_format": "audio"},
         single_only=("seed", "words"),
         batch_path="/v1/audio/speech/batch",
@@ -149,7 +150,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             required=("name", "consent"),
         ),
     ),
-    # Fun-CosyVoice3, too: it demands a recording, and the voices that the server lists are for its other models.
+    # It serves Fun-CosyVoice3, too, which needs a recording; the voices that the server lists are for other models.
     "sglang-omni": Dialect(
         capabilities=Capabilities(
             batch=32,
@@ -167,7 +168,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         instruct_or_transcript=True,
         batch_path="/v1/audio/speech/batch",
     ),
-    # It takes an empty voice for its first. While streaming it ignores the speed, as versions before 4 always do.
+    # An empty voice is its first one. It ignores the speed of a stream, and before version 4 every speed.
     "xinference": Dialect(
         capabilities=Capabilities(
             stream=True,
@@ -187,7 +188,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         instruct_or_transcript=True,
         message_rules=XINFERENCE,
     ),
-    # It applies the speed twice, so none is asked for. Its WAV says 22,050 Hz whatever the model.
+    # It applies the speed twice, so none is sent. Its WAV files state 22,050 Hz for every model.
     "vox-box": Dialect(
         capabilities=Capabilities(lists_voices=True, sample_rates=_MODEL_RATES, required=("model", "voice")),
         fields={"model": "model", "voice": "voice", "format": "response_format"},
@@ -247,7 +248,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         fields={**_PLAIN, "sample_rate": "sample_rate"},
         reference_fields={"recording": "audio", "transcript": "text"},
         defaults={"model": "FunAudioLLM/CosyVoice2-0.5B", "voice": ""},
-        # It streams unless told not to.
+        # It streams by default.
         fixed_fields={"stream": False},
         stream_fields={"stream": True},
         instruct_in_text=True,
@@ -262,4 +263,4 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         ),
     ),
 }
-"""Every dialect by its name; the nameless one is what any of them takes."""
+"""Every dialect by its name; the empty name is what all of them accept."""

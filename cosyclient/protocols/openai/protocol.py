@@ -1,8 +1,8 @@
-"""The OpenAI speech protocol, in the dialects of those who say they speak it: one text in, one audio out, or streamed.
+"""The OpenAI speech protocol in the dialects of the servers that implement it: one text or a batch, whole or streamed.
 
-``openai`` keeps to what any of them takes; ``openai:vllm-omni`` and the others (`dialects.DIALECTS`) use what their
-server has beyond: cloned voices, batches, word timestamps. Servers changed what ``stream`` means between revisions, so
-a reply is what its media type says.
+``openai`` uses what all of them accept; ``openai:vllm-omni`` and the others (`dialects.DIALECTS`) use what their server
+has beyond: cloned voices, batches, word timestamps. Servers changed the meaning of ``stream`` between versions, so a
+reply is read by its media type.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ logger = logging.getLogger("cosyclient")
 
 _JSON: Final = "application/json"
 _NATIVE_RATE: Final = 24000
-# Recordings make these large, and a program has few of them.
-_KEPT: Final = 16
-# What surrounds a text, alone or in a batch.
+# Recordings make these large, and a program has few settings.
+_CACHED_SETTINGS: Final = 16
+# More than the JSON around a text, alone or in a batch.
 _FRAMING_BYTES: Final = 64
 
 
@@ -62,13 +62,13 @@ class OpenAISpeechProtocol(SingleTextProtocol):
         self.capabilities = replace(self._dialect.capabilities, own_members=self._dialect.own_members())
         self._warned_missing_words = False
         self._max_request_bytes = wire.max_request_bytes
-        # Texts come in runs that share their settings, so these are written out once.
-        self._encoded_members = lru_cache(maxsize=_KEPT)(self._encode_members)
+        # Consecutive texts share their settings, which are encoded once.
+        self._encoded_members = lru_cache(maxsize=_CACHED_SETTINGS)(self._encode_members)
 
     def weigh(self, utterance: Utterance) -> int:
         """Return an upper bound of the bytes *utterance* adds to a request's body.
 
-        One that the route for batches would not do justice fills a request by itself.
+        A text that the batch route cannot carry weighs as much as a whole request, so that it is sent alone.
         """
         settings, text = utterance.settings, self._text(utterance)
         if self._is_form(settings):
@@ -143,7 +143,7 @@ class OpenAISpeechProtocol(SingleTextProtocol):
             pieces = replies.read_event_pcm(reply, utterance, head, rules=rules)
         else:
             pieces = strip_headers(reply.chunks(), head)
-        # Nothing but its length shows that a server has left sentences out.
+        # Only the duration shows that a server has left sentences out.
         yield from check_stream_duration(utterance, map(self._with_actual_rate, pieces))
 
     def decode_voices(self, reply: WireReply, *, wall: float) -> list[str]:
@@ -151,7 +151,7 @@ class OpenAISpeechProtocol(SingleTextProtocol):
         names = replies.read_voices(reply, wall=wall)
         if not self._dialect.placeholder_voice:
             return names
-        # It lists an uploaded voice in lower case as well, and does not mind how it is asked for.
+        # The server lists an uploaded voice in lower case as well, and accepts it in any case.
         return list({name.lower(): name for name in names if name != self._dialect.placeholder_voice}.values())
 
     # Requests
@@ -170,7 +170,7 @@ class OpenAISpeechProtocol(SingleTextProtocol):
         return (f",{written[1:]}" if len(written) > 2 else "}").encode()
 
     def _members(self, settings: VoiceSettings, *, stream: bool) -> dict[str, Any]:
-        """Return what *settings* are in the words of the dialect; a file is not among them."""
+        """Return the members that *settings* become in this dialect, without the file."""
         dialect = self._dialect
         values = {**_values(settings), "format": self._format(settings)}
         if dialect.instruct_or_transcript and settings.instruct is not None:
@@ -185,11 +185,11 @@ class OpenAISpeechProtocol(SingleTextProtocol):
             **_renamed(values, dialect.fields),
             **(dialect.stream_fields if stream else {}),
         }
-        packed = _renamed(values, dialect.kwargs_fields)
-        # Where a server takes what the standard lacks as one packed member, it takes ours there, too.
-        (packed if dialect.kwargs_fields else members).update(settings.extra or {})
-        if packed:
-            members["kwargs"] = json.dumps(packed, ensure_ascii=False)
+        kwargs = _renamed(values, dialect.kwargs_fields)
+        # A server that takes what the standard lacks inside ``kwargs`` takes the caller's ``extra`` there, too.
+        (kwargs if dialect.kwargs_fields else members).update(settings.extra or {})
+        if kwargs:
+            members["kwargs"] = json.dumps(kwargs, ensure_ascii=False)
         if dialect.reference_fields and values["recording"] is not None:
             members["references"] = [_renamed(values, dialect.reference_fields)]
         return members
@@ -215,14 +215,14 @@ class OpenAISpeechProtocol(SingleTextProtocol):
     def _needs_own_request(self, settings: VoiceSettings) -> bool:
         if settings.extra and not self._dialect.batch_extra.issuperset(settings.extra):
             return True
-        # A seed of 0 is one: only None and False are nothing.
+        # 0 is a seed; only None and False are unset.
         asked = (getattr(settings, name) for name in self._dialect.single_only)
         return any(value is not None and value is not False for value in asked)
 
     # Replies
 
     def _warn_missing_words(self, reply: WireReply) -> None:
-        """Say once that a service leaves the words out: its audio is paid for, and as it should be."""
+        """Warn once that a service leaves the words out; this is no error, for the audio is complete and paid for."""
         if self._warned_missing_words or any(reply.headers.get(name) is not None for name in replies.WORD_HEADERS):
             return
         self._warned_missing_words = True
@@ -233,15 +233,15 @@ class OpenAISpeechProtocol(SingleTextProtocol):
         )
 
     def _format(self, settings: VoiceSettings) -> str:
-        """Return the format to ask for: samples at another rate than the model's come as WAV, which says their rate.
+        """Return the format to request: samples at another rate than the model's as WAV, whose header states the rate.
 
-        A service that did not resample would not be noticed: bare samples do not show it.
+        Raw samples would not show that a service has not resampled.
         """
         resampled = "sample_rate" in self._dialect.fields and settings.sample_rate != _NATIVE_RATE
         return "wav" if settings.format == "pcm" and resampled else settings.format
 
     def _with_actual_rate(self, piece: PcmFormat | bytes) -> PcmFormat | bytes:
-        """Return *piece* with the rate that is known to be true, where the service tells another."""
+        """Return *piece* with the actual rate if the dialect has one: its server states another."""
         if isinstance(piece, PcmFormat) and self._dialect.actual_rate:
             return PcmFormat(self._dialect.actual_rate, piece.channels)
         return piece
@@ -260,7 +260,7 @@ class OpenAISpeechProtocol(SingleTextProtocol):
                 wav = parse_wav(data)
                 data = wav_bytes(wav.samples, rate, wav.channels)
         if "media_type" in label:
-            # Its parameters are among the label already.
+            # The parameters are in the label already.
             label["media_type"] = label["media_type"].partition(";")[0]
         return speech_from_bytes(sent, data, label)
 
@@ -274,7 +274,7 @@ def _post(path: str, key: str, kind: str, body: bytes) -> WireRequest:
 
 
 def _values(settings: VoiceSettings) -> dict[str, Any]:
-    """Return *settings* by our own names; what is ``None`` is not said."""
+    """Return *settings* by the names of `Dialect.fields`; ``None`` for what is not sent."""
     voice = settings.voice if isinstance(settings.voice, Voice) else None
     prompt = voice.prompt if voice is not None else None
     return {

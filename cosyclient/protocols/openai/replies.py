@@ -1,4 +1,4 @@
-"""What OpenAI-compatible servers answer: audio under a label or in events, words in a header, voices in a list."""
+"""Replies of OpenAI-compatible servers: labelled audio, events, word timestamps in a header, lists of voices."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 EVENTS: Final = MEDIA_TYPE
 OCTETS: Final = "/octet-stream"
-"""What OpenAI's own description calls every format, below ``application/``; object stores say ``binary/``."""
+"""The media type of every format in OpenAI's description, below ``application/``; object stores use ``binary/``."""
 
 WORD_HEADERS: Final = ("x-word-timestamps", "x-word-timestamps-omitted")
-"""One of them is in each reply of a server that was asked for words and knows of them."""
+"""A server that was asked for words and can time them sends one of these."""
 
-# RFC 2586 has L16 big-endian; whoever says it here means the little-endian samples that the others call PCM.
+# RFC 2586 has L16 big-endian; servers that use it here send the little-endian samples that others call PCM.
 _L16: Final = "audio/l16"
 _RATE: Final = re.compile(r";\s*rate=(\d+)\b", re.IGNORECASE)
 _CHANNELS: Final = re.compile(r";\s*channels=(\d+)\b", re.IGNORECASE)
@@ -64,10 +64,10 @@ _NAMES: Final = ("uri", "name", "voice_id", "id")
 def open_reply(
     reply: WireReply, utterances: Sequence[Utterance], *, wall: float, rules: MessageRules = (), hint: str = ""
 ) -> tuple[PeekedReply, str]:
-    """Return a reply that is a finished success by its head, and what it is; raises what it stands for otherwise.
+    """Return *reply* with its first bytes read, and its media type; raises the error of anything but a success.
 
-    That is a media type, or nothing where its first bytes tell that it is audio, whatever it is called. JSON may be
-    either: a batch, or the error that Vox-Box says with 200.
+    The media type is empty if the first bytes are audio, whatever the header says. JSON may be a batch, or the error
+    that Vox-Box sends with 200.
     """
     kind = media_type(reply.headers)
     check_status(reply, utterances, wall=wall, make_error=partial(error_from_reply, rules=rules))
@@ -84,12 +84,12 @@ def open_reply(
 
 
 def is_json(kind: str) -> bool:
-    """Return whether *kind* is JSON, under whichever name."""
+    """Return whether the media type *kind* is JSON."""
     return kind.endswith(("/json", "+json"))
 
 
 def error_from_json(reply: WireReply, utterance: Utterance, *, wall: float, rules: MessageRules = ()) -> CosyError:
-    """Return the error that JSON in place of audio stands for, the status being that of a success."""
+    """Return the error of a reply with a success status that has JSON in place of audio."""
     body = read_error_body(reply)
     if isinstance(body, dict) and any(map(body.get, ("error", "code", "status_code", "detail"))):
         return error_from_body(reply, body, [utterance], wall=wall, rules=rules)
@@ -97,7 +97,7 @@ def error_from_json(reply: WireReply, utterance: Utterance, *, wall: float, rule
 
 
 def label_from_headers(reply: WireReply) -> dict[str, Any]:
-    """Return what the head of *reply* says of its audio, in the names of `speech_from_bytes`."""
+    """Return what the headers of *reply* state about its audio, by the names of `speech_from_bytes`."""
     headers = reply.headers
     kind, said = media_type(headers), (headers.get("content-type") or "")[:_MAX_LABEL]
     rate, channels = _RATE.search(said), _CHANNELS.search(said)
@@ -111,14 +111,14 @@ def label_from_headers(reply: WireReply) -> dict[str, Any]:
 
 
 def format_from_label(label: Mapping[str, Any], rate: int) -> PcmFormat:
-    """Return what samples labelled so are, at *rate* where the label does not say."""
+    """Return the format of samples with this *label*, at *rate* if it has none."""
     return PcmFormat(label.get("sample_rate", rate), label.get("channels", 1))
 
 
 def read_audio_events(
     reply: WireReply, utterance: Utterance, *, rules: MessageRules = ()
 ) -> Iterator[tuple[bytes, int | None]]:
-    """Yield the audio of each event, and its rate if it names one; returns only when the service said that is all.
+    """Yield the audio of each event and its rate, if it has one; returns only after the event that ends the audio.
 
     OpenAI's and vLLM-Omni's ``speech.audio.…`` events and SGLang-Omni's chunks that end with ``[DONE]``. Raises the
     `ServiceError` that an error among them stands for, or `DecodeError`.
@@ -151,7 +151,7 @@ def read_audio_events(
 def read_event_pcm(
     reply: WireReply, utterance: Utterance, said: PcmFormat, *, rules: MessageRules = ()
 ) -> Iterator[PcmFormat | bytes]:
-    """Yield the head and the samples of events; each may be a WAV of its own, the first alone, or none."""
+    """Yield the format and the samples of events, of which each, only the first or none may be a WAV file."""
     head: PcmFormat | None = None
     kind: SampleFormat | None = None
     rest = b""
@@ -177,9 +177,9 @@ def read_event_pcm(
 
 
 def words_from_headers(headers: Mapping[str, str]) -> tuple[Word, ...]:
-    """Return the words that vLLM-Omni names in a header, in seconds; none where it left them out or nobody can read it.
+    """Return the words that vLLM-Omni sends in a header, in seconds; none if it is missing or unreadable.
 
-    It leaves them out beyond 4 KB, and says so in ``X-Word-Timestamps-Omitted``.
+    Beyond 4 KB the server omits it and sends ``X-Word-Timestamps-Omitted``.
     """
     try:
         listed = parse_json(headers.get("x-word-timestamps") or "[]")
@@ -187,12 +187,12 @@ def words_from_headers(headers: Mapping[str, str]) -> tuple[Word, ...]:
         return ()
     words = [word_from_json(entry) for entry in listed] if isinstance(listed, list) else []
     readable = tuple(word for word in words if word is not None)
-    # Who is given some takes them for all.
+    # Some of the words would be taken for all of them.
     return readable if len(readable) == len(words) else ()
 
 
 def read_voices(reply: WireReply, *, wall: float) -> list[str]:
-    """Return the names in a list of voices, whichever of its forms it has; raises what an error reply stands for."""
+    """Return the names in a list of voices, in any of its forms; raises the error of an error reply."""
     if reply.status >= 300:
         raise error_from_reply(reply, (), wall=wall)
     document = read_voice_list(reply)
@@ -201,7 +201,7 @@ def read_voices(reply: WireReply, *, wall: float) -> list[str]:
         lists = [value for name in _LISTS if isinstance(value := document.get(name), list)]
     if not lists:
         raise DecodeError("reply: JSON without a list of voices")
-    # Uploaded ones are named twice at times.
+    # Some servers list uploaded voices twice.
     return voice_names(chain.from_iterable(lists), _NAMES)
 
 

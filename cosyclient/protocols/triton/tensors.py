@@ -1,4 +1,4 @@
-"""The tensors of the KServe v2 protocol: three that ask, one that answers, over HTTP and over gRPC.
+"""The tensors of the KServe v2 protocol over HTTP and gRPC: inputs of a request and the waveform of a reply.
 
 HTTP with Triton's binary extension (JSON first, then raw values; docs/protocol/extension_binary_data.md of
 triton-inference-server/server), or the plain JSON of kserve/open-inference-protocol; gRPC with the field numbers of
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 WAVEFORM: Final = "waveform"
 _MOST_DIMENSIONS: Final = 32
-_ABSURD: Final = 1 << 40
+_MAX_COUNT: Final = 1 << 40
 _MOST_VALUES: Final = 1_000_000
 """Values of a reply that is all JSON: 30 s of samples, after which the servers cut off, are 720,000."""
 _FINAL: Final = "triton_final_response"
 _EMPTY_FINAL: Final = "triton_enable_empty_final_response"
 RESERVED: Final = {_FINAL: "", _EMPTY_FINAL: "", "binary_data_output": ""}
-"""Parameters of a request that are said already, or are not a caller's to say."""
+"""Parameters of a request that the client sets, or that would change the form of the reply."""
 
 
 class Tensor(NamedTuple):
-    """Name one input: its type, shape and raw little-endian values."""
+    """Hold one input: its name, type, shape and raw little-endian values."""
 
     name: str
     datatype: str
@@ -52,22 +52,19 @@ class Tensor(NamedTuple):
 
 
 def float_tensor(name: str, data: bytes) -> Tensor:
-    """Return float32 values as one row."""
+    """Return float32 values as a tensor of one row."""
     return Tensor(name, "FP32", (1, len(data) // 4), data)
 
 
 def int_tensor(name: str, value: int) -> Tensor:
-    """Return one 32-bit number."""
+    """Return *value* as a tensor of one 32-bit integer."""
     return Tensor(name, "INT32", (1, 1), struct.pack("<i", value))
 
 
 def text_tensor(name: str, said: str) -> Tensor:
-    """Return one text."""
+    """Return *text* as a tensor of one value."""
     data = said.encode()
     return Tensor(name, "BYTES", (1, 1), struct.pack("<I", len(data)) + data)
-
-
-# --- over HTTP ---
 
 
 def http_body(tensors: Sequence[Tensor], *, key: str, parameters: Mapping[str, Any] | None = None) -> tuple[bytes, int]:
@@ -91,7 +88,7 @@ def http_body(tensors: Sequence[Tensor], *, key: str, parameters: Mapping[str, A
 
 
 class NotAnInference(Exception):
-    """Carry the JSON of a reply that is no inference."""
+    """Carries the JSON of a reply that is no inference."""
 
     def __init__(self, document: object) -> None:
         super().__init__()
@@ -145,7 +142,7 @@ def _values(output: dict[str, Any], body: bytes, place: int, length: int | None)
 
 
 def _flat(data: object) -> list[Any]:
-    # Flat in practice; the specification allows rows, too.
+    # Flat in practice; the specification allows nested rows, too.
     while isinstance(data, list) and len(data) == 1 and isinstance(data[0], list):
         data = data[0]
     if not isinstance(data, list):
@@ -164,22 +161,19 @@ def _checked(datatype: object, shape: object, values: bytes) -> bytes:
 
 
 def _count(shape: object) -> int | None:
-    """Return the values a tensor of that *shape* has, or ``None`` if nobody's has so many."""
+    """Return the values a tensor of that *shape* has, or ``None`` if it is no shape or absurdly large."""
     if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS:
         return None
     count = 1
     for size in shape:
-        if (size := int_in_range(size, 0, _ABSURD)) is None:
+        if (size := int_in_range(size, 0, _MAX_COUNT)) is None:
             return None
         count *= size
-    return int_in_range(count, 0, _ABSURD)
-
-
-# --- over gRPC ---
+    return int_in_range(count, 0, _MAX_COUNT)
 
 
 def _parameter(value: bool | int | str) -> bytes:
-    """Return an ``InferParameter``: its oneof says which kind it is, so that nothing of it is left out."""
+    """Return an ``InferParameter``; its oneof states the kind, so even an empty value is written."""
     if isinstance(value, bool):
         return encode_varint(1 << 3) + encode_varint(value)
     if isinstance(value, int):
@@ -191,7 +185,7 @@ def _parameter(value: bool | int | str) -> bytes:
 def grpc_request(
     model: str, tensors: Sequence[Tensor], *, key: str, parameters: Mapping[str, Any] | None = None
 ) -> bytes:
-    """Return the ``ModelInferRequest`` for the waveform of *tensors*; a stream of replies is to mark its end."""
+    """Return the ``ModelInferRequest`` for the waveform of *tensors*; a stream of replies shall mark its end."""
     return b"".join(
         (
             encode_field(1, model),
@@ -215,7 +209,7 @@ def grpc_request(
 
 @dataclass(slots=True)
 class Answer:
-    """Hold what one ``ModelStreamInferResponse`` says."""
+    """Hold the contents of one ``ModelStreamInferResponse``."""
 
     error: str = ""
     samples: bytes = b""
@@ -223,7 +217,7 @@ class Answer:
 
 
 def grpc_answer(data: bytes) -> Answer:
-    """Return what a ``ModelStreamInferResponse`` says; `DecodeError` if it is none."""
+    """Return the contents of a ``ModelStreamInferResponse``; `DecodeError` if *data* is none."""
     answer = Answer()
     pieces: list[bytes] = []
     for number, value in decode_fields(data):
@@ -236,7 +230,7 @@ def grpc_answer(data: bytes) -> Answer:
 
 
 def _read_response(data: bytes, answer: Answer) -> Iterator[bytes]:
-    """Yield the samples of a ``ModelInferResponse``; whether it is the last goes into *answer*."""
+    """Yield the samples of a ``ModelInferResponse``; sets ``final`` of *answer*."""
     outputs: list[bytes] = []
     raw: list[bytes] = []
     for number, value in decode_fields(data):
@@ -256,7 +250,7 @@ def _read_response(data: bytes, answer: Answer) -> Iterator[bytes]:
             elif number == 2:
                 datatype = as_text(value)
             elif number == 3:
-                # One number each, or all of them packed: a reader has to take both.
+                # Single numbers or a packed field: a reader must accept both.
                 shape += [value] if isinstance(value, int) else decode_packed(value, max_values=_MOST_DIMENSIONS)
             elif number == 5:
                 inline += [as_bytes(part) for tag, part in decode_fields(as_bytes(value)) if tag == 6]

@@ -1,4 +1,4 @@
-"""vLLM-Omni's speech over WebSocket, for Fun-CosyVoice3: a configuration, texts, and sentences that come back.
+"""vLLM-Omni over WebSocket, for Fun-CosyVoice3: it takes a configuration and texts and answers sentence by sentence.
 
 From vllm-omni 0.30, vllm_omni/entrypoints/openai/serving_speech_stream.py. The session has no rate: the audio has the
 model's, 24,000 Hz. Words come with samples only, behind those of each sentence and counted from its beginning.
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 SAMPLE_RATE: Final = 24000
 _PIECE_CHARACTERS: Final = 32 << 10
 """At most four bytes each, so that a message stays within the service's 128 KiB."""
-_MOST_WORDS: Final = 100_000
+_MAX_WORDS: Final = 100_000
 """More than any text has: a service that never ends must not fill the memory."""
 
 
 class VllmOmniSocketProtocol(SessionProtocol):
-    """Speak to vLLM-Omni over a WebSocket, which takes text while it is written."""
+    """Implements vLLM-Omni over a WebSocket, which takes text while it is written."""
 
     name = "vllm-omni-ws"
     path = "/v1/audio/speech/stream"
@@ -85,7 +85,7 @@ class VllmOmniSocketProtocol(SessionProtocol):
 
 
 class Session(BaseSession):
-    """Hold one utterance: its configuration, its texts, its end; and the sentences that come back."""
+    """Runs one session: it sends a configuration, texts and their end, and receives sentences."""
 
     idle_limit = 20.0  # the service closes after 30, and its server when a ping of every 20 is not answered in 20 more
     writer_idle_limit = 30.0
@@ -96,21 +96,21 @@ class Session(BaseSession):
         self._text = text
         self._stream = stream
         self._format = "pcm" if stream else settings.format
-        self._began = False
-        self._got_bytes = self._before_bytes = 0
+        self._started = False
+        self._sentence_bytes = self._previous_bytes = 0
         self._rate: int | None = None
 
     def open(self) -> Sequence[str | bytes]:
-        """Return the configuration, and the text if it is known."""
+        """Return the messages with the configuration, then those of the text if it is known."""
         asked = self._settings
-        # What is left out would be what the conversation before had, so everything is said.
+        # What is left out keeps the value of the session before on this connection, so everything is sent.
         config: dict[str, Any] = {
             "type": "session.config",
             "response_format": self._format,
             "speed": asked.speed,
             "seed": asked.seed,
             "stream_audio": self._stream,
-            # A sentence can be spoken before the rest is written; a whole text is one file.
+            # Sentences can be synthesized before the rest is written; a whole text becomes one file.
             "split_granularity": "sentence" if self._text is None else "none",
             "word_timestamps": asked.words,
         }
@@ -127,20 +127,20 @@ class Session(BaseSession):
         return messages
 
     def send_text(self, text: str) -> Sequence[str | bytes]:
-        """Return *text*, in several messages if it is too long for one."""
+        """Return the messages that carry *text*, several if it is too long for one."""
         self.sent_texts.append(text)
         pieces = [text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS)]
         return [json_message({"type": "input.text", "text": piece}) for piece in pieces]
 
     def end_text(self) -> Sequence[str | bytes]:
-        """Return the message after which the rest is spoken, once."""
+        """Return the message that ends the text, once."""
         if self.text_ended:
             return ()
         self.text_ended = True
         return [json_message({"type": "input.done"})]
 
     def receive(self, message: str | bytes) -> Step:
-        """Take one message, or a piece of audio."""
+        """Return what one message leads to, or the audio of a binary message."""
         if isinstance(message, bytes):
             return self._audio(message)
         document = decode_json_object(message)
@@ -154,11 +154,11 @@ class Session(BaseSession):
             case "session.done":
                 if not self.text_ended:
                     raise DecodeError("reply: the session is done before its text", retryable=True)
-                # What is extra would be said to the next one, too, and nothing takes it back.
+                # Extra members would hold for the next session, too, and no message resets them.
                 self.reusable = not self._settings.extra
                 return Step(done=True)
             case "error":
-                raise self._failure(document)
+                raise self._error(document)
         return Step()
 
     def _start(self, document: dict[str, Any]) -> None:
@@ -166,28 +166,28 @@ class Session(BaseSession):
         if isinstance(named, str) and named != self._format:
             raise DecodeError(f"audio: asked for {self._format}, the reply calls it {single_line(named, 16)}")
         if (rate := valid_sample_rate(rate)) is not None:
-            if self._began and self._stream and rate != self._rate:
+            if self._started and self._stream and rate != self._rate:
                 raise DecodeError("audio: the rate changes in the middle")
             self.sample_rate = self._rate = rate
-        self._before_bytes += self._got_bytes
-        self._began, self._got_bytes = True, 0
+        self._previous_bytes += self._sentence_bytes
+        self._started, self._sentence_bytes = True, 0
 
     def _audio(self, data: bytes) -> Step:
-        if not self._began:
+        if not self._started:
             raise DecodeError("reply: audio before its beginning", retryable=True)
-        self._got_bytes += len(data)
+        self._sentence_bytes += len(data)
         return Step(audio=data)
 
     def _chunk(self, document: dict[str, Any]) -> Step:
-        """Take a piece of audio that comes with the times of its words."""
-        self._words(document.get("timestamps"))
+        """Return the audio of a message that also times its words."""
+        self._add_words(document.get("timestamps"))
         data = decode_audio(document.get("audio_b64") or "")
         return self._audio(data) if data else Step()
 
-    def _words(self, found: object) -> None:
-        if not isinstance(found, list) or len(self.words) > _MOST_WORDS:
+    def _add_words(self, found: object) -> None:
+        if not isinstance(found, list) or len(self.words) > _MAX_WORDS:
             return
-        start = self._before_bytes / (2 * (self._rate or SAMPLE_RATE))
+        start = self._previous_bytes / (2 * (self._rate or SAMPLE_RATE))
         words = filter(None, map(word_from_json, found))
         self.words += tuple(Word(word.text, start + word.start, start + word.end) for word in words)
 
@@ -195,12 +195,12 @@ class Session(BaseSession):
         if document.get("error") is True:
             raise ServiceFault("the service failed in the middle of a sentence")
         total = int_in_range(document.get("total_bytes"), 0, 1 << 62)
-        if total is not None and total != self._got_bytes:
-            raise DecodeError(f"audio: {total} bytes announced, {self._got_bytes} there", retryable=True)
+        if total is not None and total != self._sentence_bytes:
+            raise DecodeError(f"audio: {total} bytes announced, {self._sentence_bytes} there", retryable=True)
 
-    def _failure(self, document: dict[str, Any]) -> ServiceError:
-        # The service has no codes to tell by. Before the first sentence has begun it is the configuration that is
-        # found wrong; after that anything, the caller's mistakes among it.
+    def _error(self, document: dict[str, Any]) -> ServiceError:
+        # The service sends no codes. Before the first sentence begins the configuration is wrong; after that the fault
+        # may be anybody's, the caller's included.
         said = document.get("message")
         message = error_message("the service says", None, said, self.sent_texts)
         verdict = rule_for_message(said, VLLM_OMNI)
@@ -208,7 +208,7 @@ class Session(BaseSession):
             return verdict.error_type(message)
         if "timeout" in message.casefold() or "timed out" in message.casefold():
             return ServiceError(message, retryable=True)
-        if self._began or document.get("partial_audio") is True:
+        if self._started or document.get("partial_audio") is True:
             return ServiceFault(message)
         if "split_granularity" in message:
             message = f"{message}; its version cannot leave a text whole (0.22 is one): use protocol='openai:vllm-omni'"

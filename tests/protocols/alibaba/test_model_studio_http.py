@@ -150,7 +150,7 @@ def test_unreadable_words_are_no_words(told: Any) -> None:
     words = WordTimings()
     words.add(told)
     assert words.in_order() == ()
-    assert repr(words) == "<Words 0>"
+    assert repr(words) == "<WordTimings 0>"
 
 
 @pytest.mark.parametrize(
