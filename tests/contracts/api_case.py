@@ -20,12 +20,12 @@ def nothing(emulator: Emulator) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiCase:
-    """Say how one protocol is spoken to at the emulator.
+    """How the client uses one API of the emulator, and what both make of it.
 
-    *options* are a client's, with what *prepare* returns, which may speak to the emulator first; *heard* is what the
-    emulator has then understood, beside the text. *bad* are options that the protocol refuses, by their names.
-    *switches* are those the emulator needs for it. *refusals* are what its face makes of a status asked for; *broken*
-    are the faults that leave no whole reply.
+    *options* are the client's, with those that *prepare* returns, which may call the emulator first; *received* is what
+    the emulator understands of them, beside the text. *bad* are options that the protocol refuses, by their names.
+    *emulator_options* are the settings it needs. *refusals* are the errors for injected statuses; *broken* are the
+    faults after which no reply is whole.
     """
 
     protocol: str
@@ -37,14 +37,14 @@ class ApiCase:
     received: Mapping[str, Any] = field(default_factory=dict)
     bad: Mapping[str, Any] = field(default_factory=lambda: {"format": "opus"})
     mistakes: tuple[Mapping[str, Any], ...] = ()
-    """What the client lets pass and the service refuses: options, and the ``text`` if it is that."""
+    """Requests that the client sends and the service refuses: options, and the ``text`` where that is wrong."""
     mistaken: type[CosyError] = BadRequest
-    """What such a mistake becomes."""
+    """The error of such a request."""
     sample_rate: int = 24000
     streams: bool = True
-    switches: Mapping[str, Any] = field(default_factory=dict)
+    emulator_options: Mapping[str, Any] = field(default_factory=dict)
     thorough: bool = True
-    """Whether deadlines, retries and early leaving are tried too: one row for each way to answer is enough of them."""
+    """Whether deadlines, retries and cancelling are tested, too; one row for each form of reply is enough."""
     refusals: Mapping[int, type[Exception]] = field(
         default_factory=lambda: {400: BadRequest, 429: Throttled, 500: ServiceFault, 503: ServiceFault}
     )
@@ -61,7 +61,7 @@ class ApiCase:
     )
 
     def client(self, emulator: Emulator, **more: Any) -> CosyClient:
-        """Return a client of *emulator* that makes one attempt, unless *more* says otherwise."""
+        """Return a client of *emulator* that makes one attempt, unless *more* changes that."""
         if self.scheme == "grpc":
             url = emulator.grpc_url
         else:

@@ -22,7 +22,7 @@ _MODEL = "FunAudioLLM/Fun-CosyVoice3-0.5B-2512"
 _SHORT = Voice.clone(recording(0.2), "Too short.")
 _CLONED = {"prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT}
 
-# Half of a WAV file that does not know its size is a WAV file.
+# Half of a WAV file without sizes is a WAV file.
 _UNSIZED = tuple(fault for fault in ApiCase(protocol="").broken if fault[0] != "truncated_audio")
 
 
@@ -37,9 +37,9 @@ def _form(fields: dict[str, str], file: str) -> tuple[bytes, dict[str, str]]:
     return b"\r\n".join([*parts, b"--x--\r\n"]), {"Content-Type": "multipart/form-data; boundary=x"}
 
 
-def at(start: Callable[..., Emulator], dialect: str, **switches: Any) -> Emulator:
+def at(start: Callable[..., Emulator], dialect: str, **options: Any) -> Emulator:
     """Start the server of a dialect, whose audio tells its text."""
-    return start(engine="echo", **PACED, dialect=dialect, **switches)
+    return start(engine="echo", **PACED, dialect=dialect, **options)
 
 
 def uploaded(emulator: Emulator) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def served(dialect: str, form: str = "", **more: Any) -> ApiCase:
     return ApiCase(
         protocol=f"openai:{dialect}",
         form=form,
-        switches={**PACED, "dialect": dialect, **more.pop("switches", {})},
+        emulator_options={**PACED, "dialect": dialect, **more.pop("emulator_options", {})},
         **{"thorough": False, **more},
     )
 
@@ -87,7 +87,7 @@ ROWS = [
             received={"voice": voice},
             bad={"seed": 3},
             mistakes=({"voice": "nobody"},),
-            switches={**PACED, "dialect": dialect},
+            emulator_options={**PACED, "dialect": dialect},
         )
         for dialect, voice in (("xinference", "英文女"), ("vox-box", "Chinese Female"))
     ),
@@ -121,7 +121,7 @@ ROWS = [
         "old",
         options={"voice": CLONE},
         received=_CLONED,
-        switches={"dialect_old": True},
+        emulator_options={"dialect_old": True},
         bad={"instruct": "softly"},
     ),
     served(
@@ -138,7 +138,7 @@ ROWS = [
         thorough=True,
         options={"voice": CROSS, "model": _MODEL},
         received={"mode": "cross_lingual", "prompt_sha256": _DIGEST},
-        switches={"dialect_old": True, "sse_lines": True},
+        emulator_options={"dialect_old": True, "sse_lines": True},
         bad={"words": True},
     ),
     served(
@@ -168,7 +168,7 @@ ROWS = [
         thorough=True,
         options={"voice": CLONE, "model": "cosyvoice2"},
         received={**_CLONED, "mode": "zero_shot", "seed": None},
-        switches={"dialect_rate": 22050},
+        emulator_options={"dialect_rate": 22050},
         sample_rate=22050,
         bad={"sample_rate": 44100},
     ),
@@ -191,7 +191,7 @@ ROWS = [
         "triton-bridge",
         "mislabelled",
         options={"voice": "中文女", "model": "cosyvoice2"},
-        switches={"dialect_label": 16000},
+        emulator_options={"dialect_label": 16000},
         bad={"sample_rate": 16000},
     ),
     served(
@@ -207,7 +207,7 @@ ROWS = [
         "streamed",
         options={"voice": "中文男"},
         received={"voice": "中文男"},
-        # Its reply breaks off, which may be anything; but nobody is blamed.
+        # Its reply ends early, which can have any cause, so no one is at fault.
         mistakes=({"voice": "nobody"},),
         mistaken=TransportError,
     ),

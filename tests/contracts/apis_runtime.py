@@ -37,7 +37,7 @@ ROWS = [
         form="sft",
         options={"voice": "中文女"},
         received={"api": "runtime", "mode": "sft", "voice": "中文女"},
-        # Its reply breaks off, which may be anything; but nobody is blamed.
+        # Its reply ends early, which can have any cause, so no one is at fault.
         mistakes=({"voice": "nobody"},),
         mistaken=TransportError,
         bad={"sample_rate": 16000, "speed": 1.5, "format": "mp3", "seed": 3, "model": "x", "voice": None},
@@ -54,7 +54,7 @@ ROWS = [
         form="cross_lingual",
         options={"voice": CROSS},
         received={"mode": "cross_lingual", "prompt_sha256": _DIGEST, "prompt_text": ""},
-        switches={"runtime_model": "cosyvoice3"},
+        emulator_options={"runtime_model": "cosyvoice3"},
     ),
     ApiCase(
         protocol="runtime:cosyvoice3",
@@ -62,7 +62,7 @@ ROWS = [
         thorough=False,
         options={"voice": CLONE},
         received={"mode": "zero_shot", "prompt_sha256": _DIGEST, "prompt_text": MARKED},
-        switches={"runtime_model": "cosyvoice3"},
+        emulator_options={"runtime_model": "cosyvoice3"},
     ),
     ApiCase(
         protocol="lighttts",
@@ -85,7 +85,7 @@ ROWS = [
         thorough=False,
         options={"voice": CLONE},
         received={"api": "lighttts", "prompt_text": MARKED, "model": "default"},
-        switches={"serve": "lighttts"},
+        emulator_options={"serve": "lighttts"},
         refusals={400: BadRequest, 417: ServiceFault, 429: Throttled, 500: ServiceFault, 503: ServiceFault},
     ),
     ApiCase(

@@ -36,7 +36,7 @@ _FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("apis_*.py")
 ROWS: list[ApiCase] = [row for name in _FAMILIES for row in import_module(f"tests.contracts.{name}").ROWS]
 TEXTS = ["你好，世界。", "hello", "第三句，比前面的长一些，为了看看它会不会也完整地回来。", "four", "五"]
 # What a busy machine needs to notice that a connection was closed.
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 
 rows = pytest.mark.parametrize("row", ROWS, ids=str)
 thorough = pytest.mark.parametrize("row", [row for row in ROWS if row.thorough], ids=str)
@@ -45,13 +45,13 @@ streaming = pytest.mark.parametrize("row", [row for row in ROWS if row.streams],
 
 @pytest.fixture
 def emulator(start: Callable[..., Emulator], row: ApiCase) -> Emulator:
-    """Return an emulator whose audio tells its text, with the switches of the row."""
-    return start(engine="echo", **row.switches)
+    """Return an emulator whose audio carries its text, with the options of the row."""
+    return start(engine="echo", **row.emulator_options)
 
 
 def until(seen: Callable[[], bool]) -> None:
     """Wait until *seen*."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while not seen():
         assert time.monotonic() < end, "not seen in time"
         time.sleep(0.01)
@@ -91,7 +91,7 @@ def test_many_texts_come_back_in_their_order(row: ApiCase, emulator: Emulator) -
 
 @rows
 def test_bad_input_sends_nothing(row: ApiCase, emulator: Emulator) -> None:
-    """It is told before, and by its name."""
+    """The error is raised first, and names the option."""
     with row.client(emulator) as client:
         before = emulator.counters().requests
         for name, value in row.bad.items():
@@ -104,12 +104,12 @@ def test_bad_input_sends_nothing(row: ApiCase, emulator: Emulator) -> None:
 
 @rows
 def test_refusals_are_classified(row: ApiCase, emulator: Emulator) -> None:
-    """What the service says in its own way is one of our errors."""
+    """Each service's own form of a refusal becomes one of the client's errors."""
     for fault, params, kind in [
         *(("error", {"status": status}, kind) for status, kind in row.refusals.items()),
         ("throttle", {"retry_after": 1}, row.refusals[429]),
     ]:
-        # A client of its own each: one that was told to wait would.
+        # A client for each: one that got a Retry-After would wait.
         with row.client(emulator) as client:
             emulator.inject(fault, **params)
             with pytest.raises(CosyError) as caught:
@@ -118,8 +118,8 @@ def test_refusals_are_classified(row: ApiCase, emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.mistakes], ids=str)
-def test_a_callers_mistake_is_the_callers(row: ApiCase, emulator: Emulator) -> None:
-    """It is told once, in the service's words, however often it is made; the endpoint goes on serving others."""
+def test_a_callers_mistake_is_not_the_endpoints_fault(row: ApiCase, emulator: Emulator) -> None:
+    """It raises with the service's message, is not retried, and the endpoint serves other texts."""
     with row.client(emulator, max_retries=3, config=ClientConfig(retry=RetryConfig(initial=0.01))) as client:
         for mistake in row.mistakes:
             options = dict(mistake)
@@ -136,10 +136,10 @@ def test_a_callers_mistake_is_the_callers(row: ApiCase, emulator: Emulator) -> N
         assert echo_text(client.synthesize("hello").audio) == "hello"
 
 
-def test_a_mistake_in_a_batch_is_told_once_for_each_text(start: Callable[..., Emulator]) -> None:
-    """Its items have no codes, only words."""
+def test_a_mistake_in_a_batch_is_an_error_of_each_text(start: Callable[..., Emulator]) -> None:
+    """The items have messages, but no codes."""
     row = next(row for row in ROWS if str(row) == "openai:vllm-omni-clone")
-    emulator = start(engine="echo", **row.switches)
+    emulator = start(engine="echo", **row.emulator_options)
     with row.client(emulator, max_retries=3) as client:
         for voice in ("nobody", Voice.clone(recording(0.2), "short")):
             before = emulator.counters().requests
@@ -153,15 +153,15 @@ def test_a_mistake_in_a_batch_is_told_once_for_each_text(start: Callable[..., Em
 
 
 @pytest.mark.parametrize("protocol", ["runtime", "grpc"])
-def test_the_runtime_is_told_the_marks_of_its_model(start: Callable[..., Emulator], protocol: str) -> None:
-    """An instruction ends with one; CosyVoice3 wants one always, and without it the error says how it is written."""
+def test_the_runtime_gets_the_marks_of_its_model(start: Callable[..., Emulator], protocol: str) -> None:
+    """An instruction ends with one; CosyVoice3 always requires one, and without it the error shows how to write it."""
 
-    def speaking(model: str, dialect: str = "", **options: Any) -> tuple[Emulator, CosyClient]:
+    def connected(model: str, dialect: str = "", **options: Any) -> tuple[Emulator, CosyClient]:
         emulator = start(engine="echo", grpc=True, runtime_model=model)
         url = emulator.grpc_url if protocol == "grpc" else emulator.url
         return emulator, CosyClient(url, protocol=f"{protocol}{dialect}", max_retries=0, **options)
 
-    emulator, client = speaking("cosyvoice-300m", voice="中文女", sample_rate=22050)
+    emulator, client = connected("cosyvoice-300m", voice="中文女", sample_rate=22050)
     with client:
         assert echo_text(client.synthesize("hello", instruct="softly").audio) == "hello"
     assert (emulator.received()[-1]["mode"], emulator.received()[-1]["instruct"]) == (
@@ -169,19 +169,19 @@ def test_the_runtime_is_told_the_marks_of_its_model(start: Callable[..., Emulato
         "softly<|endofprompt|>",
     )
     for voice in (CLONE, CROSS):
-        emulator, client = speaking("cosyvoice3", voice=voice)
+        emulator, client = connected("cosyvoice3", voice=voice)
         with client, pytest.raises(CosyError, match=f"use protocol='{protocol}:cosyvoice3'") as caught:
             client.synthesize("hello")
         assert not caught.value.endpoint_fault
         # Over HTTP the reply breaks off, which may have been the wire.
         assert isinstance(caught.value, TransportError if protocol == "runtime" else BadRequest)
-        emulator, client = speaking("cosyvoice3", ":cosyvoice3", voice=voice)
+        emulator, client = connected("cosyvoice3", ":cosyvoice3", voice=voice)
         with client:
             assert echo_text(client.synthesize("hello").audio) == "hello"
 
 
 @thorough
-def test_a_transient_fault_is_tried_again(row: ApiCase, emulator: Emulator) -> None:
+def test_a_transient_fault_is_retried(row: ApiCase, emulator: Emulator) -> None:
     """The caller does not see it."""
     with row.client(emulator, max_retries=3) as client:
         # The reset first: on a connection that was used before, the pool would hide it.
@@ -194,7 +194,7 @@ def test_a_transient_fault_is_tried_again(row: ApiCase, emulator: Emulator) -> N
 
 @rows
 def test_what_is_not_whole_audio_is_an_error(row: ApiCase, emulator: Emulator) -> None:
-    """A status of 200 proves nothing; the next call is none the worse."""
+    """A status of 200 proves nothing; the next call succeeds."""
     with row.client(emulator) as client:
         for fault, params in row.broken:
             emulator.inject(fault, **params)
@@ -205,8 +205,8 @@ def test_what_is_not_whole_audio_is_an_error(row: ApiCase, emulator: Emulator) -
 
 
 @thorough
-def test_a_deadline_is_kept_and_the_service_let_go(row: ApiCase, emulator: Emulator) -> None:
-    """Whoever hangs is left."""
+def test_a_deadline_is_kept_and_the_connection_closed(row: ApiCase, emulator: Emulator) -> None:
+    """The service sees its client disconnect."""
     with row.client(emulator) as client:
         emulator.inject("hang")
         with pytest.raises(DeadlineExceeded):
@@ -215,8 +215,8 @@ def test_a_deadline_is_kept_and_the_service_let_go(row: ApiCase, emulator: Emula
 
 
 @thorough
-def test_a_cancelled_text_is_broken_off_at_the_service(row: ApiCase, emulator: Emulator) -> None:
-    """Nobody waits for it any more."""
+def test_a_cancelled_text_ends_at_the_service(row: ApiCase, emulator: Emulator) -> None:
+    """Its connection is closed."""
     with row.client(emulator) as client:
         emulator.inject("hang")
         future = client.submit("hello")
@@ -240,8 +240,8 @@ def test_a_stream_is_the_same_audio(row: ApiCase, emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.streams and row.thorough], ids=str)
 def test_a_stream_closed_early_is_seen_by_the_service(row: ApiCase, start: Callable[..., Emulator]) -> None:
-    """It need not make the rest."""
-    emulator = start(**{**row.switches, "engine": "tone", "chunk_seconds": 0.2, "chunk_gap": 60.0})
+    """Which can stop rendering."""
+    emulator = start(**{**row.emulator_options, "engine": "tone", "chunk_seconds": 0.2, "chunk_gap": 60.0})
     with row.client(emulator) as client:
         # Two segments for those that send one at a time.
         with client.stream(f"{'很长的一句话' * 12}。{'还有一句' * 18}。", timeout=300.0) as stream:
@@ -262,8 +262,8 @@ def stream_fault(row: ApiCase, emulator: Emulator, fault: str, **params: Any) ->
 
 
 @streaming
-def test_a_stream_that_breaks_off_is_an_error(row: ApiCase, emulator: Emulator) -> None:
-    """Before the first samples and amid them."""
+def test_a_stream_that_ends_early_is_an_error(row: ApiCase, emulator: Emulator) -> None:
+    """Before the first samples and after some of them."""
     for fault, params in row.broken:
         if fault in ("cut", "reset", "empty", "html"):
             error = stream_fault(row, emulator, fault, **params)
@@ -275,7 +275,7 @@ def test_a_stream_that_breaks_off_is_an_error(row: ApiCase, emulator: Emulator) 
 def test_no_log_holds_the_key_or_a_text(
     row: ApiCase, emulator: Emulator, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Not even where everything logs everything: neither we nor any library below us writes down what is secret."""
+    """Not at any level, neither from this library nor from those below it."""
     key, secrets = "sk-5ecret-0f-the-user", ["private words, said once", "private words, said twice"]
     with caplog.at_level(logging.DEBUG), row.client(emulator, api_key=key) as client:
         assert [echo_text(client.synthesize(text).audio) for text in secrets] == secrets
@@ -283,7 +283,7 @@ def test_no_log_holds_the_key_or_a_text(
         if row.streams:
             with client.stream(secrets[0]) as stream:
                 b"".join(stream)
-    said = " ".join(f"{record.getMessage()} {vars(record)!r}" for record in caplog.records) + "".join(
+    logged = " ".join(f"{record.getMessage()} {vars(record)!r}" for record in caplog.records) + "".join(
         capfd.readouterr()
     )
-    assert [leaked for leaked in (key, *secrets) if leaked in said] == []
+    assert [leaked for leaked in (key, *secrets) if leaked in logged] == []
