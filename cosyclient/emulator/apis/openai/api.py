@@ -165,8 +165,8 @@ class OpenAISpeechApi(OpenAIHttpApi):
         if answered:
             return
         self.service.counters.add_batch(len(requests))
-        spoken = await self._speak_all([each for each in requests if isinstance(each, OpenAIRequest)])
-        outcomes = [next(spoken) if isinstance(each, OpenAIRequest) else each for each in requests]
+        rendered = await self._render_all([each for each in requests if isinstance(each, OpenAIRequest)])
+        outcomes = [next(rendered) if isinstance(each, OpenAIRequest) else each for each in requests]
         reply = Reply(f"speech-batch-{uuid.uuid4()}", "", "", 0, outcomes, [0] * len(outcomes), range(len(outcomes)))
         reply = injection.apply_to_reply(reply, fault, self.service.rng)
         self.service.counters.items_failed += reply.failed()
@@ -188,7 +188,7 @@ class OpenAISpeechApi(OpenAIHttpApi):
                 raise
             return _ItemFailure(problem.code, problem.detail, problem.retryable, problem=problem)
 
-    async def _speak_all(self, requests: Sequence[OpenAIRequest]) -> Iterator[Audio | Failure]:
+    async def _render_all(self, requests: Sequence[OpenAIRequest]) -> Iterator[Audio | Failure]:
         service = self.service
         service.received.extend(request.speech.document() for request in requests)
         results = await asyncio.gather(*(service.render(request.speech.as_batch()) for request in requests))
