@@ -237,7 +237,7 @@ def _calls(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_threads_start_only_where_they_are_counted(name: str) -> None:
-    """Whoever may start a thread also closes it."""
+    """A module that starts a thread also ends it."""
     starters = {"threading.Thread", "Thread", "ThreadPoolExecutor", "threading.Timer", "Timer"}
     starters |= {"_thread.start_new_thread", "start_thread"}
     if not any(name.startswith(place) for place in THREADS):
@@ -265,7 +265,7 @@ def test_no_wait_leaves_a_lock_held_when_it_is_interrupted(name: str) -> None:
     assert not {call for call in made - allowed if call.rpartition(".")[2] in entered}, name
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert not named & (entered - {"Event"}), name  # events that are told, not waited for, go by that name too
+    assert not named & (entered - {"Event"}), name  # the class of the library's events has that name too
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(("__init__.py", "__main__.py"))])
@@ -294,7 +294,7 @@ def test_public_names_are_sorted_and_complete() -> None:
 
 
 def test_every_public_function_has_a_docstring() -> None:
-    """What a user can call says in one sentence what it does."""
+    """Whatever a user can call has a docstring."""
     missing = []
     for name in FILES:
         tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))

@@ -129,7 +129,7 @@ class TestOneText:
         assert threads[1] is not threads[0]
 
     def test_interrupting_the_sending_caller_does_not_fail_the_other_texts_of_its_batch(self) -> None:
-        """Ctrl-C takes the caller out, not the text that somebody else has asked for as well."""
+        """Ctrl-C ends the call, not the text that another caller has asked for as well."""
         joined: list[Future[Speech]] = []
 
         def interrupt_once(request: WireRequest) -> WireReply:
@@ -145,7 +145,7 @@ class TestOneText:
             assert (client.stats().in_flight, client.stats().pending) == (0, 0)
 
     def test_interrupting_a_caller_that_sends_for_itself_alone_sends_nothing_more(self) -> None:
-        """Nobody else wants the text: it ends with its caller."""
+        """No other caller wants the text: it ends with its caller."""
 
         def interrupt(_: WireRequest) -> WireReply:
             raise KeyboardInterrupt
@@ -215,7 +215,7 @@ class TestOneText:
 
 
 class TestRetry:
-    """Attempts, executions and what the caller is told."""
+    """Attempts, executions and the error that the caller gets."""
 
     def test_a_service_fault_is_retried_with_the_same_key_and_body(self) -> None:
         """Encoded once, sent per attempt: the service may recognise it."""
@@ -260,7 +260,7 @@ class TestRetry:
         assert clock.slept == pytest.approx([0.2, 0.4, 0.8])
 
     def test_retry_after_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Never earlier, and the pacing holds everybody else as well."""
+        """Never earlier, and pacing delays all other calls as well."""
         monkeypatch.setattr("random.uniform", lambda low, _: low)
         clock = FakeClock()
         client, _ = scripted_client(after(refuse(429, **{"Retry-After": "7"})), clock=clock)
@@ -268,7 +268,7 @@ class TestRetry:
         assert sum(clock.slept) >= 7.0
 
     def test_a_retry_after_beyond_the_deadline_is_raised_at_once(self) -> None:
-        """Nobody waits for what cannot be in time; the value is attached."""
+        """No wait for what cannot be in time; the value is attached."""
         clock = FakeClock()
         client, transport = scripted_client(lambda _: refuse(429, **{"Retry-After": "100"}), clock=clock)
         with pytest.raises(Throttled) as caught:
@@ -278,7 +278,7 @@ class TestRetry:
         assert len(transport.requests) == 1
 
     def test_a_text_that_would_wait_beyond_its_deadline_for_pacing_is_refused_at_once(self) -> None:
-        """The next call is told at once, by us, when it may come back."""
+        """The client itself refuses the next call at once, with the time to retry after."""
         client, transport = scripted_client(lambda _: refuse(429, **{"Retry-After": "100"}), clock=FakeClock())
         with pytest.raises(Throttled):
             client.synthesize("hello")
@@ -396,7 +396,7 @@ class TestBatch:
         assert len(transport.requests) == 1
 
     def test_one_bad_text_fails_no_other(self) -> None:
-        """`PartialFailure` carries every finished speech by position."""
+        """`PartialFailure` has every finished speech by position."""
         client, _ = scripted_client(answer)
         with pytest.raises(PartialFailure, match="1 of 3 texts failed; the first is number 1: BadUtterance") as caught:
             client.batch_synth(["a", " ", "c"])
@@ -485,7 +485,7 @@ class TestBreaker:
 
     @pytest.mark.parametrize("status", [400, 404, 422, 429])
     def test_errors_that_are_not_endpoint_faults_do_not_count_for_the_breaker(self, status: int) -> None:
-        """4xx and 429 say something about us."""
+        """4xx and 429 are caused by the client."""
         client, transport = scripted_client(lambda _: refuse(status), max_retries=0, requests_per_second=1e6)
         for number in range(40):
             one(client, f"text {number}")
@@ -497,7 +497,7 @@ class TestBreaker:
     def test_a_short_deadline_of_the_caller_does_not_count_for_the_breaker(
         self, spent: float, others: bool, state: str
     ) -> None:
-        """A service given no fair time is not to blame, nor one that is slow and answers others meanwhile."""
+        """A service with too little time is not at fault, nor a slow one that answers other requests meanwhile."""
         clock = FakeClock()
 
         def slow(_: WireRequest) -> Exception:
@@ -520,7 +520,7 @@ class TestOverload:
     def test_a_text_that_can_hardly_meet_its_deadline_is_sent_all_the_same(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What an attempt takes is an estimate: it says who goes first, and refuses nobody."""
+        """The duration of an attempt is an estimate: it orders texts, and refuses none."""
         client, transport = scripted_client(answer)
         endpoint = client._shared.pipeline()._endpoint
         monkeypatch.setattr(endpoint, "estimate", lambda: Estimate(safe_latency=40.0))
@@ -583,7 +583,7 @@ class TestQueue:
 
 
 class TestLife:
-    """Open, closed, and what is told of it."""
+    """Open, closed, and the events of a client."""
 
     def test_a_closed_client_refuses(self) -> None:
         """Clearly, and closing again does nothing."""

@@ -1,4 +1,4 @@
-"""Gates and flags: whoever waits is woken, whichever of the two comes first, and an interrupt leaves nothing behind."""
+"""Gates, flags and mailboxes: a waiting thread is woken whichever comes first, and an interrupt leaks nothing."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_mailbox_keeps_the_order_and_raises_when_it_stays_empty() -> None:
 @pytest.mark.usefixtures("_impatient_interpreter")
 @pytest.mark.parametrize("seconds", [1e-6, 1e-4, PATIENCE])
 def test_a_mailbox_loses_nothing_and_every_short_wait_ends(seconds: float) -> None:
-    """A wait of a microsecond is over before it begins: the queue of the standard library stands still there."""
+    """A wait of a microsecond is over before it begins: the queue of the standard library blocks there."""
     mailbox = Mailbox[int]()
     came: list[int] = []
 

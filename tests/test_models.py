@@ -182,7 +182,7 @@ def test_letters_and_digits_are_speech(text: str) -> None:
     "text", ["…", "。！？", "* * *", "——", "😀", "❤️ 👨‍👩‍👧", "🇩🇪", "\u3000", "ーーー", "", "🅰", "<>"]
 )
 def test_punctuation_and_symbols_are_not_speech(text: str) -> None:
-    """CosyVoice says nothing of them."""
+    """CosyVoice makes no audio for them."""
     assert not has_speech(text)
 
 
@@ -209,7 +209,7 @@ def test_reprs_show_no_text_and_no_audio() -> None:
 
 
 def test_media_types_and_samples() -> None:
-    """wav and pcm give their samples, compressed audio says why not."""
+    """wav and pcm return their samples, compressed audio is an error."""
     samples = bytes(range(100))
     assert speech(samples).media_type == "audio/wav"
     assert speech(samples).pcm() == speech(samples, "pcm").pcm() == samples

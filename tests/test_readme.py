@@ -152,7 +152,7 @@ def shell(command: str, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_runs_as_printed(command: str, tmp_path: Path) -> None:
-    """In a folder with the files it names; one that never ends says where it listens, and ends with Ctrl-C."""
+    """In a folder with the files it names; one that never ends prints its address, and ends with Ctrl-C."""
     for name, lines in LINES.items():
         (tmp_path / name).write_text(lines, encoding="utf-8")
     (tmp_path / "cosyclient").symlink_to(ROOT / "cosyclient")
@@ -194,7 +194,7 @@ def test_every_other_line_of_shell_installs_what_there_is() -> None:
 
 
 def test_nobody_is_told_to_install_from_an_index_that_has_nothing() -> None:
-    """Neither in the README, but for the sentence on the day it is published, nor in what the code says."""
+    """Neither in the README, but for the sentence on the day it is published, nor in the code."""
     published = "No package index has it yet; once one has, `pip install 'cosyclient[cli,fast]'` does the same"
     assert published in README
     told = {"README.md": README.replace(published, "")}

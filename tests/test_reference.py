@@ -1,4 +1,4 @@
-"""The reference that pdoc makes of the public modules: each says what it is for, with an example that runs."""
+"""The reference that pdoc makes of the public modules: each begins with its purpose and an example that runs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_example_of_each_public_module_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With the emulator in place of the address; each ``print`` prints what the comment beside it says."""
+    """With the emulator in place of the address; each ``print`` prints what the comment beside it shows."""
     monkeypatch.chdir(tmp_path)
     examples = FENCED.findall(importlib.import_module(name).__doc__ or "")
     assert examples

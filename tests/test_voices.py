@@ -126,7 +126,7 @@ def test_a_repr_shows_no_recording() -> None:
     ],
 )
 def test_an_invalid_name_is_refused_when_the_voice_is_made(value: Any, says: str) -> None:
-    """Voices, models, instructions, transcripts and uploads; the error is ours, and short."""
+    """Voices, models, instructions, transcripts and uploads; the error is the library's, and short."""
     data = recording()
 
     def upload(name: Any = "n", consent: Any = "c") -> None:
@@ -194,7 +194,7 @@ def test_a_long_invalid_option_is_shortened_in_the_error(options: dict[str, Any]
 
 
 def test_uploads_need_a_voice_and_listeners_must_be_callable() -> None:
-    """Said at once, in one word each."""
+    """Raised at once."""
     client, _ = scripted_client([], protocol="openai:vllm-omni")
     with pytest.raises(BadUtterance, match="voice: must be a Voice, got str"):
         client.upload_voice("me", "n", consent="c")  # type: ignore[arg-type]

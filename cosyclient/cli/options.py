@@ -116,7 +116,9 @@ def add_voice(parser: argparse.ArgumentParser, *, formats: bool = True) -> None:
         metavar="HZ",
         help=f"{', '.join(map(str, SAMPLE_RATES))} (24000)",
     )
-    voice.add_argument("--speed", type=float, metavar="FACTOR", help="0.25 to 4.0, as the protocol goes (1)")
+    voice.add_argument(
+        "--speed", type=float, metavar="FACTOR", help="0.25 to 4.0; some protocols have a narrower range (1)"
+    )
     voice.add_argument("--instruct", metavar="WORDS", help="how to speak, in words")
     voice.add_argument(
         "--extra",

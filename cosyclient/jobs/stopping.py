@@ -31,8 +31,8 @@ _MAX_REASON_LENGTH: Final = 600
 
 # What to do about a refusal, where the error itself does not name it.
 _REFUSAL_ADVICE: Final = {
-    Forbidden: "its key may not do this, or nothing is left to spend; ask whoever runs it",
-    Throttled: "nothing is left to spend there; ask whoever runs it",
+    Forbidden: "its key may not do this, or nothing is left to spend; ask its operator",
+    Throttled: "nothing is left to spend there; ask its operator",
     NotFound: "for its voices see `cosyclient voices`, for the rest `cosyclient doctor`",
     BadRequest: "it may be another kind of service than it was taken for; see `cosyclient doctor`, and --protocol",
 }

@@ -1,4 +1,4 @@
-"""The command line from its user's side: what is asked for, what lies in the directory afterwards, what is said."""
+"""The command line as its user sees it: its input, its files, its output and its exit code."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def test_an_empty_input_is_no_failure(echo: Emulator, run: Run) -> None:
     assert (ended.code, ended.err.splitlines()[0]) == (1, "cosyclient synth: --join all.wav: speeches: nothing to join")
 
 
-# What goes wrong in a line
+# Errors of one line
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_a_file_that_cannot_be_written_fails_its_text_alone(echo: Emulator, run:
     assert spoken_texts() == {"00001.wav": "one", "00003.wav": "three"}
 
 
-# What goes wrong with the whole
+# Errors of the whole run
 
 
 @pytest.mark.parametrize(

@@ -361,7 +361,7 @@ def test_close_finishes_what_is_under_way() -> None:
 
 
 def test_a_full_queue_runs_the_caller() -> None:
-    """`caller_runs`: the one too many carries a batch on its own thread instead of waiting."""
+    """`caller_runs`: the caller sends a batch on its own thread instead of waiting."""
     busy, free = threading.Event(), threading.Event()
     senders: list[str] = []
 
@@ -384,7 +384,7 @@ def test_a_full_queue_runs_the_caller() -> None:
 
 
 def test_a_full_queue_rejects_if_configured_to() -> None:
-    """`reject`: no waiting, and the message says what to change."""
+    """`reject`: no waiting, and the message names what to change."""
     entered, free = threading.Event(), threading.Event()
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -403,7 +403,7 @@ def test_a_full_queue_rejects_if_configured_to() -> None:
 
 
 def test_bulk_texts_leave_queue_permits_free_and_are_sent_last() -> None:
-    """A batch job that fills its share of the queue neither keeps an interactive call out nor goes before it."""
+    """A batch job that fills its share of the queue neither blocks an interactive call nor is sent before it."""
     entered, free = threading.Event(), threading.Event()
     sent: list[list[str]] = []
 
@@ -432,7 +432,7 @@ def test_bulk_texts_leave_queue_permits_free_and_are_sent_last() -> None:
 
 
 def test_an_interactive_caller_takes_a_waiting_bulk_text_with_it() -> None:
-    """Equal texts travel once: the one that nobody waited for goes first now."""
+    """Equal texts are sent once: a bulk text gets the priority of the interactive call that joins it."""
     entered, free = threading.Event(), threading.Event()
     sent: list[list[str]] = []
 
@@ -521,7 +521,7 @@ def test_a_callback_may_submit_but_not_block() -> None:
 
 
 def test_a_callback_on_the_timers_thread_may_not_block_either() -> None:
-    """The text's deadline passed, so its callback runs where everybody else's deadline is kept."""
+    """The text's deadline passed, so its callback runs on the timer's thread, which keeps all other deadlines."""
     over, heard = threading.Event(), SimpleQueue[BaseException]()
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -561,7 +561,7 @@ def test_a_callback_may_close_the_client() -> None:
 
 
 def test_a_client_cannot_be_pickled() -> None:
-    """And says where to make one instead."""
+    """The error names where to make one instead."""
     with client(spoken) as cosy, pytest.raises(TypeError, match="in each worker process"):
         pickle.dumps(cosy)
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """Answer requests only once `free` is set; tell of the first by `busy`."""
+    """Answer requests only once `free` is set; set `busy` at the first."""
 
     def __init__(self) -> None:
         self.busy, self.free = threading.Event(), threading.Event()
@@ -101,7 +101,7 @@ def test_a_callback_that_raises_at_the_deadline_stops_no_timer() -> None:
 
 
 def test_an_interrupt_in_a_callback_leaves_no_caller_waiting() -> None:
-    """It comes on the thread of a caller who carries a text that others have joined: their futures resolve anyway."""
+    """It comes on the thread of a caller that sends a text which others have joined: their futures resolve anyway."""
     joined: list[Future[Speech]] = []
 
     def interrupt(_: Outcome) -> None:
@@ -148,7 +148,7 @@ def test_ctrl_c_ends_one_call_and_leaves_the_others_waiting() -> None:
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_ctrl_c_in_a_bulk_call_cancels_what_is_not_sent(ordered: bool) -> None:
-    """Places and permits are free at once for whoever goes on with the client."""
+    """Queue permits and permits are free at once for later calls."""
     gate = Gate()
     with client(gate, concurrency=1, max_batch=4) as cosy:
         texts = (f"text {n}" for n in range(1000))
@@ -161,7 +161,7 @@ def test_ctrl_c_in_a_bulk_call_cancels_what_is_not_sent(ordered: bool) -> None:
 
 @pytest.mark.parametrize("way", ["submit", "synthesize"])
 def test_ctrl_c_while_waiting_for_a_permit_acquires_none(way: str) -> None:
-    """The queue is full; whoever gives up before being accepted leaves nothing behind."""
+    """The queue is full; a caller that gives up before its text is accepted leaves nothing behind."""
     gate = Gate()
     with client(gate, concurrency=1, config=config(max_pending=2)) as cosy:
         first = [cosy.submit("first"), cosy.submit("second")]
@@ -239,7 +239,7 @@ def test_closing_while_thousands_wait_wakes_all(drain: bool) -> None:
 
 
 def test_closing_from_many_threads_at_once_closes_once() -> None:
-    """Whoever closes, drains or not: all return, and every future is resolved by then."""
+    """Draining or not: every call of close returns, and every future is resolved by then."""
     gate = Gate()
     with client(gate, concurrency=2, config=config(max_pending=300)) as cosy, ThreadPoolExecutor(8) as threads:
         futures = [cosy.submit(f"text {n}") for n in range(300)]
@@ -355,12 +355,12 @@ def test_a_bulk_call_closed_early_cancels_what_is_not_sent(ordered: bool) -> Non
         assert len(asked) == sent + 1
 
 
-# Listeners, and clients that nobody closes
+# Listeners, and clients that are not closed
 
 
 @pytest.mark.parametrize("fault", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
 def test_a_raising_listener_fails_no_text(fault: type[BaseException]) -> None:
-    """Whatever happens is told after it has happened: futures resolve, permits and workers come back."""
+    """Events are emitted after the fact: futures resolve, permits and workers are released."""
 
     def raises(_: Event) -> None:
         raise fault("the listener's own affair")
@@ -372,7 +372,7 @@ def test_a_raising_listener_fails_no_text(fault: type[BaseException]) -> None:
 
 
 def test_closing_in_a_callback_does_not_block_the_timer() -> None:
-    """Another future keeps its deadline: closing there is refused, and says what may be done."""
+    """Another future keeps its deadline: closing there is refused, and the error names what is allowed."""
     gate = Gate()
     refused: SimpleQueue[BaseException] = SimpleQueue()
 

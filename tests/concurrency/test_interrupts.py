@@ -1,7 +1,7 @@
 """Interrupts at any instruction: whatever is interrupted, nothing is held afterwards and the next call works.
 
 `tests.support.interrupts` raises at every place where the interpreter would, one after the other; a timer of the system
-and exceptions sent to threads do the same where the moment is nobody's choice.
+and exceptions sent to threads do the same where the moment is not chosen.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def test_a_unary_call() -> None:
 
 
 def test_a_caller_that_sends_for_others() -> None:
-    """The queue is full and the caller sends a batch of others: what it is interrupted in goes on without it."""
+    """The queue is full and the caller sends a batch of others, which resolves although the caller is interrupted."""
     config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="caller_runs"))
     with scripted(config=config, concurrency=1) as client:
         client.synthesize("warm")
@@ -180,7 +180,7 @@ def test_a_caller_that_sends_for_others() -> None:
 
 
 def test_other_callers_of_an_interrupted_text_get_the_speech() -> None:
-    """Equal texts travel once: the one whose thread carries it gives up, the others do not."""
+    """Equal texts are sent once: the caller whose thread sends it gives up, the others do not."""
     shared: list[Future[Speech]] = []
     now: list[str] = []
 
@@ -211,7 +211,7 @@ class Alarm(Exception):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Alarm])
 def test_two_thousand_signals(kind: type[BaseException]) -> None:
-    """A timer of the system, at moments that nobody chooses."""
+    """A timer of the system, at random moments."""
     dice = random.Random(20261128)
     heard = 0
 
@@ -242,7 +242,7 @@ def test_two_thousand_signals(kind: type[BaseException]) -> None:
 
 @pytest.mark.timeout(300)
 def test_eight_threads_are_interrupted_all_the_time() -> None:
-    """Exceptions sent to threads, as some time-out helpers do: the client stands still for none of them."""
+    """Exceptions raised in threads, as some timeout utilities do: the client never blocks."""
     over = threading.Event()
     spoken = [0] * 8
     heard = [0] * 8
@@ -327,7 +327,7 @@ def test_impossible_numbers_in_replies_leak_no_permit(monkeypatch: pytest.Monkey
 @pytest.fixture(autouse=True)
 def _finalizers_may_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # What other tests left is not to be collected amid these. An interrupt in a finalizer or in a weak reference's
-    # callback is told by the interpreter and raised nowhere.
+    # callback is printed by the interpreter and not raised.
     gc.collect()
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     yield

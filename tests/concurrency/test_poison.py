@@ -1,6 +1,6 @@
-"""Time-outs in every phase, many times over, and then every place of the client works as if new.
+"""Timeouts in every phase, many times over; afterwards every connection slot of the client works.
 
-The service treats a request as its text says, so one client meets all moods in one pool.
+The service treats each request as its text names, so one pool meets every behaviour.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def test_timeouts_while_connecting_leave_every_connection_slot_usable() -> None:
 
 
 def test_timeouts_in_the_handshake_leave_every_connection_slot_usable() -> None:
-    """The service takes connections and says nothing of TLS, then comes to its senses."""
+    """The service accepts connections without a TLS handshake, then recovers."""
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(server)

@@ -50,14 +50,14 @@ class Crew:
         return self
 
     def finish(self) -> list[object]:
-        """Wait for all and return their results; nobody may have raised."""
+        """Wait for all and return their results; none may have raised."""
         self.join()
         assert [error for error in self.errors if error is not None] == []
         return self.results
 
 
 class WatchedClock(SystemClock):
-    """Say when somebody is about to wait; whoever calls the bulkhead after that finds them in line."""
+    """Signal that a thread is about to wait; a call of the bulkhead after that finds it in the queue."""
 
     def __init__(self) -> None:
         self.waiting = threading.Semaphore(0)
@@ -154,7 +154,7 @@ def test_one_release_wakes_one() -> None:
         holder = served.get(timeout=PATIENCE)
         assert (bulkhead.waiting, bulkhead.in_use) == (left, 1)
     crew.finish()
-    assert not clock.waiting.acquire(blocking=False)  # nobody woke for nothing and lay down again
+    assert not clock.waiting.acquire(blocking=False)  # no thread woke in vain and waited again
 
 
 def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next() -> None:
@@ -173,7 +173,7 @@ def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next() -> None:
 
 
 def test_a_waiter_that_gives_up_as_it_is_served_passes_the_permit_on() -> None:
-    """The deadline and the permit come together: whichever wins, the permit is not lost and the line goes on."""
+    """The deadline and the permit come together: whichever wins, the permit is not lost and the queue moves on."""
     clock = WatchedClock()
     for _ in range(100):
         bulkhead = bulkhead_of(1, clock)
@@ -232,7 +232,7 @@ def test_permits_are_conserved_in_any_disorder() -> None:
             holders = [(number, each) for each in range(dice.randint(1, 3))]
             try:
                 for holder in holders:
-                    # Whoever holds some and waits for more does not wait for long: all might do so.
+                    # A thread that holds permits and waits for more waits shortly: all threads might do so.
                     patience = PATIENCE if holder == holders[0] else 0.001
                     bulkhead.acquire(Deadline.after(clock, dice.choice([0.0, 0.0002, patience])), holder)
                 assert bulkhead.in_use <= 7
@@ -299,7 +299,7 @@ def test_exactly_the_permitted_probes_of_a_hundred_pass(probes: int) -> None:
         return True
 
     crew = Crew(100, call)
-    for _ in range(100):  # the rejected are told while every probe is still out: nobody queues behind a probe
+    for _ in range(100):  # the others are rejected while every probe is in flight: none waits for a probe
         assert decided.acquire(timeout=PATIENCE)
     assert breaker.state == "half-open"
     verdict.set()

@@ -36,7 +36,7 @@ class Gunicorn:
 
     def __init__(self, app: str, *options: str, log: Path, **environment: str) -> None:
         self._log = log
-        # The socket is made here and inherited: no free port to guess, and nobody has to wait for the server to listen.
+        # The socket is made here and inherited: no free port to guess, and no wait until the server listens.
         with socket.create_server(("127.0.0.1", 0), backlog=512) as listener, log.open("wb") as output:
             self.port: int = listener.getsockname()[1]
             command = [sys.executable, "-m", "gunicorn", f"--bind=fd://{listener.fileno()}", "--preload", *options]

@@ -49,7 +49,7 @@ def test_single_calls_and_text_streams_succeed_at_the_first_try(url: str) -> Non
 
 
 @pytest.mark.parametrize("around", ["{}/", " {} ", "{}\r\n", '"{}"', "{}/batch", "{}/batch/\n"])
-def test_an_address_may_contain_the_path_of_a_route(around: str) -> None:
+def test_an_address_may_have_quotes_blanks_or_a_route_around_it(around: str) -> None:
     """Out of a terminal, a file of settings, the documentation of the server."""
     with plain_service() as url, CosyClient(around.format(url)) as cosy:
         assert text_in(cosy.synthesize("hello")) == "hello"

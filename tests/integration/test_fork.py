@@ -1,4 +1,4 @@
-"""A client made and used before fork() works on both sides of it, and nobody gets another process's audio."""
+"""A client made and used before fork() works on both sides of it, and no process gets another's audio."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_parent_child_and_grandchild_can_use_the_same_client() -> None:
     grandchild = child.pop("below")
 
     assert parent["wrong"] == child["wrong"] == grandchild["wrong"] == []
-    # A text that was under way at the fork is the parent's: he gets the speech, the child learns that it does not.
+    # A text under way at the fork belongs to the parent, which gets the speech; in the child it fails.
     assert parent["pending"] == ["under way", "queued"]
     assert child["pending"] == ["ClientClosed", "ClientClosed"]
     assert child["told"] == [], "callbacks belong to the process that gave them"

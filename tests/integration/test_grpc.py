@@ -1,4 +1,4 @@
-"""The client over gRPC where it has more to bear than one call: limits, stalls, forks, voices that say the same."""
+"""The client over gRPC under limits, stalls, forks, and with equal texts of different voices."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_both_sides_of_a_fork_can_call(start: Callable[..., Emulator]) -> None:
 
 
 def test_children_forked_during_calls_can_call(start: Callable[..., Emulator]) -> None:
-    """Whoever forks waits for the calls under way: grpcio's core aborts in one child of eight otherwise."""
+    """The fork waits for the calls under way: otherwise grpcio's core aborts in one child of eight."""
     emulator = start(engine="tone", grpc=True, rtt=0.01)
     finished = finish(begin("grpc_amid", emulator.grpc_url, "40"))
     assert finished[:2] == (0, "{0: 40}\n"), finished

@@ -23,7 +23,7 @@ UNPACED: dict[str, Any] = {"requests_per_second": 1e5, "config": ClientConfig(pa
 
 
 class Kept:
-    """Hold a client, and what its listeners heard."""
+    """A client and the events its listeners received."""
 
     def __init__(self, url: str, **terms: Any) -> None:
         self.heard = RecordingListener()
@@ -137,7 +137,7 @@ def _spoken(cosy: CosyClient, texts: list[str]) -> int:
 
 
 class Restarting(httpx.BaseTransport):
-    """Let all forty requests that may be in flight leave, fail them together, and work from then on."""
+    """Accept all forty requests that may be in flight, fail them together, and answer from then on."""
 
     def __init__(self) -> None:
         self.inner = httpx.HTTPTransport()

@@ -1,4 +1,4 @@
-"""What a status and its headers mean to a caller, and what the client says in its own: on respx, no socket."""
+"""What a status and its headers mean to a caller, and the client's own headers: on respx, no socket."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_without_a_key_nothing_is_shown(service: respx.Route, client: Callable[.
 def test_each_status_has_its_error_and_number_of_attempts(
     service: respx.Route, client: Callable[..., CosyClient], status: int, kind: type[CosyError], requests: int
 ) -> None:
-    """Tried again where that may help, and with the same key; the error says who answered what."""
+    """Retried where that may help, with the same key; the error names status and code."""
     service.mock(return_value=httpx.Response(status, headers={"x-request-id": "r-7"}))
     with pytest.raises(kind) as caught:
         client().synthesize("hello")
@@ -173,7 +173,7 @@ def test_retry_after_as_a_date(service: respx.Route, client: Callable[..., CosyC
 
 
 def test_a_gzipped_reply_is_read(service: respx.Route, client: Callable[..., CosyClient]) -> None:
-    """Though nobody should compress audio."""
+    """Though audio should not be compressed."""
     import gzip
 
     plain = json.dumps({"results": [item(0, "hello")]}).encode()
@@ -187,7 +187,7 @@ def test_a_gzipped_reply_is_read(service: respx.Route, client: Callable[..., Cos
 def test_the_services_quota_lowers_the_pace(
     service: respx.Route, client: Callable[..., CosyClient], clock: FakeClock
 ) -> None:
-    """``RateLimit-Policy`` wins over what the program was told, when it is less."""
+    """``RateLimit-Policy`` overrides the configured rate if it is lower."""
     service.mock(side_effect=lambda request: spoken(**{"RateLimit-Policy": '"ip";q=4;w=2'}))
     cosy = client()
     before = clock.now()

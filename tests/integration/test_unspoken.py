@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TestTextsWithoutSpeech:
-    """Punctuation and emoji, of which services make nothing: nobody's fault, sent once."""
+    """Punctuation and emoji, for which services make no audio: no fault of the service, sent once."""
 
     SPOKEN = wav_bytes(bytes(range(250)) * 400, 24000)
 
@@ -98,7 +98,7 @@ class TestTextsWithoutSpeech:
 
 
 def test_a_wrong_format_is_requested_once() -> None:
-    """And says what it is, although it is labelled as what was asked for."""
+    """The error names the format found, although the reply is labelled as the one asked for."""
     wav = wav_bytes(bytes(range(250)) * 400, 24000)
     client, transport = scripted_client(
         [ScriptedReply(200, {"Content-Type": "audio/mpeg"}, [wav])],

@@ -1,4 +1,4 @@
-"""A job as its owner sees it: waits a service out, goes on where it was, keeps what it has, and knows when to stop."""
+"""A job as its user sees it: it waits for the service, resumes, keeps what is finished, and stops early."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def spoken() -> dict[Any, str]:
     }
 
 
-# A service that goes and comes
+# A service that is down for a while
 
 
 def test_a_restart_of_the_service_loses_no_line() -> None:
@@ -463,7 +463,7 @@ def test_records_and_summary_tell_that_the_emulator_was_used(
     assert ended.summary["emulator"] is True
     assert "1 speeches of the emulator, not of CosyVoice, " in ended.err
     assert read_manifest()[0]["emulator"] is True
-    # What it said is not what the service would say.
+    # A speech of the emulator does not replace one of the service.
     ended = run(write_lines("hello"), "--resume", "--voice", "中文女")
     assert (ended.code, ended.summary["succeeded"], ended.summary["emulator"]) == (0, 1, False)
     assert "emulator" not in read_manifest()[0]

@@ -147,7 +147,7 @@ def test_the_embedded_emulator_does_not_outlive_the_command(
         assert address is not None
         socket.create_connection((address[1], int(address[2])), timeout=GENEROUS).close()
         process.send_signal(number)
-        # 143 once the job has begun, which the line above does not say.
+        # 143 once the job has begun, which the line above does not show.
         assert process.wait(GENEROUS) in ((-number, 143) if number == signal.SIGTERM else (-number,))
 
     def gone() -> bool:
@@ -168,7 +168,7 @@ def on_a_terminal(*arguments: str, columns: int = 100) -> tuple[int, str]:
         with started_synth(*arguments, stderr=theirs, stdout=subprocess.DEVNULL) as process:
             os.close(theirs)
             shown = b""
-            # The end of a terminal nobody writes to any more reads as an error on Linux.
+            # On Linux the end of a terminal without a writer reads as an error.
             with contextlib.suppress(OSError):
                 while piece := os.read(ours, 65536):
                     shown += piece

@@ -48,7 +48,7 @@ def echoes(delay: float = 0.0) -> Behaviour:
 
 
 def never_answers() -> Behaviour:
-    """Accept, take what comes, say nothing; to a client that speaks TLS this is a stalled handshake."""
+    """Accept and read, but answer nothing; to a client with TLS this is a stalled handshake."""
     return ServedConnection.until_closed
 
 
@@ -98,7 +98,7 @@ def drips_body(interval: float = 0.01, length: int = 1 << 20) -> Behaviour:
 
 
 def hangs_after(data: bytes) -> Behaviour:
-    """Answer with *data*, then say nothing until the client closes."""
+    """Answer with *data*, then send nothing until the client closes."""
 
     def behave(connection: ServedConnection) -> None:
         connection.request()

@@ -34,7 +34,7 @@ def leads_to(port: int, *, authorization: str | None = None) -> Behaviour:
                 if onward is None:
                     onward = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
                     if method == "CONNECT":
-                        # Before the service says anything, as one that speaks HTTP/2 does unasked.
+                        # Before the service sends anything, as one with HTTP/2 does first.
                         connection.send(ESTABLISHED)
                     stack.enter_context(_pumping(onward, connection.sock))
                 if method == "CONNECT":

@@ -1,4 +1,4 @@
-"""A service in a function: answers a `WireRequest` as the batch protocol says, each audio made from its text."""
+"""A service in a function: answers a `WireRequest` of the batch protocol, each audio made from its text."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ class Told(NamedTuple):
 
 
 class _Call:
-    """Carry a batch through its attempts, as `cosyclient.pipeline.calls.batch_call.BatchCall` does."""
+    """Run a batch through its attempts, as `cosyclient.pipeline.calls.batch_call.BatchCall` does."""
 
     __slots__ = ("carried", "schedule", "spent", "tries")
 
@@ -407,7 +407,7 @@ class Simulation:
             self._paced(call, latest, permit)
 
     def _paced(self, call: _Call | None, latest: float, permit: Permit) -> None:
-        """Go on once pacing allows it: a call that tries again, or else whoever waits by then."""
+        """Continue once pacing allows it: with a retry, or else with the next text that waits by then."""
         assert permit._reservation is not None
         if (wait := permit._reservation.delay(self.now)) > 0:
             self.at(self.now + wait, self._recheck, call, latest, permit)

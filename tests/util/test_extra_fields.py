@@ -101,7 +101,7 @@ def test_no_header_value_contains_another_field(said: dict[str, str]) -> None:
 
 
 def test_headers_of_client_and_call_reach_the_service() -> None:
-    """A call's are laid over the client's, whatever their case; both over ours, and each field comes once."""
+    """A call's override the client's in any case of letters, both the library's own; each field is sent once."""
     with (
         hostile(speaks) as service,
         CosyClient(service.url, api_key="key", headers={"X-Tenant": "a", "X-Both": "client"}) as cosy,
@@ -188,7 +188,7 @@ def test_headers_that_are_no_valid_metadata_are_refused(name: str) -> None:
 
 
 def test_header_values_appear_in_no_repr_and_no_error() -> None:
-    """In the reprs of all that holds them, and in what stands for them among keys."""
+    """In the reprs of all that holds them, and in their keys."""
     client, _ = scripted_client(answer, headers={"X-Token": "s3cret"})
     settings = VoiceSettings(headers={"X-Token": "s3cret"}, extra={"note": "s3cret"})
     shown = [repr(client), repr(settings), str(settings.headers), settings.key.split("note")[0], repr(settings.extra)]
@@ -343,7 +343,7 @@ def test_triton_parameters_must_be_plain_values() -> None:
 
 
 def test_a_websocket_whose_state_extra_members_change_is_not_reused() -> None:
-    """What was extra for one would be said to the next."""
+    """The extra members of one text would apply to the next on the same connection."""
     protocol = protocol_for("vllm-omni-ws", WireConfig())
     for extra, reusable in (({"language": "zh"}, False), (None, True)):
         request = protocol.encode([Utterance("hello", VoiceSettings(voice="v", extra=extra))], key="k")
@@ -368,7 +368,7 @@ def test_a_websocket_whose_state_extra_members_change_is_not_reused() -> None:
     ],
 )
 def test_an_unknown_option_names_the_nearest(option: str, says: str) -> None:
-    """A slip is told as one."""
+    """A misspelled option gets a suggestion."""
     client, _ = scripted_client(answer)
     with pytest.raises(ConfigurationError, match=says.replace("?", r"\?")):
         client.synthesize("hello", **{option: 1})  # type: ignore[arg-type]

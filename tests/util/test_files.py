@@ -41,7 +41,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_written_to(tmp_path: Path) -> None:
-    """Whoever reads it gets all of it, and it is a pipe afterwards."""
+    """Its reader gets all of it, and it is a pipe afterwards."""
     pipe, heard = tmp_path / "pipe", []
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: heard.append(pipe.read_bytes()), daemon=True)
@@ -91,7 +91,7 @@ def test_a_replaced_file_keeps_its_mode(tmp_path: Path, mode: int) -> None:
 
 
 def test_the_umask_is_applied_and_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Setting it, even for a moment, would open the files of other threads to everybody."""
+    """Setting it, even for a moment, would give the files of other threads the wrong mode."""
     before = os.umask(0o027)
     try:
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What is quoted of a service: one short line, without texts, without secrets, wherever they come from."""
+"""Redaction: what is quoted of a service is one short line without texts and secrets."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_quoted_line_is_short_and_printable(value: str, limit: int) -> None:
     ],
 )
 def test_control_characters_and_line_breaks_are_removed(value: object, line: str) -> None:
-    """No line of their own, no colours, nothing from right to left."""
+    """No further line, no colours, nothing from right to left."""
     assert single_line(value, 20) == line
 
 
@@ -85,7 +85,7 @@ def test_a_message_that_quotes_no_text_is_recognised(said: str) -> None:
 
 
 def test_a_quotation_across_pieces_is_found() -> None:
-    """Those of a conversation are one text, whatever stands between them."""
+    """The pieces of a text stream are one text, whatever the message has between them."""
     assert quotes_any(
         "the engine failed at\n'fox  jumps over the lazy dog,'", ["fox jumps ", "over ", "the lazy", " dog", ","]
     )
@@ -185,7 +185,7 @@ def test_no_error_shows_what_was_sent(where: str, said: str) -> None:
 
 
 def shown(error: BaseException) -> str:
-    """Return what a tool that shows the variables of every frame of ours would show of *error*."""
+    """Return what a tool that shows the local variables of the library's frames would show of *error*."""
     found = []
     todo: list[BaseException | None] = [error]
     while todo:

@@ -75,15 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine the service; return 0 if it is healthy, 1 if it answers but makes no speech, 2 if nothing answers."""
     url = arguments.url or read_environment(os.environ).get("base_url")
     if not url:
-        raise ConfigurationError("--url: say which service to examine")
+        raise ConfigurationError("--url: name the service to examine")
     settings = settings_of(arguments, url)
-    meant = settings.protocol or guess(settings.base_url)
-    settings = replace(settings, base_url=without_route(settings.base_url, meant).url)
+    implied = settings.protocol or guess(settings.base_url)
+    settings = replace(settings, base_url=without_route(settings.base_url, implied).url)
     span = parse_span(arguments.load) if arguments.load is not None else 0.0
     report: dict[str, Any] = {"url": settings.base_url}
     try:
         report |= measure_connection(settings)
-        report |= _identify(settings, meant)
+        report |= _identify(settings, implied)
     except (OSError, CosyError) as error:
         report["error"] = _explain(error, settings)
         _print(report, arguments, settings)
@@ -124,11 +124,11 @@ def _explain(error: Exception, settings: ResolvedConfig) -> str:
     return f"{message}; the key of {settings.key_source} is not one it knows"
 
 
-def _identify(settings: ResolvedConfig, meant: str) -> dict[str, Any]:
+def _identify(settings: ResolvedConfig, implied: str) -> dict[str, Any]:
     if settings.protocol:
-        return {"protocol": settings.protocol, "because": "--protocol says so"}
-    if meant != default_protocol():
-        return {"protocol": meant, "because": "the address implies it"}
+        return {"protocol": settings.protocol, "because": "--protocol was given"}
+    if implied != default_protocol():
+        return {"protocol": implied, "because": "the address implies it"}
     check_url(settings.base_url, "http")
     clock = SystemClock()
     transport = transport_of(settings, "http")
@@ -219,11 +219,11 @@ def _advise(
     arguments: argparse.Namespace, settings: ResolvedConfig, quota: Quota | None, latency: float, batch: int
 ) -> dict[str, Any]:
     """Return what to configure, from options, environment and *quota*; no rate where none of them names one."""
-    told = read_environment(os.environ)
+    environment = read_environment(os.environ)
     most = min(settings.max_batch, batch)
     advice: dict[str, Any] = {"requests_per_second": None, "max_batch": most}
     rate = settings.requests_per_second
-    rate_given = arguments.no_quota or arguments.rate is not None or "requests_per_second" in told
+    rate_given = arguments.no_quota or arguments.rate is not None or "requests_per_second" in environment
     if quota is not None and quota.limit:
         announced = quota.limit / (quota.window or 1.0)
         rate = min(rate, announced) if rate_given else announced
@@ -246,10 +246,12 @@ def _advise(
 
 def _load(report: dict[str, Any], settings: ResolvedConfig, arguments: argparse.Namespace, span: float) -> None:
     """Add to *report* what more and more requests at once bring, and advice based on it."""
-    told = read_environment(os.environ)
+    environment = read_environment(os.environ)
     rate = report["advice"]["requests_per_second"]
     limit = (
-        settings.max_connections if arguments.connections is not None or "max_connections" in told else _DEFAULT_LIMIT
+        settings.max_connections
+        if arguments.connections is not None or "max_connections" in environment
+        else _DEFAULT_LIMIT
     )
     found = {name: report[name] for name in ("voice", "model") if name in report}
     client = client_of(

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="where the audio and manifest.jsonl go")
     add_service(parser)
     parser.add_argument("--jsonl", action="store_true", help="read INPUT as JSONL whatever its name")
-    parser.add_argument("--text-field", default="text", metavar="NAME", help="the member of a JSONL line to say (text)")
+    parser.add_argument(
+        "--text-field", default="text", metavar="NAME", help="the member of a JSONL line that is its text (text)"
+    )
     parser.add_argument(
         "--id-field", default="id", metavar="NAME", help="the member of a JSONL line that names it (id)"
     )

@@ -1,4 +1,4 @@
-"""The doctor tells what answers, how fast, and what to configure, and is clear about what ails it."""
+"""The doctor reports what answers, how fast, what to configure, and what is wrong."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_version_is_named_and_what_it_does_in_silence(
     version: str | None,
     notes: set[str],
 ) -> None:
-    """No reply shows it, so it is said here."""
+    """Notes about a version that no reply of the server reveals."""
     with running(engine="tone", serve="openai", **switches) as emulator:
         url = emulator.url.replace("http", "ws") if "vllm-omni-ws" in options else emulator.url
         _, report = examine(capsys, "--url", url, *options)
@@ -162,7 +162,7 @@ def test_a_server_of_ones_own_is_found_by_its_one_route(
 
 
 def test_what_is_not_known_has_no_empty_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """A table says what there is."""
+    """A table lists the results."""
     with running(engine="tone", fault={"html": 1.0}) as emulator:
         assert main(["doctor", "--url", f"{emulator.url}/elsewhere"]) == 1
     shown = capsys.readouterr()
@@ -203,14 +203,14 @@ def test_options_are_checked(capsys: pytest.CaptureFixture[str], monkeypatch: py
     """Before anything is connected."""
     monkeypatch.delenv("COSYCLIENT_BASE_URL", raising=False)
     assert main(["doctor"]) == 2
-    assert "--url: say which service" in capsys.readouterr().err
+    assert "--url: name the service" in capsys.readouterr().err
     assert main(["doctor", "--url", "http://127.0.0.1:9", "--protocol", "telepathy"]) in (1, 2)
 
 
 def test_it_tries_every_address_and_no_longer_than_it_says(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A name may have an address that nobody listens at; a resolver may hang."""
+    """A name may have an address where nothing listens; a resolver may hang."""
     nobody = quiet_port()
     with hostile(answers()) as service:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (nobody, service.port)]
@@ -236,7 +236,7 @@ def test_it_asks_under_the_headers_that_a_client_would_send(capsys: pytest.Captu
 def test_a_key_that_is_missing_or_refused_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the protocol was told or is to be found out."""
+    """Whether the protocol is given or has to be detected."""
     with running(engine="tone", api_key="secret", serve="openai", dialect="openai") as closed:
         for options in ((), ("--protocol", "openai", "--voice", "alloy", "--model", "tts-1")):
             monkeypatch.delenv("COSYCLIENT_API_KEY", raising=False)

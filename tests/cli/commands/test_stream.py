@@ -33,7 +33,7 @@ def service() -> Iterator[Emulator]:
 
 
 def spoken(service: Emulator) -> list[str]:
-    """Return the options that say how to speak to *service*."""
+    """Return the options to reach *service*."""
     return ["--url", service.url, "--protocol", "runtime", "--voice", "中文女"]
 
 
@@ -88,7 +88,7 @@ def test_wrong_options_send_nothing(
 
 
 def test_voices_are_listed(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
-    """A name a line, or JSON; a protocol that cannot ask says so."""
+    """A name a line, or JSON; a protocol without such a request is an error."""
     asked = ["voices", "--url", service.url, "--protocol", "openai:vllm-omni"]
     assert main(asked) == 0
     assert "中文女" in capsys.readouterr().out.splitlines()

@@ -25,5 +25,5 @@ def say() -> Response:
 
 @app.errorhandler(BadUtterance)
 def refuse(error: BadUtterance) -> tuple[str, int]:
-    """Tell the caller what is wrong with the text."""
+    """Answer with what is wrong with the text."""
     return str(error), 400

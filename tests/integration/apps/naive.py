@@ -60,7 +60,7 @@ class Plain(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing on standard error."""
+        """Log nothing on standard error."""
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def nginx_before(behind: str, folder: Path) -> Iterator[str]:
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     assert program is not None, "nginx is missing; install it, as with: apt-get install nginx-light"
     user = "user root;" if os.geteuid() == 0 else ""
-    # The socket is made here and inherited, as from an nginx before it: no free port to guess, nobody waits for it.
+    # The socket is made here and inherited, as from an nginx before it: no free port to guess, no wait for it.
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         port = listener.getsockname()[1]
         config = folder / "nginx.conf"

@@ -1,4 +1,4 @@
-"""A thread of the user's goes on after the main thread has ended: nothing it asks for is lost."""
+"""A thread of the user continues after the main thread has ended: none of its calls is lost."""
 
 from __future__ import annotations
 

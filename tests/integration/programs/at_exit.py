@@ -19,7 +19,7 @@ client = CosyClient(sys.argv[2], timeout=20, **OPTIONS[sys.argv[1]])  # type: ig
 
 
 def goodbye() -> None:
-    """Say it, twice, with a connection that idles and one that does not."""
+    """Call twice, with an idle connection and a new one."""
     for text in ("goodbye", "and thanks"):
         sys.stdout.write(echo_text(client.synthesize(text).audio) + "\n")
     client.close()

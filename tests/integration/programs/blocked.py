@@ -1,4 +1,4 @@
-"""Wait in a blocking call, in the way the first argument names, until somebody presses Ctrl-C."""
+"""Wait in a blocking call, in the way the first argument names, until Ctrl-C."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Many calls from many threads, each told from every other."""
+"""Many calls from many threads, each with its own text."""
 
 from __future__ import annotations
 

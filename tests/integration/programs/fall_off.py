@@ -9,7 +9,7 @@ client = CosyClient(requests_per_second=1000)
 
 
 def spoken(text: str) -> None:
-    """Print what was heard."""
+    """Print the text in the audio."""
     # One write, because callbacks of several threads may print at once.
     client.submit(text, on_done=lambda outcome: sys.stdout.write(f"{echo_text(outcome.unwrap().audio)}\n"))
 

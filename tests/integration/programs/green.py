@@ -13,7 +13,7 @@ from cosyclient.emulator import echo_text  # noqa: E402
 
 
 def main(url: str) -> None:
-    """Say fifty texts at once, and a batch beside them."""
+    """Synthesize fifty texts at once, and a batch beside them."""
     texts = [f"greenlet {number}" for number in range(50)]
     with CosyClient(url, max_batch=4) as client:
         singles = [gevent.spawn(client.synthesize, text) for text in texts]

@@ -27,7 +27,7 @@ def _in_child(client: CosyClient, name: str) -> int:
 
 
 def main(url: str) -> None:
-    """Exit with 0 if every text came back as its own audio, whoever asked for it."""
+    """Exit with 0 if every text came back as its own audio, in parent and child."""
     client = CosyClient(url, protocol="triton-grpc", max_retries=0)
     for number in range(FORKS):
         assert echo_text(client.synthesize(f"parent {number}").audio) == f"parent {number}"
@@ -38,7 +38,7 @@ def main(url: str) -> None:
         next(pieces)
         pid = _in_child(client, "amid")
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "a child forked amid a stream"
-        # What the child forgot was the parent's: its stream goes on.
+        # The child dropped the parent's stream; in the parent it continues.
         for _ in pieces:
             pass
         assert echo_text(stream.speech().audio) == "a text that takes its time"

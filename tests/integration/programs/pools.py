@@ -16,17 +16,17 @@ client = CosyClient(requests_per_second=1000)
 
 
 def speak(text: str) -> tuple[int, str]:
-    """Return who spoke and what was heard."""
+    """Return the process and the text in the audio."""
     return os.getpid(), echo_text(client.synthesize(text).audio)
 
 
 def speak_page(page: list[str]) -> tuple[int, list[str]]:
-    """Return who spoke and what was heard, a page at a time."""
+    """Return the process and the text in the audio, in pages."""
     return os.getpid(), [echo_text(audio) for audio in client.batch_synth(page)]
 
 
 def main(kind: str) -> None:
-    """Print what was asked for and what was heard."""
+    """Print each text and the text in its audio."""
     assert wrong_answers(client, 40) == []
     texts = [f"{kind} {number}" for number in range(120)]
     pages = [texts[at : at + 12] for at in range(0, len(texts), 12)]

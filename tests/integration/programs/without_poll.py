@@ -13,7 +13,7 @@ from cosyclient.emulator import echo_text  # noqa: E402
 
 
 def main(url: str) -> None:
-    """Say two texts each, the second over the connection of the first."""
+    """Synthesize two texts each, the second over the connection of the first."""
     plain = CosyClient(url)
     model_studio = url.replace("http", "ws", 1)
     other = CosyClient(model_studio, protocol="model-studio", voice="longanyang", model="cosyvoice-v3-flash")
