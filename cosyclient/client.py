@@ -271,7 +271,7 @@ class CosyClient:
         """Return the names of the service's voices; raises `BadUtterance` where its protocol cannot list them."""
         pipeline = self._shared.pipeline()
         pipeline.admission.check_may_block()
-        return pipeline.voices(self._defaults.settings.sent_headers)
+        return pipeline.voices(self._defaults.settings.checked_headers)
 
     def upload_voice(self, voice: Voice, name: str, *, consent: str | None = None) -> Voice:
         """Store a recorded *voice* at the service under *name*; return the voice to use from now on.
@@ -286,7 +286,7 @@ class CosyClient:
             check_short_text("consent", consent, max_length=MAX_NAME)
         pipeline = self._shared.pipeline()
         pipeline.admission.check_may_block()
-        return Voice(pipeline.upload(VoiceUpload(voice, name, consent), self._defaults.settings.sent_headers))
+        return Voice(pipeline.upload(VoiceUpload(voice, name, consent), self._defaults.settings.checked_headers))
 
     @property
     def window(self) -> int:

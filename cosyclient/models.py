@@ -199,12 +199,12 @@ class VoiceSettings:
         return VoiceSettings(**values)
 
     @property
-    def sent_headers(self) -> Headers | None:
+    def checked_headers(self) -> Headers | None:
         """Return ``headers``, which the constructor made `Headers`."""
         return self.headers if isinstance(self.headers, Headers) else None
 
     @property
-    def sent_extra(self) -> Extra | None:
+    def checked_extra(self) -> Extra | None:
         """Return ``extra``, which the constructor made an `Extra`."""
         return self.extra if isinstance(self.extra, Extra) else None
 

@@ -16,6 +16,8 @@ from cosyclient.config.environment import read_environment
 from cosyclient.config.resolve import resolve
 from cosyclient.errors import ConfigurationError
 from cosyclient.models import SAMPLE_RATES
+from cosyclient.protocols.addresses import default_protocol
+from cosyclient.protocols.registry import families
 from cosyclient.transports.registry import transport_for
 from cosyclient.voices import Voice
 
@@ -76,8 +78,8 @@ def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> No
     parser.add_argument(
         "--protocol",
         metavar="NAME",
-        help="the service's protocol, such as batch, openai, openai:xinference, runtime, grpc, triton, model-studio "
-        "(default: COSYCLIENT_PROTOCOL, else the one the URL implies, else batch)",
+        help=f"the service's protocol, one of {', '.join(families())}, or one of their dialects, which cosyclient "
+        f"protocols lists (default: COSYCLIENT_PROTOCOL, else the one the URL implies, else {default_protocol()})",
     )
     parser.add_argument(
         "--proxy",
@@ -282,7 +284,7 @@ class _WithHeaders:
 
     def __init__(self, transport: Transport, settings: ResolvedConfig) -> None:
         self._transport = transport
-        self._headers = settings.voice.sent_headers
+        self._headers = settings.voice.checked_headers
 
     def send(self, request: WireRequest, **options: Any) -> WireReply:
         return self._transport.send(request.with_headers(self._headers), **options)

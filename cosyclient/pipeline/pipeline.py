@@ -153,7 +153,7 @@ class Pipeline:
             self._context,
             protocol,
             utterance,
-            protocol.encode_stream(utterance, key=uuid.uuid4().hex).with_headers(options.settings.sent_headers),
+            protocol.encode_stream(utterance, key=uuid.uuid4().hex).with_headers(options.settings.checked_headers),
             options.deadline(self._clock, span),
             self._dropped,
         )
@@ -171,7 +171,7 @@ class Pipeline:
         feeder = TextFeeder(texts, self._clock)
         utterance = feeder.begin(options.settings)
         request = protocol.encode_duplex(options.settings, key=uuid.uuid4().hex)
-        request = request.with_headers(options.settings.sent_headers)
+        request = request.with_headers(options.settings.checked_headers)
         stream = DuplexStream(self._context, protocol, feeder, utterance, request, deadline, self._dropped)
         self._streams.add(stream)
         return stream.open()

@@ -138,7 +138,7 @@ def check_length(name: str, can: Capabilities, utterance: Utterance) -> None:
 
 
 def _check_additions(name: str, can: Capabilities, settings: VoiceSettings) -> None:
-    extra, headers = settings.sent_extra, settings.sent_headers
+    extra, headers = settings.checked_extra, settings.checked_headers
     if extra and can.own_members is None:
         raise BadUtterance(f"extra: protocol {name} has no place for {_listed(tuple(extra))}: its messages are fixed")
     for member in extra or ():

@@ -32,6 +32,11 @@ ENTRIES: Final[Mapping[str, ProtocolEntry]] = {entry.name: entry for family in _
 """Every protocol and dialect by its name, in the order of their probes."""
 
 
+def families() -> list[str]:
+    """Return the name of every protocol in alphabetical order, without dialects."""
+    return sorted(entry.name for entry in ENTRIES.values() if not entry.dialect)
+
+
 def every_name() -> list[str]:
     """Return the name of every protocol in alphabetical order, each followed by those of its dialects."""
     return sorted(ENTRIES, key=lambda name: ENTRIES[name].family)
@@ -42,14 +47,13 @@ def entry_for(name: str) -> ProtocolEntry:
     if (entry := ENTRIES.get(name)) is not None:
         return entry
     family, _, dialect = name.partition(":")
-    families = [each.name for each in ENTRIES.values() if not each.dialect]
-    if family not in families:
-        near = did_you_mean(family, families)
-        raise ConfigurationError(f"protocol: {name[:80]!r} is not one of {', '.join(sorted(families))}{near}")
+    if family not in (known := families()):
+        near = did_you_mean(family, known)
+        raise ConfigurationError(f"protocol: {name[:80]!r} is not one of {', '.join(known)}{near}")
     if not dialect:
         return ENTRIES[family]
-    known = [each.dialect for each in ENTRIES.values() if each.dialect and each.family == family]
-    rule = f"its dialects are {', '.join(known)}" if known else "it has no dialects"
+    dialects = [each.dialect for each in ENTRIES.values() if each.dialect and each.family == family]
+    rule = f"its dialects are {', '.join(dialects)}" if dialects else "it has no dialects"
     raise ConfigurationError(f"protocol: {family} knows no {dialect!r}; {rule}")
 
 

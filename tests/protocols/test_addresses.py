@@ -58,7 +58,7 @@ NAMED: dict[str, Any] = {"voice": "v", "model": "m"}
         ("http://[::1]:8000/v2/models/x", "triton", "http://[::1]:8000"),
     ],
 )  # fmt: skip
-def test_the_route_is_taken_off_by_the_protocol_that_knows_it(url: str, protocol: str, base: str) -> None:
+def test_a_route_is_cut_off_by_its_own_protocol_only(url: str, protocol: str, base: str) -> None:
     """And only by that: to any other it may be where the service is mounted."""
     assert without_route(url, protocol).url == base
     others = {"lighttts-ws", "grpc"} - {protocol}
@@ -80,7 +80,7 @@ def test_a_route_of_triton_names_its_model(url: str, model: str | None) -> None:
     assert without_route(url, "triton").model == model
 
 
-def test_a_pasted_route_of_triton_is_asked_as_it_stands() -> None:
+def test_a_pasted_route_of_triton_is_requested_as_it_is() -> None:
     """The model goes along; one that is named wins."""
     voice = wire_runtime.CLONE
     for model in (None, "cosyvoice2"):
@@ -117,12 +117,12 @@ def test_a_pasted_route_of_triton_is_asked_as_it_stands() -> None:
         ("wss://dashscope.aliyuncs.com/api-ws/v1/inference", "model-studio"),
     ],
 )
-def test_a_whole_route_tells_the_protocol(url: str, protocol: str) -> None:
+def test_a_whole_route_identifies_the_protocol(url: str, protocol: str) -> None:
     """Where it is one protocol's alone; a base tells nothing."""
     assert guess(url) == protocol
 
 
-def test_every_route_is_of_a_protocol_there_is() -> None:
+def test_the_path_of_every_request_is_a_declared_route() -> None:
     """And none is missing: what a protocol asks for is taken off where it is pasted."""
     assert all(entry.routes for entry in ENTRIES.values() if not entry.dialect)
     for name in every_name():
@@ -141,14 +141,14 @@ def test_every_route_is_of_a_protocol_there_is() -> None:
     "url",
     ["http://h/\u00a0x", "http://exa mple/", "http://\u2028/", "http://a..b/", f"http://{'a' * 64}/", "http://[::1/"],
 )
-def test_what_is_no_host_is_refused_when_the_client_is_made(url: str) -> None:
+def test_an_invalid_host_is_refused_when_the_client_is_made(url: str) -> None:
     """Not as a foreign error at the first call."""
     with pytest.raises(ConfigurationError, match="base_url"):
         CosyClient(url, transport=ScriptedTransport(answer))
 
 
 @pytest.mark.parametrize("ending", [ending for ending, _ in _KEY_VARIABLES])
-def test_where_a_key_is_known_the_protocol_is_known(ending: str) -> None:
+def test_every_host_with_a_known_key_has_a_known_protocol(ending: str) -> None:
     """The two tables of hosts know the same ones."""
     assert guess(f"https://{'a' if ending.startswith('.') else ''}{ending}") != "batch"
 
@@ -162,13 +162,13 @@ def test_where_a_key_is_known_the_protocol_is_known(ending: str) -> None:
         ("http://h", "opnai", "did you mean openai?"),
     ],
 )
-def test_what_was_meant_is_named(url: str, protocol: str, says: str) -> None:
+def test_errors_name_the_scheme_or_the_protocol_that_was_meant(url: str, protocol: str, says: str) -> None:
     """A scheme is shown as it is to be written, and a name is known in any case of its letters."""
     with pytest.raises(ConfigurationError, match=re.escape(says)):
         CosyClient(url, protocol=protocol)
 
 
-def test_who_can_do_it_is_named_or_that_nobody_can() -> None:
+def test_errors_name_the_protocols_that_can_serve_the_settings() -> None:
     """Of all that one call asks for, not of one option."""
     with CosyClient("http://h") as cosy:
         with pytest.raises(BadUtterance, match="protocols that can do it: openai:vllm-omni, vllm-omni-ws$"):

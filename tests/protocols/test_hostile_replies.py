@@ -213,7 +213,7 @@ def test_no_message_raises_anything_foreign(name: str, messages: list[tuple[str,
 
 @pytest.mark.parametrize("field", ["X-Sample-Rate", "X-Channels"])
 @pytest.mark.parametrize("value", ["0", "-1", "9" * 5000, "true"])
-def test_a_head_that_cannot_be_says_nothing(field: str, value: str) -> None:
+def test_impossible_rates_and_channels_in_headers_are_ignored(field: str, value: str) -> None:
     """Then samples are what they were asked to be."""
     reply = ScriptedReply(200, {"Content-Type": "audio/pcm", field: value}, [bytes(2400)])
     protocol = protocol_for("openai", WireConfig())
@@ -223,7 +223,7 @@ def test_a_head_that_cannot_be_says_nothing(field: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [0, True, 10**10, 10**400])
-def test_an_event_with_an_absurd_rate_is_at_the_rate_asked_for(rate: int) -> None:
+def test_an_absurd_rate_of_an_event_is_ignored(rate: int) -> None:
     """It was written into a header once, which has four bytes for it."""
     body = wire_openai.event({"audio": {"data": "AAAA", "sample_rate": rate}}) + wire_openai.DONE
     protocol = protocol_for("openai:sglang-omni", WireConfig())
@@ -238,7 +238,7 @@ def test_an_event_with_an_absurd_rate_is_at_the_rate_asked_for(rate: int) -> Non
     [[2**63] * 20, [10**300] * 4000, [1] * 33, [-1, -240], [True, 240], [240.0], [0] * 5, None, "240"],
     ids=lambda shape: str(shape)[:20],
 )
-def test_a_shape_is_compared_with_what_came(shape: object) -> None:
+def test_a_shape_must_match_the_samples(shape: object) -> None:
     """Its product is never made of numbers without end."""
     output = {"name": "waveform", "datatype": "FP32", "shape": shape, "data": [0.5] * 240}
     with pytest.raises(DecodeError, match="960 bytes for"):
@@ -282,7 +282,7 @@ def test_a_triton_reply_with_bytes_that_are_no_text_is_read_by_its_header() -> N
         list(protocol_for("triton", WireConfig()).decode(reply, wire.texts(1), wall=0.0))
 
 
-def test_truths_are_no_samples() -> None:
+def test_booleans_are_no_samples() -> None:
     """Though Python counts with them."""
     output = {"name": "waveform", "datatype": "FP32", "shape": [240], "data": [True] * 240}
     with pytest.raises(DecodeError, match="not made of numbers"):
@@ -310,7 +310,7 @@ def test_json_of_a_million_values_is_not_parsed(text: str, monkeypatch: pytest.M
         list(ResultReader([b'{"total":1,"results":[', raw], max_results=1).results())
 
 
-def test_json_of_a_large_batch_is() -> None:
+def test_json_of_a_large_batch_is_parsed() -> None:
     """64 texts with a megabyte of audio and the times of a thousand words each; 30 s written out as numbers."""
     words = [{"word": "好", "start_ms": at, "end_ms": at + 200} for at in range(1000)]
     results = [wire.result(index, audio_data="A" * (1 << 20), words=words) for index in range(64)]
@@ -331,7 +331,7 @@ def test_json_of_a_large_batch_is() -> None:
     ],
     ids=["deep", "wide", "members"],
 )
-def test_a_reply_that_grows_without_sense_is_not_gathered(feed: bytes, most: int) -> None:
+def test_an_endless_reply_is_not_buffered(feed: bytes, most: int) -> None:
     """It is refused before it has ended, and it never ends."""
 
     def chunks() -> Iterator[bytes]:
@@ -342,7 +342,7 @@ def test_a_reply_that_grows_without_sense_is_not_gathered(feed: bytes, most: int
         list(ResultReader(chunks(), max_results=most).results())
 
 
-def test_runs_of_backslashes_are_passed_over_at_once() -> None:
+def test_runs_of_backslashes_are_scanned_in_linear_time() -> None:
     """Not one by one: a hundred megabytes of them are a hundred kilobytes on the wire."""
     for count in (1, 63, 64, 65, 1023, 1 << 20):
         text = b"\\" * (2 * count)
@@ -363,7 +363,7 @@ def test_runs_of_backslashes_are_passed_over_at_once() -> None:
 
 
 @pytest.mark.parametrize("count", [501, 100_000])
-def test_a_protobuf_message_has_so_many_fields(count: int) -> None:
+def test_the_fields_of_a_protobuf_message_are_bounded(count: int) -> None:
     """Millions of two bytes each would be read in one go."""
     for data in (b"\x48\x01" * count, encode_message(2, b"\x48\x01" * count)):
         with pytest.raises(DecodeError, match="no whole protobuf message"):
@@ -385,7 +385,7 @@ class Endless(ScriptedReply):
 @pytest.mark.parametrize(
     "name", ["runtime", "lighttts", "grpc", "openai", "triton-grpc", "pai-eas", "model-studio-http"]
 )
-def test_a_stream_that_does_not_end_is_ended(name: str) -> None:
+def test_an_endless_stream_is_an_error(name: str) -> None:
     """As soon as it is longer than its text can be, and not at the deadline."""
     case = next(case for case in CASES if case.protocol == name)
     samples = random.Random(1).randbytes(2 * 24000 * 10)
@@ -413,7 +413,7 @@ def triton_piece(samples: bytes) -> bytes:
     return encode_message(5, tensor) + encode_message(6, values)
 
 
-def test_events_of_empty_lines_take_no_more_room_than_their_bytes() -> None:
+def test_events_of_empty_lines_take_no_more_memory_than_their_bytes() -> None:
     """A million of them are one event of a million line ends."""
     ((event),) = decode_events([b"data:\n" * 1_000_000, b"\n"], max_event_bytes=1 << 20)
     assert event.data == "\n" * 999_999
@@ -421,7 +421,7 @@ def test_events_of_empty_lines_take_no_more_room_than_their_bytes() -> None:
         list(decode_events([b"data:\n" * 1_100_000], max_event_bytes=1 << 20))
 
 
-def test_truths_are_no_counts() -> None:
+def test_booleans_are_no_counts() -> None:
     """The end of a batch counts its items."""
     decoder = FrameDecoder()
     frames = wire.frame(wire.opening(1)) + wire.frame(wire.item(0), b"x")

@@ -58,7 +58,7 @@ def started(text: str | None = "hello", **options: Any) -> Task:
 # --- Model Studio ---
 
 
-def test_a_task_begins_with_its_parameters_and_nothing_else() -> None:
+def test_a_task_opens_with_its_parameters_only() -> None:
     """The input is there and empty; what was not asked for is the service's choice."""
     (message,) = task(format="mp3", sample_rate=22050, speed=1.5, seed=7, instruct="softly", words=True).open()
     document = json.loads(message)
@@ -103,7 +103,7 @@ def test_every_task_has_an_id_of_its_own_and_keeps_it() -> None:
     assert len(ids) == 2
 
 
-def test_text_waits_for_the_start_and_its_end_follows_at_once() -> None:
+def test_text_and_its_end_are_sent_once_the_task_has_started() -> None:
     """Nothing but run-task may be sent before task-started."""
     made = task()
     assert actions(made.open()) == ["run-task"]
@@ -114,7 +114,7 @@ def test_text_waits_for_the_start_and_its_end_follows_at_once() -> None:
     assert not done
 
 
-def test_a_whole_task_is_its_audio_in_order_and_leaves_a_connection_to_use_again() -> None:
+def test_a_finished_task_has_its_audio_in_order_and_a_reusable_connection() -> None:
     """Binary frames are one stream, whatever is said between them."""
     made = started()
     assert not made.reusable
@@ -134,7 +134,7 @@ def test_a_whole_task_is_its_audio_in_order_and_leaves_a_connection_to_use_again
     assert (audio, done, made.reusable, made.characters) == (b"onetwo", True, True, 9)
 
 
-def test_text_said_later_goes_out_at_once_and_before_the_start_is_kept() -> None:
+def test_later_text_is_sent_at_once_and_kept_before_the_start() -> None:
     """In the order in which it was said."""
     made = task(None)
     made.open()
@@ -147,7 +147,7 @@ def test_text_said_later_goes_out_at_once_and_before_the_start_is_kept() -> None
     assert (made.end_text(), made.writer_timeout) == ((), 0.0)
 
 
-def test_a_finish_before_the_start_is_kept_too() -> None:
+def test_the_end_of_the_text_is_kept_before_the_start() -> None:
     """After the text."""
     made = task(None)
     made.send_text("a")
@@ -158,7 +158,7 @@ def test_a_finish_before_the_start_is_kept_too() -> None:
 @pytest.mark.parametrize(
     ("text", "pieces"), [("a" * MAX_MESSAGE_CHARACTERS, 1), ("字" * 10_001, 2), ("a" * 20_001, 3), ("", 0)]
 )
-def test_long_text_goes_in_pieces_that_the_service_takes(text: str, pieces: int) -> None:
+def test_long_text_is_sent_in_pieces_of_accepted_size(text: str, pieces: int) -> None:
     """A Han character counts as two."""
     made = started(None)
     sent = [document["payload"]["input"]["text"] for document in read(made.send_text(text))]
@@ -167,7 +167,7 @@ def test_long_text_goes_in_pieces_that_the_service_takes(text: str, pieces: int)
     assert all(count_characters(piece) <= MAX_MESSAGE_CHARACTERS for piece in sent)
 
 
-def test_a_task_takes_only_so_much() -> None:
+def test_text_beyond_the_limit_of_a_task_is_refused() -> None:
     """Told before it is sent."""
     made = started(None)
     for _ in range(10):
@@ -176,7 +176,7 @@ def test_a_task_takes_only_so_much() -> None:
         made.send_text("a")
 
 
-def test_weights() -> None:
+def test_han_characters_count_twice() -> None:
     """As the service bills."""
     assert [count_characters(text) for text in ("", "abc", "你好", "你a，b", "かな", "한글", "𠀀")] == [
         0,
@@ -189,7 +189,7 @@ def test_weights() -> None:
     ]
 
 
-def test_words_are_gathered_once_from_wherever_they_come() -> None:
+def test_each_word_is_collected_once_from_any_event() -> None:
     """From the events of the sentences, from the last one, or from both."""
     made = started(words=True)
     first = {"index": 0, "words": [word("你", 0, 0, 100)]}
@@ -202,7 +202,7 @@ def test_words_are_gathered_once_from_wherever_they_come() -> None:
 
 
 @pytest.mark.parametrize("words", [None, 3, [3], [{}], [{"text": "a"}], [word("a", 0, 0, 1) | {"begin_time": "x"}]])
-def test_unreadable_words_are_no_words(words: Any) -> None:
+def test_unreadable_words_are_left_out(words: Any) -> None:
     """They are an extra; the audio stands."""
     made = started(words=True)
     made.receive(result(made, "sentence-end", sentence={"index": 0, "words": words}))
@@ -243,7 +243,7 @@ def test_failed_tasks_are_classified(code: str | None, said: str, kind: type[Ser
     assert not made.reusable
 
 
-def test_what_failed_is_told_with_advice_and_without_the_text() -> None:
+def test_task_errors_have_advice_and_quote_no_text() -> None:
     """Errors are logged."""
     assert "not one of this model's generation" in str(
         task_error("InvalidParameter", "Engine return error code: 418", ())
@@ -269,7 +269,7 @@ def test_what_failed_is_told_with_advice_and_without_the_text() -> None:
     "message",
     ["", "<html>", "[1]", "3", "null", "{" * 100_000, "[" * 100_000],
 )
-def test_what_is_no_event_is_an_error(message: str) -> None:
+def test_messages_that_are_no_events_are_errors(message: str) -> None:
     """Of the service, and worth another try."""
     with pytest.raises(DecodeError) as caught:
         started().receive(message)
@@ -277,12 +277,12 @@ def test_what_is_no_event_is_an_error(message: str) -> None:
 
 
 @pytest.mark.parametrize("message", ["{}", '{"header":null}', '{"header":[]}', '{"header":{"event":7},"payload":5}'])
-def test_what_says_nothing_changes_nothing(message: str) -> None:
+def test_unknown_events_change_nothing(message: str) -> None:
     """Newer services may say more."""
     assert started().receive(message) == ((), b"", False)
 
 
-def test_what_comes_out_of_turn_is_an_error() -> None:
+def test_events_out_of_order_are_errors() -> None:
     """Audio of another task, or an end before its time, would be taken for ours."""
     other, early, unfinished = started(), task(), started(None)
     for made, message in (
@@ -318,7 +318,7 @@ def vllm(kind: str, **members: Any) -> str:
     return json.dumps({"type": kind, **members})
 
 
-def test_a_session_says_everything_it_wants() -> None:
+def test_a_session_sends_its_whole_configuration() -> None:
     """Also what it does not: the conversation before may have wanted it."""
     config, text, done = read(Session(VoiceSettings(voice=CLONE, seed=7, model="m"), "hello").open())
     assert config.pop("ref_audio").startswith("data:audio/wav;base64,")
@@ -340,7 +340,7 @@ def test_a_session_says_everything_it_wants() -> None:
     assert (config["stream_audio"], config["split_granularity"]) == (True, "sentence")
 
 
-def test_a_session_is_done_when_it_says_so_and_its_sentences_are_whole() -> None:
+def test_a_session_ends_after_whole_sentences_and_its_last_message() -> None:
     """Each announces how many bytes it had."""
     made = session(stream=True, format="pcm")
     _, audio, done = heard(
@@ -371,7 +371,7 @@ def test_a_session_is_done_when_it_says_so_and_its_sentences_are_whole() -> None
         [vllm("audio.start", sample_rate=24000), vllm("audio.start", sample_rate=16000)],
     ],
 )
-def test_what_is_not_whole_is_no_session(messages: list[str | bytes]) -> None:
+def test_incomplete_sentences_are_errors(messages: list[str | bytes]) -> None:
     """Neither truncated nor mislabelled audio is handed on."""
     with pytest.raises(DecodeError):
         heard(session(stream=True, format="pcm"), messages)
@@ -417,7 +417,7 @@ def test_errors_of_a_session_are_classified(messages: list[str], kind: type[Serv
     assert (type(caught.value), caught.value.retryable) == (kind, retryable)
 
 
-def test_audio_with_the_times_of_its_words() -> None:
+def test_timed_words_come_with_their_audio() -> None:
     """In base64, the times with the last piece; null is a failed alignment, an empty list silence."""
     made = session(words=True, stream=True)
     times = [{"word": "你", "start_ms": 0, "end_ms": 100}, {"word": 3}, "x"]
@@ -441,7 +441,7 @@ def test_audio_with_the_times_of_its_words() -> None:
     assert (len(audio), done, made.words) == (24003, True, (Word("你", 0.0, 0.1), Word("你", 0.5, 0.6)))
 
 
-def test_words_are_asked_for_with_a_stream_of_samples() -> None:
+def test_timed_words_are_requested_with_a_stream_of_samples() -> None:
     """The service times nothing else; a file is made of them here."""
     protocol = protocol_for("vllm-omni-ws", WireConfig())
     for format in ("wav", "pcm"):
@@ -463,7 +463,7 @@ def test_long_text_stays_within_a_message_of_vllm() -> None:
     assert all(len(document["text"].encode()) <= 128 << 10 for document in read(messages))
 
 
-def test_vllm_streams_at_its_own_speed_only() -> None:
+def test_vllm_streams_at_speed_1_only() -> None:
     """Told before anything is sent."""
     protocol = protocol_for("vllm-omni-ws", WireConfig())
     assert isinstance(protocol, TextInProtocol)
@@ -492,7 +492,7 @@ def test_a_bistream_begins_with_the_voice_and_ends_with_the_connection() -> None
     assert not Bistream(VoiceSettings(voice=CLONE)).closed(1000)
 
 
-def test_an_error_of_a_bistream_is_the_services() -> None:
+def test_an_error_of_a_bistream_is_a_service_error() -> None:
     """It has no codes."""
     with pytest.raises(ServiceFault, match="no such model"):
         Bistream(VoiceSettings(voice=CLONE), "hello").receive('{"error":"no such model"}')
@@ -502,7 +502,7 @@ def test_an_error_of_a_bistream_is_the_services() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stream_is_its_samples_after_a_head(name: str) -> None:
+def test_a_stream_is_a_format_and_samples(name: str) -> None:
     """Cut as they came."""
     protocol = protocol_for(name, WireConfig())
     assert isinstance(protocol, StreamingProtocol)
@@ -516,7 +516,7 @@ def test_a_stream_is_its_samples_after_a_head(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_conversation_says_what_comes_later(name: str) -> None:
+def test_a_duplex_session_sends_later_text(name: str) -> None:
     """Opened without text."""
     protocol = protocol_for(name, WireConfig())
     assert isinstance(protocol, TextInProtocol)
@@ -535,7 +535,7 @@ def test_a_conversation_says_what_comes_later(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_service_has_no_default_for_must_be_said(name: str) -> None:
+def test_settings_without_a_default_are_required(name: str) -> None:
     """By its name, before anything is sent."""
     protocol = protocol_for(name, WireConfig())
     with pytest.raises(BadUtterance, match="^voice: "):
@@ -545,7 +545,7 @@ def test_what_a_service_has_no_default_for_must_be_said(name: str) -> None:
             check(protocol, VoiceSettings(voice="v"))
 
 
-def test_a_streaming_header_becomes_a_whole_one() -> None:
+def test_a_wav_header_of_unknown_length_is_completed() -> None:
     """Its sizes were not known when it was sent; now they are."""
     header = recording()[:44]
     streaming = header[:4] + b"\xff" * 4 + header[8:40] + b"\xff" * 4
@@ -558,7 +558,7 @@ def test_a_streaming_header_becomes_a_whole_one() -> None:
     assert (speech.audio[44:], speech.sample_rate) == (samples, 16000)
 
 
-def test_lighttts_says_whose_a_mistake_is_in_words_and_by_closing() -> None:
+def test_errors_of_lighttts_are_classified_by_message_and_close_code() -> None:
     """A text too long, a model it does not serve and a recording it cannot read are the caller's."""
     settings = VoiceSettings(voice=CLONE, model="m")
     for said, kind in (
@@ -575,7 +575,7 @@ def test_lighttts_says_whose_a_mistake_is_in_words_and_by_closing() -> None:
     assert Bistream(settings, "hello").closed(1011) is False
 
 
-def test_lighttts_writes_the_mark_that_cosyvoice3_wants() -> None:
+def test_lighttts_sends_the_system_prompt_for_cosyvoice3() -> None:
     """Once: a transcript that has it is left alone."""
     protocol = protocol_for("lighttts-ws:cosyvoice3", WireConfig())
     marked = f"You are a helpful assistant.<|endofprompt|>{TRANSCRIPT}"

@@ -164,7 +164,7 @@ class BatchCall:
         self._first = False
         # The same texts are the same bytes and the same key: encoded once, sent in each attempt.
         utterances = [text.utterance for text in texts]
-        headers = utterances[0].settings.sent_headers
+        headers = utterances[0].settings.checked_headers
         if self._request is None:
             self._key = self._key or uuid.uuid4().hex
             self._request = context.protocol.encode(utterances, key=self._key).with_headers(headers)

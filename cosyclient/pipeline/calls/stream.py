@@ -101,7 +101,7 @@ class SpeechStream:
         """Send once and read until the first samples; return why there are none."""
         context = self._context
         permit = Permit(context.endpoint)
-        headers = self._utterance.settings.sent_headers
+        headers = self._utterance.settings.checked_headers
         number = len(self._attempts) + 1
         self._execution = execution = Execution(
             context, permit, self._request, name=self._name, number=number, headers=headers

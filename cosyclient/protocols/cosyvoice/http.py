@@ -86,7 +86,7 @@ class RuntimeProtocol(SingleTextProtocol):
     def _form(self, utterance: Utterance) -> tuple[str, dict[str, str], tuple[str, Prompt] | None]:
         """Return the mode, the fields and the file of the request for *utterance*."""
         voice, instruct = utterance.settings.voice, utterance.settings.instruct
-        extra = utterance.settings.sent_extra
+        extra = utterance.settings.checked_extra
         fields = {"tts_text": utterance.text, **(extra.form_fields() if extra else {})}
         if instruct is not None:
             fields["instruct_text"] = instruct_prompt(instruct, system=self._for_cosyvoice3)

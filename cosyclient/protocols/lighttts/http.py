@@ -94,7 +94,7 @@ class LightTtsProtocol(SingleTextProtocol):
             "stream": "true" if stream else "false",
             "tts_model_name": settings.model or "default",
             "speed": f"{settings.speed:g}",
-            **(settings.sent_extra.form_fields() if settings.sent_extra else {}),
+            **(settings.checked_extra.form_fields() if settings.checked_extra else {}),
         }
         file = ("prompt_wav", voice.prompt) if isinstance(voice, Voice) and voice.prompt is not None else None
         return fields, file

@@ -74,7 +74,7 @@ class _Triton(SingleTextProtocol):
         settings, voice = utterance.settings, utterance.settings.voice
         size = _FRAMING_BYTES + len(utterance.text.encode()) + len((settings.model or self._model).encode())
         # Over HTTP as it is; over gRPC each has some twenty bytes around it.
-        size += sum(len(extra.key.encode()) + 32 * len(extra) for extra in [settings.sent_extra] if extra)
+        size += sum(len(extra.key.encode()) + 32 * len(extra) for extra in [settings.checked_extra] if extra)
         if isinstance(voice, str) or voice is None:
             return size
         assert voice.prompt is not None  # noqa: S101 - settings hold a name where there is none

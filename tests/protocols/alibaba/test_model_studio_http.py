@@ -96,7 +96,7 @@ def test_options_are_part_of_the_input() -> None:
         ({"voice": CLONE}, "voice: .* not clone; enrol the recording"),
     ],
 )
-def test_model_and_voice_have_to_be_named(settings: dict[str, Any], complaint: str) -> None:
+def test_model_and_voice_are_required(settings: dict[str, Any], complaint: str) -> None:
     """They belong together, and there is no default."""
     with pytest.raises(BadUtterance, match=f"^{complaint}"):
         check_settings("model-studio-http", ModelStudioHttpProtocol.capabilities, asked(**settings).settings)
@@ -112,7 +112,7 @@ def test_pieces_are_one_audio(split: int, multi: bool) -> None:
     assert parse_wav(speech_of(reply).audio).samples == samples
 
 
-def test_a_stream_is_a_head_and_pieces() -> None:
+def test_a_stream_is_a_format_and_pieces() -> None:
     """At the rate that was asked for."""
     halves = [sentence("synthesis", audio=part) for part in (SAMPLES[:HALF], SAMPLES[HALF:])]
     found = ModelStudioHttpProtocol(WireConfig()).decode_stream(
@@ -121,14 +121,14 @@ def test_a_stream_is_a_head_and_pieces() -> None:
     assert list(found) == [PcmFormat(16000), SAMPLES[:HALF], SAMPLES[HALF:]]
 
 
-def test_a_last_event_may_hold_it_all_or_all_again() -> None:
+def test_the_last_event_may_repeat_all_audio() -> None:
     """Once is enough; the address in it is never followed."""
     whole = {**STOP, "audio": {**STOP["audio"], "data": b64(SAMPLES)}}  # type: ignore[dict-item]
     assert speech_of(events(whole), format="pcm").audio == SAMPLES
     assert speech_of(events(sentence("synthesis", audio=SAMPLES), whole), format="pcm").audio == SAMPLES
 
 
-def test_words_are_told_once_each_in_order() -> None:
+def test_each_word_comes_once_in_order() -> None:
     """Sentences tell theirs again and again, and the end may come before the beginning of the next."""
     first = [word("你", 0, 0, 180), word("好", 1, 180, 400)]
     reply = events(
@@ -145,7 +145,7 @@ def test_words_are_told_once_each_in_order() -> None:
 
 
 @pytest.mark.parametrize("told", [None, [], {}, {"words": 3}, {"words": [3, {}, {"text": "a"}]}])
-def test_unreadable_words_are_no_words(told: Any) -> None:
+def test_unreadable_words_are_left_out(told: Any) -> None:
     """They are an extra, and no reason to lose a speech."""
     words = WordTimings()
     words.add(told)
@@ -171,7 +171,7 @@ def test_unreadable_words_are_no_words(told: Any) -> None:
         ("SomethingNew", ServiceFault, True),
     ],
 )
-def test_codes_say_what_happened(code: str, kind: type[ServiceError], retryable: bool) -> None:
+def test_codes_are_classified(code: str, kind: type[ServiceError], retryable: bool) -> None:
     """As an event after a 200, as a JSON reply in place of a stream, and with a status that says less."""
     problem = {"code": code, "message": "no", "request_id": "r-1"}
     spoken = model_studio_events(sentence("synthesis", audio=SAMPLES)) + b"\n\n"
@@ -212,7 +212,7 @@ def test_a_status_alone_keeps_its_meaning() -> None:
         (ScriptedReply(202, {"Content-Type": SSE}, []), True),
     ],
 )
-def test_what_is_not_a_whole_stream_is_an_error(reply: ScriptedReply, retryable: bool) -> None:
+def test_incomplete_streams_are_errors(reply: ScriptedReply, retryable: bool) -> None:
     """No end, no audio, half a sample, too little, no base64, no JSON, an address in place of audio."""
     error = failed(reply)
     assert isinstance(error, DecodeError)

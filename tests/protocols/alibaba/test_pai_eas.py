@@ -60,7 +60,7 @@ def test_a_voice_is_the_id_of_a_recording(dialect: str, settings: dict[str, Any]
     assert json.loads(protocol.encode_stream(asked(**settings), key="k").body)["stream"] is True
 
 
-def test_a_recording_is_told_how_to_become_one() -> None:
+def test_the_refusal_of_a_recording_says_to_upload_it() -> None:
     """It has to be uploaded first."""
     with pytest.raises(BadUtterance, match="takes named voices, not clone; upload .* upload_voice"):
         check_settings("pai-eas", PaiEasProtocol.capabilities, asked(voice=CLONE).settings)
@@ -79,7 +79,7 @@ def test_a_recording_is_told_how_to_become_one() -> None:
         ([], DecodeError, True),
     ],
 )
-def test_an_error_in_a_200_is_one(document: Any, kind: type[CosyError], retryable: bool) -> None:
+def test_an_error_with_status_200_is_an_error(document: Any, kind: type[CosyError], retryable: bool) -> None:
     """Whether it says so, says nothing, or says that it is not finished."""
     with pytest.raises(kind) as caught:
         list(PaiEasProtocol(WireConfig()).decode(json_reply(document), [asked()], wall=0.0))
@@ -88,7 +88,7 @@ def test_an_error_in_a_200_is_one(document: Any, kind: type[CosyError], retryabl
         assert caught.value.request_id == "r-1"
 
 
-def test_a_stream_is_pieces_and_an_end() -> None:
+def test_a_stream_is_pieces_up_to_the_last_event() -> None:
     """The last object may carry audio, too; other lines are passed over."""
     pieces = [SAMPLES[:1001], SAMPLES[1001:5000], SAMPLES[5000:]]
     documents = [pai_body(piece, finish="stop" if piece is pieces[-1] else None) for piece in pieces]

@@ -93,7 +93,7 @@ def test_ten_megabytes_of_noise_end_at_the_first_prefix() -> None:
         ((10, (64 << 20) + 1), "a payload of 67108865 bytes, at most 67108864"),
     ],
 )
-def test_lengths_are_checked_before_anything_is_kept(prefix: tuple[int, int], match: str) -> None:
+def test_lengths_are_checked_before_anything_is_buffered(prefix: tuple[int, int], match: str) -> None:
     """A promise of gigabytes costs nothing."""
     tracemalloc.start()
     try:
@@ -104,7 +104,7 @@ def test_lengths_are_checked_before_anything_is_kept(prefix: tuple[int, int], ma
         tracemalloc.stop()
 
 
-def test_a_promised_payload_takes_no_room_until_it_comes() -> None:
+def test_an_announced_payload_takes_no_memory_until_it_arrives() -> None:
     """Sixty-four megabytes announced, eight bytes there."""
     tracemalloc.start()
     try:
@@ -156,13 +156,13 @@ def test_a_payload_is_held_about_once() -> None:
         (wire.frames_body(1) + wire.frames_body(1), "after the end"),
     ],
 )
-def test_what_is_no_such_reply_is_said(body: bytes, match: str) -> None:
+def test_replies_that_are_no_frames_are_errors(body: bytes, match: str) -> None:
     """Each rule of the format has its message."""
     with pytest.raises(DecodeError, match=match):
         read([body])
 
 
-def test_a_later_kind_is_skipped_and_not_kept() -> None:
+def test_an_unknown_kind_is_skipped_and_not_buffered() -> None:
     """A later version may add kinds of frames."""
     parts = [wire.opening(1), wire.item(0), wire.end(1)]
     body = b"".join(
@@ -179,7 +179,7 @@ def test_a_later_kind_is_skipped_and_not_kept() -> None:
     assert decoder.ended
 
 
-def test_the_repr_tells_where_it_stands() -> None:
+def test_the_repr_shows_the_state() -> None:
     """The decoder's repr is a status line."""
     decoder = FrameDecoder()
     lines: list[Any] = [repr(decoder)]

@@ -77,7 +77,7 @@ ENTRY = st.one_of(
 
 @given(st.lists(ENTRY, max_size=6), st.booleans())
 @settings(deadline=None)
-def test_no_json_gives_a_text_the_wrong_audio(entries: list[Any], array: bool) -> None:
+def test_no_json_gives_a_text_the_audio_of_another(entries: list[Any], array: bool) -> None:
     """Permuted, doubled, missing or broken: a speech is its text's own, or there is none."""
     utterances = wire.texts(4)
     body = bare(*entries) if array else json.dumps({"results": entries}).encode()
@@ -118,7 +118,7 @@ def test_no_json_gives_a_text_the_wrong_audio(entries: list[Any], array: bool) -
         ),
     ],
 )
-def test_json_that_does_not_add_up_is_refused(body: bytes, kept: int, match: str, retryable: bool) -> None:
+def test_inconsistent_json_is_an_error(body: bytes, kept: int, match: str, retryable: bool) -> None:
     """What named its text in a reply of the right size stands; where a place or a number decides, nothing does."""
     for split in (0, 7):
         reply = ScriptedReply(200, {"Content-Type": "application/json"}, wire.pieces(body, split))
@@ -130,7 +130,7 @@ def test_json_that_does_not_add_up_is_refused(body: bytes, kept: int, match: str
         assert error.retryable is retryable
 
 
-def test_a_result_is_handed_on_before_the_next_one_comes() -> None:
+def test_a_result_is_yielded_before_the_next_arrives() -> None:
     """Nothing waits for the end of the reply."""
     body = wire.json_body([wire.result(0), wire.result(1)])
     first = body.index(b'}, {"index": 1') + 1
@@ -139,7 +139,7 @@ def test_a_result_is_handed_on_before_the_next_one_comes() -> None:
     assert [index for index, _ in next(items)] == [0]
 
 
-def test_what_follows_the_results_still_describes_them() -> None:
+def test_members_after_the_results_describe_them() -> None:
     """Without a total before them, results wait for the members after them."""
     audio = base64.b64encode(bytes(range(240)) * 8).decode()
     entry = {"index": 0, "status": "success", "audio_data": audio}
@@ -148,7 +148,7 @@ def test_what_follows_the_results_still_describes_them() -> None:
     assert (found[0].sample_rate, found[0].duration) == (48000, pytest.approx(0.02))
 
 
-def test_a_refusal_under_a_success_is_what_its_body_says() -> None:
+def test_an_error_with_a_success_status_is_read_from_its_body() -> None:
     """Some services answer 200 with an error document, whatever it says of results."""
     for more in ({}, {"results": None}):
         found, error = decode(wire.json_reply({"error": {"code": "rate_limited"}, **more}), wire.texts(1))

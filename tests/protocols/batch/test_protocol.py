@@ -36,7 +36,7 @@ WHOLE = wire.frames_body(4)
 
 @given(st.integers(0, len(WHOLE) - 1), st.integers(0, 3000), st.booleans())
 @settings(deadline=None)
-def test_every_cut_of_frames_keeps_what_was_whole(cut: int, split: int, broken: bool) -> None:
+def test_items_before_a_cut_of_frames_are_yielded(cut: int, split: int, broken: bool) -> None:
     """Complete items stand; then comes an error that may be retried, ours or the transport's."""
     utterances = wire.texts(4)
     pieces: list[bytes | Exception] = [*wire.pieces(WHOLE[:cut], split)]
@@ -48,7 +48,7 @@ def test_every_cut_of_frames_keeps_what_was_whole(cut: int, split: int, broken: 
     assert error.retryable
 
 
-def test_an_item_is_handed_on_before_the_next_one_comes() -> None:
+def test_an_item_is_yielded_before_the_next_arrives() -> None:
     """Nothing waits for the end of the reply."""
     first = [wire.frame(wire.opening(2)), wire.frame(wire.item(0), wire.tagged_wav(0))]
     pieces: list[bytes | Exception] = [*first, RuntimeError("read too far")]
@@ -85,7 +85,7 @@ def frames(*headers: dict[str, Any]) -> ScriptedReply:
         (frames(wire.opening(2), wire.item(0), wire.item(1), wire.end(1)), 2, "end frame announces 1 and 0"),
     ],
 )
-def test_frames_that_do_not_add_up_are_refused(reply: ScriptedReply, kept: int, match: str) -> None:
+def test_inconsistent_frames_are_errors(reply: ScriptedReply, kept: int, match: str) -> None:
     """A wrong count or index is never put right in silence, and trying again is not promised to help."""
     utterances = wire.texts(2)
     found, error = decode(reply, utterances)
@@ -95,7 +95,7 @@ def test_frames_that_do_not_add_up_are_refused(reply: ScriptedReply, kept: int, 
     assert not error.retryable
 
 
-def test_failed_items_do_not_sink_the_others() -> None:
+def test_failed_items_do_not_affect_others() -> None:
     """Each text has its own outcome."""
     reply = frames(
         wire.opening(3),
@@ -132,7 +132,7 @@ def test_failed_items_do_not_sink_the_others() -> None:
         (ScriptedReply(103), "HTTP 103: not a finished reply"),
     ],
 )
-def test_a_success_that_is_none_may_be_tried_again(reply: ScriptedReply, match: str) -> None:
+def test_a_success_without_a_batch_is_a_retryable_error(reply: ScriptedReply, match: str) -> None:
     """The status alone proves nothing; the message names kinds and never content."""
     found, error = decode(reply, wire.texts(1))
     assert found == {}

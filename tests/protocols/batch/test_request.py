@@ -29,7 +29,7 @@ def header(request: WireRequest, name: str) -> str | None:
     return dict(request.headers).get(name)
 
 
-def test_the_request_says_everything_that_is_set() -> None:
+def test_the_request_has_every_setting() -> None:
     """Defaults are explicit, what is left to the service is absent, text travels as it is."""
     request = PLAIN.encode([Utterance('你好，"世界"\n', VoiceSettings())], key="k-1")
     assert (request.method, request.path) == ("POST", "/batch")
@@ -42,7 +42,7 @@ def test_the_request_says_everything_that_is_set() -> None:
     }
 
 
-def test_every_option_travels() -> None:
+def test_every_option_is_sent() -> None:
     """Each setting has its member."""
     voice = VoiceSettings(
         voice="晓", model="m", format="mp3", sample_rate=8000, speed=1.5, instruct='用"四川话"', seed=0
@@ -60,7 +60,7 @@ def test_every_option_travels() -> None:
     }
 
 
-def test_without_frames_json_is_all_that_is_asked_for() -> None:
+def test_without_frames_only_json_is_accepted() -> None:
     """A configuration may turn frames off."""
     protocol = BatchProtocol(WireConfig(frames=False))
     request = protocol.encode(wire.texts(1), key="k")
@@ -73,7 +73,7 @@ SPEAKABLE = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, 
 
 @given(st.lists(SPEAKABLE | st.just('\\"\n\t\r'.replace("\n", "\nx")), min_size=1, max_size=8), st.integers(0, 1))
 @settings(deadline=None)
-def test_weights_bound_the_body_and_texts_arrive_as_sent(texts: list[str], instructed: int) -> None:
+def test_weights_bound_the_body_and_texts_are_sent_unchanged(texts: list[str], instructed: int) -> None:
     """The sum of the weights is never less than the body."""
     voice = VoiceSettings(instruct='"\\' * 100 if instructed else None)
     utterances = [Utterance(text, voice) for text in texts]
@@ -89,7 +89,7 @@ def test_mixed_settings_are_refused_before_anything_is_sent() -> None:
         PLAIN.encode(mixed, key="k")
 
 
-def test_the_registry_names_what_it_knows() -> None:
+def test_an_unknown_protocol_is_refused_with_the_known_names() -> None:
     """A protocol that does not exist is a configuration error."""
     assert isinstance(protocol_for("batch", WireConfig()), BatchProtocol)
     with pytest.raises(ConfigurationError, match="protocol: 'soap' is not one of batch"):

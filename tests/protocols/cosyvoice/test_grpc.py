@@ -85,7 +85,7 @@ def test_each_kind_of_voice_is_a_mode(
 @pytest.mark.parametrize(
     "settings", [{"voice": CLONE, "instruct": "x"}, {"voice": None}, {"voice": None, "instruct": "x"}]
 )
-def test_what_the_service_has_no_mode_for_is_refused(settings: dict[str, Any]) -> None:
+def test_settings_without_a_mode_are_refused(settings: dict[str, Any]) -> None:
     """Before anything is sent."""
     with pytest.raises(BadUtterance):
         check_settings("grpc", protocol().capabilities, asked(**settings).settings)
@@ -121,7 +121,7 @@ def test_messages_are_cut_anywhere() -> None:
     ],
     ids=["nothing", "nothing to say", "half a sample", "too short", "cut", "a number"],
 )
-def test_what_is_no_speech_is_an_error(text: str, pieces: list[bytes], retryable: bool) -> None:
+def test_replies_without_speech_are_errors(text: str, pieces: list[bytes], retryable: bool) -> None:
     """An OK says only that the service thinks so."""
     with pytest.raises(DecodeError) as caught:
         decoded(asked(text), *pieces)
@@ -132,7 +132,7 @@ def test_what_is_no_speech_is_an_error(text: str, pieces: list[bytes], retryable
         list(protocol().decode_stream(ScriptedReply(200, {}, pieces), asked(text), wall=0.0))
 
 
-def test_what_breaks_off_leaves_the_samples_before_it() -> None:
+def test_samples_before_a_break_are_yielded() -> None:
     """And no error tells the text."""
     fault = ServiceFault("gRPC UNKNOWN: Exception iterating responses: 一句别人不该看到的话", code="UNKNOWN")
     found: list[Any] = []
@@ -160,7 +160,7 @@ def test_what_breaks_off_leaves_the_samples_before_it() -> None:
         (":cosyvoice3", {"voice": CROSS}, "The size of tensor a must match", ServiceFault, False),
     ],
 )
-def test_the_exceptions_of_a_model_are_told_apart(
+def test_exceptions_of_a_model_are_classified(
     dialect: str, settings: dict[str, Any], details: str, kind: type[ServiceError], advised: bool
 ) -> None:
     """What is the caller's is; a clone on a model that may be CosyVoice3 is told of the dialect."""
@@ -179,7 +179,7 @@ def test_the_exceptions_of_a_model_are_told_apart(
     assert ("use protocol='grpc:cosyvoice3'" in str(error)) is advised
 
 
-def test_a_broken_machine_stays_the_services() -> None:
+def test_faults_of_the_machine_are_service_faults() -> None:
     """It is tried again, and held against it."""
     fault = ServiceFault("gRPC UNKNOWN: Exception iterating responses: CUDA error", status=500, code="UNKNOWN")
     with pytest.raises(ServiceFault) as caught:

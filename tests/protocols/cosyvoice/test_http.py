@@ -123,7 +123,7 @@ def test_voice_and_instruction_choose_the_form(
     assert len(request.body) <= protocol.weigh(utterance) < len(request.body) + 1000
 
 
-def test_a_text_cannot_end_its_own_part() -> None:
+def test_a_text_cannot_contain_the_boundary_of_its_form() -> None:
     """The boundary is made of all that is inside, so none of it was written knowing it."""
     prompt = Prompt(recording())
     kind, body = encode_form({"tts_text": "a"}, ("prompt_wav", prompt))
@@ -135,7 +135,7 @@ def test_a_text_cannot_end_its_own_part() -> None:
     assert encode_form({"tts_text": "a"}, ("prompt_wav", Prompt(recording(2.0))))[0] != kind
 
 
-def test_the_rate_is_what_the_user_says() -> None:
+def test_the_rate_is_the_one_requested() -> None:
     """The reply does not tell; for a model of the 300M family 22,050 Hz has to be asked for."""
     for rate in (22050, 24000):
         _, speech = decoded(raw_reply(SAMPLES), asked(sample_rate=rate))
@@ -160,20 +160,20 @@ def test_the_rate_is_what_the_user_says() -> None:
         ({"words": True}, "words: protocol runtime does not take it"),
     ],
 )
-def test_what_it_cannot_do_is_said_before(settings: dict[str, Any], complaint: str) -> None:
+def test_unsupported_settings_are_refused_before_anything_is_sent(settings: dict[str, Any], complaint: str) -> None:
     """The server would ignore some of it and answer all the same."""
     with pytest.raises(BadUtterance, match=f"^{complaint}"):
         check_settings("runtime", RuntimeProtocol.capabilities, asked(**settings).settings)
 
 
-def test_an_unknown_dialect_is_told_at_once() -> None:
+def test_an_unknown_dialect_is_refused_when_the_client_is_made() -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigurationError, match="runtime knows no 'v9'; its dialects are cosyvoice3"):
         scripted_client([], protocol="runtime:v9")
 
 
 @pytest.mark.parametrize("protocol", [RuntimeProtocol(WireConfig()), LightTtsProtocol(WireConfig())], ids=repr)
-def test_an_empty_reply_is_an_error_and_says_whose(protocol: Any) -> None:
+def test_an_empty_reply_is_an_error_with_its_cause(protocol: Any) -> None:
     """CosyVoice drops punctuation and answers with nothing: no retry helps, and nobody is to blame."""
     error = failed(raw_reply(), "……！？", protocol)
     assert isinstance(error, DecodeError)
@@ -192,7 +192,7 @@ def test_an_empty_reply_is_an_error_and_says_whose(protocol: Any) -> None:
         SAMPLES[:100],
     ],
 )
-def test_what_cannot_be_this_texts_samples_is_refused(body: bytes) -> None:
+def test_implausible_samples_are_errors(body: bytes) -> None:
     """Text, half a sample, and a hundredth of a second for eight syllables."""
     error = failed(raw_reply(body), "一二三四五六七八")
     assert isinstance(error, DecodeError)
@@ -201,7 +201,7 @@ def test_what_cannot_be_this_texts_samples_is_refused(body: bytes) -> None:
         list(RuntimeProtocol(WireConfig()).decode_stream(raw_reply(body), asked("一二三四五六七八"), wall=0.0))
 
 
-def test_a_reply_that_never_begins_comes_with_the_likely_cause() -> None:
+def test_the_error_of_a_reply_without_a_byte_names_the_likely_cause() -> None:
     """An unknown voice looks like a broken server; time-outs and breaks amid the samples do not."""
     hinted = failed(raw_reply(TransportError("incomplete chunked read")))
     assert type(hinted) is TransportError
@@ -225,14 +225,16 @@ def test_a_reply_that_never_begins_comes_with_the_likely_cause() -> None:
         (500, "text/plain; charset=utf-8", b"Internal Server Error", ServiceFault, "Internal Server Error"),
     ],
 )
-def test_fastapis_refusals_are_read(status: int, kind: str, body: bytes, error: type[CosyError], said: str) -> None:
+def test_error_replies_of_fastapi_are_read(
+    status: int, kind: str, body: bytes, error: type[CosyError], said: str
+) -> None:
     """What is missing, what is too large, and a recording that could not be read."""
     found = failed(ScriptedReply(status, {"Content-Type": kind}, [body]))
     assert type(found) is error
     assert said in str(found)
 
 
-def test_lighttts_sends_what_it_has_and_reads_its_417() -> None:
+def test_lighttts_sends_a_form_and_reads_417() -> None:
     """Its own faults come as 417, which is anything but the client's."""
     protocol = LightTtsProtocol(WireConfig())
     utterance = asked(voice=CLONE, model="style", speed=1.5)
@@ -268,7 +270,7 @@ def test_lighttts_sends_what_it_has_and_reads_its_417() -> None:
         ("The input is too long and the resulting audio will be incomplete", BadRequest),
     ],
 )
-def test_lighttts_says_417_of_callers_mistakes_as_well(said: str, kind: type[CosyError]) -> None:
+def test_417_of_lighttts_may_be_the_callers_fault(said: str, kind: type[CosyError]) -> None:
     """A model that it does not serve is the bare KeyError of its name."""
     body = json.dumps({"message": said}).encode()
     with pytest.raises(CosyError) as caught:
@@ -280,7 +282,7 @@ def test_lighttts_says_417_of_callers_mistakes_as_well(said: str, kind: type[Cos
     assert (type(caught.value), caught.value.endpoint_fault) == (kind, kind is ServiceFault)
 
 
-def test_lighttts_is_told_the_mark_of_cosyvoice3() -> None:
+def test_the_form_of_lighttts_has_the_system_prompt_for_cosyvoice3() -> None:
     """It serves both and tells neither from the other."""
     protocol = LightTtsProtocol(WireConfig(), dialect="cosyvoice3")
     request = protocol.encode([asked(voice=CLONE)], key="k")
@@ -288,7 +290,7 @@ def test_lighttts_is_told_the_mark_of_cosyvoice3() -> None:
     assert len(request.body) <= protocol.weigh(asked(voice=CLONE))
 
 
-def test_a_reply_that_ends_before_its_audio_is_held_against_nobody() -> None:
+def test_a_reply_that_ends_before_its_audio_is_no_endpoint_fault() -> None:
     """The head has left by then, and what is wrong may be the request; samples that break off are the runtime's."""
     for pieces, blamed in (([], False), ([SAMPLES[:4800]], True)):
         error = failed(raw_reply(*pieces, TransportError("ended early")))
@@ -296,7 +298,7 @@ def test_a_reply_that_ends_before_its_audio_is_held_against_nobody() -> None:
         assert ("unknown voice" in str(error)) is not blamed
 
 
-def test_the_pool_lets_go_before_the_server_does() -> None:
+def test_the_pool_closes_idle_connections_before_the_server() -> None:
     """Uvicorn closes idle connections after 5 s; a pool that was told to wait longer does not, here."""
     for protocol, kept in (("runtime", 4.0), ("batch", 30.0)):
         client, _ = scripted_client([], protocol=protocol, config=ClientConfig(pool=PoolConfig(idle_limit=30.0)))
@@ -308,7 +310,7 @@ def test_the_pool_lets_go_before_the_server_does() -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "audio/wav", "text/plain"])
-def test_samples_in_files_are_samples(kind: str) -> None:
+def test_wav_headers_in_a_stream_are_removed(kind: str) -> None:
     """As a fork of the server sends them: the header's rate counts, and a file per segment is one speech."""
     body = wav_bytes(SAMPLES[:4800], 22050) + wav_bytes(SAMPLES[4800:], 22050)
     for format in ("wav", "pcm"):
@@ -323,6 +325,6 @@ def test_samples_in_files_are_samples(kind: str) -> None:
 
 
 @pytest.mark.parametrize("start", [b"OggS", b"ID3\4", b"fLaC"])
-def test_another_file_is_no_samples(start: bytes) -> None:
+def test_other_formats_than_wav_are_errors(start: bytes) -> None:
     """However well its bytes would pass for them."""
     assert "asked for pcm, got" in str(failed(raw_reply(start + SAMPLES), TEXT))

@@ -27,7 +27,7 @@ def test_a_recording_is_resampled_once() -> None:
     assert waveforms.prompt_at_16k(plain) is plain.samples
 
 
-def test_without_soxr_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_soxr_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where resampling is needed."""
     monkeypatch.setitem(sys.modules, "soxr", None)
     assert waveforms.prompt_at_16k(Prompt(recording()))

@@ -54,14 +54,14 @@ def speech(reply: ScriptedReply, dialect: str = "", text: str = TEXT, **settings
         ("audio/pcm", {"X_Sample_Rate": "fast"}, "", 24000),
     ],
 )
-def test_bare_samples_have_a_rate(kind: str, headers: dict[str, str], dialect: str, rate: int) -> None:
+def test_raw_samples_have_the_rate_of_their_label(kind: str, headers: dict[str, str], dialect: str, rate: int) -> None:
     """From the label, a header, the dialect, or what was asked for; L16 is little-endian with all who say it."""
     found = speech(audio(kind, PCM, **headers), dialect, format="pcm")
     assert (found.audio, found.sample_rate, found.channels) == (PCM, rate, 1)
     assert found.duration == pytest.approx(2400 / rate)
 
 
-def test_a_file_says_its_own_rate() -> None:
+def test_the_rate_of_a_file_is_that_of_its_header() -> None:
     """Whatever was asked for, known sizes or not; but the bridge stamps it with a number of its own."""
     file = wire_openai.wav(PCM, 16000)
     assert speech(audio("audio/wav", file)).sample_rate == 16000
@@ -70,7 +70,7 @@ def test_a_file_says_its_own_rate() -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "binary/octet-stream", "audio/mpeg", "text/html", "application/json", "nonsense"])
-def test_a_file_is_one_under_any_label(kind: str) -> None:
+def test_a_file_is_recognised_under_any_label(kind: str) -> None:
     """Its first bytes say so; whoever names none, or the wrong one, is not worse for it."""
     file = wire_openai.wav(PCM, 16000)
     found = speech(audio(kind, file))
@@ -79,7 +79,7 @@ def test_a_file_is_one_under_any_label(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["audio/wav", "audio/mpeg", ""])
-def test_a_file_that_was_not_asked_for_is_named(kind: str) -> None:
+def test_the_error_names_a_format_that_was_not_requested(kind: str) -> None:
     """At once, and not bought again."""
     with pytest.raises(DecodeError, match="asked for mp3, got wav") as caught:
         speech(audio(kind, wire_openai.wav(PCM * 20)), format="mp3")
@@ -101,7 +101,7 @@ def test_a_file_per_segment_is_joined(format: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("format", ["wav", "pcm"])
-def test_events_of_a_file_each_or_of_one_header_are_whole(format: str) -> None:
+def test_events_with_one_or_many_wav_headers_are_joined(format: str) -> None:
     """What follows a header with a size of its own is not lost."""
     for events in (
         delta(wire_openai.wav(PCM[:900]), "wav") + delta(PCM[900:], "wav"),
@@ -111,7 +111,7 @@ def test_events_of_a_file_each_or_of_one_header_are_whole(format: str) -> None:
         assert found.audio == (wire_openai.wav(PCM) if format == "wav" else PCM)
 
 
-def test_a_file_asked_for_in_place_of_samples_is_unpacked() -> None:
+def test_a_wav_requested_in_place_of_samples_is_unpacked() -> None:
     """With the fingerprint of what the caller asked for, and the rate that really came."""
     utterance = Utterance(TEXT, VoiceSettings(format="pcm", sample_rate=16000))
     found = speech(audio("audio/wav", wire_openai.wav(PCM, 24000)), "siliconflow", format="pcm", sample_rate=16000)
@@ -119,14 +119,14 @@ def test_a_file_asked_for_in_place_of_samples_is_unpacked() -> None:
     assert found.fingerprint == utterance.fingerprint
 
 
-def test_events_in_place_of_a_file_are_one() -> None:
+def test_events_in_place_of_a_file_are_joined() -> None:
     """For a server that always sends them."""
     file = wire_openai.wav(PCM)
     reply = audio(SSE, delta(file[:1000], "wav"), b": ping\n\n", delta(file[1000:], "wav"), done())
     assert speech(reply).audio == file
 
 
-def test_audio_no_text_can_have_is_refused() -> None:
+def test_implausible_audio_is_an_error() -> None:
     """A server that leaves sentences out says nothing of it."""
     with pytest.raises(DecodeError, match="were expected") as caught:
         speech(audio("audio/wav", wire_openai.wav(PCM)), text="字" * 50)
@@ -135,7 +135,7 @@ def test_audio_no_text_can_have_is_refused() -> None:
     assert not caught.value.endpoint_fault
 
 
-def test_what_is_not_spoken_is_not_expected() -> None:
+def test_text_that_is_not_spoken_needs_no_audio() -> None:
     """A heading underlined, a table's rules, blanks: the few words among them are a whole speech."""
     rule = "-" * 300
     assert speech(audio("audio/wav", wire_openai.wav(PCM)), text=f"好\n{rule}\n| {rule} |").duration < 0.2
@@ -158,7 +158,7 @@ def test_words_are_timed_in_seconds() -> None:
 # --- batches ---
 
 
-def test_a_batch_has_its_own_failures() -> None:
+def test_failed_items_of_a_batch_are_classified() -> None:
     """A sentence of vLLM-Omni's, an object of SGLang-Omni's; audio that cannot be right is one as well."""
     texts = [Utterance(text, VoiceSettings(voice="v")) for text in ("好", "好", "好", "字" * 50)]
     good = {"status": "success", "audio_data": wire_openai.b64(wire_openai.wav(PCM)), "media_type": "audio/wav"}
@@ -199,7 +199,7 @@ def test_lists_of_voices_are_read_in_every_form(document: Any, names: list[str])
     assert protocol.decode_voices(audio("application/json", json.dumps(document).encode()), wall=0.0) == names
 
 
-def test_what_is_no_list_of_voices_is_an_error() -> None:
+def test_replies_without_a_list_of_voices_are_errors() -> None:
     """A refusal is what it stands for."""
     protocol = OpenAISpeechProtocol(WireConfig(), dialect="vllm-omni")
     for body in (b"", b"<html>", b'{"a": 1}', b"[" * 9000):
@@ -270,7 +270,7 @@ def test_what_is_no_list_of_voices_is_an_error() -> None:
         (200, {"status_code": 503, "detail": "loading", "headers": None}, {}, ServiceFault, None, True),
     ],
 )
-def test_each_servers_refusals_are_understood(
+def test_error_replies_of_each_server_are_classified(
     status: int, document: Any, headers: dict[str, str], kind: type[ServiceError], code: str | None, retryable: bool
 ) -> None:
     """The envelope differs, the meaning does not; Vox-Box says it with 200."""

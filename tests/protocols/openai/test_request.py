@@ -105,7 +105,7 @@ VOICELESS = {name: value for name, value in BASE.items() if name != "voice"}
         ),
     ],
 )
-def test_each_dialect_has_its_own_words(dialect: str, settings: dict[str, Any], wanted: dict[str, Any]) -> None:
+def test_each_dialect_sends_its_own_fields(dialect: str, settings: dict[str, Any], wanted: dict[str, Any]) -> None:
     """No field more, none less."""
     assert asked(dialect, **{"model": "m", "voice": "v", **settings}) == wanted
 
@@ -122,7 +122,7 @@ def test_each_dialect_has_its_own_words(dialect: str, settings: dict[str, Any], 
         ("siliconflow", {"stream": True, "sample_rate": 24000, "voice": "m:v"}),
     ],
 )
-def test_each_dialect_asks_for_a_stream_its_own_way(dialect: str, more: dict[str, Any]) -> None:
+def test_each_dialect_requests_a_stream_by_its_own_fields(dialect: str, more: dict[str, Any]) -> None:
     """Both words where revisions differ in what they mean."""
     document = asked(dialect, stream=True, model="m", voice="v", format="pcm")
     assert document == {**BASE, "response_format": "pcm", **more}
@@ -182,13 +182,15 @@ def test_xinference_takes_a_recording_as_a_form() -> None:
         ("siliconflow", {"format": "opus", "sample_rate": 44100}, "sample_rate: .* serves opus at 48000 Hz"),
     ],
 )
-def test_what_a_server_would_ignore_is_refused(dialect: str, settings: dict[str, Any], complaint: str) -> None:
+def test_settings_that_a_server_would_ignore_are_refused(
+    dialect: str, settings: dict[str, Any], complaint: str
+) -> None:
     """Before anything is sent, by the name of the setting."""
     with pytest.raises(BadUtterance, match=f"^{complaint}"):
         asked(dialect, **{"model": "m", "voice": "v", **settings})
 
 
-def test_a_stream_cannot_have_what_only_a_file_has() -> None:
+def test_settings_for_whole_speeches_only_are_refused_for_streams() -> None:
     """Another speed where the model streams at its own, and words."""
     for settings in ({"speed": 1.5}, {"words": True}):
         with pytest.raises(BadUtterance, match=next(iter(settings))):
@@ -199,7 +201,7 @@ def test_a_stream_cannot_have_what_only_a_file_has() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["vllm-omni", "sglang-omni"])
-def test_several_texts_travel_as_items(dialect: str) -> None:
+def test_several_texts_are_sent_as_items(dialect: str) -> None:
     """What they share is said once, a recording among it."""
     protocol = speaking(dialect)
     settings = VoiceSettings(model="m", voice=CLONE, speed=1.5, format="mp3")
@@ -213,7 +215,7 @@ def test_several_texts_travel_as_items(dialect: str) -> None:
     assert len(request.body) <= sum(map(protocol.weigh, utterances))
 
 
-def test_what_the_batch_route_would_drop_travels_alone() -> None:
+def test_texts_that_the_batch_route_cannot_carry_are_sent_alone() -> None:
     """It fills a request by its weight, and is refused where it is put into a batch all the same."""
     protocol = speaking("vllm-omni")
     for settings in (VoiceSettings(voice="v", seed=0), VoiceSettings(voice="v", words=True)):
@@ -232,7 +234,7 @@ def test_what_the_batch_route_would_drop_travels_alone() -> None:
         speaking("siliconflow").encode([Utterance("a", VoiceSettings(voice="v"))] * 2, key="k")
 
 
-def test_samples_at_another_rate_are_asked_for_as_a_file() -> None:
+def test_samples_at_another_rate_are_requested_as_wav() -> None:
     """Bare samples would not show that a service did not resample; a WAV file says its rate."""
     assert asked("siliconflow", voice="v", format="pcm", sample_rate=16000)["response_format"] == "wav"
     assert asked("siliconflow", voice="v", format="pcm")["response_format"] == "pcm"
@@ -241,7 +243,7 @@ def test_samples_at_another_rate_are_asked_for_as_a_file() -> None:
     assert asked("", model="m", voice="v", format="pcm", sample_rate=22050)["response_format"] == "pcm"
 
 
-def test_every_dialect_is_a_protocol_of_its_own_name() -> None:
+def test_every_dialect_has_its_name_and_capabilities() -> None:
     """An unknown one lists those there are."""
     for dialect in DIALECTS:
         name = f"openai:{dialect}" if dialect else "openai"
@@ -255,7 +257,7 @@ def test_every_dialect_is_a_protocol_of_its_own_name() -> None:
         protocol_for("openai:klingon", WireConfig())
 
 
-def test_the_list_of_voices_is_asked_for_where_there_is_one() -> None:
+def test_the_list_of_voices_is_requested_where_there_is_one() -> None:
     """Each server has it elsewhere."""
     paths = {dialect: speaking(dialect).encode_voices().path for dialect in DIALECTS if DIALECTS[dialect].voices_path}
     assert paths == {

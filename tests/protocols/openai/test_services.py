@@ -43,7 +43,7 @@ def test_words_come_with_their_times(start: Start) -> None:
         assert [entry["seed"] for entry in emulator.received()[-3:]] == [0, 0, 0]
 
 
-def test_words_that_an_older_service_leaves_out_are_missed_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_words_that_a_service_leaves_out_are_warned_about_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     """It speaks all the same, and says nothing of them; nothing is said where they were too many."""
     with speaking(at(start, "vllm-omni", dialect_old=True), "vllm-omni") as client:
         for _ in range(2):
@@ -56,7 +56,7 @@ def test_words_that_an_older_service_leaves_out_are_missed_once(start: Start, ca
     assert not caplog.records
 
 
-def test_words_come_over_the_socket_as_well(start: Start) -> None:
+def test_words_come_over_websocket_as_well(start: Start) -> None:
     """With samples or a file made of them; a service without an aligner says what it needs, once."""
     emulator = at(start, "vllm-omni")
     with speaking(emulator, "", protocol="vllm-omni-ws") as client:
@@ -73,7 +73,7 @@ def test_words_come_over_the_socket_as_well(start: Start) -> None:
         assert deaf.counters().requests == 1
 
 
-def test_a_service_too_old_to_leave_a_text_whole_says_which_protocol_can(start: Start) -> None:
+def test_the_error_of_an_old_vllm_names_the_protocol_to_use(start: Start) -> None:
     """Over its WebSocket it speaks by the sentence only."""
     with speaking(at(start, "vllm-omni", dialect_old=True), "", protocol="vllm-omni-ws") as client:
         with pytest.raises(BadRequest, match="use protocol='openai:vllm-omni'"):
@@ -107,7 +107,7 @@ def test_a_failed_item_is_sent_again_alone(start: Start) -> None:
         assert [echo_text(future.result().audio) for future in futures] == texts
 
 
-def test_an_instruction_reaches_its_server_as_it_wants_it(start: Start) -> None:
+def test_an_instruction_is_sent_in_the_form_of_each_server(start: Start) -> None:
     """A field, a mark in the text, or JSON within JSON; with a recording it goes before the transcript."""
     for dialect, voice, mode in (
         ("sglang-omni", CLONE, "instruct2"),
@@ -134,7 +134,7 @@ def test_voices_are_listed(start: Start) -> None:
         client.voices()
 
 
-def test_a_server_without_an_aligner_says_so(start: Start) -> None:
+def test_a_server_without_an_aligner_refuses_words(start: Start) -> None:
     """And is not asked again: it would not find one."""
     emulator = at(start, "vllm-omni", aligner=False)
     with speaking(emulator, "vllm-omni", max_retries=3) as client, pytest.raises(Exception, match="forced-aligner"):
@@ -151,7 +151,7 @@ def test_a_server_without_an_aligner_says_so(start: Start) -> None:
         ("xinference", {}, CROSS),
     ],
 )
-def test_a_stream_is_cut_anywhere_and_broken_off_loudly(
+def test_a_stream_is_cut_anywhere_and_a_break_is_an_error(
     start: Start, dialect: str, switches: dict[str, Any], voice: Any
 ) -> None:
     """Inside a sample without harm; by a fault of the engine with what had come."""
@@ -179,7 +179,7 @@ def test_sentences_left_out_are_noticed(start: Start) -> None:
                 speak("一句很长的话，被桥悄悄地丢掉了。" * 3)
 
 
-def test_a_rate_that_is_not_obeyed_is_told(start: Start) -> None:
+def test_a_rate_that_is_ignored_is_an_event(start: Start) -> None:
     """The speech says what came, not what was wished for."""
     emulator = start(dialect="xinference", dialect_rate=22050)
     with speaking(emulator, "xinference", voice="中文女", model="cosyvoice2") as client:

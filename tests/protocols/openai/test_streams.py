@@ -68,7 +68,7 @@ def stream(
         ("audio/mpeg", PCM, PcmFormat(24000)),
     ],
 )
-def test_every_way_of_streaming_is_the_same_samples(size: int, kind: str, body: bytes, head: PcmFormat) -> None:
+def test_every_form_of_stream_has_the_same_samples(size: int, kind: str, body: bytes, head: PcmFormat) -> None:
     """The media type says which it is, in whatever pieces it comes."""
     assert stream(ScriptedReply(200, {"Content-Type": kind}, wire.pieces(body, size))) == (head, PCM, None)
 
@@ -94,9 +94,7 @@ def test_every_way_of_streaming_is_the_same_samples(size: int, kind: str, body: 
         ("text/html", PCM, DecodeError, False),
     ],
 )
-def test_what_goes_wrong_in_a_stream_is_told(
-    kind: str, body: bytes, kind_of_error: type[CosyError], came: bool
-) -> None:
+def test_errors_in_a_stream_are_classified(kind: str, body: bytes, kind_of_error: type[CosyError], came: bool) -> None:
     """After 200 as before it; nothing ends as if it were whole."""
     _, found, error = stream(audio(kind, body))
     assert type(error) is kind_of_error
@@ -116,6 +114,6 @@ def test_a_stream_with_sentences_left_out_is_refused() -> None:
     assert isinstance(stream(audio("audio/pcm", PCM), text="字" * 50)[2], DecodeError)
 
 
-def test_the_bridges_label_is_not_believed() -> None:
+def test_the_label_of_the_triton_bridge_is_ignored() -> None:
     """It is a number from a command line, and Triton makes 24,000 Hz."""
     assert stream(audio("audio/L16;rate=16000;channels=1", PCM), "triton-bridge")[0] == PcmFormat(24000)

@@ -67,7 +67,7 @@ def sent(name: str, utterance: Utterance) -> tuple[str, dict[str, bytes]]:
     return request.path, found
 
 
-def test_a_text_alone_asks_for_the_models_own_speaker() -> None:
+def test_a_request_without_a_voice_uses_the_models_own() -> None:
     """Only cosyvoice2 has one."""
     assert sent("triton", asked()) == ("/v2/models/cosyvoice2/infer", {"target_text": b"\6\0\0\0" + "好。".encode()})
     assert sent("triton", asked(model="cosyvoice2"))[0] == "/v2/models/cosyvoice2/infer"
@@ -91,7 +91,7 @@ def test_a_clone_is_a_recording_with_its_length_and_transcript() -> None:
     }
 
 
-def test_voices_that_say_the_same_are_kept_apart() -> None:
+def test_voices_with_equal_transcripts_are_kept_apart() -> None:
     """Models that know a recording by its transcript are told one of its own: the same always, with blanks only."""
     other = Voice.clone(recording(seconds=1.5), TRANSCRIPT)
     for name in ("triton:cosyvoice3", "triton:cosyvoice3"):
@@ -119,7 +119,7 @@ def test_a_model_is_one_segment_of_the_path(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", [".", ".."])
-def test_a_model_is_no_step_in_the_path(model: str) -> None:
+def test_a_model_name_of_dots_is_refused(model: str) -> None:
     """Quoting does not help these two."""
     with pytest.raises(BadUtterance, match="model"):
         sent("triton", asked(model=model, voice=CLONE))
@@ -134,7 +134,7 @@ def test_long_texts_are_refused_before_the_service_cuts_them_off() -> None:
 
 
 @pytest.mark.parametrize("name", ["triton", "triton-grpc"])
-def test_what_was_cut_off_all_the_same_is_no_speech(name: str) -> None:
+def test_audio_that_was_cut_off_is_an_error(name: str) -> None:
     """Exactly 30 s is what 750 tokens make."""
     for seconds, whole in ((29.9, True), (30.0, False)):
         values = struct.pack("<2f", 0.1, -0.1) * int(12000 * seconds)
@@ -174,14 +174,14 @@ def test_odd_replies_are_errors(headers: dict[str, str], body: bytes, complaint:
         decoded("triton", ScriptedReply(200, {"Content-Type": BINARY, **headers}, [body]))
 
 
-def test_json_may_come_in_rows() -> None:
+def test_json_samples_may_be_nested() -> None:
     """As the specification allows."""
     values = [0.25, -0.25] * 120
     reply = ScriptedReply(200, {"Content-Type": "application/json"}, [inference(output(240, data=[values]))])
     assert decoded("triton", reply, asked(format="pcm")).audio == struct.pack("<2h", 8192, -8192) * 120
 
 
-def test_a_build_that_streams_is_pointed_out() -> None:
+def test_the_error_of_a_streaming_build_names_triton_grpc() -> None:
     """By 501, or in a success that is none."""
     said = {"error": "HTTP end point doesn't support models with decoupled transaction policy"}
     body = json.dumps(said).encode()
@@ -202,7 +202,7 @@ def test_a_build_that_streams_is_pointed_out() -> None:
         ("CUDA error: out of memory", ServiceFault),
     ],
 )
-def test_words_in_a_stream_are_errors(words: str, kind: type[CosyError]) -> None:
+def test_error_messages_in_a_stream_are_classified(words: str, kind: type[CosyError]) -> None:
     """They come without a code, with the mark of the end behind them or without."""
     for pieces in ([answer(error=words)], [answer(tagged_floats(0), final=False), answer(error=words, final=True)]):
         with pytest.raises(kind) as caught:
@@ -211,7 +211,7 @@ def test_words_in_a_stream_are_errors(words: str, kind: type[CosyError]) -> None
         assert words in str(caught.value)
 
 
-def test_no_error_tells_the_text() -> None:
+def test_no_error_quotes_the_text() -> None:
     """Whatever a service quotes."""
     utterance = asked("一句别人不该看到的话。")
     with pytest.raises(ServiceFault) as caught:
@@ -219,7 +219,7 @@ def test_no_error_tells_the_text() -> None:
     assert str(caught.value) == "Triton: detail withheld, it quotes a text"
 
 
-def test_no_broken_stream_tells_the_text() -> None:
+def test_no_error_of_a_broken_stream_quotes_the_text() -> None:
     """Nor does what a proxy says of it."""
     text = "The quick brown fox jumps over the lazy dog."
     reply = ScriptedReply(200, {}, [TransportError(f"127.0.0.1:1: gRPC UNAVAILABLE: gave up on {text.upper()}")])
@@ -228,7 +228,7 @@ def test_no_broken_stream_tells_the_text() -> None:
     assert "fox" not in str(caught.value).lower()
 
 
-def test_a_stream_needs_its_mark() -> None:
+def test_a_stream_without_its_final_marker_is_an_error() -> None:
     """An OK without it is a stream cut short; samples with the mark are whole, and nothing after it is read."""
     protocol = protocol_for("triton-grpc", WireConfig())
     assert isinstance(protocol, StreamingProtocol)
