@@ -220,8 +220,10 @@ def test_a_passed_deadline_carries_the_attempts_before() -> None:
         emulator.inject("hang")
         error = _error_of(cosy, "hello")
         assert isinstance(error, DeadlineExceeded)
-        assert [type(attempt.error) for attempt in error.attempts] == [ServiceFault]
-        assert isinstance(error.__cause__, ServiceFault)
+        # The worker may report the attempt that the deadline ended before the caller wakes.
+        kinds = [type(attempt.error) for attempt in error.attempts]
+        assert kinds in ([ServiceFault], [ServiceFault, DeadlineExceeded])
+        assert isinstance(error.__cause__, tuple(kinds))
 
 
 def test_nothing_is_lost_in_ten_thousand_calls_with_random_faults() -> None:
