@@ -69,7 +69,8 @@ class ConnectionSlots(Generic[C]):
         if self._owner != os.getpid():
             # The lock may be held by a thread that does not exist in a forked child.
             raise RuntimeError("this transport was made before fork(): make a new one in the child")
-        self._release_dropped()
+        if self.dropped:
+            self._release_dropped()
         end = None
         while not self._try_acquire(slot):
             now = self._clock.now()
