@@ -1,4 +1,4 @@
-"""Proofs under threads: who runs together, what is conserved, who wakes. Gates instead of sleeps."""
+"""The client under threads: what runs together, what is conserved, what wakes. Events instead of sleeps."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import pickle
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -35,42 +33,9 @@ from cosyclient import (
 )
 from cosyclient.emulator import echo_text, running
 from cosyclient.pipeline.queue.pending import Waiter
-from tests.support.service import audio_of, item, text_in
+from tests.support.httpx_service import FAST, PATIENCE, HeldService, client, spoken, texts_of
+from tests.support.service import audio_of, text_in
 from tests.support.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-PATIENCE = 60.0
-"""Seconds after which a gate that never opens fails the test; no test is expected to get near it."""
-
-FAST = ClientConfig(pacing=PacingConfig(burst=100_000))
-
-
-def spoken(request: httpx.Request, *, keep: Callable[[dict[str, Any]], bool] = lambda _: True) -> httpx.Response:
-    texts = _texts(request)
-    results = [made for index, text in enumerate(texts) if keep(made := item(index, text))]
-    return httpx.Response(200, json={"results": results})
-
-
-def _texts(request: httpx.Request) -> list[str]:
-    import gzip
-    import json
-
-    packed = request.headers.get("content-encoding") == "gzip"
-    document = json.loads(gzip.decompress(request.content) if packed else request.content)
-    return list(document["texts"])
-
-
-@contextmanager
-def client(handler: Callable[[httpx.Request], httpx.Response], **arguments: Any) -> Iterator[CosyClient]:
-    arguments.setdefault("config", FAST)
-    arguments.setdefault("requests_per_second", 1e6)
-    made = CosyClient("http://mock.test", transport=httpx.MockTransport(handler), **arguments)
-    try:
-        yield made
-    finally:
-        made.close(drain=False)
 
 
 def test_fifty_calls_run_together_through_the_breaker() -> None:
@@ -94,7 +59,7 @@ def test_three_thousand_waiting_calls_are_sent_64_to_a_request() -> None:
 
     def handler(request: httpx.Request) -> httpx.Response:
         assert everybody.wait(PATIENCE)
-        sizes.append(len(_texts(request)))
+        sizes.append(len(texts_of(request)))
         return spoken(request)
 
     config = ClientConfig(queue=QueueConfig(max_pending=4000), pacing=PacingConfig(burst=100))
@@ -114,7 +79,7 @@ def test_a_hundred_equal_calls_are_one_text() -> None:
 
     def handler(request: httpx.Request) -> httpx.Response:
         assert queued.wait(PATIENCE)
-        asked.extend(_texts(request))
+        asked.extend(texts_of(request))
         return spoken(request)
 
     with client(handler) as cosy:
@@ -124,20 +89,20 @@ def test_a_hundred_equal_calls_are_one_text() -> None:
     assert asked == ["same"]
 
 
-def test_who_gives_up_leaves_the_text_to_the_others() -> None:
+def test_a_caller_that_gives_up_leaves_the_text_to_the_others() -> None:
     """The deadline of the one who came first passes; the one who joined takes over and gets the speech."""
     given_up = threading.Event()
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        asked.extend(_texts(request))
+        asked.extend(texts_of(request))
         assert given_up.wait(PATIENCE)
         return spoken(request)
 
     with client(handler) as cosy:
         # Time enough for a busy machine to send it: a text whose deadline passes before is never asked for.
         leader = cosy.submit("same", timeout=1.0)
-        eventually(lambda: asked, "it is sent; who joins before is waited for from the start")
+        eventually(lambda: asked, "it is sent; a caller that joins before would keep its first deadline")
         follower = cosy.submit("same", timeout=PATIENCE)
         assert isinstance(leader.exception(PATIENCE), DeadlineExceeded)
         given_up.set()
@@ -147,25 +112,18 @@ def test_who_gives_up_leaves_the_text_to_the_others() -> None:
 
 def test_a_cancelled_text_is_not_sent() -> None:
     """Taken back while it waits: its permit is free at once, the service never gets it."""
-    busy, free = threading.Event(), threading.Event()
-    asked: list[str] = []
+    service = HeldService()
 
-    def handler(request: httpx.Request) -> httpx.Response:
-        asked.extend(_texts(request))
-        busy.set()
-        assert free.wait(PATIENCE)
-        return spoken(request)
-
-    with client(handler, concurrency=1) as cosy:
+    with client(service, concurrency=1) as cosy:
         first = cosy.submit("first")
-        assert busy.wait(PATIENCE)
+        assert service.busy.wait(PATIENCE)
         second = cosy.submit("second")
         assert second.cancel()
         assert cosy.stats().pending == 1
-        free.set()
+        service.free.set()
         first.result(PATIENCE)
         cosy.close()
-    assert asked == ["first"]
+    assert service.requests == [["first"]]
 
 
 def test_an_attempt_without_waiting_callers_is_cancelled() -> None:
@@ -339,17 +297,12 @@ def test_all_callers_wake_when_the_client_closes() -> None:
 
 def test_close_finishes_what_is_under_way() -> None:
     """With drain, the default, every text accepted before is spoken."""
-    entered, free = threading.Event(), threading.Event()
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        entered.set()
-        assert free.wait(PATIENCE)
-        return spoken(request)
+    service = HeldService()
 
     config = ClientConfig(queue=QueueConfig(max_pending=20))
-    with client(handler, concurrency=1, max_batch=2, config=config) as cosy:
+    with client(service, concurrency=1, max_batch=2, config=config) as cosy:
         futures = [cosy.submit(f"text {n}") for n in range(9)]
-        assert entered.wait(PATIENCE)
+        assert service.busy.wait(PATIENCE)
         closing = threading.Thread(target=cosy.close)
         closing.start()
         while True:
@@ -357,7 +310,7 @@ def test_close_finishes_what_is_under_way() -> None:
                 cosy.submit("late").cancel()
             except ClientClosed:
                 break
-        free.set()
+        service.free.set()
         closing.join(PATIENCE)
         assert all(text_in(future.result(0)) == f"text {n}" for n, future in enumerate(futures))
 
@@ -369,7 +322,7 @@ def test_a_full_queue_runs_the_caller() -> None:
 
     def handler(request: httpx.Request) -> httpx.Response:
         senders.append(threading.current_thread().name)
-        if _texts(request) == ["first"]:
+        if texts_of(request) == ["first"]:
             busy.set()
             assert free.wait(PATIENCE)
         return spoken(request)
@@ -387,73 +340,58 @@ def test_a_full_queue_runs_the_caller() -> None:
 
 def test_a_full_queue_rejects_if_configured_to() -> None:
     """`reject`: no waiting, and the message names what to change."""
-    entered, free = threading.Event(), threading.Event()
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        entered.set()
-        assert free.wait(PATIENCE)
-        return spoken(request)
+    service = HeldService()
 
     config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="reject"))
-    with client(handler, concurrency=1, config=config) as cosy:
+    with client(service, concurrency=1, config=config) as cosy:
         first, second = cosy.submit("first"), cosy.submit("second")
         with pytest.raises(QueueFull, match="queue.max_pending"):
             cosy.submit("third")
-        free.set()
+        service.free.set()
         assert text_in(first.result(PATIENCE)) == "first"
         assert text_in(second.result(PATIENCE)) == "second"
 
 
 def test_bulk_texts_leave_queue_permits_free_and_are_sent_last() -> None:
     """A batch job that fills its share of the queue neither blocks an interactive call nor is sent before it."""
-    entered, free = threading.Event(), threading.Event()
-    sent: list[list[str]] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        sent.append(_texts(request))
-        entered.set()
-        assert free.wait(PATIENCE)
-        return spoken(request)
+    service = HeldService()
 
     queue = QueueConfig(max_pending=8, bulk_share=0.75, overflow="reject")
-    with client(handler, concurrency=1, max_batch=4, config=ClientConfig(queue=queue)) as cosy:
+    with client(service, concurrency=1, max_batch=4, config=ClientConfig(queue=queue)) as cosy:
         job = cosy.with_options(priority="bulk")
         waiting = [job.submit("bulk 0")]
-        assert entered.wait(PATIENCE)
+        assert service.busy.wait(PATIENCE)
         waiting += [job.submit(f"bulk {n}") for n in range(1, 6)]
         with pytest.raises(QueueFull):
             job.submit("bulk 6")
         waiting += [cosy.submit("urgent 1"), job.submit("urgent 2", priority="interactive")]
         with pytest.raises(QueueFull):
             cosy.submit("urgent 3")
-        free.set()
+        service.free.set()
         for future in waiting:
             future.result(PATIENCE)
-        assert sent == [["bulk 0"], ["urgent 1", "urgent 2", "bulk 1", "bulk 2"], ["bulk 3", "bulk 4", "bulk 5"]]
+        assert service.requests == [
+            ["bulk 0"],
+            ["urgent 1", "urgent 2", "bulk 1", "bulk 2"],
+            ["bulk 3", "bulk 4", "bulk 5"],
+        ]
         assert cosy.synthesize("urgent 3").duration > 0
 
 
 def test_an_interactive_caller_takes_a_waiting_bulk_text_with_it() -> None:
     """Equal texts are sent once: a bulk text gets the priority of the interactive call that joins it."""
-    entered, free = threading.Event(), threading.Event()
-    sent: list[list[str]] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        sent.append(_texts(request))
-        entered.set()
-        assert free.wait(PATIENCE)
-        return spoken(request)
+    service = HeldService()
 
     config = ClientConfig(queue=QueueConfig(max_pending=20))
-    with client(handler, concurrency=1, max_batch=2, config=config) as cosy:
+    with client(service, concurrency=1, max_batch=2, config=config) as cosy:
         futures = [cosy.submit("first", priority="bulk")]
-        assert entered.wait(PATIENCE)
+        assert service.busy.wait(PATIENCE)
         futures += [cosy.submit(f"bulk {n}", priority="bulk") for n in range(3)]
         futures.append(cosy.submit("bulk 2"))
-        free.set()
+        service.free.set()
         for future in futures:
             future.result(PATIENCE)
-    assert sent == [["first"], ["bulk 2", "bulk 0"], ["bulk 1"]]
+    assert service.requests == [["first"], ["bulk 2", "bulk 0"], ["bulk 1"]]
 
 
 @pytest.mark.parametrize("method", ["synthesize", "submit"])

@@ -24,7 +24,7 @@ from cosyclient import (
 )
 from cosyclient.pipeline.calls import workers
 from cosyclient.util import timers
-from tests.concurrency.test_client import PATIENCE, client, spoken
+from tests.support.httpx_service import PATIENCE, HeldService, client, spoken
 from tests.support.service import text_in
 from tests.support.waiting import eventually
 
@@ -36,18 +36,6 @@ if TYPE_CHECKING:
     from cosyclient.events import Event
 
     Handler = Callable[[httpx.Request], httpx.Response]
-
-
-class Gate:
-    """Answer requests only once `free` is set; set `busy` at the first."""
-
-    def __init__(self) -> None:
-        self.busy, self.free = threading.Event(), threading.Event()
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.busy.set()
-        assert self.free.wait(PATIENCE)
-        return spoken(request)
 
 
 def quiet(cosy: CosyClient) -> bool:
@@ -67,15 +55,15 @@ def config(**queue: object) -> ClientConfig:
 @pytest.mark.parametrize("fault", [ValueError, SystemExit, GeneratorExit])
 def test_a_callback_that_raises_harms_no_other_text(fault: type[BaseException]) -> None:
     """Its batch has 64 texts, and each callback raises: all 64 futures hold their own speech, and the client works."""
-    gate = Gate()
+    service = HeldService()
 
     def raises(_: Outcome) -> None:
         raise fault("the callback's own affair")
 
-    with client(gate, concurrency=1, config=config(max_pending=150)) as cosy:
+    with client(service, concurrency=1, config=config(max_pending=150)) as cosy:
         futures = [cosy.submit(f"text {n}", raises) for n in range(150)]
-        assert gate.busy.wait(PATIENCE)
-        gate.free.set()
+        assert service.busy.wait(PATIENCE)
+        service.free.set()
         assert [text_in(future.result(PATIENCE)) for future in futures] == [f"text {n}" for n in range(150)]
         assert text_in(cosy.synthesize("one more")) == "one more"
         eventually(lambda: quiet(cosy), "everything came back")
@@ -84,16 +72,16 @@ def test_a_callback_that_raises_harms_no_other_text(fault: type[BaseException]) 
 
 def test_a_callback_that_raises_at_the_deadline_stops_no_timer() -> None:
     """The timer's thread lives on: the next text's deadline is kept, too."""
-    gate = Gate()
+    service = HeldService()
 
     def raises(_: Outcome) -> None:
         raise SystemExit
 
-    with client(gate) as cosy:
+    with client(service) as cosy:
         for n in range(5):
             first = cosy.submit(f"text {n}", raises, timeout=0.02)
             assert isinstance(first.exception(PATIENCE), CosyError)
-        gate.free.set()
+        service.free.set()
         eventually(lambda: quiet(cosy), "everything came back")
 
 
@@ -135,13 +123,13 @@ def interrupted(call: Callable[[], object], when: Callable[[], object]) -> None:
 
 def test_ctrl_c_ends_one_call_and_leaves_the_others_waiting() -> None:
     """Eight threads wait beside the main one; only that leaves, and its place comes back."""
-    gate = Gate()
-    with client(gate, concurrency=1) as cosy, ThreadPoolExecutor(8) as threads:
+    service = HeldService()
+    with client(service, concurrency=1) as cosy, ThreadPoolExecutor(8) as threads:
         others = [threads.submit(cosy.synthesize, f"text {n}") for n in range(8)]
         eventually(lambda: cosy.stats().pending == 8, "all eight are accepted")
         interrupted(lambda: cosy.synthesize("mine"), lambda: cosy.stats().pending == 9)
         assert cosy.stats().pending == 8
-        gate.free.set()
+        service.free.set()
         assert [text_in(other.result(PATIENCE)) for other in others] == [f"text {n}" for n in range(8)]
         eventually(lambda: quiet(cosy), "everything came back")
 
@@ -149,12 +137,12 @@ def test_ctrl_c_ends_one_call_and_leaves_the_others_waiting() -> None:
 @pytest.mark.parametrize("ordered", [True, False])
 def test_ctrl_c_in_a_bulk_call_cancels_what_is_not_sent(ordered: bool) -> None:
     """Queue permits and permits are free at once for later calls."""
-    gate = Gate()
-    with client(gate, concurrency=1, max_batch=4) as cosy:
+    service = HeldService()
+    with client(service, concurrency=1, max_batch=4) as cosy:
         texts = (f"text {n}" for n in range(1000))
-        interrupted(lambda: list(cosy.synthesize_many(texts, ordered=ordered)), gate.busy.is_set)
+        interrupted(lambda: list(cosy.synthesize_many(texts, ordered=ordered)), service.busy.is_set)
         assert cosy.stats().queued == 0
-        gate.free.set()
+        service.free.set()
         eventually(lambda: quiet(cosy), "everything came back")
         assert text_in(cosy.synthesize("one more")) == "one more"
 
@@ -162,8 +150,8 @@ def test_ctrl_c_in_a_bulk_call_cancels_what_is_not_sent(ordered: bool) -> None:
 @pytest.mark.parametrize("way", ["submit", "synthesize"])
 def test_ctrl_c_while_waiting_for_a_permit_acquires_none(way: str) -> None:
     """The queue is full; a caller that gives up before its text is accepted leaves nothing behind."""
-    gate = Gate()
-    with client(gate, concurrency=1, config=config(max_pending=2)) as cosy:
+    service = HeldService()
+    with client(service, concurrency=1, config=config(max_pending=2)) as cosy:
         first = [cosy.submit("first"), cosy.submit("second")]
         waits = threading.Event()
         call = cosy.submit if way == "submit" else cosy.synthesize
@@ -176,7 +164,7 @@ def test_ctrl_c_while_waiting_for_a_permit_acquires_none(way: str) -> None:
             waits.clear()
             interrupted(third, waits.is_set)
             assert cosy.stats().pending == 2
-        gate.free.set()
+        service.free.set()
         assert [text_in(future.result(PATIENCE)) for future in first] == ["first", "second"]
         eventually(lambda: quiet(cosy), "everything came back")
         assert text_in(cosy.synthesize("third")) == "third"
@@ -184,8 +172,8 @@ def test_ctrl_c_while_waiting_for_a_permit_acquires_none(way: str) -> None:
 
 def test_ctrl_c_during_close_wakes_all_callers() -> None:
     """A drain that is interrupted turns into the other kind of closing."""
-    gate = Gate()
-    with client(gate, concurrency=1) as cosy, ThreadPoolExecutor(4) as threads:
+    service = HeldService()
+    with client(service, concurrency=1) as cosy, ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(cosy.synthesize, f"text {n}") for n in range(4)]
         eventually(lambda: cosy.stats().pending == 4, "all are accepted")
         closes = threading.Event()
@@ -197,7 +185,7 @@ def test_ctrl_c_during_close_wakes_all_callers() -> None:
         def pressed() -> bool:
             if closes.is_set():
                 # Closing waits for the worker; it may go once the callers are awake.
-                threading.Timer(0.2, gate.free.set).start()
+                threading.Timer(0.2, service.free.set).start()
             return closes.is_set()
 
         interrupted(close, pressed)
@@ -212,8 +200,8 @@ def test_ctrl_c_during_close_wakes_all_callers() -> None:
 def test_closing_while_thousands_wait_wakes_all(drain: bool) -> None:
     """Futures, blocked threads and those without a permit: each gets its result, and the right one."""
     before = set(threading.enumerate())
-    gate = Gate()
-    with client(gate, concurrency=2, config=config(max_pending=3000), timeout=PATIENCE) as cosy:
+    service = HeldService()
+    with client(service, concurrency=2, config=config(max_pending=3000), timeout=PATIENCE) as cosy:
         futures = [cosy.submit(f"text {n}") for n in range(2900)]
         with ThreadPoolExecutor(200) as threads:
             calls = [threads.submit(cosy.synthesize, f"call {n}") for n in range(200)]
@@ -222,7 +210,7 @@ def test_closing_while_thousands_wait_wakes_all(drain: bool) -> None:
             closing.start()
             # Those who wait for a place are refused by either way of closing.
             eventually(lambda: sum(call.done() for call in calls) >= 100, "a hundred callers have no place")
-            gate.free.set()
+            service.free.set()
             closing.join(PATIENCE)
             assert not closing.is_alive()
             everybody: list[Future[Speech]] = [*futures, *calls]
@@ -240,11 +228,11 @@ def test_closing_while_thousands_wait_wakes_all(drain: bool) -> None:
 
 def test_closing_from_many_threads_at_once_closes_once() -> None:
     """Draining or not: every call of close returns, and every future is resolved by then."""
-    gate = Gate()
-    with client(gate, concurrency=2, config=config(max_pending=300)) as cosy, ThreadPoolExecutor(8) as threads:
+    service = HeldService()
+    with client(service, concurrency=2, config=config(max_pending=300)) as cosy, ThreadPoolExecutor(8) as threads:
         futures = [cosy.submit(f"text {n}") for n in range(300)]
         closers = [threads.submit(cosy.close, drain=n % 2 == 0) for n in range(8)]
-        gate.free.set()
+        service.free.set()
         assert not wait(closers, PATIENCE).not_done
         assert all(closer.exception(0) is None for closer in closers)
         assert all(future.done() for future in futures)
@@ -314,11 +302,11 @@ def test_a_generator_of_texts_that_raises_releases_every_permit(ordered: bool) -
         yield from (f"text {n}" for n in range(3))
         raise LookupError("the book has no more pages")
 
-    gate = Gate()
-    with client(gate, concurrency=1, max_batch=4) as cosy:
+    service = HeldService()
+    with client(service, concurrency=1, max_batch=4) as cosy:
         with pytest.raises(LookupError):
             list(cosy.synthesize_many(texts(), ordered=ordered))
-        gate.free.set()
+        service.free.set()
         eventually(lambda: quiet(cosy), "everything came back")
         assert text_in(cosy.synthesize("one more")) == "one more"
 
@@ -373,7 +361,7 @@ def test_a_raising_listener_fails_no_text(fault: type[BaseException]) -> None:
 
 def test_closing_in_a_callback_does_not_block_the_timer() -> None:
     """Another future keeps its deadline: closing there is refused, and the error names what is allowed."""
-    gate = Gate()
+    service = HeldService()
     refused: SimpleQueue[BaseException] = SimpleQueue()
 
     def closes(_: Outcome) -> None:
@@ -382,12 +370,12 @@ def test_closing_in_a_callback_does_not_block_the_timer() -> None:
         except ConfigurationError as error:
             refused.put(error)
 
-    with client(gate, concurrency=1) as cosy:
+    with client(service, concurrency=1) as cosy:
         first, second = cosy.submit("first", closes, timeout=0.05), cosy.submit("second", timeout=0.1)
         assert "close(drain=False)" in str(refused.get(timeout=PATIENCE))
         for future in (first, second):
             assert isinstance(future.exception(PATIENCE), CosyError)
-        gate.free.set()
+        service.free.set()
 
 
 def test_clients_that_are_not_closed_keep_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
