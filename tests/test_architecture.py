@@ -91,11 +91,6 @@ COVERED_BY = {
     "tests/integration/test_fork.py": ("pipeline/shared.py",),
     "tests/pipeline/calls/test_execution.py": ("pipeline/calls/context.py", "pipeline/calls/unary.py"),
     "tests/pipeline/queue/test_batcher.py": ("pipeline/queue/batch.py",),
-    "tests/protocols/test_sessions.py": (
-        "protocols/alibaba/model_studio_ws.py",
-        "protocols/lighttts/ws.py",
-        "protocols/vllm_omni/ws.py",
-    ),
     "tests/contracts/test_protocols.py": (
         "protocols/base.py",
         "protocols/capabilities.py",

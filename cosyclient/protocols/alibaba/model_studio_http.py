@@ -59,10 +59,6 @@ class ModelStudioHttpProtocol(SingleTextProtocol):
         headers = (*_HEADERS, *extra_and_headers(utterance.settings)[1], ("X-Request-Id", key))
         return WireRequest(method="POST", path=_PATH, headers=headers, body=_body(utterance))
 
-    def weigh(self, utterance: Utterance) -> int:
-        """Return the bytes of the body of the request for *utterance*."""
-        return len(_body(utterance))
-
     def _read_pcm(self, reply: WireReply, utterance: Utterance, wall: float) -> Iterator[PcmFormat | bytes]:
         return _read_events(reply, utterance, WordTimings(), wall)
 
