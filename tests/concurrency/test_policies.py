@@ -1,4 +1,4 @@
-"""The policies among many threads: who is inside together, who passes, what is left over. No clock is read."""
+"""The policies among many threads: limits hold, turns are kept, and nothing is lost. No clock is read."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class WatchedClock(SystemClock):
 
 
 @pytest.fixture(autouse=True)
-def _impatient_interpreter() -> Iterator[None]:
-    """Let threads change places a thousand times more often, so that a race has its chance."""
+def _frequent_switches() -> Iterator[None]:
+    """Switch threads a thousand times more often, so that races show."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-6)
     yield
@@ -91,7 +91,7 @@ def soon() -> Deadline:
     return Deadline.after(SystemClock(), PATIENCE)
 
 
-def test_limit_is_reached_and_never_passed() -> None:
+def test_the_limit_is_reached_and_never_exceeded() -> None:
     bulkhead = bulkhead_of(8)
     inside = threading.Barrier(8)
     lock = threading.Lock()
@@ -221,7 +221,7 @@ def test_closing_wakes_all_waiters() -> None:
     assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
 
 
-def test_permits_are_conserved_in_any_disorder() -> None:
+def test_no_permit_is_lost_in_any_order() -> None:
     bulkhead = bulkhead_of(5)
     clock = SystemClock()
 
@@ -265,7 +265,7 @@ def open_at(breaker: Breaker, now: float) -> None:
     assert breaker.state == "open"
 
 
-def test_fifty_calls_are_inside_together() -> None:
+def test_fifty_calls_are_in_flight_together() -> None:
     """Fifty calls of 0.2 s take 0.2 s, not 10 s: all fifty must be between acquiring and reporting at one instant."""
     breaker = breaker_of()
     inside = threading.Barrier(50)
@@ -280,7 +280,7 @@ def test_fifty_calls_are_inside_together() -> None:
 
 
 @pytest.mark.parametrize("probes", [1, 5, 17])
-def test_exactly_the_permitted_probes_of_a_hundred_pass(probes: int) -> None:
+def test_exactly_the_configured_probes_of_a_hundred_calls_are_sent(probes: int) -> None:
     breaker = breaker_of(probes=probes)
     open_at(breaker, 0.0)
     start, verdict = threading.Barrier(100), threading.Event()
@@ -307,7 +307,7 @@ def test_exactly_the_permitted_probes_of_a_hundred_pass(probes: int) -> None:
     assert breaker.state == "closed"
 
 
-def test_ignored_probes_are_granted_again_until_one_is_reported() -> None:
+def test_released_probes_are_sent_again_until_one_reports() -> None:
     breaker = breaker_of(probes=3)
     open_at(breaker, 0.0)
     lock = threading.Lock()
@@ -332,7 +332,7 @@ def test_ignored_probes_are_granted_again_until_one_is_reported() -> None:
     assert repr(breaker) == "<Breaker tts-1: half-open, 3 of 3 probes left, 0 failed>"
 
 
-def test_stale_successes_do_not_close_it_and_stale_failures_do_not_move_its_time() -> None:
+def test_stale_successes_do_not_close_it_and_stale_failures_do_not_keep_it_open() -> None:
     breaker = breaker_of()
     stragglers = [breaker.acquire(0.0) for _ in range(100)]
     # Calls under way count: as many again must fail.
@@ -414,14 +414,14 @@ def test_the_budget_stays_in_its_bounds_and_adds_up() -> None:
     assert budget.available == 100
 
 
-def test_budget_is_spent_exactly_once() -> None:
+def test_each_token_is_withdrawn_once() -> None:
     budget = RetryBudget(RetryConfig(budget=500))
     taken = Crew(10, lambda _: sum(budget.withdraw(throttled=True) for _ in range(200))).finish()
     assert sum(taken) == 500  # type: ignore[arg-type]
     assert budget.available == 0
 
 
-def test_pace_is_kept_among_threads() -> None:
+def test_the_pace_is_kept_among_threads() -> None:
     limiter = RateLimiter(rate=100.0, burst=10)
 
     def work(_number: int) -> list[float]:
@@ -437,7 +437,7 @@ def test_pauses_and_cancels_among_threads_keep_the_quota() -> None:
 
     def work(number: int) -> list[float]:
         dice = random.Random(number)
-        instants_reserved = []
+        instants = []
         for _ in range(200):
             roll = dice.random()
             if roll < 0.02:
@@ -451,8 +451,8 @@ def test_pauses_and_cancels_among_threads_keep_the_quota() -> None:
             if roll > 0.9:
                 limiter.cancel(reservation)
             else:
-                instants_reserved.append(reservation.at)
-        return instants_reserved
+                instants.append(reservation.at)
+        return instants
 
     crew = Crew(10, work)
     instants = sorted(at for result in crew.finish() for at in result)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The environment: every argument has its variable, and what is mistyped is told instead of being passed over."""
+"""The environment: every argument has its variable, and a mistyped one is an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.service import answer
 
 # Objects, which no variable can hold.
 OBJECTS = {"self", "config", "transport", "listeners"}
-# A value for each, as it is written and as it is meant.
+# A value for each, as it is written and as it is read.
 WRITTEN: dict[str, tuple[str, Any]] = {
     "base_url": ("https://env.test/tts/", "https://env.test/tts"),
     "api_key": ("env-key", "env-key"),
@@ -50,8 +50,8 @@ def test_every_argument_has_its_variable() -> None:
 
 
 @pytest.mark.parametrize("argument", sorted(WRITTEN))
-def test_what_a_variable_says_is_what_the_client_runs_on(argument: str) -> None:
-    """And an explicit argument wins, the default's own value included."""
+def test_the_client_uses_the_value_of_each_variable(argument: str) -> None:
+    """An explicit argument wins, even with the default's value."""
     raw, meant = WRITTEN[argument]
     environ = {f"COSYCLIENT_{argument.upper()}": f" {raw} "}
     found = resolve(base_url=None if argument == "base_url" else "http://x", environ=environ)
@@ -75,7 +75,7 @@ def test_what_a_variable_says_is_what_the_client_runs_on(argument: str) -> None:
 
 
 def test_an_explicit_default_wins_too() -> None:
-    """What is said is said, though it is what would have been without."""
+    """An argument counts although it equals the default."""
     environ = {
         "COSYCLIENT_FORMAT": "mp3",
         "COSYCLIENT_MAX_CONNECTIONS": "7",
@@ -133,7 +133,7 @@ def test_an_explicit_default_wins_too() -> None:
         ("AAAAAAAA", "k", "COSYCLIENT_AAAAAAAA: no such variable"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_name(name: str, raw: str, says: str) -> None:
+def test_a_senseless_value_is_refused_with_the_name_of_its_variable(name: str, raw: str, says: str) -> None:
     """The value of a key is never shown."""
     with pytest.raises(ConfigurationError, match=says) as caught:
         resolve(base_url=None if "URL" in name else "http://x", environ={f"COSYCLIENT_{name}": raw})
@@ -141,8 +141,8 @@ def test_what_cannot_be_meant_is_refused_by_name(name: str, raw: str, says: str)
     assert len(str(caught.value)) < 400
 
 
-def test_what_others_set_is_none_of_ours() -> None:
-    """An empty variable, another program's, and what Kubernetes tells every container of its services."""
+def test_variables_of_other_programs_are_ignored() -> None:
+    """An empty variable, another program's, and those that Kubernetes sets for its services."""
     assert (
         read_environment(
             {
@@ -161,7 +161,7 @@ def test_what_others_set_is_none_of_ours() -> None:
 def test_the_command_line_reads_them_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
 ) -> None:
-    """A mistyped one is a usage error, whatever else is asked for."""
+    """A mistyped one is a usage error of every command."""
     (tmp_path / "in.txt").write_text("hello")
     monkeypatch.setenv("COSYCLIENT_BASEURL", "http://tts.test")
     assert main(["synth", str(tmp_path / "in.txt"), "-o", str(tmp_path / "out")]) == 2
@@ -170,7 +170,7 @@ def test_the_command_line_reads_them_too(
 
 @pytest.mark.parametrize("quota", [None, math.inf, "none"])
 def test_no_quota_paces_nothing(quota: Any) -> None:
-    """A thousand lone texts leave on a clock that nobody moves; the pool is as large as the connections allow."""
+    """A thousand lone texts are sent without any wait; the pool is as large as the connections allow."""
     clock = FakeClock()
     environ = {"COSYCLIENT_REQUESTS_PER_SECOND": quota} if quota == "none" else {}
     told = {} if environ else {"requests_per_second": quota}
@@ -187,7 +187,7 @@ def test_no_quota_paces_nothing(quota: Any) -> None:
 
 
 def test_with_the_documented_quota_a_thousand_take_ten_seconds() -> None:
-    """What `requests_per_second=None` spares a server of one's own."""
+    """`requests_per_second=None` avoids that for a server without a quota."""
     clock = FakeClock()
     client, _ = scripted_client(answer, clock=clock)
     began = clock.now()

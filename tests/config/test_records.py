@@ -1,4 +1,4 @@
-"""Settings: what wins, what is refused and how it is said; Little's Law in numbers."""
+"""Settings: what takes precedence, what is refused with which message, and Little's Law in numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def resolved(**changes: Any) -> ResolvedConfig:
 
 
 def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> None:
-    """For each setting that the environment can name."""
+    """For each setting that has a variable."""
     environ = {
         "COSYCLIENT_BASE_URL": "https://env.test",
         "COSYCLIENT_API_KEY": "env-key",
@@ -120,8 +120,8 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> No
         ({"environ": {"COSYCLIENT_CONCURRENCY": "many"}}, "COSYCLIENT_CONCURRENCY"),
     ],
 )
-def test_what_cannot_be_used_is_named(changes: dict[str, Any], named: str) -> None:
-    """And it is a ValueError too; a secret's value is not shown."""
+def test_an_error_names_the_argument_that_is_wrong(changes: dict[str, Any], named: str) -> None:
+    """It is a ValueError too; a secret's value is not shown."""
     with pytest.raises(ConfigurationError, match=named) as caught:
         resolved(**changes)
     assert isinstance(caught.value, ValueError)
@@ -132,7 +132,7 @@ def test_what_cannot_be_used_is_named(changes: dict[str, Any], named: str) -> No
     "url",
     ["http://tts.test", " http://tts.test ", "http://tts.test\r\n", '"http://tts.test"', "'http://tts.test/' ", "\thttp://tts.test//"],
 )  # fmt: skip
-def test_what_a_file_or_a_shell_leaves_around_an_address_is_taken_off(url: str) -> None:
+def test_what_a_file_or_a_shell_leaves_around_an_address_is_removed(url: str) -> None:
     """A line end of Windows, blanks, quotes of an .env file."""
     assert resolved(base_url=url).base_url == "http://tts.test"
     assert resolved(base_url=None, environ={"COSYCLIENT_BASE_URL": url}).base_url == "http://tts.test"
@@ -144,7 +144,7 @@ def test_what_a_file_or_a_shell_leaves_around_an_address_is_taken_off(url: str) 
     ),
     st.text(st.characters() | st.sampled_from("/:@?#[]%.\\ \r\n\0\ud800\"'"), max_size=12),
 )
-def test_no_address_raises_what_is_not_ours(opening: str, rest: str) -> None:
+def test_every_bad_address_is_a_configuration_error(opening: str, rest: str) -> None:
     """It is refused by name when the client is made, or a request can be addressed with it."""
     refused = None
     try:
@@ -165,8 +165,8 @@ def test_no_address_raises_what_is_not_ours(opening: str, rest: str) -> None:
 @pytest.mark.parametrize(
     "key", ["sk-1", " sk-1\r\n", '"sk-1"', "'sk-1'", "Bearer sk-1", "bearer  sk-1", '"Bearer sk-1"', "\tsk-1"]
 )
-def test_what_people_copy_along_with_a_key_is_taken_off(key: str) -> None:
-    """It is sent once, as it is."""
+def test_what_is_copied_along_with_a_key_is_removed(key: str) -> None:
+    """The key itself is sent, once."""
     found = resolved(api_key=key).api_key
     assert found is not None
     assert found.reveal() == "sk-1"
@@ -174,7 +174,7 @@ def test_what_people_copy_along_with_a_key_is_taken_off(key: str) -> None:
 
 
 def test_an_unknown_protocol_is_named_when_the_client_is_made() -> None:
-    """Not at the first call, hours later."""
+    """It is no error of the first call, hours later."""
     with pytest.raises(ConfigurationError, match="protocol.*batch"):
         CosyClient("http://tts.test", protocol="telepathy")
 
@@ -206,14 +206,14 @@ def test_an_unknown_protocol_is_named_when_the_client_is_made() -> None:
         (AdaptiveConfig, "tolerance", 0),
     ],
 )
-def test_each_knob_is_checked_when_its_record_is_made(record: type[Any], field: str, value: Any) -> None:
+def test_each_field_is_checked_when_its_record_is_made(record: type[Any], field: str, value: Any) -> None:
     """The message names record and field."""
     with pytest.raises(ConfigurationError, match=field):
         record(**{field: value})
 
 
 def test_records_are_frozen_and_complete() -> None:
-    """Nothing changes under a running client, and every field has its sentence."""
+    """The settings of a running client cannot change, and every field is documented."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         ClientConfig().retry = RetryConfig()  # type: ignore[misc]
     with pytest.raises(ConfigurationError, match="config.retry"):
@@ -237,7 +237,7 @@ def test_the_documented_quota_needs_twenty_connections_and_gets_headroom() -> No
 
 
 def test_the_field_reports_pool_is_a_preset() -> None:
-    """2 × cores × concurrency, 200 per route at most, idle ones out after 5 s, under the service's own limit."""
+    """2 × cores × concurrency, 200 per route at most, idle for 5 s at most, under the service's own limit."""
     assert field_report(cores=8, concurrency=10) == 160
     assert field_report(cores=8, concurrency=100) == 200
     preset = ClientConfig.field_report()
@@ -250,9 +250,9 @@ def test_the_field_reports_pool_is_a_preset() -> None:
 def test_no_size_exceeds_the_limit_or_falls_to_nothing(
     rate: float, latency: float, limit: int, headroom: float
 ) -> None:
-    """Whatever the numbers: at least one permit, never more than the service's connections."""
+    """At least one permit, never more than the service's connections, whatever the numbers."""
     sizing = littles_law(rate=rate, latency=latency, headroom=headroom, connection_limit=limit)
     assert 1 <= sizing.permits <= limit
-    # To a millionth: 100 × 0.2 × 2 is 40, whatever binary fractions make of it.
+    # To a millionth: 100 × 0.2 × 2 is 40, in spite of binary fractions.
     assert sizing.permits == limit or sizing.permits >= rate * latency - 1e-6
     assert sizing.connections == sizing.threads == sizing.permits

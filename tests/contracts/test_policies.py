@@ -1,5 +1,5 @@
-"""What every policy that hands something out must answer: does all of it come back, is the deadline obeyed, is the
-decision a pure function of time? A new policy needs one more row in ``ISSUERS``.
+"""What holds for every policy that issues something: all of it comes back, deadlines are kept, and decisions are a
+pure function of time. A new policy needs one more row in ``ISSUERS``.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FREE = 4
-"""How many each issuer below hands out at once before it refuses."""
+"""How many each issuer below issues at once before it rejects."""
 
 
 class Issuer(Protocol):
-    """Hand out and take back, whatever it is called in the policy."""
+    """Acquire and release by one name, whatever the policy calls it."""
 
-    def take(self, deadline: Deadline) -> Any:
-        """Return what was handed out, or raise `Rejected`."""
+    def acquire(self, deadline: Deadline) -> Any:
+        """Return what was issued, or raise `Rejected`."""
 
-    def give_back(self, token: Any) -> None:
-        """Return *token* unused."""
+    def release(self, token: Any) -> None:
+        """Give *token* back unused."""
 
     def status(self) -> object:
-        """Return everything that can be seen of the state."""
+        """Return all of the state that is visible."""
 
 
 class BulkheadIssuer:
     def __init__(self, clock: FakeClock) -> None:
         self.policy = Bulkhead(FREE, clock, name="in flight", full_error=BulkheadFull)
 
-    def take(self, deadline: Deadline) -> Any:
+    def acquire(self, deadline: Deadline) -> Any:
         holder = object()
         self.policy.acquire(deadline, holder)
         return holder
 
-    def give_back(self, token: Any) -> None:
+    def release(self, token: Any) -> None:
         self.policy.release(token)
 
     def status(self) -> object:
@@ -62,10 +62,10 @@ class LimiterIssuer:
         self.clock = clock
         self.policy = RateLimiter(rate=0.01, burst=FREE)
 
-    def take(self, deadline: Deadline) -> Any:
+    def acquire(self, deadline: Deadline) -> Any:
         return self.policy.reserve(self.clock.now(), max_wait=deadline.remaining)
 
-    def give_back(self, token: Any) -> None:
+    def release(self, token: Any) -> None:
         self.policy.cancel(token)
 
     def status(self) -> object:
@@ -79,13 +79,13 @@ class BudgetIssuer:
     def __init__(self, clock: FakeClock) -> None:
         self.policy = RetryBudget(RetryConfig(budget=5 * FREE))
 
-    def take(self, deadline: Deadline) -> Any:
+    def acquire(self, deadline: Deadline) -> Any:
         cost = self.policy.withdraw(throttled=True)
         if not cost:
             raise Rejected
         return cost
 
-    def give_back(self, token: Any) -> None:
+    def release(self, token: Any) -> None:
         self.policy.deposit(token)
 
     def status(self) -> object:
@@ -103,10 +103,10 @@ class ProbeIssuer:
         self.policy.acquire(clock.now() - 90.0).record_failure(clock.now() - 90.0)
         self.policy.acquire(clock.now()).release()
 
-    def take(self, deadline: Deadline) -> Any:
+    def acquire(self, deadline: Deadline) -> Any:
         return self.policy.acquire(self.clock.now())
 
-    def give_back(self, token: Any) -> None:
+    def release(self, token: Any) -> None:
         token.release()
 
     def status(self) -> object:
@@ -131,41 +131,41 @@ def issuer(request: pytest.FixtureRequest, clock: FakeClock) -> Issuer:
     return ISSUERS[request.param](clock)
 
 
-def test_all_that_is_free_is_handed_out_at_once(issuer: Issuer, clock: FakeClock) -> None:
+def test_all_that_is_free_is_issued_at_once(issuer: Issuer, clock: FakeClock) -> None:
     started = clock.now()
     for _ in range(FREE):
-        issuer.take(Deadline.after(clock, 0.0))
+        issuer.acquire(Deadline.after(clock, 0.0))
     assert clock.now() == started
 
 
 def test_everything_comes_back(issuer: Issuer, clock: FakeClock) -> None:
     before = issuer.status()
     for _ in range(3):
-        tokens = [issuer.take(Deadline.after(clock, 1.0)) for _ in range(FREE)]
+        tokens = [issuer.acquire(Deadline.after(clock, 1.0)) for _ in range(FREE)]
         assert issuer.status() != before
         for token in reversed(tokens):
-            issuer.give_back(token)
+            issuer.release(token)
         assert issuer.status() == before
 
 
-def test_refusal_takes_nothing(issuer: Issuer, clock: FakeClock) -> None:
-    tokens = [issuer.take(Deadline.after(clock, 1.0)) for _ in range(FREE)]
+def test_a_rejection_takes_nothing(issuer: Issuer, clock: FakeClock) -> None:
+    tokens = [issuer.acquire(Deadline.after(clock, 1.0)) for _ in range(FREE)]
     before = issuer.status()
     for _ in range(10):
         with pytest.raises(Rejected):
-            issuer.take(Deadline.after(clock, 0.0))
+            issuer.acquire(Deadline.after(clock, 0.0))
     assert issuer.status() == before
-    issuer.give_back(tokens.pop())
-    issuer.take(Deadline.after(clock, 0.0))
+    issuer.release(tokens.pop())
+    issuer.acquire(Deadline.after(clock, 0.0))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 30.0])
-def test_refusal_comes_at_the_deadline_at_the_latest(issuer: Issuer, clock: FakeClock, seconds: float) -> None:
+def test_a_rejection_comes_at_the_deadline_at_the_latest(issuer: Issuer, clock: FakeClock, seconds: float) -> None:
     for _ in range(FREE):
-        issuer.take(Deadline.after(clock, 0.0))
+        issuer.acquire(Deadline.after(clock, 0.0))
     deadline = Deadline.after(clock, seconds)
     with pytest.raises(Rejected) as refusal:
-        issuer.take(deadline)
+        issuer.acquire(deadline)
     assert clock.now() <= deadline.at
     assert not refusal.value.sent
     assert not refusal.value.retryable
@@ -175,8 +175,8 @@ def test_refusal_comes_at_the_deadline_at_the_latest(issuer: Issuer, clock: Fake
 @pytest.mark.parametrize("kind", ISSUERS)
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["take", "take", "give"]), st.floats(0.0, 120.0)), max_size=40))
-def test_same_times_same_decisions(kind: str, script: list[tuple[str, float]]) -> None:
-    def play() -> list[object]:
+def test_the_same_times_give_the_same_decisions(kind: str, script: list[tuple[str, float]]) -> None:
+    def run() -> list[object]:
         clock = FakeClock()
         issuer = ISSUERS[kind](clock)
         tokens: list[Any] = []
@@ -185,36 +185,36 @@ def test_same_times_same_decisions(kind: str, script: list[tuple[str, float]]) -
             clock.advance(gap)
             if step == "take":
                 try:
-                    tokens.append(issuer.take(Deadline.after(clock, gap)))
+                    tokens.append(issuer.acquire(Deadline.after(clock, gap)))
                 except Rejected as refusal:
                     seen.append((str(refusal), refusal.retry_after))
             elif tokens:
-                issuer.give_back(tokens.pop(0))
+                issuer.release(tokens.pop(0))
             seen.append(issuer.status())
             seen.append(clock.now())
         return seen
 
-    assert play() == play()
+    assert run() == run()
 
 
 @settings(deadline=None)
 @given(st.integers(), st.lists(st.tuples(st.none() | st.floats(0.0, 100.0), st.floats(0.0, 200.0)), max_size=10))
-def test_schedule_is_a_function_of_its_dice(seed: int, script: list[tuple[float | None, float]]) -> None:
-    def play() -> list[float | None]:
+def test_a_retry_schedule_depends_on_its_seed_alone(seed: int, script: list[tuple[float | None, float]]) -> None:
+    def run() -> list[float | None]:
         dice = random.Random(seed)
         policy = RetryPolicy(RetryConfig(), 5, jitter=lambda top: dice.uniform(0.0, top), uniform=dice.uniform)
         schedule = policy.schedule()
         return [schedule.next_wait(Throttled(retry_after=asked), remaining=left) for asked, left in script]
 
-    waits = play()
-    assert waits == play()
+    waits = run()
+    assert waits == run()
     assert all(wait is None or wait < left for wait, (_, left) in zip(waits, script, strict=True))
 
 
-def test_refusals_say_when_to_come_back(clock: FakeClock) -> None:
+def test_rejections_say_when_to_try_again(clock: FakeClock) -> None:
     for issuer, kind in ((LimiterIssuer(clock), RateLimited), (ProbeIssuer(clock), CircuitOpen)):
         for _ in range(FREE):
-            issuer.take(Deadline.after(clock, 0.0))
+            issuer.acquire(Deadline.after(clock, 0.0))
         with pytest.raises(kind) as refusal:
-            issuer.take(Deadline.after(clock, 0.0))
+            issuer.acquire(Deadline.after(clock, 0.0))
         assert refusal.value.retry_after == pytest.approx(100.0)

@@ -1,4 +1,4 @@
-"""What a failing service is spared: attempts are counted through the whole client, in seeded fake time.
+"""Retry storms do not happen: attempts are counted through the whole client, in seeded fake time.
 
 The service here fails a share of its requests at random; a call comes every 20 ms of fake time.
 """
@@ -31,14 +31,14 @@ NO_BUDGET = RetryConfig(budget=1_000_000_000)
 
 
 @pytest.fixture(autouse=True)
-def _same_dice() -> None:
-    """The policies' own jitter is drawn from the module's dice."""
+def _seed_jitter() -> None:
+    """The policies draw their jitter from the seeded `random` module."""
     random.seed(20261127)
 
 
 @dataclass
 class Storm:
-    """Send calls to a service that fails as *fails* says at the instant asked, and count what comes of them."""
+    """Send calls to a service that fails where *fails* is true of the instant, and count the results."""
 
     fails: Callable[[float], bool]
     config: ClientConfig = field(default_factory=ClientConfig)
@@ -91,7 +91,7 @@ class Storm:
 
 
 def chance(share: float) -> Callable[[float], bool]:
-    """Return a service's dice: *share* of the requests fail, whenever they come."""
+    """Return failures at random: a *share* of the requests, at any time."""
     dice = random.Random(f"share {share}")
     return lambda _now: dice.random() < share
 
@@ -101,7 +101,7 @@ def chance(share: float) -> Callable[[float], bool]:
     [(0.01, 1.02, 1.0), (0.10, 1.13, 0.999), (0.25, 1.36, 0.99), (0.50, 1.1, 0.0), (0.90, 1.1, 0.0), (1.00, 1.1, 0.0)],
 )
 def test_amplification_stays_low_at_every_share_of_failures(share: float, most: float, least_speech: float) -> None:
-    """Where most succeeds, retries are free and make nearly all succeed; where half fails, few are made."""
+    """Where most calls succeed, retries are free and nearly all succeed; where half fail, few retries are made."""
     storm = Storm(chance(share))
     storm.calls(2000)
     assert storm.amplification <= most
@@ -110,8 +110,8 @@ def test_amplification_stays_low_at_every_share_of_failures(share: float, most: 
 
 
 @pytest.mark.parametrize(("share", "most"), [(0.50, 1.15), (0.90, 1.05), (1.00, 1.02)])
-def test_the_budget_alone_keeps_the_storm_away(share: float, most: float) -> None:
-    """Without the breaker every call is tried once; that is all, but for the 40 retries of a full budget."""
+def test_the_budget_alone_prevents_a_storm(share: float, most: float) -> None:
+    """Without the breaker every call is tried once, with the 40 retries of a full budget in addition."""
     storm = Storm(chance(share), ClientConfig(breaker=NO_BREAKER))
     storm.calls(2000)
     assert 1.0 <= storm.amplification <= most
@@ -120,14 +120,14 @@ def test_the_budget_alone_keeps_the_storm_away(share: float, most: float) -> Non
 
 
 @pytest.mark.parametrize(("share", "least"), [(0.50, 1.8), (1.00, 4.0)])
-def test_without_both_there_would_be_a_storm(share: float, least: float) -> None:
-    """The two tests above measure something: the same retries unguarded are what a storm is made of."""
+def test_without_both_there_is_a_storm(share: float, least: float) -> None:
+    """So the two tests above measure the guards: the same retries without them are a storm."""
     storm = Storm(chance(share), ClientConfig(breaker=NO_BREAKER, retry=NO_BUDGET))
     storm.calls(500)
     assert storm.amplification >= least
 
 
-def test_a_dead_service_gets_probes_alone() -> None:
+def test_a_dead_service_gets_only_probes() -> None:
     """Twenty minutes of outage, five calls a second: a full window, then at most five requests each half minute."""
     storm = Storm(lambda _now: True)
     while not storm.times("open"):
@@ -145,8 +145,8 @@ def test_a_dead_service_gets_probes_alone() -> None:
     assert storm.ends["speech"] == 0
 
 
-def test_nobody_sleeps_in_the_outage_for_what_the_breaker_refuses_anyway() -> None:
-    """Refused calls cost no back-off and no tokens."""
+def test_calls_that_the_breaker_rejects_do_not_wait() -> None:
+    """They cost no back-off and no tokens."""
     storm = Storm(lambda _now: True)
     storm.calls(100)
     assert storm.times("open")
@@ -155,8 +155,8 @@ def test_nobody_sleeps_in_the_outage_for_what_the_breaker_refuses_anyway() -> No
     assert (len(storm.clock.slept), storm.cosy.stats().retry_budget) == (slept, budget)
 
 
-def test_refusals_say_when_the_next_probe_may_go() -> None:
-    """Whoever comes back after that time is let through, and not before."""
+def test_rejections_say_when_the_next_probe_may_be_sent() -> None:
+    """A call after that time is sent, an earlier one is not."""
     storm = Storm(lambda _now: True)
     while not storm.times("open"):
         storm.calls(1)
@@ -174,7 +174,7 @@ def test_refusals_say_when_the_next_probe_may_go() -> None:
 
 
 def test_after_the_outage_everything_succeeds_as_soon_as_the_breaker_has_probed() -> None:
-    """The service comes back within an open time: when that is over not one call more is lost."""
+    """The service recovers while the breaker is open: when that is over no more call fails."""
     storm = Storm(lambda now: 1010.0 <= now < 1070.0)
     storm.calls(500)
     assert storm.ends == {"speech": 500}
@@ -191,8 +191,8 @@ def test_after_the_outage_everything_succeeds_as_soon_as_the_breaker_has_probed(
     assert storm.ends == {"speech": 1000}
 
 
-def test_a_budget_spent_in_the_outage_is_earned_again_by_successes() -> None:
-    """Recovery is not followed by retries at once: fourteen successes buy one."""
+def test_a_budget_spent_in_an_outage_is_refilled_by_successes() -> None:
+    """No retries follow at once: fourteen successes pay for one."""
     storm = Storm(lambda now: now < 1030.0, ClientConfig(breaker=NO_BREAKER))
     while storm.clock.now() < 1030.0:
         storm.calls(1)
@@ -203,8 +203,8 @@ def test_a_budget_spent_in_the_outage_is_earned_again_by_successes() -> None:
     assert storm.cosy.stats().retry_budget == left + 300
 
 
-def test_a_budget_spent_is_said_with_what_it_was_spent_on() -> None:
-    """The error names the budget, carries the attempt, and the service's own word on when to come back."""
+def test_the_error_of_a_spent_budget_carries_the_attempt() -> None:
+    """It names the budget and carries the attempt and the service's Retry-After."""
     storm = Storm(lambda _now: True, ClientConfig(breaker=NO_BREAKER, retry=RetryConfig(budget=14)))
     storm.calls(1)
     with pytest.raises(RetryBudgetSpent) as refused:
@@ -224,7 +224,7 @@ def peak_of(instants: list[float], width: float = 0.1) -> int:
     return max(sum(start <= at < start + width for at in ordered[n:]) for n, start in enumerate(ordered))
 
 
-def test_a_fleet_told_the_same_retry_after_does_not_come_back_together() -> None:
+def test_processes_with_the_same_retry_after_do_not_retry_together() -> None:
     """Two hundred processes get "1 s" at one instant: none is early, a tenth of a second sees a sixth of them."""
     back: list[float] = []
     for _ in range(CROWD):
@@ -245,8 +245,8 @@ def test_a_fleet_told_the_same_retry_after_does_not_come_back_together() -> None
     assert peak_of(back) <= 35
 
 
-def test_a_crowd_in_one_client_comes_back_spread_and_paced() -> None:
-    """Two hundred calls of one client: each draws its own wait, and the limiter lets them through at its rate."""
+def test_many_calls_of_one_client_retry_spread_and_paced() -> None:
+    """Two hundred calls of one client: each draws its own wait, and the limiter paces them."""
     dice = random.Random(200)
     policy = RetryPolicy(RetryConfig(), 3, uniform=dice.uniform)
     limiter = RateLimiter(rate=100.0, burst=10)
@@ -272,8 +272,8 @@ def test_many_clients_without_a_retry_after_are_spread_by_full_jitter() -> None:
     assert peak_of(spread, 0.02) <= 40
 
 
-def test_each_retry_is_announced_with_its_wait() -> None:
-    """What was slept is what listeners were told: the storm benchmark adds it up from there."""
+def test_each_retry_is_reported_with_its_wait() -> None:
+    """The waits in the events are those slept: the storm benchmark adds them up."""
     storm = Storm(chance(0.2))
     storm.calls(500)
     told = sum(event.wait for event in storm.listener.of(RetryScheduled))

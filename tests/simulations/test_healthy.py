@@ -1,4 +1,4 @@
-"""Do no harm: whatever the traffic, a service that keeps up sees no text refused unsent, lost by us, or held back."""
+"""A healthy service, whatever the traffic: the client rejects no text unsent, loses none and delays none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.simulation import Flaky, Network, Quota, Service, Simulation
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.support.simulation import Told
+    from tests.support.simulation import Result
 
 SEEDS: Final = 240
 CHUNKS: Final = 8
@@ -35,7 +35,7 @@ KINDS: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Describe a service that keeps up and the traffic it sees; made from a seed alone."""
+    """Describe a service that keeps up and the traffic it sees; made from a seed."""
 
     seed: int
     kind: str
@@ -51,7 +51,7 @@ class World:
 
     @classmethod
     def of(cls, seed: int) -> World:
-        """Return the world of *seed*."""
+        """Return the case of *seed*."""
         dice = random.Random(seed)
         kind = dice.choice(KINDS)
         latency = 10 ** dice.uniform(-1.7, 0.5)
@@ -86,7 +86,7 @@ class World:
         )
 
     def service(self) -> Service:
-        """Return the service anew."""
+        """Return a new service."""
         latency, scale = self.latency, self.latency / LONGEST
         speeds: dict[str, Callable[[Sequence[float], random.Random], float]] = {
             "fixed": lambda audio, dice: latency,
@@ -102,18 +102,18 @@ class World:
         return Flaky(service, self.flaky) if self.flaky else service
 
     def run(self, config: ClientConfig | None = None) -> Simulation:
-        """Let the traffic happen and return the run."""
+        """Run the traffic and return the simulation."""
         world = Simulation(self.service(), seed=self.seed, config=config, concurrency=PERMITS, max_batch=self.max_batch)
         dice = random.Random(self.seed + 1)
 
         def words() -> str:
             return "字" * dice.randint(1, self.longest)
 
-        def synthesize(left: int) -> Callable[[Told], object]:
-            def go_on(_: Told) -> None:
+        def synthesize(left: int) -> Callable[[Result], object]:
+            def go_on(_: Result) -> None:
                 if left:
                     pause = dice.expovariate(1 / self.pause) if self.pause else 0.0
-                    world.at(world.now + pause, lambda: world.ask(words(), self.timeout, synthesize(left - 1)))
+                    world.at(world.now + pause, lambda: world.submit(words(), self.timeout, synthesize(left - 1)))
 
             return go_on
 
@@ -122,20 +122,20 @@ class World:
             begins = dice.choice([0.0, dice.uniform(0.0, 3.0 * self.latency)])
             if caller < submitters:
                 for _ in range(min(self.texts, 10)):
-                    world.at(begins, lambda: world.ask(words(), self.timeout))
+                    world.at(begins, lambda: world.submit(words(), self.timeout))
             else:
-                world.at(begins, lambda: world.ask(words(), self.timeout, synthesize(self.texts - 1)))
+                world.at(begins, lambda: world.submit(words(), self.timeout, synthesize(self.texts - 1)))
         if self.job:
             # `batch_synth` and `synthesize_many`; one with a time-out of its own only where nothing goes before it.
             alone = self.callers <= PERMITS // 2
             texts = [words() for _ in range(self.job)]
-            world.at(dice.uniform(0.0, self.latency), world.job, texts, 2 * self.timeout if alone else None)
+            world.at(dice.uniform(0.0, self.latency), world.submit_job, texts, 2 * self.timeout if alone else None)
         world.run()
         return world
 
 
 class Steps:
-    """Take *first* seconds, then *then*, and so on in turns of *every* seconds, whatever is under way."""
+    """Take *first* seconds, then *then*, and so on in turns of *every* seconds, whatever is in flight."""
 
     def __init__(self, first: float, then: float, every: float) -> None:
         self._latencies = (first, then)
@@ -146,7 +146,7 @@ class Steps:
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_a_service_that_keeps_up_loses_nothing_by_it(chunk: int) -> None:
+def test_a_service_that_keeps_up_loses_no_text(chunk: int) -> None:
     """Nothing is refused unsent, nothing lost but to four failures in a row, and it takes at most 1.3 × the time.
 
     Plain threads with the same retries lose just those: a text whose four requests all failed.
@@ -154,9 +154,9 @@ def test_a_service_that_keeps_up_loses_nothing_by_it(chunk: int) -> None:
     for seed in range(chunk, SEEDS, CHUNKS):
         world = World.of(seed)
         ours = world.run()
-        lost, without = ours.lost(), world.run(OFF)
+        lost, without = ours.failures(), world.run(OFF)
         assert set(lost) <= {"ServiceFault"}, (world, lost)
-        assert lost.total() <= without.lost().total() + world.max_batch, (world, lost)
+        assert lost.total() <= without.failures().total() + world.max_batch, (world, lost)
         assert ours.done_at <= 1.3 * without.done_at, (world, ours.done_at, without.done_at)
 
 
@@ -169,7 +169,7 @@ def open_load(service: Service, seed: int, *, rate: float, timeout: float, confi
     dice = random.Random(seed)
 
     def arrive() -> None:
-        world.ask("字" * dice.randint(1, 40), timeout)
+        world.submit("字" * dice.randint(1, 40), timeout)
         if world.now < 120.0:
             world.at(world.now + dice.expovariate(rate), arrive)
 
@@ -188,14 +188,14 @@ def open_load(service: Service, seed: int, *, rate: float, timeout: float, confi
         (0.2, 2.5, 5.0, 50.0, 25.0),
     ],
 )
-def test_a_service_that_becomes_slower_by_itself_loses_nothing(
+def test_a_service_that_becomes_slower_by_itself_loses_no_text(
     quick: float, slow: float, every: float, rate: float, timeout: float, seed: int
 ) -> None:
-    """More is in flight then, because it is slow; less in flight would not make it quicker, and is soon given up."""
+    """More is in flight then, because it is slow; with less it is not faster, so the limit is lifted."""
     ours = open_load(Steps(quick, slow, every), seed, rate=rate, timeout=timeout, config=None)
-    assert not ours.lost()
+    assert not ours.failures()
     without = open_load(Steps(quick, slow, every), seed, rate=rate, timeout=timeout, config=OFF)
-    waits, usual = (sum(told.waited for told in world.told) for world in (ours, without))
+    waits, usual = (sum(told.waited for told in world.results) for world in (ours, without))
     assert waits <= 1.3 * usual
 
 
@@ -203,14 +203,14 @@ def test_a_service_that_becomes_slower_by_itself_loses_nothing(
 
 
 def job_of_calls(service: Service, seed: int, *, calls: int = 4000, rate: float = 100.0) -> Simulation:
-    """Return forty callers' run of single texts at *rate* requests a second."""
+    """Return a run of forty callers with single texts at *rate* requests a second."""
     world = Simulation(service, seed=seed, max_batch=1, rate=rate)
     left = [calls]
 
     def go_on(_: object = None) -> None:
         if left[0]:
             left[0] -= 1
-            world.ask("字" * 20, 60.0, go_on)
+            world.submit("字" * 20, 60.0, go_on)
 
     for _ in range(40):
         go_on()
@@ -220,46 +220,46 @@ def job_of_calls(service: Service, seed: int, *, calls: int = 4000, rate: float 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("share", "most"), [(0.002, 1.4), (0.01, 1.45), (0.05, 2.5), (0.2, 2.6)])
-def test_refusals_by_chance_are_no_quota(share: float, most: float, seed: int) -> None:
-    """429 for some requests whatever is asked: it is tried whether less helps, and left again as it does not."""
+def test_refusals_by_chance_are_not_taken_for_a_quota(share: float, most: float, seed: int) -> None:
+    """429 for some requests at any rate: a lower rate is tried, and given up as it does not help."""
     world = job_of_calls(Flaky(Network(lambda audio, dice: 0.05), share, throttled=True), seed)
     assert world.done_at <= most * 40.0 / (1.0 - share)
-    lost = world.lost()
+    lost = world.failures()
     assert set(lost) <= {"Throttled"}
     assert lost.total() <= 4 + 4000 * 2 * share**4
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05])
-def test_nobody_waits_for_a_retry_after_but_those_refused(share: float) -> None:
-    """A second after each refusal by chance, for all, would be most of the time."""
+def test_only_refused_calls_wait_for_a_retry_after_by_chance(share: float) -> None:
+    """A pause of a second for all after each refusal by chance would be most of the time."""
     for seed in range(3):
         service = Flaky(Network(lambda audio, dice: 0.05), share, throttled=True, retry_after=1.0)
         world = job_of_calls(service, seed)
         assert world.done_at <= 150.0
-        assert not world.lost()
+        assert not world.failures()
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("burst", [6.0, 60.0])
 @pytest.mark.parametrize("share", [0.0, 0.01])
 def test_a_stricter_quota_is_still_found_among_them(share: float, burst: float, seed: int) -> None:
-    """60 a second though told 100, with or without refusals by chance beside."""
+    """60 a second though 100 are configured, with or without refusals by chance."""
     service: Service = Quota(Network(lambda audio, dice: 0.05), 60.0, burst)
     world = job_of_calls(Flaky(service, share, throttled=True) if share else service, seed)
-    assert world.lost().total() <= (6 if share else 0)
+    assert world.failures().total() <= (6 if share else 0)
     assert world.done_at <= 4000 / 60.0 * (1.3 if share else 1.2)
     assert world.requests <= 4000 * (1.16 if share else 1.02)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_quota_that_is_cut_in_half_is_followed(seed: int) -> None:
-    """What was proved to be accepted is accepted no longer: it is forgotten soon."""
+def test_a_quota_that_is_halved_is_followed(seed: int) -> None:
+    """The proven rate is no longer accepted, and is forgotten soon."""
     service = Quota(Network(lambda audio, dice: 0.05), 60.0, 10.0)
     world = Simulation(service, seed=seed, max_batch=1, rate=100.0)
 
     def arrive() -> None:
         if world.now < 120.0:
-            world.ask("字" * 20, 300.0)
+            world.submit("字" * 20, 300.0)
             world.at(world.now + 1 / 90.0, arrive)
 
     world.at(0.0, arrive)
@@ -268,6 +268,6 @@ def test_a_quota_that_is_cut_in_half_is_followed(seed: int) -> None:
     world.at(60.0, lambda: before.append(world.requests))
     world.at(120.0, lambda: before.append(world.requests))
     world.run()
-    assert world.lost().total() <= 2
+    assert world.failures().total() <= 2
     # A thousand and eight hundred were accepted in that minute; few more were asked.
     assert before[1] - before[0] <= 1.06 * 1800

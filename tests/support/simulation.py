@@ -1,7 +1,7 @@
-"""The client in fake time: its real queue, policies and bookkeeping, event by event, against a model service.
+"""The client in fake time: its real queue, policies and statistics, event by event, against a model of a service.
 
-What `Dispatcher` and `Call` do with threads that wait is done here with events, so that a minute of three hundred
-callers takes milliseconds and every run of a seed is the same.
+Events stand for the waiting threads of `Dispatcher` and `BatchCall`, so that a minute of three hundred callers takes
+milliseconds and every run of a seed is the same.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ class Failure(NamedTuple):
 
 
 Answer: TypeAlias = "Sequence[float] | Failure"
-"""The instant at which each text of a request is answered, or why none is."""
+"""The instant at which each text of a request is answered, or the failure of the request."""
 
 
 class Service(Protocol):
     """Answer requests."""
 
     def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
-        """Answer a request that leaves *now*, with texts of so many seconds of *audio* each."""
+        """Answer a request that is sent *now*, with texts of so many seconds of *audio* each."""
 
 
 class Network:
-    """Answer each request as a whole after ``latency(audio, dice)`` seconds, whatever else is under way."""
+    """Answer each request as a whole after ``latency(audio, dice)`` seconds, whatever else is in flight."""
 
     def __init__(self, latency: Callable[[Sequence[float], random.Random], float]) -> None:
         self._latency = latency
@@ -79,7 +79,7 @@ class Network:
 
 
 class Flaky:
-    """Fail a *share* of requests at once, as one sick node behind a balancer does."""
+    """Fail a *share* of requests at once, as one faulty node behind a load balancer does."""
 
     def __init__(
         self, service: Service, share: float, *, throttled: bool = False, retry_after: float | None = None
@@ -98,7 +98,7 @@ class Flaky:
 
 
 class Gpus:
-    """Render texts on *count* GPUs, first come, first served; they do not notice that a client leaves.
+    """Render texts on *count* GPUs, first come, first served; they do not notice that a client disconnects.
 
     With *whole* requests, a GPU takes a request with all its texts, and answers them together. *stall* keeps them from
     working for the first seconds; *noise* is the σ by which rendering times vary log-normally.
@@ -138,7 +138,7 @@ class Gpus:
         return answers * len(audio) if self._whole else answers
 
     def resize(self, count: int, now: float) -> None:
-        """Go on with another number of GPUs; what is queued is finished as promised."""
+        """Continue with another number of GPUs; what is queued is finished at the instants already given."""
         kept = heapq.nlargest(count, self._free_at)
         self._free_at = kept + [now] * (count - len(kept))
         heapq.heapify(self._free_at)
@@ -151,18 +151,18 @@ class Quota:
         self._service = service
         self._rate = rate
         self._burst = self._left = burst
-        self._looked_at = 0.0
+        self._filled_at = 0.0
 
     def answer(self, now: float, audio: Sequence[float], dice: random.Random) -> Answer:
-        self._left = min(self._burst, self._left + self._rate * (now - self._looked_at))
-        self._looked_at = now
+        self._left = min(self._burst, self._left + self._rate * (now - self._filled_at))
+        self._filled_at = now
         if self._left < 1.0:
             return Failure(Throttled("HTTP 429", status=429))
         self._left -= 1.0
         return self._service.answer(now, audio, dice)
 
 
-class AtMost:
+class ConcurrencyQuota:
     """Refuse requests beyond *count* at once with 429."""
 
     def __init__(self, service: Service, count: int) -> None:
@@ -180,8 +180,8 @@ class AtMost:
         return answers
 
 
-class Told(NamedTuple):
-    """Hold what became of one text: when, after how long, its audio, and the error if there was one."""
+class Result(NamedTuple):
+    """Hold the end of one text: its instant, the seconds since it was submitted, its audio and its error, if any."""
 
     at: float
     waited: float
@@ -192,10 +192,10 @@ class Told(NamedTuple):
 class _Call:
     """Run a batch through its attempts, as `cosyclient.pipeline.calls.batch_call.BatchCall` does."""
 
-    __slots__ = ("carried", "schedule", "spent", "tries")
+    __slots__ = ("schedule", "spent", "texts", "tries")
 
-    def __init__(self, carried: list[PendingText], schedule: RetrySchedule) -> None:
-        self.carried = carried
+    def __init__(self, texts: list[PendingText], schedule: RetrySchedule) -> None:
+        self.texts = texts
         self.schedule = schedule
         self.spent = 0
         self.tries = 0
@@ -204,8 +204,9 @@ class _Call:
 class Simulation:
     """Run a client against *service* in fake time; see the module's docstring.
 
-    *rate* is in requests a second. Texts are asked for with `ask`, bulk jobs with `job`, other events with `at`. What
-    becomes of them is in ``told``; ``requests`` counts what left, ``limits`` holds the limit ten times a second.
+    *rate* is in requests a second. Texts are submitted with `submit`, bulk jobs with `submit_job`, other events with
+    `at`. ``results`` holds how they ended, ``requests`` counts what was sent, ``limits`` holds the limit ten times a
+    second.
     """
 
     def __init__(
@@ -224,7 +225,7 @@ class Simulation:
         self.dice = random.Random(seed)
         self.clock = FakeClock(0.0)
         self.config = config = config or ClientConfig()
-        self.told: list[Told] = []
+        self.results: list[Result] = []
         self.requests = 0
         self.limits: list[tuple[float, int]] = []
         self._max_batch = max_batch
@@ -235,7 +236,7 @@ class Simulation:
             "simulated",
             transport,
             limiter=RateLimiter(rate=rate, burst=config.pacing.burst),
-            bulkhead=Bulkhead(concurrency, self.clock, name="in pending", full_error=BulkheadFull),
+            bulkhead=Bulkhead(concurrency, self.clock, name="in flight", full_error=BulkheadFull),
             breaker=Breaker(config.breaker, name="simulated", uniform=self.dice.uniform),
             adaptive=config.adaptive,
             latency_floor=config.pool.expected_latency * config.pool.headroom,
@@ -251,15 +252,15 @@ class Simulation:
             uniform=self.dice.uniform,
         )
         limits = BatchLimits(max_texts=max_batch, body_bytes=1 << 20, audio_seconds=math.inf)
-        # It calls no workers here: each batch brings its own.
+        # No worker threads: `_dispatch` counts the busy workers.
         self._batcher = Batcher(limits, workers=0, clock=self.clock)
         self._workers_busy = 0
         self._waiting: deque[_Call] = deque()
-        self._accepted: dict[PendingText, tuple[float, Callable[[Told], object] | None]] = {}
-        self._coming: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
+        self._accepted: dict[PendingText, tuple[float, Callable[[Result], object] | None]] = {}
+        self._agenda: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
         self._number = itertools.count()
 
-    # What tests do with it
+    # For tests
 
     @property
     def now(self) -> float:
@@ -268,99 +269,99 @@ class Simulation:
 
     def at(self, instant: float, do: Callable[..., object], *arguments: object) -> None:
         """Call *do* at *instant*."""
-        heapq.heappush(self._coming, (instant, next(self._number), do, arguments))
+        heapq.heappush(self._agenda, (instant, next(self._number), do, arguments))
 
-    def ask(
-        self, text: str, timeout: float, then: Callable[[Told], object] | None = None, *, bulk: bool = False
+    def submit(
+        self, text: str, timeout: float, then: Callable[[Result], object] | None = None, *, bulk: bool = False
     ) -> PendingText:
-        """Ask for *text*, which has *timeout* seconds; call *then* with what becomes of it."""
+        """Submit *text* with *timeout* seconds; call *then* with its result."""
         pending = PendingText(Utterance(text, VOICE), 100, bulk=bulk)
         pending.deadline = self.now + timeout
         self._accepted[pending] = (self.now, then)
         self._batcher.enqueue([pending])
         self.at(pending.deadline, self._expire, pending)
-        self._pump()
+        self._dispatch()
         return pending
 
-    def job(self, texts: Sequence[str], timeout: float | None, done: Callable[[], object] | None = None) -> None:
-        """Ask for many texts as `batch_synth` does, and call *done* after the last."""
+    def submit_job(self, texts: Sequence[str], timeout: float | None, done: Callable[[], object] | None = None) -> None:
+        """Submit many texts as a bulk call does, and call *done* after the last."""
         permits, left = self._threads, deque(texts)
         window = BulkWindow(
             VOICE,
             texts=permits * self._max_batch,
             least=self._max_batch,
             audio_bytes=self.config.queue.max_audio_bytes,
-            capacity=self._useful,
+            capacity=self._capacity,
         )
-        open_ = 0
+        unread = 0
 
-        def go_on() -> None:
-            nonlocal open_
+        def submit_more() -> None:
+            nonlocal unread
             while left and window.has_room:
                 texts = [left.popleft() for _ in range(min(self._max_batch, len(left)))]
                 window.add(texts)
-                span = timeout or self.config.timeouts.of_job(window.audio_seconds)
-                carried = []
+                time_limit = timeout or self.config.timeouts.of_job(window.audio_seconds)
+                batch = []
                 for text in texts:
                     pending = PendingText(Utterance(text, VOICE), 100, bulk=True)
-                    pending.deadline = self.now + span
+                    pending.deadline = self.now + time_limit
                     self._accepted[pending] = (self.now, partial(read, text))
                     self.at(pending.deadline, self._expire, pending)
-                    carried.append(pending)
-                open_ += len(carried)
-                self._batcher.enqueue(carried)
-            self._pump()
+                    batch.append(pending)
+                unread += len(batch)
+                self._batcher.enqueue(batch)
+            self._dispatch()
 
-        def read(text: str, _: Told) -> None:
-            nonlocal open_
-            open_ -= 1
+        def read(text: str, _: Result) -> None:
+            nonlocal unread
+            unread -= 1
             window.remove(text)
-            # The job's thread gets to read them all before it asks for more.
+            # The job's thread reads all that are ready before it submits more.
             if left:
-                self.at(self.now, go_on)
-            elif not open_ and done is not None:
+                self.at(self.now, submit_more)
+            elif not unread and done is not None:
                 done()
 
-        go_on()
+        submit_more()
 
     def run(self, until: float = math.inf) -> None:
-        """Let events happen, until none is left or the time has come."""
-        look = 0.0
-        while self._coming and self._coming[0][0] < until:
-            instant, _, do, arguments = heapq.heappop(self._coming)
-            while look < instant and math.isfinite(until):
-                self.limits.append((look, self.endpoint.bulkhead.limit))
-                look += 0.1
+        """Run all events, or those before *until*."""
+        sampled_at = 0.0
+        while self._agenda and self._agenda[0][0] < until:
+            instant, _, do, arguments = heapq.heappop(self._agenda)
+            while sampled_at < instant and math.isfinite(until):
+                self.limits.append((sampled_at, self.endpoint.bulkhead.limit))
+                sampled_at += 0.1
             self.clock.advance(max(0.0, instant - self.now))
             do(*arguments)
         if math.isfinite(until):
             self.clock.advance(max(0.0, until - self.now))
 
     @property
-    def spoken(self) -> list[Told]:
-        """Return what became speech."""
-        return [told for told in self.told if told.error is None]
+    def successes(self) -> list[Result]:
+        """Return the results that are speech."""
+        return [result for result in self.results if result.error is None]
 
-    def lost(self) -> Counter[str]:
-        """Return how many texts did not, by error, with ``unsent`` where nothing was sent for them."""
+    def failures(self) -> Counter[str]:
+        """Return how many texts failed, by error, with ``unsent`` where nothing was sent for them."""
         return Counter(
-            type(told.error).__name__ + ("" if told.error.sent else " unsent")
-            for told in self.told
-            if told.error is not None
+            type(result.error).__name__ + ("" if result.error.sent else " unsent")
+            for result in self.results
+            if result.error is not None
         )
 
     def goodput(self, since: float, until: float) -> float:
-        """Return the seconds of audio a second that were there in time between two instants."""
-        return math.fsum(told.audio for told in self.spoken if since <= told.at < until) / (until - since)
+        """Return the seconds of audio a second that came in time between two instants."""
+        return math.fsum(result.audio for result in self.successes if since <= result.at < until) / (until - since)
 
     @property
     def done_at(self) -> float:
-        """Return when the last text was answered or lost."""
-        return max((told.at for told in self.told), default=0.0)
+        """Return the instant at which the last text ended."""
+        return max((result.at for result in self.results), default=0.0)
 
-    # What a client does
+    # The client
 
-    def _useful(self) -> tuple[float, float]:
+    def _capacity(self) -> tuple[float, float]:
         fillings = 2.0 * self.endpoint.bulkhead.limit
         return fillings * self._max_batch, fillings * self.endpoint.estimate().max_audio
 
@@ -370,29 +371,29 @@ class Simulation:
         pending.done = True
         began, then = self._accepted.pop(pending)
         self._batcher.discard(pending)
-        told = Told(self.now, self.now - began, pending.audio_seconds, error)
-        self.told.append(told)
+        result = Result(self.now, self.now - began, pending.audio_seconds, error)
+        self.results.append(result)
         if then is not None:
-            # As an event of its own: who is refused at once asks again at once.
-            self.at(self.now, then, told)
+            # As an event of its own: a caller that is rejected at once may submit again at once.
+            self.at(self.now, then, result)
 
     def _expire(self, pending: PendingText) -> None:
         self._end(pending, DeadlineExceeded("no speech before the deadline", sent=not pending.queued))
 
-    def _pump(self) -> None:
-        """Let workers come for the right to send, as long as there is work for them and a permit."""
+    def _dispatch(self) -> None:
+        """Acquire permits for workers, as long as there is work for them and a permit is free."""
         while self._waiting or (self._batcher.queued and self._workers_busy < self._threads):
             try:
                 self.endpoint.breaker.check(self.now)
             except CircuitOpen as error:
-                self._refuse_all(error)
+                self._reject_all(error)
                 return
             permit = Permit(self.endpoint)
             if not self.endpoint.bulkhead.try_acquire(permit):
                 return
             if self._waiting:
                 call = self._waiting.popleft()
-                latest = max(pending.deadline for pending in call.carried)
+                latest = max(pending.deadline for pending in call.texts)
             else:
                 call = None
                 self._workers_busy += 1
@@ -402,12 +403,12 @@ class Simulation:
             try:
                 permit._reservation = self.endpoint.limiter.reserve(self.now, max_wait=latest - self.now)
             except RateLimited as error:
-                self._refuse(call, latest, permit, error)
+                self._reject(call, latest, permit, error)
                 continue
-            self._paced(call, latest, permit)
+            self._send_when_due(call, latest, permit)
 
-    def _paced(self, call: _Call | None, latest: float, permit: Permit) -> None:
-        """Continue once pacing allows it: with a retry, or else with the next text that waits by then."""
+    def _send_when_due(self, call: _Call | None, latest: float, permit: Permit) -> None:
+        """Send once the limiter allows it: a call's next attempt, or else a batch of the texts queued."""
         assert permit._reservation is not None
         if (wait := permit._reservation.delay(self.now)) > 0:
             self.at(self.now + wait, self._recheck, call, latest, permit)
@@ -415,8 +416,8 @@ class Simulation:
         try:
             self.endpoint.breaker.acquire(self.now, permit._breaker_permit)
         except CircuitOpen as error:
-            self._refuse(call, latest, permit, error)
-            self._refuse_all(error)
+            self._reject(call, latest, permit, error)
+            self._reject_all(error)
             return
         if call is None:
             batch = self._batcher.seal(self.endpoint.estimate(), worker=False)
@@ -429,18 +430,18 @@ class Simulation:
         self._attempt(call, permit)
 
     def _recheck(self, call: _Call | None, latest: float, permit: Permit) -> None:
-        place = permit._reservation
-        assert place is not None
+        reservation = permit._reservation
+        assert reservation is not None
         try:
-            permit._reservation = self.endpoint.limiter.recheck(place, self.now, max_wait=latest - self.now)
+            permit._reservation = self.endpoint.limiter.recheck(reservation, self.now, max_wait=latest - self.now)
         except RateLimited as error:
-            self._refuse(call, latest, permit, error)
-            self._pump()
+            self._reject(call, latest, permit, error)
+            self._dispatch()
             return
-        self._paced(call, latest, permit)
+        self._send_when_due(call, latest, permit)
 
-    def _refuse(self, call: _Call | None, before: float, permit: Permit, error: CosyError) -> None:
-        """Give back what is held and refuse the call, or all that wait and are due *before*."""
+    def _reject(self, call: _Call | None, before: float, permit: Permit, error: CosyError) -> None:
+        """Cancel the permit and fail the call, or all queued texts with a deadline *before* that instant."""
         permit.cancel()
         if call is not None:
             self._finish(call, error)
@@ -449,44 +450,46 @@ class Simulation:
         for pending in self._batcher.pop_due(before):
             self._end(pending, error)
 
-    def _refuse_all(self, error: CosyError) -> None:
+    def _reject_all(self, error: CosyError) -> None:
         for pending in self._batcher.pop_due(math.inf):
             self._end(pending, error)
         while self._waiting:
             self._finish(self._waiting.popleft(), error)
 
     def _attempt(self, call: _Call, permit: Permit) -> None:
-        carried = [pending for pending in call.carried if not pending.done]
-        if not carried:
+        texts = [pending for pending in call.texts if not pending.done]
+        if not texts:
             permit.cancel()
             self._workers_busy -= 1
             return
-        call.carried, now = carried, self.now
-        until = max(pending.deadline for pending in carried)
-        audio = math.fsum(pending.audio_seconds for pending in carried)
-        given = min(pending.deadline - pending.queued_at for pending in carried)
-        permit.start(now, retry=call.tries > 0, audio=audio, time_limit=given)
+        call.texts, now = texts, self.now
+        until = max(pending.deadline for pending in texts)
+        audio = math.fsum(pending.audio_seconds for pending in texts)
+        time_limit = min(pending.deadline - pending.queued_at for pending in texts)
+        permit.start(now, retry=call.tries > 0, audio=audio, time_limit=time_limit)
         call.tries += 1
         self.requests += 1
-        answer = self.service.answer(now, [pending.audio_seconds for pending in carried], self.dice)
+        answer = self.service.answer(now, [pending.audio_seconds for pending in texts], self.dice)
         if isinstance(answer, Failure):
             end = now + answer.after
-            self.at(min(end, until), self._over, call, permit, now, answer.error if end <= until else None, 0.0)
+            self.at(min(end, until), self._end_attempt, call, permit, now, answer.error if end <= until else None, 0.0)
             return
         read_timeout = max(self.config.timeouts.of_reads(audio) * 2.0 ** (call.tries - 1), permit.read_timeout)
-        returned, heard, error = 0.0, now, None
-        for instant, pending in sorted(zip(answer, carried, strict=True), key=lambda pair: pair[0]):
-            if instant > min(until, heard + read_timeout):
-                until = min(until, heard + read_timeout)
-                error = AttemptTimeout("nothing came in time") if until == heard + read_timeout else None
+        returned, last_at, error = 0.0, now, None
+        for instant, pending in sorted(zip(answer, texts, strict=True), key=lambda pair: pair[0]):
+            if instant > min(until, last_at + read_timeout):
+                until = min(until, last_at + read_timeout)
+                error = AttemptTimeout("nothing came in time") if until == last_at + read_timeout else None
                 break
-            heard, returned = instant, returned + pending.audio_seconds
+            last_at, returned = instant, returned + pending.audio_seconds
             self.at(instant, self._end, pending, None)
-        self.at(min(max(answer), until), self._over, call, permit, now, error, returned)
+        self.at(min(max(answer), until), self._end_attempt, call, permit, now, error, returned)
 
-    def _over(self, call: _Call, permit: Permit, started: float, error: CosyError | None, returned: float) -> None:
-        late = [pending for pending in call.carried if not pending.done]
-        audio = math.fsum(pending.audio_seconds for pending in call.carried)
+    def _end_attempt(
+        self, call: _Call, permit: Permit, started: float, error: CosyError | None, returned: float
+    ) -> None:
+        late = [pending for pending in call.texts if not pending.done]
+        audio = math.fsum(pending.audio_seconds for pending in call.texts)
         if error is None and returned < audio - 1e-6:
             silent = not returned and self.endpoint.silent_since(started)
             fair = self.now - started >= max(self.config.timeouts.first_byte, permit.expected)
@@ -496,10 +499,10 @@ class Simulation:
             self.budget.deposit(call.spent)
             self._workers_busy -= 1
         else:
-            self._again(call, late, error)
-        self._pump()
+            self._retry_later(call, late, error)
+        self._dispatch()
 
-    def _again(self, call: _Call, left: list[PendingText], error: CosyError) -> None:
+    def _retry_later(self, call: _Call, left: list[PendingText], error: CosyError) -> None:
         wait = None
         if left:
             latest = max(pending.deadline for pending in left)
@@ -516,9 +519,9 @@ class Simulation:
 
     def _ready(self, call: _Call) -> None:
         self._waiting.append(call)
-        self._pump()
+        self._dispatch()
 
     def _finish(self, call: _Call, error: CosyError) -> None:
         self._workers_busy -= 1
-        for pending in call.carried:
+        for pending in call.texts:
             self._end(pending, error)
