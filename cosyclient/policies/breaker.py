@@ -41,7 +41,7 @@ _LONGEST_OPEN: Final = 3600.0
 
 
 class BreakerPermit:
-    """Hold one call's right to be tried, and take its one report; report in a ``finally``, later reports do nothing.
+    """Hold one call's right to be tried, and its one report; report in a ``finally``, later reports do nothing.
 
     Reports of a permit that was never acquired do nothing either: made first and then passed to `Breaker.acquire`, it
     is safe from interrupts.

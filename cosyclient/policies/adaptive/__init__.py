@@ -7,8 +7,8 @@ Evidence is one of three things:
   and attempts take longer than ``AdaptiveConfig.tolerance`` (2 s), or than a quarter of the time their texts were given
   if that is less (never less than the 0.4 s the pool was sized for, nor than twice what an attempt takes alone). A
   service that is slow, becomes slower, is jittery, of two speeds, or takes time by length is no evidence.
-- Timeouts. Three requests in a row, where what was in flight takes longer than they were given at the pace at which
-  audio comes back; or two that took longer than a second and than twice the usual latency while nobody was answered:
+- Timeouts. Three requests in a row, where what was in flight takes longer than they were given at the rate at which
+  audio comes back; or two that took longer than a second and than twice the usual latency while nothing was answered:
   then one attempt at a time until one is answered.
 - Throttling: 429, ``RESOURCE_EXHAUSTED``, a Retry-After. Failures that come back at once are the breaker's part.
 
