@@ -1,4 +1,4 @@
-"""What decides whether, when and how much is sent: each policy is shared by all threads of a client and pure in ``now``.
+"""What decides whether, when and how much is sent: each policy is shared by all threads and pure in ``now``.
 
 One verb has one meaning in all of them:
 
