@@ -63,22 +63,24 @@ def test_a_text_that_hangs_is_answered_by_its_hedge(service: Emulator, hedging: 
         assert echo_text(hedging.synthesize(f"after {number}").pcm()) == f"after {number}"
 
 
-def test_late_texts_ride_with_whoever_leaves_next(service: Emulator, hedging: CosyClient) -> None:
-    """Company is better than a request of one's own: the next call takes the late text along."""
+def test_a_late_text_joins_the_next_batch(service: Emulator, hedging: CosyClient) -> None:
+    """A shared request costs less than one of its own."""
     before = service.counters()
     service.inject("hang")
     late = hedging.submit("late", timeout=PATIENCE)
-    # On its way, not waiting: the first company would share its request otherwise.
+    # In flight, not queued: otherwise the next text would share its request.
     while not hedging.stats().in_flight:
         time.sleep(0.001)
     number = 0
     while not late.done():
-        hedging.synthesize(f"company {number}")
+        hedging.synthesize(f"other {number}")
         number += 1
     assert echo_text(late.result().pcm()) == "late"
     after = service.counters()
-    assert after.texts - before.texts == number + 2
-    assert after.requests - before.requests <= number + 2
+    # On a busy machine others are late as well, and each may be sent once more.
+    hedged = hedging.stats().hedged
+    assert number + 2 <= after.texts - before.texts <= number + 1 + hedged
+    assert after.requests - before.requests <= number + 1 + hedged
 
 
 def test_a_failed_hedge_changes_nothing(service: Emulator, hedging: CosyClient) -> None:
