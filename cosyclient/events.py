@@ -55,7 +55,7 @@ class BatchSealed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStarted(Event):
-    """Tell that an attempt is about to be sent; `AttemptFinished` of the same ``batch`` and ``number`` follows."""
+    """An attempt is about to be sent; `AttemptFinished` of the same ``batch`` and ``number`` follows."""
 
     batch: str
     number: int
