@@ -1,8 +1,8 @@
 """The size of a client by Little's Law: permits, threads, connections and queue for a rate and a latency.
 
 ``L = λ × W`` (J. D. C. Little, "A Proof for the Queuing Formula: L = λW", 1961): the requests in flight are on average
-those that arrive a second times the seconds each takes. At 100 requests/s of 0.2 s each that is 20; with a headroom of 2
-for slower ones the pool has 40.
+those that arrive a second times the seconds each takes. At 100 requests/s of 0.2 s each that is 20; with a headroom of
+2 for slower ones the pool has 40.
 """
 
 from __future__ import annotations
