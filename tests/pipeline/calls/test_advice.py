@@ -1,4 +1,4 @@
-"""What errors tell beyond what the service said: where it was asked, what to set, and never a secret."""
+"""What errors add to the service's message: the request, the setting to change, and never a secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEXT = "if {} is not what is spoken there, name another with protocol=, or find 
 
 
 def error_of(script: Any, **arguments: Any) -> CosyError:
-    """Return what a call becomes that is answered so."""
+    """Return the error of a call whose request is answered by *script*."""
     client, _ = scripted_client([script], max_retries=0, **arguments)
     with pytest.raises(CosyError) as caught:
         client.synthesize("hello", voice="v", model="m")
@@ -39,15 +39,15 @@ def error_of(script: Any, **arguments: Any) -> CosyError:
         ("http://h/tts", "model-studio-http", "POST http://h/tts/api/v1/services/audio/tts/SpeechSynthesizer"),
     ],
 )
-def test_a_route_that_is_not_there_is_named_with_what_to_do(status: int, url: str, protocol: str, asked: str) -> None:
-    """Method, address, protocol, and the next step."""
+def test_an_unknown_route_is_named_with_the_next_step(status: int, url: str, protocol: str, asked: str) -> None:
+    """The error holds method, address and protocol."""
     error = error_of(ScriptedReply(status, {"Content-Type": "text/plain"}), base_url=url, protocol=protocol)
     assert str(error).startswith(f"HTTP {status}")
     assert str(error).endswith(f"; asked was {asked}; {NEXT.format(protocol, url)}")
 
 
-def test_a_model_or_a_voice_that_is_not_there_is_no_wrong_route() -> None:
-    """The service has been found, and says what is missing."""
+def test_an_unknown_model_or_voice_is_not_taken_for_a_wrong_route() -> None:
+    """The service was found, and its message says what is missing."""
     for code in ("unknown_voice", "unknown_model", "model_not_found"):
         error = error_of(refuse(404, code), base_url="http://h")
         assert isinstance(error, NotFound)
@@ -55,28 +55,28 @@ def test_a_model_or_a_voice_that_is_not_there_is_no_wrong_route() -> None:
 
 
 @pytest.mark.parametrize(
-    "there",
+    "other",
     [
         ScriptedReply(200, {"Content-Type": "text/html"}, [b"<!DOCTYPE html>"]),
         ScriptedReply(200, {"Content-Type": "application/json"}, [b'{"hello": "world"}']),
         ScriptedReply(204),
     ],
 )
-def test_an_answer_of_something_else_is_told_as_one(there: ScriptedReply) -> None:
-    """A web page, another JSON, nothing at all."""
-    error = error_of(there, base_url="http://h")
+def test_a_reply_of_another_kind_of_server_is_named_as_one(other: ScriptedReply) -> None:
+    """A web page, another JSON, or nothing at all."""
+    error = error_of(other, base_url="http://h")
     assert isinstance(error, DecodeError)
     assert str(error).endswith(f"; asked was POST http://h/batch; {NEXT.format('batch', 'http://h')}")
 
 
-def test_audio_that_is_broken_is_no_wrong_protocol() -> None:
-    """What was understood is not blamed on the address."""
+def test_broken_audio_is_not_taken_for_a_wrong_protocol() -> None:
+    """The reply was understood, so the address is right."""
     body = json.dumps({"results": [{"index": 0, "status": "success", "audio_data": "!!"}]}).encode()
     assert "doctor" not in str(error_of(ScriptedReply(200, {"Content-Type": "application/json"}, [body])))
 
 
-def test_the_default_protocol_before_an_openai_server_says_so_once() -> None:
-    """Over a socket, with retries: each attempt's error has one hint, the last one too."""
+def test_the_default_protocol_at_an_openai_server_gives_one_hint() -> None:
+    """Over a socket, with retries: each error has one hint, the last one too."""
     with running(engine="tone", serve="openai") as emulator, CosyClient(emulator.url) as cosy:
         with pytest.raises(NotFound) as caught:
             cosy.synthesize("hello")
@@ -87,7 +87,7 @@ def test_the_default_protocol_before_an_openai_server_says_so_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "options", "says"),
+    ("scheme", "options", "message"),
     [
         ("https", {}, "what answers there speaks no TLS; if that is meant, write http://"),
         ("grpc", {"voice": "v"}, "what answers there is no gRPC server; write its own scheme"),
@@ -98,18 +98,18 @@ def test_the_default_protocol_before_an_openai_server_says_so_once() -> None:
         ),
     ],
 )
-def test_another_scheme_than_the_services_is_told_as_one(scheme: str, options: dict[str, Any], says: str) -> None:
-    """Over a real socket, in the words of OpenSSL, grpcio and Starlette, with ours beside them."""
+def test_a_wrong_scheme_is_named_as_one(scheme: str, options: dict[str, Any], message: str) -> None:
+    """Over a socket: the messages of OpenSSL, grpcio and Starlette get one of ours beside them."""
     with running(engine="tone", serve="batch") as emulator:
         port = emulator.url.rpartition(":")[2]
         cosy = CosyClient(f"{scheme}://127.0.0.1:{port}", max_retries=0, **options)
         with cosy, pytest.raises(CosyError) as caught:
             cosy.synthesize("hello", timeout=20)
-    assert says.format(port=port) in str(caught.value)
+    assert message.format(port=port) in str(caught.value)
 
 
-def test_a_shell_reads_the_advice_as_it_is_meant() -> None:
-    """An address may hold what a shell takes for its own."""
+def test_the_advice_is_quoted_for_a_shell() -> None:
+    """An address may hold characters with a meaning to a shell."""
     error = error_of(ScriptedReply(404), base_url="http://h/a;b&c$(d)")
     assert "doctor --url 'http://h/a;b&c$(d)'" in str(error)
 
@@ -117,8 +117,8 @@ def test_a_shell_reads_the_advice_as_it_is_meant() -> None:
 # --- keys ---
 
 
-def test_who_is_not_let_in_is_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or where the key came from that was refused; its value never."""
+def test_an_unauthorized_error_names_the_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the source of the key that was refused; never its value."""
     monkeypatch.delenv("COSYCLIENT_API_KEY", raising=False)
     error = error_of(refuse(401, "unauthorized"), base_url="http://h")
     assert isinstance(error, Unauthorized)
@@ -152,7 +152,7 @@ KEYS = {"OPENAI_API_KEY": "open", "DASHSCOPE_API_KEY": "dash", "SILICONFLOW_API_
         # No TLS, no key.
         ("http://api.openai.com", None),
         ("ws://dashscope.aliyuncs.com", None),
-        # Others that speak the same, or look alike.
+        # Other hosts with the same protocol or a similar name.
         ("https://tts.example.com", None),
         ("http://127.0.0.1:8091/v1/audio/speech", None),
         ("https://api.openai.com.evil.test", None),
@@ -162,8 +162,8 @@ KEYS = {"OPENAI_API_KEY": "open", "DASHSCOPE_API_KEY": "dash", "SILICONFLOW_API_
         ("https://bucket.oss.aliyuncs.com", None),
     ],
 )
-def test_anothers_key_goes_to_its_own_host_and_to_no_other(url: str, key: str | None) -> None:
-    """Whatever protocol is named; our own variable and an argument win."""
+def test_a_providers_key_is_sent_to_its_own_hosts_only(url: str, key: str | None) -> None:
+    """Whatever protocol is named; our own variable and an argument override it."""
     for protocol in (None, "openai:openai", "model-studio"):
         found = resolve(base_url=url, protocol=protocol, environ=KEYS)
         assert (found.api_key.reveal() if found.api_key else None) == key
@@ -176,8 +176,8 @@ def test_anothers_key_goes_to_its_own_host_and_to_no_other(url: str, key: str | 
     assert given.reveal() == "given"
 
 
-def test_a_foreign_key_is_checked_as_ours_is() -> None:
-    """And named by its own variable."""
+def test_a_providers_key_is_checked_like_ours() -> None:
+    """The error names its variable."""
     with pytest.raises(CosyError, match=r"^OPENAI_API_KEY: must be printable ASCII .*value not shown"):
         resolve(base_url="https://api.openai.com", environ={"OPENAI_API_KEY": "two words"})
     found = resolve(base_url="https://api.openai.com", environ={"OPENAI_API_KEY": "Bearer k\n"}).api_key
@@ -185,8 +185,8 @@ def test_a_foreign_key_is_checked_as_ours_is() -> None:
     assert found.reveal() == "k"
 
 
-def test_no_answer_of_a_service_moves_a_key() -> None:
-    """A redirect is told, and not followed."""
+def test_a_redirect_sends_no_key_elsewhere() -> None:
+    """It is raised as an error, and not followed."""
     with hostile(answers(reply(status="307 Moved", headers=("Location: http://evil.test/",)))) as service:
         with CosyClient(service.url, api_key="s3cret", max_retries=0) as cosy, pytest.raises(ServiceError) as caught:
             cosy.synthesize("hello")
@@ -197,8 +197,8 @@ def test_no_answer_of_a_service_moves_a_key() -> None:
 # --- the doctor ---
 
 
-def test_the_doctor_takes_a_pasted_route_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """And says what is spoken there."""
+def test_doctor_accepts_the_address_of_a_route(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It reports the protocol and the base URL."""
     with running(engine="tone", serve="openai") as emulator:
         arguments = ["doctor", "--url", f"{emulator.url}/v1/audio/speech", "--voice", "alloy", "--model", "tts-1"]
         code = main([*arguments, "--json"])

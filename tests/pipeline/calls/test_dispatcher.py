@@ -1,4 +1,4 @@
-"""The workers and the queue: nothing that was queued waits for somebody who has just left."""
+"""The workers and the queue: no queued text waits for a worker that has just ended."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from cosyclient import Speech
 
 
-def test_a_text_queued_as_a_worker_leaves_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker that found nothing still counts as one that seeks, so whoever comes then calls no other."""
+def test_a_text_queued_while_a_worker_ends_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that found nothing still counts as seeking, so a text queued then starts no other worker."""
     transport = ScriptedTransport(answer)
     with CosyClient("http://scripted.test", transport=transport) as client:
         pipeline = client._shared.pipeline()
         batcher, dispatcher = pipeline._batcher, pipeline._dispatcher
         late: list[Future[Speech]] = []
-        dismiss = batcher.release_worker
+        release = batcher.release_worker
 
-        def leave() -> None:
+        def submit_then_release() -> None:
             if not late:
                 other = threading.Thread(target=lambda: late.append(client.submit("late")))
                 other.start()
                 other.join()
-            dismiss()
+            release()
 
-        monkeypatch.setattr(batcher, "release_worker", leave)
+        monkeypatch.setattr(batcher, "release_worker", submit_then_release)
         gone = PendingText(Utterance("gone", VoiceSettings()), 10)
         batcher.enqueue([gone])
         assert batcher.claim_workers() == 1

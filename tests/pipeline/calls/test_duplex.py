@@ -1,4 +1,4 @@
-"""Text in while it is written: order, back-pressure, retries, both sides' failures, and what stays behind."""
+"""Text that is sent while it is written: order, backpressure, retries, failures of both sides, and cleanup."""
 
 from __future__ import annotations
 
@@ -39,36 +39,36 @@ __all__ = ["start"]
 
 rows = pytest.mark.parametrize("row", ROWS, ids=str)
 MODEL_STUDIO = ROWS[0]
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 
 
 @pytest.fixture
 def emulator(start: Callable[..., Emulator]) -> Emulator:
-    """Return an emulator whose audio tells its text."""
+    """Return an emulator whose audio carries its text."""
     return start(engine="echo")
 
 
 def until(seen: Callable[[], bool]) -> None:
     """Wait until *seen*."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while not seen():
         assert time.monotonic() < end, "not seen in time"
         time.sleep(0.01)
 
 
 def writers() -> int:
-    """Return how many threads say what somebody writes."""
+    """Return how many writer threads run."""
     return sum(thread.name == "cosyclient-writer" for thread in threading.enumerate())
 
 
 def plain(row: ApiCase, emulator: Emulator, **more: Any) -> CosyClient:
-    """Return a client of *row* at the speed at which all of them stream."""
+    """Return a client of *row* at speed 1.0, at which all rows stream."""
     return row.client(emulator, **{"speed": 1.0, **more})
 
 
 @rows
-def test_tokens_go_in_and_audio_comes_out(row: ApiCase, emulator: Emulator) -> None:
-    """All of it, in order; nothing but the client and its threads is needed, and none of them stays."""
+def test_all_pieces_of_text_are_spoken_in_order(row: ApiCase, emulator: Emulator) -> None:
+    """Afterwards no thread of the stream is left, and the next call works."""
     tokens = ["", " ", "He", "l", "lo", ". ", "How", " are", "\n", "you", "?", " 你", "好", "。", " ", "Bye"]
     with plain(row, emulator) as client:
         with client.stream_text(iter(tokens)) as stream:
@@ -82,17 +82,17 @@ def test_tokens_go_in_and_audio_comes_out(row: ApiCase, emulator: Emulator) -> N
         until(lambda: writers() == 0)
         assert emulator.received()[-1]["text"] == "".join(tokens)
         assert client.stats().in_flight == 0
-        # The next call finds everything as it should be.
+        # The next call works.
         assert echo_text(client.synthesize("after").audio) == "after"
 
 
 def test_audio_comes_before_the_text_is_finished(emulator: Emulator) -> None:
-    """Which is the point of it."""
+    """This is the purpose of a duplex stream."""
     go_on = threading.Event()
 
     def written() -> Iterator[str]:
         yield "First."
-        assert go_on.wait(_PATIENCE)
+        assert go_on.wait(_TIMEOUT)
         yield "Second."
 
     with plain(MODEL_STUDIO, emulator) as client, client.stream_text(written()) as stream:
@@ -102,8 +102,8 @@ def test_audio_comes_before_the_text_is_finished(emulator: Emulator) -> None:
         assert echo_text(b"".join(pieces)) == "Second."
 
 
-def test_nothing_is_sent_before_there_is_something_to_say(emulator: Emulator) -> None:
-    """A model that thinks long must not wear out a service that waits for its writer."""
+def test_nothing_is_sent_before_the_first_text(emulator: Emulator) -> None:
+    """A slow model must not use up the time that a service waits for text."""
     seen: list[int] = []
 
     def written() -> Iterator[str]:
@@ -117,15 +117,15 @@ def test_nothing_is_sent_before_there_is_something_to_say(emulator: Emulator) ->
 
 
 @pytest.mark.parametrize("texts", [[], ["", " ", "\n"]])
-def test_nothing_to_say_is_an_error(emulator: Emulator, texts: list[str]) -> None:
-    """Told before anything is sent."""
+def test_a_stream_without_text_is_an_error(emulator: Emulator, texts: list[str]) -> None:
+    """It is raised before anything is sent."""
     with plain(MODEL_STUDIO, emulator) as client, pytest.raises(BadUtterance, match="nothing to say"):
         client.stream_text(texts)
     assert emulator.counters().connections_seen == 0
 
 
-def test_what_is_no_text_is_an_error(emulator: Emulator) -> None:
-    """At the beginning at once; later the rest is spoken first."""
+def test_a_piece_that_is_no_text_is_an_error(emulator: Emulator) -> None:
+    """As the first piece it is raised at once; later, the text before it is spoken first."""
     with plain(MODEL_STUDIO, emulator) as client:
         for texts in ([b"bytes"], [3], ["a\x00b"], ["\ud800"]):
             with pytest.raises(BadUtterance):
@@ -146,19 +146,19 @@ def test_what_is_no_text_is_an_error(emulator: Emulator) -> None:
         assert echo_text(caught.value.partial.audio) == "Fine."
 
 
-def test_a_protocol_that_takes_whole_texts_says_so(emulator: Emulator) -> None:
-    """And what to call instead."""
+def test_a_protocol_that_takes_whole_texts_raises(emulator: Emulator) -> None:
+    """The error names the call to use instead."""
     with CosyClient(emulator.url) as client, pytest.raises(BadUtterance, match="use stream"):
         client.stream_text(["a"])
 
 
 class Broken(Exception):
-    """Stand for what a language model's client raises."""
+    """Stand for an error of a language model's client."""
 
 
 @rows
-def test_a_writer_that_fails_has_what_it_wrote_spoken(row: ApiCase, emulator: Emulator) -> None:
-    """Then its error is the cause of ours, with all the audio; asking again tells the same."""
+def test_the_text_before_a_writers_error_is_spoken(row: ApiCase, emulator: Emulator) -> None:
+    """Then an error is raised with the writer's as its cause and all the audio; iterating again raises the same."""
 
     def written() -> Iterator[str]:
         yield "Said, and"
@@ -180,8 +180,8 @@ def test_a_writer_that_fails_has_what_it_wrote_spoken(row: ApiCase, emulator: Em
         assert client.stats().in_flight == 0
 
 
-def test_a_writer_that_fails_before_the_first_word_fails_the_call(emulator: Emulator) -> None:
-    """With its own error: nothing of ours has happened yet."""
+def test_a_writer_that_fails_before_the_first_text_fails_the_call(emulator: Emulator) -> None:
+    """Its own error is raised, as nothing was sent."""
 
     def written(word: str) -> str:
         raise Broken
@@ -192,10 +192,10 @@ def test_a_writer_that_fails_before_the_first_word_fails_the_call(emulator: Emul
 
 
 @rows
-def test_an_attempt_that_fails_before_the_first_sound_is_made_again_with_all_the_text(
+def test_an_attempt_that_fails_before_the_first_audio_is_retried_with_all_the_text(
     row: ApiCase, emulator: Emulator
 ) -> None:
-    """What was said meanwhile is said again, in order, and nothing twice."""
+    """Text that was sent meanwhile is sent again, in order, and nothing twice."""
     listener = RecordingListener()
     tokens = [f"{number}." for number in range(20)]
 
@@ -212,8 +212,8 @@ def test_an_attempt_that_fails_before_the_first_sound_is_made_again_with_all_the
         assert emulator.received()[-1]["text"] == "".join(tokens)
 
 
-def test_a_failure_amid_the_audio_ends_the_stream_and_the_writer(emulator: Emulator) -> None:
-    """With what had come by then; nobody is asked for more text."""
+def test_a_failure_after_the_first_audio_ends_the_stream_and_the_writer(emulator: Emulator) -> None:
+    """The error has the audio that had come, and no more text is taken from the writer."""
     asked: list[int] = []
 
     def written() -> Iterator[str]:
@@ -235,14 +235,14 @@ def test_a_failure_amid_the_audio_ends_the_stream_and_the_writer(emulator: Emula
             stream.speech()
 
 
-def test_a_writer_that_falls_silent_is_told_by_the_service(start: Callable[..., Emulator]) -> None:
-    """The service's patience ends before ours, and its word for it says what to do."""
+def test_a_writer_that_pauses_too_long_gets_the_services_error(start: Callable[..., Emulator]) -> None:
+    """The service's timeout ends before ours, and its message says what to do."""
     emulator = start(engine="echo", task_idle=0.3)
     silent = threading.Event()
 
     def written() -> Iterator[str]:
         yield "Hello."
-        silent.wait(_PATIENCE)
+        silent.wait(_TIMEOUT)
         yield "never"
 
     with plain(MODEL_STUDIO, emulator) as client:
@@ -272,7 +272,7 @@ def test_closing_early_stops_both_sides(start: Callable[..., Emulator]) -> None:
         with client.stream_text(written()) as stream:
             next(iter(stream))
             assert emulator.counters().in_flight == 1
-        assert closed.wait(_PATIENCE)
+        assert closed.wait(_TIMEOUT)
         until(lambda: emulator.counters().in_flight == 0)
         assert client.stats().in_flight == 0
         until(lambda: writers() == 0)
@@ -280,8 +280,8 @@ def test_closing_early_stops_both_sides(start: Callable[..., Emulator]) -> None:
             stream.speech()
 
 
-def test_closing_the_client_ends_its_conversations(start: Callable[..., Emulator]) -> None:
-    """Whoever listens is told, whoever writes is let go."""
+def test_closing_the_client_ends_its_duplex_streams(start: Callable[..., Emulator]) -> None:
+    """The reader gets an error, and the writer ends."""
     emulator = start(engine="tone", chunk_seconds=0.2, chunk_gap=60.0)
 
     def written() -> Iterator[str]:
@@ -299,13 +299,13 @@ def test_closing_the_client_ends_its_conversations(start: Callable[..., Emulator
         client.stream_text(["a"])
 
 
-def test_a_deadline_counts_the_whole_conversation(emulator: Emulator) -> None:
-    """Also what the writer takes for it."""
+def test_the_deadline_covers_the_whole_stream(emulator: Emulator) -> None:
+    """The time that the writer takes counts as well."""
     over = threading.Event()
 
     def written() -> Iterator[str]:
         yield "Hello."
-        over.wait(_PATIENCE)
+        over.wait(_TIMEOUT)
 
     with plain(MODEL_STUDIO, emulator) as client:
         stream = client.stream_text(written(), timeout=0.4)
@@ -315,16 +315,16 @@ def test_a_deadline_counts_the_whole_conversation(emulator: Emulator) -> None:
         over.set()
 
 
-def test_a_refusal_is_not_hidden_by_the_writer(start: Callable[..., Emulator]) -> None:
-    """A wrong key, for one."""
+def test_a_refusal_is_raised_and_ends_the_writer(start: Callable[..., Emulator]) -> None:
+    """For example the refusal of a wrong key."""
     emulator = start(engine="echo", api_key="s3cret")
     with plain(MODEL_STUDIO, emulator, api_key="wrong") as client, pytest.raises(Unauthorized):
         client.stream_text(["Hello."])
     assert writers() == 0
 
 
-def test_too_much_text_is_the_writers_error(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task takes so many characters; what was within is spoken."""
+def test_text_beyond_the_services_limit_is_an_error(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task takes so many characters; the text before them is spoken."""
     monkeypatch.setattr(model_studio, "MAX_TASK_CHARACTERS", 10)
     with plain(MODEL_STUDIO, emulator) as client:
         with client.stream_text(["Go.", "On.", "字字字"]) as stream, pytest.raises(BadUtterance, match="10") as caught:
@@ -334,52 +334,52 @@ def test_too_much_text_is_the_writers_error(emulator: Emulator, monkeypatch: pyt
 
 
 class Slow:
-    """Be a conversation whose socket takes nothing until it is told to."""
+    """Stand for a session whose socket accepts nothing until `may_flush` is set."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.sent: list[str] = []
         self.finished = False
         self.may_flush = threading.Event()
 
     def send_text(self, text: str) -> None:
-        self.said.append(text)
+        self.sent.append(text)
 
     def end_text(self) -> None:
         self.finished = True
 
     def flush(self) -> None:
-        assert self.may_flush.wait(_PATIENCE)
+        assert self.may_flush.wait(_TIMEOUT)
 
 
-def test_a_piece_is_pulled_when_the_one_before_has_left() -> None:
-    """A service that takes no text stops the writer, too."""
-    pulled: list[int] = []
+def test_a_piece_is_taken_after_the_one_before_is_flushed() -> None:
+    """A service that accepts no text stops the writer as well."""
+    taken: list[int] = []
 
     def written() -> Iterator[str]:
         for number in range(10):
-            pulled.append(number)
+            taken.append(number)
             yield f"{number} "
 
     feeder, reply = TextFeeder(written(), SystemClock()), Slow()
     assert feeder.begin(VoiceSettings()).text == "0"
     feeder.attach(reply)  # type: ignore[arg-type]
-    until(lambda: len(reply.said) == 2)
-    assert pulled == [0, 1]
+    until(lambda: len(reply.sent) == 2)
+    assert taken == [0, 1]
     assert feeder.waited >= 0
     reply.may_flush.set()
     until(lambda: reply.finished)
-    assert "".join(reply.said) == "".join(f"{number} " for number in range(10))
+    assert "".join(reply.sent) == "".join(f"{number} " for number in range(10))
     assert repr(feeder) == "<TextFeeder ended>"
 
 
-def test_what_was_said_is_kept_until_the_first_sound_only() -> None:
-    """After that no other attempt will need it."""
+def test_sent_text_is_kept_until_the_first_audio_only() -> None:
+    """After that there is no other attempt."""
     go_on = threading.Event()
 
     def written() -> Iterator[str]:
         yield "a"
         yield "b"
-        assert go_on.wait(_PATIENCE)
+        assert go_on.wait(_TIMEOUT)
         yield "c"
 
     feeder, first, second = TextFeeder(written(), SystemClock()), Slow(), Slow()
@@ -387,14 +387,14 @@ def test_what_was_said_is_kept_until_the_first_sound_only() -> None:
     second.may_flush.set()
     feeder.begin(VoiceSettings())
     feeder.attach(first)  # type: ignore[arg-type]
-    until(lambda: first.said == ["a", "b"])
+    until(lambda: first.sent == ["a", "b"])
     feeder.detach()
     feeder.attach(second)  # type: ignore[arg-type]
-    assert second.said == ["a", "b"]
+    assert second.sent == ["a", "b"]
     feeder.keep_nothing()
     go_on.set()
     until(lambda: second.finished)
-    assert (first.said, second.said) == (["a", "b"], ["a", "b", "c"])
+    assert (first.sent, second.sent) == (["a", "b"], ["a", "b", "c"])
     feeder.close()
     feeder.reset_after_fork()
     assert repr(feeder) == "<TextFeeder closed>"

@@ -1,4 +1,4 @@
-"""One attempt is reported alike, whatever kind of call it belongs to: to breaker, limiter, statistics and events."""
+"""Attempts of every kind of call are reported alike: to breaker, limiter, statistics and events."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def _reply(request: WireRequest, **headers: str) -> WireReply:
 
 def _client(script: Callable[[WireRequest], WireReply | Exception], **options: Any) -> CosyClient:
     config = ClientConfig(timeouts=TimeoutConfig(first_byte=5.0))
-    served = {"protocol": "openai:vllm-omni", "model": "m", "voice": "v", "format": "pcm"}
-    return scripted_client(script, **{**served, "config": config, **options})[0]
+    defaults = {"protocol": "openai:vllm-omni", "model": "m", "voice": "v", "format": "pcm"}
+    return scripted_client(script, **{**defaults, "config": config, **options})[0]
 
 
 @CALLS
-def test_a_service_that_lets_the_deadline_pass_in_silence_is_to_blame(call: Callable[[CosyClient], None]) -> None:
-    """It had a fair time and answered nothing to anybody: the breaker counts it, whatever the call."""
+def test_silence_until_the_deadline_is_an_endpoint_fault(call: Callable[[CosyClient], None]) -> None:
+    """The service had a fair time and answered no other request either: the breaker counts it, whatever the call."""
     clock = FakeClock()
 
     def silent(_: WireRequest) -> Exception:
@@ -65,8 +65,8 @@ def test_a_service_that_lets_the_deadline_pass_in_silence_is_to_blame(call: Call
 
 
 @CALLS
-def test_a_quota_that_a_reply_announces_is_kept(call: Callable[[CosyClient], None]) -> None:
-    """Seven requests a second, told in the headers of whatever was asked for."""
+def test_a_quota_in_a_reply_is_kept(call: Callable[[CosyClient], None]) -> None:
+    """Seven requests a second, in the headers of any reply."""
     headers = {"RateLimit-Policy": '"default";q=7;w=1', "RateLimit": '"default";r=6;t=1'}
     with _client(lambda request: _reply(request, **headers)) as client:
         call(client)
@@ -74,8 +74,8 @@ def test_a_quota_that_a_reply_announces_is_kept(call: Callable[[CosyClient], Non
 
 
 @CALLS
-def test_each_attempt_is_told_of_when_it_starts_and_when_it_has_finished(call: Callable[[CosyClient], None]) -> None:
-    """So that a tracing exporter has both ends, under one name and number."""
+def test_each_attempt_emits_a_start_and_an_end(call: Callable[[CosyClient], None]) -> None:
+    """Both have the same batch and number, so that a tracing exporter can pair them."""
     listener = RecordingListener()
     refusals = iter([ScriptedReply(500, {}, [b""])])
     config = ClientConfig(retry=RetryConfig(initial=0.001))
@@ -92,8 +92,8 @@ def test_each_attempt_is_told_of_when_it_starts_and_when_it_has_finished(call: C
 
 
 @CALLS
-def test_a_read_is_given_twice_the_time_in_each_attempt(call: Callable[[CosyClient], None]) -> None:
-    """A read timeout is a guess; the first that was too short is not made again."""
+def test_each_attempt_doubles_the_read_timeout(call: Callable[[CosyClient], None]) -> None:
+    """A read timeout is an estimate; one that was too short is not used again."""
     given: list[float] = []
 
     class Transport(ScriptedTransport):

@@ -1,4 +1,4 @@
-"""Late texts travel once more: the first reply counts, the loser is broken off, and the count stays within bounds."""
+"""Late texts are sent once more: the first reply counts, the other attempt is aborted, and their number is bounded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cosyclient.pipeline.calls.context import CallContext
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 CONFIG = ClientConfig(hedge=HedgeConfig(extra=0.1), pacing=PacingConfig(burst=1000))
 
 
@@ -51,10 +51,10 @@ def hedging(service: Emulator) -> Iterator[CosyClient]:
 
 
 def test_a_text_that_hangs_is_answered_by_its_hedge(service: Emulator, hedging: CosyClient) -> None:
-    """One request more, on another connection; the one that hung is not used again and nothing stays taken."""
+    """It costs one request on another connection; the one that hung is not used again, and nothing stays in use."""
     before, hedged = service.counters().requests, hedging.stats().hedged
     service.inject("hang")
-    speech = hedging.synthesize("late", timeout=PATIENCE)
+    speech = hedging.synthesize("late", timeout=TIMEOUT)
     assert echo_text(speech.pcm()) == "late"
     assert service.counters().requests == before + 2
     assert hedging.stats().hedged == hedged + 1
@@ -67,7 +67,7 @@ def test_a_late_text_joins_the_next_batch(service: Emulator, hedging: CosyClient
     """A shared request costs less than one of its own."""
     before = service.counters()
     service.inject("hang")
-    late = hedging.submit("late", timeout=PATIENCE)
+    late = hedging.submit("late", timeout=TIMEOUT)
     # In flight, not queued: otherwise the next text would share its request.
     while not hedging.stats().in_flight:
         time.sleep(0.001)
@@ -84,38 +84,38 @@ def test_a_late_text_joins_the_next_batch(service: Emulator, hedging: CosyClient
 
 
 def test_a_failed_hedge_changes_nothing(service: Emulator, hedging: CosyClient) -> None:
-    """The late reply comes after all: an error of the hedge is not the text's."""
+    """Its error is not the text's: the late reply still comes."""
     hedged = hedging.stats().hedged
     service.inject("error", status=503, after=0.5)
     service.inject("error", status=400)
-    assert echo_text(hedging.synthesize("late", timeout=PATIENCE).pcm()) == "late"
+    assert echo_text(hedging.synthesize("late", timeout=TIMEOUT).pcm()) == "late"
     assert hedging.stats().hedged == hedged + 1
 
 
 def test_closing_ends_both_attempts(service: Emulator, hedging: CosyClient) -> None:
-    """Neither holds up the other's end, and the timer's thread is gone."""
+    """Neither delays the other's end, and the timer's thread has ended."""
     hedged = hedging.stats().hedged
     service.inject("hang", count=2)
-    future = hedging.submit("late", timeout=PATIENCE)
+    future = hedging.submit("late", timeout=TIMEOUT)
     while hedging.stats().hedged == hedged:
         assert not future.done()
     hedging.close(drain=False)
-    assert future.exception(PATIENCE) is not None
+    assert future.exception(TIMEOUT) is not None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("cosyclient")]
 
 
-def test_it_is_off_unless_asked_for(service: Emulator) -> None:
+def test_hedging_is_off_by_default(service: Emulator) -> None:
     """Every hedge is billed."""
     unpaced = ClientConfig(pacing=PacingConfig(burst=1000))
     with CosyClient(service.url, requests_per_second=1e4, config=unpaced) as client:
         for number in range(60):
-            client.synthesize(f"calm {number}")
+            client.synthesize(f"text {number}")
         assert client.stats().hedged == 0
     assert not [thread for thread in threading.enumerate() if thread.name == "cosyclient-hedge"]
 
 
 class Attempt:
-    """Be an attempt with some texts unanswered."""
+    """Stand for an attempt with unanswered texts."""
 
     def __init__(self, *texts: PendingText) -> None:
         self.texts = list(texts)
@@ -133,8 +133,8 @@ def pending_text(text: str = "hello") -> PendingText:
 @pytest.mark.parametrize(
     ("state", "available", "overloaded"), [(OPEN, 9.0, False), (CLOSED, 5.0, False), (CLOSED, 9.0, True)]
 )
-def test_an_ailing_service_is_not_asked_twice(state: str, available: float, overloaded: bool) -> None:
-    """Neither while its breaker is open, nor while half the retry budget is spent, nor while it has too much to do."""
+def test_nothing_is_hedged_at_a_service_in_trouble(state: str, available: float, overloaded: bool) -> None:
+    """Its breaker is open, half the retry budget is spent, or it has too much to do."""
     looked, queued = threading.Event(), threading.Event()
 
     class Endpoint:
@@ -159,14 +159,14 @@ def test_an_ailing_service_is_not_asked_twice(state: str, available: float, over
         policy.record_latency(0.1)
     hedger = Hedger(policy, cast("CallContext", context), cast("Batcher", batcher), lambda: None)
     assert hedger.start(Attempt(pending_text()), 1) is not None
-    assert looked.wait(PATIENCE)
+    assert looked.wait(TIMEOUT)
     hedger.close()
     assert not queued.is_set()
     assert repr(hedger) == f"<Hedger {policy!r}>"
 
 
 class Holder:
-    """Be a call."""
+    """Stand for a batch call."""
 
     endpoint = "http://x.test"
 
@@ -177,17 +177,17 @@ class Holder:
 def complete(
     coalescer: Coalescer, result: Completion, call: Holder | None = None, *, final: bool = False
 ) -> list[Completion]:
-    """Bring *result* and return what has ended by it."""
+    """Complete *result* and return the completions that ended a text."""
     ended: list[Completion] = []
     coalescer.complete([result], ended, call, final=final)
     return ended
 
 
 class TestTwoCalls:
-    """One text, pending twice."""
+    """One text in two calls."""
 
     def test_an_error_waits_for_the_other_call(self) -> None:
-        """The first call's error is dropped, the second's counts; a speech counts always."""
+        """The first call's error is dropped, the second's counts; a speech always counts."""
         coalescer, clock = Coalescer(), FakeClock()
         first, second, pending = Holder(), Holder(), pending_text()
         coalescer.start(pending, Waiter(Deadline.after(clock, 9.0)))
@@ -200,8 +200,8 @@ class TestTwoCalls:
         coalescer.detach([pending], first)
         assert complete(coalescer, (pending, error), second) == [(pending, error)]
 
-    def test_a_final_error_ends_it(self) -> None:
-        """The client closes: whoever carries it, it is over."""
+    def test_a_final_error_ends_the_text(self) -> None:
+        """Closing the client ends the text, whatever calls carry it."""
         coalescer, clock = Coalescer(), FakeClock()
         pending = pending_text()
         coalescer.start(pending, Waiter(Deadline.after(clock, 9.0)))
@@ -211,7 +211,7 @@ class TestTwoCalls:
         assert complete(coalescer, completion, final=True) == [completion]
 
     def test_the_first_speech_counts(self) -> None:
-        """The second finds it done."""
+        """The second finds the text done."""
         coalescer, clock = Coalescer(), FakeClock()
         pending = pending_text()
         coalescer.start(pending, Waiter(Deadline.after(clock, 9.0)))
@@ -220,7 +220,7 @@ class TestTwoCalls:
         assert complete(coalescer, (pending, speech)) == []
 
     def test_late_texts_go_first_and_once(self) -> None:
-        """They board before those who wait, call no worker by themselves, and never a third time."""
+        """They are sealed before queued texts, start no worker by themselves, and are not queued a third time."""
         batcher = Batcher(BatchLimits(max_texts=4, body_bytes=1 << 20, audio_seconds=1e9), workers=4, clock=FakeClock())
         late, waiting = (
             [pending_text("a"), pending_text("b")],

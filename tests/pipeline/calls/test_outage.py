@@ -1,4 +1,4 @@
-"""Texts of bulk calls wait a service out: nothing is lost to an outage that is shorter than their deadline."""
+"""Texts of bulk calls wait for a service that is down: no outage shorter than their deadline loses one."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ TEXTS = [f"text {n}" for n in range(200)]
 
 
 class Clock(FakeClock):
-    """Let no timer leap over what others still do: several wait for theirs."""
+    """Advance in small steps, so that the timer of one thread does not skip what others still do."""
 
     def wait(self, gate: threading.Lock, seconds: float) -> bool:
-        """Pass a little of the time."""
+        """Advance by at most 0.1 s."""
         if gate.acquire(timeout=0.001):
             return True
         self.advance(min(seconds, 0.1))
@@ -72,7 +72,7 @@ FAULTS: dict[str, Callable[[], WireReply | Exception]] = {
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("kind", ["refused", "503", "502"])
-def test_an_outage_of_eight_seconds_costs_no_text(kind: str, ordered: bool) -> None:
+def test_an_outage_of_eight_seconds_loses_no_text(kind: str, ordered: bool) -> None:
     clock = Clock()
     listener = RecordingListener()
     client, transport = scripted_client(
@@ -85,7 +85,7 @@ def test_an_outage_of_eight_seconds_costs_no_text(kind: str, ordered: bool) -> N
     assert [down.error.retryable or isinstance(down.error, CircuitOpen) for down in listener.of(ServiceDown)] == [True]
     (up,) = listener.of(ServiceUp)
     assert 2 < up.seconds < 30
-    # Politely: a first try each of what was in flight and its retries, then now and then one text.
+    # First attempts and retries of what was in flight, then a single text now and then.
     assert len(transport.requests) < 25 + 120
 
 
@@ -99,12 +99,12 @@ def test_any_outage_shorter_than_the_deadline_is_waited_out() -> None:
         fault = FAULTS[dice.choice(["refused", "503", "502"])]
         client, _ = scripted_client(service(clock, outages, fault), clock=clock, max_batch=dice.choice([1, 5, 64]))
         with client:
-            # One that has answered before is trusted to come back until the deadline.
+            # A service that has answered before is waited for until the deadline.
             client.synthesize("hello")
             assert [text_in(audio) for audio in client.batch_synth(TEXTS[:60])] == TEXTS[:60]
 
 
-def test_a_service_that_is_not_up_yet_is_given_half_a_minute() -> None:
+def test_a_service_that_has_never_answered_is_waited_for_half_a_minute() -> None:
     clock = FakeClock()
     client, _ = scripted_client(service(clock, [(0.0, 20.0)], FAULTS["refused"]), clock=clock)
     with client:
@@ -119,7 +119,7 @@ def test_a_service_that_is_not_up_yet_is_given_half_a_minute() -> None:
 
 
 @pytest.mark.parametrize(("wait", "least", "most"), [(0.0, 0.0, 10.0), (5.0, 4.0, 20.0)])
-def test_the_wait_can_be_set(wait: float, least: float, most: float) -> None:
+def test_the_wait_for_a_service_is_configurable(wait: float, least: float, most: float) -> None:
     clock = FakeClock()
     client, _ = scripted_client(
         service(clock, [(0.3, 1e9)], FAULTS["refused"]),
@@ -133,13 +133,13 @@ def test_the_wait_can_be_set(wait: float, least: float, most: float) -> None:
         outcomes = list(client.synthesize_many(TEXTS))
         assert all(isinstance(outcome.error, (ConnectFailed, CircuitOpen)) for outcome in outcomes)
         assert least < clock.now() - began - 1.0 < most
-        # What comes after is not made to wait anew.
+        # Later texts do not wait again.
         again = clock.now()
         assert isinstance(next(client.synthesize_many(["more"])).error, (ConnectFailed, CircuitOpen))
         assert clock.now() - again < 5.0
 
 
-def test_what_waits_longer_than_its_deadline_says_for_what() -> None:
+def test_a_deadline_during_an_outage_carries_its_cause() -> None:
     clock = FakeClock()
     client, _ = scripted_client(service(clock, [(0.3, 1e9)], FAULTS["refused"]), clock=clock)
     with client:
@@ -154,7 +154,7 @@ def test_what_waits_longer_than_its_deadline_says_for_what() -> None:
 
 
 def test_a_text_that_fails_for_its_own_reason_fails_alone() -> None:
-    """Others are answered meanwhile, so the service is not down; alone at the end, it is tried a few times more."""
+    """Other texts are answered meanwhile, so the service is not down; alone at the end, it gets a few more attempts."""
     clock = FakeClock()
 
     def act(request: WireRequest) -> WireReply:
@@ -172,7 +172,7 @@ def test_a_text_that_fails_for_its_own_reason_fails_alone() -> None:
     assert clock.now() - began < 300, "long before its deadline"
 
 
-def test_refusals_as_too_fast_are_waited_out_as_well() -> None:
+def test_throttling_is_waited_out_as_well() -> None:
     clock = FakeClock()
     client, _ = scripted_client(
         service(clock, [(0.0, 25.0)], lambda: refuse(429, **{"Retry-After": "1"})), clock=clock, max_retries=1
@@ -192,7 +192,7 @@ def test_a_call_for_one_text_fails_at_once_and_the_bulk_call_goes_on() -> None:
     def act(request: WireRequest) -> WireReply | Exception:
         return ConnectFailed("connection refused") if down.is_set() else answer(request)
 
-    # Time stands still but for the sleeps of the calls: nobody looks whether the service is back.
+    # Time moves only by the sleeps of the calls, so nothing checks whether the service is back.
     class Still(FakeClock):
         def wait(self, gate: threading.Lock, seconds: float) -> bool:
             return gate.acquire(timeout=0.01)
@@ -214,7 +214,7 @@ def test_a_call_for_one_text_fails_at_once_and_the_bulk_call_goes_on() -> None:
         assert client.stats().pending == 0
 
 
-def test_closing_ends_the_wait_with_the_reason() -> None:
+def test_closing_ends_the_wait_with_its_cause() -> None:
     clock = FakeClock()
     clock.wait = lambda gate, seconds: gate.acquire(timeout=0.01)  # type: ignore[method-assign]
     client, _ = scripted_client(lambda _: ConnectFailed("connection refused"), clock=clock)
@@ -243,8 +243,8 @@ def test_a_retry_after_of_the_service_is_kept() -> None:
 
 
 @pytest.mark.parametrize("call", ["batch_synth", "as finished", "submit"])
-def test_a_service_that_is_restarted_amid_the_job(call: str) -> None:
-    """For real: connections are reset, then refused for two seconds, on the port where it then speaks again."""
+def test_a_restart_of_the_service_during_a_job_loses_no_text(call: str) -> None:
+    """Over sockets: connections are reset, then refused for two seconds, until the service is back on the same port."""
     settings = Settings(engine="echo", rtt=0.05, port=quiet_port())
     texts = [f"text {n}" for n in range(600)]
     first = Emulator(settings)
@@ -269,7 +269,7 @@ def test_a_service_that_is_restarted_amid_the_job(call: str) -> None:
                 assert all(future.result(GENEROUS) for future in futures)
             else:
                 assert not [o.error for o in client.synthesize_many(texts, ordered=False) if o.error]
-            assert later, "it was restarted amid the job"
+            assert later, "it was restarted during the job"
     finally:
         thread.join()
         for emulator in (first, *later):

@@ -1,4 +1,4 @@
-"""A text's samples while they arrive: retried until the first, whole in frames, nothing lost and nothing kept."""
+"""Samples of one text while they arrive: retried until the first, in whole frames, none lost, no permit kept."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PlainProtocol(BatchProtocol):
         return WireRequest(method="POST", path="/stream", headers=(("Key", key),), body=utterance.text.encode())
 
     def decode_stream(self, reply: WireReply, utterance: Utterance, *, wall: float) -> Iterator[PcmFormat | bytes]:
-        """Yield what comes."""
+        """Yield the format, then the chunks of the body."""
         status = int(reply.headers.get("status", reply.status))
         if status != 200:
             raise (ServiceFault if status >= 500 else BadRequest)(f"HTTP {status}", status=status)
@@ -79,12 +79,12 @@ def streaming(
 
 
 def in_flight(client: CosyClient) -> int:
-    """Return the permits that are out."""
+    """Return the number of permits in use."""
     return client.stats().in_flight
 
 
 def test_samples_come_as_they_arrive_in_whole_frames() -> None:
-    """Odd bytes wait for their other half; the rate is known before."""
+    """An odd byte waits for the rest of its frame; the sample rate is known before."""
     client, transport = streaming([pieces(b"", b"\1", b"\2\3", b"\4\5\6\7", b"\x08", rate="22050")])
     with client.stream("你好") as stream:
         assert isinstance(stream, SpeechStream)
@@ -95,7 +95,7 @@ def test_samples_come_as_they_arrive_in_whole_frames() -> None:
     assert transport.requests[0].body == "你好".encode()
 
 
-def test_the_whole_is_a_speech_and_a_file(tmp_path: Path) -> None:
+def test_a_stream_becomes_a_speech_and_a_file(tmp_path: Path) -> None:
     """However much was read before."""
     client, _ = streaming([pieces(b"\1\2\3\4", b"\5\6\7\x08", channels="2")])
     with client.stream("a") as stream:
@@ -119,8 +119,8 @@ def test_the_whole_is_a_speech_and_a_file(tmp_path: Path) -> None:
         pieces(b"\1\2", rate=""),
     ],
 )
-def test_it_is_tried_again_until_the_first_samples(first: WireReply | Exception) -> None:
-    """Nothing was handed out yet, so nothing can come twice."""
+def test_a_stream_is_retried_until_its_first_samples(first: WireReply | Exception) -> None:
+    """Nothing was yielded yet, so nothing is yielded twice."""
     listener = RecordingListener()
     client, transport = streaming([first, pieces(b"\1\2")], listeners=[listener])
     assert list(client.stream("a")) == [b"\1\2"]
@@ -132,12 +132,12 @@ def test_it_is_tried_again_until_the_first_samples(first: WireReply | Exception)
     assert in_flight(client) == 0
 
 
-@pytest.mark.parametrize("said", ["0", "-1", "99999999999", "true", "9" * 5000])
-def test_a_rate_or_channels_that_cannot_be_cost_nothing(said: str) -> None:
-    """A head of 0 Hz, told by two replies, once stopped a client for good: its permits were lost."""
+@pytest.mark.parametrize("value", ["0", "-1", "99999999999", "true", "9" * 5000])
+def test_an_impossible_rate_or_channel_count_is_ignored(value: str) -> None:
+    """Two replies with a head of 0 Hz once stopped a client for good: their permits were lost."""
 
     def handler(_: httpx.Request) -> httpx.Response:
-        fields = {"Content-Type": "audio/pcm", "X-Sample-Rate": said, "X-Channels": said}
+        fields = {"Content-Type": "audio/pcm", "X-Sample-Rate": value, "X-Channels": value}
         return httpx.Response(200, headers=fields, content=SOUND)
 
     with CosyClient(
@@ -155,8 +155,8 @@ def test_a_rate_or_channels_that_cannot_be_cost_nothing(said: str) -> None:
         assert client.stats().in_flight == 0
 
 
-def test_after_the_first_samples_nothing_is_tried_again() -> None:
-    """What had come is on the error."""
+def test_after_the_first_samples_nothing_is_retried() -> None:
+    """The error has the audio that had come."""
     client, transport = streaming([pieces(b"\1\2\3\4", TransportError("reset"))])
     with client.stream("a") as stream, pytest.raises(TransportError, match="reset") as caught:
         list(stream)
@@ -167,7 +167,7 @@ def test_after_the_first_samples_nothing_is_tried_again() -> None:
     assert in_flight(client) == 0
 
 
-def test_a_stream_that_ends_inside_a_frame_is_cut() -> None:
+def test_a_stream_that_ends_inside_a_frame_is_an_error() -> None:
     """Half a sample is no sample."""
     client, _ = streaming([pieces(b"\1\2", b"\3")])
     with client.stream("a") as stream, pytest.raises(DecodeError, match="inside a frame") as caught:
@@ -175,8 +175,8 @@ def test_a_stream_that_ends_inside_a_frame_is_cut() -> None:
     assert caught.value.partial is not None
 
 
-def test_what_cannot_help_is_not_tried_again() -> None:
-    """A refusal is final; so is what the budget cannot pay."""
+def test_a_refusal_and_a_spent_budget_end_the_retries() -> None:
+    """A refusal is final, and each retry costs tokens."""
     client, transport = streaming([ScriptedReply(400)])
     with pytest.raises(BadRequest):
         client.stream("a")
@@ -188,8 +188,8 @@ def test_what_cannot_help_is_not_tried_again() -> None:
     assert in_flight(client) == 0
 
 
-def test_failures_open_the_breaker_and_it_refuses() -> None:
-    """Streams pass the same policies as everything else."""
+def test_failed_streams_open_the_breaker() -> None:
+    """Streams pass the same policies as other calls."""
     config = ClientConfig(breaker=BreakerConfig(minimum_failures=5))
     client, transport = streaming(lambda _: ScriptedReply(500), config=config, max_retries=0)
     for _ in range(5):
@@ -200,8 +200,8 @@ def test_failures_open_the_breaker_and_it_refuses() -> None:
     assert len(transport.requests) == 5
 
 
-def test_closing_early_lets_go_and_blames_nobody() -> None:
-    """The listener had enough: the connection goes, the service is not at fault."""
+def test_closing_early_frees_the_connection_and_counts_no_failure() -> None:
+    """The caller had enough: the service is not at fault."""
     reply = pieces(b"\1\2", b"\3\4")
     listener = RecordingListener()
     client, _ = streaming([reply], listeners=[listener])
@@ -218,7 +218,7 @@ def test_closing_early_lets_go_and_blames_nobody() -> None:
 
 
 def test_a_forgotten_stream_keeps_no_permit() -> None:
-    """As a file that nobody closed."""
+    """The garbage collector closes it, as it closes a file."""
     client, _ = streaming([pieces(b"\1\2", b"\3\4")])
     client.stream("a")
     gc.collect()
@@ -226,7 +226,7 @@ def test_a_forgotten_stream_keeps_no_permit() -> None:
 
 
 def test_closing_the_client_ends_its_streams() -> None:
-    """Listeners of its streams get the same error as all callers; and a closed client opens none."""
+    """Their readers get the same error as all callers, and a closed client opens none."""
     client, _ = streaming([pieces(b"\1\2", b"\3\4")])
     stream = client.stream("a")
     client.close()
@@ -238,28 +238,28 @@ def test_closing_the_client_ends_its_streams() -> None:
         client.stream("a")
 
 
-@pytest.mark.parametrize("whose", ["client", "stream"])
-def test_what_we_break_off_is_no_fault_of_the_wire(whose: str) -> None:
+@pytest.mark.parametrize("closed", ["client", "stream"])
+def test_closing_raises_no_transport_error(closed: str) -> None:
     """A thread that waits for samples gets the error of the client, not of the connection."""
 
-    class Severed(ScriptedReply):
+    class ClosedMeanwhile(ScriptedReply):
         def chunks(self) -> Iterator[bytes]:
             yield b"\1\2"
-            client.close(drain=False) if whose == "client" else stream.close()
+            client.close(drain=False) if closed == "client" else stream.close()
             raise TransportError("shut down from our side")
 
-    client, _ = streaming([Severed(200, {"rate": "24000"})])
+    client, _ = streaming([ClosedMeanwhile(200, {"rate": "24000"})])
     stream = client.stream("a")
     for _ in range(2):
-        with pytest.raises(Rejected, match=f"the {whose} was closed") as caught:
+        with pytest.raises(Rejected, match=f"the {closed} was closed") as caught:
             list(stream)
-        assert isinstance(caught.value, ClientClosed) is (whose == "client")
+        assert isinstance(caught.value, ClientClosed) is (closed == "client")
         assert caught.value.partial is not None
     client.close()
 
 
-def test_a_client_closed_while_a_stream_is_opened_is_told() -> None:
-    """At its last attempt, too."""
+def test_a_client_closed_while_a_stream_opens_raises_client_closed() -> None:
+    """Also in the last attempt."""
 
     def answer(_: WireRequest) -> Exception:
         client.close(drain=False)
@@ -273,7 +273,7 @@ def test_a_client_closed_while_a_stream_is_opened_is_told() -> None:
 
 
 def test_a_forked_child_leaves_the_stream_to_its_parent() -> None:
-    """The child's copy is closed, and nothing is said to the service."""
+    """The child's copy is closed, and nothing is sent to the service."""
     reply = pieces(b"\1\2", b"\3\4")
     client, _ = streaming([reply])
     stream = client.stream("a")
@@ -285,8 +285,8 @@ def test_a_forked_child_leaves_the_stream_to_its_parent() -> None:
     assert not reply.closed
 
 
-def test_a_slow_listener_is_no_slow_service() -> None:
-    """The time between two pieces that the listener takes is not the service's."""
+def test_a_slow_reader_does_not_count_as_a_slow_service() -> None:
+    """The time that the reader takes between two pieces is not the service's."""
     clock = FakeClock()
     client, _ = streaming([pieces(b"\1\2", b"\3\4", b"\5\6")], clock=clock)
     for _ in client.stream("a"):
@@ -294,8 +294,8 @@ def test_a_slow_listener_is_no_slow_service() -> None:
     assert client.stats().latency < 1.0
 
 
-def test_the_deadline_passes_through() -> None:
-    """No time, no request."""
+def test_a_stream_keeps_its_deadline() -> None:
+    """After it no request is sent."""
     clock = FakeClock()
 
     def late(_: WireRequest) -> WireReply:
@@ -309,7 +309,7 @@ def test_the_deadline_passes_through() -> None:
 
 
 def test_bad_options_are_rejected_before_anything_is_sent() -> None:
-    """Each says what is possible instead."""
+    """Each error names the alternative."""
     client, transport = streaming([])
     with pytest.raises(BadUtterance, match="use synthesize for files"):
         client.stream("a", format="mp3")  # type: ignore[call-arg]
@@ -323,8 +323,8 @@ def test_bad_options_are_rejected_before_anything_is_sent() -> None:
     assert transport.requests == []
 
 
-def test_a_stream_of_silence_is_no_speech() -> None:
-    """Told at its end, for a pause at the beginning is legitimate; what came is the listener's."""
+def test_a_stream_of_silence_is_an_error() -> None:
+    """It is raised at the end, as a pause at the beginning is legitimate; the error has the samples."""
     client, transport = streaming([pieces(bytes(1000), bytes(9001), bytes(999), rate="24000")], max_retries=0)
     with client.stream("你好") as stream:
         with pytest.raises(DecodeError, match="audio: 0.23 s of silence") as caught:
@@ -340,16 +340,16 @@ def test_a_stream_of_silence_is_no_speech() -> None:
     [[bytes(48000), b"\1\0", bytes(48000)], [bytes(2), b"\1\0" * 5000], [bytes(478)], [bytes(9999), b"\1"]],
     ids=["a click", "the first sample alone", "too short to tell", "the last sample alone"],
 )
-def test_what_is_not_all_alike_is_heard(chunks: list[bytes]) -> None:
-    """However long the pause before."""
+def test_a_stream_with_any_sound_is_not_silence(chunks: list[bytes]) -> None:
+    """However long the pause before it."""
     client, _ = streaming([pieces(*chunks)])
     assert b"".join(client.stream("你好")) == b"".join(chunks)
     silent, _ = streaming([pieces(bytes(10000))])
     assert b"".join(silent.stream("……")) == bytes(10000), "a text without speech may be silence"
 
 
-def test_an_empty_stream_is_what_its_text_makes_of_it() -> None:
-    """Asked for again, an error that is final, or a short silence."""
+def test_what_an_empty_stream_becomes_depends_on_its_text() -> None:
+    """It is retried, a final error, or a short silence."""
     client, transport = streaming([pieces(), pieces(rate=""), pieces(b"\1\2")])
     assert b"".join(client.stream("你好")) == b"\1\2"
     assert len(transport.requests) == 3
@@ -368,8 +368,8 @@ def test_an_empty_stream_is_what_its_text_makes_of_it() -> None:
     assert in_flight(client) == 0
 
 
-def test_a_stream_of_a_text_without_speech_blames_nobody() -> None:
-    """A refusal of it may be silence, too, and a fault of the service is not held against it."""
+def test_a_text_without_speech_is_never_an_endpoint_fault() -> None:
+    """A refusal may become silence as well, and a fault of the service does not count against it."""
     client, transport = streaming([pieces(status="400")] * 2 + [pieces(status="500")] * 2, max_retries=1)
     with client.stream("……", on_silent="silence") as stream:
         assert b"".join(stream) == bytes(round(0.3 * 24000) * 2)

@@ -1,4 +1,4 @@
-"""Texts that wait: how many workers they are worth, what a batch takes, and that nothing is counted twice."""
+"""Queued texts: how many workers they claim, what a batch takes, and that nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ def bulk(count: int, voice: VoiceSettings = CALM) -> list[PendingText]:
 
 
 def put(batcher: Batcher, waiting: list[PendingText]) -> int:
-    """Queue *waiting* and return how many workers are called for that, as a dispatcher does."""
+    """Queue *waiting* and return how many workers are claimed for it, as a dispatcher does."""
     wanted = batcher.enqueue(waiting)
-    called = batcher.claim_workers()
-    assert wanted == (called > 0)
-    return called
+    claimed = batcher.claim_workers()
+    assert wanted == (claimed > 0)
+    return claimed
 
 
 def seal(batcher: Batcher, estimate: Estimate = NO_ESTIMATE) -> tuple[Batch, int]:
-    """Seal on a seeking worker; return the batch, and how many more workers are called for what stays."""
+    """Seal as a seeking worker; return the batch and how many more workers are claimed for the rest."""
     batch = batcher.seal(estimate)
     assert batch is not None
     wanted = batcher.needs_workers
-    called = batcher.claim_workers()
-    assert wanted == (called > 0)
-    return batch, called
+    claimed = batcher.claim_workers()
+    assert wanted == (claimed > 0)
+    return batch, claimed
 
 
-def test_three_texts_wake_one_worker() -> None:
-    """A worker is called per batch that could be sealed, not per text."""
+def test_three_texts_claim_one_worker() -> None:
+    """A worker is claimed per batch that could be sealed, not per text."""
     batcher = make()
     assert [put(batcher, [each]) for each in pending_texts(3)] == [1, 0, 0]
     batch, more = seal(batcher)
@@ -77,8 +77,8 @@ def test_three_texts_wake_one_worker() -> None:
     assert more == 0
 
 
-def test_a_full_queue_wakes_as_many_workers_as_there_are() -> None:
-    """640 texts are ten batches, but four workers are all there are; they seek again until nothing is left."""
+def test_a_full_queue_claims_all_workers() -> None:
+    """640 texts are ten batches for four workers, which continue until nothing is left."""
     batcher = make(workers=4)
     assert put(batcher, pending_texts(640)) == 4
     for _ in range(4):
@@ -89,7 +89,7 @@ def test_a_full_queue_wakes_as_many_workers_as_there_are() -> None:
     assert len(seal(batcher)[0].texts) == 64
 
 
-def test_texts_travel_in_the_order_they_came() -> None:
+def test_texts_are_sealed_in_the_order_they_came() -> None:
     """A batch takes the oldest first."""
     batcher = make(2)
     waiting = pending_texts(3)
@@ -111,7 +111,7 @@ class TestLanes:
     """Interactive texts go first; bulk fills what they leave."""
 
     def test_bulk_fills_the_room_an_interactive_batch_leaves(self) -> None:
-        """Whoever came later but is waited for goes first, and the request leaves full."""
+        """Interactive texts go first although they came later, and the request is full."""
         batcher = make(4)
         put(batcher, bulk(6))
         put(batcher, pending_texts(2))
@@ -125,15 +125,15 @@ class TestLanes:
         put(batcher, pending_texts(1, CALM))
         assert [lane_of(seal(batcher)[0]) for _ in range(2)] == [[0], [1, 1]]
 
-    def test_no_bulk_travels_while_interactive_batches_are_full(self) -> None:
-        """Bulk takes what is left over, and nothing is."""
+    def test_no_bulk_is_sealed_while_interactive_batches_are_full(self) -> None:
+        """Bulk takes the room that is left, and there is none."""
         batcher = make(2)
         put(batcher, bulk(2))
         put(batcher, pending_texts(4))
         assert [lane_of(seal(batcher)[0]) for _ in range(3)] == [[0, 0], [0, 0], [1, 1]]
 
     def test_a_promoted_text_changes_lanes(self) -> None:
-        """Somebody who cannot wait has asked for the same text; the workers called are still enough."""
+        """An interactive caller has asked for the same text; the claimed workers are still enough."""
         batcher = make(2)
         waiting = bulk(3)
         assert put(batcher, waiting) == 2
@@ -145,8 +145,8 @@ class TestLanes:
         second, more = seal(batcher)
         assert (second.texts, more) == ([waiting[1]], 0)
 
-    def test_a_batch_takes_as_long_as_it_says(self) -> None:
-        """The cap on audio holds for what the second lane adds, too."""
+    def test_the_cap_on_audio_covers_both_lanes(self) -> None:
+        """What the bulk lane adds counts as well."""
         seconds = pending_text().audio_seconds
         batcher = make(9, seconds=2.5 * seconds)
         put(
@@ -157,26 +157,26 @@ class TestLanes:
 
 
 class TestEstimate:
-    """What is known of the service decides who travels."""
+    """What is known of the service decides which texts are sealed."""
 
     def test_a_batch_holds_no_more_audio_than_the_service_should_get_at_once(self) -> None:
-        """The cap that was measured holds beside the one that was set, and calls more workers."""
+        """The measured cap applies beside the configured one, and more workers are claimed."""
         seconds = pending_text().audio_seconds
         batcher = make(9, seconds=10 * seconds)
         put(batcher, [pending_text("hello"), pending_text("hallo"), pending_text("salut")])
         batch, more = seal(batcher, Estimate(max_audio=2.5 * seconds))
         assert [len(batch.texts), batcher.queued, more] == [2, 1, 1]
 
-    def test_texts_short_of_time_travel_where_there_is_room(self) -> None:
-        """They take nobody's place, those with more time left go first, and none is rejected."""
+    def test_texts_short_of_time_fill_the_room_that_is_left(self) -> None:
+        """They displace no other text, those with more time left go first, and none is rejected."""
         batcher = make(3)
         short, shorter, fine = (pending_text(f"until {until}", until=until) for until in (1005.0, 1003.0, 1030.0))
         put(batcher, [shorter, short, fine])
         batch, _ = seal(batcher, Estimate(safe_latency=6.0))
         assert batch.texts == [fine, short, shorter]
 
-    def test_texts_short_of_time_let_those_go_first_that_make_it(self) -> None:
-        """Passed over is not refused: they keep their places, and go as soon as nobody else would."""
+    def test_texts_short_of_time_are_sealed_after_those_with_enough(self) -> None:
+        """They keep their positions, and go as soon as no other text would."""
         batcher = make(2)
         short = [pending_text(f"short {n}", until=1005.0) for n in range(2)]
         fine = [pending_text(f"fine {n}", until=1030.0) for n in range(3)]
@@ -189,8 +189,8 @@ class TestEstimate:
         assert sealed == [fine[:2], [fine[2], short[0]], [short[1]]]
         assert batcher.queued == 0
 
-    def test_a_text_that_travels_once_more_is_passed_over_by_nobody(self) -> None:
-        """It is under way already, and may be answered there."""
+    def test_a_hedged_text_is_sealed_first_whatever_its_time(self) -> None:
+        """It is in flight already, and may be answered there."""
         batcher = make(1)
         again, fine = pending_text("again", until=1003.0), pending_text("fine", until=1030.0)
         put(batcher, [fine])
@@ -198,8 +198,8 @@ class TestEstimate:
         batch, _ = seal(batcher, Estimate(safe_latency=6.0))
         assert batch.texts == [again]
 
-    def test_where_nothing_comes_back_in_time_the_newest_goes_first(self) -> None:
-        """It has most time left; the others keep their places."""
+    def test_where_no_text_has_enough_time_the_newest_goes_first(self) -> None:
+        """It has most time left; the others keep their positions."""
         batcher = make(2)
         waiting = [pending_text(f"text {n}", until=1010.0 + n) for n in range(5)]
         put(batcher, waiting)
@@ -209,8 +209,8 @@ class TestEstimate:
         assert batch.texts == waiting[:2]
 
 
-def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
-    """Counting texts alone would leave what did not fit to a worker that may be busy for long."""
+def test_a_batch_cut_short_by_bytes_claims_another_worker() -> None:
+    """Counting texts alone would leave the rest to a worker that may be busy for long."""
     batcher = make(body_bytes=25)
     assert put(batcher, pending_texts(3)) == 1
     batch, more = seal(batcher)
@@ -219,15 +219,15 @@ def test_a_batch_cut_short_by_bytes_calls_another_worker() -> None:
 
 
 def test_a_batch_keeps_to_its_audio_seconds_but_always_takes_one() -> None:
-    """A text that alone exceeds the cap still travels, alone."""
+    """A text that exceeds the cap is sent alone."""
     batch = Batch(CALM, BatchLimits(max_texts=9, body_bytes=1, audio_seconds=0.001))
     assert batch.add(pending_text("a long first text", weight=100))
     assert not batch.add(pending_text("x", weight=0))
     assert repr(batch) == "<Batch 1/9 texts, 1.1 s expected>"
 
 
-def test_a_discarded_text_does_not_travel() -> None:
-    """Taken out of the middle; the others keep their order and the workers are still enough."""
+def test_a_discarded_text_is_not_sealed() -> None:
+    """It may be in the middle; the others keep their order, and the claimed workers are still enough."""
     batcher = make(2)
     waiting = pending_texts(3)
     put(batcher, waiting)
@@ -239,8 +239,8 @@ def test_a_discarded_text_does_not_travel() -> None:
     assert batcher.queued == 0
 
 
-def test_a_worker_that_finds_nothing_is_dismissed() -> None:
-    """`head` and `seal` find nothing and change nothing: the worker goes, and nobody is counted any more."""
+def test_a_worker_that_finds_nothing_is_released() -> None:
+    """`next_deadline` and `seal` find nothing and change nothing; afterwards no worker is counted."""
     batcher = make()
     waiting = pending_texts(1)
     assert put(batcher, waiting) == 1
@@ -253,8 +253,8 @@ def test_a_worker_that_finds_nothing_is_dismissed() -> None:
     assert repr(batcher) == "<Batcher 0 queued, 0/4 workers, 0 seeking>"
 
 
-def test_only_what_is_due_is_taken() -> None:
-    """A refusal that concerns one deadline leaves those who can wait longer."""
+def test_only_due_texts_are_popped() -> None:
+    """A refusal for one deadline leaves texts that can wait longer."""
     batcher = make()
     soon, late = pending_text("soon", until=10.0), pending_text("late", until=99.0)
     put(batcher, [soon, late])
@@ -263,8 +263,8 @@ def test_only_what_is_due_is_taken() -> None:
     assert batcher.next_deadline() == 99.0
 
 
-def test_linger_waits_for_company_and_no_longer() -> None:
-    """With linger set, a short batch waits that long since its oldest text, on the clock."""
+def test_linger_waits_for_more_texts_and_no_longer() -> None:
+    """A short batch waits so long since its oldest text."""
     clock = FakeClock()
     batcher = Batcher(BatchLimits(max_texts=2, body_bytes=99, audio_seconds=9.0), workers=1, clock=clock, linger=0.5)
     put(batcher, pending_texts(1))
@@ -274,7 +274,7 @@ def test_linger_waits_for_company_and_no_longer() -> None:
 
 
 def test_linger_is_over_as_soon_as_the_batch_is_full() -> None:
-    """Whoever completes it opens the gate; the clock does not move."""
+    """The text that fills it opens the gate; the clock does not advance."""
 
     class Arrival(FakeClock):
         def wait(self, gate: threading.Lock, seconds: float) -> bool:
@@ -290,7 +290,7 @@ def test_linger_is_over_as_soon_as_the_batch_is_full() -> None:
 
 
 def test_texts_that_are_queued_or_done_are_not_queued_again() -> None:
-    """Whoever was interrupted puts them back without knowing how far he came."""
+    """A thread that was interrupted puts them back without knowing how far it came."""
     batcher = make()
     waiting, gone = pending_texts(3), pending_text("gone")
     gone.done = True
@@ -315,14 +315,14 @@ def test_a_sealed_batch_can_be_put_back_whole() -> None:
     assert [each.texts for each in sealed] == [waiting[:2], [waiting[2], waiting[0]], [waiting[1]]]
 
 
-def test_a_caller_that_carries_others_is_no_worker_but_is_waited_for() -> None:
-    """All workers stay to be called while it stands beside them, and nothing is idle until it has left."""
+def test_a_caller_that_sends_a_batch_is_no_worker_but_is_waited_for() -> None:
+    """All workers can be claimed meanwhile, and the batcher is not idle until the caller has ended."""
     batcher = make(workers=1)
     batcher.add_inline("caller")
     assert put(batcher, pending_texts(1)) == 1
     assert batcher.seal(worker=False) is not None
     assert batcher.workers == 1
-    assert put(batcher, pending_texts(1)) == 0  # the worker that was called is still on its way
+    assert put(batcher, pending_texts(1)) == 0  # the worker claimed before has not sealed yet
     assert seal(batcher) is not None
     assert not batcher.continue_worker()
     assert not batcher.idle
@@ -332,8 +332,8 @@ def test_a_caller_that_carries_others_is_no_worker_but_is_waited_for() -> None:
     assert batcher.wait_idle(batcher._clock.now())
 
 
-def test_a_lone_text_is_carried_by_its_caller_unless_it_has_company() -> None:
-    """What is queued would share its request; where texts do not share requests, it is no company."""
+def test_a_lone_text_is_sent_by_its_caller_unless_others_are_queued() -> None:
+    """Queued texts would share its request; where a request holds one text, they do not count."""
     for texts, may in ((2, False), (1, True)):
         batcher = make(texts)
         assert batcher.begin_inline("first")
@@ -361,20 +361,20 @@ def test_a_lone_text_is_carried_by_its_caller_unless_it_has_company() -> None:
     size=st.integers(1, 4),
     workers=st.integers(1, 3),
 )
-def test_every_text_travels_exactly_once(
+def test_every_text_is_sealed_exactly_once(
     steps: list[tuple[str, int, VoiceSettings | None]], size: int, workers: int
 ) -> None:
-    """Whatever the order of events, no text is lost, none travels twice, and no worker is left over."""
+    """Whatever the order of events, no text is lost, none is sealed twice, and no worker is left over."""
     batcher = make(size, workers=workers)
-    called, put, sealed, gone = 0, [], [], []
+    claimed, put, sealed, gone = 0, [], [], []
     busy = 0
 
     def turn() -> None:
-        nonlocal called, busy
-        if called:
-            called -= 1
+        nonlocal claimed, busy
+        if claimed:
+            claimed -= 1
             batch = batcher.seal()
-            called += batcher.claim_workers()
+            claimed += batcher.claim_workers()
             if batch is None:
                 batcher.release_worker()
             else:
@@ -383,7 +383,7 @@ def test_every_text_travels_exactly_once(
                 busy += 1
         elif busy:
             busy -= 1
-            called += batcher.continue_worker()
+            claimed += batcher.continue_worker()
 
     for kind, count, voice in steps:
         if kind == "put" and voice is not None:
@@ -392,14 +392,14 @@ def test_every_text_travels_exactly_once(
             wanted = batcher.enqueue(fresh)
             more = batcher.claim_workers()
             assert wanted == (more > 0)
-            called += more
+            claimed += more
         elif kind == "work":
             for _ in range(count):
                 turn()
         elif put and batcher.discard(put[count % len(put)]):
             gone.append(put[count % len(put)])
-        assert batcher.workers == called + busy <= workers
-    while called or busy:
+        assert batcher.workers == claimed + busy <= workers
+    while claimed or busy:
         turn()
     assert len(sealed) == len(set(sealed))
     assert set(sealed) | set(gone) == set(put)

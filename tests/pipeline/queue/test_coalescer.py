@@ -36,7 +36,7 @@ def speech(text: str = "hello") -> Speech:
 
 
 class TestCoalescer:
-    """Equal texts under way travel once."""
+    """Equal texts that are pending are sent once."""
 
     def test_an_equal_text_joins_the_first(self) -> None:
         """One text, two waiters, the later deadline."""
@@ -53,16 +53,16 @@ class TestCoalescer:
         assert (coalescer.accepted, coalescer.succeeded, coalescer.failed) == (2, 1, 0)
         assert repr(coalescer) == "<Coalescer 0 pending>"
 
-    def test_a_race_to_lead_has_one_winner(self) -> None:
-        """Both looked, neither found a text, both bring one: the second joins the first's."""
+    def test_of_two_equal_texts_that_start_at_once_one_leads(self) -> None:
+        """Both callers found no text and start one: the second joins the first's."""
         coalescer = Coalescer()
         mine, other, late = pending_text(), pending_text(), waiter(5.0)
         assert coalescer.start(mine, waiter(5.0)) is mine
         assert coalescer.start(other, late) is mine
         assert late.pending_text is mine
 
-    def test_the_text_goes_on_when_its_leader_gives_up(self) -> None:
-        """It belongs to all its waiters; it ends with the last, and its deadline follows who is left."""
+    def test_the_text_goes_on_when_its_leader_abandons_it(self) -> None:
+        """It belongs to all its waiters: it ends with the last, and its deadline follows those that are left."""
         coalescer = Coalescer()
         leader, follower, pending = waiter(9.0), waiter(5.0), pending_text()
         coalescer.start(pending, leader)
@@ -78,8 +78,8 @@ class TestCoalescer:
         assert complete(coalescer, [(pending, speech())]) == []
         assert coalescer.join(pending.utterance, waiter(1.0)) is None
 
-    def test_who_abandons_a_completed_text_is_resolved_by_who_completed_it(self) -> None:
-        """One of the two resolves it, never both and never neither."""
+    def test_a_waiter_that_abandons_a_completed_text_is_resolved_by_the_completion(self) -> None:
+        """Exactly one of the two resolves it."""
         coalescer, mine, pending = Coalescer(), waiter(9.0), pending_text()
         assert coalescer.abandon(mine) == (False, None)
         coalescer.start(pending, mine)
@@ -89,7 +89,7 @@ class TestCoalescer:
         assert pending.waiters == [mine]
 
     def test_a_completion_interrupted_halfway_is_finished_by_the_same_call(self) -> None:
-        """What has ended is in the list, and what has not is added by the second try."""
+        """What has ended is in the list, and the second try adds the rest."""
         coalescer = Coalescer()
         pending = [pending_text("one"), pending_text("two")]
         for each in pending:
@@ -102,7 +102,7 @@ class TestCoalescer:
         assert (coalescer.succeeded, coalescer.pending()) == (2, [])
 
     def test_without_coalescing_every_text_is_sent(self) -> None:
-        """The knob is off: equal texts are sent apart."""
+        """Equal texts are sent apart where the option is off."""
         coalescer = Coalescer(single_flight=False)
         one, other = pending_text(), pending_text()
         assert coalescer.start(one, waiter(1.0)) is one

@@ -1,4 +1,4 @@
-"""Who waits for a pending text: a thread or a future, each woken, failed or cancelled exactly once."""
+"""Waiters of a pending text, threads and futures: each is woken, failed or cancelled exactly once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.service import audio_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RESULT = CosyError("what became of it")
+RESULT = CosyError("the result")
 
 
 class TimeLimit(Exception):
-    """What a task queue raises in a signal's handler."""
+    """Stand for what a task queue raises in a signal's handler."""
 
 
 @pytest.fixture
@@ -38,22 +38,22 @@ def raises(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
 
 
 @pytest.mark.parametrize("raises", [TimeLimit, SystemExit, KeyboardInterrupt], indirect=True)
-def test_an_interrupt_amid_a_callback_is_raised_and_the_others_are_told(raises: type[BaseException]) -> None:
-    """The thread that sends a text calls others' callbacks: an interrupt is its own, not theirs."""
-    future, told = SpeechFuture(lambda _: None), list[object]()
+def test_an_interrupt_in_a_callback_is_raised_and_the_other_callbacks_run(raises: type[BaseException]) -> None:
+    """The thread that sends a text runs callbacks of other callers: the interrupt is for that thread, not for them."""
+    future, called = SpeechFuture(lambda _: None), list[object]()
     future.add_done_callback(lambda _: signal.raise_signal(signal.SIGALRM))
-    future.add_done_callback(told.append)
+    future.add_done_callback(called.append)
     with pytest.raises(raises):
         future.resolve(RESULT)
-    assert told == [future]
+    assert called == [future]
     future.resolve(RESULT)
-    assert told == [future]
+    assert called == [future]
 
 
-def test_an_interrupt_before_the_callbacks_leaves_them_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted delivery is done once more: the result is there by then, the callbacks have not heard."""
-    future, told = SpeechFuture(lambda _: None), list[object]()
-    future.add_done_callback(told.append)
+def test_after_an_interrupt_before_the_callbacks_they_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`resolve` is called again: the result is set by then, but no callback has run."""
+    future, called = SpeechFuture(lambda _: None), list[object]()
+    future.add_done_callback(called.append)
 
     def interrupted(_: SpeechFuture) -> None:
         raise KeyboardInterrupt
@@ -64,9 +64,9 @@ def test_an_interrupt_before_the_callbacks_leaves_them_to_be_told(monkeypatch: p
             future.resolve(RESULT)
     assert future.done()
     future.resolve(RESULT)
-    assert told == [future]
+    assert called == [future]
     future.resolve(RESULT)
-    assert told == [future]
+    assert called == [future]
 
 
 def waiter(until: float) -> Waiter:
@@ -78,56 +78,56 @@ def speech(text: str = "hello") -> Speech:
 
 
 class TestWaiter:
-    """Those who wait."""
+    """One waiter of a pending text."""
 
-    def test_a_result_that_is_there_is_not_waited_for(self) -> None:
-        """Not even by making a lock."""
-        mine, made = waiter(0.0), speech()
-        mine.resolve(made)
-        assert mine.wait()
-        assert mine.result is made
+    def test_a_result_that_is_set_is_not_waited_for(self) -> None:
+        """No lock is made."""
+        own, made = waiter(0.0), speech()
+        own.resolve(made)
+        assert own.wait()
+        assert own.result is made
 
     def test_a_deadline_that_has_passed_ends_the_wait(self) -> None:
-        """And says that nothing came."""
-        mine = waiter(0.0)
-        assert not mine.wait()
-        assert "pending" in repr(mine)
+        """`wait` returns that there is no result."""
+        own = waiter(0.0)
+        assert not own.wait()
+        assert "pending" in repr(own)
 
-    def test_whoever_blocks_is_woken(self) -> None:
-        """By another thread, whichever of the two comes first."""
+    def test_a_blocked_thread_is_woken(self) -> None:
+        """By another thread, whichever of the two is first."""
         for _ in range(200):
-            mine, made = Waiter(Deadline.after(SystemClock(), 60.0)), speech()
-            resolver = threading.Thread(target=mine.resolve, args=(made,))
+            own, made = Waiter(Deadline.after(SystemClock(), 60.0)), speech()
+            resolver = threading.Thread(target=own.resolve, args=(made,))
             resolver.start()
-            assert mine.wait()
-            assert mine.result is made
+            assert own.wait()
+            assert own.result is made
             resolver.join()
 
-    def test_its_future_is_resolved(self) -> None:
-        """A speech, an error, or nothing any more after `cancel`."""
-        given_up: list[Waiter] = []
+    def test_the_future_of_a_waiter_is_resolved(self) -> None:
+        """With a speech or an error; after `cancel` it stays cancelled."""
+        abandoned: list[Waiter] = []
         for result in (speech(), ClientClosed("no")):
-            future = SpeechFuture(given_up.append)
+            future = SpeechFuture(abandoned.append)
             Waiter(Deadline(0.0, FakeClock()), future=future).resolve(result)
             assert (future.exception(0) or future.result(0)) is result
             assert not future.cancel()
-        cancelled = SpeechFuture(given_up.append)
-        mine = Waiter(Deadline(0.0, FakeClock()), future=cancelled)
+        cancelled = SpeechFuture(abandoned.append)
+        own = Waiter(Deadline(0.0, FakeClock()), future=cancelled)
         assert cancelled.cancel()
         assert cancelled.cancel()
-        assert given_up == [mine]
-        mine.resolve(speech())
+        assert abandoned == [own]
+        own.resolve(speech())
         assert cancelled.cancelled()
 
     @pytest.mark.parametrize("done", [True, False])
     def test_a_future_fails_after_a_fork_unless_it_was_done(self, done: bool) -> None:
         """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
         called: list[object] = []
-        mine = SpeechFuture(lambda _: None)
+        own = SpeechFuture(lambda _: None)
         if done:
-            mine.set_result(speech())
+            own.set_result(speech())
         else:
-            mine.add_done_callback(called.append)
-        mine.reset_after_fork()
-        assert (mine.exception(0) is None) is done
+            own.add_done_callback(called.append)
+        own.reset_after_fork()
+        assert (own.exception(0) is None) is done
         assert called == []

@@ -1,4 +1,4 @@
-"""The chain in which waiting threads are woken: one after the other, and none is forgotten."""
+"""The chain in which waiting threads are woken: one after the other, and none is missed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cosyclient.pipeline.queue.pending import Waiter
 from cosyclient.pipeline.queue.wakeups import WakeupChain
 from cosyclient.testing import FakeClock
 
-RESULT = CosyError("what became of it")
+RESULT = CosyError("the result")
 
 
-def standing(count: int, clock: FakeClock) -> list[Waiter]:
-    """Return resolved waiters as they are while their threads stand at the gate."""
+def blocked_waiters(count: int, clock: FakeClock) -> list[Waiter]:
+    """Return resolved waiters in the state of blocked threads: the gate of each is closed."""
     waiters = [Waiter(Deadline.after(clock, 60.0)) for _ in range(count)]
     for waiter in waiters:
         waiter._gate = closed_gate()
@@ -26,14 +26,16 @@ def standing(count: int, clock: FakeClock) -> list[Waiter]:
 
 
 def woken(waiters: list[Waiter]) -> list[int]:
-    """Return the places of those whose gate is open."""
-    return [place for place, waiter in enumerate(waiters) if waiter._gate is not None and not waiter._gate.locked()]
+    """Return the positions of the waiters whose gate is open."""
+    return [
+        position for position, waiter in enumerate(waiters) if waiter._gate is not None and not waiter._gate.locked()
+    ]
 
 
-def test_each_wakes_the_next() -> None:
-    """One is on its way at a time, whatever is done meanwhile."""
+def test_each_waiter_wakes_the_next() -> None:
+    """One wake-up is under way at a time, whatever completes meanwhile."""
     clock = FakeClock()
-    chain, first, second = WakeupChain(clock), standing(2, clock), standing(1, clock)
+    chain, first, second = WakeupChain(clock), blocked_waiters(2, clock), blocked_waiters(1, clock)
     chain.start(first)
     chain.start(second)
     assert (woken(first), woken(second)) == ([0], [])
@@ -46,10 +48,10 @@ def test_each_wakes_the_next() -> None:
     assert repr(chain) == "<WakeupChain 0 to wake, at rest>"
 
 
-def test_a_slow_step_wakes_some_beside_who_wake_nobody() -> None:
-    """Where a thread computes without pause each step costs one of its turns; seven more share it."""
+def test_a_slow_step_also_wakes_waiters_that_pass_nothing_on() -> None:
+    """Beside a thread that computes without pause, each step costs one of its turns; seven more waiters share it."""
     clock = FakeClock()
-    chain, waiters = WakeupChain(clock), standing(20, clock)
+    chain, waiters = WakeupChain(clock), blocked_waiters(20, clock)
     chain.start(waiters)
     clock.advance(0.006)
     chain.wake_next()
@@ -59,31 +61,31 @@ def test_a_slow_step_wakes_some_beside_who_wake_nobody() -> None:
     assert woken(waiters) == list(range(10))
 
 
-def test_a_broken_chain_is_taken_up_by_the_next_completion() -> None:
-    """A thread killed at the wrong moment passes nothing on; the others wait no longer than until something lands."""
+def test_a_broken_chain_is_continued_by_the_next_completion() -> None:
+    """A thread killed at the wrong moment passes nothing on; the others wait until the next completion at most."""
     clock = FakeClock()
-    chain, lost, later = WakeupChain(clock), standing(3, clock), standing(1, clock)
+    chain, lost, later = WakeupChain(clock), blocked_waiters(3, clock), blocked_waiters(1, clock)
     chain.start(lost)
     clock.advance(0.2)
     chain.start(later)
     assert woken(lost) == [0]
     clock.advance(0.1)
-    chain.start(standing(1, clock))
+    chain.start(blocked_waiters(1, clock))
     assert woken(lost) == [0, 1]
 
 
-def test_who_has_left_is_passed_over() -> None:
-    """Their deadline came first: the turn goes to the next who stands there."""
+def test_a_waiter_that_has_stopped_waiting_is_passed_over() -> None:
+    """Its deadline came first: the turn goes to the next that still waits."""
     clock = FakeClock()
-    chain, waiters = WakeupChain(clock), standing(3, clock)
+    chain, waiters = WakeupChain(clock), blocked_waiters(3, clock)
     waiters[0]._stopped_waiting = waiters[1]._stopped_waiting = True
     chain.start(waiters)
     assert woken(waiters) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("completions", [1, 7, 64])
-def test_all_threads_come_through(completions: int) -> None:
-    """Two hundred threads, some with a deadline that passes meanwhile: each finds its result or its deadline."""
+def test_all_threads_return(completions: int) -> None:
+    """Two hundred threads, some with a deadline that passes meanwhile: each returns a result or at its deadline."""
     clock, count = SystemClock(), 200
     chain, waiters = (
         WakeupChain(clock),
@@ -116,7 +118,7 @@ def test_all_threads_come_through(completions: int) -> None:
 def test_an_interrupted_waiter_passes_the_turn_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C arrives as the gate opens: the next is woken all the same."""
     clock = FakeClock()
-    chain, others = WakeupChain(clock), standing(2, clock)
+    chain, others = WakeupChain(clock), blocked_waiters(2, clock)
     interrupted = Waiter(Deadline.after(clock, 60.0))
 
     class Gate:
