@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -117,15 +118,21 @@ COVERED_BY = {
 """Modules, or all modules of a package, that a suite tests which does not have their name."""
 
 
-def _imports(name: str, *, runtime_only: bool = False) -> list[str]:
+@cache
+def _tree(name: str) -> ast.Module:
+    return ast.parse((ROOT / name).read_text(encoding="utf-8"))
+
+
+@cache
+def _imports(name: str, *, runtime_only: bool = False) -> tuple[str, ...]:
     """Return the modules *name* imports; with *runtime_only*, those under TYPE_CHECKING are left out."""
-    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    tree = _tree(name)
     hidden: set[ast.AST] = set()
     if runtime_only:
         for node in ast.walk(tree):
             if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
                 hidden.update(ast.walk(node))
-    found = []
+    found: list[str] = []
     for node in ast.walk(tree):
         if node in hidden:
             continue
@@ -136,7 +143,7 @@ def _imports(name: str, *, runtime_only: bool = False) -> list[str]:
             module = node.module or ""
             # `from cosyclient import audio` means that package, `from cosyclient import CosyClient` the public names.
             found += [f"{module}.{alias.name}" if module == "cosyclient" else module for alias in node.names]
-    return found
+    return tuple(found)
 
 
 def _part(module: str) -> str:
@@ -225,9 +232,10 @@ def test_layers_zero_and_one_import_the_standard_library_alone(name: str) -> Non
         assert top == "cosyclient" or top in sys.stdlib_module_names, f"{name} imports {module}"
 
 
-def _calls(name: str) -> set[str]:
-    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
-    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+@cache
+def _calls(name: str) -> frozenset[str]:
+    tree = _tree(name)
+    return frozenset(ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -258,7 +266,7 @@ def test_no_wait_leaves_a_lock_held_when_it_is_interrupted(name: str) -> None:
     allowed = {"threading.Condition"} if name == "pipeline/queue/pending.py" else set()
     made = {call for call in _calls(name) if call.rpartition(".")[0] in ("threading", "queue")}
     assert not {call for call in made - allowed if call.rpartition(".")[2] in entered}, name
-    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    tree = _tree(name)
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert not named & (entered - {"Event"}), name  # the class of the library's events has that name too
 
@@ -292,7 +300,7 @@ def test_every_public_function_has_a_docstring() -> None:
     """Whatever a user can call has a docstring."""
     missing = []
     for name in FILES:
-        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+        tree = _tree(name)
         if not ast.get_docstring(tree):
             missing.append(name)
         for node in tree.body:
