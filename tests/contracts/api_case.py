@@ -20,7 +20,7 @@ def nothing(emulator: Emulator) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiCase:
-    """How the client uses one API of the emulator, and what both make of it.
+    """One use of an API of the emulator, and what is expected of client and emulator.
 
     *options* are the client's, with those that *prepare* returns, which may call the emulator first; *received* is what
     the emulator understands of them, beside the text. *bad* are options that the protocol refuses, by their names.

@@ -1,4 +1,4 @@
-"""The gRPC runtime, and Triton over both its ways, at the emulator."""
+"""The gRPC runtime, and Triton over HTTP and gRPC, at the emulator."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ ROWS = [
             scheme="grpc",
             emulator_options=_GRPC | {"runtime_model": "cosyvoice3"},
             options={"voice": voice},
-            received={"mode": mode, "prompt_sha256": _DIGEST, "prompt_text": said},
+            received={"mode": mode, "prompt_sha256": _DIGEST, "prompt_text": transcript},
             refusals=_REFUSALS,
         )
-        for mode, voice, said in (("zero_shot", CLONE, MARKED), ("cross_lingual", CROSS, ""))
+        for mode, voice, transcript in (("zero_shot", CLONE, MARKED), ("cross_lingual", CROSS, ""))
     ),
     ApiCase(
         protocol="grpc",
@@ -85,7 +85,7 @@ ROWS = [
     ApiCase(
         protocol="triton-grpc",
         form="offline",
-        # It can be listened to as a stream, of one piece.
+        # A stream of it has a single piece.
         streams=False,
         scheme="grpc",
         emulator_options=_GRPC,

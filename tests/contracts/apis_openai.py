@@ -1,4 +1,4 @@
-"""The servers called OpenAI-compatible at the emulator, each with its own rules in force."""
+"""The servers called OpenAI-compatible at the emulator, each with its own rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _form(fields: dict[str, str], file: str) -> tuple[bytes, dict[str, str]]:
 
 
 def at(start: Callable[..., Emulator], dialect: str, **options: Any) -> Emulator:
-    """Start the server of a dialect, whose audio tells its text."""
+    """Start the server of a dialect, whose audio carries its text."""
     return start(engine="echo", **PACED, dialect=dialect, **options)
 
 
@@ -59,7 +59,7 @@ def registered(emulator: Emulator) -> dict[str, Any]:
 
 
 def served(dialect: str, form: str = "", **more: Any) -> ApiCase:
-    """Return a row of a dialect in front of its own server."""
+    """Return a row of a dialect at its own server."""
     return ApiCase(
         protocol=f"openai:{dialect}",
         form=form,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cosyclient.emulator import Emulator
 
 MARKED = f"You are a helpful assistant.<|endofprompt|>{TRANSCRIPT}"
-"""A transcript as CosyVoice3 wants it."""
+"""A transcript with the mark that CosyVoice3 requires."""
 _DIGEST = hashlib.sha256(recording()).hexdigest()
 
 

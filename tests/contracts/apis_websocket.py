@@ -58,7 +58,7 @@ ROWS = [
         received={"api": "vllm-omni-ws", "prompt_sha256": _DIGEST, "prompt_text": TRANSCRIPT, "sample_rate": 24000},
         bad={"voice": CROSS, "instruct": "softly", "sample_rate": 16000},
         mistakes=({"voice": "nobody"}, {"voice": "default"}, {"voice": Voice.clone(recording(0.2), "Too short.")}),
-        # It has no codes: what it says before the first sound is about the request, later ones are its own faults.
+        # It has no codes: an error before the first audio is about the request, a later one is its own fault.
         refusals={400: BadRequest, 429: ServiceFault, 500: ServiceFault, 503: ServiceFault},
         broken=_BROKEN,
     ),

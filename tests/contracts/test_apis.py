@@ -1,4 +1,4 @@
-"""The contract of every protocol with the emulator over real sockets; a family has its rows in a ``apis_…`` module."""
+"""The contract of every protocol with the emulator over real sockets; a family has its rows in an ``apis_…`` module."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _FAMILIES = sorted(path.stem for path in Path(__file__).parent.glob("apis_*.py"))
 ROWS: list[ApiCase] = [row for name in _FAMILIES for row in import_module(f"tests.contracts.{name}").ROWS]
 TEXTS = ["你好，世界。", "hello", "第三句，比前面的长一些，为了看看它会不会也完整地回来。", "four", "五"]
-# What a busy machine needs to notice that a connection was closed.
+# Seconds that a busy machine may need to notice that a connection was closed.
 _TIMEOUT = 20.0
 
 rows = pytest.mark.parametrize("row", ROWS, ids=str)
@@ -59,7 +59,7 @@ def until(seen: Callable[[], bool]) -> None:
 
 @rows
 def test_a_text_comes_back_as_its_own_audio(row: ApiCase, emulator: Emulator) -> None:
-    """Whole, at a known rate, and what was asked for is what the service understood."""
+    """It is whole and its rate is known; the service receives the options of the call."""
     with row.client(emulator) as client:
         for text in TEXTS[:3]:
             speech = client.synthesize(text)
@@ -73,8 +73,8 @@ def test_a_text_comes_back_as_its_own_audio(row: ApiCase, emulator: Emulator) ->
 
 
 @rows
-def test_bare_samples_are_those_of_the_file(row: ApiCase, emulator: Emulator) -> None:
-    """The same samples, with or without a header around them."""
+def test_raw_samples_equal_those_of_the_file(row: ApiCase, emulator: Emulator) -> None:
+    """With or without a header around them."""
     with row.client(emulator) as client:
         bare = client.synthesize(TEXTS[0], format="pcm")
         whole = client.synthesize(TEXTS[0])
@@ -131,7 +131,7 @@ def test_a_callers_mistake_is_not_the_endpoints_fault(row: ApiCase, emulator: Em
                 error = caught.value
                 assert (type(error), error.endpoint_fault) == (row.mistaken, False), (mistake, error)
                 if not error.retryable:
-                    # A conversation that is refused at its beginning counts for none.
+                    # A session that is refused at its start is not counted as a request.
                     assert (len(error.attempts), emulator.counters().requests <= before + 1) == (1, True), mistake
         assert echo_text(client.synthesize("hello").audio) == "hello"
 
@@ -149,7 +149,7 @@ def test_a_mistake_in_a_batch_is_an_error_of_each_text(start: Callable[..., Emul
             assert [type(error) for error in errors] == [BadRequest] * len(TEXTS)
             assert not any(error.retryable or error.endpoint_fault for error in errors)
             assert emulator.counters().requests - before <= len(TEXTS)
-            assert emulator.counters().batch_sizes.keys() - {1}, "nothing travelled as a batch"
+            assert emulator.counters().batch_sizes.keys() - {1}, "no batch was sent"
 
 
 @pytest.mark.parametrize("protocol", ["runtime", "grpc"])
@@ -193,7 +193,7 @@ def test_a_transient_fault_is_retried(row: ApiCase, emulator: Emulator) -> None:
 
 
 @rows
-def test_what_is_not_whole_audio_is_an_error(row: ApiCase, emulator: Emulator) -> None:
+def test_incomplete_audio_is_an_error(row: ApiCase, emulator: Emulator) -> None:
     """A status of 200 proves nothing; the next call succeeds."""
     with row.client(emulator) as client:
         for fault, params in row.broken:
@@ -239,8 +239,8 @@ def test_a_stream_is_the_same_audio(row: ApiCase, emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.streams and row.thorough], ids=str)
-def test_a_stream_closed_early_is_seen_by_the_service(row: ApiCase, start: Callable[..., Emulator]) -> None:
-    """Which can stop rendering."""
+def test_a_stream_closed_early_closes_the_connection(row: ApiCase, start: Callable[..., Emulator]) -> None:
+    """The service can stop rendering."""
     emulator = start(**{**row.emulator_options, "engine": "tone", "chunk_seconds": 0.2, "chunk_gap": 60.0})
     with row.client(emulator) as client:
         # Two segments for those that send one at a time.
@@ -276,7 +276,7 @@ def test_no_log_holds_the_key_or_a_text(
     row: ApiCase, emulator: Emulator, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Not at any level, neither from this library nor from those below it."""
-    key, secrets = "sk-5ecret-0f-the-user", ["private words, said once", "private words, said twice"]
+    key, secrets = "sk-5ecret-0f-the-user", ["private words, sent once", "private words, sent twice"]
     with caplog.at_level(logging.DEBUG), row.client(emulator, api_key=key) as client:
         assert [echo_text(client.synthesize(text).audio) for text in secrets] == secrets
         assert [echo_text(audio) for audio in client.batch_synth(secrets)] == secrets

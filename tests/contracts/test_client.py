@@ -1,6 +1,4 @@
-"""What the client promises of any reply, however it goes wrong: a speech that is whole, or an error of ours; then it
-goes on as if nothing had been.
-"""
+"""Whatever the reply, a call returns a whole speech or raises an error of the library, and later calls work."""
 
 from __future__ import annotations
 
@@ -42,15 +40,15 @@ CONFIG = ClientConfig(
 
 
 def client(url: str, **arguments: Any) -> CosyClient:
-    """Return a client of two places that tries once and whose breaker never opens."""
+    """Return a client of two permits that tries once and whose breaker never opens."""
     return CosyClient(
         url, concurrency=2, requests_per_second=1e6, **{"max_retries": 0, "timeout": 60, "config": CONFIG, **arguments}
     )
 
 
-def assert_well(cosy: CosyClient, read: Callable[[bytes], str]) -> None:
-    """Nothing is held, and both places bring the right audio."""
-    eventually(lambda: not (cosy.stats().pending or cosy.stats().in_flight), "everything came back")
+def assert_usable(cosy: CosyClient, read: Callable[[bytes], str]) -> None:
+    """Check that nothing is held, and that both permits return the right audio."""
+    eventually(lambda: not (cosy.stats().pending or cosy.stats().in_flight), "everything is released")
     assert cosy.stats().pool.in_use == 0
     texts = [f"after {n}" for n in range(8)]
     with ThreadPoolExecutor(8) as threads:
@@ -70,19 +68,19 @@ def emulator() -> Iterator[Emulator]:
 ENDLESS = {"hang", "hang_body", "drip_headers"}
 """Nothing but the deadline ends these."""
 WHOLE = {"drip", "joined_audio", "unsized_audio", "mislabelled_audio"}
-"""What is slow or clumsy, but whole: it is a speech."""
-ELSEWHERE = {
+"""Replies that are slow or odd, but whole: they are speeches."""
+OF_OTHER_APIS = {
     *("error_event", "odd_pieces", "short_audio", "reject_handshake", "task_failed"),
     *("model_error", "too_large"),
 }
-"""What only other ways of serving can do wrong; their own contract has them."""
+"""Faults of other APIs, which their own contract tests."""
 PARAMS: dict[str, dict[str, Any]] = {"drip": {"bytes": 64, "interval": 0.001}, "failed_items": {"indices": [0]}}
 
 
-@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ELSEWHERE])
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in OF_OTHER_APIS])
 @pytest.mark.parametrize("frames", [True, False], ids=["frames", "json"])
-def test_each_fault_is_an_error_and_the_next_call_is_well(emulator: Emulator, fault: str, frames: bool) -> None:
-    """No fault passes for audio, none outlasts its call."""
+def test_each_fault_is_an_error_and_the_next_call_works(emulator: Emulator, fault: str, frames: bool) -> None:
+    """No fault is taken for audio, and none affects the next call."""
     emulator.reset()
     wire = WireConfig(frames=frames, max_reply_bytes=32 << 20)
     config = ClientConfig(breaker=CONFIG.breaker, pacing=CONFIG.pacing, wire=wire)
@@ -96,11 +94,11 @@ def test_each_fault_is_an_error_and_the_next_call_is_well(emulator: Emulator, fa
                 cosy.synthesize("the faulty one", timeout=0.3 if fault in ENDLESS else 60)
         assert emulator.counters().faults == {fault: 1}
         emulator.reset()
-        assert_well(cosy, echo_text)
+        assert_usable(cosy, echo_text)
 
 
-def test_every_fault_at_once_on_a_busy_client_leaves_it_well(emulator: Emulator) -> None:
-    """All faults among 400 calls: each ends, right or as an error, with retries for what may help."""
+def test_all_faults_at_once_leave_a_busy_client_usable(emulator: Emulator) -> None:
+    """All faults among 400 calls: each returns its own audio or raises, with retries where they may help."""
     emulator.reset()
     with client(emulator.url, max_retries=2, max_batch=4) as cosy, ThreadPoolExecutor(16) as threads:
         for fault in sorted(set(FAULTS) - {"bomb"}):
@@ -116,14 +114,14 @@ def test_every_fault_at_once_on_a_busy_client_leaves_it_well(emulator: Emulator)
         assert all(threads.map(call, range(400)))
         eventually(lambda: emulator.counters().in_flight == 0, "the last fault is over")
         emulator.reset()
-        assert_well(cosy, echo_text)
+        assert_usable(cosy, echo_text)
 
 
-# Replies that no honest service would send
+# Replies that no correct service sends
 
 
 def body(*texts: str) -> bytes:
-    """Return an honest JSON body."""
+    """Return a correct JSON body."""
     return json.dumps({"results": [item(n, text) for n, text in enumerate(texts)]}).encode()
 
 
@@ -140,9 +138,9 @@ HEAD: tuple[dict[str, Any], bytes] = (
 ITEM = {"kind": "item", "index": 0, "status": "success", "media_type": "audio/wav", "duration_ms": 1}
 END: tuple[dict[str, Any], bytes] = ({"kind": "end", "succeeded": 1, "failed": 0}, b"")
 WAV = audio_of("evil")
-LIE = 1 << 31
+TWO_GIGABYTES = 1 << 31
 
-EVIL: dict[str, bytes] = {
+MALFORMED: dict[str, bytes] = {
     "a length too short": b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n%s\r\n\r\n" % JSON.encode() + body("evil"),
     "a length too long": b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n%s\r\n\r\n" % JSON.encode() + body("evil"),
     "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n%s\r\n\r\n" % JSON.encode() + body("evil"),
@@ -166,8 +164,8 @@ EVIL: dict[str, bytes] = {
     "audio cut short": reply(framed(HEAD, (ITEM, WAV[:-2]), END), headers=(FRAMES,)),
     "audio that is none": reply(framed(HEAD, (ITEM, b"\0" * 50), END), headers=(FRAMES,)),
     "no head frame": reply(framed((ITEM, WAV), END), headers=(FRAMES,)),
-    "a frame of two gigabytes": reply(struct.pack(">II", 2, LIE) + b"{}" + b"x" * 1000, headers=(FRAMES,)),
-    "a head of two gigabytes": reply(struct.pack(">II", LIE, 0) + b"x" * 1000, headers=(FRAMES,)),
+    "a frame of two gigabytes": reply(struct.pack(">II", 2, TWO_GIGABYTES) + b"{}" + b"x" * 1000, headers=(FRAMES,)),
+    "a head of two gigabytes": reply(struct.pack(">II", TWO_GIGABYTES, 0) + b"x" * 1000, headers=(FRAMES,)),
     "a page": reply(b"<html>welcome</html>", headers=("Content-Type: text/html",)),
     "nothing": reply(b"", headers=(JSON,)),
     "no status": b"HTTP/1.1\r\n\r\n",
@@ -175,60 +173,60 @@ EVIL: dict[str, bytes] = {
     "thousands of fields": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
 }  # fmt: skip
 
-# The item is whole, what follows is not: items are delivered as they come, and this one is as good as any.
-LATE: dict[str, bytes] = {
+# The item is whole, what follows is not: items are delivered as they come, so this one is.
+MALFORMED_AFTER_ITEM: dict[str, bytes] = {
     "frames cut short": reply(framed(HEAD, (ITEM, WAV), END)[:-3], headers=(FRAMES,)),
     "no end frame": reply(framed(HEAD, (ITEM, WAV)), headers=(FRAMES,)),
     "more after the end": reply(framed(HEAD, (ITEM, WAV), END) + b"x" * 9, headers=(FRAMES,)),
 }
 
 
-def evil_once(data: bytes) -> Behaviour:
-    """Answer the first request of all with *data* and the end, every later one honestly."""
-    told: list[bytes] = [data]
+def malformed_once(data: bytes) -> Behaviour:
+    """Answer the first request with *data* and close; answer every later one correctly."""
+    left: list[bytes] = [data]
 
     def behave(connection: ServedConnection) -> None:
         while (received := connection.request()) is not None:
-            if told:
-                connection.send(told.pop())
+            if left:
+                connection.send(left.pop())
                 return
             connection.send(reply(body(*json.loads(received.body)["texts"]), headers=(JSON,)))
 
     return behave
 
 
-@pytest.mark.parametrize("kind", EVIL)
-def test_a_reply_that_lies_is_an_error_and_the_next_call_is_well(kind: str) -> None:
-    """Wrong lengths, counts, indices, framings: an error of ours each, never somebody's audio."""
-    with hostile(evil_once(EVIL[kind])) as service, client(service.url) as cosy:
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_reply_is_an_error_and_the_next_call_works(kind: str) -> None:
+    """Wrong lengths, counts, indices, framings: each is an error of the library, never the audio of another text."""
+    with hostile(malformed_once(MALFORMED[kind])) as service, client(service.url) as cosy:
         with pytest.raises((TransportError, DecodeError, ServiceError)):
             cosy.synthesize("mine")
-        assert_well(cosy, text_in)
+        assert_usable(cosy, text_in)
 
 
-@pytest.mark.parametrize("kind", LATE)
-def test_a_lie_after_a_whole_item_leaves_the_item_whole(kind: str) -> None:
+@pytest.mark.parametrize("kind", MALFORMED_AFTER_ITEM)
+def test_an_item_before_a_malformed_end_is_delivered(kind: str) -> None:
     """Its caller has it already, and the connection is not used again."""
-    with hostile(evil_once(LATE[kind])) as service, client(service.url) as cosy:
+    with hostile(malformed_once(MALFORMED_AFTER_ITEM[kind])) as service, client(service.url) as cosy:
         assert text_in(cosy.synthesize("evil")) == "evil"
-        assert_well(cosy, text_in)
+        assert_usable(cosy, text_in)
         assert service.seen >= 2
 
 
-def test_ten_megabytes_of_noise_are_an_error_and_the_next_call_is_well() -> None:
-    """They are not read to their end to find that out."""
-    evil, honest = noise(), evil_once(b"")
-    first = iter([evil])
+def test_ten_megabytes_of_noise_are_an_error_and_the_next_call_works() -> None:
+    """The noise is not read to its end."""
+    correct = malformed_once(b"")
+    first = iter([noise()])
 
     def behave(connection: ServedConnection) -> None:
-        next(first, honest)(connection)
+        next(first, correct)(connection)
 
     with hostile(behave) as service, client(service.url) as cosy:
         with pytest.raises(TransportError):
             cosy.synthesize("mine")
         with pytest.raises(TransportError):
             cosy.synthesize("cut")
-        assert_well(cosy, text_in)
+        assert_usable(cosy, text_in)
 
 
 WHOLE_REPLY = reply(framed(HEAD, (ITEM, audio_of("mine " * 40)), END), headers=(FRAMES,))
@@ -236,12 +234,12 @@ ITEM_ENDS = len(WHOLE_REPLY) - len(framed(END))
 
 
 @pytest.mark.parametrize("cut", sorted({*range(0, len(WHOLE_REPLY), 40), ITEM_ENDS - 1, ITEM_ENDS}))
-def test_a_service_killed_anywhere_in_its_reply_never_brings_half_a_speech(cut: int) -> None:
-    """The reply is cut after so many bytes: up to the last one of the item it is an error, then it is the speech."""
-    with hostile(evil_once(WHOLE_REPLY[:cut])) as service, client(service.url) as cosy:
+def test_a_reply_cut_anywhere_never_becomes_half_a_speech(cut: int) -> None:
+    """Up to the last byte of the item it is an error; after that it is the speech."""
+    with hostile(malformed_once(WHOLE_REPLY[:cut])) as service, client(service.url) as cosy:
         if cut < ITEM_ENDS:
             with pytest.raises((TransportError, DecodeError)):
                 cosy.synthesize("mine " * 40)
         else:
             assert text_in(cosy.synthesize("mine " * 40)) == "mine " * 40
-        assert_well(cosy, text_in)
+        assert_usable(cosy, text_in)

@@ -138,7 +138,7 @@ def test_all_that_is_free_is_issued_at_once(issuer: Issuer, clock: FakeClock) ->
     assert clock.now() == started
 
 
-def test_everything_comes_back(issuer: Issuer, clock: FakeClock) -> None:
+def test_everything_issued_can_be_returned(issuer: Issuer, clock: FakeClock) -> None:
     before = issuer.status()
     for _ in range(3):
         tokens = [issuer.acquire(Deadline.after(clock, 1.0)) for _ in range(FREE)]

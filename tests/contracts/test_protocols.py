@@ -45,7 +45,7 @@ names = pytest.mark.parametrize("name", sorted({case.protocol for case in CASES}
 
 
 def texts_for(case: ProtocolCase, count: int) -> list[Utterance]:
-    """Return so many texts as this case is asked for them."""
+    """Return *count* texts with the settings of this case."""
     return [Utterance(case.text or utterance.text, case.settings) for utterance in wire.texts(count)]
 
 
@@ -54,10 +54,10 @@ def row_of(name: str) -> ProtocolCase:
     return next(case for case in CASES if case.protocol == name)
 
 
-def take(
+def decode(
     name: str, reply: WireReply, utterances: Sequence[Utterance]
 ) -> tuple[dict[int, Speech | CosyError], CosyError | None]:
-    """Return what a protocol makes of a reply, and the error that ended it; no position may come twice."""
+    """Return the outcomes that a protocol decodes from a reply, and the error that ended it; no position twice."""
     found: dict[int, Speech | CosyError] = {}
     try:
         for position, outcome in chain.from_iterable(
@@ -82,7 +82,7 @@ def assert_own_audio(case: ProtocolCase, found: dict[int, Any], utterances: Sequ
 
 
 def test_every_protocol_has_cases() -> None:
-    """A protocol in the registry is held to this contract."""
+    """Every protocol of the registry is tested by this contract."""
     assert {case.protocol.partition(":")[0] for case in CASES} == {entry.family for entry in ENTRIES.values()}
 
 
@@ -91,7 +91,7 @@ def test_every_protocol_has_cases() -> None:
 
 @names
 def test_encoding_is_repeatable_and_carries_its_key(name: str) -> None:
-    """A retry is the same bytes, and the service can tell that it is one."""
+    """A retry sends the same bytes, and the service can recognise it."""
     case = row_of(name)
     utterances = texts_for(case, min(3, case.most))
     first, again = (protocol_for(name, WireConfig()).encode(utterances, key="key-1") for _ in range(2))
@@ -116,7 +116,7 @@ def test_weights_bound_the_body(name: str) -> None:
 
 @names
 def test_nothing_is_encoded_for_bad_input(name: str) -> None:
-    """What no service would take does not become a request."""
+    """Texts and settings that no service takes do not become a request."""
     with pytest.raises(BadUtterance):
         protocol_for(name, WireConfig()).encode([Utterance(" ", VoiceSettings())], key="k")
     if protocol_for(name, WireConfig()).capabilities.batch > 1:
@@ -129,15 +129,15 @@ ADDED = {"zz_volume": 80, "zz_hint": "zh"}
 
 
 def sent_by(request: WireRequest) -> bytes:
-    """Return all that a request says, the first messages of a conversation included."""
-    said = request.new_session().open() if request.new_session is not None else ()
-    pieces = (piece if isinstance(piece, bytes) else piece.encode() for piece in said)
+    """Return all that a request sends, with the first messages of a session."""
+    messages = request.new_session().open() if request.new_session is not None else ()
+    pieces = (piece if isinstance(piece, bytes) else piece.encode() for piece in messages)
     return b"\n".join((repr(request.headers).encode(), request.body, *pieces))
 
 
 @names
-def test_what_is_extra_is_sent_where_the_protocol_has_a_place_for_it(name: str) -> None:
-    """Alone, in batches and streamed, within the weight; refused by name where there is none."""
+def test_extra_members_are_sent_where_the_protocol_has_a_place_for_them(name: str) -> None:
+    """Alone, in batches and streamed, within the weight; elsewhere the error names them."""
     protocol = protocol_for(name, WireConfig())
     case = row_of(name)
     settings = case.settings.replace({"extra": ADDED})
@@ -150,7 +150,7 @@ def test_what_is_extra_is_sent_where_the_protocol_has_a_place_for_it(name: str) 
     try:
         request = protocol.encode(utterances, key="k")
     except BadUtterance:
-        # Its route for batches does not know them: the weight has seen to it that they travel alone.
+        # Its route for batches does not know them, so their weight keeps such texts out of batches.
         assert sum(map(protocol.weigh, utterances)) > WireConfig().max_request_bytes
         request = protocol.encode(utterances[:1], key="k")
     requests = [request]
@@ -165,8 +165,8 @@ def test_what_is_extra_is_sent_where_the_protocol_has_a_place_for_it(name: str) 
 
 
 @names
-def test_what_the_protocol_sends_itself_is_no_extra(name: str) -> None:
-    """Each such member is refused with the option that says it; none of those it really sends is missing."""
+def test_a_member_that_the_protocol_sends_is_refused_as_extra(name: str) -> None:
+    """The error names the option to use; no member that is really sent is missing from the list."""
     protocol = protocol_for(name, WireConfig())
     own = protocol.capabilities.own_members
     if own is None:
@@ -178,14 +178,14 @@ def test_what_the_protocol_sends_itself_is_no_extra(name: str) -> None:
             check(protocol, row_of(name).settings.replace({"extra": {member: 1}}))
     for option in filter(None, own.values()):
         assert option in VoiceSettings.__dataclass_fields__
-    said = sent_by(protocol.encode([Utterance(row_of(name).text or "hello", row_of(name).settings)], key="k"))
-    for member in re.findall(rb'"([a-z_]+)":|name="([a-z_]+)"', said):
+    sent = sent_by(protocol.encode([Utterance(row_of(name).text or "hello", row_of(name).settings)], key="k"))
+    for member in re.findall(rb'"([a-z_]+)":|name="([a-z_]+)"', sent):
         known = (*own, *_AROUND.get(name.partition(":")[0], ()))
         assert (member[0] or member[1]).decode() in known
 
 
 _AROUND = {
-    # What surrounds the place where extra members go.
+    # Members around the place where extra members go.
     "model-studio": (
         *("header", "action", "task_id", "streaming", "payload", "task_group", "task", "function"),
         *("parameters", "input"),
@@ -201,11 +201,11 @@ _AROUND = {
 
 @cases
 @pytest.mark.parametrize("split", [0, 1, 1000])
-def test_a_whole_reply_is_every_texts_speech(case: ProtocolCase, split: int) -> None:
-    """Every position once, each with its own audio."""
+def test_a_whole_reply_is_a_speech_for_each_text(case: ProtocolCase, split: int) -> None:
+    """Every position comes once, each with its own audio."""
     for count in {1, min(3, case.most)}:
         utterances = texts_for(case, count)
-        found, error = take(case.protocol, case.reply(case.whole(count), split), utterances)
+        found, error = decode(case.protocol, case.reply(case.whole(count), split), utterances)
         assert error is None
         assert set(found) == set(range(count))
         assert_own_audio(case, found, utterances)
@@ -213,8 +213,8 @@ def test_a_whole_reply_is_every_texts_speech(case: ProtocolCase, split: int) -> 
 
 @cases
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_reply_that_breaks_off_may_be_tried_again(case: ProtocolCase, broken: bool) -> None:
-    """What was whole stands, the rest is an error that is retryable and counts against the endpoint."""
+def test_a_truncated_reply_is_retryable(case: ProtocolCase, broken: bool) -> None:
+    """Whole items stay; the rest is an error that is retryable and counts against the endpoint."""
     if not (case.framed or broken):
         return  # only the transport knows that more was to come
     utterances = texts_for(case, min(3, case.most))
@@ -223,10 +223,10 @@ def test_a_reply_that_breaks_off_may_be_tried_again(case: ProtocolCase, broken: 
     for cut in (*range(0, len(body), 61), len(body) - 1):
         pieces: list[bytes | Exception] = [*case.pieces(body[:cut]), *([TransportError("reset")] if broken else [])]
         headers = {"Content-Type": case.media_type, **case.headers}
-        found, error = take(case.protocol, ScriptedReply(200, headers, pieces), utterances)
+        found, error = decode(case.protocol, ScriptedReply(200, headers, pieces), utterances)
         assert_own_audio(case, found, utterances)
         assert isinstance(error, TransportError if broken else DecodeError)
-        # A server that ends so for whatever is wrong with a request is not blamed, but for what had come by then.
+        # A server that ends replies to bad requests in this way is at fault only where some bytes had come.
         excused = not cut and str(error).startswith("reset; ")
         assert (error.retryable, error.sent, error.endpoint_fault) == (True, True, not excused)
         kept.add(len(found))
@@ -235,14 +235,14 @@ def test_a_reply_that_breaks_off_may_be_tried_again(case: ProtocolCase, broken: 
 
 @cases
 def test_a_reply_for_another_number_of_texts_is_refused(case: ProtocolCase) -> None:
-    """Audio is never handed to a text by guess."""
+    """Audio is never assigned to a text by guess."""
     for sent, answered in ((2, 1), (2, 3), (1, 0)):
         if max(sent, answered) > case.most or not (answered or case.framed):
             continue
         if case.whole(answered) == case.whole(sent):
-            continue  # a file is the audio of one text, whatever is asked for
+            continue  # a file is the audio of one text, however many were sent
         utterances = texts_for(case, sent)
-        found, error = take(case.protocol, case.reply(case.whole(answered)), utterances)
+        found, error = decode(case.protocol, case.reply(case.whole(answered)), utterances)
         assert_own_audio(case, found, utterances)
         assert isinstance(error, DecodeError)
         # A whole reply without audio is no reply for another text.
@@ -252,12 +252,12 @@ def test_a_reply_for_another_number_of_texts_is_refused(case: ProtocolCase) -> N
 @cases
 @pytest.mark.parametrize("media_type", ["text/html", "", "application/octet-stream", "image/png"])
 def test_the_media_type_counts_and_not_the_status(case: ProtocolCase, media_type: str) -> None:
-    """A body under another label is not believed, not even a right one, unless it says itself that it is audio."""
+    """A body of another media type is refused, even a right one, unless it begins as audio does."""
     if media_type in case.also:
         return
     reply = ScriptedReply(200, {"Content-Type": media_type}, case.pieces(case.whole(1)))
     utterances = texts_for(case, 1)
-    found, error = take(case.protocol, reply, utterances)
+    found, error = decode(case.protocol, reply, utterances)
     if case.whole(1).startswith(b"RIFF"):
         assert error is None
         assert_own_audio(case, found, utterances)
@@ -268,7 +268,7 @@ def test_the_media_type_counts_and_not_the_status(case: ProtocolCase, media_type
 
 
 def without_audio(case: ProtocolCase) -> ScriptedReply:
-    """Return the finished reply of a service that made no audio of the one text it was asked for."""
+    """Return a finished reply without audio for the one text of its request."""
     if case.form == "events" and case.protocol.startswith("openai"):
         return case.reply(wire_openai.done())
     if case.protocol == "triton":
@@ -281,11 +281,11 @@ def without_audio(case: ProtocolCase) -> ScriptedReply:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.most == 1], ids=str)
-def test_a_text_without_speech_is_nobodys_fault(case: ProtocolCase) -> None:
-    """An answer without audio is the right one: an error that is final, or a short silence for those who want one."""
-    for asked, wanted in (("error", None), ("silence", 0.3)):
-        utterance = Utterance("……！？", case.settings.replace({"on_silent": asked}))
-        found, error = take(case.protocol, without_audio(case), [utterance])
+def test_a_text_without_speech_is_not_the_endpoints_fault(case: ProtocolCase) -> None:
+    """A reply without audio is right for it: a final error, or a short silence where the caller wants one."""
+    for on_silent, wanted in (("error", None), ("silence", 0.3)):
+        utterance = Utterance("……！？", case.settings.replace({"on_silent": on_silent}))
+        found, error = decode(case.protocol, without_audio(case), [utterance])
         if wanted is None:
             assert isinstance(error, DecodeError)
             assert str(error).startswith("audio: none, for the text has nothing to be spoken; on_silent='silence'")
@@ -297,14 +297,14 @@ def test_a_text_without_speech_is_nobodys_fault(case: ProtocolCase) -> None:
         assert speech.duration == wanted
         assert not any(speech.pcm())
     for text in ("好。", "1"):
-        found, error = take(case.protocol, without_audio(case), [Utterance(text, case.settings)])
+        found, error = decode(case.protocol, without_audio(case), [Utterance(text, case.settings)])
         assert isinstance(error, DecodeError)
         assert "triton" in case.protocol or error.retryable
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.protocol not in ("batch", "pai-eas")], ids=str)
-def test_a_stream_without_a_sample_is_an_empty_one(case: ProtocolCase) -> None:
-    """No error of the protocol's: what becomes of it depends on the text."""
+def test_a_stream_without_samples_is_empty(case: ProtocolCase) -> None:
+    """The protocol raises no error, as what follows depends on the text."""
     protocol = protocol_for(case.protocol, WireConfig())
     if not isinstance(protocol, StreamingProtocol):
         assert not protocol.capabilities.stream
@@ -317,14 +317,14 @@ def test_a_stream_without_a_sample_is_an_empty_one(case: ProtocolCase) -> None:
 
 @cases
 def test_silence_and_noise_are_no_speech(case: ProtocolCase) -> None:
-    """Audio is looked at before it is handed on."""
+    """Audio is checked before it is returned."""
     for body in (
         b"",
         *([b"\0" * 1000] if case.framed else []),
         b"[" * 1000,
         b'{"results":[{"index":0,"status":"success","audio_data":""}]}',
     ):
-        found, error = take(case.protocol, case.reply(body), texts_for(case, 1))
+        found, error = decode(case.protocol, case.reply(body), texts_for(case, 1))
         for outcome in found.values():
             assert isinstance(outcome, DecodeError)
             assert outcome.retryable
@@ -360,7 +360,7 @@ def test_refusals_are_classified(
     """Section 8 of the protocol reference, rule 5; what the service answered is on the error."""
     reply = ScriptedReply(status, {"X-Request-Id": "r-1", "Retry-After": "3"}, [b"whatever"])
     case = row_of(name)
-    found, error = take(name, reply, texts_for(case, min(2, case.most)))
+    found, error = decode(name, reply, texts_for(case, min(2, case.most)))
     assert found == {}
     assert isinstance(error, ServiceError)
     assert type(error) is kind
@@ -369,7 +369,7 @@ def test_refusals_are_classified(
 
 
 @names
-def test_quotas_are_announced_or_not(name: str) -> None:
+def test_a_quota_is_read_from_the_headers(name: str) -> None:
     """No header is no information."""
     protocol = protocol_for(name, WireConfig())
     assert protocol.quota(ScriptedReply(200)) is None
@@ -390,7 +390,7 @@ def test_no_error_shows_text_or_audio(case: ProtocolCase) -> None:
         ScriptedReply(status, {"Content-Type": "text/plain"}, [utterances[0].text.encode()]) for status in (400, 500)
     ]
     for reply in replies:
-        _, error = take(case.protocol, reply, utterances)
+        _, error = decode(case.protocol, reply, utterances)
         assert error is not None
         shown = f"{error} {error!r}"
         assert len(shown) < 700

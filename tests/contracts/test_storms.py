@@ -101,7 +101,7 @@ def chance(share: float) -> Callable[[float], bool]:
     [(0.01, 1.02, 1.0), (0.10, 1.13, 0.999), (0.25, 1.36, 0.99), (0.50, 1.1, 0.0), (0.90, 1.1, 0.0), (1.00, 1.1, 0.0)],
 )
 def test_amplification_stays_low_at_every_share_of_failures(share: float, most: float, least_speech: float) -> None:
-    """Where most calls succeed, retries are free and nearly all succeed; where half fail, few retries are made."""
+    """Where most requests succeed, retries make nearly all calls succeed; where half fail, few retries are made."""
     storm = Storm(chance(share))
     storm.calls(2000)
     assert storm.amplification <= most
@@ -174,7 +174,7 @@ def test_rejections_say_when_the_next_probe_may_be_sent() -> None:
 
 
 def test_after_the_outage_everything_succeeds_as_soon_as_the_breaker_has_probed() -> None:
-    """The service recovers while the breaker is open: when that is over no more call fails."""
+    """The service recovers while the breaker is open; once that time is over, no call fails."""
     storm = Storm(lambda now: 1010.0 <= now < 1070.0)
     storm.calls(500)
     assert storm.ends == {"speech": 500}
@@ -184,8 +184,8 @@ def test_after_the_outage_everything_succeeds_as_soon_as_the_breaker_has_probed(
     opened = [at for at in storm.times("open") if at < 1070.0][-1]
     while storm.clock.now() < opened + 33.0:
         storm.calls(1)
-    (back,) = (at for at in storm.times("closed") if at > 1070.0)
-    assert back <= opened + 33.0
+    (closed_at,) = (at for at in storm.times("closed") if at > 1070.0)
+    assert closed_at <= opened + 33.0
     storm.ends.clear()
     storm.calls(1000)
     assert storm.ends == {"speech": 1000}
@@ -213,9 +213,9 @@ def test_the_error_of_a_spent_budget_carries_the_attempt() -> None:
     assert "retry budget" in str(refused.value)
 
 
-# Crowds that were told the same Retry-After
+# Many clients with the same Retry-After
 
-CROWD = 200
+CLIENTS = 200
 
 
 def peak_of(instants: list[float], width: float = 0.1) -> int:
@@ -226,23 +226,25 @@ def peak_of(instants: list[float], width: float = 0.1) -> int:
 
 def test_processes_with_the_same_retry_after_do_not_retry_together() -> None:
     """Two hundred processes get "1 s" at one instant: none is early, a tenth of a second sees a sixth of them."""
-    back: list[float] = []
-    for _ in range(CROWD):
+    retried_at: list[float] = []
+    for _ in range(CLIENTS):
         clock = FakeClock()
-        told = [refuse(429, **{"Retry-After": "1"})]
+        refusals = [refuse(429, **{"Retry-After": "1"})]
 
-        def service(request: WireRequest, clock: FakeClock = clock, told: list[ScriptedReply] = told) -> WireReply:
-            if told:
-                return told.pop()
-            back.append(clock.now())
+        def service(
+            request: WireRequest, clock: FakeClock = clock, refusals: list[ScriptedReply] = refusals
+        ) -> WireReply:
+            if refusals:
+                return refusals.pop()
+            retried_at.append(clock.now())
             return answer(request)
 
         cosy, _ = scripted_client(service, clock=clock)
         assert cosy.synthesize("hello").attempts == 2
-    assert len(back) == CROWD
-    assert min(back) >= 1001.0
-    assert max(back) <= 1002.1
-    assert peak_of(back) <= 35
+    assert len(retried_at) == CLIENTS
+    assert min(retried_at) >= 1001.0
+    assert max(retried_at) <= 1002.1
+    assert peak_of(retried_at) <= 35
 
 
 def test_many_calls_of_one_client_retry_spread_and_paced() -> None:
@@ -250,25 +252,25 @@ def test_many_calls_of_one_client_retry_spread_and_paced() -> None:
     dice = random.Random(200)
     policy = RetryPolicy(RetryConfig(), 3, uniform=dice.uniform)
     limiter = RateLimiter(rate=100.0, burst=10)
-    told = Throttled(retry_after=1.0)
-    waits = [policy.schedule().next_wait(told, remaining=60.0) for _ in range(CROWD)]
+    error = Throttled(retry_after=1.0)
+    waits = [policy.schedule().next_wait(error, remaining=60.0) for _ in range(CLIENTS)]
     limiter.pause(1000.0, 1.0)
     woken = sorted(1000.0 + wait for wait in waits if wait is not None)
     sent = [max(at, limiter.reserve(at).at) for at in woken]
-    assert len(sent) == CROWD
+    assert len(sent) == CLIENTS
     assert min(sent) >= 1001.0
     assert peak_of(sent) <= 10 + 10 + 1
     assert peak_of(sent, 1.0) <= 110 + 1
 
 
-def test_many_clients_without_a_retry_after_are_spread_by_full_jitter() -> None:
-    """The back-off alone spreads them over its whole ceiling, too."""
+def test_clients_without_a_retry_after_are_spread_by_full_jitter() -> None:
+    """Back-off alone spreads them over its whole range."""
     clock = FakeClock()
     policy = RetryPolicy(RetryConfig(), 3)
     error = Throttled()
-    waits = [policy.schedule().next_wait(error, remaining=Deadline.after(clock, 60).remaining) for _ in range(CROWD)]
+    waits = [policy.schedule().next_wait(error, remaining=Deadline.after(clock, 60).remaining) for _ in range(CLIENTS)]
     spread = [wait for wait in waits if wait is not None]
-    assert len(spread) == CROWD
+    assert len(spread) == CLIENTS
     assert peak_of(spread, 0.02) <= 40
 
 
@@ -276,6 +278,6 @@ def test_each_retry_is_reported_with_its_wait() -> None:
     """The waits in the events are those slept: the storm benchmark adds them up."""
     storm = Storm(chance(0.2))
     storm.calls(500)
-    told = sum(event.wait for event in storm.listener.of(RetryScheduled))
-    assert told == pytest.approx(sum(storm.clock.slept))
+    waited = sum(event.wait for event in storm.listener.of(RetryScheduled))
+    assert waited == pytest.approx(sum(storm.clock.slept))
     assert len(storm.listener.of(RetryScheduled)) == len(storm.sent_at) - 500

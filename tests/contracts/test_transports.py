@@ -108,7 +108,7 @@ def test_each_framing_is_read_to_its_end_and_the_connection_reused(make: Make, d
 
 
 def test_content_without_length_ends_with_the_connection(make: Make) -> None:
-    """Which is not used again."""
+    """Such a connection is not used again."""
     with hostile(cuts_after(b"HTTP/1.1 200 OK\r\n\r\nhello")) as service:
         transport = make(service.url)
         assert [ask(transport)[1] for _ in range(2)] == [b"hello"] * 2
@@ -143,7 +143,7 @@ def test_a_request_arrives_as_given(make: Make) -> None:
 
 
 def test_a_piece_is_yielded_as_soon_as_it_has_come(make: Make) -> None:
-    """Although the next never comes."""
+    """Here the next one never comes."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     with hostile(hangs_after(head + b"first")) as service:
         answer = sent(make(service.url))
