@@ -68,7 +68,7 @@ class Admission:
         self._completer = completer
         self._dispatcher = dispatcher
         self._clock = clock
-        self.closing = False
+        self.closed = False
         """Set when the client closes: nothing is accepted any more."""
         # The last settings that the protocol can serve: most calls share them.
         self._checked_settings: VoiceSettings | None = None
@@ -144,7 +144,7 @@ class Admission:
 
     def check_open(self) -> None:
         """Raise `ClientClosed` if nothing is accepted any more."""
-        if self.closing:
+        if self.closed:
             raise ClientClosed("the client is closed; make a new one")
 
     def check_may_block(self) -> None:
@@ -251,7 +251,7 @@ class Admission:
             self._checked_settings = settings
 
     def __repr__(self) -> str:
-        return f"<Admission {'closed' if self.closing else 'open'} {self._flow!r}>"
+        return f"<Admission {'closed' if self.closed else 'open'} {self._flow!r}>"
 
 
 class _Held:

@@ -94,7 +94,7 @@ class BulkWindow:
 
 
 def in_order(
-    admission: Admission, batches: Iterator[list[str]], call: CallOptions, window: BulkWindow
+    admission: Admission, batches: Iterator[list[str]], options: CallOptions, window: BulkWindow
 ) -> Generator[Outcome, None, None]:
     """Yield the outcomes of the texts in *batches* in their order."""
     texts: deque[str] = deque()
@@ -102,10 +102,10 @@ def in_order(
     index = 0
     try:
         while True:
-            while not admission.closing and window.has_room and (batch := next(batches, None)):
+            while not admission.closed and window.has_room and (batch := next(batches, None)):
                 window.add(batch)
                 texts.extend(batch)
-                admission.submit_many(batch, call, audio=window.audio_seconds, into=waiters)
+                admission.submit_many(batch, options, audio=window.audio_seconds, into=waiters)
             if not waiters:
                 break
             result = admission.result_of(waiters[0])
@@ -120,7 +120,7 @@ def in_order(
 
 
 def as_finished(
-    admission: Admission, batches: Iterator[list[str]], call: CallOptions, window: BulkWindow
+    admission: Admission, batches: Iterator[list[str]], options: CallOptions, window: BulkWindow
 ) -> Generator[Outcome, None, None]:
     """Yield the outcomes of the texts in *batches* as they finish."""
     finished: Mailbox[Waiter] = Mailbox()
@@ -129,10 +129,10 @@ def as_finished(
     index = 0
     try:
         while True:
-            while not admission.closing and window.has_room and (batch := next(batches, None)):
+            while not admission.closed and window.has_room and (batch := next(batches, None)):
                 window.add(batch)
                 fresh = []
-                admission.submit_many(batch, call, audio=window.audio_seconds, into=fresh, notify=finished.put)
+                admission.submit_many(batch, options, audio=window.audio_seconds, into=fresh, notify=finished.put)
                 for text, waiter in zip(batch, fresh, strict=True):
                     waiting[waiter] = (index, text)
                     index += 1
@@ -175,5 +175,5 @@ def _undo(admission: Admission, waiters: Iterable[Waiter]) -> None:
 
 def _check_all_read(admission: Admission, batches: Iterator[list[str]]) -> None:
     """Raise if a closed client left texts unread: a silent end would look like success."""
-    if admission.closing and next(batches, None):
+    if admission.closed and next(batches, None):
         raise ClientClosed("the client was closed before all texts were read")

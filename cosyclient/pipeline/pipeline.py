@@ -18,7 +18,7 @@ from cosyclient.pipeline.admission import Admission
 from cosyclient.pipeline.calls.advice import Advice
 from cosyclient.pipeline.calls.context import CallContext
 from cosyclient.pipeline.calls.dispatcher import Dispatcher
-from cosyclient.pipeline.calls.duplex import LONGEST, DuplexStream, TextFeeder
+from cosyclient.pipeline.calls.duplex import DEFAULT_TIMEOUT, DuplexStream, TextFeeder
 from cosyclient.pipeline.calls.stream import DroppedStream, SpeechStream
 from cosyclient.pipeline.calls.unary import call_unary
 from cosyclient.pipeline.queue.batch import BatchLimits
@@ -167,7 +167,7 @@ class Pipeline:
             raise BadUtterance(f"stream_text: protocol {protocol.name} takes whole texts only; use stream")
         self.admission.check_settings(options.settings)
         self.admission.check_open()
-        deadline = options.deadline(self._clock, options.timeout or self._settings.timeout or LONGEST)
+        deadline = options.deadline(self._clock, options.timeout or self._settings.timeout or DEFAULT_TIMEOUT)
         feeder = TextFeeder(texts, self._clock)
         utterance = feeder.begin(options.settings)
         request = protocol.encode_duplex(options.settings, key=uuid.uuid4().hex)
@@ -188,14 +188,14 @@ class Pipeline:
             headers=headers,
         )
 
-    def upload(self, recording: VoiceUpload, headers: Headers | None) -> str:
-        """Have the service keep *recording*, with *headers* sent along; return the name it has there."""
+    def upload(self, upload: VoiceUpload, headers: Headers | None) -> str:
+        """Have the service keep the voice of *upload*, with *headers* sent along; return the name it has there."""
         protocol = self._protocol
         if not (protocol.capabilities.keeps_voices and isinstance(protocol, UploadingProtocol)):
             raise BadUtterance(f"upload_voice: protocol {protocol.name} keeps no recordings")
         return self._call_unary(
-            protocol.encode_upload(recording),
-            lambda reply: protocol.decode_upload(reply, recording, wall=self._clock.wall()),
+            protocol.encode_upload(upload),
+            lambda reply: protocol.decode_upload(reply, upload, wall=self._clock.wall()),
             repeatable=False,
             headers=headers,
         )
@@ -265,7 +265,7 @@ class Pipeline:
 
     def close(self, *, drain: bool) -> None:
         """Refuse what is new, finish (or fail) what is pending, then close threads and connections."""
-        self.admission.closing = True
+        self.admission.closed = True
         self._flow.close()
         # A client that closes does not wait for a service that is down.
         self._dispatcher.outage.close()

@@ -153,8 +153,8 @@ _shared_pipelines: weakref.WeakSet[SharedPipeline] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for core in list(_shared_pipelines):
-        core.reset_after_fork()
+    for shared in list(_shared_pipelines):
+        shared.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -94,9 +94,9 @@ class Bulkhead:
         except BaseException:
             # Timed out or interrupted: leave the queue and pass the turn on.
             try:
-                self._withdraw(waiter)
+                self._leave_queue(waiter)
             except BaseException:
-                self._withdraw(waiter)
+                self._leave_queue(waiter)
                 raise
             raise
 
@@ -155,7 +155,7 @@ class Bulkhead:
                 )
             self._clock.wait(waiter.gate, min(remaining, _LONGEST_WAIT))
 
-    def _withdraw(self, waiter: _Waiter) -> None:
+    def _leave_queue(self, waiter: _Waiter) -> None:
         with self._lock:
             self._queue.pop(waiter, None)
             self._held.discard(waiter.holder)

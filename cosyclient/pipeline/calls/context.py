@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class CallContext:
     """Hold what batches, streams and unary calls have in common, so that each holds only what is its own.
 
-    ``closing`` is set when the client closes. ``rates`` checks sample rates where the service names none.
+    ``closing`` is set when a client that closes has drained, or at once if it does not: it ends the waits for permits
+    and retries. `Admission.closed` is set before, and refuses what is new. ``rates`` checks sample rates where the
+    service names none.
     """
 
     protocol: WireProtocol

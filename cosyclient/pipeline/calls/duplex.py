@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from cosyclient.protocols.base import TextInProtocol
     from cosyclient.wire import WireReply, WireRequest
 
-LONGEST: Final = 3600.0
-"""Seconds until the deadline of a duplex stream unless told: how long its writer takes is not known."""
-_EXPECTED_SECONDS: Final = 10.0
+DEFAULT_TIMEOUT: Final = 3600.0
+"""Seconds until the deadline of a duplex stream that was given none: how long its writer takes is not known."""
+_MIN_EXPECTED_SECONDS: Final = 10.0
+"""Seconds of audio that a text still being written is expected to become at least; they size the read timeout."""
 
 
 class TextFeeder:
@@ -39,17 +40,17 @@ class TextFeeder:
     def __init__(self, texts: Iterable[str], clock: Clock) -> None:
         self._texts = iter(texts)
         self._clock = clock
-        self._running = False
+        self.error: BaseException | None = None
+        """What the writer failed with; set by the thread that reads it."""
         # Guards the fields below. `send_text` only queues, so it may be called under the lock; that keeps the order.
         self._lock = threading.Lock()
+        self._running = False
         self._reply: DuplexReply | None = None
         self._kept: list[str] | None = []
         self._ended = False
         self._closed = False
         self._waits_since: float | None = None
         self._waited = 0.0
-        self.error: BaseException | None = None
-        """What the writer failed with."""
 
     def begin(self, settings: VoiceSettings) -> Utterance:
         """Wait for the first words and return them; raises what the writer raises meanwhile.
@@ -231,7 +232,7 @@ class DuplexStream(SpeechStream):
 
     @property
     def _expected_seconds(self) -> float:
-        return max(_EXPECTED_SECONDS, self._utterance.expected_seconds)
+        return max(_MIN_EXPECTED_SECONDS, self._utterance.expected_seconds)
 
     @property
     def _fingerprint(self) -> str:

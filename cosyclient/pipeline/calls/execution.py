@@ -114,7 +114,7 @@ class Execution:
 
         *returned* is how many of the seconds of audio came, *idle* how many seconds the caller took for itself,
         *speakable* whether any text had something to be spoken, *failed* how many texts failed: all, if there is an
-        *error*, unless told. *recorded* is the error in the record where the attempt itself had none.
+        *error*, unless given. *recorded* is the error in the record where the attempt itself had none.
         """
         context, permit, now = self._context, self.permit, self._context.clock.now()
         latency = now - self.started - idle

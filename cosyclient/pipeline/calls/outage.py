@@ -68,7 +68,7 @@ class Outage:
             clock, self._check, name="cosyclient-outage", resolution=_INTERVAL / 2
         )
         self._lock = threading.Lock()
-        # All guarded by _lock.
+        # All guarded by _lock; `_hold` alone sets _checking without it.
         self._held: dict[PendingText, CosyError] = {}
         self._checking = False
         self._closed = False
@@ -174,7 +174,8 @@ class Outage:
                 left.append((text, error))
             check = bool(left) and not self._checking
         if check:
-            # First, as an interrupt may come: two timers do no harm, none does.
+            # First the timer, then the mark, without the lock: an interrupt in between, or another thread here, adds a
+            # second check, which does no harm; without any check the texts would never be sent.
             self._timer.add(_Check(Deadline.after(self._clock, _INTERVAL)))
             self._checking = True
         if call is not None:

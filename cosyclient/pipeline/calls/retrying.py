@@ -81,7 +81,8 @@ class RetryLoop:
         while (error := attempt()) is not None:
             wait = self.next_wait(error, remaining=deadline.remaining)
             if self._context.closing.is_set() and error.retryable:
-                # Whether it was the last attempt or not: what the client's end breaks off looks like a broken wire.
+                # Whether it was the last attempt or not: a request aborted by closing the client looks like a broken
+                # connection.
                 raise self.closed(error).for_caller(attempts)
             if wait is None:
                 raise self.final(error).for_caller(attempts)

@@ -77,7 +77,7 @@ class SpeechStream:
         self._name = uuid.uuid4().hex
         self._attempts: list[Attempt] = []
         self._lock = threading.Lock()
-        # Guarded by _lock.
+        # Taken out under _lock: of the threads that end an attempt, one finishes it.
         self._execution: Execution | None = None
         self._closed = False
         # Of the thread that iterates.

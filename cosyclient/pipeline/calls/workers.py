@@ -50,10 +50,10 @@ class Workers:
     """Run *work* on at most *most* threads, as many at once as *claim* returns.
 
     `wake` and `submit` may be interrupted anywhere: they only leave a note in a mailbox. One thread, the reader, reads
-    the notes and submits to the executor, whose own semaphore an interrupt could leave locked. Without work for `IDLE`
-    seconds all threads end. A program that ends does so when its pending texts are done, as with any executor:
-    *under_way* returns a function that tells whether any of those pending now still is. An *executor* that is given is
-    used as it is, on the calling thread.
+    the notes and submits to the executor, whose own semaphore an interrupt could leave locked. Without work for
+    `IDLE_TIMEOUT` seconds all threads end. A program that ends does so when its pending texts are done, as with any
+    executor: *under_way* returns a function that tells whether any of those pending now still is. An *executor* that is
+    given is used as it is, on the calling thread.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Workers:
             mine.over.set()
 
     def _read_all(self, *, late: bool = False) -> None:
-        """Serve the notes until none has come for `IDLE` seconds or, unless *late*, the main thread has ended."""
+        """Serve the notes until none comes for `IDLE_TIMEOUT` seconds or, unless *late*, the main thread has ended."""
         waited = 0.0
         while late or _main_lives() or self._closed or self._running is None:
             hurried = self._closed or self._running is None

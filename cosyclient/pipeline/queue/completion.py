@@ -54,7 +54,7 @@ class Completer:
         self.not_accepted = 0
         """Texts that were not accepted."""
         self.rejected = 0
-        """Texts that the client itself said no to, accepted before or not."""
+        """Texts that the client itself rejected, accepted before or not."""
 
     def complete(
         self,

@@ -48,9 +48,9 @@ class PendingText:
     Guarded by the coalescer's lock: ``waiters``; ``deadline``, the latest of theirs (monotonic seconds); ``done``;
     ``calls``, those that carry it now: one, or a second if it was ``hedged``. Guarded by the batcher's lock:
     ``queued``, ``lane``, ``hedged``. ``bulk`` is whether it began in the bulk lane. ``attempts`` are those of the first
-    call so far, oldest first. While the service is down, ``outage_error`` is why the text waits, until ``not_before``
-    at least; ``failed_sends`` counts the sends that got no answer, ``earlier_attempts`` the attempts of calls before
-    the present one.
+    call so far, oldest first. Set by `Outage`, under its lock while it holds the text: ``outage_error`` is why the text
+    waits, until ``not_before`` at least; ``failed_sends`` counts the sends that got no answer, ``earlier_attempts`` the
+    attempts of calls before the present one.
     """
 
     __slots__ = (
@@ -101,12 +101,12 @@ class PendingText:
 class Waiter:
     """Wait for what becomes of one caller's text, until ``deadline``.
 
-    ``pending_text`` is set while the text is pending; several waiters may share one. ``result`` is set once, by
-    whoever took the waiter off its text, and *notify* is called then. ``watched`` belongs to the timer that looks after
-    the deadline. ``chain`` is set when the result is there and the thread is to be woken in its turn, ``wakes_next``
-    whether it wakes the next one then. *bulk* is whether it belongs to a bulk call, which waits for a service that is
-    down. A lock is made only by a thread that really has to wait: a `Future` with its condition costs several times as
-    much, and most speeches of a bulk call are there before anybody asks for them.
+    ``pending_text`` is set while the text is pending; several waiters may share one. ``result`` is set once, by the
+    thread that took the waiter off its text, and *notify* is called then. ``scheduled`` belongs to the timer that looks
+    after the deadline. ``chain`` is set when the result is there and the thread is to be woken in its turn,
+    ``wakes_next`` whether it wakes the next one then. *bulk* is whether it belongs to a bulk call, which waits for a
+    service that is down. A lock is made only by a thread that really has to wait: a `Future` with its condition costs
+    several times as much, and most speeches of a bulk call are there before anybody asks for them.
     """
 
     __slots__ = (

@@ -10,7 +10,7 @@ _MEMORY: Final = 64
 _MIN_ATTEMPTS: Final = 6
 """Attempts below which no slope is estimated."""
 _VARIATION: Final = 0.15
-"""Share of its mean by which the other audio must vary between attempts for its effect to be told."""
+"""Share of its mean by which the other audio must vary between attempts for its effect to be measured."""
 _CERTAINTY: Final = 5.0
 """Standard errors by which a slope must be above zero. Jitter alone hardly ever gets there; a queue does at once."""
 
@@ -51,7 +51,7 @@ class LatencyModel:
 
     @property
     def load_varied(self) -> bool:
-        """Return whether the other audio varied between attempts, so that its effect can be told."""
+        """Return whether the other audio varied between attempts, so that its effect can be measured."""
         return self._bb > (_VARIATION * self._mean_other_audio) ** 2
 
     def unloaded(self, audio: float) -> float:

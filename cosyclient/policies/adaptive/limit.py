@@ -77,7 +77,7 @@ class Sample:
         audio: float,
         other_audio: float,
         started: float,
-        given: float,
+        time_limit: float,
         *,
         expected: float = 0.0,
         read_timeout: float = 0.0,
@@ -85,7 +85,7 @@ class Sample:
         self.audio = audio
         self.other_audio = other_audio
         self.started = started
-        self.time_limit = given
+        self.time_limit = time_limit
         self.expected = expected
         self.read_timeout = read_timeout
         self.idle = 0.0

@@ -216,7 +216,7 @@ class RateLimiter:
     def record_throttled(
         self, now: float, reservation: Reservation, *, accepted: int, sent: float = math.inf
     ) -> Literal["slowed", "known", "chance"]:
-        """Slow down because the service refused the request sent with *reservation*; return whether that is so.
+        """Slow down because the service refused the request sent with *reservation*; return what the refusal was.
 
         The refusals of all that were sent before it slowed down count once: they are ``known`` from the second on.
         *accepted* counts all sends so far that were not refused, *sent* is how many a second there were of late, which

@@ -165,11 +165,11 @@ class Task(BaseSession):
             self.words = self._words.in_order()
 
     def _failure(self, header: dict[str, Any]) -> ServiceError:
-        code, said = header.get("error_code"), header.get("error_message")
+        code, detail = header.get("error_code"), header.get("error_message")
         code = single_line(code, 64) if isinstance(code, str) and code.isprintable() else None
-        said = said if isinstance(said, str) else ""
-        error = task_error(code, said, self.sent_texts, request_id=self.id)
-        if not self.text_ended and _timed_out(code, said):
+        detail = detail if isinstance(detail, str) else ""
+        error = task_error(code, detail, self.sent_texts, request_id=self.id)
+        if not self.text_ended and _timed_out(code, detail):
             error.args = (f"{error}; its writer said nothing for too long: feed it, or finish",)
         return error
 
@@ -190,21 +190,21 @@ def count_characters(text: str) -> int:
     return len(text) + len(_HAN.findall(text)) if not text.isascii() else len(text)
 
 
-def task_error(code: str | None, said: str, texts: Iterable[str], *, request_id: str | None = None) -> ServiceError:
+def task_error(code: str | None, detail: str, texts: Iterable[str], *, request_id: str | None = None) -> ServiceError:
     """Return the error that *code* and message stand for, `ServiceFault` if neither is known."""
-    message = error_message("task failed", code, said, texts)
-    if "return error code: 418" in said:
+    message = error_message("task failed", code, detail, texts)
+    if "return error code: 418" in detail:
         message = f"{message}; the voice is not one of this model's generation"
-    if _timed_out(code, said):
+    if _timed_out(code, detail):
         # The connection or the writer stalled: worth another attempt, but no fault of the endpoint.
         return ServiceError(message, code=code, request_id=request_id, retryable=True)
     error = reclassify_by_code(ServiceFault(message, code=code, request_id=request_id))
-    if any(part in said.casefold() for part in _THROTTLED_MESSAGES):
+    if any(part in detail.casefold() for part in _THROTTLED_MESSAGES):
         return reclassify(error, Throttled)
     if code is not None and code.endswith("AccessDenied"):  # Model.AccessDenied, Workspace.AccessDenied
         return reclassify(error, Forbidden)
     return reclassify(error, BadRequest) if code == "CLIENT_ERROR" else error
 
 
-def _timed_out(code: str | None, said: str) -> bool:
-    return code == "CLIENT_ERROR" and "timeout" in said.casefold()
+def _timed_out(code: str | None, detail: str) -> bool:
+    return code == "CLIENT_ERROR" and "timeout" in detail.casefold()

@@ -134,9 +134,9 @@ class BatchProtocol:
 
 def _members(settings: VoiceSettings) -> bytes:
     # Defaults are sent as well, so that a service's own defaults do not apply.
-    said = {name: value for name in _OPTIONS if (value := getattr(settings, name)) is not None}
-    said |= settings.extra or {}
-    return ("]," + json.dumps(said, ensure_ascii=False, separators=(",", ":"))[1:]).encode()
+    members = {name: value for name in _OPTIONS if (value := getattr(settings, name)) is not None}
+    members |= settings.extra or {}
+    return ("]," + json.dumps(members, ensure_ascii=False, separators=(",", ":"))[1:]).encode()
 
 
 def _kind_of(first: bytes) -> str:

@@ -117,8 +117,8 @@ class OpenAISpeechProtocol(SingleTextProtocol):
         if kind != replies.EVENTS:
             data = b"".join(reply.chunks())
         elif sent[0].settings.format in ("wav", "pcm"):
-            said = replies.format_from_label(label, sent[0].settings.sample_rate)
-            head, data = collect_pcm(replies.read_event_pcm(reply, utterances[0], said, rules=rules), said)
+            labelled = replies.format_from_label(label, sent[0].settings.sample_rate)
+            head, data = collect_pcm(replies.read_event_pcm(reply, utterances[0], labelled, rules=rules), labelled)
             label |= {"sample_rate": head.sample_rate, "channels": head.channels}
             if sent[0].settings.format == "wav" and data:
                 data = wav_bytes(data, head.sample_rate, head.channels)

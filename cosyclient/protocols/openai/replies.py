@@ -99,8 +99,8 @@ def error_from_json(reply: WireReply, utterance: Utterance, *, wall: float, rule
 def label_from_headers(reply: WireReply) -> dict[str, Any]:
     """Return what the headers of *reply* state about its audio, by the names of `speech_from_bytes`."""
     headers = reply.headers
-    kind, said = media_type(headers), (headers.get("content-type") or "")[:_MAX_LABEL]
-    rate, channels = _RATE.search(said), _CHANNELS.search(said)
+    kind, content_type = media_type(headers), (headers.get("content-type") or "")[:_MAX_LABEL]
+    rate, channels = _RATE.search(content_type), _CHANNELS.search(content_type)
     label: dict[str, Any] = {
         "sample_rate": parse_int_in_range(rate[1] if rate else headers.get("x-sample-rate"), *SAMPLE_RATE_RANGE),
         "channels": parse_int_in_range(channels[1] if channels else headers.get("x-channels"), *CHANNEL_COUNT_RANGE),
@@ -149,14 +149,14 @@ def read_audio_events(
 
 
 def read_event_pcm(
-    reply: WireReply, utterance: Utterance, said: PcmFormat, *, rules: MessageRules = ()
+    reply: WireReply, utterance: Utterance, labelled: PcmFormat, *, rules: MessageRules = ()
 ) -> Iterator[PcmFormat | bytes]:
     """Yield the format and the samples of events, of which each, only the first or none may be a WAV file."""
     head: PcmFormat | None = None
     kind: SampleFormat | None = None
     rest = b""
     for audio, rate in read_audio_events(reply, utterance, rules=rules):
-        this = PcmFormat(rate, said.channels) if rate else head or said
+        this = PcmFormat(rate, labelled.channels) if rate else head or labelled
         if is_wav(audio):
             found = parse_header(audio, growing=True)
             if found is None:

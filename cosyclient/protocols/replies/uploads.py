@@ -28,8 +28,9 @@ _MAX_ANSWER_BYTES = 65536
 class UploadForm:
     """How one service takes a recording, as data: path, names of the form's fields, member of the answer.
 
-    ``fields`` maps ``name``, ``transcript``, ``consent`` and ``model`` to the service's words, of which ``needs`` must
-    be given. Where ``answer`` is empty the voice is asked for by the name that was chosen.
+    ``fields`` maps ``name``, ``transcript``, ``consent`` and ``model`` to the service's names; ``required`` are those
+    that must be given. ``name_member`` is the member of the answer with the voice's name; where it is empty, the voice
+    has the name that was chosen.
     """
 
     path: str
@@ -38,18 +39,18 @@ class UploadForm:
     required: tuple[str, ...] = ()
     name_member: str = ""
 
-    def encode(self, protocol: str, recording: VoiceUpload, *, model: str | None = None) -> WireRequest:
-        """Return the request that uploads *recording*; *protocol* is named in errors. Raises `BadUtterance`."""
+    def encode(self, protocol: str, upload: VoiceUpload, *, model: str | None = None) -> WireRequest:
+        """Return the request that sends *upload*; *protocol* is named in errors. Raises `BadUtterance`."""
         values = {
-            "name": recording.name,
-            "transcript": recording.voice.transcript,
-            "consent": recording.consent,
+            "name": upload.name,
+            "transcript": upload.voice.transcript,
+            "consent": upload.consent,
             "model": model,
         }
         for field in self.required:
             if not values[field]:
                 raise BadUtterance(f"{field}: protocol {protocol} keeps no voice without one")
-        prompt = recording.voice.prompt
+        prompt = upload.voice.prompt
         if prompt is None:
             raise BadUtterance("voice: has a name already; upload one made with Voice.clone or Voice.cross_lingual")
         fields = {theirs: value for ours, theirs in self.fields.items() if (value := values[ours])}
@@ -57,11 +58,11 @@ class UploadForm:
         headers = (("Content-Type", kind), ("Accept", "application/json"))
         return WireRequest(method="POST", path=self.path, headers=headers, body=body)
 
-    def decode(self, reply: WireReply, recording: VoiceUpload, *, wall: float) -> str:
+    def decode(self, reply: WireReply, upload: VoiceUpload, *, wall: float) -> str:
         """Return the name by which the service knows the voice from now on; raises like `WireProtocol.decode`."""
         if reply.status >= 300:
             error = error_from_reply(reply, (), wall=wall)
-            if quotes_any(str(error), [recording.voice.transcript or "", recording.consent or ""]):
+            if quotes_any(str(error), [upload.voice.transcript or "", upload.consent or ""]):
                 error.args = (f"HTTP {reply.status}: detail withheld, it quotes the transcript",)
             raise error
         answer = decode_json(read_prefix(reply, _MAX_ANSWER_BYTES))
@@ -70,7 +71,7 @@ class UploadForm:
         if answer.get("success") is False or answer.get("error"):
             raise DecodeError("upload: the service says that it failed")
         if not self.name_member:
-            return recording.name
+            return upload.name
         name = answer.get(self.name_member)
         if not is_voice_name(name):
             raise DecodeError(f"upload: the answer has no {self.name_member}")

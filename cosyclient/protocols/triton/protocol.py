@@ -106,7 +106,7 @@ class TritonProtocol(_Triton):
     capabilities = _CAPABILITIES
 
     def _request(self, utterance: Utterance, key: str, *, stream: bool) -> WireRequest:
-        # There is none.
+        # This build does not stream, so *stream* is never true.
         model, inputs = self._model_and_inputs(utterance)
         body, head_bytes = tensors.http_body(inputs, key=key, parameters=utterance.settings.extra)
         path = f"/v2/models/{path_segment('model', model)}/infer"

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 WAVEFORM: Final = "waveform"
-_MOST_DIMENSIONS: Final = 32
+_MAX_DIMENSIONS: Final = 32
 _MAX_COUNT: Final = 1 << 40
-_MOST_VALUES: Final = 1_000_000
+_MAX_VALUES: Final = 1_000_000
 """Values of a reply that is all JSON: 30 s of samples, after which the servers cut off, are 720,000."""
 _FINAL: Final = "triton_final_response"
 _EMPTY_FINAL: Final = "triton_enable_empty_final_response"
@@ -61,9 +61,9 @@ def int_tensor(name: str, value: int) -> Tensor:
     return Tensor(name, "INT32", (1, 1), struct.pack("<i", value))
 
 
-def text_tensor(name: str, said: str) -> Tensor:
+def text_tensor(name: str, text: str) -> Tensor:
     """Return *text* as a tensor of one value."""
-    data = said.encode()
+    data = text.encode()
     return Tensor(name, "BYTES", (1, 1), struct.pack("<I", len(data)) + data)
 
 
@@ -99,13 +99,13 @@ def http_waveform(body: bytes, announced: str | None) -> bytes:
     """Return the float32 samples of a reply whose first *announced* bytes are JSON.
 
     Without that header all of it is JSON. Raises `DecodeError` where samples are announced and not there, and
-    `Stranger` with the JSON if it is no inference.
+    `NotAnInference` with the JSON if it is none.
     """
     size: int | None = len(body)
     if announced is not None and (size := parse_int_in_range(announced, 0, len(body))) is None:
         raise DecodeError("reply: the length of its JSON is not that of its header", retryable=True)
     try:
-        document = parse_json(body[:size], max_values=_MOST_VALUES)
+        document = parse_json(body[:size], max_values=_MAX_VALUES)
     except ValueError:
         raise DecodeError(f"reply: {size} bytes that are not JSON", retryable=True) from None
     outputs = document.get("outputs") if isinstance(document, dict) else None
@@ -162,7 +162,7 @@ def _checked(datatype: object, shape: object, values: bytes) -> bytes:
 
 def _count(shape: object) -> int | None:
     """Return the values a tensor of that *shape* has, or ``None`` if it is no shape or absurdly large."""
-    if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS:
+    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
         return None
     count = 1
     for size in shape:
@@ -251,7 +251,7 @@ def _read_response(data: bytes, answer: Answer) -> Iterator[bytes]:
                 datatype = as_text(value)
             elif number == 3:
                 # Single numbers or a packed field: a reader must accept both.
-                shape += [value] if isinstance(value, int) else decode_packed(value, max_values=_MOST_DIMENSIONS)
+                shape += [value] if isinstance(value, int) else decode_packed(value, max_values=_MAX_DIMENSIONS)
             elif number == 5:
                 inline += [as_bytes(part) for tag, part in decode_fields(as_bytes(value)) if tag == 6]
         if name == WAVEFORM:

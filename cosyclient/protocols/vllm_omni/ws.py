@@ -201,11 +201,11 @@ class Session(BaseSession):
     def _error(self, document: dict[str, Any]) -> ServiceError:
         # The service sends no codes. Before the first sentence begins the configuration is wrong; after that the fault
         # may be anybody's, the caller's included.
-        said = document.get("message")
-        message = error_message("the service says", None, said, self.sent_texts)
-        verdict = rule_for_message(said, VLLM_OMNI)
-        if verdict is not None:
-            return verdict.error_type(message)
+        detail = document.get("message")
+        message = error_message("the service says", None, detail, self.sent_texts)
+        rule = rule_for_message(detail, VLLM_OMNI)
+        if rule is not None:
+            return rule.error_type(message)
         if "timeout" in message.casefold() or "timed out" in message.casefold():
             return ServiceError(message, retryable=True)
         if self._started or document.get("partial_audio") is True:
