@@ -29,14 +29,18 @@ class Interrupter:
         self.seen = 0
         self.where = ""
         self._frames = 0
+        # The interpreter borrows the trace functions that it calls (sysmodule.c, `trace_trampoline`): under load CPython
+        # 3.11.7 once crashed in one that was freed meanwhile, so all are kept until the action is over.
+        self._tracers: list[Any] = [self._enter]
 
     def run(self, action: Callable[[], object]) -> object:
         """Run *action* under it; whatever it raises is raised."""
-        sys.settrace(self._enter)
+        sys.settrace(self._tracers[0])
         try:
             return action()
         finally:
             sys.settrace(None)
+            del self._tracers[1:]
 
     def _enter(self, frame: FrameType, event: str, _: Any) -> Any:
         if event != "call" or any(part in frame.f_code.co_filename for part in _FOREIGN):
@@ -61,6 +65,7 @@ class Interrupter:
             return local
 
         self._frames += 1
+        self._tracers.append(local)
         return local
 
     def _place(self, frame: FrameType) -> None:
