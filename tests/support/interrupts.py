@@ -29,8 +29,8 @@ class Interrupter:
         self.seen = 0
         self.where = ""
         self._frames = 0
-        # The interpreter borrows the trace functions that it calls (sysmodule.c, `trace_trampoline`): under load CPython
-        # 3.11.7 once crashed in one that was freed meanwhile, so all are kept until the action is over.
+        # The interpreter borrows the trace functions that it calls (sysmodule.c, `trace_trampoline`): under load
+        # CPython 3.11.7 once crashed in one that was freed meanwhile, so all are kept until the action is over.
         self._tracers: list[Any] = [self._enter]
 
     def run(self, action: Callable[[], object]) -> object:
