@@ -1,4 +1,4 @@
-"""The client from its caller's side, on a scripted service and a clock that obeys: attempts, executions, results."""
+"""The client as its caller sees it, with a scripted service and a fake clock: attempts, executions, results."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def key_of(request: WireRequest) -> str:
 class TestOneText:
     """`synthesize` and `submit`."""
 
-    def test_returns_the_speech_of_its_text(self) -> None:
-        """One call, one request, one attempt."""
+    def test_a_call_returns_the_speech_of_its_text(self) -> None:
+        """One call is one request and one attempt."""
         client, transport = scripted_client(answer, voice="calm", speed=1.5)
         speech = client.synthesize("你好，世界")
         assert text_in(speech) == "你好，世界"
@@ -88,7 +88,7 @@ class TestOneText:
         }  # fmt: skip
 
     def test_a_single_text_is_sent_on_its_callers_thread(self) -> None:
-        """Nothing else waits: no worker is woken, and the permit is back."""
+        """No other text is queued, so no worker starts; its permit is released."""
         threads = []
 
         def note(request: WireRequest) -> WireReply:
@@ -101,7 +101,7 @@ class TestOneText:
             assert (client.stats().workers, client.stats().in_flight, client.stats().pending) == (0, 0, 0)
 
     def test_a_text_sent_on_its_callers_thread_emits_the_same_events(self) -> None:
-        """Its latency counts from when it was asked for, and it did not wait."""
+        """Its latency counts from the call, and it did not wait."""
         clock, listener = FakeClock(), RecordingListener()
 
         def slow(request: WireRequest) -> WireReply:
@@ -114,8 +114,8 @@ class TestOneText:
         assert (sealed.waited, sealed.texts) == (0.0, 1)
         assert finished.latency == pytest.approx(0.25)
 
-    def test_a_worker_sends_what_a_batch_on_a_callers_thread_leaves_queued(self) -> None:
-        """The second try waits, and may wait longer than this caller: it is made elsewhere."""
+    def test_a_worker_retries_a_text_sent_on_its_callers_thread(self) -> None:
+        """A retry waits, maybe longer than this caller does."""
         threads = []
 
         def refuse_once(request: WireRequest) -> WireReply:
@@ -157,21 +157,21 @@ class TestOneText:
         assert (stats.in_flight, stats.pending, stats.queued, len(wire.requests)) == (0, 0, 0, 1)
 
     def test_options_of_the_call_override_those_of_the_client(self) -> None:
-        """Call over view over client."""
+        """Options of the call override those of a view, and these those of the client."""
         client, transport = scripted_client(answer, voice="calm")
         client.with_options(voice="loud", seed=7).synthesize("hello", voice="shrill")
         asked = body_of(transport.requests[0])
         assert (asked["voice"], asked["seed"]) == ("shrill", 7)
 
     def test_submit_returns_a_future_and_calls_on_done(self) -> None:
-        """The callback gets the outcome, whichever it is."""
+        """The callback gets the outcome, a speech or an error."""
         client, _ = scripted_client(after(refuse(400)), max_retries=0)
-        heard: list[Outcome] = []
-        future = client.submit("bad", on_done=heard.append)
+        outcomes: list[Outcome] = []
+        future = client.submit("bad", on_done=outcomes.append)
         assert isinstance(future.exception(0), BadRequest)
-        assert text_in(client.submit("good", on_done=heard.append).result(0)) == "good"
-        assert [type(outcome.error) for outcome in heard] == [BadRequest, type(None)]
-        assert heard[1].unwrap() is heard[1].speech
+        assert text_in(client.submit("good", on_done=outcomes.append).result(0)) == "good"
+        assert [type(outcome.error) for outcome in outcomes] == [BadRequest, type(None)]
+        assert outcomes[1].unwrap() is outcomes[1].speech
 
     @pytest.mark.parametrize(
         ("text", "rule"),
@@ -185,7 +185,7 @@ class TestOneText:
         ],
     )
     def test_a_bad_text_is_refused_before_anything_is_sent(self, text: Any, rule: str) -> None:
-        """The error names the rule; it is a ValueError too."""
+        """The error names the rule, and is a `ValueError` as well."""
         client, transport = scripted_client(answer)
         with pytest.raises(BadUtterance, match=rule) as caught:
             client.synthesize(text)
@@ -207,7 +207,7 @@ class TestOneText:
         ],
     )
     def test_a_bad_option_is_named(self, options: dict[str, Any], named: str) -> None:
-        """Whatever the option, the message begins with or contains its name."""
+        """The message of the error contains the option's name."""
         client, transport = scripted_client(answer)
         with pytest.raises(CosyError, match=named):
             client.synthesize("hello", **options)
@@ -218,7 +218,7 @@ class TestRetry:
     """Attempts, executions and the error that the caller gets."""
 
     def test_a_service_fault_is_retried_with_the_same_key_and_body(self) -> None:
-        """Encoded once, sent per attempt: the service may recognise it."""
+        """The request is encoded once and sent per attempt, so that the service may recognise it."""
         client, transport = scripted_client(after(refuse(503), TransportError("cut")))
         speech = client.synthesize("hello")
         assert speech.attempts == 3
@@ -227,7 +227,7 @@ class TestRetry:
         assert client.stats().retries == 2
 
     def test_the_error_carries_its_attempts_oldest_first(self) -> None:
-        """And is a copy of its caller's own, which pickles."""
+        """Each caller gets a copy of its own, which can be pickled."""
         client, _ = scripted_client(lambda _: refuse(502), max_retries=2)
         with pytest.raises(ServiceFault) as caught:
             client.synthesize("hello")
@@ -268,7 +268,7 @@ class TestRetry:
         assert sum(clock.slept) >= 7.0
 
     def test_a_retry_after_beyond_the_deadline_is_raised_at_once(self) -> None:
-        """No wait for what cannot be in time; the value is attached."""
+        """There is no wait that cannot end in time; the error carries the value."""
         clock = FakeClock()
         client, transport = scripted_client(lambda _: refuse(429, **{"Retry-After": "100"}), clock=clock)
         with pytest.raises(Throttled) as caught:
@@ -278,7 +278,7 @@ class TestRetry:
         assert len(transport.requests) == 1
 
     def test_a_text_that_would_wait_beyond_its_deadline_for_pacing_is_refused_at_once(self) -> None:
-        """The client itself refuses the next call at once, with the time to retry after."""
+        """The error carries the time to retry after."""
         client, transport = scripted_client(lambda _: refuse(429, **{"Retry-After": "100"}), clock=FakeClock())
         with pytest.raises(Throttled):
             client.synthesize("hello")
@@ -297,7 +297,7 @@ class TestRetry:
         assert isinstance(errors[-1].__cause__, ServiceFault)
 
     def test_a_success_refunds_its_retries_to_the_budget(self) -> None:
-        """So that a service that mostly works never runs dry."""
+        """So a service that mostly works never uses up the budget."""
         client, _ = scripted_client(after(refuse(500)))
         client.synthesize("hello")
         assert client.stats().retry_budget == 560
@@ -318,7 +318,7 @@ def one(client: CosyClient, text: str) -> Outcome:
 
 
 class TestBatch:
-    """Texts that travel together."""
+    """Texts that share a request."""
 
     def test_a_thousand_texts_are_sixteen_requests(self) -> None:
         """64 to a request, in order."""
@@ -328,7 +328,7 @@ class TestBatch:
         assert len(transport.requests) == 16
 
     def test_only_failed_items_are_sent_again(self) -> None:
-        """A new request with a new key; the final item is final, the others are delivered."""
+        """In a new request with a new key; an item that failed for good is an error, the others are delivered."""
 
         def partly(request: WireRequest) -> WireReply:
             texts = texts_of(request)
@@ -346,7 +346,7 @@ class TestBatch:
         assert isinstance(outcomes[2].error, BadRequest)
 
     def test_after_a_truncated_body_only_the_missing_texts_are_sent_again(self) -> None:
-        """What arrived before the cut is delivered and not paid for twice."""
+        """What arrived before is delivered and not billed twice."""
 
         def cut(request: WireRequest) -> WireReply:
             texts = texts_of(request)
@@ -366,7 +366,7 @@ class TestBatch:
         assert 1 <= len(texts_of(transport.requests[1])) < 3
 
     def test_texts_that_fail_out_of_order_keep_their_own_audio(self) -> None:
-        """One item fails, then the body breaks off: the second try's bytes and its callers are in one order."""
+        """One item fails, then the body is cut: texts and callers of the second request are in one order."""
 
         def out_of_order(request: WireRequest) -> WireReply:
             texts = texts_of(request)
@@ -381,14 +381,14 @@ class TestBatch:
         assert [text_in(audio) for audio in client.batch_synth(["a", "b", "c"])] == ["a", "b", "c"]
         assert [texts_of(request) for request in transport.requests] == [["a", "b", "c"]] * 2
 
-    def test_a_finished_reply_is_not_asked_for_again_under_its_key(self) -> None:
-        """The service would replay it; all items failed, so the same texts travel as a new request."""
+    def test_after_a_finished_reply_a_retry_has_a_new_key(self) -> None:
+        """The service would repeat its reply for the old one."""
         client, transport = scripted_client(after(reply([failed(0, retryable=True), failed(1, retryable=True)])))
         assert len(client.batch_synth(["a", "b"])) == 2
         assert len({key_of(request) for request in transport.requests}) == 2
 
     def test_a_reply_with_a_wrong_number_of_results_fails_all_its_texts(self) -> None:
-        """Never a silent reordering; not tried again, it would be the same."""
+        """Results are never assigned by guess; there is no retry, as its reply would be the same."""
         client, transport = scripted_client(lambda request: reply([item(0, texts_of(request)[0])]))
         with pytest.raises(PartialFailure) as caught:
             client.batch_synth(["a", "b"])
@@ -403,7 +403,7 @@ class TestBatch:
         assert {n: text_in(speech) for n, speech in caught.value.speeches.items()} == {0: "a", 2: "c"}
 
     def test_equal_texts_are_sent_once(self) -> None:
-        """One request, as many speeches as were asked for."""
+        """One request, and a speech for each of them."""
         client, transport = scripted_client(answer)
         assert len(client.batch_synth(["same"] * 10 + ["other"])) == 11
         assert [texts_of(request) for request in transport.requests] == [["same", "other"]]
@@ -418,7 +418,7 @@ class TestBatch:
 
     @pytest.mark.parametrize("ordered", [True, False])
     def test_an_endless_generator_is_read_as_it_is_consumed(self, ordered: bool) -> None:
-        """Lazy in and out: at most a window beyond what was taken."""
+        """At most a window of texts is read beyond the outcomes taken."""
         client, _ = scripted_client(answer)
         read = itertools.count()
         endless = (f"text {next(read)}" for _ in itertools.count())
@@ -430,7 +430,7 @@ class TestBatch:
 
     @pytest.mark.parametrize("ordered", [True, False])
     def test_audio_that_is_not_read_is_bounded(self, ordered: bool) -> None:
-        """A slow reader holds a share of memory, not whatever fits the window of short audio."""
+        """A slow reader holds a bounded amount of memory, not all that fits the window."""
         config = ClientConfig(queue=QueueConfig(max_audio_bytes=1_920_000))
         client, _ = scripted_client(answer, max_batch=4, config=config)
         read = itertools.count()
@@ -443,14 +443,14 @@ class TestBatch:
         outcomes.close()
 
     def test_a_string_is_not_several_texts(self) -> None:
-        """The classic slip is named."""
+        """The error names the call for one text."""
         client, _ = scripted_client(answer)
         for call in (client.batch_synth, client.synthesize_many):
             with pytest.raises(ConfigurationError, match="for one use synthesize"):
                 call("hello")
 
     def test_an_error_of_the_texts_iterator_is_raised_to_the_caller(self) -> None:
-        """It comes through as it is, after nothing was swallowed."""
+        """It is raised unchanged."""
 
         def broken() -> Iterator[str]:
             yield "a"
@@ -515,7 +515,7 @@ class TestBreaker:
 
 
 class TestOverload:
-    """What is known of the service's pace reaches the texts and the wire."""
+    """What is known of the service's speed orders texts and sets timeouts."""
 
     def test_a_text_that_can_hardly_meet_its_deadline_is_sent_all_the_same(
         self, monkeypatch: pytest.MonkeyPatch
@@ -524,11 +524,11 @@ class TestOverload:
         client, transport = scripted_client(answer)
         endpoint = client._shared.pipeline()._endpoint
         monkeypatch.setattr(endpoint, "estimate", lambda: Estimate(safe_latency=40.0))
-        assert text_in(client.submit("hardly", timeout=20.0).result()) == "hardly"
+        assert text_in(client.submit("hello", timeout=20.0).result()) == "hello"
         assert len(transport.requests) == 1
 
     def test_a_long_queue_at_the_service_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The first byte is given what answers take now, where that is more than the audio's share."""
+        """The first byte may take as long as replies take now, where that is more than the audio's share."""
         given: list[float] = []
 
         class Timed(ScriptedTransport):
@@ -546,7 +546,7 @@ class TestOverload:
         assert given == [pytest.approx(9.0), 60.0]
 
     def test_stats_show_the_limit(self) -> None:
-        """All permits, from the first call on, whether it may move or not."""
+        """All permits from the first call on, whether the limit is adaptive or not."""
         client, _ = scripted_client(answer)
         assert client.stats().limit == 0
         client.synthesize("hello")
@@ -559,8 +559,8 @@ class TestOverload:
 class TestQueue:
     """Backpressure falls on the caller."""
 
-    def test_a_full_bulkhead_that_rejects_raises_at_once(self) -> None:
-        """The one too many is refused, those before are not."""
+    def test_a_queue_that_rejects_releases_its_permits(self) -> None:
+        """Two texts fit, the second submitted while the first is sent; afterwards nothing is held."""
         config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="reject"))
         held: list[int] = []
 
@@ -576,17 +576,17 @@ class TestQueue:
         assert (stats.pending, stats.queued, stats.workers, stats.in_flight) == (0, 0, 0, 0)
 
     def test_stats_before_first_use_are_zero(self) -> None:
-        """Looking does not make a pipeline."""
+        """Reading statistics makes no pipeline."""
         client, _ = scripted_client(answer)
         assert client.stats().calls == 0
         assert "idle" in repr(client)
 
 
 class TestLife:
-    """Open, closed, and the events of a client."""
+    """Opening and closing, views, events and statistics."""
 
-    def test_a_closed_client_refuses(self) -> None:
-        """Clearly, and closing again does nothing."""
+    def test_a_closed_client_raises(self) -> None:
+        """Closing again does nothing."""
         client, transport = scripted_client(answer)
         client.synthesize("hello")
         client.close()
@@ -606,7 +606,7 @@ class TestLife:
         client.synthesize("still here")
 
     def test_without_a_url_the_error_names_what_to_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """And an environment variable serves."""
+        """An environment variable sets the URL as well."""
         monkeypatch.delenv("COSYCLIENT_BASE_URL", raising=False)
         with pytest.raises(ConfigurationError, match="COSYCLIENT_BASE_URL"):
             CosyClient()
@@ -615,7 +615,7 @@ class TestLife:
         assert "https://other.example" in repr(CosyClient("https://other.example"))
 
     def test_events_hold_no_text_and_no_audio(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Sealed, tried, put off, tried, finished; the log shows fingerprints and lengths."""
+        """Events and log hold fingerprints and lengths."""
         listener = RecordingListener()
         client, _ = scripted_client(after(refuse(500)), listeners=[listener], api_key="hush-hush")
         with caplog.at_level(logging.DEBUG, "cosyclient"):
@@ -631,17 +631,17 @@ class TestLife:
         assert "hush" not in caplog.text + repr(client) + repr(listener.events)
 
     def test_a_listener_that_raises_fails_no_call(self, caplog: pytest.LogCaptureFixture) -> None:
-        """It is logged and the speech arrives."""
+        """Its error is logged, and the speech is returned."""
 
-        def rude(_: object) -> None:
-            raise RuntimeError("rude")
+        def failing(_: object) -> None:
+            raise RuntimeError("broken")
 
-        client, _ = scripted_client(answer, listeners=[rude])
+        client, _ = scripted_client(answer, listeners=[failing])
         assert text_in(client.synthesize("hello")) == "hello"
-        assert "rude" in caplog.text
+        assert "broken" in caplog.text
 
     def test_an_unexpected_error_reaches_the_caller(self) -> None:
-        """A bug in a transport is an error with its cause, not a future for ever pending."""
+        """A bug in a transport is an error with its cause, and no future stays pending."""
 
         def bug(_: WireRequest) -> WireReply:
             raise ZeroDivisionError("bug")
@@ -654,7 +654,7 @@ class TestLife:
         assert (stats.pending, stats.in_flight, stats.workers) == (0, 0, 0)
 
     def test_stats_show_the_sizes_by_littles_law(self) -> None:
-        """Measured rate × latency, and the sizes they ask for."""
+        """From the measured rate and latency."""
         clock = FakeClock()
 
         def slow(request: WireRequest) -> WireReply:
@@ -672,7 +672,7 @@ class TestLife:
         assert stats.advice.permits == 2
 
     def test_pacing_keeps_to_the_quota(self) -> None:
-        """After the burst, one request each 1/rate seconds, whatever the callers do."""
+        """After the burst there is one request each 1/rate seconds."""
         clock = FakeClock()
         client, transport = scripted_client(
             answer, clock=clock, requests_per_second=10.0, config=ClientConfig(pacing=PacingConfig(burst=5))
@@ -684,7 +684,7 @@ class TestLife:
         assert clock.now() - before == pytest.approx(2.0)
 
     def test_a_stricter_quota_in_a_reply_is_kept(self) -> None:
-        """The service's own word lowers the pace."""
+        """A quota that the service announces lowers the rate."""
         clock = FakeClock()
 
         def strict(request: WireRequest) -> WireReply:
@@ -698,7 +698,7 @@ class TestLife:
         assert clock.now() - before >= 7.0
 
     def test_a_quota_in_a_refusal_is_kept_too(self) -> None:
-        """A 429 that announces the limit lowers the pace before the next try."""
+        """A 429 that announces the quota lowers the rate before the next attempt."""
         clock = FakeClock()
         client, _ = scripted_client(after(refuse(429, **{"RateLimit-Policy": '"ip";q=1;w=2'})), clock=clock)
         client.synthesize("a")
@@ -708,7 +708,7 @@ class TestLife:
         assert clock.now() - before >= 8.0
 
     def test_connect_failures_are_retried_and_raised(self) -> None:
-        """Nothing was sent, so nothing can have been billed."""
+        """Nothing was sent, so nothing was billed."""
         client, _ = scripted_client(lambda _: ConnectFailed("refused"), config=ClientConfig(retry=RetryConfig()))
         with pytest.raises(ConnectFailed) as caught:
             client.synthesize("hello")
@@ -718,7 +718,7 @@ class TestLife:
 
 @pytest.mark.parametrize("way", ["synthesize", "submit", "stream"])
 def test_the_timeout_counts_from_the_first_line_of_the_call(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a client sets up on its first call is part of it."""
+    """The client's setup on its first call counts as well."""
     clock, made, ends = FakeClock(), Pipeline.__init__, []
 
     def slow(self: Pipeline, *arguments: Any, **named: Any) -> None:

@@ -38,8 +38,8 @@ from tests.support.service import audio_of, text_in
 from tests.support.waiting import eventually
 
 
-def test_fifty_calls_run_together_through_the_breaker() -> None:
-    """All fifty are inside the service at once: one breaker does not put them in a row."""
+def test_fifty_calls_are_in_flight_together() -> None:
+    """The breaker does not serialize them."""
     together = threading.Barrier(50, timeout=PATIENCE)
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -53,27 +53,27 @@ def test_fifty_calls_run_together_through_the_breaker() -> None:
 
 
 def test_three_thousand_waiting_calls_are_sent_64_to_a_request() -> None:
-    """While the one worker is away, 3,000 threads queue; then every request but the last is full."""
-    everybody = threading.Event()
+    """While the only worker is busy 3,000 texts are queued; every request but the first and the last is full."""
+    all_queued = threading.Event()
     sizes: list[int] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        assert everybody.wait(PATIENCE)
+        assert all_queued.wait(PATIENCE)
         sizes.append(len(texts_of(request)))
         return spoken(request)
 
     config = ClientConfig(queue=QueueConfig(max_pending=4000), pacing=PacingConfig(burst=100))
     with client(handler, concurrency=1, config=config, timeout=PATIENCE) as cosy:
         futures = [cosy.submit(f"text {n}") for n in range(3000)]
-        everybody.set()
+        all_queued.set()
         assert [text_in(future.result(PATIENCE)) for future in futures] == [f"text {n}" for n in range(3000)]
     assert sum(sizes) == 3000
     assert all(size == 64 for size in sizes[1:-1])
     assert len(sizes) <= 1 + 3000 // 64 + 1
 
 
-def test_a_hundred_equal_calls_are_one_text() -> None:
-    """Those who come while it is under way share it; the service is paid once."""
+def test_a_hundred_equal_calls_send_one_text() -> None:
+    """Calls that come while it is pending share it, and it is billed once."""
     queued = threading.Event()
     asked: list[str] = []
 
@@ -89,8 +89,8 @@ def test_a_hundred_equal_calls_are_one_text() -> None:
     assert asked == ["same"]
 
 
-def test_a_caller_that_gives_up_leaves_the_text_to_the_others() -> None:
-    """The deadline of the one who came first passes; the one who joined takes over and gets the speech."""
+def test_a_text_goes_on_when_its_first_caller_gives_up() -> None:
+    """The first caller's deadline passes; the one that joined later takes over and gets the speech."""
     given_up = threading.Event()
     asked: list[str] = []
 
@@ -100,7 +100,7 @@ def test_a_caller_that_gives_up_leaves_the_text_to_the_others() -> None:
         return spoken(request)
 
     with client(handler) as cosy:
-        # Time enough for a busy machine to send it: a text whose deadline passes before is never asked for.
+        # Time enough for a busy machine to send it: a text whose deadline passes before is never sent.
         leader = cosy.submit("same", timeout=1.0)
         eventually(lambda: asked, "it is sent; a caller that joins before would keep its first deadline")
         follower = cosy.submit("same", timeout=PATIENCE)
@@ -111,7 +111,7 @@ def test_a_caller_that_gives_up_leaves_the_text_to_the_others() -> None:
 
 
 def test_a_cancelled_text_is_not_sent() -> None:
-    """Taken back while it waits: its permit is free at once, the service never gets it."""
+    """It is cancelled while it is queued: its queue permit is free at once."""
     service = HeldService()
 
     with client(service, concurrency=1) as cosy:
@@ -127,7 +127,7 @@ def test_a_cancelled_text_is_not_sent() -> None:
 
 
 def test_an_attempt_without_waiting_callers_is_cancelled() -> None:
-    """The service hangs and the caller gives up: the only worker is free for the next, and no failure is counted."""
+    """The service hangs and the caller gives up: the only worker is free again, and no failure is counted."""
     with (
         running(engine="echo") as emulator,
         CosyClient(emulator.url, concurrency=1, timeout=PATIENCE, max_retries=0) as cosy,
@@ -143,12 +143,12 @@ def test_an_attempt_without_waiting_callers_is_cancelled() -> None:
 
 
 def test_a_service_that_hangs_opens_the_breaker() -> None:
-    """Callers whose deadline passes break the attempt off themselves; it counts as the failure it is."""
+    """Callers whose deadline passes abort the attempt themselves, and it counts as a failure."""
     config = ClientConfig(
         timeouts=TimeoutConfig(first_byte=0.05, allowance=100.0),
         pacing=PacingConfig(burst=100),
         adaptive=AdaptiveConfig(enabled=False),
-        # What is under way together counts as one failure, so all but the first are waited for one by one.
+        # Attempts in flight together count as one failure, so after the first, calls are made one by one.
         breaker=BreakerConfig(minimum_failures=3),
     )
     with (
@@ -159,7 +159,7 @@ def test_a_service_that_hangs_opens_the_breaker() -> None:
         emulator.inject("hang", count=1000)
         errors = list(threads.map(lambda n: _error_of(cosy, f"text {n}"), range(20)))
         assert {type(error) for error in errors} <= {DeadlineExceeded, CircuitOpen}
-        # Workers report a moment after their callers have left.
+        # Workers report a moment after their callers return.
         while not isinstance(_error_of(cosy, "one more"), CircuitOpen):
             pass
 
@@ -188,7 +188,7 @@ def test_a_passed_deadline_carries_the_attempts_before() -> None:
 
 
 def test_nothing_is_lost_in_ten_thousand_calls_with_random_faults() -> None:
-    """Every call ends, no body reaches another's caller, and permits, places, workers and futures all come back."""
+    """Every call ends, with no other text's audio; permits, connection slots, workers and futures are all released."""
     dice = random.Random(20261122)
     lock = threading.Lock()
 
@@ -239,10 +239,10 @@ def test_nothing_is_lost_in_ten_thousand_calls_with_random_faults() -> None:
 
 
 def test_audio_is_freed_with_its_last_reference() -> None:
-    """Nothing that held a speech is part of a cycle: a busy client does not wait for the collector."""
+    """Nothing that held a speech is part of a cycle, so no memory waits for the garbage collector."""
     with running(engine="tone") as emulator, CosyClient(emulator.url, config=FAST) as cosy:
         gc.collect()
-        # Other tests' leftovers, held by their reports, stay what they are.
+        # Objects of earlier tests, held by their reports, are not counted.
         before = {id(each) for each in _held()}
         gc.disable()
         try:
@@ -261,8 +261,8 @@ def _held() -> list[object]:
     return [each for each in gc.get_objects() if isinstance(each, (Speech, Waiter, httpx.Response))]
 
 
-def test_threads_return_to_the_start_after_close() -> None:
-    """Workers and timer are gone when `close` returns; making a client starts none."""
+def test_no_thread_is_left_after_close() -> None:
+    """Workers and timer have ended when `close` returns; making a client starts none."""
     before = set(threading.enumerate())
     with client(spoken) as cosy:
         assert set(threading.enumerate()) == before
@@ -271,7 +271,7 @@ def test_threads_return_to_the_start_after_close() -> None:
 
 
 def test_all_callers_wake_when_the_client_closes() -> None:
-    """Those under way, those queued and those waiting for a place: each gets `ClientClosed`, none is left."""
+    """Callers in flight, queued, or waiting for a queue permit: each gets `ClientClosed`."""
     inside, over = threading.Event(), threading.Event()
 
     class Hanging(httpx.BaseTransport):
@@ -298,7 +298,7 @@ def test_all_callers_wake_when_the_client_closes() -> None:
     assert cosy.stats().pending == 0
 
 
-def test_close_finishes_what_is_under_way() -> None:
+def test_close_finishes_pending_texts() -> None:
     """With drain, the default, every text accepted before is spoken."""
     service = HeldService()
 
@@ -318,8 +318,8 @@ def test_close_finishes_what_is_under_way() -> None:
         assert all(text_in(future.result(0)) == f"text {n}" for n, future in enumerate(futures))
 
 
-def test_a_full_queue_runs_the_caller() -> None:
-    """`caller_runs`: the caller sends a batch on its own thread instead of waiting."""
+def test_with_caller_runs_the_caller_of_a_full_queue_sends() -> None:
+    """It sends a batch on its own thread instead of waiting."""
     busy, free = threading.Event(), threading.Event()
     senders: list[str] = []
 
@@ -341,8 +341,8 @@ def test_a_full_queue_runs_the_caller() -> None:
     assert senders.count(threading.current_thread().name) == 5
 
 
-def test_a_full_queue_rejects_if_configured_to() -> None:
-    """`reject`: no waiting, and the message names what to change."""
+def test_with_reject_a_full_queue_raises_at_once() -> None:
+    """The message names the setting to change."""
     service = HeldService()
 
     config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="reject"))
@@ -381,8 +381,8 @@ def test_bulk_texts_leave_queue_permits_free_and_are_sent_last() -> None:
         assert cosy.synthesize("urgent 3").duration > 0
 
 
-def test_an_interactive_caller_takes_a_waiting_bulk_text_with_it() -> None:
-    """Equal texts are sent once: a bulk text gets the priority of the interactive call that joins it."""
+def test_an_interactive_caller_promotes_an_equal_bulk_text() -> None:
+    """Equal texts are sent once: the bulk text gets the priority of the interactive call that joins it."""
     service = HeldService()
 
     config = ClientConfig(queue=QueueConfig(max_pending=20))
@@ -405,23 +405,23 @@ def test_an_unknown_priority_is_refused_at_once(method: str) -> None:
 
 
 def test_futures_without_a_waiting_thread_resolve_at_their_deadline() -> None:
-    """A service that hangs: the timer resolves each future, callbacks run, places come back."""
+    """The service hangs: the timer resolves each future, callbacks run, and queue permits are released."""
     over = threading.Event()
 
     def handler(request: httpx.Request) -> httpx.Response:
         assert over.wait(PATIENCE)
         return spoken(request)
 
-    heard: list[BaseException | None] = []
+    errors: list[BaseException | None] = []
     done = threading.Event()
     with client(handler, concurrency=2) as cosy:
         futures = [
-            cosy.submit(f"text {n}", lambda outcome: heard.append(outcome.error), timeout=0.05) for n in range(20)
+            cosy.submit(f"text {n}", lambda outcome: errors.append(outcome.error), timeout=0.05) for n in range(20)
         ]
         futures[-1].add_done_callback(lambda _: done.set())
         assert all(isinstance(future.exception(PATIENCE), DeadlineExceeded) for future in futures)
         assert done.wait(PATIENCE)
-        assert len(heard) == 20
+        assert len(errors) == 20
         assert cosy.stats().pending == 0
         over.set()
 
@@ -444,7 +444,7 @@ def test_bulk_calls_share_a_client_without_mixing(ordered: bool) -> None:
 
 
 def test_a_callback_may_submit_but_not_block() -> None:
-    """On a worker's own thread a blocking call could wait for itself: it is refused with what to do instead."""
+    """On a worker's own thread a blocking call could wait for itself; the error names the call to use instead."""
     refused: list[BaseException] = []
     chained: SimpleQueue[str] = SimpleQueue()
 
@@ -465,7 +465,7 @@ def test_a_callback_may_submit_but_not_block() -> None:
 
 def test_a_callback_on_the_timers_thread_may_not_block_either() -> None:
     """The text's deadline passed, so its callback runs on the timer's thread, which keeps all other deadlines."""
-    over, heard = threading.Event(), SimpleQueue[BaseException]()
+    over, refused = threading.Event(), SimpleQueue[BaseException]()
 
     def handler(request: httpx.Request) -> httpx.Response:
         assert over.wait(PATIENCE)
@@ -475,16 +475,16 @@ def test_a_callback_on_the_timers_thread_may_not_block_either() -> None:
         try:
             cosy.synthesize("again")
         except CosyError as error:
-            heard.put(error)
+            refused.put(error)
 
     with client(handler) as cosy:
         cosy.submit("first", on_done, timeout=0.05)
-        assert isinstance(heard.get(timeout=PATIENCE), ConfigurationError)
+        assert isinstance(refused.get(timeout=PATIENCE), ConfigurationError)
         over.set()
 
 
-def test_a_callback_may_close_the_client() -> None:
-    """Its own worker is not waited for, so what is under way is not either; asking for that is refused in words."""
+def test_a_callback_may_close_the_client_without_draining() -> None:
+    """Draining would wait for the callback's own worker; the error names the call that is allowed."""
     closed, refused = threading.Event(), SimpleQueue[str]()
 
     def on_done(_: Outcome) -> None:
@@ -510,7 +510,7 @@ def test_a_client_cannot_be_pickled() -> None:
 
 
 def test_a_callback_sees_its_callers_context() -> None:
-    """Context variables of the submitting code are there when the outcome is."""
+    """Context variables of the submitting code are set in the callback."""
     from contextvars import ContextVar
 
     request_id: ContextVar[str] = ContextVar("request_id")

@@ -1,4 +1,4 @@
-"""Every call ends, whatever its neighbours, its callbacks, its texts or its user's Ctrl-C do meanwhile."""
+"""Every call ends, whatever other calls, callbacks, iterators of texts and Ctrl-C do meanwhile."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     Handler = Callable[[httpx.Request], httpx.Response]
 
 
-def quiet(cosy: CosyClient) -> bool:
-    """Return whether nothing is under way and nothing held."""
+def idle(cosy: CosyClient) -> bool:
+    """Return whether nothing is pending and nothing held."""
     stats = cosy.stats()
     return not (stats.pending or stats.queued or stats.in_flight or stats.pool.in_use)
 
@@ -53,12 +53,12 @@ def config(**queue: object) -> ClientConfig:
 
 
 @pytest.mark.parametrize("fault", [ValueError, SystemExit, GeneratorExit])
-def test_a_callback_that_raises_harms_no_other_text(fault: type[BaseException]) -> None:
+def test_a_callback_that_raises_affects_no_other_text(fault: type[BaseException]) -> None:
     """Its batch has 64 texts, and each callback raises: all 64 futures hold their own speech, and the client works."""
     service = HeldService()
 
     def raises(_: Outcome) -> None:
-        raise fault("the callback's own affair")
+        raise fault("raised by the callback")
 
     with client(service, concurrency=1, config=config(max_pending=150)) as cosy:
         futures = [cosy.submit(f"text {n}", raises) for n in range(150)]
@@ -66,12 +66,12 @@ def test_a_callback_that_raises_harms_no_other_text(fault: type[BaseException]) 
         service.free.set()
         assert [text_in(future.result(PATIENCE)) for future in futures] == [f"text {n}" for n in range(150)]
         assert text_in(cosy.synthesize("one more")) == "one more"
-        eventually(lambda: quiet(cosy), "everything came back")
+        eventually(lambda: idle(cosy), "everything is released")
     assert cosy.stats().utterances == 151
 
 
 def test_a_callback_that_raises_at_the_deadline_stops_no_timer() -> None:
-    """The timer's thread lives on: the next text's deadline is kept, too."""
+    """The timer's thread continues, so the next text's deadline is kept."""
     service = HeldService()
 
     def raises(_: Outcome) -> None:
@@ -82,14 +82,14 @@ def test_a_callback_that_raises_at_the_deadline_stops_no_timer() -> None:
             first = cosy.submit(f"text {n}", raises, timeout=0.02)
             assert isinstance(first.exception(PATIENCE), CosyError)
         service.free.set()
-        eventually(lambda: quiet(cosy), "everything came back")
+        eventually(lambda: idle(cosy), "everything is released")
 
 
 # Ctrl-C in the main thread, which is where tests run
 
 
 def test_an_interrupt_in_a_callback_leaves_no_caller_waiting() -> None:
-    """It comes on the thread of a caller that sends a text which others have joined: their futures resolve anyway."""
+    """It is raised in the thread of a caller that sends a text which others have joined: their futures resolve."""
     joined: list[Future[Speech]] = []
 
     def interrupt(_: Outcome) -> None:
@@ -104,7 +104,7 @@ def test_an_interrupt_in_a_callback_leaves_no_caller_waiting() -> None:
         with pytest.raises(KeyboardInterrupt):
             cosy.synthesize("hello")
         assert [text_in(future.result(PATIENCE)) for future in joined] == ["hello"] * 3
-        eventually(lambda: quiet(cosy), "everything came back")
+        eventually(lambda: idle(cosy), "everything is released")
 
 
 def interrupted(call: Callable[[], object], when: Callable[[], object]) -> None:
@@ -115,14 +115,14 @@ def interrupted(call: Callable[[], object], when: Callable[[], object]) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     pressing = threading.Thread(target=press)
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the interrupt may come through a moment after the call
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the interrupt may arrive a moment after the call
         pressing.start()
         call()
     pressing.join(PATIENCE)
 
 
-def test_ctrl_c_ends_one_call_and_leaves_the_others_waiting() -> None:
-    """Eight threads wait beside the main one; only that leaves, and its place comes back."""
+def test_ctrl_c_ends_one_call_only() -> None:
+    """Eight threads wait beside the main thread; only its call ends, and its queue permit is released."""
     service = HeldService()
     with client(service, concurrency=1) as cosy, ThreadPoolExecutor(8) as threads:
         others = [threads.submit(cosy.synthesize, f"text {n}") for n in range(8)]
@@ -131,25 +131,25 @@ def test_ctrl_c_ends_one_call_and_leaves_the_others_waiting() -> None:
         assert cosy.stats().pending == 8
         service.free.set()
         assert [text_in(other.result(PATIENCE)) for other in others] == [f"text {n}" for n in range(8)]
-        eventually(lambda: quiet(cosy), "everything came back")
+        eventually(lambda: idle(cosy), "everything is released")
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_ctrl_c_in_a_bulk_call_cancels_what_is_not_sent(ordered: bool) -> None:
-    """Queue permits and permits are free at once for later calls."""
+    """Its queue permits are free at once for later calls."""
     service = HeldService()
     with client(service, concurrency=1, max_batch=4) as cosy:
         texts = (f"text {n}" for n in range(1000))
         interrupted(lambda: list(cosy.synthesize_many(texts, ordered=ordered)), service.busy.is_set)
         assert cosy.stats().queued == 0
         service.free.set()
-        eventually(lambda: quiet(cosy), "everything came back")
+        eventually(lambda: idle(cosy), "everything is released")
         assert text_in(cosy.synthesize("one more")) == "one more"
 
 
 @pytest.mark.parametrize("way", ["submit", "synthesize"])
 def test_ctrl_c_while_waiting_for_a_permit_acquires_none(way: str) -> None:
-    """The queue is full; a caller that gives up before its text is accepted leaves nothing behind."""
+    """The queue is full; a caller that is interrupted before its text is accepted holds nothing."""
     service = HeldService()
     with client(service, concurrency=1, config=config(max_pending=2)) as cosy:
         first = [cosy.submit("first"), cosy.submit("second")]
@@ -166,12 +166,12 @@ def test_ctrl_c_while_waiting_for_a_permit_acquires_none(way: str) -> None:
             assert cosy.stats().pending == 2
         service.free.set()
         assert [text_in(future.result(PATIENCE)) for future in first] == ["first", "second"]
-        eventually(lambda: quiet(cosy), "everything came back")
+        eventually(lambda: idle(cosy), "everything is released")
         assert text_in(cosy.synthesize("third")) == "third"
 
 
 def test_ctrl_c_during_close_wakes_all_callers() -> None:
-    """A drain that is interrupted turns into the other kind of closing."""
+    """An interrupted drain becomes a close without draining."""
     service = HeldService()
     with client(service, concurrency=1) as cosy, ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(cosy.synthesize, f"text {n}") for n in range(4)]
@@ -198,7 +198,7 @@ def test_ctrl_c_during_close_wakes_all_callers() -> None:
 
 @pytest.mark.parametrize("drain", [True, False])
 def test_closing_while_thousands_wait_wakes_all(drain: bool) -> None:
-    """Futures, blocked threads and those without a permit: each gets its result, and the right one."""
+    """Futures, blocked threads and callers without a permit: each gets its own result."""
     before = set(threading.enumerate())
     service = HeldService()
     with client(service, concurrency=2, config=config(max_pending=3000), timeout=PATIENCE) as cosy:
@@ -208,21 +208,21 @@ def test_closing_while_thousands_wait_wakes_all(drain: bool) -> None:
             eventually(lambda: cosy.stats().pending == 3000, "the queue is full")
             closing = threading.Thread(target=cosy.close, kwargs={"drain": drain})
             closing.start()
-            # Those who wait for a place are refused by either way of closing.
-            eventually(lambda: sum(call.done() for call in calls) >= 100, "a hundred callers have no place")
+            # Callers that wait for a queue permit are refused by both ways of closing.
+            eventually(lambda: sum(call.done() for call in calls) >= 100, "a hundred callers are refused")
             service.free.set()
             closing.join(PATIENCE)
             assert not closing.is_alive()
-            everybody: list[Future[Speech]] = [*futures, *calls]
-            assert not wait(everybody, PATIENCE).not_done
-        ends = [future.exception(0) for future in everybody]
+            all_calls: list[Future[Speech]] = [*futures, *calls]
+            assert not wait(all_calls, PATIENCE).not_done
+        ends = [future.exception(0) for future in all_calls]
         refused = sum(isinstance(end, ClientClosed) for end in ends)
         if drain:
             assert (ends.count(None), refused) == (3000, 100)
         else:
             assert refused >= 3000 - 2 * 64 + 100
             assert ends.count(None) + refused == 3100
-        assert quiet(cosy)
+        assert idle(cosy)
     assert set(threading.enumerate()) <= before
 
 
@@ -239,8 +239,8 @@ def test_closing_from_many_threads_at_once_closes_once() -> None:
 
 
 @pytest.mark.parametrize("turn", range(5))
-def test_submitting_while_it_closes_ends_one_way_or_the_other(turn: int) -> None:
-    """Sixteen threads submit as fast as they can: what was accepted resolves, what was not raises."""
+def test_a_submit_during_close_resolves_or_raises(turn: int) -> None:
+    """Sixteen threads submit as fast as they can: accepted texts resolve, the others raise."""
     accepted: list[Future[Speech]] = []
 
     def submits(name: int) -> None:
@@ -257,7 +257,7 @@ def test_submitting_while_it_closes_ends_one_way_or_the_other(turn: int) -> None
         assert not wait(busy, PATIENCE).not_done
         assert all(each.exception() is None for each in busy)
         assert not wait(accepted, PATIENCE).not_done
-        assert quiet(cosy)
+        assert idle(cosy)
 
 
 # Cancelling
@@ -288,7 +288,7 @@ def test_random_cancellation_resolves_every_future_and_loses_no_permit() -> None
                 assert text_in(future.result(PATIENCE)) == f"text {n}"
             except CancelledError:
                 assert n % 2
-        eventually(lambda: quiet(cosy), "everything came back")
+        eventually(lambda: idle(cosy), "everything is released")
 
 
 # Texts that raise
@@ -296,7 +296,7 @@ def test_random_cancellation_resolves_every_future_and_loses_no_permit() -> None
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_generator_of_texts_that_raises_releases_every_permit(ordered: bool) -> None:
-    """Its fault is its caller's; what was under way for it is taken back, and the client works."""
+    """Its error is raised to the caller, its texts are cancelled, and the client works."""
 
     def texts() -> Iterator[str]:
         yield from (f"text {n}" for n in range(3))
@@ -307,13 +307,13 @@ def test_a_generator_of_texts_that_raises_releases_every_permit(ordered: bool) -
         with pytest.raises(LookupError):
             list(cosy.synthesize_many(texts(), ordered=ordered))
         service.free.set()
-        eventually(lambda: quiet(cosy), "everything came back")
+        eventually(lambda: idle(cosy), "everything is released")
         assert text_in(cosy.synthesize("one more")) == "one more"
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_generator_of_texts_may_use_the_same_client(ordered: bool) -> None:
-    """Each text is made of the last one's speech."""
+    """Here each text is made from a speech of that client."""
 
     def texts() -> Iterator[str]:
         for n in range(50):
@@ -326,7 +326,7 @@ def test_a_generator_of_texts_may_use_the_same_client(ordered: bool) -> None:
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_bulk_call_closed_early_cancels_what_is_not_sent(ordered: bool) -> None:
-    """`break`, and the rest is neither sent nor waited for."""
+    """As by ``break``: the other texts are neither sent nor waited for."""
     asked: list[int] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -337,7 +337,7 @@ def test_a_bulk_call_closed_early_cancels_what_is_not_sent(ordered: bool) -> Non
         outcomes = cosy.synthesize_many((f"text {n}" for n in range(10_000)), ordered=ordered)
         next(outcomes)
         outcomes.close()
-        eventually(lambda: quiet(cosy), "everything came back")
+        eventually(lambda: idle(cosy), "everything is released")
         sent = len(asked)
         assert text_in(cosy.synthesize("one more")) == "one more"
         assert len(asked) == sent + 1
@@ -348,19 +348,19 @@ def test_a_bulk_call_closed_early_cancels_what_is_not_sent(ordered: bool) -> Non
 
 @pytest.mark.parametrize("fault", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
 def test_a_raising_listener_fails_no_text(fault: type[BaseException]) -> None:
-    """Events are emitted after the fact: futures resolve, permits and workers are released."""
+    """Futures resolve, and permits and workers are released."""
 
     def raises(_: Event) -> None:
-        raise fault("the listener's own affair")
+        raise fault("raised by the listener")
 
     with client(spoken, concurrency=2, max_batch=4, listeners=[raises]) as cosy:
         futures = [cosy.submit(f"text {n}") for n in range(50)]
         assert [text_in(future.result(PATIENCE)) for future in futures] == [f"text {n}" for n in range(50)]
-        eventually(lambda: quiet(cosy) and not cosy.stats().workers, "everything came back")
+        eventually(lambda: idle(cosy) and not cosy.stats().workers, "everything is released")
 
 
 def test_closing_in_a_callback_does_not_block_the_timer() -> None:
-    """Another future keeps its deadline: closing there is refused, and the error names what is allowed."""
+    """Draining is refused there, and the error names the call that is allowed: another future keeps its deadline."""
     service = HeldService()
     refused: SimpleQueue[BaseException] = SimpleQueue()
 
@@ -379,16 +379,16 @@ def test_closing_in_a_callback_does_not_block_the_timer() -> None:
 
 
 def test_clients_that_are_not_closed_keep_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fifty of them, each used and then forgotten or kept: their threads end, and come back with the next text."""
+    """Fifty clients: their threads end when idle, and start again with the next text."""
     for module in (workers, timers):
         monkeypatch.setattr(module, "IDLE_TIMEOUT", 0.05)
     before = set(threading.enumerate())
 
-    def ours() -> set[threading.Thread]:
+    def library_threads() -> set[threading.Thread]:
         return {thread for thread in threading.enumerate() if thread.name.startswith("cosyclient")} - before
 
     kept = [CosyClient("http://x.test", transport=httpx.MockTransport(spoken)) for _ in range(50)]
     for turn in range(2):
         futures = [cosy.submit(f"text {turn}") for cosy in kept]
         assert {text_in(future.result(PATIENCE)) for future in futures} == {f"text {turn}"}
-        eventually(lambda: not ours(), "the threads have ended")
+        eventually(lambda: not library_threads(), "the threads have ended")

@@ -1,7 +1,7 @@
 """Interrupts at any instruction: whatever is interrupted, nothing is held afterwards and the next call works.
 
 `tests.support.interrupts` raises at every place where the interpreter would, one after the other; a timer of the system
-and exceptions sent to threads do the same where the moment is not chosen.
+and exceptions sent to threads do the same at random moments.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FAST: dict[str, Any] = {"requests_per_second": 1e6, "concurrency": 2}
 
 
 def held(client: CosyClient) -> dict[str, int]:
-    """Return what is taken and not given back: all of it is 0 where nothing is under way."""
+    """Return what is held, by kind: all counts are 0 where nothing is pending."""
     pipeline, stats = client._shared.pipeline(), client.stats()
     batcher, endpoint = pipeline._batcher, pipeline._endpoint
     limit = endpoint.concurrency._limit
@@ -58,23 +58,23 @@ def held(client: CosyClient) -> dict[str, int]:
     }
 
 
-def settled(client: CosyClient) -> dict[str, int]:
-    """Return what is still held once workers had the time to end."""
+def held_at_rest(client: CosyClient) -> dict[str, int]:
+    """Return what is still held after workers had time to end."""
     end = time.monotonic() + PATIENCE
     while any((left := held(client)).values()) and time.monotonic() < end:
         time.sleep(0.0005)
     return {name: count for name, count in left.items() if count}
 
 
-def again_and_again(client: CosyClient, action: Callable[[int], object], good: Callable[[int], object]) -> int:
-    """Interrupt *action* at each place in turn, see that nothing is held and a *good* call works; return how many."""
+def interrupt_everywhere(client: CosyClient, action: Callable[[int], object], good: Callable[[int], object]) -> int:
+    """Interrupt *action* at each place in turn, check that nothing is held and a *good* call works; return how many."""
     at = past = 0
-    # What other threads do in time varies the places by some: one run that has fewer is not the end.
+    # The number of places varies with what other threads do, so one run without an interrupt is not the end.
     while past < 3:
         interrupter = Interrupter(at)
         with contextlib.suppress(KeyboardInterrupt):
             interrupter.run(lambda: action(at))  # noqa: B023 - run at once
-        assert not settled(client), interrupter.where
+        assert not held_at_rest(client), interrupter.where
         good(at)
         past = 0 if interrupter.where else past + 1
         at += 1
@@ -85,13 +85,13 @@ def scripted(script: Callable[[WireRequest], WireReply | Exception] = answer, **
     return CosyClient("http://x.test", transport=ScriptedTransport(script), **{**FAST, **options})
 
 
-def speaking(client: CosyClient, text: str) -> Callable[[int], object]:
+def synthesizing(client: CosyClient, text: str) -> Callable[[int], object]:
     return lambda at: client.synthesize(f"{text} {at}", timeout=PATIENCE)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_bulk_call(ordered: bool) -> None:
+def test_an_interrupted_bulk_call_holds_nothing(ordered: bool) -> None:
     with scripted() as client:
         client.synthesize("warm")
 
@@ -99,31 +99,31 @@ def test_a_bulk_call(ordered: bool) -> None:
             texts = [f"text {at} {number}" for number in range(3)]
             list(client.synthesize_many(texts, ordered=ordered, timeout=PATIENCE))
 
-        assert again_and_again(client, action, speaking(client, "good")) > 100
+        assert interrupt_everywhere(client, action, synthesizing(client, "good")) > 100
 
 
 @pytest.mark.timeout(300)
-def test_a_single_call_over_a_socket() -> None:
+def test_an_interrupted_call_over_a_socket_holds_nothing() -> None:
     body = json.dumps({"results": [item(0, "hello")]}).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     with hostile(answers(head + body)) as service, CosyClient(service.url, **FAST) as client:
         client.synthesize("warm")
-        assert again_and_again(client, speaking(client, "text"), speaking(client, "good")) > 300
+        assert interrupt_everywhere(client, synthesizing(client, "text"), synthesizing(client, "good")) > 300
 
 
-def test_a_future_and_its_result() -> None:
+def test_an_interrupted_submit_holds_nothing() -> None:
     with scripted() as client:
         client.synthesize("warm")
 
         def action(at: int) -> None:
             client.submit(f"text {at}", timeout=PATIENCE).result()
 
-        assert again_and_again(client, action, speaking(client, "good")) > 50
+        assert interrupt_everywhere(client, action, synthesizing(client, "good")) > 50
 
 
 @pytest.mark.timeout(300)
-def test_a_call_that_a_worker_retries() -> None:
-    """With one permit: if that is lost, nothing works any more."""
+def test_an_interrupted_call_with_retries_holds_nothing() -> None:
+    """There is one permit: if it is lost, no later call works."""
     config = ClientConfig(retry=RetryConfig(initial=0.001, budget=10**9), breaker=BreakerConfig(minimum_failures=10**9))
     asked = 0
 
@@ -134,34 +134,34 @@ def test_a_call_that_a_worker_retries() -> None:
 
     with scripted(flaky, config=config, concurrency=1) as client:
         client.synthesize("warm")
-        assert again_and_again(client, speaking(client, "text"), speaking(client, "good")) > 200
+        assert interrupt_everywhere(client, synthesizing(client, "text"), synthesizing(client, "good")) > 200
 
 
 @pytest.mark.timeout(300)
-def test_a_stream() -> None:
+def test_an_interrupted_stream_holds_nothing() -> None:
     def samples(_: WireRequest) -> WireReply:
         return ScriptedReply(200, {"Content-Type": "audio/pcm"}, [SAMPLES] * 3)
 
     with scripted(samples, protocol="openai:vllm-omni", model="m", voice="v", concurrency=1) as client:
 
-        def listen(at: int) -> None:
+        def read(at: int) -> None:
             with client.stream(f"text {at}", timeout=PATIENCE) as stream:
                 assert list(stream)
 
-        listen(0)
-        assert again_and_again(client, listen, listen) > 200
+        read(0)
+        assert interrupt_everywhere(client, read, read) > 200
 
 
-def test_a_unary_call() -> None:
+def test_an_interrupted_unary_call_holds_nothing() -> None:
     def voices(_: WireRequest) -> WireReply:
         return ScriptedReply(200, {"Content-Type": "application/json"}, [b'{"voices": ["a"]}'])
 
     with scripted(voices, protocol="openai:vllm-omni", concurrency=1) as client:
         client.voices()
-        assert again_and_again(client, lambda _: client.voices(), lambda _: client.voices()) > 50
+        assert interrupt_everywhere(client, lambda _: client.voices(), lambda _: client.voices()) > 50
 
 
-def test_a_caller_that_sends_for_others() -> None:
+def test_an_interrupted_caller_that_sends_for_others_holds_nothing() -> None:
     """The queue is full and the caller sends a batch of others, which resolves although the caller is interrupted."""
     config = ClientConfig(queue=QueueConfig(max_pending=2, overflow="caller_runs"))
     with scripted(config=config, concurrency=1) as client:
@@ -176,7 +176,7 @@ def test_a_caller_that_sends_for_others() -> None:
                 futures.pop().result(PATIENCE)
             client.synthesize(f"good {at}", timeout=PATIENCE)
 
-        assert again_and_again(client, action, good) > 100
+        assert interrupt_everywhere(client, action, good) > 100
 
 
 def test_other_callers_of_an_interrupted_text_get_the_speech() -> None:
@@ -201,19 +201,19 @@ def test_other_callers_of_an_interrupted_text_get_the_speech() -> None:
             while shared:
                 shared.pop().result(PATIENCE)
 
-        assert again_and_again(client, action, good) > 200
+        assert interrupt_everywhere(client, action, good) > 200
 
 
 class Alarm(Exception):
-    """Be raised by a signal's handler, as Celery's soft time limit is."""
+    """Stand for what a signal's handler raises, as for Celery's soft time limit."""
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Alarm])
-def test_two_thousand_signals(kind: type[BaseException]) -> None:
-    """A timer of the system, at random moments."""
+def test_two_thousand_signals_leave_nothing_held(kind: type[BaseException]) -> None:
+    """A timer of the system raises them at random moments."""
     dice = random.Random(20261128)
-    heard = 0
+    raised = 0
 
     def handler(*_: object) -> None:
         raise kind
@@ -231,9 +231,9 @@ def test_two_thousand_signals(kind: type[BaseException]) -> None:
                     signal.setitimer(signal.ITIMER_REAL, 0.0)
                 except kind:
                     signal.setitimer(signal.ITIMER_REAL, 0.0)
-                    heard += 1
-            assert heard > 200
-            assert not settled(client)
+                    raised += 1
+            assert raised > 200
+            assert not held_at_rest(client)
             client.synthesize("one more", timeout=PATIENCE)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
@@ -241,23 +241,23 @@ def test_two_thousand_signals(kind: type[BaseException]) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_eight_threads_are_interrupted_all_the_time() -> None:
-    """Exceptions raised in threads, as some timeout utilities do: the client never blocks."""
+def test_exceptions_raised_in_eight_threads_leave_nothing_held() -> None:
+    """Some timeout utilities raise them so: the client never blocks."""
     over = threading.Event()
     spoken = [0] * 8
-    heard = [0] * 8
+    raised = [0] * 8
 
-    def call(place: int) -> None:
+    def call(index: int) -> None:
         number = 0
         while not over.is_set():
             number += 1
-            # The exception may come late, outside of the call; that is this loop's own affair.
+            # The exception may come late, outside of the call.
             with contextlib.suppress(Alarm):
                 try:
-                    client.synthesize(f"text {place} {number}", timeout=PATIENCE)
-                    spoken[place] += 1
+                    client.synthesize(f"text {index} {number}", timeout=PATIENCE)
+                    spoken[index] += 1
                 except (Alarm, CosyError):
-                    heard[place] += 1
+                    raised[index] += 1
 
     def slow(request: WireRequest) -> WireReply:
         time.sleep(0.001)
@@ -265,7 +265,7 @@ def test_eight_threads_are_interrupted_all_the_time() -> None:
 
     with scripted(slow, concurrency=4) as client:
         client.synthesize("warm")
-        threads = [threading.Thread(target=call, args=(place,)) for place in range(8)]
+        threads = [threading.Thread(target=call, args=(index,)) for index in range(8)]
         for thread in threads:
             thread.start()
         dice = random.Random(1128)
@@ -278,13 +278,13 @@ def test_eight_threads_are_interrupted_all_the_time() -> None:
             thread.join(PATIENCE)
             assert not thread.is_alive()
         assert min(spoken) > 0
-        assert sum(heard) > 200
-        assert not settled(client)
+        assert sum(raised) > 200
+        assert not held_at_rest(client)
         client.synthesize("one more", timeout=PATIENCE)
 
 
-def test_garbage_collection_while_a_lock_is_held() -> None:
-    """A stream that was forgotten is let go by the next call, not by the collector: that comes at any allocation."""
+def test_garbage_collection_under_a_lock_does_not_block() -> None:
+    """A forgotten stream is released by the next call, not by the collector, which runs at any allocation."""
 
     def samples(_: WireRequest) -> WireReply:
         return ScriptedReply(200, {"Content-Type": "audio/pcm"}, [SAMPLES] * 3)
@@ -302,11 +302,11 @@ def test_garbage_collection_while_a_lock_is_held() -> None:
         assert bulkhead.in_use == 1
         with client.stream("next", timeout=PATIENCE) as stream:
             assert list(stream)
-        assert not settled(client)
+        assert not held_at_rest(client)
 
 
-def test_impossible_numbers_in_replies_leak_no_permit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is raised while an attempt ends, its permit comes back."""
+def test_an_error_at_the_end_of_an_attempt_leaks_no_permit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Impossible numbers in a reply once raised there."""
     with scripted(concurrency=1) as client:
         client.synthesize("warm")
         concurrency = client._shared.pipeline()._endpoint.concurrency
@@ -320,13 +320,13 @@ def test_impossible_numbers_in_replies_leak_no_permit(monkeypatch: pytest.Monkey
             monkeypatch.setattr(concurrency, "finish", divides)
             with contextlib.suppress(CosyError):
                 client.synthesize(f"text {number}", timeout=PATIENCE)
-            assert not settled(client)
+            assert not held_at_rest(client)
         client.synthesize("one more", timeout=PATIENCE)
 
 
 @pytest.fixture(autouse=True)
 def _finalizers_may_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # What other tests left is not to be collected amid these. An interrupt in a finalizer or in a weak reference's
+    # Objects of earlier tests are not to be collected during these. An interrupt in a finalizer or a weak reference's
     # callback is printed by the interpreter and not raised.
     gc.collect()
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PATIENCE = 30.0
-"""Seconds after which a test gives up; none needs them."""
+"""Seconds after which a test fails; none needs them."""
 
 
-class Crew:
+class ThreadGroup:
     """Run *work(number)* in threads and keep what each returned or raised."""
 
     def __init__(self, size: int, work: Callable[[int], object]) -> None:
@@ -43,10 +43,10 @@ class Crew:
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             self.errors[number] = error
 
-    def join(self) -> Crew:
+    def join(self) -> ThreadGroup:
         for thread in self._threads:
             thread.join(PATIENCE)
-        assert not any(thread.is_alive() for thread in self._threads), "somebody never came back"
+        assert not any(thread.is_alive() for thread in self._threads), "a thread did not end"
         return self
 
     def finish(self) -> list[object]:
@@ -110,7 +110,7 @@ def test_the_limit_is_reached_and_never_exceeded() -> None:
         finally:
             bulkhead.release(number)
 
-    Crew(64, work).finish()
+    ThreadGroup(64, work).finish()
     assert most == bulkhead.peak == 8
     assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
 
@@ -126,13 +126,13 @@ def test_first_come_is_first_served() -> None:
         order.append(number)
         bulkhead.release(number)
 
-    crews = []
+    groups = []
     for number in range(20):
-        crews.append(Crew(1, lambda _, number=number: work(number)))  # type: ignore[misc]
+        groups.append(ThreadGroup(1, lambda _, number=number: work(number)))  # type: ignore[misc]
         clock.see(1)
     bulkhead.release("first")
-    for crew in crews:
-        crew.finish()
+    for group in groups:
+        group.finish()
     assert order == list(range(20))
 
 
@@ -146,14 +146,14 @@ def test_one_release_wakes_one() -> None:
         bulkhead.acquire(soon(), number)
         served.put(number)
 
-    crew = Crew(10, work)
+    group = ThreadGroup(10, work)
     clock.see(10)
     holder: object = "first"
     for left in range(9, -1, -1):
         bulkhead.release(holder)
         holder = served.get(timeout=PATIENCE)
         assert (bulkhead.waiting, bulkhead.in_use) == (left, 1)
-    crew.finish()
+    group.finish()
     assert not clock.waiting.acquire(blocking=False)  # no thread woke in vain and waited again
 
 
@@ -161,9 +161,9 @@ def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next() -> None:
     clock = WatchedClock()
     bulkhead = bulkhead_of(1, clock)
     assert bulkhead.try_acquire("first")
-    hasty = Crew(1, lambda _: bulkhead.acquire(Deadline.after(clock, 0.05), "hasty"))
+    hasty = ThreadGroup(1, lambda _: bulkhead.acquire(Deadline.after(clock, 0.05), "hasty"))
     clock.see(1)
-    patient = Crew(1, lambda _: bulkhead.acquire(soon(), "patient"))
+    patient = ThreadGroup(1, lambda _: bulkhead.acquire(soon(), "patient"))
     clock.see(1)
     assert isinstance(hasty.join().errors[0], BulkheadFull)
     assert (bulkhead.in_use, bulkhead.waiting) == (1, 1)
@@ -178,8 +178,8 @@ def test_a_waiter_that_gives_up_as_it_is_served_passes_the_permit_on() -> None:
     for _ in range(100):
         bulkhead = bulkhead_of(1, clock)
         assert bulkhead.try_acquire("first")
-        hasty = Crew(1, lambda _, bulkhead=bulkhead: bulkhead.acquire(Deadline.after(clock, 0.001), "hasty"))  # type: ignore[misc]
-        patient = Crew(1, lambda _, bulkhead=bulkhead: bulkhead.acquire(soon(), "patient"))  # type: ignore[misc]
+        hasty = ThreadGroup(1, lambda _, bulkhead=bulkhead: bulkhead.acquire(Deadline.after(clock, 0.001), "hasty"))  # type: ignore[misc]
+        patient = ThreadGroup(1, lambda _, bulkhead=bulkhead: bulkhead.acquire(soon(), "patient"))  # type: ignore[misc]
         bulkhead.release("first")
         hasty.join()
         bulkhead.release("hasty")
@@ -197,14 +197,14 @@ def test_growing_wakes_as_many_as_fit() -> None:
         bulkhead.acquire(soon(), number)
         served.release()
 
-    crew = Crew(5, work)
+    group = ThreadGroup(5, work)
     clock.see(5)
     bulkhead.resize(4)
     for _ in range(3):
         assert served.acquire(timeout=PATIENCE)
     assert (bulkhead.in_use, bulkhead.waiting) == (4, 2)
     bulkhead.resize(6)
-    crew.finish()
+    group.finish()
     assert (bulkhead.in_use, bulkhead.waiting) == (6, 0)
 
 
@@ -212,10 +212,10 @@ def test_closing_wakes_all_waiters() -> None:
     clock = WatchedClock()
     bulkhead = bulkhead_of(1, clock)
     assert bulkhead.try_acquire("first")
-    crew = Crew(50, lambda number: bulkhead.acquire(Deadline(float("inf"), clock), number))
+    group = ThreadGroup(50, lambda number: bulkhead.acquire(Deadline(float("inf"), clock), number))
     clock.see(50)
     bulkhead.close()
-    errors = crew.join().errors
+    errors = group.join().errors
     assert all(isinstance(error, ClientClosed) for error in errors)
     assert len({id(error) for error in errors}) == 50  # one each: a shared one would collect all their tracebacks
     assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
@@ -232,7 +232,7 @@ def test_no_permit_is_lost_in_any_order() -> None:
             holders = [(number, each) for each in range(dice.randint(1, 3))]
             try:
                 for holder in holders:
-                    # A thread that holds permits and waits for more waits shortly: all threads might do so.
+                    # A thread that holds permits waits only shortly for more, as all threads may do so at once.
                     patience = PATIENCE if holder == holders[0] else 0.001
                     bulkhead.acquire(Deadline.after(clock, dice.choice([0.0, 0.0002, patience])), holder)
                 assert bulkhead.in_use <= 7
@@ -246,7 +246,7 @@ def test_no_permit_is_lost_in_any_order() -> None:
                 bulkhead.release(dice.choice(holders))
         return refused
 
-    Crew(16, work).finish()
+    ThreadGroup(16, work).finish()
     assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
     assert bulkhead.peak <= 7
     assert all(bulkhead.try_acquire(holder) for holder in range(bulkhead.limit))
@@ -275,7 +275,7 @@ def test_fifty_calls_are_in_flight_together() -> None:
         inside.wait(PATIENCE)
         permit.record_success(0.2)
 
-    Crew(50, call).finish()
+    ThreadGroup(50, call).finish()
     assert repr(breaker) == "<Breaker tts-1: closed, 0 of 50 failed>"
 
 
@@ -283,7 +283,7 @@ def test_fifty_calls_are_in_flight_together() -> None:
 def test_exactly_the_configured_probes_of_a_hundred_calls_are_sent(probes: int) -> None:
     breaker = breaker_of(probes=probes)
     open_at(breaker, 0.0)
-    start, verdict = threading.Barrier(100), threading.Event()
+    start, may_report = threading.Barrier(100), threading.Event()
     decided = threading.Semaphore(0)
 
     def call(_number: int) -> bool:
@@ -294,16 +294,16 @@ def test_exactly_the_configured_probes_of_a_hundred_calls_are_sent(probes: int) 
             decided.release()
             return False
         decided.release()
-        assert verdict.wait(PATIENCE)
+        assert may_report.wait(PATIENCE)
         permit.record_success(31.0)
         return True
 
-    crew = Crew(100, call)
+    group = ThreadGroup(100, call)
     for _ in range(100):  # the others are rejected while every probe is in flight: none waits for a probe
         assert decided.acquire(timeout=PATIENCE)
     assert breaker.state == "half-open"
-    verdict.set()
-    assert crew.finish().count(True) == probes
+    may_report.set()
+    assert group.finish().count(True) == probes
     assert breaker.state == "closed"
 
 
@@ -327,7 +327,7 @@ def test_released_probes_are_sent_again_until_one_reports() -> None:
                 out -= 1
             permit.release()
 
-    Crew(20, call).finish()
+    ThreadGroup(20, call).finish()
     assert 1 <= most <= 3
     assert repr(breaker) == "<Breaker tts-1: half-open, 3 of 3 probes left, 0 failed>"
 
@@ -346,7 +346,7 @@ def test_stale_successes_do_not_close_it_and_stale_failures_do_not_keep_it_open(
         else:
             stragglers[number].record_failure(20.0, 500.0)
 
-    Crew(100, late).finish()
+    ThreadGroup(100, late).finish()
     with pytest.raises(CircuitOpen) as refusal:
         breaker.check(20.0)
     assert refusal.value.retry_after == 10.0
@@ -356,7 +356,7 @@ def test_one_permit_reported_by_many_threads_counts_once() -> None:
     breaker = breaker_of(minimum_failures=1000)
     for _ in range(20):
         permit = breaker.acquire(0.0)
-        Crew(8, lambda number, permit=permit: _report(permit, number)).finish()  # type: ignore[misc]
+        ThreadGroup(8, lambda number, permit=permit: _report(permit, number)).finish()  # type: ignore[misc]
     assert breaker._window.calls <= 20
 
 
@@ -365,11 +365,11 @@ def _report(permit: BreakerPermit, number: int) -> None:
 
 
 def test_changes_are_reported_in_order_among_threads() -> None:
-    told: list[tuple[str, str]] = []
+    changes: list[tuple[str, str]] = []
     breaker = Breaker(
         BreakerConfig(minimum_failures=3, open_for=0.001, probes=2),
         name="tts-1",
-        on_change=lambda old, new: told.append((old, new)),
+        on_change=lambda old, new: changes.append((old, new)),
     )
 
     def work(number: int) -> None:
@@ -388,11 +388,11 @@ def test_changes_are_reported_in_order_among_threads() -> None:
             finally:
                 permit.release()
 
-    Crew(12, work).finish()
-    assert len(told) > 3
-    assert told[0] == ("closed", "open")
-    assert all(before[1] == after[0] for before, after in pairwise(told))
-    assert told[-1][1] == breaker.state == breaker.circuit_breaker.current_state
+    ThreadGroup(12, work).finish()
+    assert len(changes) > 3
+    assert changes[0] == ("closed", "open")
+    assert all(before[1] == after[0] for before, after in pairwise(changes))
+    assert changes[-1][1] == breaker.state == breaker.circuit_breaker.current_state
 
 
 # Budget and limiter
@@ -410,13 +410,13 @@ def test_the_budget_stays_in_its_bounds_and_adds_up() -> None:
             if cost:
                 budget.deposit(cost)
 
-    Crew(10, work).finish()
+    ThreadGroup(10, work).finish()
     assert budget.available == 100
 
 
 def test_each_token_is_withdrawn_once() -> None:
     budget = RetryBudget(RetryConfig(budget=500))
-    taken = Crew(10, lambda _: sum(budget.withdraw(throttled=True) for _ in range(200))).finish()
+    taken = ThreadGroup(10, lambda _: sum(budget.withdraw(throttled=True) for _ in range(200))).finish()
     assert sum(taken) == 500  # type: ignore[arg-type]
     assert budget.available == 0
 
@@ -427,8 +427,8 @@ def test_the_pace_is_kept_among_threads() -> None:
     def work(_number: int) -> list[float]:
         return [limiter.reserve(5.0).at for _ in range(50)]
 
-    crew = Crew(10, work)
-    instants = sorted(at for result in crew.finish() for at in result)  # type: ignore[attr-defined]
+    group = ThreadGroup(10, work)
+    instants = sorted(at for result in group.finish() for at in result)  # type: ignore[attr-defined]
     assert instants == pytest.approx([5.0] * 10 + [5.0 + step * 0.01 for step in range(1, 491)])
 
 
@@ -454,8 +454,8 @@ def test_pauses_and_cancels_among_threads_keep_the_quota() -> None:
                 instants.append(reservation.at)
         return instants
 
-    crew = Crew(10, work)
-    instants = sorted(at for result in crew.finish() for at in result)  # type: ignore[attr-defined]
+    group = ThreadGroup(10, work)
+    instants = sorted(at for result in group.finish() for at in result)  # type: ignore[attr-defined]
     assert len(instants) > 100
     for first, start in enumerate(instants):
         for more, at in enumerate(instants[first:], start=1):
@@ -472,8 +472,8 @@ def test_refusals_among_threads_slow_down_once_and_keep_the_quota() -> None:
         verdicts.append(limiter.record_throttled(5.0, burst[number], accepted=0))
         return [limiter.reserve(5.0 + 0.1 * step).at for step in range(100)]
 
-    crew = Crew(10, work)
-    instants = sorted(at for result in crew.finish() for at in result)  # type: ignore[attr-defined]
+    group = ThreadGroup(10, work)
+    instants = sorted(at for result in group.finish() for at in result)  # type: ignore[attr-defined]
     assert sorted(verdicts) == ["known"] * 9 + ["slowed"]
     assert len(instants) == 1000
     for first, start in enumerate(instants):

@@ -127,7 +127,7 @@ def resets_after(data: bytes = b"") -> Behaviour:
 
 
 def goes_stale(data: bytes | None = None) -> Behaviour:
-    """Answer once per connection as if it stayed open, and close it without a word."""
+    """Answer once per connection as if it stayed open, and close it without notice."""
     return answers(data, times=1)
 
 

@@ -1,4 +1,4 @@
-"""Interrupts at every place where the interpreter would take one: the instruction is chosen, not hoped for.
+"""Interrupts at every place where the interpreter would raise one: the test chooses the instruction.
 
 CPython looks for signals and asynchronous exceptions when a function is entered or a generator resumed, after a call
 of something written in C, and on every jump back (ceval.c: RESUME, CALL, JUMP_BACKWARD). An `Interrupter`
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-# Not followed: what runs there is the test's own, and where an interrupt is lost by CPython itself.
+# Not traced: code of the tests, and code where CPython itself loses an interrupt.
 _FOREIGN = ("/pytest", "/_pytest", "/logging/", "/tests/", "/importlib", "<frozen")
 _CALLS = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD"}
 
@@ -34,7 +34,7 @@ class Interrupter:
         self._tracers: list[Any] = [self._enter]
 
     def run(self, action: Callable[[], object]) -> object:
-        """Run *action* under it; whatever it raises is raised."""
+        """Run *action* under the trace; its exceptions pass."""
         sys.settrace(self._tracers[0])
         try:
             return action()
@@ -57,7 +57,7 @@ class Interrupter:
         def local(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal last, inside
             if event == "opcode":
-                # A call that became a frame of its own was looked at there; what was written in C ends with a look.
+                # A call of Python code was counted when its frame began; after C code the interpreter looks once.
                 if last in checks and self._frames == inside:
                     last = -1
                     self._place(frame)

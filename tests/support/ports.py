@@ -1,4 +1,4 @@
-"""Ports for services that go and come."""
+"""Ports for services that stop and start again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 from typing import Final
 
 _NEVER_ASSIGNED: Final = range(18_000, 32_000)
-"""Below the ports that the system assigns to whoever asks for any (Linux: 32768 and up; IANA: 49152 and up)."""
+"""Below the ports that the system assigns where none is asked for (Linux: 32768 and up; IANA: 49152 and up)."""
 
 
 def quiet_port() -> int:

@@ -1,4 +1,4 @@
-"""Proxies, as small as they can be: tunnels, requests passed on, credentials if they want them."""
+"""Small proxies: tunnels, forwarded requests, credentials where they are required."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 DENIED = reply(b"who are you?", status="407 Proxy Authentication Required", headers=("Proxy-Authenticate: Basic",))
 
 
-def leads_to(port: int, *, authorization: str | None = None) -> Behaviour:
-    """Lead whatever is asked for to *port* of this machine: the names are the proxy's to know."""
+def forwards_to(port: int, *, authorization: str | None = None) -> Behaviour:
+    """Forward every request to *port* of this machine, whatever host it names."""
 
     def behave(connection: ServedConnection) -> None:
         with contextlib.ExitStack() as stack:
@@ -40,7 +40,7 @@ def leads_to(port: int, *, authorization: str | None = None) -> Behaviour:
                 if method == "CONNECT":
                     _pump(connection.sock, onward)
                     return
-                assert target.startswith("http://"), "a proxy is told the whole address"
+                assert target.startswith("http://"), "a proxy gets the absolute address"
                 path = "/" + target.removeprefix("http://").partition("/")[2]
                 fields = [f"{name}: {value}" for name, value in received.headers.items() if "proxy" not in name]
                 onward.sendall("\r\n".join([f"{method} {path} {version}", *fields]).encode() + b"\r\n\r\n")
@@ -70,7 +70,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def socks(port: int, *, login: tuple[str, str] | None = None, code: int = 0, drip: float = 0.0) -> Behaviour:
-    """Speak SOCKS 5: lead to *port* of this machine, or refuse with *code*; each request notes where it was to lead."""
+    """Speak SOCKS 5: forward to *port* of this machine, or refuse with *code*; record the target of each request."""
 
     def behave(connection: ServedConnection) -> None:
         def read(size: int) -> bytes:
@@ -81,27 +81,27 @@ def socks(port: int, *, login: tuple[str, str] | None = None, code: int = 0, dri
                 data += piece
             return data
 
-        def say(data: bytes) -> None:
+        def send(data: bytes) -> None:
             connection.drip(data, drip) if drip else connection.send(data)
 
         version, count = read(2)
         ways = read(count)
         assert version == 5
         way = 2 if login is not None else 0
-        say(bytes([5, way if way in ways else 0xFF]))
+        send(bytes([5, way if way in ways else 0xFF]))
         if way not in ways:
             connection.until_closed()
         if login is not None:
             read(1)
-            told = tuple(read(read(1)[0]).decode() for _ in login)
-            say(bytes([1, int(told != login)]))
-            if told != login:
+            given = tuple(read(read(1)[0]).decode() for _ in login)
+            send(bytes([1, int(given != login)]))
+            if given != login:
                 connection.until_closed()
         kind = read(4)[3]
         host = read(read(1)[0]).decode() if kind == 3 else socket.inet_ntop(_FAMILIES[kind], read(_SIZES[kind]))
         to = int.from_bytes(read(2), "big")
         connection.service._note_request(Received(f"SOCKS {host} {to}", {}, b""))
-        say(bytes([5, code, 0, 3, 9]) + b"somewhere" + b"\0\0")
+        send(bytes([5, code, 0, 3, 9]) + b"somewhere" + b"\0\0")
         if code:
             connection.until_closed()
         with socket.create_connection(("127.0.0.1", port)) as onward, _pumping(onward, connection.sock):

@@ -1,4 +1,4 @@
-"""A service in a function: answers a `WireRequest` of the batch protocol, each audio made from its text."""
+"""A service as a function: it answers a `WireRequest` of the batch protocol, each audio made from its text."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def reply(results: list[dict[str, Any]], **headers: str) -> ScriptedReply:
 
 
 def answer(request: WireRequest) -> ScriptedReply:
-    """Speak every text."""
+    """Answer with a speech for every text."""
     return reply([item(index, text) for index, text in enumerate(texts_of(request))])
 
 

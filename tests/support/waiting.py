@@ -1,4 +1,4 @@
-"""Wait for what must come, never for luck."""
+"""Wait for conditions and programs, with a bound, and never for a fixed time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 GENEROUS = 60.0
-# Python 3.12 and later warn of every fork with threads alive, which is what is tried here.
+# Python 3.12 and later warn of every fork with threads alive, which these tests do on purpose.
 FORK_IS_MEANT = "ignore:This process:DeprecationWarning"
 _WARNINGS = ("-W", "error::ResourceWarning", "-W", FORK_IS_MEANT)
 

@@ -26,7 +26,7 @@ from tests.support.hostile import (
     reply,
 )
 from tests.support.ports import quiet_port
-from tests.support.proxying import BASIC, DENIED, ESTABLISHED, LOGIN, PASSWORD, VARIABLES, leads_to, socks
+from tests.support.proxying import BASIC, DENIED, ESTABLISHED, LOGIN, PASSWORD, VARIABLES, forwards_to, socks
 from tests.transports.wire import ask, made, request
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_every_medium_goes_through_a_proxy(
     """Named by argument or environment; only the proxy looks the service's name up."""
     if (scheme, named) == ("http", "HTTPS_PROXY"):
         named = "http_proxy"
-    with hostile(leads_to(port_of(emulator, scheme))) as proxy:
+    with hostile(forwards_to(port_of(emulator, scheme))) as proxy:
         options = {"proxy": proxy.url} if named == "proxy" else {}
         if not options:
             monkeypatch.setenv(named, proxy.url)
@@ -104,7 +104,7 @@ def test_tls_goes_through_a_tunnel(tmp_path: Path) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("tts.test").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    with hostile(echoes(), tls=context) as service, hostile(leads_to(service.port)) as proxy:
+    with hostile(echoes(), tls=context) as service, hostile(forwards_to(service.port)) as proxy:
         with CosyClient("https://tts.test", proxy=proxy.url, verify=tmp_path / "ca.pem", api_key="s3cret") as cosy:
             transport: Any = cosy._shared.pipeline()._endpoint.transport
             for number in range(3):
@@ -121,7 +121,7 @@ def test_tls_goes_through_a_tunnel(tmp_path: Path) -> None:
 @media
 def test_a_proxy_that_wants_credentials_gets_them(scheme: str, emulator: Emulator) -> None:
     """With their special characters; the service does not get them."""
-    with hostile(leads_to(port_of(emulator, scheme), authorization=BASIC)) as proxy:
+    with hostile(forwards_to(port_of(emulator, scheme), authorization=BASIC)) as proxy:
         with client(scheme, proxy=proxy.url.replace("//", f"//{LOGIN}@")) as cosy:
             assert echo_text(cosy.synthesize("hello").audio) == "hello"
         assert proxy.requests[0].headers["proxy-authorization"] == BASIC
@@ -301,7 +301,7 @@ def test_the_command_line_goes_through_a_proxy(
 ) -> None:
     """Its errors name the option."""
     (tmp_path / "lines.txt").write_text("one\ntwo\n")
-    with hostile(leads_to(port_of(emulator, "http"))) as proxy:
+    with hostile(forwards_to(port_of(emulator, "http"))) as proxy:
         arguments = ["synth", str(tmp_path / "lines.txt"), "-o", str(tmp_path / "out"), "--url", "http://tts.test"]
         assert main([*arguments, "--proxy", proxy.url]) == 0
         assert proxy.requests
