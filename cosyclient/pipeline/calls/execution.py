@@ -81,9 +81,14 @@ class Execution:
             read_timeout=max(read_timeout, permit.read_timeout),
             cancellation=cancellation,
         )
-        # Before decoding, which raises for a refusal: there the quota matters most.
-        if (quota := context.protocol.quota(reply)) is not None:
-            endpoint.apply_quota(quota)
+        try:
+            # Before decoding, which raises for a refusal: there the quota matters most.
+            if (quota := context.protocol.quota(reply)) is not None:
+                endpoint.apply_quota(quota)
+        except BaseException:
+            # An interrupt, or a defect: the caller never gets the reply and cannot close it.
+            reply.close()
+            raise
         return reply
 
     def redact(self, error: CosyError) -> None:
@@ -110,13 +115,16 @@ class Execution:
         failed: int | None = None,
         recorded: CosyError | None = None,
     ) -> Attempt:
-        """Report the attempt's end to breaker, limits, statistics and events; return its record. Once.
+        """Redact *error*, report the attempt's end to breaker, limits, statistics and events; return its record. Once.
 
         *returned* is how many of the seconds of audio came, *idle* how many seconds the caller took for itself,
         *speakable* whether any text had something to be spoken, *failed* how many texts failed: all, if there is an
         *error*, unless given. *recorded* is the error in the record where the attempt itself had none.
         """
         context, permit, now = self._context, self.permit, self._context.clock.now()
+        if error is not None:
+            # Here for all: what ends a stream in its middle passes through nothing else.
+            self.redact(error)
         latency = now - self.started - idle
         if isinstance(error, DeadlineExceeded):
             # The service is to blame for a deadline only if it had a fair time and answered nothing to anybody

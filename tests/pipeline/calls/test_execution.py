@@ -108,3 +108,47 @@ def test_each_attempt_doubles_the_read_timeout(call: Callable[[CosyClient], None
     with CosyClient("http://x.test", transport=transport, config=config, **options) as client:
         call(client)
     assert given[1] == pytest.approx(2 * given[0])
+
+
+@pytest.mark.parametrize("before", [0, 2], ids=["at once", "after samples"])
+@CALLS
+def test_no_error_quotes_the_key_or_a_header_of_the_caller(call: Callable[[CosyClient], None], before: int) -> None:
+    """Wherever in the reply it comes: raised, in the attempts, in the event, and in the causes."""
+    key, ticket = "sk-5ecret-0f-the-user", "ticket-0f-the-caller"
+    listener = RecordingListener()
+
+    def quoting(_: WireRequest) -> WireReply:
+        fault = ServiceFault(f"HTTP 500: {key} and {ticket} are not welcome")
+        fault.__cause__ = ValueError(f"{key}, {ticket}")
+        return ScriptedReply(200, {"Content-Type": "audio/pcm"}, [*[SAMPLES] * before, fault])
+
+    options: dict[str, Any] = {"api_key": key, "headers": {"X-Ticket": ticket}, "max_retries": 0}
+    with _client(quoting, listeners=[listener], **options) as client, pytest.raises(ServiceFault) as caught:
+        call(client)
+    (event,) = listener.of(AttemptFinished)
+    errors = [caught.value, caught.value.__cause__, caught.value.attempts[-1].error, event.error, event.error.__cause__]
+    assert [shown for shown in map(str, errors) if key in shown or ticket in shown] == []
+
+
+@CALLS
+def test_a_reply_whose_quota_cannot_be_read_is_closed(
+    call: Callable[[CosyClient], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an interrupt, say: the caller never gets the reply, so nothing else closes it."""
+    replies: list[ScriptedReply] = []
+
+    def noted(request: WireRequest) -> WireReply:
+        reply = _reply(request)
+        assert isinstance(reply, ScriptedReply)
+        replies.append(reply)
+        return reply
+
+    def interrupted(_: WireReply) -> None:
+        raise KeyboardInterrupt
+
+    with _client(noted) as client:
+        monkeypatch.setattr(client._shared._protocol, "quota", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            call(client)
+        assert [reply.closed for reply in replies] == [True]
+        assert client.stats().in_flight == 0
