@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,6 +19,7 @@ from cosyclient.errors import (
     ConfigurationError,
     CosyError,
     DeadlineExceeded,
+    DecodeError,
 )
 from cosyclient.transports.base import user_agent
 from cosyclient.transports.dialer import Dialer
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from cosyclient.config.resolve import ResolvedConfig
     from cosyclient.transports.base import PoolStats
     from cosyclient.wire import WireReply, WireRequest
+
+_REDIRECTS: Final = 300
+"""The first status of a reply that refuses a handshake by HTTP's own rules."""
 
 
 class WebSocketTransport:
@@ -91,8 +95,8 @@ class WebSocketTransport:
     ) -> WireReply:
         """Start the session of *request* and return its reply; a service that refuses has an HTTP reply instead.
 
-        Raises `BulkheadFull`, `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded` or
-        `ClientClosed`.
+        Raises `BulkheadFull`, `ConnectFailed`, `AttemptTimeout`, `TransportError`, `DeadlineExceeded`, `ClientClosed`,
+        or `DecodeError` for a success over HTTP, which is no session.
         """
         if self.closed:
             raise ClientClosed("the transport is closed")
@@ -123,6 +127,12 @@ class WebSocketTransport:
                 raise
             if not isinstance(error, HandshakeRefused):
                 raise
+            status = error.response.status_code
+            if status < _REDIRECTS:
+                # Not an error reply, and not a session either: decoded, its body would pass for audio.
+                raise DecodeError(
+                    f"HTTP {status}: the handshake was answered without a WebSocket", retryable=True
+                ) from error
             return HandshakeReply(error.response)
 
     def stats(self) -> PoolStats:

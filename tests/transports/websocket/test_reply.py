@@ -111,6 +111,16 @@ def test_a_refused_handshake_is_a_reply(status: str) -> None:
         assert service.wait_for(lambda seen: seen.open == 0)
 
 
+@pytest.mark.parametrize("status", ["200 OK", "201 Created", "203 Changed", "204 No"])
+def test_a_handshake_answered_with_success_over_http_is_an_error(status: str) -> None:
+    """Its body is the page of a portal or of another server; decoded like a session's audio it would be noise."""
+    with hostile(answers(reply(b"<html>welcome</html>", status=status))) as service:
+        transport = made(service)
+        with pytest.raises(DecodeError, match=f"HTTP {status[:3]}: the handshake was answered without a WebSocket"):
+            start(transport)
+        assert transport.stats().in_use == 0
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [
