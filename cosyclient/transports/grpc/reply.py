@@ -8,6 +8,7 @@ its own, and only such threads call grpcio; the caller waits at a `Mailbox`.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import time
 from queue import Empty
@@ -55,7 +56,7 @@ class GrpcReply:
         self._cancellation = cancellation
         self._events: Mailbox[_Started | bytes | _Status | BaseException] = Mailbox()
         self._reads: Mailbox[None] = Mailbox()  # one entry for each message that the caller has read
-        self._closed = False
+        self._closed = self._released = False
         self.headers: Mapping[str, str] = HeaderMap()
         """The metadata that came before the messages, without binary values."""
         # Written by the call's thread.
@@ -99,9 +100,10 @@ class GrpcReply:
             self.close()
 
     def close(self) -> None:
-        """Release the call; one that has not ended is cancelled, at the service too."""
-        if self._closed:
+        """Release the call; one that has not ended is cancelled, at the service too. A second call does nothing."""
+        if self._released:
             return
+        # First the mark, then a look for the call; its thread does it the other way round, so one of the two cancels.
         self._closed = True
         if not self._call_ended:
             self._cancel_call()
@@ -109,6 +111,8 @@ class GrpcReply:
         if self._cancellation is not None:
             self._cancellation.on_cancel(None)
         self._transport.end_call(self)
+        # Last: if this was interrupted, the next call completes it.
+        self._released = True
 
     def _next(self) -> _Started | bytes | _Status:
         """Return the next event, waiting no longer than the read timeout and the deadline; raises what the call did."""
@@ -140,7 +144,10 @@ class GrpcReply:
             for count, message in enumerate(call):
                 self._events.put(message)
                 if count >= _READ_AHEAD:
-                    self._reads.get()
+                    # No longer than the deadline, when grpcio ends the call: a reply that an interrupt lost on its way
+                    # to the caller is neither read nor closed.
+                    with contextlib.suppress(Empty):
+                        self._reads.get(self._deadline.remaining)
             end = _Status.of(call)
         except grpc.RpcError:
             end = _Status.of(self._call)

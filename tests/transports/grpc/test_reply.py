@@ -24,6 +24,7 @@ from cosyclient.errors import (
     TransportError,
 )
 from tests.support.hostile import hostile
+from tests.support.interrupts import Interrupter
 from tests.transports.grpc_wire import PATIENCE, Script, ask, made, sent
 
 if TYPE_CHECKING:
@@ -174,6 +175,34 @@ def test_an_interrupt_ends_no_call_but_the_interrupted_one(
     while transport.stats().streams and time.monotonic() < end:
         time.sleep(0.01)
     assert (caught, transport.stats().streams) == (300, 0)
+
+
+def test_a_close_that_is_interrupted_is_completed_by_the_next(transport: GrpcTransport, script: Script) -> None:
+    """Wherever the interrupt comes: the call ends at the service, and no longer counts."""
+    at = 0
+    interrupted = True
+    while interrupted:
+        reply = sent(transport, "Part")
+        pieces = reply.chunks()
+        assert next(pieces) == b"part"
+        interrupter = Interrupter(at)
+        with contextlib.suppress(KeyboardInterrupt):
+            interrupter.run(reply.close)
+        interrupted = bool(interrupter.where)
+        reply.close()
+        assert transport.stats().streams == 0, interrupter.where
+        assert script.left.acquire(timeout=2.0), interrupter.where
+        at += 1
+    assert at > 10
+
+
+def test_a_reply_that_nobody_reads_or_closes_ends_with_its_deadline(transport: GrpcTransport) -> None:
+    """An interrupt may lose it on its way to the caller; its thread does not wait for a reader then."""
+    end = time.monotonic() + PATIENCE
+    sent(transport, "Many", seconds=0.3)
+    while transport.stats().streams and time.monotonic() < end:
+        time.sleep(0.01)
+    assert transport.stats().streams == 0
 
 
 def test_an_error_of_the_service_is_raised_by_the_messages(transport: GrpcTransport) -> None:
