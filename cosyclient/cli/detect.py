@@ -52,7 +52,7 @@ def detect(transport: Transport, clock: Clock) -> tuple[str, str] | None:
     if refused := statuses & _ACCESS_REFUSED:
         status = min(refused)
         kind = Unauthorized if status == 401 else Forbidden
-        raise kind(f"HTTP {status} to the questions that tell what it is", status=status)
+        raise kind(f"HTTP {status} to the requests that identify its protocol", status=status)
     return None
 
 

@@ -40,7 +40,7 @@ LOAD_CONFIG: Final = ClientConfig(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class RampStep:
     """The result of one step: texts a second, and latencies in seconds."""
 
     at_once: int
@@ -77,7 +77,7 @@ class Ramp:
         self._in_flight: dict[Future[Speech], float] = {}
         self._sent = 0
         self._failure: CosyError | None = None
-        self.steps: list[Step] = []
+        self.steps: list[RampStep] = []
         self.stopped = ""
 
     def run(self) -> None:
@@ -111,7 +111,7 @@ class Ramp:
             found["requests_per_second"] = best
         return found
 
-    def _step(self, at_once: int) -> Step | None:
+    def _step(self, at_once: int) -> RampStep | None:
         """Return the result of *at_once* texts in flight, of those sent after the step was filled; None if too few."""
         deadline = min(self._ends, self._now() + self._step_span)
         finished, failed = 0, 0
@@ -141,7 +141,7 @@ class Ramp:
         if len(latencies) < 2:
             return None
         cuts = quantiles(latencies, n=20, method="inclusive")
-        return Step(
+        return RampStep(
             at_once=at_once,
             texts=len(latencies),
             # By Little's Law; counting finished texts would vary more, where several finish together.

@@ -248,7 +248,7 @@ def address_of(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def check(arguments: argparse.Namespace) -> None:
+def check_options(arguments: argparse.Namespace) -> None:
     """Validate the options before anything is sent; raises `ConfigurationError`."""
     client_of(arguments, address_of(arguments) or _PLACEHOLDER_URL).close()
 
@@ -256,7 +256,7 @@ def check(arguments: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def connected(arguments: argparse.Namespace, *listeners: Listener) -> Iterator[Connected]:
     """Yield the service and a client of it, closed afterwards; start an emulator if no service is named."""
-    check(arguments)
+    check_options(arguments)
     with contextlib.ExitStack() as stack:
         address = address_of(arguments)
         url = address or stack.enter_context(_embedded_emulator(asked=arguments.emulator))

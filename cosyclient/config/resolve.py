@@ -6,6 +6,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -16,12 +17,13 @@ from cosyclient.config.sizing import Sizing, field_report, littles_law
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.models import VoiceSettings
 from cosyclient.util.redaction import MASK, RedactedText
+from cosyclient.wire import SCHEMES
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
 
-_SCHEMES: Final = ("http", "https", "grpc", "grpcs", "ws", "wss")
+_SCHEMES: Final = tuple(chain.from_iterable(SCHEMES.values()))
 _MAX_URL_LENGTH: Final = 4096
 _MAX_KEY_LENGTH: Final = 8192
 # Blanks, controls and what an address has to quote; httpx checks hosts of other scripts.

@@ -18,7 +18,7 @@ from cosyclient.config import TimeoutConfig
 from cosyclient.errors import CircuitOpen, CosyError, DeadlineExceeded, DecodeError, did_you_mean
 from cosyclient.events import AttemptFinished, ServiceDown, ServiceUp
 from cosyclient.jobs.input import OPTIONS
-from cosyclient.jobs.outage import REPEAT_INTERVAL, Outage
+from cosyclient.jobs.outage import REPEAT_INTERVAL, OutageState
 from cosyclient.jobs.report import Report
 from cosyclient.jobs.stopping import RepeatedFailures, StopReason, describe_error, is_outage, is_unreachable
 from cosyclient.models import Speech, Utterance, VoiceSettings, has_speech, join
@@ -95,7 +95,7 @@ class Job:
         self._directory = directory
         self._manifest = manifest
         self._report = Report(manifest.path, quiet=options.quiet, as_json=options.json)
-        self._outage = Outage(options.wait_for_service, self._report.print)
+        self._outage = OutageState(options.wait_for_service, self._report.print)
         self._failures = RepeatedFailures()
         # None wakes the thread that waits for the next finished text.
         self._finished: Mailbox[Future[Speech] | None] = Mailbox()
@@ -309,7 +309,7 @@ class Job:
     def _save(self, submitted: _Submitted, speech: Speech) -> None:
         if self._stop is not None and self._stop.is_output:
             return
-        self._failures.on_success()
+        self._failures.record_success()
         self._outage.end_by_speech()
         line, utterance, file = submitted
         try:
@@ -343,7 +343,7 @@ class Job:
                 # Not recorded as this text's failure, so that the next run makes it.
                 self._stop_early(StopReason.service_down(self._outage.cause or error))
                 return
-            if (stop := self._failures.on_failure(error)) is not None:
+            if (stop := self._failures.record_failure(error)) is not None:
                 self._stop_early(stop)
         self._report.add_failure(f"line {line.number}: {message}", show=self._stop is None)
         self._record(

@@ -18,7 +18,7 @@ _LATE_REPLY: Final = 2.0
 """Seconds after an outage began within which a speech may still be the reply to a request sent before it."""
 
 
-class Outage:
+class OutageState:
     """The state of one service, from a client's events and the results of texts; announces outages through *announce*.
 
     *max_wait* is how many seconds a job waits for the service. `begin` and `end` are called on the client's threads.

@@ -85,12 +85,12 @@ class RepeatedFailures:
         self._last_failure: tuple[object, ...] = ()
         self._count = 0
 
-    def on_success(self) -> None:
+    def record_success(self) -> None:
         """Count a text that was synthesized."""
         self._any_success = True
         self._count = 0
 
-    def on_failure(self, error: CosyError) -> StopReason | None:
+    def record_failure(self, error: CosyError) -> StopReason | None:
         """Count a text that failed with *error*; return the reason to stop if there is one."""
         denied = isinstance(error, (Unauthorized, Forbidden)) or (isinstance(error, Throttled) and not error.retryable)
         if not (isinstance(error, (ServiceError, DecodeError)) and (denied or not error.retryable)):

@@ -9,7 +9,7 @@ from cosyclient.errors import ClientClosed, ConfigurationError, CosyError
 from cosyclient.models import Speech, Utterance
 from cosyclient.pipeline.queue.pending import BULK, PendingText, Waiter
 from cosyclient.protocols.base import check_length
-from cosyclient.protocols.registry import check
+from cosyclient.protocols.registry import check_supported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableSequence, Sequence
@@ -247,7 +247,7 @@ class Admission:
     def check_settings(self, settings: VoiceSettings) -> None:
         """Raise the `BadUtterance` of *settings* that the protocol cannot serve."""
         if settings is not self._checked_settings:
-            check(self._protocol, settings)
+            check_supported(self._protocol, settings)
             self._checked_settings = settings
 
     def __repr__(self) -> str:

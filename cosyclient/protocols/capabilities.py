@@ -143,7 +143,7 @@ def _check_additions(name: str, can: Capabilities, settings: VoiceSettings) -> N
         raise BadUtterance(f"extra: protocol {name} has no place for {_listed(tuple(extra))}: its messages are fixed")
     for member in extra or ():
         if (option := (can.own_members or {}).get(member)) is not None:
-            advice = f"pass {option}= instead" if option else "the client says it itself"
+            advice = f"pass {option}= instead" if option else "the client sends it itself"
             raise BadUtterance(f"extra: {member} is a member that protocol {name} sends already; {advice}")
     if extra and can.scalar_extra:
         for member, value in extra.items():

@@ -66,7 +66,7 @@ def protocol_for(name: str, wire: WireConfig) -> WireProtocol:
     return made
 
 
-def check(protocol: WireProtocol, settings: VoiceSettings) -> None:
+def check_supported(protocol: WireProtocol, settings: VoiceSettings) -> None:
     """Raise the `BadUtterance` of *settings* that *protocol* cannot serve, naming the protocols that can."""
     try:
         check_settings(protocol.name, protocol.capabilities, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cosyclient.cli.load import LOAD_CONFIG, Ramp, Step, parse_span
+from cosyclient.cli.load import LOAD_CONFIG, Ramp, RampStep, parse_span
 from cosyclient.errors import ConfigurationError
 from cosyclient.testing import scripted_client
 from tests.support.service import answer, refuse
@@ -21,11 +21,11 @@ def test_a_span_out_of_range_is_refused(span: str) -> None:
         parse_span(span)
 
 
-def _step(at_once: int, per_second: float, median: float = 0.1, failed: int = 0) -> Step:
-    return Step(at_once=at_once, texts=10, per_second=per_second, median=median, p95=median, failed=failed)
+def _step(at_once: int, per_second: float, median: float = 0.1, failed: int = 0) -> RampStep:
+    return RampStep(at_once=at_once, texts=10, per_second=per_second, median=median, p95=median, failed=failed)
 
 
-def _ramp(steps: list[Step]) -> Ramp:
+def _ramp(steps: list[RampStep]) -> Ramp:
     client, _ = scripted_client(answer, config=LOAD_CONFIG)
     ramp = Ramp(client, "hello", span=10.0, most=64)
     ramp.steps = steps

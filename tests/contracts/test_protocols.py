@@ -25,7 +25,7 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Speech, Utterance, VoiceSettings
 from cosyclient.protocols.base import Quota, StreamingProtocol
-from cosyclient.protocols.registry import ENTRIES, check, protocol_for
+from cosyclient.protocols.registry import ENTRIES, check_supported, protocol_for
 from cosyclient.testing import ScriptedReply
 from cosyclient.wire import WireReply, WireRequest
 from tests.protocols import wire, wire_grpc, wire_openai
@@ -144,9 +144,9 @@ def test_extra_members_are_sent_where_the_protocol_has_a_place_for_them(name: st
     utterances = [Utterance(case.text or "hello", settings)] * min(2, case.most)
     if protocol.capabilities.own_members is None:
         with pytest.raises(BadUtterance, match=f"extra: protocol {name} has no place for zz_hint and zz_volume"):
-            check(protocol, settings)
+            check_supported(protocol, settings)
         return
-    check(protocol, settings)
+    check_supported(protocol, settings)
     try:
         request = protocol.encode(utterances, key="k")
     except BadUtterance:
@@ -175,7 +175,7 @@ def test_a_member_that_the_protocol_sends_is_refused_as_extra(name: str) -> None
         with pytest.raises(
             BadUtterance, match=f"extra: {member} .*{f'pass {option}= instead' if option else 'itself'}"
         ):
-            check(protocol, row_of(name).settings.replace({"extra": {member: 1}}))
+            check_supported(protocol, row_of(name).settings.replace({"extra": {member: 1}}))
     for option in filter(None, own.values()):
         assert option in VoiceSettings.__dataclass_fields__
     sent = sent_by(protocol.encode([Utterance(row_of(name).text or "hello", row_of(name).settings)], key="k"))

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cosyclient.errors import CircuitOpen, ConnectFailed
-from cosyclient.jobs.outage import Outage
+from cosyclient.jobs.outage import OutageState
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_wait_is_announced_repeated_and_ended(now: list[float]) -> None:
     announced: list[str] = []
-    outage = Outage(300.0, announced.append)
+    outage = OutageState(300.0, announced.append)
     outage.begin(ConnectFailed("refused"))
     outage.announce_wait(CircuitOpen("open"))
     now[0] += 10.0
@@ -41,7 +41,7 @@ def test_a_wait_is_announced_repeated_and_ended(now: list[float]) -> None:
 
 def test_without_a_wait_nothing_is_announced_and_every_outage_is_long_enough(now: list[float]) -> None:
     announced: list[str] = []
-    outage = Outage(0.0, announced.append)
+    outage = OutageState(0.0, announced.append)
     waited = [outage.waited_long_enough]
     outage.begin(CircuitOpen("open"))
     outage.announce_wait(CircuitOpen("open"))
@@ -51,7 +51,7 @@ def test_without_a_wait_nothing_is_announced_and_every_outage_is_long_enough(now
 
 def test_the_wait_is_over_shortly_before_its_end(now: list[float]) -> None:
     """Texts whose timeout is as long as the wait fail a little before it ends."""
-    outage = Outage(100.0, lambda _: None)
+    outage = OutageState(100.0, lambda _: None)
     outage.begin(ConnectFailed("refused"))
     now[0] += 89.0
     waited = [outage.waited_long_enough]
@@ -60,7 +60,7 @@ def test_the_wait_is_over_shortly_before_its_end(now: list[float]) -> None:
 
 
 def test_a_speech_ends_an_outage_unless_it_was_requested_before(now: list[float]) -> None:
-    outage = Outage(300.0, lambda _: None)
+    outage = OutageState(300.0, lambda _: None)
     outage.begin(ConnectFailed("refused"))
     now[0] += 1.0
     outage.end_by_speech()
@@ -71,7 +71,7 @@ def test_a_speech_ends_an_outage_unless_it_was_requested_before(now: list[float]
 
 
 def test_the_cause_is_the_last_error_that_tells_one() -> None:
-    outage = Outage(300.0, lambda _: None)
+    outage = OutageState(300.0, lambda _: None)
     failure = ConnectFailed("refused")
     outage.observe(failure)
     outage.begin(CircuitOpen("open"))

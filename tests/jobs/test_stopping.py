@@ -31,8 +31,8 @@ from cosyclient.jobs.stopping import (
 def _stops_after(error: CosyError, *, success_first: bool) -> int | None:
     failures = RepeatedFailures()
     if success_first:
-        failures.on_success()
-    return next((count for count in range(1, 50) if failures.on_failure(error) is not None), None)
+        failures.record_success()
+    return next((count for count in range(1, 50) if failures.record_failure(error) is not None), None)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_a_job_stops_after_so_many_equal_failures(
 
 def test_failures_that_differ_do_not_stop_a_job() -> None:
     failures = RepeatedFailures()
-    assert not any(failures.on_failure(BadRequest(f"text {number}")) for number in range(100))
+    assert not any(failures.record_failure(BadRequest(f"text {number}")) for number in range(100))
 
 
 def test_a_success_between_denials_starts_the_count_anew() -> None:
     failures = RepeatedFailures()
     for _ in range(10):
-        failures.on_success()
-        assert not any(failures.on_failure(Unauthorized("key")) for _ in range(4))
+        failures.record_success()
+        assert not any(failures.record_failure(Unauthorized("key")) for _ in range(4))
 
 
 @pytest.mark.parametrize(

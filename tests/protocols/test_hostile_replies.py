@@ -36,7 +36,7 @@ from cosyclient.protocols.codecs.sse import decode_events
 from cosyclient.protocols.codecs.strict import parse_json
 from cosyclient.protocols.lighttts.ws import Bistream
 from cosyclient.protocols.registry import protocol_for
-from cosyclient.protocols.triton.tensors import grpc_answer, http_waveform
+from cosyclient.protocols.triton.tensors import decode_grpc_response, http_waveform
 from cosyclient.protocols.vllm_omni.ws import Session
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire, wire_openai, wire_runtime
@@ -249,7 +249,7 @@ def test_a_shape_must_match_the_samples(shape: object) -> None:
         encode_field(1, "waveform") + encode_field(2, "FP32") + b"".join(b"\x18" + wire_varint(size) for size in shape)
     )
     with pytest.raises(DecodeError):
-        grpc_answer(encode_message(2, encode_message(5, tensor), encode_message(6, bytes(960))))
+        decode_grpc_response(encode_message(2, encode_message(5, tensor), encode_message(6, bytes(960))))
 
 
 def wire_varint(value: int) -> bytes:
@@ -367,8 +367,8 @@ def test_the_fields_of_a_protobuf_message_are_bounded(count: int) -> None:
     """Millions of two bytes each would be read in one go."""
     for data in (b"\x48\x01" * count, encode_message(2, b"\x48\x01" * count)):
         with pytest.raises(DecodeError, match="no whole protobuf message"):
-            grpc_answer(data)
-    assert not grpc_answer(b"\x48\x01" * 500).final
+            decode_grpc_response(data)
+    assert not decode_grpc_response(b"\x48\x01" * 500).final
 
 
 class Endless(ScriptedReply):

@@ -11,7 +11,7 @@ from cosyclient.errors import (
 )
 from cosyclient.models import Utterance, VoiceSettings
 from cosyclient.protocols.base import PcmFormat, StreamingProtocol, TextInProtocol
-from cosyclient.protocols.registry import check, protocol_for
+from cosyclient.protocols.registry import check_supported, protocol_for
 from cosyclient.testing import ScriptedReply
 from tests.protocols.wire_runtime import CLONE
 from tests.protocols.wire_websocket import event
@@ -57,7 +57,7 @@ def test_settings_without_a_default_are_required(name: str) -> None:
     """By its name, before anything is sent."""
     protocol = protocol_for(name, WireConfig())
     with pytest.raises(BadUtterance, match="^voice: "):
-        check(protocol, VoiceSettings(model="m"))
+        check_supported(protocol, VoiceSettings(model="m"))
     if name == "model-studio":
         with pytest.raises(BadUtterance, match="^model: "):
-            check(protocol, VoiceSettings(voice="v"))
+            check_supported(protocol, VoiceSettings(voice="v"))

@@ -14,7 +14,7 @@ from cosyclient import BadUtterance, ConfigurationError, CosyClient, NotFound, S
 from cosyclient.cli import main
 from cosyclient.config import WireConfig
 from cosyclient.models import Utterance, VoiceSettings
-from cosyclient.protocols.registry import check, protocol_for
+from cosyclient.protocols.registry import check_supported, protocol_for
 from cosyclient.testing import scripted_client
 from cosyclient.util.extra_fields import Extra, Headers
 from cosyclient.voices import Voice
@@ -183,8 +183,8 @@ def test_headers_that_are_no_valid_metadata_are_refused(name: str) -> None:
     """Binary metadata is bytes, and grpcio names itself."""
     grpc = protocol_for("grpc", WireConfig())
     with pytest.raises(BadUtterance, match=f"headers: {name} cannot be sent as metadata"):
-        check(grpc, VoiceSettings(voice="v", headers={name: "1"}))
-    check(protocol_for("batch", WireConfig()), VoiceSettings(headers={name: "1"}))
+        check_supported(grpc, VoiceSettings(voice="v", headers={name: "1"}))
+    check_supported(protocol_for("batch", WireConfig()), VoiceSettings(headers={name: "1"}))
 
 
 def test_header_values_appear_in_no_repr_and_no_error() -> None:
@@ -262,7 +262,7 @@ def test_the_fingerprint_includes_extra_members_and_no_headers() -> None:
         ({3: 1}, "is no valid"),
         ({"a\n": 1}, "is no valid"),
         ([1], "must be a mapping, got list|must be a mapping"),
-        ({"texts": []}, "extra: texts .* the client says it itself"),
+        ({"texts": []}, "extra: texts .* the client sends it itself"),
         ({"voice": "v"}, "extra: voice .* pass voice= instead"),
         ({"speed": 2}, "extra: speed .* pass speed= instead"),
     ],
@@ -333,7 +333,7 @@ def test_triton_parameters_must_be_plain_values() -> None:
 
     for name in ("triton", "triton-grpc"):
         with pytest.raises(BadUtterance, match="extra: a must be a str, a whole number or a bool"):
-            check(protocol_for(name, WireConfig()), VoiceSettings(extra={"a": [1]}))
+            check_supported(protocol_for(name, WireConfig()), VoiceSettings(extra={"a": [1]}))
     said = {"yes": True, "no": False, "zero": 0, "less": -5, "word": "w", "blank": ""}
     utterance = Utterance("hello", VoiceSettings(extra=said))
     request = protocol_for("triton-grpc", WireConfig()).encode([utterance], key="k")

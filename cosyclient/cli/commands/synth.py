@@ -13,7 +13,7 @@ from cosyclient.cli.options import (
     add_service,
     add_voice,
     address_of,
-    check,
+    check_options,
     connected,
     settings_of,
     voice_of,
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             stack.enter_context(source)
         make_directory("--output", directory)
         _check_join(arguments, voice.format)
-        check(arguments)
+        check_options(arguments)
         manifest = Manifest(
             directory,
             resume=arguments.resume,

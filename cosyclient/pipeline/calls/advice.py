@@ -62,7 +62,7 @@ class Advice:
 
     def _asked(self, request: WireRequest) -> str:
         where = join_url(self.base_url, request.path)
-        return f"asked was {request.method} {where if len(where) <= _MOST else where[: _MOST - 1] + '…'}"
+        return f"the request was {request.method} {where if len(where) <= _MOST else where[: _MOST - 1] + '…'}"
 
     def _next(self) -> str:
         return (

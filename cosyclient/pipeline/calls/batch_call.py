@@ -232,7 +232,7 @@ class BatchCall:
             if item.retryable:
                 this.retry[text] = item
             else:
-                attempts = [*self._attempts, execution.record(item)]
+                attempts = [*self._attempts, execution.attempt_so_far(item)]
                 self._outage.complete([(text, _silence_or(text, item))], attempts, self)
         self._outage.complete(spoken, self._attempts, self)
 

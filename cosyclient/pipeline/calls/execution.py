@@ -100,7 +100,7 @@ class Execution:
         self.redact(error)
         self._context.advice.add(error, self._request)
 
-    def record(self, error: CosyError | None, *, idle: float = 0.0) -> Attempt:
+    def attempt_so_far(self, error: CosyError | None, *, idle: float = 0.0) -> Attempt:
         """Return the attempt's record as of now, with *error* as what became of it."""
         latency = self._context.clock.now() - self.started - idle
         return Attempt(self.number, self.permit.endpoint.name, self.started, latency, error)

@@ -71,7 +71,11 @@ class FlowController:
             return
         submission.before_waiting()
         if self._overflow == "reject" or not submission.may_wait():
-            raise QueueFull(f"queue: all {permits.limit} places are taken; slow down or raise queue.max_pending")
+            bulk = permits is self._bulk
+            raise QueueFull(
+                f"queue: full, {permits.limit} texts{' of bulk calls' if bulk else ''} are pending; slow down, or "
+                f"raise queue.max_pending{' or queue.bulk_share' if bulk else ''}"
+            )
         while self._overflow == "caller_runs" and submission.run_waiting_batch():
             if permits.try_acquire(text):
                 return

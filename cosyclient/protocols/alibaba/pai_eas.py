@@ -20,7 +20,7 @@ from cosyclient.protocols.codecs.json_body import (
     voice_names,
 )
 from cosyclient.protocols.replies.errors import error_from_body, error_from_reply, reclassify
-from cosyclient.protocols.replies.headers import media_type
+from cosyclient.protocols.replies.headers import is_json, media_type
 from cosyclient.protocols.replies.speech import check_plausible, speech_from_bytes
 from cosyclient.protocols.replies.uploads import UploadForm
 from cosyclient.protocols.single_text import SingleTextProtocol
@@ -112,7 +112,7 @@ class PaiEasProtocol(SingleTextProtocol):
     def _read_speech(self, reply: WireReply, utterance: Utterance, wall: float) -> Speech:
         """Return the speech of the one JSON object that a whole reply is."""
         kind = media_type(reply.headers)
-        if not kind.endswith(("/json", "+json")):
+        if not is_json(kind):
             raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not JSON", retryable=True)
         data, finished = _read_output(read_json_object(reply), reply, utterance, wall)
         if not finished:
@@ -122,7 +122,7 @@ class PaiEasProtocol(SingleTextProtocol):
 
     def _read_pcm(self, reply: WireReply, utterance: Utterance, wall: float) -> Iterator[PcmFormat | bytes]:
         kind = media_type(reply.headers)
-        if kind.endswith(("/json", "+json")):
+        if is_json(kind):
             # An error before the first event.
             _read_output(read_json_object(reply), reply, utterance, wall)
         if kind != sse.MEDIA_TYPE:

@@ -16,7 +16,7 @@ from cosyclient.protocols.batch import frames
 from cosyclient.protocols.batch.frames import FrameDecoder
 from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.replies.errors import check_status
-from cosyclient.protocols.replies.headers import media_type, quota
+from cosyclient.protocols.replies.headers import is_json, media_type, quota
 from cosyclient.protocols.replies.items import PositionCheck, item_result, items_from_json
 from cosyclient.protocols.replies.peeked import PeekedReply
 from cosyclient.wire import WireRequest
@@ -88,7 +88,7 @@ class BatchProtocol:
         check_status(reply, utterances, wall=wall)
         if kind == frames.MEDIA_TYPE:
             yield from self._from_frames(reply, utterances)
-        elif kind.endswith(("/json", "+json")):
+        elif is_json(kind):
             yield from items_from_json(reply, utterances, wall=wall)
         else:
             peeked = PeekedReply(reply)

@@ -24,7 +24,7 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-class Event(NamedTuple):
+class SseEvent(NamedTuple):
     """One event: its name (``message`` if it has none), its data lines joined, and the last id so far."""
 
     name: str
@@ -32,7 +32,7 @@ class Event(NamedTuple):
     id: str = ""
 
 
-def decode_events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES) -> Iterator[Event]:
+def decode_events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES) -> Iterator[SseEvent]:
     """Yield each event of a stream as soon as it is complete, wherever *chunks* are cut.
 
     Raises `DecodeError` for a line, or an event's data, longer than *max_event_bytes*.
@@ -61,8 +61,8 @@ def decode_events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_B
         yield _event(name, data, last_id)
 
 
-def _event(name: bytes, data: bytearray, last_id: bytes) -> Event:
-    return Event(_text(name) or "message", _text(data[1:]), _text(last_id))
+def _event(name: bytes, data: bytearray, last_id: bytes) -> SseEvent:
+    return SseEvent(_text(name) or "message", _text(data[1:]), _text(last_id))
 
 
 def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from cosyclient.protocols.codecs.forms import encode_form, max_form_bytes
 from cosyclient.protocols.cosyvoice.prompt_text import END_OF_PROMPT
 from cosyclient.protocols.openai import replies
 from cosyclient.protocols.openai.dialects import DIALECTS
-from cosyclient.protocols.replies.headers import media_type
+from cosyclient.protocols.replies.headers import is_json, media_type
 from cosyclient.protocols.replies.items import items_from_json
 from cosyclient.protocols.replies.speech import (
     check_pcm_start,
@@ -109,7 +109,7 @@ class OpenAISpeechProtocol(SingleTextProtocol):
         rules = self._dialect.message_rules
         reply, kind = replies.open_reply(reply, utterances, wall=wall, rules=rules, hint=self._dialect.early_end_hint)
         sent = [self._as_requested(utterance) for utterance in utterances]
-        if replies.is_json(kind):
+        if is_json(kind):
             for items in items_from_json(reply, sent, wall=wall, rules=rules):
                 yield [(position, _outcome_as_asked(outcome, utterances[position])) for position, outcome in items]
             return
@@ -134,7 +134,7 @@ class OpenAISpeechProtocol(SingleTextProtocol):
         """Yield one `PcmFormat`, then samples as they arrive, whichever way the service streams them."""
         rules = self._dialect.message_rules
         reply, kind = replies.open_reply(reply, [utterance], wall=wall, rules=rules, hint=self._dialect.early_end_hint)
-        if replies.is_json(kind):
+        if is_json(kind):
             raise replies.error_from_json(reply, utterance, wall=wall, rules=rules)
         if kind != replies.EVENTS:
             check_pcm_start(reply.start, media_type(reply.headers))

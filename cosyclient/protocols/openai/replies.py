@@ -27,7 +27,7 @@ from cosyclient.protocols.replies.errors import (
     error_from_reply,
     read_error_body,
 )
-from cosyclient.protocols.replies.headers import media_type
+from cosyclient.protocols.replies.headers import is_json, media_type
 from cosyclient.protocols.replies.peeked import PeekedReply
 from cosyclient.util.numbers import (
     CHANNEL_COUNT_RANGE,
@@ -81,11 +81,6 @@ def open_reply(
         wanted = "a batch" if listed else "audio"
         raise DecodeError(f"HTTP {reply.status}: {kind or 'no media type'} is not {wanted}", retryable=True)
     return read, kind
-
-
-def is_json(kind: str) -> bool:
-    """Return whether the media type *kind* is JSON."""
-    return kind.endswith(("/json", "+json"))
 
 
 def error_from_json(reply: WireReply, utterance: Utterance, *, wall: float, rules: MessageRules = ()) -> CosyError:

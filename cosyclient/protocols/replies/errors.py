@@ -23,7 +23,7 @@ from cosyclient.protocols.replies.error_rules import (
     rule_for_status,
     status_in,
 )
-from cosyclient.protocols.replies.headers import media_type, retry_after
+from cosyclient.protocols.replies.headers import is_json, media_type, retry_after
 from cosyclient.util.redaction import quotes_any, short_token, single_line
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def read_error_body(reply: WireReply) -> object:
         # The status alone determines the error; a body that breaks off or cannot be decompressed does not change it.
         pass
     kind = media_type(reply.headers)
-    if kind.endswith(("/json", "+json")):
+    if is_json(kind):
         try:
             return parse_json(body)
         except ValueError:

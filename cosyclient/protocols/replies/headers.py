@@ -35,6 +35,11 @@ def media_type(headers: Mapping[str, str]) -> str:
     return value if _MEDIA_TYPE.fullmatch(value) else ""
 
 
+def is_json(kind: str) -> bool:
+    """Return whether the media type *kind* is JSON."""
+    return kind.endswith(("/json", "+json"))
+
+
 def retry_after(headers: Mapping[str, str], body_ms: object, *, wall: float) -> float | None:
     """Return the seconds to wait: the longest that the headers or the body (*body_ms*) name, or ``None``.
 

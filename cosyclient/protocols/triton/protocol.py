@@ -164,7 +164,7 @@ def _read_responses(reply: WireReply, utterance: Utterance) -> Iterator[bytes]:
     """Yield the samples of each response up to the one marked as the last."""
     with redact_texts([utterance]):
         for chunk in reply.chunks():
-            response = tensors.grpc_answer(chunk)
+            response = tensors.decode_grpc_response(chunk)
             if response.error:
                 raise _error_from_message(response.error)
             if response.samples:

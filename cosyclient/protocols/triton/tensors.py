@@ -208,7 +208,7 @@ def grpc_request(
 
 
 @dataclass(slots=True)
-class Answer:
+class GrpcResponse:
     """Hold the contents of one ``ModelStreamInferResponse``."""
 
     error: str = ""
@@ -216,27 +216,27 @@ class Answer:
     final: bool = False
 
 
-def grpc_answer(data: bytes) -> Answer:
+def decode_grpc_response(data: bytes) -> GrpcResponse:
     """Return the contents of a ``ModelStreamInferResponse``; `DecodeError` if *data* is none."""
-    answer = Answer()
+    response = GrpcResponse()
     pieces: list[bytes] = []
     for number, value in decode_fields(data):
         if number == 1:
-            answer.error = as_text(value)
+            response.error = as_text(value)
         elif number == 2:
-            pieces += _read_response(as_bytes(value), answer)
-    answer.samples = b"".join(pieces)
-    return answer
+            pieces += _read_response(as_bytes(value), response)
+    response.samples = b"".join(pieces)
+    return response
 
 
-def _read_response(data: bytes, answer: Answer) -> Iterator[bytes]:
-    """Yield the samples of a ``ModelInferResponse``; sets ``final`` of *answer*."""
+def _read_response(data: bytes, response: GrpcResponse) -> Iterator[bytes]:
+    """Yield the samples of a ``ModelInferResponse``; sets ``final`` of *response*."""
     outputs: list[bytes] = []
     raw: list[bytes] = []
     for number, value in decode_fields(data):
         if number == 4 and as_text(dict(decode_fields(as_bytes(value))).get(1, b"")) == _FINAL:
             entry = dict(decode_fields(as_bytes(value)))
-            answer.final = bool(dict(decode_fields(as_bytes(entry.get(2, b"")))).get(1, 0))
+            response.final = bool(dict(decode_fields(as_bytes(entry.get(2, b"")))).get(1, 0))
         elif number == 5:
             outputs.append(as_bytes(value))
         elif number == 6:

@@ -43,7 +43,7 @@ def test_an_unknown_route_is_named_with_the_next_step(status: int, url: str, pro
     """The error holds method, address and protocol."""
     error = error_of(ScriptedReply(status, {"Content-Type": "text/plain"}), base_url=url, protocol=protocol)
     assert str(error).startswith(f"HTTP {status}")
-    assert str(error).endswith(f"; asked was {asked}; {NEXT.format(protocol, url)}")
+    assert str(error).endswith(f"; the request was {asked}; {NEXT.format(protocol, url)}")
 
 
 def test_an_unknown_model_or_voice_is_not_taken_for_a_wrong_route() -> None:
@@ -51,7 +51,7 @@ def test_an_unknown_model_or_voice_is_not_taken_for_a_wrong_route() -> None:
     for code in ("unknown_voice", "unknown_model", "model_not_found"):
         error = error_of(refuse(404, code), base_url="http://h")
         assert isinstance(error, NotFound)
-        assert str(error).endswith("; asked was POST http://h/batch")
+        assert str(error).endswith("; the request was POST http://h/batch")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_reply_of_another_kind_of_server_is_named_as_one(other: ScriptedReply)
     """A web page, another JSON, or nothing at all."""
     error = error_of(other, base_url="http://h")
     assert isinstance(error, DecodeError)
-    assert str(error).endswith(f"; asked was POST http://h/batch; {NEXT.format('batch', 'http://h')}")
+    assert str(error).endswith(f"; the request was POST http://h/batch; {NEXT.format('batch', 'http://h')}")
 
 
 def test_broken_audio_is_not_taken_for_a_wrong_protocol() -> None:
@@ -94,7 +94,7 @@ def test_the_default_protocol_at_an_openai_server_gives_one_hint() -> None:
         (
             "ws",
             {"voice": "v", "protocol": "vllm-omni-ws"},
-            "asked was GET ws://127.0.0.1:{port}/v1/audio/speech/stream; if",
+            "the request was GET ws://127.0.0.1:{port}/v1/audio/speech/stream; if",
         ),
     ],
 )

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.codecs.sse import Event, decode_events
+from cosyclient.protocols.codecs.sse import SseEvent, decode_events
 
 
-def read(body: bytes, size: int = 0, **limits: int) -> list[Event]:
+def read(body: bytes, size: int = 0, **limits: int) -> list[SseEvent]:
     """Return the events of a body that arrives in pieces of *size* bytes."""
     pieces = [body[at : at + size] for at in range(0, len(body), size)] if size else [body]
     return list(decode_events(pieces, **limits))
@@ -20,26 +20,27 @@ def read(body: bytes, size: int = 0, **limits: int) -> list[Event]:
 @pytest.mark.parametrize(
     ("body", "wanted"),
     [
-        (b"data: YHOO\ndata: +2\ndata: 10\n\n", [Event("message", "YHOO\n+2\n10")]),
+        (b"data: YHOO\ndata: +2\ndata: 10\n\n", [SseEvent("message", "YHOO\n+2\n10")]),
         (b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
-         [Event("message", "first event", "1"), Event("message", "second event"), Event("message", " third event")]),
-        (b"data\n\ndata\ndata\n\ndata:", [Event("message", ""), Event("message", "\n"), Event("message", "")]),
-        (b"data:test\n\ndata: test\n\n", [Event("message", "test")] * 2),
+         [SseEvent("message", "first event", "1"), SseEvent("message", "second event"),
+          SseEvent("message", " third event")]),
+        (b"data\n\ndata\ndata\n\ndata:", [SseEvent("message", ""), SseEvent("message", "\n"), SseEvent("message", "")]),
+        (b"data:test\n\ndata: test\n\n", [SseEvent("message", "test")] * 2),
         (b"event: add\ndata: 73857293\n\nevent: remove\ndata: 2153\n\n",
-         [Event("add", "73857293"), Event("remove", "2153")]),
+         [SseEvent("add", "73857293"), SseEvent("remove", "2153")]),
         (b"\xef\xbb\xbfdata: a\r\n\r\ndata: b\r\rdata: c\n\n",
-         [Event("message", "a"), Event("message", "b"), Event("message", "c")]),
-        (b"retry: 3000\nunknown: x\nevent: lonely\n\ndata: {}\n\n", [Event("message", "{}")]),
-        (b":HTTP_STATUS/200\nid:1\nevent:result\ndata:{\"a\":1}\n\n", [Event("result", '{"a":1}', "1")]),
-        (b"id: a\0b\ndata: x\n\n", [Event("message", "x")]),
-        (b"data: \xff\n\n", [Event("message", "\N{REPLACEMENT CHARACTER}")]),
-        (b"data: [DONE]", [Event("message", "[DONE]")]),
-        (b"data: [DONE]\n", [Event("message", "[DONE]")]),
+         [SseEvent("message", "a"), SseEvent("message", "b"), SseEvent("message", "c")]),
+        (b"retry: 3000\nunknown: x\nevent: lonely\n\ndata: {}\n\n", [SseEvent("message", "{}")]),
+        (b":HTTP_STATUS/200\nid:1\nevent:result\ndata:{\"a\":1}\n\n", [SseEvent("result", '{"a":1}', "1")]),
+        (b"id: a\0b\ndata: x\n\n", [SseEvent("message", "x")]),
+        (b"data: \xff\n\n", [SseEvent("message", "\N{REPLACEMENT CHARACTER}")]),
+        (b"data: [DONE]", [SseEvent("message", "[DONE]")]),
+        (b"data: [DONE]\n", [SseEvent("message", "[DONE]")]),
         (b"", []),
         (b"\n\n: nothing\n\n", []),
     ],
 )  # fmt: skip
-def test_a_stream_is_decoded_by_the_standard(body: bytes, wanted: list[Event], size: int) -> None:
+def test_a_stream_is_decoded_by_the_standard(body: bytes, wanted: list[SseEvent], size: int) -> None:
     """An unfinished last event is yielded too, as some servers omit its blank line."""
     assert read(body, size) == wanted
 
@@ -68,7 +69,7 @@ def test_lines_and_events_are_bounded(body: bytes) -> None:
     with pytest.raises(DecodeError, match="more than 100 bytes"):
         read(body, 10, max_event_bytes=100)
     comments = b": ping\n" * 1000
-    assert read(comments + b"data: x\n\n", 10, max_event_bytes=100) == [Event("message", "x")]
+    assert read(comments + b"data: x\n\n", 10, max_event_bytes=100) == [SseEvent("message", "x")]
 
 
 @given(

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from cosyclient.errors import DecodeError
-from cosyclient.protocols.triton.tensors import Answer, float_tensor, grpc_answer, grpc_request, int_tensor, text_tensor
+from cosyclient.protocols.triton.tensors import (
+    GrpcResponse,
+    decode_grpc_response,
+    float_tensor,
+    grpc_request,
+    int_tensor,
+    text_tensor,
+)
 from tests.protocols.wire_grpc import answer, tagged_floats
 
 
@@ -19,7 +26,7 @@ from tests.protocols.wire_grpc import answer, tagged_floats
 def test_noise_is_an_answer_or_a_decode_error(data: bytes) -> None:
     """No other exception is raised."""
     with suppress(DecodeError):
-        grpc_answer(data)
+        decode_grpc_response(data)
 
 
 def test_a_truncated_answer_is_an_error() -> None:
@@ -27,7 +34,7 @@ def test_a_truncated_answer_is_an_error() -> None:
     body = answer(tagged_floats(0), final=False)
     for cut in range(1, len(body)):
         with pytest.raises(DecodeError):
-            grpc_answer(body[:cut])
+            decode_grpc_response(body[:cut])
 
 
 def test_tritonclient_reads_the_request() -> None:
@@ -53,10 +60,10 @@ def test_tritonclient_reads_the_request() -> None:
 def test_an_answer_is_read(inline: bool) -> None:
     """Samples as raw bytes or as numbers, the final flag, and an error message."""
     values = tagged_floats(0)
-    assert grpc_answer(answer(values, final=False, inline=inline)) == Answer(samples=values)
-    assert grpc_answer(answer(values, final=True)) == Answer(samples=values, final=True)
-    assert grpc_answer(answer(error="it failed")) == Answer(error="it failed")
-    assert grpc_answer(b"") == Answer()
+    assert decode_grpc_response(answer(values, final=False, inline=inline)) == GrpcResponse(samples=values)
+    assert decode_grpc_response(answer(values, final=True)) == GrpcResponse(samples=values, final=True)
+    assert decode_grpc_response(answer(error="it failed")) == GrpcResponse(error="it failed")
+    assert decode_grpc_response(b"") == GrpcResponse()
 
 
 @pytest.mark.parametrize(
@@ -71,4 +78,4 @@ def test_type_and_shape_must_match_the_bytes(damage: Any, message: str) -> None:
     reply = service_pb2.ModelStreamInferResponse.FromString(answer(tagged_floats(0)))
     damage(reply.infer_response.outputs[0])
     with pytest.raises(DecodeError, match=message):
-        grpc_answer(reply.SerializeToString())
+        decode_grpc_response(reply.SerializeToString())
