@@ -146,7 +146,7 @@ class CosyClient:
         self._owner = True
 
     def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
-        """Return the speech of *text*; texts of other threads may travel in the same request.
+        """Return the speech of *text*; texts of other threads may be sent in the same request.
 
         *options*, here and in every other call, are those of `SpeechOptions`; an unknown one is a `ConfigurationError`.
         Raises `BadUtterance` before anything is sent, `DeadlineExceeded`, a `Rejected` when the client itself refuses,

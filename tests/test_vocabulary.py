@@ -35,6 +35,11 @@ RETIRED = {
     "journeys?": "attempt",
     "hear|hears|overheard": "receive, get",
     "his|him|himself|hers?": "its, the caller",
+    "whoever|whomever|everybody": "the caller, all callers",
+    "travel|travels|travell?ed|travell?ing": "is sent, is pending",
+    "crowds?|crews?": "many clients, thread group",
+    "moods?|moody": "fault",
+    "rude": "failing",
 }
 """Each retired word, and what to say instead."""
 ALLOWED = re.compile(r"in flight|single flight|model.?studio|Model Studio", re.IGNORECASE)

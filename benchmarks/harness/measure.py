@@ -17,7 +17,7 @@ _STATUS: Final = Path("/proc/self/status")
 
 
 class Ending(NamedTuple):
-    """Hold how *texts* texts that travelled together ended: when, after how long, and with what error if any."""
+    """Hold how *texts* texts sent in one request ended: when, after how long, and with what error if any."""
 
     at: float
     latency: float

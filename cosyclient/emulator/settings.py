@@ -71,7 +71,7 @@ class Settings:
         choices=("reply", "reset"),
     )
     api_key: str | None = _option(
-        None, "Bearer token that every request must show, the control pages' too; none admits everybody.", kind=str
+        None, "Bearer token that every request must show, the control pages' too; none admits every request.", kind=str
     )
     keep_alive: float = _option(60.0, "Seconds after which an idle connection is closed.", least=0)
     frames: bool = _option(True, "Offer the binary frames reply beside JSON.")

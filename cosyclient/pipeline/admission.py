@@ -219,7 +219,7 @@ class Admission:
         joined = self._coalescer.join(utterance, waiter)
         if joined is None:
             pending = PendingText(utterance, self._protocol.weigh(utterance), bulk=options.bulk)
-            # Set before its permit is taken, so that whoever undoes this finds what to give back.
+            # Set before its permit is taken, so that the code that undoes this finds what to give back.
             waiter.pending_text = pending
             self._flow.acquire(pending, waiter.deadline, held or _Held(self))
             try:

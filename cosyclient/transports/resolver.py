@@ -23,7 +23,7 @@ Address: TypeAlias = "tuple[int, int, int, str, Any]"
 _SHARED_FOR: Final = 1.0
 """Seconds within which callers who ask for the same name share one lookup; a lost packet may delay it by 5."""
 _MAX_LOOKUPS_PER_NAME: Final = 4
-"""Lookups of one name that may hang at once; beyond, everybody waits for the newest."""
+"""Lookups of one name that may hang at once; beyond that, all callers wait for the newest."""
 _POLL: Final = 0.05
 """Seconds between two looks at whether the connection was aborted."""
 

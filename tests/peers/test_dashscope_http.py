@@ -59,7 +59,7 @@ def test_a_whole_reply_names_a_file(service: Emulator) -> None:
     assert result.status_code == 200
     assert result.audio_url.startswith(service.url)
     assert result.usage["characters"] > len(TEXT)
-    # Whoever knows the address has it: real ones are signed, and take no key.
+    # Its address is enough to get it: real ones are signed, and take no key.
     fetched = httpx.get(result.audio_url, trust_env=False)
     assert echo_text(fetched.content) == TEXT
 

@@ -135,7 +135,7 @@ class World:
 
 
 class Steps:
-    """Take *first* seconds, then *then*, and so on in turns of *every* seconds, whatever is in flight."""
+    """Answer after *first* seconds, then after *then*, in turns of *every* seconds, whatever is in flight."""
 
     def __init__(self, first: float, then: float, every: float) -> None:
         self._latencies = (first, then)
@@ -147,7 +147,7 @@ class Steps:
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_a_service_that_keeps_up_loses_no_text(chunk: int) -> None:
-    """Nothing is refused unsent, nothing lost but to four failures in a row, and it takes at most 1.3 × the time.
+    """No text is rejected unsent, only four failures in a row lose one, and it takes at most 1.3 × the time.
 
     Plain threads with the same retries lose just those: a text whose four requests all failed.
     """
@@ -160,11 +160,11 @@ def test_a_service_that_keeps_up_loses_no_text(chunk: int) -> None:
         assert ours.done_at <= 1.3 * without.done_at, (world, ours.done_at, without.done_at)
 
 
-# Open load: whoever comes does not wait for the others, so more is in flight when a service is slow, not the other way
+# Open load: callers do not wait for each other, so more is in flight because a service is slow, not the other way
 
 
 def open_load(service: Service, seed: int, *, rate: float, timeout: float, config: ClientConfig | None) -> Simulation:
-    """Return two minutes of *rate* texts a second, by chance."""
+    """Run two minutes of *rate* texts a second that arrive at random, and return the simulation."""
     world = Simulation(service, seed=seed, config=config)
     dice = random.Random(seed)
 
@@ -195,7 +195,7 @@ def test_a_service_that_becomes_slower_by_itself_loses_no_text(
     ours = open_load(Steps(quick, slow, every), seed, rate=rate, timeout=timeout, config=None)
     assert not ours.failures()
     without = open_load(Steps(quick, slow, every), seed, rate=rate, timeout=timeout, config=OFF)
-    waits, usual = (sum(told.waited for told in world.results) for world in (ours, without))
+    waits, usual = (sum(result.waited for result in world.results) for world in (ours, without))
     assert waits <= 1.3 * usual
 
 
@@ -242,7 +242,7 @@ def test_only_refused_calls_wait_for_a_retry_after_by_chance(share: float) -> No
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("burst", [6.0, 60.0])
 @pytest.mark.parametrize("share", [0.0, 0.01])
-def test_a_stricter_quota_is_still_found_among_them(share: float, burst: float, seed: int) -> None:
+def test_a_stricter_quota_is_found_among_refusals_by_chance(share: float, burst: float, seed: int) -> None:
     """60 a second though 100 are configured, with or without refusals by chance."""
     service: Service = Quota(Network(lambda audio, dice: 0.05), 60.0, burst)
     world = job_of_calls(Flaky(service, share, throttled=True) if share else service, seed)

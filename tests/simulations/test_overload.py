@@ -50,7 +50,7 @@ def test_overload_costs_no_goodput(load: float, seed: int) -> None:
     """At two and five times the capacity 95 % of it goes to texts that are in time."""
     world = overload(seed, load, 75.0)
     assert world.goodput(20.0, 75.0) >= 0.95 * 4 / 0.06
-    # Those that do not were not sent: nobody renders for nobody.
+    # Nearly all others were not sent, so nothing is rendered in vain.
     lost = world.failures()
     assert lost["DeadlineExceeded unsent"] >= 0.97 * lost.total()
 
@@ -124,7 +124,7 @@ def test_a_limit_on_requests_in_flight_is_found_by_its_refusals(count: int) -> N
 
     world.at(0.0, arrive)
     world.run(60.0)
-    served = sum(told.at >= 20.0 for told in world.successes) / 40.0
+    served = sum(result.at >= 20.0 for result in world.successes) / 40.0
     assert served >= 0.75 * count / 0.2
     # By then pacing is what holds it back.
     assert min(limit for at, limit in world.limits if at < 10.0) <= count

@@ -18,7 +18,7 @@ __all__ = ["Behaviour", "HostileService", "Received", "ServedConnection", "hosti
 
 
 def chunked(*pieces: bytes, headers: tuple[str, ...] = ()) -> bytes:
-    """Return the bytes of a whole, honest reply with chunked content."""
+    """Return the bytes of a whole, correct reply with chunked content."""
     lines = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *headers]
     content = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content + b"0\r\n\r\n"
@@ -179,5 +179,5 @@ def bomb(size_bytes: int = 1 << 30) -> Behaviour:
 
 
 def gzipped(body: bytes) -> bytes:
-    """Return a whole, honest reply whose content is gzipped."""
+    """Return a whole, correct reply whose content is gzipped."""
     return reply(gzip.compress(body), headers=("Content-Encoding: gzip",))

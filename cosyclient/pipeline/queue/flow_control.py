@@ -62,7 +62,7 @@ class FlowController:
             self._bulk.release_all(texts)
 
     def close(self) -> None:
-        """Fail whoever waits for a permit, and all who come."""
+        """Fail all callers that wait for a permit, now and later."""
         self._bulk.close()
         self._all.close()
 

@@ -96,7 +96,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             speeds=(0.5, 2.0),
             sample_rates=_MODEL_RATES,
             required=("model", "voice"),
-            advice="recordings travel in fields of each server's own; name its dialect, such as openai:vllm-omni",
+            advice="recordings are sent in fields of each server's own; name its dialect, such as openai:vllm-omni",
         ),
         fields=_STANDARD,
         stream_fields={"stream_format": "audio"},

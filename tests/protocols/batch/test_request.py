@@ -30,7 +30,7 @@ def header(request: WireRequest, name: str) -> str | None:
 
 
 def test_the_request_has_every_setting() -> None:
-    """Defaults are explicit, what is left to the service is absent, text travels as it is."""
+    """Defaults are explicit, what is left to the service is absent, text is sent as it is."""
     request = PLAIN.encode([Utterance('你好，"世界"\n', VoiceSettings())], key="k-1")
     assert (request.method, request.path) == ("POST", "/batch")
     assert request.body.decode() == ('{"texts":["你好，\\"世界\\"\\n"],"format":"wav","sample_rate":24000,"speed":1.0}')

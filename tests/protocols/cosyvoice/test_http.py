@@ -111,7 +111,7 @@ def failed(reply: ScriptedReply, text: str = TEXT, protocol: Any = None) -> Cosy
 def test_voice_and_instruction_choose_the_form(
     dialect: str, settings: dict[str, Any], mode: str, fields: dict[str, str]
 ) -> None:
-    """By POST, since bodies of GET are dropped on the way; the recording travels as a file."""
+    """By POST, since bodies of GET are dropped on the way; the recording is sent as a file."""
     protocol = RuntimeProtocol(WireConfig(), dialect=dialect)
     utterance = asked(**settings)
     request = protocol.encode([utterance], key="k")

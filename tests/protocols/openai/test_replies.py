@@ -71,7 +71,7 @@ def test_the_rate_of_a_file_is_that_of_its_header() -> None:
 
 @pytest.mark.parametrize("kind", ["", "binary/octet-stream", "audio/mpeg", "text/html", "application/json", "nonsense"])
 def test_a_file_is_recognised_under_any_label(kind: str) -> None:
-    """Its first bytes say so; whoever names none, or the wrong one, is not worse for it."""
+    """Its first bytes decide, so a missing or wrong media type does no harm."""
     file = wire_openai.wav(PCM, 16000)
     found = speech(audio(kind, file))
     assert (found.audio, found.sample_rate) == (file, 16000)

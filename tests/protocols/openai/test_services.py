@@ -27,7 +27,7 @@ def speaking(emulator: Emulator, dialect: str, **more: Any) -> CosyClient:
 
 
 def test_words_come_with_their_times(start: Start) -> None:
-    """In seconds, within the audio; each such text travels by itself, for the batch route would drop them."""
+    """In seconds, within the audio; each such text is sent by itself, as the batch route would drop them."""
     emulator = at(start, "vllm-omni")
     with speaking(emulator, "vllm-omni") as client:
         speech = client.synthesize("hello 你好", words=True)

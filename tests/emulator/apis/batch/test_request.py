@@ -152,7 +152,7 @@ def test_broken_gzip_is_400(emulator: Emulator, body: bytes) -> None:
 
 
 def test_a_large_body_is_413(emulator: Emulator) -> None:
-    """Over 1 MiB is too large, as it travels and when a small one grows."""
+    """Over 1 MiB is too large, as it is sent, and when a small one grows."""
     body = json.dumps({"texts": ["a"], "padding": "x" * (1 << 20)}).encode()
     assert_problem(post(emulator.url, body), 413, "body_too_large")
     assert_problem(post(emulator.url, gzip.compress(body), content_encoding="gzip"), 413, "body_too_large")
