@@ -57,7 +57,7 @@ def measure_connection(settings: ResolvedConfig) -> dict[str, Any]:
     resolved = clock.now()
     with _connect([address[:2] for *_, address in addresses]) as connection:
         connected = clock.now()
-        phases = {"name": resolved - started, "connect": connected - resolved}
+        phases = {"DNS": resolved - started, "connect": connected - resolved}
         if secure:
             context = network.tls or tls_context(settings.verify, trust_env=settings.trust_env)
             with context.wrap_socket(connection, server_hostname=parts.hostname) as wrapped:

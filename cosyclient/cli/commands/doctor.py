@@ -175,13 +175,13 @@ def _measure(
         report["phases"] |= {
             "first request": first.whole,
             "first byte": min(each.first_byte for each in all_measured),
-            "whole": min(each.whole for each in all_measured),
+            "whole reply": min(each.whole for each in all_measured),
         }
         report["audio"] = {
             "format": speech.format,
             "sample_rate": speech.sample_rate,
             "seconds": speech.duration,
-            "real_time_factor": report["phases"]["whole"] / speech.duration if speech.duration else None,
+            "real_time_factor": report["phases"]["whole reply"] / speech.duration if speech.duration else None,
         }
         doubts: list[Any] = []
         rate_check = SampleRateCheck(can.hops, Events([doubts.append]), settings.base_url, min_speeches=1)
@@ -194,7 +194,7 @@ def _measure(
     finally:
         transport.close()
     report["announced"] = None if quota is None else {k: v for k, v in asdict(quota).items() if v is not None}
-    report["advice"] = _advise(arguments, settings, quota, report["phases"]["whole"], can.batch)
+    report["advice"] = _advise(arguments, settings, quota, report["phases"]["whole reply"], can.batch)
 
 
 def _measure_first(

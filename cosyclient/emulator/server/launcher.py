@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -45,11 +47,16 @@ serve_supervised(order["settings"])
 def running(settings: Settings | None = None, /, **options: Any) -> Iterator[Emulator]:
     """Run an emulator for the length of a ``with`` block; it accepts requests when the block begins.
 
-    Give the fields of Settings by name, or a Settings record. Raises ValueError for a field that breaks its rule, and
-    EmulatorError when the emulator does not start.
+    Give the fields of Settings by name, or a Settings record. Raises TypeError for a name that is no field, ValueError
+    for a field that breaks its rule, and EmulatorError when the emulator does not start.
     """
     if settings is not None and options:
         raise TypeError("give either a Settings record or options by name, not both")
+    known = [each.name for each in fields(Settings)]
+    for name in options.keys() - set(known):
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        raise TypeError(f"unknown option {name}; {hint}")
     with Emulator(settings or Settings(**options)) as emulator:
         yield emulator
 

@@ -42,8 +42,8 @@ def test_a_healthy_service_is_examined(service: Emulator, capsys: pytest.Capture
     code, report = examine(capsys, "--url", service.url)
     assert code == 0
     assert (report["protocol"], report["because"]) == ("batch", "POST /batch answered 422")
-    assert set(report["phases"]) == {"name", "connect", "first request", "first byte", "whole"}
-    assert 0 < report["phases"]["first byte"] <= report["phases"]["whole"] <= report["phases"]["first request"]
+    assert set(report["phases"]) == {"DNS", "connect", "first request", "first byte", "whole reply"}
+    assert 0 < report["phases"]["first byte"] <= report["phases"]["whole reply"] <= report["phases"]["first request"]
     assert report["audio"]["sample_rate"] == 24000
     assert report["audio"]["seconds"] > 1
     assert report["announced"]["limit"] == 50

@@ -54,6 +54,10 @@ def test_options_and_a_settings_record_exclude_each_other() -> None:
     """Either works, not both; the error names a wrong option."""
     with running(Settings(engine="echo")) as emulator:
         assert emulator.settings.engine == "echo"
+    with pytest.raises(TypeError, match="unknown option engin; did you mean engine"), running(engin="tone"):
+        pass
+    with pytest.raises(TypeError, match="unknown option x; known are host, port, "), running(x=1):
+        pass
     with pytest.raises(TypeError, match="not both"), running(Settings(), rtt=1.0):
         pass
     with pytest.raises(ValueError, match="rtt must be at least 0"), running(rtt=-1):
