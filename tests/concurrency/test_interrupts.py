@@ -180,7 +180,7 @@ def test_an_interrupted_caller_that_sends_for_others_holds_nothing() -> None:
 
 
 def test_other_callers_of_an_interrupted_text_get_the_speech() -> None:
-    """Equal texts are sent once: the caller whose thread sends it gives up, the others do not."""
+    """Equal texts are sent once: only the caller whose thread sends it is interrupted."""
     shared: list[Future[Speech]] = []
     now: list[str] = []
 

@@ -335,7 +335,7 @@ def test_released_probes_are_sent_again_until_one_reports() -> None:
 def test_stale_successes_do_not_close_it_and_stale_failures_do_not_keep_it_open() -> None:
     breaker = breaker_of()
     stragglers = [breaker.acquire(0.0) for _ in range(100)]
-    # Calls under way count: as many again must fail.
+    # Calls in flight count as well: as many again must fail.
     for _ in range(80):
         breaker.acquire(0.0).record_failure(0.0)
     open_at(breaker, 0.0)

@@ -137,25 +137,25 @@ HEAD: tuple[dict[str, Any], bytes] = (
 )
 ITEM = {"kind": "item", "index": 0, "status": "success", "media_type": "audio/wav", "duration_ms": 1}
 END: tuple[dict[str, Any], bytes] = ({"kind": "end", "succeeded": 1, "failed": 0}, b"")
-WAV = audio_of("evil")
+WAV = audio_of("text")
 TWO_GIGABYTES = 1 << 31
 
 MALFORMED: dict[str, bytes] = {
-    "a length too short": b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n%s\r\n\r\n" % JSON.encode() + body("evil"),
-    "a length too long": b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n%s\r\n\r\n" % JSON.encode() + body("evil"),
-    "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n%s\r\n\r\n" % JSON.encode() + body("evil"),
+    "a length too short": b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n%s\r\n\r\n" % JSON.encode() + body("text"),
+    "a length too long": b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n%s\r\n\r\n" % JSON.encode() + body("text"),
+    "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n%s\r\n\r\n" % JSON.encode() + body("text"),
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n%s\r\n\r\nhello!" % JSON.encode(),
     "a chunk of no size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%s\r\n\r\nzz\r\n" % JSON.encode(),
     "a negative chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%s\r\n\r\n-5\r\nhello\r\n" % JSON.encode(),
-    "no last chunk": chunked(body("evil"), headers=(JSON,))[:-5],
-    "gzip cut short": gzipped(body("evil" * 50))[:-12],
+    "no last chunk": chunked(body("text"), headers=(JSON,))[:-5],
+    "gzip cut short": gzipped(body("text" * 50))[:-12],
     "not JSON": reply(b"{'results': ", headers=(JSON,)),
     "a deep JSON": reply(b"[" * 200_000, headers=(JSON,)),
     "no results": reply(b"{}", headers=(JSON,)),
-    "too many results": reply(body("evil", "evil"), headers=(JSON,)),
-    "an index out of range": reply(json.dumps({"results": [item(7, "evil")]}).encode(), headers=(JSON,)),
+    "too many results": reply(body("text", "text"), headers=(JSON,)),
+    "an index out of range": reply(json.dumps({"results": [item(7, "text")]}).encode(), headers=(JSON,)),
     "an index that is no number": reply(
-        json.dumps({"results": [{**item(0, "evil"), "index": "0; drop"}]}).encode(), headers=(JSON,)
+        json.dumps({"results": [{**item(0, "text"), "index": "0; drop"}]}).encode(), headers=(JSON,)
     ),
     "the same index twice": reply(json.dumps({"results": [item(0, "a"), item(0, "b")]}).encode(), headers=(JSON,)),
     "not base64": reply(
@@ -208,7 +208,7 @@ def test_a_malformed_reply_is_an_error_and_the_next_call_works(kind: str) -> Non
 def test_an_item_before_a_malformed_end_is_delivered(kind: str) -> None:
     """Its caller has it already, and the connection is not used again."""
     with hostile(malformed_once(MALFORMED_AFTER_ITEM[kind])) as service, client(service.url) as cosy:
-        assert text_in(cosy.synthesize("evil")) == "evil"
+        assert text_in(cosy.synthesize("text")) == "text"
         assert_usable(cosy, text_in)
         assert service.seen >= 2
 

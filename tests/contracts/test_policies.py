@@ -1,4 +1,4 @@
-"""What holds for every policy that issues something: all of it comes back, deadlines are kept, and decisions are a
+"""What holds for every policy that issues something: all of it is returned, deadlines are kept, and decisions are a
 pure function of time. A new policy needs one more row in ``ISSUERS``.
 """
 

@@ -134,7 +134,7 @@ def test_no_error_quotes_the_key_or_a_header_of_the_caller(call: Callable[[CosyC
 def test_a_reply_whose_quota_cannot_be_read_is_closed(
     call: Callable[[CosyClient], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By an interrupt, say: the caller never gets the reply, so nothing else closes it."""
+    """For example by an interrupt: the caller never gets the reply, so nothing else closes it."""
     replies: list[ScriptedReply] = []
 
     def noted(request: WireRequest) -> WireReply:

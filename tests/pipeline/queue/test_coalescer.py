@@ -56,10 +56,10 @@ class TestCoalescer:
     def test_of_two_equal_texts_that_start_at_once_one_leads(self) -> None:
         """Both callers found no text and start one: the second joins the first's."""
         coalescer = Coalescer()
-        mine, other, late = pending_text(), pending_text(), waiter(5.0)
-        assert coalescer.start(mine, waiter(5.0)) is mine
-        assert coalescer.start(other, late) is mine
-        assert late.pending_text is mine
+        first, second, late = pending_text(), pending_text(), waiter(5.0)
+        assert coalescer.start(first, waiter(5.0)) is first
+        assert coalescer.start(second, late) is first
+        assert late.pending_text is first
 
     def test_the_text_goes_on_when_its_leader_abandons_it(self) -> None:
         """It belongs to all its waiters: it ends with the last, and its deadline follows those that are left."""
@@ -80,13 +80,13 @@ class TestCoalescer:
 
     def test_a_waiter_that_abandons_a_completed_text_is_resolved_by_the_completion(self) -> None:
         """Exactly one of the two resolves it."""
-        coalescer, mine, pending = Coalescer(), waiter(9.0), pending_text()
-        assert coalescer.abandon(mine) == (False, None)
-        coalescer.start(pending, mine)
+        coalescer, own, pending = Coalescer(), waiter(9.0), pending_text()
+        assert coalescer.abandon(own) == (False, None)
+        coalescer.start(pending, own)
         completion = (pending, speech())
         assert complete(coalescer, [completion]) == [completion]
-        assert coalescer.abandon(mine) == (False, None)
-        assert pending.waiters == [mine]
+        assert coalescer.abandon(own) == (False, None)
+        assert pending.waiters == [own]
 
     def test_a_completion_interrupted_halfway_is_finished_by_the_same_call(self) -> None:
         """What has ended is in the list, and the second try adds the rest."""

@@ -116,7 +116,7 @@ def test_all_threads_return(completions: int) -> None:
 
 
 def test_an_interrupted_waiter_passes_the_turn_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C arrives as the gate opens: the next is woken all the same."""
+    """Ctrl-C arrives as the gate opens, and the next waiter is woken."""
     clock = FakeClock()
     chain, others = WakeupChain(clock), blocked_waiters(2, clock)
     interrupted = Waiter(Deadline.after(clock, 60.0))
