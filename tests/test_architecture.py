@@ -103,7 +103,6 @@ COVERED_BY = {
     ),
     "tests/protocols/test_registry.py": ("protocols/entry.py", "protocols/openai/dialects.py"),
     "tests/protocols/openai/test_request.py": ("protocols/openai/protocol.py",),
-    "tests/protocols/alibaba/test_model_studio_http.py": ("protocols/alibaba/errors.py",),
     "tests/protocols/replies/test_errors.py": ("protocols/replies/error_rules.py",),
     "tests/protocols/cosyvoice/test_http.py": ("protocols/codecs/forms.py",),
     "tests/protocols/codecs/test_json_results.py": ("protocols/codecs/json_body.py",),

@@ -11,10 +11,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError, ServiceError, TransportError
-from cosyclient.protocols.alibaba.errors import OWN_MEMBERS, WordTimings, extra_and_headers, reclassify_by_code
+from cosyclient.protocols.alibaba.common import (
+    OWN_MEMBERS,
+    WordTimings,
+    extra_and_headers,
+    output_audio,
+    reclassify_by_code,
+)
 from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.protocols.codecs import sse
-from cosyclient.protocols.codecs.json_body import decode_json_object, object_at, output_audio, read_json_object
+from cosyclient.protocols.codecs.json_body import decode_json_object, object_at, read_json_object
 from cosyclient.protocols.replies.errors import MAX_ERROR_BODY_BYTES, error_from_body, read_error_body
 from cosyclient.protocols.replies.headers import media_type
 from cosyclient.protocols.replies.pcm import speech_from_pcm

@@ -19,7 +19,7 @@ from cosyclient.errors import (
     ServiceFault,
     Throttled,
 )
-from cosyclient.protocols.alibaba.errors import OWN_MEMBERS, WordTimings, extra_and_headers, reclassify_by_code
+from cosyclient.protocols.alibaba.common import OWN_MEMBERS, WordTimings, extra_and_headers, reclassify_by_code
 from cosyclient.protocols.capabilities import Capabilities
 from cosyclient.protocols.codecs.json_body import decode_json_object, object_at
 from cosyclient.protocols.replies.errors import error_message, reclassify

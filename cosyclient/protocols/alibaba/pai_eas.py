@@ -9,12 +9,12 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
+from cosyclient.protocols.alibaba.common import output_audio
 from cosyclient.protocols.capabilities import Capabilities, own_members
 from cosyclient.protocols.codecs import sse
 from cosyclient.protocols.codecs.json_body import (
     decode_json_object,
     object_at,
-    output_audio,
     read_json_object,
     read_voice_list,
     voice_names,

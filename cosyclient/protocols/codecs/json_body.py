@@ -71,12 +71,6 @@ def word_timing(entry: object, *, text: str, start: str, end: str) -> Word | Non
     return None if first is None or last is None else Word(word, first, last)
 
 
-def output_audio(output: dict[str, Any]) -> bytes:
-    """Return the audio of one ``output`` of Alibaba's HTTP services, no bytes if it carries none."""
-    encoded = object_at(output, "audio").get("data")
-    return decode_audio(encoded) if encoded else b""
-
-
 def read_json_object(reply: WireReply) -> dict[str, Any]:
     """Read all of *reply* and return the JSON object that it is."""
     return decode_json_object(b"".join(reply.chunks()))

@@ -22,7 +22,7 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.models import Speech, Utterance, VoiceSettings, Word
-from cosyclient.protocols.alibaba.errors import WordTimings
+from cosyclient.protocols.alibaba.common import WordTimings
 from cosyclient.protocols.alibaba.model_studio_http import ModelStudioHttpProtocol
 from cosyclient.protocols.base import PcmFormat
 from cosyclient.protocols.capabilities import check_settings

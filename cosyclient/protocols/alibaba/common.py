@@ -1,4 +1,4 @@
-"""What both protocols of Alibaba's Model Studio have in common: error codes, parameters and word timestamps.
+"""What Alibaba's protocols have in common: error codes, parameters and word timestamps of Model Studio, audio in JSON.
 
 help.aliyun.com/zh/model-studio/error-code and …/cosyvoice-server-events.
 """
@@ -17,7 +17,7 @@ from cosyclient.errors import (
     Unauthorized,
 )
 from cosyclient.protocols.capabilities import own_members
-from cosyclient.protocols.codecs.json_body import word_timing
+from cosyclient.protocols.codecs.json_body import decode_audio, object_at, word_timing
 from cosyclient.protocols.replies.errors import reclassify
 from cosyclient.util.extra_fields import Headers
 from cosyclient.util.numbers import int_in_range
@@ -84,6 +84,12 @@ def reclassify_by_code(error: ServiceError, *, request_id: object = None) -> Ser
     """Return *error* as the type that its code stands for, if the code is known; it is more precise than the status."""
     error_type = _CODES.get((error.code or "").partition(".")[0], type(error))
     return reclassify(error, error_type, request_id=request_id)
+
+
+def output_audio(output: dict[str, Any]) -> bytes:
+    """Return the audio of one ``output`` of the services over HTTP, no bytes if it carries none."""
+    encoded = object_at(output, "audio").get("data")
+    return decode_audio(encoded) if encoded else b""
 
 
 class WordTimings:
