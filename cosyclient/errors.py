@@ -168,7 +168,10 @@ class RateLimited(Rejected):
 
 
 class CircuitOpen(Rejected):
-    """The endpoint's breaker is open; ``retry_after`` is the time in seconds until it lets a probe through."""
+    """The endpoint's breaker is open; the message names the failure that opened it.
+
+    ``retry_after`` is the time in seconds until it lets a probe through.
+    """
 
 
 class RetryBudgetSpent(Rejected):

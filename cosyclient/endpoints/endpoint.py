@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from cosyclient.endpoints.concurrency import ConcurrencyController
 from cosyclient.endpoints.stats import EndpointStats
 from cosyclient.errors import ClientClosed, CosyError, DeadlineExceeded, Rejected
 from cosyclient.events import Events, RateChanged
 from cosyclient.policies.breaker import CLOSED, BreakerPermit
-from cosyclient.util.redaction import redact_error
+from cosyclient.util.redaction import redact_error, single_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from cosyclient.policies.ratelimit.limiter import RateLimiter, Reservation
     from cosyclient.protocols.base import Quota
     from cosyclient.transports.base import Transport
+
+_MAX_CAUSE: Final = 300
+"""Characters of the error that opened the breaker, as `CircuitOpen` quotes it."""
 
 
 class Permit:
@@ -91,7 +94,8 @@ class Permit:
             if error is None:
                 self._breaker_permit.record_success(now)
             elif error.endpoint_fault:
-                self._breaker_permit.record_failure(now, error.retry_after)
+                cause = single_line(f"{type(error).__name__}: {error}", _MAX_CAUSE)
+                self._breaker_permit.record_failure(now, error.retry_after, cause=cause)
         finally:
             self._release()
 

@@ -58,9 +58,12 @@ class BreakerPermit:
         """Report that the endpoint did its work."""
         self._breaker._record(self, now, failed=False, retry_after=None)
 
-    def record_failure(self, now: float, retry_after: float | None = None) -> None:
-        """Report that the endpoint failed; *retry_after* is how many seconds it asked not to be called."""
-        self._breaker._record(self, now, failed=True, retry_after=retry_after)
+    def record_failure(self, now: float, retry_after: float | None = None, *, cause: str = "") -> None:
+        """Report that the endpoint failed; *retry_after* is how many seconds it asked not to be called.
+
+        If this failure opens the breaker, `CircuitOpen` names *cause*: to callers whose own requests were not sent.
+        """
+        self._breaker._record(self, now, failed=True, retry_after=retry_after, cause=cause)
 
     def release(self) -> None:
         """Report that nothing was learnt (throttled, our request's fault, cancelled); a probe may be sent again."""
@@ -105,6 +108,7 @@ class Breaker:
         self._issued = 0  # permits issued so far
         self._issued_at_first_failure = 0  # how many that were at the first failure in the window
         self._probe_at = 0.0  # open: when probing begins; half-open: when probes that do not report are given up
+        self._opened_by = ""  # what the failure that opened it last was
         self._retry_at = 0.0  # the instant before which the endpoint asked not to be called
         self._probes_left = 0  # half-open: probes that may still be sent, and the results of the others
         self._probe_successes = self._probe_failures = 0
@@ -159,7 +163,10 @@ class Breaker:
         free = self._state == CLOSED or (self._state == HALF_OPEN and self._probes_left > 0)
         if not free and now < self._probe_at:
             wait = self._probe_at - now
-            raise CircuitOpen(f"{self._name}: breaker is {self._state}, next probe in {wait:.1f} s", retry_after=wait)
+            after = f"; it opened after: {self._opened_by}" if self._opened_by else ""
+            raise CircuitOpen(
+                f"{self._name}: breaker is {self._state}, next probe in {wait:.1f} s{after}", retry_after=wait
+            )
 
     def _prepare_probes_locked(self) -> None:
         if self._state == OPEN:
@@ -177,7 +184,9 @@ class Breaker:
         self._probes_left = self._config.probes
         self._probe_successes = self._probe_failures = 0
 
-    def _record(self, permit: BreakerPermit, now: float, *, failed: bool, retry_after: float | None) -> None:
+    def _record(
+        self, permit: BreakerPermit, now: float, *, failed: bool, retry_after: float | None, cause: str = ""
+    ) -> None:
         with self._lock:
             generation, permit._generation = permit._generation, -1
             if generation != self._generation:
@@ -196,13 +205,13 @@ class Breaker:
                 calls, failures = self._window.calls + self._in_flight, self._window.failures
                 enough = failures >= self._config.minimum_failures
                 if failed and enough and failures / calls >= self._config.failure_rate:
-                    self._open_locked(now)
+                    self._open_locked(now, cause)
             else:
                 self._probe_successes += not failed
                 self._probe_failures += failed
                 # Decided as soon as the probes still in flight cannot change the result.
                 if self._probe_failures / self._config.probes >= self._config.failure_rate:
-                    self._open_locked(now)
+                    self._open_locked(now, cause)
                 elif (self._config.probes - self._probe_successes) / self._config.probes < self._config.failure_rate:
                     self._retry_at = 0.0
                     self._change_state_locked(CLOSED)
@@ -219,9 +228,10 @@ class Breaker:
             elif self._state == CLOSED:
                 self._in_flight -= 1
 
-    def _open_locked(self, now: float) -> None:
+    def _open_locked(self, now: float, cause: str) -> None:
         span = self._config.open_for * self._uniform(1.0 - self._config.jitter, 1.0 + self._config.jitter)
         self._probe_at = max(now + span, self._retry_at)
+        self._opened_by = cause
         self._change_state_locked(OPEN)
 
     def _change_state_locked(self, state: str) -> None:

@@ -210,6 +210,20 @@ def test_open_rejects_with_the_time_left() -> None:
         breaker.check(NOW + 17.5)
 
 
+def test_a_rejection_names_the_failure_that_opened_the_breaker() -> None:
+    breaker = make(minimum_failures=2, probes=1)
+    breaker.acquire(NOW).record_failure(NOW, cause="AttemptTimeout: slow")
+    breaker.acquire(NOW).record_failure(NOW, cause="ConnectFailed: refused")
+    with pytest.raises(CircuitOpen, match="; it opened after: ConnectFailed: refused$"):
+        breaker.check(NOW)
+    probe = breaker.acquire(NOW + 30.0)
+    with pytest.raises(CircuitOpen, match="is half-open, .* opened after: ConnectFailed: refused$"):
+        breaker.check(NOW + 30.0)
+    probe.record_failure(NOW + 31.0, cause="ServiceFault: HTTP 503")
+    with pytest.raises(CircuitOpen, match="; it opened after: ServiceFault: HTTP 503$"):
+        breaker.check(NOW + 31.0)
+
+
 @pytest.mark.parametrize(("draw", "span"), [(min, 27.0), (max, 33.0)])
 def test_open_time_varies_by_the_jitter(draw: Callable[[float, float], float], span: float) -> None:
     assert rejection(opened(uniform=draw), NOW) == pytest.approx(span)

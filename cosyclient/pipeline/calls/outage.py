@@ -146,6 +146,7 @@ class Outage:
         now = self._clock.now()
         down: CosyError | None = None
         up: float | None = None
+        made = tuple(attempts)
         too_late: list[Completion] = []
         left: list[tuple[PendingText, CosyError]] = []
         with self._lock:
@@ -161,11 +162,14 @@ class Outage:
                     answered = error.throttled or not self._endpoint.silent_since(-math.inf)
                     self._max_wait = (math.inf if answered else _NEVER_ANSWERED) if self._wait is None else self._wait
                     self._next = now + self._random_pause()
+                # An open breaker tells less than what this text's own latest attempt failed with.
+                tried = (made or text.earlier_attempts)[-1:] if refused else ()
+                reason = (tried[0].error if tried else None) or error
                 if self._closed or self._expired_locked(now):
-                    too_late.append((text, error))
+                    too_late.append((text, reason))
                     continue
-                self._held[text] = text.outage_error = error
-                text.earlier_attempts += len(attempts)
+                self._held[text] = text.outage_error = reason
+                text.earlier_attempts, text.attempts = (*text.earlier_attempts, *made), ()
                 self._failed_at = now
                 if not refused:
                     text.failed_sends += error.sent
@@ -182,7 +186,9 @@ class Outage:
             self._coalescer.detach([text for text, _ in left], call)
         for text, error in left:
             # Waiters of other than bulk calls do not wait for the service.
-            self._completer.fail_waiters([waiter for waiter in text.waiters if not waiter.bulk], error, attempts)
+            self._completer.fail_waiters(
+                [waiter for waiter in text.waiters if not waiter.bulk], error, text.all_attempts(())
+            )
         if up is not None:
             self._events.emit(ServiceUp(endpoint=self._endpoint.name, seconds=up))
         if down is not None and left:

@@ -81,7 +81,7 @@ class Completer:
             if not isinstance(result, Speech):
                 self.count_error(result, accepted=True)
             if self._events.wanted:
-                count = text.earlier_attempts + len(attempts) + isinstance(result, Speech)
+                count = len(text.earlier_attempts) + len(attempts) + isinstance(result, Speech)
                 self._emit_finished(text, result, call, count)
 
     def _complete(
@@ -103,12 +103,14 @@ class Completer:
                 for other in text.calls:
                     if other is not call:
                         other.cancel_if_unwanted()
-            if isinstance(result, Speech) and (tries := text.earlier_attempts + len(attempts) + 1) > 1:
+            if isinstance(result, Speech) and (tries := len(text.earlier_attempts) + len(attempts) + 1) > 1:
                 result = replace(result, attempts=tries)
             for waiter in text.waiters:
                 if not waiter.done:
                     self.timer.discard(waiter)
-                    waiter.resolve(result if isinstance(result, Speech) else result.for_caller(attempts))
+                    waiter.resolve(
+                        result if isinstance(result, Speech) else result.for_caller(text.all_attempts(attempts))
+                    )
         blocked = [waiter for text, _ in ended for waiter in text.waiters if waiter.needs_wakeup]
         if blocked:
             self._chain.start(blocked)
@@ -150,7 +152,7 @@ class Completer:
         """Return the error of a *waiter* whose deadline has passed, with the attempts made until then."""
         text = waiter.pending_text
         queued = text is not None and text.queued and not text.hedged
-        attempts = () if text is None else tuple(text.attempts)
+        attempts = () if text is None else text.all_attempts(text.attempts)
         outage = None if text is None else text.outage_error
         where = "waiting to be sent" if queued else f"under way, {len(attempts)} attempts had failed before"
         if outage is not None:

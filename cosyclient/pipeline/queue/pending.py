@@ -6,6 +6,7 @@ import math
 import threading
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import FINISHED, PENDING
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from cosyclient.clock import closed_gate, open_gate, pass_gate
@@ -48,9 +49,9 @@ class PendingText:
     Guarded by the coalescer's lock: ``waiters``; ``deadline``, the latest of theirs (monotonic seconds); ``done``;
     ``calls``, those that carry it now: one, or a second if it was ``hedged``. Guarded by the batcher's lock:
     ``queued``, ``lane``, ``hedged``. ``bulk`` is whether it began in the bulk lane. ``attempts`` are those of the first
-    call so far, oldest first. Set by `Outage`, under its lock while it holds the text: ``outage_error`` is why the text
-    waits, until ``not_before`` at least; ``failed_sends`` counts the sends that got no answer, ``earlier_attempts`` the
-    attempts of calls before the present one.
+    of its present calls so far, oldest first. Set by `Outage`, under its lock while it holds the text: ``outage_error``
+    is why the text waits, until ``not_before`` at least; ``failed_sends`` counts the sends that got no answer,
+    ``earlier_attempts`` are the attempts of calls before the present ones.
     """
 
     __slots__ = (
@@ -92,7 +93,14 @@ class PendingText:
         self.outage_error: CosyError | None = None
         self.not_before = 0.0
         self.failed_sends = 0
-        self.earlier_attempts = 0
+        self.earlier_attempts: tuple[Attempt, ...] = ()
+
+    def all_attempts(self, latest: Sequence[Attempt]) -> tuple[Attempt, ...]:
+        """Return the attempts of earlier calls and the *latest*, of one call, numbered from 1."""
+        if not self.earlier_attempts:
+            return tuple(latest)
+        made = (*self.earlier_attempts, *latest)
+        return tuple(replace(attempt, number=number) for number, attempt in enumerate(made, 1))
 
     def __repr__(self) -> str:
         return f"<PendingText {self.utterance!r}, {len(self.waiters)} waiting>"

@@ -118,6 +118,36 @@ def test_a_service_that_has_never_answered_is_waited_for_half_a_minute() -> None
     assert 29 < clock.now() - began < 120
 
 
+def test_a_text_that_waited_in_vain_fails_with_the_error_of_its_attempts() -> None:
+    """The first batches are sent; the others find the breaker open, which names what they never saw."""
+    clock = FakeClock()
+    client, _ = scripted_client(
+        lambda _: ConnectFailed("no such host, key s3cret-key"), clock=clock, max_batch=8, api_key="s3cret-key"
+    )
+    with client:
+        outcomes = list(client.synthesize_many(TEXTS))
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    assert len(errors) == len(TEXTS)
+    assert {type(error) for error in errors if error.attempts} == {ConnectFailed}
+    for error in errors:
+        assert "no such host" in str(error)
+        assert "s3cret" not in str(error)
+        assert [attempt.number for attempt in error.attempts] == list(range(1, len(error.attempts) + 1))
+    assert not any(error.sent for error in errors)
+    assert all("it opened after: ConnectFailed: " in str(error) for error in errors if isinstance(error, CircuitOpen))
+    assert max(len(error.attempts) for error in errors) > 4, "those of earlier sends are listed as well"
+
+
+def test_calls_that_find_the_breaker_open_say_what_opened_it() -> None:
+    client, _ = scripted_client(lambda _: ConnectFailed("no such host"), clock=FakeClock())
+    with client:
+        for _ in range(8):
+            with pytest.raises((ConnectFailed, CircuitOpen), match="ConnectFailed: no such host|^no such host"):
+                client.synthesize("text")
+        with pytest.raises(CircuitOpen):
+            client.synthesize("text")
+
+
 @pytest.mark.parametrize(("wait", "least", "most"), [(0.0, 0.0, 10.0), (5.0, 4.0, 20.0)])
 def test_the_wait_for_a_service_is_configurable(wait: float, least: float, most: float) -> None:
     clock = FakeClock()
