@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING
 
 from cosyclient import __version__
 from cosyclient.cli.commands import doctor, emulator, protocols, sizing, stream, synth, voices
-from cosyclient.errors import ConfigurationError
+from cosyclient.errors import ConfigurationError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +22,8 @@ OK, SOME_FAILED, USAGE = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0 all done, 1 some texts failed, 2 usage or no service, 3 the job stopped early because of the service, 4 because
-    the output cannot be written, 130 after Ctrl-C and 143 after SIGTERM.
+    0 all done, 1 some texts failed, 2 usage, no service or no access, 3 the job stopped early because of the
+    service, 4 because the output cannot be written, 130 after Ctrl-C and 143 after SIGTERM.
     """
     parser = argparse.ArgumentParser(
         prog="cosyclient",
@@ -43,7 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    parsed = parser.parse_args(arguments)
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        command = commands.choices[parsed.command]
+        option = unknown[0].partition("=")[0]
+        near = did_you_mean(option, re.findall(r"--[\w-]+", command.format_usage())) if option.startswith("--") else ""
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
     try:
         code = int(parsed.run(parsed))
         # Flushed here: an error at interpreter exit could not be handled.

@@ -14,20 +14,22 @@ from cosyclient.clock import SystemClock
 from cosyclient.config import ClientConfig, QueueConfig, RetryConfig
 from cosyclient.config.environment import read_environment
 from cosyclient.config.resolve import resolve
-from cosyclient.errors import ConfigurationError
+from cosyclient.errors import BadUtterance, ConfigurationError
 from cosyclient.models import SAMPLE_RATES
-from cosyclient.protocols.addresses import default_protocol
-from cosyclient.protocols.registry import families
+from cosyclient.protocols.addresses import default_protocol, guess
+from cosyclient.protocols.registry import check_supported, every_name, families, protocol_for
 from cosyclient.transports.registry import transport_for
 from cosyclient.voices import Voice
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cosyclient.config.resolve import ResolvedConfig
     from cosyclient.events import Listener
     from cosyclient.models import VoiceSettings
+    from cosyclient.protocols.base import WireProtocol
+    from cosyclient.protocols.capabilities import Capabilities
     from cosyclient.transports.base import PoolStats, Transport
     from cosyclient.wire import WireReply, WireRequest
 
@@ -67,9 +69,12 @@ _OPTIONS: Final = {
 _SERVICE_OPTIONS: Final = ("protocol", "model", "voice", "clone", "proxy", "ca_file", "header", "extra")
 
 
-def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True) -> None:
-    """Add ``--url``, ``--protocol`` and the options of the connection."""
-    otherwise = ", else an emulator is started on this machine" if embedded else ""
+def add_service(parser: argparse.ArgumentParser, *, embedded: bool = True, by_default: bool = True) -> None:
+    """Add ``--url``, ``--protocol`` and the options of the connection.
+
+    *embedded*: the command may start an emulator; *by_default*: it does so where no service is named.
+    """
+    otherwise = ", else an emulator is started on this machine" if embedded and by_default else ""
     parser.add_argument("--url", help=f"the service; without it COSYCLIENT_BASE_URL{otherwise}")
     if embedded:
         parser.add_argument(
@@ -251,6 +256,48 @@ def address_of(arguments: argparse.Namespace) -> str | None:
 def check_options(arguments: argparse.Namespace) -> None:
     """Validate the options before anything is sent; raises `ConfigurationError`."""
     client_of(arguments, address_of(arguments) or _PLACEHOLDER_URL).close()
+
+
+def check_capability(
+    arguments: argparse.Namespace, can: Callable[[Capabilities], bool], cannot: str, *, advice: str = ""
+) -> None:
+    """Raise `ConfigurationError` if the protocol of *arguments* lacks a capability, naming the protocols that have it.
+
+    *cannot* says what it lacks; *advice* what to do instead of choosing another one.
+    """
+    protocol = _protocol_of(arguments)
+    if can(protocol.capabilities):
+        return
+    raise ConfigurationError(
+        f"protocol {protocol.name} {cannot}; {advice}protocols that can: {', '.join(protocols_with(can))}"
+    )
+
+
+def protocols_with(can: Callable[[Capabilities], bool]) -> list[str]:
+    """Return the names of the protocols that have a capability."""
+    return [name for name in every_name() if can(protocol_for(name, ClientConfig().wire).capabilities)]
+
+
+def check_voice_of_every_text(arguments: argparse.Namespace, voice: VoiceSettings) -> None:
+    """Raise `ConfigurationError` naming the option, if the protocol cannot serve any text with *voice*."""
+    with option_names_in_errors():
+        try:
+            check_supported(_protocol_of(arguments), voice)
+        except BadUtterance as error:
+            raise ConfigurationError(command_line_words(str(error))) from None
+
+
+def command_line_words(message: str) -> str:
+    """Return *message* of the library with the options and commands of the command line in its advice."""
+    for name in ("voice", "model"):
+        message = message.replace(f"; pass {name}=…", f"; give --{name}")
+    return message.replace("use synthesize", "use cosyclient synth")
+
+
+def _protocol_of(arguments: argparse.Namespace) -> WireProtocol:
+    settings = settings_of(arguments, address_of(arguments) or _PLACEHOLDER_URL)
+    with option_names_in_errors():
+        return protocol_for(settings.protocol or guess(settings.base_url), settings.config.wire)
 
 
 @contextlib.contextmanager

@@ -353,8 +353,7 @@ class Job:
             bytes=None,
             duration=None,
             attempts=len(getattr(error, "attempts", ())) if attempts is None else attempts,
-            # A malformed line has no id of its own to be found by.
-            error=f"line {line.number}: {message}" if line.error is not None else message,
+            error=message,
         )
 
     def _is_outage(self, error: CosyError) -> bool:

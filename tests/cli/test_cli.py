@@ -286,21 +286,21 @@ def test_an_empty_input_is_no_failure(echo: Emulator, run: Run) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("{nonsense", "line 2: BadUtterance: malformed JSON: Expecting property name enclosed in double quotes"),
-        ("[" * 100_000, "line 2: BadUtterance: malformed JSON"),
-        ('"text"', 'line 2: BadUtterance: must be an object with a string "text"'),
-        ({"id": "x"}, 'line 2: BadUtterance: must be an object with a string "text"'),
-        ({"text": 5}, 'line 2: BadUtterance: must be an object with a string "text"'),
+        ("{nonsense", "BadUtterance: malformed JSON: Expecting property name enclosed in double quotes"),
+        ("[" * 100_000, "BadUtterance: malformed JSON"),
+        ('"text"', 'BadUtterance: must be an object with a string "text"'),
+        ({"id": "x"}, 'BadUtterance: must be an object with a string "text"'),
+        ({"text": 5}, 'BadUtterance: must be an object with a string "text"'),
         ({"text": "  \t"}, "BadUtterance: text: must not be empty or blank"),
         ({"text": "x" * 4097}, "BadUtterance: text: 4097 code points, at most 4096 are accepted"),
         ('{"text": "\\ud800"}', "BadUtterance: text: lone surrogate U+D800"),
         ({"text": "a\x07"}, "BadUtterance: text: control character U+0007"),
-        ({"text": "x", "id": True}, "line 2: BadUtterance: id: must be a string or a number, not true or false"),
-        ({"text": "x", "id": ["a"]}, "line 2: BadUtterance: id: must be a string or a number, not a list"),
-        ({"text": "x", "id": {"a": [1]}}, "line 2: BadUtterance: id: must be a string or a number, not an object"),
+        ({"text": "x", "id": True}, "BadUtterance: id: must be a string or a number, not true or false"),
+        ({"text": "x", "id": ["a"]}, "BadUtterance: id: must be a string or a number, not a list"),
+        ({"text": "x", "id": {"a": [1]}}, "BadUtterance: id: must be a string or a number, not an object"),
         ({"text": "x", "format": "flac"}, "BadUtterance: format: 'flac' is not one of wav, pcm, mp3, opus"),
-        ({"text": "x", "format": ["wav"]}, "line 2: BadUtterance: format: must be a plain value, not a list"),
-        ({"text": "x", "voice": {}}, "line 2: BadUtterance: voice: must be a plain value, not an object"),
+        ({"text": "x", "format": ["wav"]}, "BadUtterance: format: must be a plain value, not a list"),
+        ({"text": "x", "voice": {}}, "BadUtterance: voice: must be a plain value, not an object"),
         ({"text": "x", "speed": "fast"}, "BadUtterance: speed: must be a number from 0.25 to 4.0"),
         ('{"text": "x", "speed": NaN}', "BadUtterance: speed: must be a number from 0.25 to 4.0"),
         ({"text": "x", "seed": -1}, "BadUtterance: seed: must be an integer from 0 to 65535"),
@@ -322,7 +322,7 @@ def test_bytes_that_are_not_utf_8_fail_one_line(echo: Emulator, run: Run) -> Non
     Path("in.txt").write_bytes("一\n".encode() + b"\xff\xfe\x00\n" + "三\n".encode())
     assert run("synth", "in.txt", "-o", "out").code == 1
     assert spoken_texts() == {"00001.wav": "一", "00003.wav": "三"}
-    assert errors() == {"00002": "line 2: BadUtterance: not UTF-8 at byte 0"}
+    assert errors() == {"00002": "BadUtterance: not UTF-8 at byte 0"}
 
 
 def test_the_first_failures_are_printed_and_the_rest_is_counted(echo: Emulator, run: Run) -> None:
@@ -410,6 +410,10 @@ def test_usage_errors_name_the_option_and_the_rule(echo: Emulator, run: Run, arg
         (["synth", "in.txt", "-o", "out", "--format", "flac"], "argument --format: invalid choice: 'flac'"),
         (["synth", "in.txt", "-o", "out", "--sample-rate", "11025"], "argument --sample-rate: invalid choice: 11025"),
         (["synth", "in.txt", "-o", "out", "--rate", "many"], "argument --rate: invalid float value: 'many'"),
+        (["synth", "in.txt", "-o", "out", "--voise", "x"], "unrecognized arguments: --voise x; did you mean --voice?"),
+        (["synth", "in.txt", "-o", "out", "--voise=x"], "unrecognized arguments: --voise=x; did you mean --voice?"),
+        (["synth", "in.txt", "-o", "out", "--zzz"], "cosyclient synth: error: unrecognized arguments: --zzz\n"),
+        (["synth", "in.txt", "-o", "out", "--zzz"], "usage: cosyclient synth "),
     ],
 )
 def test_what_the_parser_refuses(run: Run, arguments: list[str], says: str) -> None:

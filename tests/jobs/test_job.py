@@ -422,7 +422,7 @@ def test_the_members_of_text_and_id_can_be_renamed(echo: Emulator, run: Run) -> 
     assert spoken_texts() == {"a.wav": "one"}
     first, second = sorted(read_manifest(), key=lambda record: record["line"])
     assert (first["id"], first["text"], first["input"]) == ("a", "original", {"id": 5})
-    assert second["error"] == 'line 2: BadUtterance: must be an object with a string "sentence"'
+    assert second["error"] == 'BadUtterance: must be an object with a string "sentence"'
     for options in (("--text-field", "voice"), ("--id-field", ""), ("--id-field", "text")):
         assert run(source, "--overwrite", *options).code == 2
 

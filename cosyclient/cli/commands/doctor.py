@@ -20,7 +20,16 @@ from cosyclient.cli.measuring import (
     measure_speech,
     measure_stream,
 )
-from cosyclient.cli.options import add_limits, add_service, add_voice, client_of, settings_of, transport_of, voice_of
+from cosyclient.cli.options import (
+    add_limits,
+    add_service,
+    add_voice,
+    client_of,
+    command_line_words,
+    settings_of,
+    transport_of,
+    voice_of,
+)
 from cosyclient.cli.terminal import printable
 from cosyclient.clock import SystemClock
 from cosyclient.config.environment import read_environment
@@ -72,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine the service; return 0 if it is healthy, 1 if it answers but makes no speech, 2 if nothing answers."""
+    """Examine the service; return 0 if it is healthy, 1 if it makes no speech, 2 without answer or access."""
     url = arguments.url or read_environment(os.environ).get("base_url")
     if not url:
         raise ConfigurationError("--url: name the service to examine")
@@ -87,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, CosyError) as error:
         report["error"] = _explain(error, settings)
         _print(report, arguments, settings)
-        return 1 if isinstance(error, (Unauthorized, Forbidden)) else 2
+        return 2
     code = 0
     if report["protocol"] is None:
         report["error"] = (
@@ -105,16 +114,14 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         except CosyError as error:
             report["error"] = _explain(error, settings)
-            code = 1
+            code = 2 if isinstance(error, (Unauthorized, Forbidden)) else 1
     _print(report, arguments, settings)
     return code
 
 
 def _explain(error: Exception, settings: ResolvedConfig) -> str:
     """Return the message of *error*; if the API key is missing or refused, also where the key comes from."""
-    message = f"{type(error).__name__}: {error}"
-    for name in ("voice", "model"):
-        message = message.replace(f"; pass {name}=…", f"; give --{name}")
+    message = f"{type(error).__name__}: {command_line_words(str(error))}"
     if not isinstance(error, (Unauthorized, Forbidden)):
         return message
     if settings.api_key is None:

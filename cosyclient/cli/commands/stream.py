@@ -10,7 +10,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cosyclient.cli.options import add_limits, add_service, add_voice, connected
+from cosyclient.cli.options import (
+    add_limits,
+    add_service,
+    add_voice,
+    check_capability,
+    command_line_words,
+    connected,
+)
 from cosyclient.errors import BadUtterance, ConfigurationError, CosyError
 
 if TYPE_CHECKING:
@@ -59,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     options: dict[str, Any] = {} if arguments.instruct is None else {"instruct": arguments.instruct}
     if arguments.seed is not None:
         options["seed"] = arguments.seed
+    advice = "use cosyclient synth, or another protocol; "
+    check_capability(arguments, lambda can: can.stream, "sends audio whole only", advice=advice)
     with connected(arguments) as (_, client, _):
         try:
             with client.stream(text, **options) as stream:
@@ -66,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         except ConfigurationError:
             raise
         except CosyError as error:
-            print(f"cosyclient stream: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"cosyclient stream: {type(error).__name__}: {command_line_words(str(error))}", file=sys.stderr)
             if arguments.output and error.partial is not None:
                 print(f"what had arrived is in {error.partial.save(arguments.output)}", file=sys.stderr)
             return 2 if isinstance(error, BadUtterance) else 1

@@ -177,7 +177,7 @@ def test_a_service_that_will_not_speak(service: Emulator, capsys: pytest.Capture
     assert report["error"].startswith("NotFound: ")
     with running(engine="tone", api_key="secret") as closed:
         code, report = examine(capsys, "--url", closed.url, "--protocol", "batch")
-    assert code == 1
+    assert code == 2
     assert report["error"].startswith("Unauthorized: ")
     assert report["error"].endswith("; it needs an API key and none is set: put it into COSYCLIENT_API_KEY")
 
@@ -193,7 +193,7 @@ def test_no_output_shows_the_key(capsys: pytest.CaptureFixture[str], monkeypatch
     with hostile(answers(refusal)) as service:
         monkeypatch.setenv("COSYCLIENT_API_KEY", key)
         for more in ([], ["--json"]):
-            assert main(["doctor", "--url", service.url, "--protocol", "batch", *more]) == 1
+            assert main(["doctor", "--url", service.url, "--protocol", "batch", *more]) == 2
             shown = "".join(capsys.readouterr())
             assert "no such key: ****" in shown
             assert key not in shown
@@ -241,12 +241,12 @@ def test_a_key_that_is_missing_or_refused_is_named(
         for options in ((), ("--protocol", "openai", "--voice", "alloy", "--model", "tts-1")):
             monkeypatch.delenv("COSYCLIENT_API_KEY", raising=False)
             code, report = examine(capsys, "--url", closed.url, *options)
-            assert code == 1
+            assert code == 2
             assert report["error"].startswith("Unauthorized: ")
             assert report["error"].endswith("none is set: put it into COSYCLIENT_API_KEY")
             monkeypatch.setenv("COSYCLIENT_API_KEY", "wrong")
             code, report = examine(capsys, "--url", closed.url, *options)
-            assert code == 1
+            assert code == 2
             assert report["error"].endswith("; the key of COSYCLIENT_API_KEY is not one it knows")
             assert "wrong" not in report["error"]
 
