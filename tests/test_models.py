@@ -196,12 +196,12 @@ def test_expected_seconds_follow_script_and_speed() -> None:
 def test_reprs_show_no_text_and_no_audio() -> None:
     """What may be logged names lengths and digests."""
     secret = Utterance("my secret", PLAIN)
-    heard = speech(bytes(48000), duration=1.0, fingerprint=secret.fingerprint)
+    received = speech(bytes(48000), duration=1.0, fingerprint=secret.fingerprint)
     assert repr(secret) == f"<Utterance {secret.fingerprint[:12]}, 9 characters>"
-    assert repr(heard) == f"<Speech {secret.fingerprint[:12]} wav 1.00 s at 24000 Hz, 48044 bytes>"
+    assert repr(received) == f"<Speech {secret.fingerprint[:12]} wav 1.00 s at 24000 Hz, 48044 bytes>"
     request = WireRequest(method="POST", path="/batch", headers=(("Authorization", "Bearer x"),), body=b"my secret")
     assert repr(request) == "<WireRequest POST /batch, 9 bytes>"
-    assert repr(Outcome(0, "my secret", heard)) == f"<Outcome 0: {heard!r}>"
+    assert repr(Outcome(0, "my secret", received)) == f"<Outcome 0: {received!r}>"
     assert "secret" not in repr(Outcome(0, "my secret", error=ServiceFault("down")))
 
 
@@ -258,8 +258,8 @@ def test_saving_into_a_missing_directory_is_an_os_error(tmp_path: Path) -> None:
 
 def test_unwrap_returns_the_speech_or_raises_the_error() -> None:
     """An outcome is one or the other."""
-    heard, error = speech(b"\1\0"), ServiceFault("down")
-    assert Outcome(0, "a", heard).unwrap() is heard
+    received, error = speech(b"\1\0"), ServiceFault("down")
+    assert Outcome(0, "a", received).unwrap() is received
     with pytest.raises(ServiceFault) as caught:
         Outcome(1, "a", error=error).unwrap()
     assert caught.value is error

@@ -33,7 +33,7 @@ RETIRED = {
     "studio": "renderer",
     "orphan|orphans|orphaned": "reset_after_fork",
     "journeys?": "attempt",
-    "hear|hears|overheard": "receive, get",
+    "hear|hears|heard|overheard": "receive, get",
     "his|him|himself|hers?": "its, the caller",
     "whoever|whomever|everybody": "the caller, all callers",
     "travel|travels|travell?ed|travell?ing": "is sent, is pending",

@@ -45,6 +45,6 @@ def test_a_silent_file_is_complete_audio(format: str, rate: int) -> None:
     assert (info.sample_rate, info.channels) == (rate, 1)
     assert info.duration == pytest.approx(0.3, abs=0.08)
     if format != "pcm":
-        heard, _ = soundfile.read(io.BytesIO(made))
-        assert np.abs(heard).max() < 1e-9
-        assert len(heard)
+        received, _ = soundfile.read(io.BytesIO(made))
+        assert np.abs(received).max() < 1e-9
+        assert len(received)

@@ -457,7 +457,7 @@ def test_an_address_where_nothing_listens(run: Run) -> None:
     assert f"cosyclient synth: no service at {url}: ConnectFailed: " in ended.err
     assert ended.err.endswith("stopped; the same command with --resume goes on from here\n")
     assert len(ended.err.splitlines()) == 4, "one bad line, the summary, the reason, what to do"
-    assert [record["line"] for record in read_manifest()] == [1], "what nobody heard has not failed"
+    assert [record["line"] for record in read_manifest()] == [1], "what nobody received has not failed"
 
 
 def test_a_wrong_api_key_stops_the_job(

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def test_a_script_may_end_without_closing_its_client(echo: Emulator, texts: int) -> None:
     code, output, errors = finish(start("fall_off", str(texts), COSYCLIENT_BASE_URL=echo.url))
     assert (code, errors) == (0, "")
-    heard = output.splitlines()
-    heard.remove("the end")
-    assert sorted(heard) == sorted(f"text {number}" for number in range(texts))
+    received = output.splitlines()
+    received.remove("the end")
+    assert sorted(received) == sorted(f"text {number}" for number in range(texts))
 
 
 # "bare", "many" and "as-finished" close nothing: giving up a text breaks its attempt off, so no worker is left reading.

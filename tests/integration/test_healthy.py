@@ -26,8 +26,8 @@ class Kept:
     """A client and the events its listeners received."""
 
     def __init__(self, url: str, **terms: Any) -> None:
-        self.heard = RecordingListener()
-        self.cosy = CosyClient(url, format="opus", listeners=[self.heard], **terms)
+        self.received = RecordingListener()
+        self.cosy = CosyClient(url, format="opus", listeners=[self.received], **terms)
 
     def lost(self, *texts: str, **options: Any) -> Counter[str]:
         """Return the errors of a bulk call."""
@@ -39,8 +39,8 @@ class Kept:
 
     def assert_left_alone(self) -> None:
         """Neither limit nor breaker has moved, so nothing was held back, and all permits are back."""
-        assert not self.heard.of(LimitChanged)
-        assert not self.heard.of(BreakerChanged)
+        assert not self.received.of(LimitChanged)
+        assert not self.received.of(BreakerChanged)
         # A worker whose texts are all done may hold its permit a moment longer.
         eventually(lambda: not (self.cosy.stats().in_flight or self.cosy.stats().pending), "everything came back")
         assert self.cosy.stats().rejected == 0

@@ -82,8 +82,8 @@ def test_inference_over_http(http: tuple[Any, Emulator], binary: bool, clone: bo
     result = client.infer("cosyvoice2", tensors, outputs=outputs, request_id="r-1")
     assert result.get_response()["id"] == "r-1"
     assert echo_text(samples(result.as_numpy("waveform"))) == TEXT
-    (heard,) = emulator.received()
-    assert (heard["text"], heard["mode"]) == (TEXT, "zero_shot" if clone else "sft")
+    (received,) = emulator.received()
+    assert (received["text"], received["mode"]) == (TEXT, "zero_shot" if clone else "sft")
 
 
 def test_refusals_over_http(http: tuple[Any, Emulator]) -> None:

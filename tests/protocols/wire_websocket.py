@@ -43,7 +43,7 @@ def actions(messages: Iterable[str | bytes]) -> list[str]:
     return [document["header"]["action"] for document in read(messages)]
 
 
-def heard(session: MessageSession, messages: Sequence[str | bytes]) -> tuple[list[str | bytes], bytes, bool]:
+def received(session: MessageSession, messages: Sequence[str | bytes]) -> tuple[list[str | bytes], bytes, bool]:
     """Return what *messages* lead to, together."""
     send: list[str | bytes] = []
     audio, done = b"", False

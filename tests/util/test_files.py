@@ -42,13 +42,13 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     """Its reader gets all of it, and it is a pipe afterwards."""
-    pipe, heard = tmp_path / "pipe", []
+    pipe, received = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: heard.append(pipe.read_bytes()), daemon=True)
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
     reader.start()
     write_atomically(pipe, bytes(200_000))
     reader.join(10)
-    assert heard == [bytes(200_000)]
+    assert received == [bytes(200_000)]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert os.listdir(tmp_path) == ["pipe"]
 

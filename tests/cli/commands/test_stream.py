@@ -64,12 +64,12 @@ def test_a_file_is_a_wav(service: Emulator, tmp_path: Path, capsys: pytest.Captu
 def test_a_player_is_handed_the_samples(service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the words that player understands."""
     player = tmp_path / "aplay"
-    player.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/said"\ncat > "{tmp_path}/heard"\n')
+    player.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/said"\ncat > "{tmp_path}/received"\n')
     player.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     assert main(["stream", TEXT, "--play", *spoken(service)]) == 0
     assert "-r 24000 -c 1" in (tmp_path / "said").read_text()
-    assert echo_text((tmp_path / "heard").read_bytes()) == TEXT
+    assert echo_text((tmp_path / "received").read_bytes()) == TEXT
 
 
 def test_wrong_options_send_nothing(

@@ -331,11 +331,11 @@ def utterance(opened: ClientConnection, text: str) -> list[Any]:
     """Return what comes for *text*: documents, and audio."""
     opened.send(json.dumps({"type": "input.text", "text": text}))
     opened.send(json.dumps({"type": "input.done"}))
-    heard: list[Any] = []
-    while not heard or heard[-1].get("type") != "session.done":
+    received: list[Any] = []
+    while not received or received[-1].get("type") != "session.done":
         message = opened.recv(10)
-        heard.append({"type": "audio", "audio": message} if isinstance(message, bytes) else json.loads(message))
-    return heard
+        received.append({"type": "audio", "audio": message} if isinstance(message, bytes) else json.loads(message))
+    return received
 
 
 def configured(opened: ClientConnection, **config: Any) -> None:
@@ -343,9 +343,9 @@ def configured(opened: ClientConnection, **config: Any) -> None:
     opened.send(json.dumps({"type": "session.config", "ref_audio": PROMPT, "ref_text": "said", **config}))
 
 
-def kinds(heard: list[Any]) -> str:
+def kinds(received: list[Any]) -> str:
     """Return the kinds of messages, shortened."""
-    return " ".join(each["type"].removeprefix("audio.").removeprefix("session.") for each in heard)
+    return " ".join(each["type"].removeprefix("audio.").removeprefix("session.") for each in received)
 
 
 def test_vllm_closes_after_an_error_only_before_its_configuration(echo: Emulator) -> None:
@@ -360,9 +360,9 @@ def test_vllm_closes_after_an_error_only_before_its_configuration(echo: Emulator
         for message in ("nonsense", '{"type":"x"}', '{"type":"input.text"}'):
             opened.send(message)
             assert json.loads(opened.recv(10))["type"] == "error"
-        heard = utterance(opened, "One. Two")
-        assert kinds(heard).replace("audio ", "") == "start done start done done"
-        assert echo_text(b"".join(each["audio"] for each in heard if "audio" in each)) == "One.Two"
+        received = utterance(opened, "One. Two")
+        assert kinds(received).replace("audio ", "") == "start done start done done"
+        assert echo_text(b"".join(each["audio"] for each in received if "audio" in each)) == "One.Two"
         opened.send(json.dumps({"type": "session.close"}))
         with pytest.raises(ConnectionClosed):
             opened.recv(10)
@@ -408,10 +408,10 @@ def test_vllm_fails_each_sentence_that_it_cannot_render(echo: Emulator, config: 
     """After its audio.start, and the connection stays open."""
     with socket(echo, VLLM) as opened:
         configured(opened, **config)
-        heard = utterance(opened, "Hi")
-        assert kinds(heard) == "start error done done"
-        assert heard[1]["message"].startswith(f"Generation failed for utterance 0, sentence 0: {message}")
-        assert (heard[2]["error"], heard[2]["total_bytes"]) == (True, 0)
+        received = utterance(opened, "Hi")
+        assert kinds(received) == "start error done done"
+        assert received[1]["message"].startswith(f"Generation failed for utterance 0, sentence 0: {message}")
+        assert (received[2]["error"], received[2]["total_bytes"]) == (True, 0)
         configured(opened)
         assert kinds(utterance(opened, "Hi")) == "start audio done done"
 
@@ -445,9 +445,9 @@ def test_vllm_sends_word_timings_after_the_samples(start: Callable[..., Emulator
         assert kinds(utterance(opened, "hello")) == "error done"
     with socket(start(engine="echo", aligner=False), VLLM) as opened:
         configured(opened, stream_audio=True, response_format="pcm", word_timestamps=True)
-        heard = utterance(opened, "hello")
-        assert kinds(heard) == "error done"
-        assert "--forced-aligner" in heard[0]["message"]
+        received = utterance(opened, "hello")
+        assert kinds(received) == "error done"
+        assert "--forced-aligner" in received[0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -462,8 +462,8 @@ def test_vllm_splits_as_configured(echo: Emulator, split: str, text: str, pieces
     """Not at all, at sentences or at clauses; short ones are not joined."""
     with socket(echo, VLLM) as opened:
         configured(opened, split_granularity=split)
-        heard = utterance(opened, text)
-        assert [each["sentence_text"] for each in heard if each["type"] == "audio.start"] == pieces
+        received = utterance(opened, text)
+        assert [each["sentence_text"] for each in received if each["type"] == "audio.start"] == pieces
 
 
 def test_an_uploaded_voice_works_over_http_and_websocket(start: Callable[..., Emulator]) -> None:

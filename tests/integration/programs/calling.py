@@ -16,5 +16,5 @@ def wrong_answers(client: CosyClient, calls: int) -> list[str]:
     """Ask for *calls* texts that no other process asks for; return those whose audio was another's."""
     texts = [f"pid {os.getpid()} text {number}" for number in range(calls)]
     with ThreadPoolExecutor(8) as threads:
-        heard = [echo_text(speech.audio) for speech in threads.map(client.synthesize, texts)]
-    return [text for text, answer in zip(texts, heard, strict=True) if text != answer]
+        received = [echo_text(speech.audio) for speech in threads.map(client.synthesize, texts)]
+    return [text for text, answer in zip(texts, received, strict=True) if text != answer]

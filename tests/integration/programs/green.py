@@ -18,8 +18,8 @@ def main(url: str) -> None:
     with CosyClient(url, max_batch=4) as client:
         singles = [gevent.spawn(client.synthesize, text) for text in texts]
         batch = gevent.spawn(client.batch_synth, [f"batch {number}" for number in range(50)])
-        heard = [echo_text(single.get(timeout=30).audio) for single in singles]
-        assert heard == texts
+        received = [echo_text(single.get(timeout=30).audio) for single in singles]
+        assert received == texts
         assert [echo_text(audio) for audio in batch.get(timeout=30)] == [f"batch {number}" for number in range(50)]
     sys.stdout.write("the end\n")
 

@@ -24,7 +24,7 @@ def main() -> None:
     """Wait for a third of a second."""
     with CosyClient("http://tts.test", timeout=0.3) as client:
         try:
-            client.synthesize("never heard")
+            client.synthesize("never received")
         except CosyError as error:
             sys.stdout.write(f"{type(error).__name__}\n")
     sys.stdout.write("the end\n")

@@ -40,8 +40,8 @@ def main(kind: str) -> None:
         pool.join()
     client.close()
     report = {
-        "single": [heard for _, heard in single] == texts,
-        "whole": [heard for _, heard in whole] == pages,
+        "single": [received for _, received in single] == texts,
+        "whole": [received for _, received in whole] == pages,
         "workers": len({pid for pid, _ in (*single, *whole)} - {os.getpid()}),
         "children": len(multiprocessing.active_children()),
     }

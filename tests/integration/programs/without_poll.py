@@ -19,8 +19,8 @@ def main(url: str) -> None:
     other = CosyClient(model_studio, protocol="model-studio", voice="longanyang", model="cosyvoice-v3-flash")
     for client in (plain, other):
         with client:
-            heard = [echo_text(client.synthesize(text).audio) for text in ("one", "two")]
-            sys.stdout.write(f"{heard} over {client.stats().pool.opened}\n")
+            received = [echo_text(client.synthesize(text).audio) for text in ("one", "two")]
+            sys.stdout.write(f"{received} over {client.stats().pool.opened}\n")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from cosyclient.protocols.registry import protocol_for
 from cosyclient.protocols.vllm_omni.ws import Session
 from cosyclient.testing import ScriptedReply
 from tests.protocols.wire_runtime import recording
-from tests.protocols.wire_websocket import actions, event, heard, read, result, word
+from tests.protocols.wire_websocket import actions, event, read, received, result, word
 
 MODEL_STUDIO = VoiceSettings(model="cosyvoice-v3-flash", voice="longanyang")
 
@@ -89,7 +89,7 @@ def test_every_task_has_an_id_of_its_own_and_keeps_it() -> None:
     ids = set()
     for made in (request.new_session(), request.new_session()):
         opening = read(made.open())
-        sent = read(heard(made, [event(made, "task-started")])[0])
+        sent = read(received(made, [event(made, "task-started")])[0])
         assert len({document["header"]["task_id"] for document in [*opening, *sent]}) == 1
         ids.add(opening[0]["header"]["task_id"])
     assert len(ids) == 2
@@ -99,7 +99,7 @@ def test_text_and_its_end_are_sent_once_the_task_has_started() -> None:
     """Nothing but run-task may be sent before task-started."""
     made = task()
     assert actions(made.open()) == ["run-task"]
-    send, _, done = heard(made, [event(made, "task-started")])
+    send, _, done = received(made, [event(made, "task-started")])
     assert actions(send) == ["continue-task", "finish-task"]
     assert read(send)[0]["payload"] == {"input": {"text": "hello"}}
     assert read(send)[1]["payload"] == {"input": {}}
@@ -110,7 +110,7 @@ def test_a_finished_task_has_its_audio_in_order_and_a_reusable_connection() -> N
     """Binary frames are one stream, whatever is said between them."""
     made = started()
     assert not made.reusable
-    _, audio, done = heard(
+    _, audio, done = received(
         made,
         [
             result(made, "sentence-begin", original_text="hello"),
@@ -131,7 +131,7 @@ def test_later_text_is_sent_at_once_and_kept_before_the_start() -> None:
     made = task(None)
     made.open()
     assert (made.send_text("a"), made.send_text("b")) == ((), ())
-    send, *_ = heard(made, [event(made, "task-started")])
+    send, *_ = received(made, [event(made, "task-started")])
     assert [document["payload"]["input"] for document in read(send)] == [{"text": "a"}, {"text": "b"}]
     assert [document["payload"]["input"] for document in read(made.send_text("c"))] == [{"text": "c"}]
     assert made.writer_timeout > made.writer_idle_limit
@@ -144,7 +144,7 @@ def test_the_end_of_the_text_is_kept_before_the_start() -> None:
     made = task(None)
     made.send_text("a")
     assert made.end_text() == ()
-    assert actions(heard(made, [event(made, "task-started")])[0]) == ["continue-task", "finish-task"]
+    assert actions(received(made, [event(made, "task-started")])[0]) == ["continue-task", "finish-task"]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_unreadable_words_are_left_out(words: Any) -> None:
         ("ModelNotFound", "", NotFound, False),
         ("InternalError", "", ServiceFault, True),
         ("InternalError.Algo", "", ServiceFault, True),
-        ("NeverHeardOf", "", ServiceFault, True),
+        ("UnknownCode", "", ServiceFault, True),
         (None, "", ServiceFault, True),
         ("CLIENT_ERROR", "request timeout after 23 seconds.", ServiceError, True),
         ("CLIENT_ERROR", "something else", BadRequest, False),

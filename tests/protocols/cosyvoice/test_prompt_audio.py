@@ -16,12 +16,12 @@ from tests.protocols.wire_runtime import recording
 def test_a_recording_is_resampled_once() -> None:
     """To 16 kHz, whatever it had; one that has it already is left alone."""
     prompt = Prompt(recording(rate=48000))
-    heard = waveforms.prompt_at_16k(prompt)
-    assert waveforms.prompt_at_16k(prompt) is heard
-    assert len(heard) == 32000
-    assert len(heard) // 2 <= waveforms.max_samples_at_16k(prompt)
+    received = waveforms.prompt_at_16k(prompt)
+    assert waveforms.prompt_at_16k(prompt) is received
+    assert len(received) == 32000
+    assert len(received) // 2 <= waveforms.max_samples_at_16k(prompt)
     assert waveforms.prompt_at_16k_f32(prompt) is waveforms.prompt_at_16k_f32(prompt)
-    middle = struct.unpack_from("<100h", heard, 16000)
+    middle = struct.unpack_from("<100h", received, 16000)
     assert all(abs(sample - 700) <= 2 for sample in middle)
     plain = Prompt(recording())
     assert waveforms.prompt_at_16k(plain) is plain.samples

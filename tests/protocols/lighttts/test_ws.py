@@ -17,7 +17,7 @@ from cosyclient.protocols.lighttts.ws import Bistream
 from cosyclient.protocols.registry import protocol_for
 from cosyclient.voices import Voice
 from tests.protocols.wire_runtime import CLONE, TRANSCRIPT, recording
-from tests.protocols.wire_websocket import heard, read
+from tests.protocols.wire_websocket import read, received
 
 
 def test_a_bistream_begins_with_the_voice_and_ends_with_the_connection() -> None:
@@ -27,7 +27,7 @@ def test_a_bistream_begins_with_the_voice_and_ends_with_the_connection() -> None
     assert head == {"prompt_text": TRANSCRIPT, "tts_model_name": "m"}
     assert wav == recording()
     assert (text, finish) == ({"tts_text": "hello"}, {"finish": True})
-    assert heard(made, [b"ab", b"cd", "{}"]) == ([], b"abcd", False)
+    assert received(made, [b"ab", b"cd", "{}"]) == ([], b"abcd", False)
     assert made.closed(1000)
     assert not any(made.closed(code) for code in (1001, 1006, 1011))
     assert not made.reusable

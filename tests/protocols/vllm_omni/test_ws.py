@@ -22,7 +22,7 @@ from cosyclient.protocols.base import TextInProtocol
 from cosyclient.protocols.registry import protocol_for
 from cosyclient.protocols.vllm_omni.ws import Session
 from tests.protocols.wire_runtime import CLONE, TRANSCRIPT
-from tests.protocols.wire_websocket import heard, read
+from tests.protocols.wire_websocket import read, received
 
 
 def session(text: str | None = "hello", *, stream: bool = False, **options: Any) -> Session:
@@ -62,7 +62,7 @@ def test_a_session_sends_its_whole_configuration() -> None:
 def test_a_session_ends_after_whole_sentences_and_its_last_message() -> None:
     """Each announces how many bytes it had."""
     made = session(stream=True, format="pcm")
-    _, audio, done = heard(
+    _, audio, done = received(
         made,
         [
             vllm("audio.start", format="pcm", sample_rate=24000, sentence_index=0),
@@ -93,7 +93,7 @@ def test_a_session_ends_after_whole_sentences_and_its_last_message() -> None:
 def test_incomplete_sentences_are_errors(messages: list[str | bytes]) -> None:
     """Neither truncated nor mislabelled audio is handed on."""
     with pytest.raises(DecodeError):
-        heard(session(stream=True, format="pcm"), messages)
+        received(session(stream=True, format="pcm"), messages)
 
 
 def test_a_session_must_not_end_before_its_text() -> None:
@@ -132,7 +132,7 @@ def test_a_session_must_not_end_before_its_text() -> None:
 def test_errors_of_a_session_are_classified(messages: list[str], kind: type[ServiceError], retryable: bool) -> None:
     """There are no codes: before the first sound it is about the request, after it the words tell."""
     with pytest.raises(ServiceError) as caught:
-        heard(session(), messages)
+        received(session(), messages)
     assert (type(caught.value), caught.value.retryable) == (kind, retryable)
 
 
@@ -141,7 +141,7 @@ def test_timed_words_come_with_their_audio() -> None:
     made = session(words=True, stream=True)
     times = [{"word": "你", "start_ms": 0, "end_ms": 100}, {"word": 3}, "x"]
     second = base64.b64encode(b"\0\0" * 12000).decode()
-    _, audio, done = heard(
+    _, audio, done = received(
         made,
         [
             vllm("audio.start", format="pcm", sample_rate=24000),
