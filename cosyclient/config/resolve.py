@@ -28,7 +28,8 @@ _MAX_URL_LENGTH: Final = 4096
 _MAX_KEY_LENGTH: Final = 8192
 # Blanks, controls and what an address has to quote; httpx checks hosts of other scripts.
 _FORBIDDEN: Final = re.compile(r"""[\x00-\x20\x7f-\xa0"'<>\\^`{|}\ud800-\udfff]""")
-# The usual variable of a service's key, by its host or the end of it.
+# The usual variable of a service's key, by its host or the end of it. Protocols declare their hosts one layer above;
+# tests/protocols/test_addresses.py compares the two lists.
 _KEY_VARIABLES: Final = (
     ("api.openai.com", "OPENAI_API_KEY"),
     ("dashscope.aliyuncs.com", "DASHSCOPE_API_KEY"),

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from cosyclient.pipeline.admission import Admission, CallOptions
     from cosyclient.pipeline.queue.pending import Waiter
 
-# Bytes a second: 4 s of speech are 17 KB of Opus or 20 KB of MP3 in usual settings, up to 32 KB in good ones.
-_COMPRESSED: Final = 8000.0
-# The capacity is asked for once in so many looks: it costs as much as ten of them.
-_FRESH: Final = 16
+# 4 s of speech are 17 KB of Opus or 20 KB of MP3 in usual settings, up to 32 KB in good ones.
+_COMPRESSED_BYTES_PER_SECOND: Final = 8000.0
+# Looks at the window for each time that the capacity is computed: that costs as much as ten looks.
+_LOOKS_PER_CAPACITY: Final = 16
 
 
 class BulkWindow:
@@ -48,7 +48,7 @@ class BulkWindow:
         self._least = min(least, texts)
         self._audio_bytes = audio_bytes
         plain = settings.format in ("wav", "pcm")
-        self._per_second = (2 * settings.sample_rate if plain else _COMPRESSED) / settings.speed
+        self._per_second = (2 * settings.sample_rate if plain else _COMPRESSED_BYTES_PER_SECOND) / settings.speed
         self._count = 0
         self._expected_bytes = 0
 
@@ -57,7 +57,7 @@ class BulkWindow:
         """Return whether another text may be sent on its way."""
         if self._count < self._least:
             return True
-        if not self._asked % _FRESH:
+        if not self._asked % _LOOKS_PER_CAPACITY:
             self._bounds = self._capacity()
         self._asked += 1
         texts, seconds = self._bounds

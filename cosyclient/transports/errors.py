@@ -22,7 +22,6 @@ from cosyclient.errors import (
     DeadlineExceeded,
     TransportError,
 )
-from cosyclient.transports.http.urllib3_transport import TransportClosed
 from cosyclient.transports.tunnels import ProxyRefused
 from cosyclient.util.redaction import single_line
 
@@ -30,6 +29,11 @@ if TYPE_CHECKING:
     from cosyclient.clock import Deadline
 
 E = TypeVar("E", bound=BaseException)
+
+
+class TransportClosed(httpx.TransportError):
+    """Report that the transport was closed before the request was sent, or while it was under way."""
+
 
 # What may be raised because of the wire. Anything else is a mistake in code, and passes as it is.
 WIRE_ERRORS: Final = (

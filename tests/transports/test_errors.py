@@ -20,8 +20,7 @@ from cosyclient.errors import (
     TransportError,
 )
 from cosyclient.testing import FakeClock
-from cosyclient.transports.errors import translate
-from cosyclient.transports.http.urllib3_transport import TransportClosed
+from cosyclient.transports.errors import TransportClosed, translate
 from tests.transports.wire import ask, made
 
 URL = "http://cosy.test/api"

@@ -202,7 +202,7 @@ class Dispatcher:
         finally:
             if seeking:
                 self._batcher.release_worker()
-                # Who queued a text meanwhile saw a seeking worker, and started no other.
+                # A thread that queued a text meanwhile saw a seeking worker, and started no other.
                 self.start_workers()
         try:
             self.start_workers()

@@ -220,6 +220,7 @@ class Batcher:
     @property
     def needs_workers(self) -> bool:
         """Return whether the queue needs more workers than it has, and more are allowed."""
+        # Without the lock, as every text comes through here: a worker that seals, or finds nothing, looks again.
         return self._batches_waiting > self._seeking and self._workers > self._alive
 
     @property

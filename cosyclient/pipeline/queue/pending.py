@@ -200,7 +200,7 @@ class Waiter:
 
     def wake(self) -> bool:
         """Wake the thread; return whether it was still waiting, so that it will wake the next."""
-        assert self._gate is not None  # noqa: S101 - `needs_wakeup` said so
+        assert self._gate is not None  # noqa: S101 - `needs_wakeup` checked it
         open_gate(self._gate)
         return not self._stopped_waiting
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Above this a step waited for a thread that computes without pause: the interpreter takes turns of 5 ms.
 _SLOW: Final = 0.0045
-# So many are woken beside the next one then.
+# How many are woken beside the next one then.
 _BESIDE: Final = 7
 # Above this the chain is broken: its thread was killed before it could pass the turn on.
 _BROKEN: Final = 0.25
@@ -73,7 +73,7 @@ class WakeupChain:
             self._wake_locked()
 
     def _wake_locked(self) -> None:
-        # Who left earlier will not pass on, so somebody else has to; see `Waiter.wait`.
+        # A thread that has stopped waiting wakes no other, so the one after it is woken here; see `Waiter.wait`.
         while self._line:
             there = self._line[0].wake()
             del self._line[0]

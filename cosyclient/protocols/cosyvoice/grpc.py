@@ -39,7 +39,7 @@ _SYSTEM_PROMPT_BYTES: Final = 64
 # The members of Request's oneof.
 _SFT, _ZERO_SHOT, _CROSS_LINGUAL, _INSTRUCT = 1, 2, 3, 4
 _AUDIO: Final = 1
-# What a model's exceptions say when the request is at fault; of others nobody can tell.
+# Parts of a model's exceptions for which the request is at fault; any other may be the service's own.
 _CALLER_FAULTS: Final = (
     "do not support extract speech token",
     "only implemented for CosyVoice",

@@ -17,6 +17,7 @@ import httpx
 from cosyclient.clock import Cancellation, SystemClock
 from cosyclient.transports.base import PoolStats
 from cosyclient.transports.dialer import Dialer
+from cosyclient.transports.errors import TransportClosed
 from cosyclient.transports.http.head import RawRequest, encode_request
 from cosyclient.transports.http.pool import Pool
 from cosyclient.transports.http.response import READ_ERRORS, RawReply
@@ -44,10 +45,6 @@ _PROXY_AUTHENTICATION_REQUIRED: Final = 407
 
 Origin: TypeAlias = "tuple[str, bytes, int | None]"
 """Scheme, host, and a port that is not the scheme's own."""
-
-
-class TransportClosed(httpx.TransportError):
-    """Report that the transport was closed before the request was sent, or while it was under way."""
 
 
 class Urllib3Transport(httpx.BaseTransport):

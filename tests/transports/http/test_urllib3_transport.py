@@ -14,9 +14,10 @@ import trustme
 
 from cosyclient.clock import Cancellation, Deadline, SystemClock
 from cosyclient.transports import sockets as sockets
+from cosyclient.transports.errors import TransportClosed
 from cosyclient.transports.http.connection import Connection
 from cosyclient.transports.http.response import RawReply
-from cosyclient.transports.http.urllib3_transport import ResponseStream, TransportClosed, Urllib3Transport
+from cosyclient.transports.http.urllib3_transport import ResponseStream, Urllib3Transport
 from tests.support.hostile import (
     CUT_HEAD,
     CUT_LENGTH,
