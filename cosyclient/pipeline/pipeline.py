@@ -33,6 +33,7 @@ from cosyclient.policies.bulkhead import Bulkhead
 from cosyclient.policies.ratelimit.limiter import RateLimiter
 from cosyclient.policies.retry import RetryPolicy
 from cosyclient.protocols.base import ListingProtocol, StreamingProtocol, TextInProtocol, UploadingProtocol
+from cosyclient.protocols.registry import protocols_where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -143,7 +144,8 @@ class Pipeline:
         """Return the samples of *text* as they arrive, once the first of them are there."""
         protocol = self._protocol
         if not (protocol.capabilities.stream and isinstance(protocol, StreamingProtocol)):
-            raise BadUtterance(f"stream: protocol {protocol.name} sends audio whole only; use synthesize")
+            able = protocols_where(lambda can: can.stream)
+            raise BadUtterance(f"stream: protocol {protocol.name} sends audio whole only; use synthesize; {able}")
         utterance = self.admission.make_utterance(text, options.settings)
         self.admission.check_open()
         # A listener who plays what arrives takes as long as the audio lasts.
@@ -164,7 +166,8 @@ class Pipeline:
         """Return the samples of a text that is still being written, once the first of them are there."""
         protocol = self._protocol
         if not (protocol.capabilities.text_in and isinstance(protocol, TextInProtocol)):
-            raise BadUtterance(f"stream_text: protocol {protocol.name} takes whole texts only; use stream")
+            able = protocols_where(lambda can: can.text_in)
+            raise BadUtterance(f"stream_text: protocol {protocol.name} takes whole texts only; use stream; {able}")
         self.admission.check_settings(options.settings)
         self.admission.check_open()
         deadline = options.deadline(self._clock, options.timeout or self._settings.timeout or DEFAULT_TIMEOUT)
@@ -180,7 +183,8 @@ class Pipeline:
         """Return the names of the service's voices; *headers* are sent along."""
         protocol = self._protocol
         if not (protocol.capabilities.lists_voices and isinstance(protocol, ListingProtocol)):
-            raise BadUtterance(f"voices: protocol {protocol.name} cannot list them; see what its service says")
+            able = protocols_where(lambda can: can.lists_voices)
+            raise BadUtterance(f"voices: protocol {protocol.name} cannot list them; see what its service says; {able}")
         return self._call_unary(
             protocol.encode_voices(),
             lambda reply: protocol.decode_voices(reply, wall=self._clock.wall()),
@@ -192,7 +196,8 @@ class Pipeline:
         """Have the service keep the voice of *upload*, with *headers* sent along; return the name it has there."""
         protocol = self._protocol
         if not (protocol.capabilities.keeps_voices and isinstance(protocol, UploadingProtocol)):
-            raise BadUtterance(f"upload_voice: protocol {protocol.name} keeps no recordings")
+            able = protocols_where(lambda can: can.keeps_voices)
+            raise BadUtterance(f"upload_voice: protocol {protocol.name} keeps no recordings; {able}")
         return self._call_unary(
             protocol.encode_upload(upload),
             lambda reply: protocol.decode_upload(reply, upload, wall=self._clock.wall()),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cosyclient.errors import BadUtterance
 from cosyclient.models import SAMPLE_RATES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cosyclient.models import Utterance, VoiceSettings
 
@@ -80,29 +80,45 @@ def own_members(*fixed: str, **options: str) -> dict[str, str]:
     return {**dict.fromkeys(fixed, ""), **options}
 
 
+class Fault(NamedTuple):
+    """Hold why a protocol cannot serve some settings."""
+
+    field: str
+    """The setting that it cannot serve."""
+    message: str
+    only_here: bool = False
+    """Whether another protocol is no way out: the caller forgot something, or passed what is this protocol's own."""
+
+
 def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> None:
     """Raise the `BadUtterance` of *settings* that the protocol *name* cannot serve; its message names what it can."""
-    _check_additions(name, can, settings)
+    for fault in faults(name, can, settings):
+        raise BadUtterance(fault.message)
+
+
+def faults(name: str, can: Capabilities, settings: VoiceSettings) -> Iterator[Fault]:
+    """Yield what of *settings* the protocol *name* cannot serve."""
+    yield from _faults_of_additions(name, can, settings)
     kind = settings.voice_kind
     if kind not in can.voices:
         advice = f"; {can.advice}" if can.advice else ""
-        raise BadUtterance(f"voice: protocol {name} takes {_listed(sorted(can.voices))} voices, not {kind}{advice}")
+        yield Fault("voice", f"voice: protocol {name} takes {_listed(sorted(can.voices))} voices, not {kind}{advice}")
     for field in can.required:
         if getattr(settings, field) is None:
-            raise BadUtterance(f"{field}: protocol {name} needs one; pass {field}=…")
+            yield Fault(field, f"{field}: protocol {name} needs one; pass {field}=…", only_here=True)
     if settings.voice_name is not None and not can.voice_names:
-        raise BadUtterance(f"voice: protocol {name} knows no voices by name; leave it out, or clone one")
+        yield Fault("voice", f"voice: protocol {name} knows no voices by name; leave it out, or clone one")
     if settings.format not in can.formats:
-        raise BadUtterance(f"format: protocol {name} serves {_listed(can.formats)}, not {settings.format}")
+        yield Fault("format", f"format: protocol {name} serves {_listed(can.formats)}, not {settings.format}")
     own = can.rates_by_format.get(settings.format)
     if settings.sample_rate not in (own or can.sample_rates):
         rates = _listed(tuple(map(str, own or can.sample_rates)))
         what = f"{settings.format} at " if own else ""
-        raise BadUtterance(f"sample_rate: protocol {name} serves {what}{rates} Hz, not {settings.sample_rate}")
+        yield Fault("sample_rate", f"sample_rate: protocol {name} serves {what}{rates} Hz, not {settings.sample_rate}")
     low, high = can.speeds or (1.0, 1.0)
     if not low <= settings.speed <= high:
         rule = f"from {low:g} to {high:g}" if can.speeds else "1.0 only"
-        raise BadUtterance(f"speed: protocol {name} serves {rule}, not {settings.speed:g}")
+        yield Fault("speed", f"speed: protocol {name} serves {rule}, not {settings.speed:g}")
     for field, wanted, served in (
         ("instruct", settings.instruct is not None, can.instruct),
         ("seed", settings.seed is not None, can.seed),
@@ -110,11 +126,10 @@ def check_settings(name: str, can: Capabilities, settings: VoiceSettings) -> Non
         ("model", settings.model is not None, can.model),
     ):
         if wanted and not served:
-            raise BadUtterance(f"{field}: protocol {name} does not take it")
-    if settings.instruct is not None and kind not in can.instruct_voices:
-        raise BadUtterance(
-            f"instruct: protocol {name} takes it with {_listed(sorted(can.instruct_voices))} voices only"
-        )
+            yield Fault(field, f"{field}: protocol {name} does not take it")
+    if settings.instruct is not None and kind not in can.instruct_voices & can.voices:
+        kinds = _listed(sorted(can.instruct_voices))
+        yield Fault("instruct", f"instruct: protocol {name} takes it with {kinds} voices only")
 
 
 def check_stream(name: str, can: Capabilities, settings: VoiceSettings) -> None:
@@ -137,21 +152,24 @@ def check_length(name: str, can: Capabilities, utterance: Utterance) -> None:
         )
 
 
-def _check_additions(name: str, can: Capabilities, settings: VoiceSettings) -> None:
+def _faults_of_additions(name: str, can: Capabilities, settings: VoiceSettings) -> Iterator[Fault]:
     extra, headers = settings.checked_extra, settings.checked_headers
     if extra and can.own_members is None:
-        raise BadUtterance(f"extra: protocol {name} has no place for {_listed(tuple(extra))}: its messages are fixed")
+        message = f"protocol {name} has no place for {_listed(tuple(extra))}: its messages are fixed"
+        yield Fault("extra", f"extra: {message}", only_here=True)
     for member in extra or ():
         if (option := (can.own_members or {}).get(member)) is not None:
             advice = f"pass {option}= instead" if option else "the client sends it itself"
-            raise BadUtterance(f"extra: {member} is a member that protocol {name} sends already; {advice}")
+            message = f"{member} is a member that protocol {name} sends already; {advice}"
+            yield Fault("extra", f"extra: {message}", only_here=True)
     if extra and can.scalar_extra:
         for member, value in extra.items():
             if not isinstance(value, (str, int)) or abs(value if isinstance(value, int) else 0) > _MAX_INT:
-                raise BadUtterance(f"extra: {member} must be a str, a whole number or a bool with protocol {name}")
+                message = f"{member} must be a str, a whole number or a bool with protocol {name}"
+                yield Fault("extra", f"extra: {message}", only_here=True)
     for field in headers if headers and can.medium == "grpc" else ():
         if field.lower().endswith("-bin") or field.lower() == "user-agent":
-            raise BadUtterance(f"headers: {field} cannot be sent as metadata of gRPC")
+            yield Fault("headers", f"headers: {field} cannot be sent as metadata of gRPC")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 from cosyclient.config import WireConfig
 from cosyclient.errors import BadUtterance, ConfigurationError, did_you_mean
 from cosyclient.protocols import alibaba, batch, cosyvoice, lighttts, openai, triton, vllm_omni
-from cosyclient.protocols.capabilities import check_settings
+from cosyclient.protocols.capabilities import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cosyclient.models import VoiceSettings
-    from cosyclient.protocols.base import WireProtocol
+    from cosyclient.protocols.base import Capabilities, WireProtocol
     from cosyclient.protocols.entry import ProtocolEntry
 
 # In the order in which their probes of one rank are sent.
@@ -67,18 +67,23 @@ def protocol_for(name: str, wire: WireConfig) -> WireProtocol:
 
 
 def check_supported(protocol: WireProtocol, settings: VoiceSettings) -> None:
-    """Raise the `BadUtterance` of *settings* that *protocol* cannot serve, naming the protocols that can."""
-    try:
-        check_settings(protocol.name, protocol.capabilities, settings)
-    except BadUtterance as error:
-        able = [name for name in every_name() if _serves(name, settings)]
-        others = f"protocols that can do it: {', '.join(able)}" if able else "no protocol can do all that is asked for"
-        raise BadUtterance(f"{error}; {others}") from None
+    """Raise the `BadUtterance` of *settings* that *protocol* cannot serve, naming the protocols that can.
+
+    They are judged by the setting that failed alone: one that lacks another of a call's settings is a way out still.
+    """
+    fault = next(faults(protocol.name, protocol.capabilities, settings), None)
+    if fault is None:
+        return
+    if fault.only_here:
+        raise BadUtterance(fault.message)
+    raise BadUtterance(f"{fault.message}; {protocols_where(lambda can: _serves(can, settings, fault.field))}")
 
 
-def _serves(name: str, settings: VoiceSettings) -> bool:
-    try:
-        check_settings(name, protocol_for(name, WireConfig()).capabilities, settings)
-    except BadUtterance:
-        return False
-    return True
+def protocols_where(able: Callable[[Capabilities], bool]) -> str:
+    """Return a clause for an error that lists the protocols whose capabilities are *able*."""
+    names = [name for name in every_name() if able(protocol_for(name, WireConfig()).capabilities)]
+    return f"protocols that can do it: {', '.join(names)}" if names else "no protocol can do it"
+
+
+def _serves(can: Capabilities, settings: VoiceSettings, field: str) -> bool:
+    return all(fault.field != field for fault in faults("", can, settings) if not fault.only_here)

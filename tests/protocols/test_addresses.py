@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cosyclient import BadUtterance, ConfigurationError, CosyClient
+from cosyclient import BadUtterance, ConfigurationError, CosyClient, Voice
 from cosyclient.config import WireConfig
 from cosyclient.config.resolve import _KEY_VARIABLES
 from cosyclient.models import Utterance, VoiceSettings
@@ -16,6 +16,7 @@ from cosyclient.protocols.registry import ENTRIES, every_name, protocol_for
 from cosyclient.testing import ScriptedTransport
 from cosyclient.wire import join_url
 from tests.protocols import wire_runtime
+from tests.protocols.wire_runtime import recording
 from tests.support.service import answer
 
 NAMED: dict[str, Any] = {"voice": "v", "model": "m"}
@@ -168,10 +169,27 @@ def test_errors_name_the_scheme_or_the_protocol_that_was_meant(url: str, protoco
         CosyClient(url, protocol=protocol)
 
 
-def test_errors_name_the_protocols_that_can_serve_the_settings() -> None:
-    """Of all that one call asks for, not of one option."""
+def test_errors_name_the_protocols_that_can_serve_the_setting() -> None:
+    """Of the one that failed: what else a call asks for may need another change."""
     with CosyClient("http://h") as cosy:
-        with pytest.raises(BadUtterance, match="protocols that can do it: openai:vllm-omni, vllm-omni-ws$"):
-            cosy.submit("One.", voice="v", words=True)
-        with pytest.raises(BadUtterance, match="no protocol can do all that is asked for$"):
-            cosy.submit("One.", words=True)
+        for options in ({"voice": "v"}, {}, {"seed": 1}):
+            with pytest.raises(BadUtterance, match="protocols that can do it: model-studio, .*, vllm-omni-ws$"):
+                cosy.submit("One.", words=True, **options)
+        with pytest.raises(BadUtterance, match="protocols that can do it: grpc, .*openai, .*vllm-omni-ws$") as caught:
+            cosy.stream("One.")
+        assert "batch" not in str(caught.value).partition("do it: ")[2]
+        with pytest.raises(BadUtterance, match="use stream; protocols that can do it: lighttts-ws, .*model-studio, "):
+            cosy.stream_text(["One."])
+        with pytest.raises(BadUtterance, match="cannot list them; .*; protocols that can do it: .*openai:vllm-omni"):
+            cosy.voices()
+        with pytest.raises(BadUtterance, match="keeps no recordings; protocols that can do it: .*openai:siliconflow"):
+            cosy.upload_voice(Voice.clone(recording(), "x"), "me")
+
+
+def test_errors_of_what_another_protocol_would_not_mend_name_none() -> None:
+    """A forgotten option, and members of the service's own."""
+    with CosyClient("http://h", protocol="openai") as cosy:
+        with pytest.raises(BadUtterance, match="pass voice=…$"):
+            cosy.submit("One.", model="m")
+        with pytest.raises(BadUtterance, match="pass voice= instead$"):
+            cosy.submit("One.", model="m", voice="v", extra={"voice": "other"})
