@@ -14,7 +14,7 @@ from cosyclient.emulator.core.problems import Problem
 from cosyclient.emulator.server.exchange import CONNECTION, reset
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -131,16 +131,32 @@ class ClientSession:
             self._next.cancel()
 
 
-def routes(path: str, serve: Callable[[WebSocket], Awaitable[None]]) -> list[BaseRoute]:
-    """Return the routes of a WebSocket at *path*, and a refusal of plain HTTP there."""
+class WebSocketApi:
+    """Base of the APIs over WebSocket, which serve a connection at `path` in `serve`; used on one event loop."""
 
-    async def plain(_request: Request) -> Response:
-        detail = (
-            "this path speaks WebSocket; if you did, the emulator needs pip install '.[model-studio]' in the checkout"
-        )
-        return JSONResponse({"detail": detail}, 426, {"upgrade": "websocket"})
+    path: str
 
-    return [WebSocketRoute(path, serve), Route(path, plain)]
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.service!r}>"
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the route of the WebSocket, and a refusal of plain HTTP there."""
+        return [WebSocketRoute(self.path, self.serve), Route(self.path, _refuse_http)]
+
+    def reset(self) -> None:
+        """Do nothing: these APIs keep nothing."""
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """Serve one connection to its end."""
+        raise NotImplementedError
+
+
+async def _refuse_http(_request: Request) -> Response:
+    detail = "this path speaks WebSocket; if you did, the emulator needs pip install '.[model-studio]' in the checkout"
+    return JSONResponse({"detail": detail}, 426, {"upgrade": "websocket"})
 
 
 async def paced(service: Service, pieces: Sequence[bytes], *, first: bool) -> AsyncIterator[bytes]:

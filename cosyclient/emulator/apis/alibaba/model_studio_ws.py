@@ -12,35 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from cosyclient.emulator.apis.alibaba.model_studio_request import CODES, TaskFailure, denial_document, read_task
 from cosyclient.emulator.apis.alibaba.model_studio_task import Task
-from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, routes
+from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, WebSocketApi
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
-    from cosyclient.emulator.core.service import Service
 
 PATH = "/api-ws/v1/inference"
 
 
-class ModelStudioWebSocketApi:
+class ModelStudioWebSocketApi(WebSocketApi):
     """Serve Model Studio's WebSocket; used on one event loop."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    path = PATH
 
-    def routes(self) -> Sequence[BaseRoute]:
-        """Return the routes it answers."""
-        return routes(PATH, self._serve)
-
-    def reset(self) -> None:
-        """Do nothing: this API keeps nothing."""
-
-    async def _serve(self, websocket: WebSocket) -> None:
-        session, settings = ClientSession(self._service, websocket), self._service.settings
+    async def serve(self, websocket: WebSocket) -> None:
+        """Serve one connection to its end."""
+        session, settings = ClientSession(self.service, websocket), self.service.settings
         if not await session.open(denial_document):
             return
         task: Task | None = None
@@ -91,7 +80,7 @@ class ModelStudioWebSocketApi:
         return task
 
     async def _run(self, session: ClientSession, name: str, payload: Any) -> Task:
-        service = self._service
+        service = self.service
         task = Task(session, name)
         try:
             request = read_task(name, payload)

@@ -8,36 +8,25 @@ from typing import TYPE_CHECKING, Any
 from cosyclient.emulator.apis.base import SpeechRequest
 from cosyclient.emulator.apis.lighttts.http import STYLES, readable
 from cosyclient.emulator.apis.sentences import SentencePump
-from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, routes
+from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, WebSocketApi
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
-    from cosyclient.emulator.core.service import Service
 
 PATH = "/inference_zero_shot_bistream"
 _RATE = 24000
 
 
-class LightTtsWebSocketApi:
+class LightTtsWebSocketApi(WebSocketApi):
     """Serve LightTTS's bistream; used on one event loop."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    path = PATH
 
-    def routes(self) -> Sequence[BaseRoute]:
-        """Return the routes it answers."""
-        return routes(PATH, self._serve)
-
-    def reset(self) -> None:
-        """Do nothing: this API keeps nothing."""
-
-    async def _serve(self, websocket: WebSocket) -> None:
-        session = ClientSession(self._service, websocket)
+    async def serve(self, websocket: WebSocket) -> None:
+        """Serve one connection to its end."""
+        session = ClientSession(self.service, websocket)
         if not await session.open(_denial_document):
             return
         pump: _BistreamPump | None = None
@@ -63,7 +52,7 @@ class LightTtsWebSocketApi:
 
     async def _begin(self, session: ClientSession) -> _BistreamPump | None:
         """Read the voice and start the pump; None for a recording that cannot be read."""
-        idle = self._service.settings.socket_idle
+        idle = self.service.settings.socket_idle
         head, recording = await session.receive(idle), await session.receive(idle)
         if not isinstance(head, str) or not isinstance(recording, bytes):
             raise ValueError
@@ -81,7 +70,7 @@ class LightTtsWebSocketApi:
             stream=True,
         )
         pump = _BistreamPump(session, request)
-        pump.start(self._service.draw_fault())
+        pump.start(self.service.draw_fault())
         return pump
 
 

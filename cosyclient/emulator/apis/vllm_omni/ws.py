@@ -14,16 +14,12 @@ from cosyclient.emulator.apis.openai.servers import SERVERS
 from cosyclient.emulator.apis.openai.timestamps import word_documents
 from cosyclient.emulator.apis.sentences import SentencePump
 from cosyclient.emulator.apis.vllm_omni.rules import error_in, recording_of
-from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, routes
+from cosyclient.emulator.apis.websocket import ClientGone, ClientSession, WebSocketApi
 from cosyclient.emulator.core.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
-    from cosyclient.emulator.core.service import Service
 
 PATH = "/v1/audio/speech/stream"
 _FIRST = 10.0
@@ -48,21 +44,14 @@ class _Config:
     transcript: Any
 
 
-class VllmWebSocketApi:
+class VllmWebSocketApi(WebSocketApi):
     """Serve vLLM-Omni's WebSocket; used on one event loop."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    path = PATH
 
-    def routes(self) -> Sequence[BaseRoute]:
-        """Return the routes it answers."""
-        return routes(PATH, self._serve)
-
-    def reset(self) -> None:
-        """Do nothing: this API keeps nothing."""
-
-    async def _serve(self, websocket: WebSocket) -> None:
-        session = ClientSession(self._service, websocket)
+    async def serve(self, websocket: WebSocket) -> None:
+        """Serve one connection to its end."""
+        session = ClientSession(self.service, websocket)
         if await session.open(_denial_document):
             connection = _Connection(session)
             try:
