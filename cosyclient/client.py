@@ -27,7 +27,7 @@ from cosyclient.errors import BadUtterance, ClientClosed, ConfigurationError, Pa
 from cosyclient.events import Events, Listener, invoke_callback
 from cosyclient.models import Outcome, Speech
 from cosyclient.pipeline.admission import CallOptions
-from cosyclient.pipeline.bulk import as_finished, in_batches, in_order, outcome_of
+from cosyclient.pipeline.bulk import as_finished, check_iterable, check_texts, in_batches, in_order, outcome_of
 from cosyclient.pipeline.queue.pending import SpeechFuture
 from cosyclient.pipeline.shared import SharedPipeline
 from cosyclient.protocols.base import VoiceUpload
@@ -173,12 +173,15 @@ class CosyClient:
         it short, and call no other method of the client there than `submit`. Blocks only while the client's queue is
         full. Raises like `synthesize` what is refused at once.
         """
+        if on_done is not None and not callable(on_done):
+            raise ConfigurationError(f"on_done: must be a function of one Outcome, got {type(on_done).__name__}")
         call = self._begin_call(options)
         admission = self._shared.pipeline().admission
         future = SpeechFuture(admission.abandon)
         if on_done is not None:
             context = contextvars.copy_context()
-            future.add_done_callback(lambda done: invoke_callback(context.run, on_done, _future_outcome(text, done)))
+            # Within the context, so that what it raises is logged under its own name.
+            future.add_done_callback(lambda done: context.run(invoke_callback, on_done, _future_outcome(text, done)))
         admission.submit(text, call, future)
         return future
 
@@ -202,8 +205,7 @@ class CosyClient:
         iteration raises after the audio of what was written. Closing the stream stops reading and writing. Without a
         timeout it may last an hour. Raises like `stream`, and `BadUtterance` where the protocol takes whole texts only.
         """
-        if isinstance(texts, (str, bytes)):
-            raise ConfigurationError("texts: must be pieces of a text; for a whole one use stream")
+        check_iterable(texts, "pieces of a text", one="for a whole one use stream")
         call = self._begin_stream(options)
         pipeline = self._shared.pipeline()
         pipeline.admission.check_may_block()
@@ -237,8 +239,7 @@ class CosyClient:
 
         Raises `PartialFailure` when any of them failed; it holds every finished speech and every error.
         """
-        if isinstance(texts, (str, bytes)):
-            raise ConfigurationError("texts: must be several texts; for one use synthesize")
+        check_texts(texts)
         wanted = list(texts)
         outcomes: list[Outcome] = []
         try:
@@ -250,7 +251,7 @@ class CosyClient:
         if failed:
             first = failed[0]
             raise PartialFailure(
-                f"{len(failed)} of {len(outcomes)} texts failed; the first is number {first.index}: "
+                f"{len(failed)} of {len(outcomes)} texts failed; the first is index {first.index}: "
                 f"{type(first.error).__name__}: {first.error}",
                 outcomes=outcomes,
             ) from first.error

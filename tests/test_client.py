@@ -163,6 +163,32 @@ class TestOneText:
         asked = body_of(transport.requests[0])
         assert (asked["voice"], asked["seed"]) == ("shrill", 7)
 
+    @pytest.mark.parametrize("texts", [None, 3, object()])
+    def test_what_is_no_series_of_texts_is_refused_at_once(self, texts: Any) -> None:
+        client, transport = scripted_client(answer)
+        for call in (client.synthesize_many, client.batch_synth, client.stream_text):
+            with pytest.raises(ConfigurationError, match=f"^texts: must be .*, got {type(texts).__name__}$"):
+                call(texts)
+        assert transport.requests == []
+
+    def test_on_done_that_cannot_be_called_is_refused_at_once(self) -> None:
+        client, transport = scripted_client(answer)
+        with pytest.raises(ConfigurationError, match="^on_done: must be a function of one Outcome, got int$"):
+            client.submit("text", on_done=3)  # type: ignore[arg-type]
+        assert transport.requests == []
+        assert client.stats().pending == 0
+
+    def test_what_on_done_raises_is_logged_under_its_name(self, caplog: pytest.LogCaptureFixture) -> None:
+        def save_speech(_: Outcome) -> None:
+            raise ValueError("disk")
+
+        client, _ = scripted_client(answer)
+        client.submit("text", save_speech).result(0)
+        (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert "save_speech" in record.getMessage()
+        assert "failed" in record.getMessage()
+        assert isinstance(record.exc_info and record.exc_info[1], ValueError)
+
     def test_submit_returns_a_future_and_calls_on_done(self) -> None:
         """The callback gets the outcome, a speech or an error."""
         client, _ = scripted_client(after(refuse(400)), max_retries=0)
@@ -398,7 +424,7 @@ class TestBatch:
     def test_one_bad_text_fails_no_other(self) -> None:
         """`PartialFailure` has every finished speech by position."""
         client, _ = scripted_client(answer)
-        with pytest.raises(PartialFailure, match="1 of 3 texts failed; the first is number 1: BadUtterance") as caught:
+        with pytest.raises(PartialFailure, match="1 of 3 texts failed; the first is index 1: BadUtterance") as caught:
             client.batch_synth(["a", " ", "c"])
         assert {n: text_in(speech) for n, speech in caught.value.speeches.items()} == {0: "a", 2: "c"}
 

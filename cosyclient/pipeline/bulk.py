@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from cosyclient.errors import ClientClosed, ConfigurationError, CosyError
 from cosyclient.models import ALPHABETIC_SECONDS, SYLLABIC_SECONDS, Outcome, Speech
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from cosyclient.models import VoiceSettings
     from cosyclient.pipeline.admission import Admission, CallOptions
@@ -151,11 +152,23 @@ def as_finished(
 
 def in_batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     """Yield *texts* in lists: of *size* where they are at hand already, of one where they are still being made."""
-    if isinstance(texts, (str, bytes)):
-        raise ConfigurationError("texts: must be several texts; for one use synthesize")
+    check_texts(texts)
     step = size if isinstance(texts, (list, tuple)) else 1
     source = iter(texts)
     return iter(lambda: list(islice(source, step)), [])
+
+
+def check_texts(texts: object) -> None:
+    """Raise `ConfigurationError` unless *texts* are several texts."""
+    check_iterable(texts, "several texts", one="for one use synthesize")
+
+
+def check_iterable(texts: object, rule: str, *, one: str) -> None:
+    """Raise `ConfigurationError` with *rule* unless *texts* can be iterated, and with *one* if it is a single text."""
+    if isinstance(texts, (str, bytes)):
+        raise ConfigurationError(f"texts: must be {rule}; {one}")
+    if not (isinstance(texts, Iterable) or hasattr(texts, "__getitem__")):
+        raise ConfigurationError(f"texts: must be {rule}, got {type(texts).__name__}")
 
 
 def outcome_of(index: int, text: str, result: Speech | BaseException) -> Outcome:

@@ -69,7 +69,9 @@ def translate(error: Exception, deadline: Deadline) -> CosyError:
     if kind is BulkheadFull or kind is ClientClosed:
         return kind(message)
     if isinstance(error, _TIMEOUTS) and deadline.remaining <= _ROUNDING:
-        return DeadlineExceeded(f"the deadline passed; {message}", sent=sent)
+        # The cause tells the rest: a wait that ended with the deadline says nothing of the service.
+        step = "a connection was made" if kind is ConnectFailed else "the reply was complete"
+        return DeadlineExceeded(f"the deadline passed before {step}", sent=sent)
     if isinstance(error, _NOT_SENDABLE):
         return TransportError(
             f"the request cannot be sent; {message}", sent=False, retryable=False, endpoint_fault=False

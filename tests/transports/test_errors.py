@@ -76,6 +76,8 @@ def test_a_timeout_at_the_deadline_is_a_deadline_exceeded(foreign: Exception, se
     clock = FakeClock()
     error = translate(foreign, Deadline.after(clock, 0.0))
     assert type(error) is DeadlineExceeded
+    step = "the reply was complete" if sent_ else "a connection was made"
+    assert str(error) == f"the deadline passed before {step}"
     assert error.sent is sent_
     assert not isinstance(translate(foreign, Deadline.after(clock, 1.0)), DeadlineExceeded)
     assert type(translate(httpx.PoolTimeout("full"), Deadline.after(clock, 0.0))) is BulkheadFull

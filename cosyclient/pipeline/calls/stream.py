@@ -16,7 +16,7 @@ from cosyclient.models import Speech, has_speech
 from cosyclient.pipeline.calls.execution import Execution
 from cosyclient.pipeline.calls.retrying import RetryLoop
 from cosyclient.protocols.base import PcmFormat
-from cosyclient.protocols.replies.speech import silent_audio_or_error
+from cosyclient.protocols.replies.speech import same_sample_fault, silent_audio_or_error
 
 if TYPE_CHECKING:
     import os
@@ -202,7 +202,7 @@ class SpeechStream:
             )
         elif self._is_silence() and has_speech(self._text):
             seconds = sum(map(len, self._received)) / (block * self.sample_rate)
-            raise DecodeError(f"audio: {seconds:.2f} s of silence", retryable=True)
+            raise DecodeError(f"audio: {same_sample_fault(seconds)}", retryable=True)
         elif self._context.rates is not None and has_speech(self._text):
             self._context.rates.record(sum(map(len, self._received)) // block, self.sample_rate)
         self._end(None)

@@ -55,8 +55,8 @@ class PositionCheck:
         if not isinstance(index, int) or isinstance(index, bool):
             raise DecodeError("reply: a result names no index")
         if not 0 <= index < self._count:
-            shown = f"index {index}" if abs(index) < 1 << 31 else "an index"
-            raise DecodeError(f"reply: {shown} is outside the {self._count} texts, the first of which is 0")
+            shown = f"index {index}" if abs(index) < 1 << 31 else "an index out of range"
+            raise DecodeError(f"the reply has {shown}; only 0 to {self._count - 1} were sent")
         if index not in self._free:
             raise DecodeError(f"reply: two results for text {index}")
         self._free.remove(index)

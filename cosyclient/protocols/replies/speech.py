@@ -64,7 +64,7 @@ def speech_from_bytes(utterance: Utterance, data: bytes, fields: dict[str, Any])
         check_media_type(requested.format, data, kind)
     info, data, states_length, is_silent = _audio.inspect(requested.format, data, rate, channels)
     if info.duration == 0 or (is_silent and has_speech(utterance.text)):
-        fault = f"{info.duration:.2f} s of silence" if is_silent else f"empty {requested.format}"
+        fault = same_sample_fault(info.duration or 0.0) if is_silent else f"empty {requested.format}"
         return silent_speech_or_error(utterance, fault, sample_rate=info.sample_rate)
     announced = seconds_from_ms(fields.get("duration_ms"))
     if (
@@ -110,6 +110,11 @@ def check_pcm_start(start: bytes, kind: str) -> None:
     if (other := _audio.sniff(start)) not in (None, "wav"):
         raise DecodeError(f"audio: asked for pcm, got {other}", endpoint_fault=False)
     check_media_type("pcm", start, kind)
+
+
+def same_sample_fault(seconds: float) -> str:
+    """Return what to call *seconds* of audio that do not move, which no speech is; stubs of servers send zeros."""
+    return f"{seconds:.2f} s of the same sample; a test server must send real samples"
 
 
 def silent_speech_or_error(utterance: Utterance, fault: str, *, sample_rate: int | None = None) -> Speech:

@@ -110,7 +110,7 @@ def translate(code: str, details: str, deadline: Deadline) -> CosyError:
     rule = next((rule for rule in TABLE if rule.code == code and rule.words in details), _DEFAULT)
     message = f"gRPC {code}: {single_line(details, _MAX_CHARACTERS)}" if details else f"gRPC {code}"
     if code == "DEADLINE_EXCEEDED" and deadline.remaining <= _ROUNDING:
-        return DeadlineExceeded(f"the deadline passed; {message}", sent=True)
+        return DeadlineExceeded("the deadline passed before the reply was complete", sent=True)
     if issubclass(rule.kind, ServiceError):
         return rule.kind(
             message, status=rule.status, code=code, retryable=rule.retryable, endpoint_fault=rule.endpoint_fault

@@ -76,11 +76,11 @@ def frames(*headers: dict[str, Any]) -> ScriptedReply:
         (
             frames(wire.opening(2), wire.item(0), wire.item(2)),
             1,
-            "index 2 is outside the 2 texts, the first",
+            "the reply has index 2; only 0 to 1 were sent",
         ),
         (frames(wire.opening(2), {"kind": "item", "status": "error"}), 0, "names no index"),
         (frames(wire.opening(2), wire.failed(0), {**wire.failed(1), "index": True}), 1, "names no index"),
-        (frames(wire.opening(2), {**wire.failed(0), "index": -1}), 0, "outside the 2 texts"),
+        (frames(wire.opening(2), {**wire.failed(0), "index": -1}), 0, "only 0 to 1 were sent"),
         (frames(wire.opening(2), wire.item(0), wire.end(1)), 1, "no result for 1 of 2 texts, first 1"),
         (frames(wire.opening(2), wire.item(0), wire.item(1), wire.end(1)), 2, "end frame announces 1 and 0"),
     ],

@@ -79,8 +79,16 @@ def test_item_errors_are_classified(error: object, kind: type[ServiceError], ret
         ({"audio_data": base64.b64encode(wire.tagged_wav(1)[:44]).decode()}, "truncated wav", True),
         ({"audio_data": base64.b64encode(b"<html>oh</html>").decode()}, "got unknown bytes", True),
         ({"audio_data": base64.b64encode(b"OggS" + bytes(50)).decode()}, "asked for wav, got ogg", False),
-        ({"audio_data": encoded_wav(bytes(4800))}, "0.10 s of silence", True),
-        ({"audio_data": encoded_wav(b"\x34\x12" * 2400)}, "0.10 s of silence", True),
+        (
+            {"audio_data": encoded_wav(bytes(4800))},
+            "0.10 s of the same sample; a test server must send real samples",
+            True,
+        ),
+        (
+            {"audio_data": encoded_wav(b"\x34\x12" * 2400)},
+            "0.10 s of the same sample; a test server must send real samples",
+            True,
+        ),
         ({"audio_data": encoded_noise(), "media_type": "audio/mpeg"}, "asked for wav, the reply calls it mp3", False),
         ({"audio_data": encoded_noise(), "media_type": "text/x-secret"}, "got unknown bytes", True),
     ],
@@ -106,8 +114,8 @@ def test_each_position_is_claimed_exactly_once() -> None:
     assert check.claim(1) == 1
     for index, fault in (
         (1, "two results"),
-        (2, "outside"),
-        (-1, "outside"),
+        (2, "the reply has index 2; only 0 to 1 were sent"),
+        (-1, "has index -1; only"),
         (True, "names no index"),
         ("0", "names no"),
     ):

@@ -89,7 +89,9 @@ def test_every_code_has_a_rule_of_its_own() -> None:
 
 def test_an_exceeded_deadline_is_the_calls_only_if_that_has_passed() -> None:
     """Otherwise the service, or a proxy before it, has a shorter one."""
-    assert type(error_of("DEADLINE_EXCEEDED", "", 0.0)) is DeadlineExceeded
+    exceeded = error_of("DEADLINE_EXCEEDED", "Deadline Exceeded", 0.0)
+    assert type(exceeded) is DeadlineExceeded
+    assert str(exceeded) == "the deadline passed before the reply was complete"
     assert type(error_of("DEADLINE_EXCEEDED", "", 1.0)) is AttemptTimeout
 
 
