@@ -114,7 +114,7 @@ class Breaker:
         self._probe_successes = self._probe_failures = 0
         self._probe_timeout = 0.0  # half-open: seconds that probes are given to report
         self._unreported: deque[tuple[str, str]] = deque()  # changes that were not passed to listeners yet, in order
-        self._reporter: object = None  # the run of `_report_changes` that passes them on
+        self._reporter: object = None  # the run of `_report_changes` that passes them on; it ends without the lock
 
     @property
     def state(self) -> str:

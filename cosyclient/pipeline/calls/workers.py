@@ -74,7 +74,7 @@ class Workers:
         self._given = executor
         self._notes: Mailbox[Callable[[], None] | None] = Mailbox()
         self._lock = threading.Lock()
-        # Guarded by _lock.
+        # Set under _lock; a reader that ends, or whose start failed, is taken out without it.
         self._running: _Reader | None = None
         self._closed = False
         # Of the thread that reads the notes.

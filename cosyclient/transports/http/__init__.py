@@ -1,1 +1,1 @@
-"""HTTP over a pool of connections."""
+"""The HTTP transport: a pool of connections that are written and read here, or any httpx transport."""

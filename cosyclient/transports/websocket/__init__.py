@@ -1,1 +1,1 @@
-"""Sessions over a pool of WebSockets."""
+"""The WebSocket transport: sessions of messages over a pool of WebSockets, whose text may still be written."""
