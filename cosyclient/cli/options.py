@@ -16,7 +16,7 @@ from cosyclient.config.environment import read_environment
 from cosyclient.config.resolve import resolve
 from cosyclient.errors import BadUtterance, ConfigurationError
 from cosyclient.models import SAMPLE_RATES
-from cosyclient.protocols.addresses import default_protocol, guess
+from cosyclient.protocols.addresses import default_protocol, guess, without_route
 from cosyclient.protocols.registry import check_supported, every_name, families, protocol_for
 from cosyclient.transports.registry import transport_for
 from cosyclient.voices import Voice
@@ -282,7 +282,10 @@ def check_voice_of_every_text(arguments: argparse.Namespace, voice: VoiceSetting
     """Raise `ConfigurationError` naming the option, if the protocol cannot serve any text with *voice*."""
     with option_names_in_errors():
         try:
-            check_supported(_protocol_of(arguments), voice)
+            protocol = _protocol_of(arguments)
+            # A pasted route may name the model.
+            model = voice.model or without_route(address_of(arguments) or "", protocol.name).model
+            check_supported(protocol, voice.replace({"model": model}))
         except BadUtterance as error:
             raise ConfigurationError(command_line_words(str(error))) from None
 

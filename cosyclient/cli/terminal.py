@@ -34,7 +34,7 @@ def progress_bar(name: str, *, quiet: bool) -> AbstractContextManager[Progress]:
     # A terminal whose size was never set reports 0 columns, and the bar would be that wide.
     sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0
     size = {"dynamic_ncols": True} if sized else {"ncols": 80, "nrows": 24}
-    return cast("AbstractContextManager[Progress]", tqdm(unit=" texts", total=_count_lines(name), **size))
+    return cast("AbstractContextManager[Progress]", tqdm(unit=" texts", total=count_lines(name), **size))
 
 
 def printable(text: str) -> str:
@@ -42,7 +42,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _count_lines(name: str) -> int | None:
+def count_lines(name: str) -> int | None:
+    """Return the lines of the input *name* that are not blank, or None if they cannot be counted."""
     # A pipe (as in `<(command)`) can be read only once, so its lines cannot be counted.
     if name == "-" or not Path(name).is_file():
         return None

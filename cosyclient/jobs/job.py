@@ -24,7 +24,7 @@ from cosyclient.jobs.stopping import RepeatedFailures, StopReason, describe_erro
 from cosyclient.models import Speech, Utterance, VoiceSettings, has_speech, join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -101,6 +101,8 @@ class Job:
         self._finished: Mailbox[Future[Speech] | None] = Mailbox()
         self._submitted: dict[Future[Speech], _Submitted] = {}
         self._submitted_seconds = 0.0
+        self._read = 0
+        self._read_all = False
         self._to_join: list[tuple[str, VoiceSettings]] = []
         self._written: set[str] = set()
         self._checked_members: set[str] = set()
@@ -140,20 +142,33 @@ class Job:
         self._report.progress = progress
         self._started = time.monotonic()
         for line in interrupt.until_pressed(lines):
+            self._read += 1
             self._begin(line)
             self._finish(max_submitted=client.window if self._disk_has_room() else 0)
             if self._stop is not None:
                 break
+        else:
+            self._read_all = interrupt.pressed is None
         self._finish(max_submitted=0)
 
-    def conclude(self, target: Target) -> int:
-        """Join the speeches if that was asked for, print the summary, and return the exit code."""
-        pressed, stop = self._interrupt.pressed, self._stop
+    def conclude(self, target: Target, *, count: Callable[[], int | None]) -> int:
+        """Join the speeches if that was asked for, print the summary, and return the exit code.
+
+        *count* counts the texts of the whole input, None if that cannot be done; it is called if not all were read.
+        """
+        pressed = self._interrupt.pressed
+        if self._stop is None and pressed is None and not self._written:
+            self._stop = self._failures.refusal_of_every_text()
+        stop = self._stop
         cut_short = pressed is not None or stop is not None
+        if not (self._read or cut_short):
+            return self.conclude_empty(emulator=target.emulator)
         joined = self._join() if self._options.join and not cut_short else None
         self._report.print_summary(
             elapsed=time.monotonic() - self._started,
             requests=self._client.stats().executions,
+            read=self._read,
+            total=self._read if self._read_all else count(),
             joined=joined,
             interrupted=pressed is not None,
             stopped=None if stop is None else stop.kind,
@@ -163,7 +178,8 @@ class Job:
             print(f"cosyclient synth: {stop.message(target.url)}", file=sys.stderr)
         if cut_short:
             why = "interrupted" if pressed is not None else "stopped"
-            print(f"{why}; the same command with --resume goes on from here", file=sys.stderr)
+            mending = "after mending this, " if stop is not None and stop.kind == "refused" else ""
+            print(f"{why}; {mending}the same command with --resume goes on from here", file=sys.stderr)
         if stop is not None and stop.is_output:
             return NO_OUTPUT
         if pressed is not None:
@@ -171,6 +187,22 @@ class Job:
         if stop is not None:
             return STOPPED_EARLY
         return 1 if self._report.failed or (self._options.join and joined is None) else 0
+
+    def conclude_empty(self, *, emulator: bool) -> int:
+        """Print the summary of an input without a text, for which `run` need not be called, and return 0."""
+        self._report.print_summary(
+            elapsed=time.monotonic() - self._started,
+            requests=0,
+            read=0,
+            total=0,
+            joined=None,
+            interrupted=False,
+            stopped=None,
+            emulator=emulator,
+        )
+        unmade = f"; {self._options.join} is not written" if self._options.join else ""
+        print(f"cosyclient synth: nothing to speak: the input has no text{unmade}", file=sys.stderr)
+        return 0
 
     def _begin(self, line: Line) -> None:
         """Submit the text of *line*, or skip it."""

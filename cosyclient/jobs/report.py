@@ -75,19 +75,27 @@ class Report:
         *,
         elapsed: float,
         requests: int,
+        read: int,
+        total: int | None,
         joined: str | None,
         interrupted: bool,
         stopped: str | None,
         emulator: bool,
     ) -> None:
-        """Print the summary: a line on stderr, and JSON on standard output if that was asked for."""
+        """Print the summary: a line on stderr, and JSON on standard output if that was asked for.
+
+        *read* texts were read, of *total* in the input; None if they cannot be counted.
+        """
         if self.failed > self._shown_failures and stopped is None:
             print(f"… and {self.failed - self._shown_failures} more failed; see {self._manifest}", file=sys.stderr)
+        recorded = self.succeeded + self.failed + self.skipped
+        not_sent = max(0, (read if total is None else total) - recorded)
         summary: dict[str, Any] = {
-            "texts": self.succeeded + self.failed + self.skipped,
+            "texts": recorded,
             "succeeded": self.succeeded,
             "failed": self.failed,
             "skipped": self.skipped,
+            "not_sent": not_sent,
             "audio_seconds": round(self.audio_seconds, 3),
             "elapsed_seconds": round(elapsed, 3),
             "requests": requests,
@@ -101,8 +109,11 @@ class Report:
             print(json.dumps(summary, ensure_ascii=False))
         if not self._quiet:
             source = " of the emulator, not of CosyVoice" if emulator else ""
+            unsent = f", {not_sent} not sent" if not_sent else ""
+            if total is None:
+                unsent += ", the rest of the input not read"
             print(
                 f"{self.succeeded} speeches{source}, {self.audio_seconds:.1f} s of audio in {elapsed:.1f} s "
-                f"({requests} requests); {self.failed} failed, {self.skipped} skipped; see {self._manifest}",
+                f"({requests} requests); {self.failed} failed, {self.skipped} skipped{unsent}; see {self._manifest}",
                 file=sys.stderr,
             )

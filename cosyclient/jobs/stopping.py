@@ -13,6 +13,7 @@ from cosyclient.errors import (
     DecodeError,
     Forbidden,
     NotFound,
+    Rejected,
     RetryBudgetSpent,
     ServiceError,
     Throttled,
@@ -83,7 +84,9 @@ class RepeatedFailures:
     def __init__(self) -> None:
         self._any_success = False
         self._last_failure: tuple[object, ...] = ()
+        self._last_error: CosyError | None = None
         self._count = 0
+        self._all = 0
 
     def record_success(self) -> None:
         """Count a text that was synthesized."""
@@ -92,15 +95,27 @@ class RepeatedFailures:
 
     def record_failure(self, error: CosyError) -> StopReason | None:
         """Count a text that failed with *error*; return the reason to stop if there is one."""
+        if not isinstance(error, Rejected):
+            self._all += 1
         denied = isinstance(error, (Unauthorized, Forbidden)) or (isinstance(error, Throttled) and not error.retryable)
         if not (isinstance(error, (ServiceError, DecodeError)) and (denied or not error.retryable)):
             return None
         failure = (type(error), getattr(error, "status", None), getattr(error, "code", None), str(error))
         self._count = self._count + 1 if failure == self._last_failure else 1
-        self._last_failure = failure
+        self._last_failure, self._last_error = failure, error
         if self._any_success:
             return StopReason.refused(error) if denied and self._count >= _DENIALS_IN_A_ROW else None
         return StopReason.refused(error) if denied or self._count >= _EQUAL_FAILURES else None
+
+    def refusal_of_every_text(self) -> StopReason | None:
+        """Return the reason if every text that was sent was refused alike, at the end of a short input.
+
+        A single refusal may be the text's own, except one that names something that does not exist.
+        """
+        error = self._last_error
+        if error is None or self._any_success or self._count < self._all:
+            return None
+        return StopReason.refused(error) if self._count > 1 or isinstance(error, NotFound) else None
 
 
 def is_outage(error: CosyError, *, waited: bool) -> bool:

@@ -262,6 +262,7 @@ def test_the_summary_as_json(echo: Emulator, run: Run) -> None:
         "succeeded": 3,
         "failed": 1,
         "skipped": 0,
+        "not_sent": 0,
         "audio_seconds": 0.3,
         "requests": 3,
         "manifest": "out/manifest.jsonl",
@@ -274,10 +275,39 @@ def test_the_summary_as_json(echo: Emulator, run: Run) -> None:
 
 
 def test_an_empty_input_is_no_failure(echo: Emulator, run: Run) -> None:
-    assert run("synth", write_lines("", "  "), "-o", "out").code == 0
+    for options, unmade in (([], ""), (["--join", "all.wav"], "; all.wav is not written")):
+        ended = run("synth", write_lines("", "  "), "-o", "out", *options)
+        message = f"cosyclient synth: nothing to speak: the input has no text{unmade}"
+        assert (ended.code, ended.err.splitlines()[1:]) == (0, [message])
+        assert read_manifest() == []
+
+
+def test_for_an_empty_input_no_emulator_is_started(run: Run) -> None:
+    ended = run("synth", write_lines("", "  "), "-o", "out")
+    assert (ended.code, "started the embedded emulator" in ended.err) == (0, False)
+
+
+def test_an_empty_pipe_is_no_failure(echo: Emulator) -> None:
+    ended = spawn("synth", "-", "-o", "out", "--join", "all.wav", input="")
+    assert ended.code == 0
+    assert "nothing to speak: the input has no text; all.wav is not written\n" in ended.err
+
+
+def test_a_setting_that_no_text_can_have_is_refused_before_the_first(run: Run) -> None:
+    url = f"http://127.0.0.1:{quiet_port()}"
+    command = ("synth", write_lines("one", "two"), "-o", "out", "--url", url)
+    ended = run(*command, "--protocol", "model-studio-http", "--speed", 3, "--voice", "a", "--model", "b")
+    assert ended.code == 2
+    assert ended.err.startswith("cosyclient synth: --speed: protocol model-studio-http serves from 0.5 to 2, not 3")
+    assert len(ended.err.splitlines()) == 1
     assert read_manifest() == []
-    ended = run("synth", write_lines("", "  "), "-o", "out", "--join", "all.wav")
-    assert (ended.code, ended.err.splitlines()[0]) == (1, "cosyclient synth: --join all.wav: speeches: nothing to join")
+    ended = run(*command, "--protocol", "openai", "--voice", "a")
+    assert ended.err.startswith("cosyclient synth: --model: protocol openai needs one; give --model")
+    routed = (*command[:-1], f"{url}/v2/models/cosyvoice2/infer", "--protocol", "triton")
+    assert run(*routed, "--wait-for-service", 0).code == 3, "the address names the model"
+    source = write_objects({"text": "x", "model": "b", "voice": "a"})
+    ended = run("synth", source, *command[2:], "--protocol", "openai", "--wait-for-service", 0)
+    assert ended.code == 3, "a line of JSONL may name what the command does not"
 
 
 # Errors of one line

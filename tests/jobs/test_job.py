@@ -109,6 +109,7 @@ def test_after_the_wait_the_job_stops_early_without_failed_texts(run: Run) -> No
     ended = run(source, "--url", url, "--wait-for-service", 1, "--max-batch", 4)
     assert ended.code == 3
     assert (ended.summary["failed"], ended.summary["stopped"]) == (0, "service down")
+    assert (ended.summary["texts"], ended.summary["not_sent"]) == (0, 300)
     assert read_manifest() == []
     assert f"no service at {url}: ConnectFailed: " in ended.err
     assert ended.err.endswith("stopped; the same command with --resume goes on from here\n")
@@ -155,6 +156,23 @@ def test_an_error_that_every_text_would_get_stops_the_job(
     assert says in ended.err
     assert "; for its voices see `cosyclient voices`, for the rest `cosyclient doctor`\n" in ended.err
     assert echo.counters().requests < 40
+    assert ended.err.endswith("stopped; after mending this, the same command with --resume goes on from here\n")
+    assert ended.summary["texts"] == len(read_manifest())
+    assert ended.summary["not_sent"] == 400 - len(read_manifest()) > 300
+    assert f", {ended.summary['not_sent']} not sent; see " in ended.err
+
+
+@pytest.mark.parametrize("texts", [1, 3])
+def test_an_unknown_voice_stops_a_short_job_alike(echo: Emulator, run: Run, texts: int) -> None:
+    ended = run(write_lines(*(f"text {number}" for number in range(texts))), "--voice", "nobody")
+    assert (ended.code, ended.summary["stopped"], ended.summary["not_sent"]) == (3, "refused", 0)
+    assert "refuses every text: NotFound: HTTP 404 unknown_voice" in ended.err
+
+
+def test_a_text_that_is_refused_beside_speeches_of_an_earlier_run_fails_alone(echo: Emulator, run: Run) -> None:
+    assert run(write_lines("one")).code == 0
+    source = write_objects({"text": "one"}, {"text": "two", "voice": "nobody"})
+    assert run(source, "--resume").code == 1
 
 
 def test_a_job_does_not_wait_for_a_service_of_another_kind(run: Run) -> None:

@@ -10,7 +10,15 @@ import pytest
 
 from cosyclient.jobs.report import MAX_SHOWN_FAILURES, Report
 
-SUMMARY: dict[str, Any] = {"elapsed": 2.0, "requests": 3, "joined": None, "interrupted": False, "emulator": False}
+SUMMARY: dict[str, Any] = {
+    "elapsed": 2.0,
+    "requests": 3,
+    "read": 7,
+    "total": 7,
+    "joined": None,
+    "interrupted": False,
+    "emulator": False,
+}
 
 
 @pytest.mark.parametrize("quiet", [True, False])
@@ -42,6 +50,27 @@ def test_the_summary_counts_every_text_once(capsys: pytest.CaptureFixture[str]) 
     report.print_summary(**SUMMARY, stopped="output")
     summary = json.loads(capsys.readouterr().out)
     assert summary == {
-        "texts": 3, "succeeded": 1, "failed": 1, "skipped": 1, "audio_seconds": 1.5, "elapsed_seconds": 2.0,
+        "texts": 3, "succeeded": 1, "failed": 1, "skipped": 1, "not_sent": 4, "audio_seconds": 1.5, "elapsed_seconds": 2.0,
         "requests": 3, "manifest": "m", "joined": None, "interrupted": False, "stopped": "output", "emulator": False,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("read", "total", "unsent"),
+    [
+        (3, 3, ""),
+        (5, 9, ", 6 not sent"),
+        (5, None, ", 2 not sent, the rest of the input not read"),
+        (3, None, ", the rest of the input not read"),
+    ],
+)
+def test_the_summary_tells_how_many_texts_were_not_sent(
+    read: int, total: int | None, unsent: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Report(Path("m"), quiet=False, as_json=True)
+    for _ in range(3):
+        report.add_skipped()
+    report.print_summary(**{**SUMMARY, "read": read, "total": total}, stopped="refused")
+    printed = capsys.readouterr()
+    assert printed.err.endswith(f"; 0 failed, 3 skipped{unsent}; see m\n")
+    assert json.loads(printed.out)["not_sent"] == (total or read) - 3

@@ -10,9 +10,11 @@ import pytest
 from cosyclient.errors import (
     Attempt,
     BadRequest,
+    BadUtterance,
     CircuitOpen,
     ConnectFailed,
     CosyError,
+    NotFound,
     RetryBudgetSpent,
     ServiceFault,
     Throttled,
@@ -55,6 +57,27 @@ def test_a_job_stops_after_so_many_equal_failures(
 def test_failures_that_differ_do_not_stop_a_job() -> None:
     failures = RepeatedFailures()
     assert not any(failures.record_failure(BadRequest(f"text {number}")) for number in range(100))
+
+
+@pytest.mark.parametrize(
+    ("errors", "refused"),
+    [
+        ([], False),
+        ([BadRequest("unsafe text")], False),
+        ([NotFound("voice")], True),
+        ([BadRequest("model"), BadRequest("model")], True),
+        ([BadRequest("model"), BadUtterance("blank"), BadRequest("model")], True),
+        ([BadRequest("model"), ServiceFault("busy"), BadRequest("model")], False),
+        ([BadRequest("one"), BadRequest("two")], False),
+        ([ServiceFault("busy"), ServiceFault("busy")], False),
+    ],
+)
+def test_at_the_end_every_text_was_refused_alike(errors: list[CosyError], refused: bool) -> None:
+    failures = RepeatedFailures()
+    assert not any(failures.record_failure(error) for error in errors)
+    assert (failures.refusal_of_every_text() is not None) == refused
+    failures.record_success()
+    assert failures.refusal_of_every_text() is None
 
 
 def test_a_success_between_denials_starts_the_count_anew() -> None:

@@ -14,11 +14,12 @@ from cosyclient.cli.options import (
     add_voice,
     address_of,
     check_options,
+    check_voice_of_every_text,
     connected,
     settings_of,
     voice_of,
 )
-from cosyclient.cli.terminal import Interruptible, progress_bar
+from cosyclient.cli.terminal import Interruptible, count_lines, progress_bar
 from cosyclient.errors import BadUtterance, ConfigurationError
 from cosyclient.jobs.input import FieldNames, open_input, read_lines
 from cosyclient.jobs.job import Job, JobOptions, Target
@@ -83,6 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
         make_directory("--output", directory)
         _check_join(arguments, voice.format)
         check_options(arguments)
+        if not jsonl:
+            # A line of JSONL may have settings of its own.
+            check_voice_of_every_text(arguments, voice)
         manifest = Manifest(
             directory,
             resume=arguments.resume,
@@ -94,6 +98,10 @@ def run(arguments: argparse.Namespace) -> int:
             manifest.release_names_except(set(_fingerprints(read_lines(source, jsonl=jsonl, names=names), voice)))
             source.seek(0)
         job = Job(_job_options(arguments), voice, directory, manifest)
+        if source.seekable():
+            if next(read_lines(source, jsonl=jsonl, names=names), None) is None:
+                return job.conclude_empty(emulator=False)
+            source.seek(0)
         url, client, emulator = stack.enter_context(connected(arguments, job.on_event))
         lines = read_lines(source, jsonl=jsonl, names=names)
         timeout = settings_of(arguments, url).timeout
@@ -104,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print("stopped; the same command with --resume goes on from here", file=sys.stderr)
             raise
-        return job.conclude(Target(url, emulator))
+        return job.conclude(Target(url, emulator), count=lambda: count_lines(arguments.input))
 
 
 def _job_options(arguments: argparse.Namespace) -> JobOptions:
