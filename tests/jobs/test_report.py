@@ -50,8 +50,9 @@ def test_the_summary_counts_every_text_once(capsys: pytest.CaptureFixture[str]) 
     report.print_summary(**SUMMARY, stopped="output")
     summary = json.loads(capsys.readouterr().out)
     assert summary == {
-        "texts": 3, "succeeded": 1, "failed": 1, "skipped": 1, "not_sent": 4, "audio_seconds": 1.5, "elapsed_seconds": 2.0,
-        "requests": 3, "manifest": "m", "joined": None, "interrupted": False, "stopped": "output", "emulator": False,
+        "texts": 3, "succeeded": 1, "failed": 1, "skipped": 1, "not_sent": 4, "audio_seconds": 1.5,
+        "elapsed_seconds": 2.0, "requests": 3, "manifest": "m", "joined": None, "interrupted": False,
+        "stopped": "output", "emulator": False,
     }  # fmt: skip
 
 
