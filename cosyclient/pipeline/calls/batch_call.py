@@ -16,7 +16,7 @@ from cosyclient.pipeline.calls.retrying import RetryLoop
 from cosyclient.protocols.replies.speech import silent_speech_or_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cosyclient.errors import Attempt
     from cosyclient.pipeline.calls.context import CallContext
@@ -56,7 +56,19 @@ class _AttemptState:
 
 
 class BatchCall:
-    """Take one batch through its attempts, the first of them under *permit*; runs on one thread at a time."""
+    """Take one batch through its attempts, the first of them under *permit*; runs on one thread at a time.
+
+    `_begin` claims the texts. Then, until no text is left:
+
+    1. `_attempt` sends what is pending, under a permit, and reads the reply;
+    2. `_complete_items` resolves the texts that the reply answers for good, while it is read;
+    3. `_split_failures` resolves those that failed for good, and keeps the others;
+    4. `_wait` waits as the retry policy says, and resolves those that cannot wait so long;
+    5. `_keep_pending` makes what is left the texts of the next attempt.
+
+    `release` gives back permit and texts. Texts end through `Outage.complete`, which holds those of bulk calls that can
+    wait for a service that is down.
+    """
 
     def __init__(self, context: BatchContext, batch: Batch, permit: Permit) -> None:
         self._context, self._coalescer, self._outage, self._hedger = context
@@ -234,6 +246,7 @@ class BatchCall:
             else:
                 attempts = [*self._attempts, execution.attempt_so_far(item)]
                 self._outage.complete([(text, _silence_or(text, item))], attempts, self)
+        # Speeches pass the outage as failures do: it is the one way to the completer, and holds back errors only.
         self._outage.complete(spoken, self._attempts, self)
 
     def _aborted(self, error: CosyError, deadline: Deadline) -> CosyError:
@@ -248,16 +261,19 @@ class BatchCall:
         if (error := this.error) is None:
             return
         late = isinstance(error, DeadlineExceeded)
-        final: list[Completion] = []
-        for text in this.unanswered.values():
+        left = this.unanswered.values()
+        again: Iterable[PendingText] = ()
+        if late:
             # The deadline may be that of waiters who have given up; a later one of a waiter who joined takes over.
-            if text.deadline > deadline.at if late else error.retryable:
-                this.retry[text] = error
-            else:
-                final.append((text, _silence_or(text, error) if count == 1 else error))
+            again = [text for text in left if text.deadline > deadline.at]
+        elif error.retryable:
+            again = left
+        this.retry.update(dict.fromkeys(again, error))
+        final = [(text, _silence_or(text, error) if count == 1 else error) for text in left if text not in this.retry]
         self._outage.complete(final, self._attempts, self)
-        # Set after the others got the error: for them it is final.
-        error.retryable = bool(this.retry) if late else error.retryable
+        if late:
+            # Set after the others got the error: for them it is final.
+            error.retryable = bool(this.retry)
 
     def _wait(self, left: dict[PendingText, CosyError]) -> dict[PendingText, CosyError]:
         """Wait as the retry policy says; return the texts to be sent again, with the others resolved."""

@@ -42,6 +42,7 @@ def call_unary(
     def attempt() -> CosyError | None:
         permit = Permit(context.endpoint)
         error: CosyError | None = None
+        # Twice: the second finishes a release that an interrupt has stopped.
         with permit, permit:
             context.endpoint.acquire(permit, deadline, context.closing)
             execution = Execution(context, permit, request, name=name, number=len(attempts) + 1, headers=headers)
