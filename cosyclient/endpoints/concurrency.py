@@ -61,19 +61,19 @@ class ConcurrencyController:
         now: float,
         *,
         returned: float,
-        idle: float = 0.0,
+        listener_seconds: float = 0.0,
         by_chance: bool = False,
     ) -> None:
         """Report how the attempt of *sample* ended; again does nothing.
 
-        *returned* seconds of audio were there, *idle* seconds of its time were not the service's. A refusal *by_chance*
-        was not for too high a rate, so it does not lower the limit.
+        *returned* seconds of audio were there, *listener_seconds* of its time were not the service's. A refusal
+        *by_chance* was not for too high a rate, so it does not lower the limit.
         """
         limit = self._limit
         assert limit is not None  # noqa: S101 - it issued the sample
         if not sample.in_flight:
             return
-        sample.idle = idle
+        sample.listener_seconds = listener_seconds
         if error is None:
             limit.record_success(sample, now, returned)
         elif error.throttled and by_chance:

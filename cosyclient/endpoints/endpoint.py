@@ -71,11 +71,13 @@ class Permit:
         if audio and (sample := endpoint.concurrency.start(audio, now, time_limit, into=self._samples)) is not None:
             self.expected, self.read_timeout = sample.expected, sample.read_timeout
 
-    def finish(self, error: CosyError | None, now: float, *, returned: float = 0.0, idle: float = 0.0) -> None:
+    def finish(
+        self, error: CosyError | None, now: float, *, returned: float = 0.0, listener_seconds: float = 0.0
+    ) -> None:
         """Report how the attempt ended to the policies and the statistics, and give the permit back.
 
-        *returned* of the seconds of audio asked for had come by then; for *idle* seconds of its time the service waited
-        for the listener.
+        *returned* of the seconds of audio asked for had come by then; for *listener_seconds* of its time the
+        service waited for the listener.
         """
         if self._finished:
             return
@@ -83,14 +85,17 @@ class Permit:
         endpoint, reservation = self.endpoint, self._reservation
         assert reservation is not None  # noqa: S101 - nothing is sent without
         try:
-            endpoint.stats.record_finish(now - idle - self._started, error, now, answered=error is None or returned > 0)
+            latency = now - listener_seconds - self._started
+            endpoint.stats.record_finish(latency, error, now, answered=error is None or returned > 0)
             by_chance = False
             if error is None:
                 endpoint.limiter.record_success(reservation)
             elif error.throttled:
                 by_chance = endpoint.record_throttled(error, now, reservation)
             for sample in self._samples:
-                endpoint.concurrency.finish(sample, error, now, returned=returned, idle=idle, by_chance=by_chance)
+                endpoint.concurrency.finish(
+                    sample, error, now, returned=returned, listener_seconds=listener_seconds, by_chance=by_chance
+                )
             if error is None:
                 self._breaker_permit.record_success(now)
             elif error.endpoint_fault:

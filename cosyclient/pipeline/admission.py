@@ -129,7 +129,7 @@ class Admission:
         """
         held = _Held(self)
         for text in texts:
-            waiter = self._waiter(text, options, job=audio, notify=notify)
+            waiter = self._waiter(text, options, job_audio=audio, notify=notify)
             into += [waiter]
             try:
                 pending = self._accept(waiter, text, options, held)
@@ -191,7 +191,7 @@ class Admission:
         text: str,
         options: CallOptions,
         *,
-        job: float | None = None,
+        job_audio: float | None = None,
         future: SpeechFuture | None = None,
         notify: Callable[[Waiter], None] | None = None,
     ) -> Waiter:
@@ -199,7 +199,7 @@ class Admission:
         span = options.timeout or self._settings.timeout
         # What is no text is rejected later, with an error that says so.
         length = len(text) if isinstance(text, str) else 0
-        span = span or (timeouts.of_call(length) if job is None else timeouts.of_job(job))
+        span = span or (timeouts.of_call(length) if job_audio is None else timeouts.of_job(job_audio))
         return Waiter(options.deadline(self._clock, span), bulk=options.bulk, future=future, notify=notify)
 
     def _accept_counted(self, waiter: Waiter, text: str, options: CallOptions) -> PendingText | None:

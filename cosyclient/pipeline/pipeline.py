@@ -15,10 +15,10 @@ from cosyclient.endpoints.endpoint import Endpoint
 from cosyclient.errors import BadUtterance, BulkheadFull, ClientClosed
 from cosyclient.events import BreakerChanged, Events
 from cosyclient.pipeline.admission import Admission
-from cosyclient.pipeline.calls.advice import Advice
 from cosyclient.pipeline.calls.context import CallContext
 from cosyclient.pipeline.calls.dispatcher import Dispatcher
 from cosyclient.pipeline.calls.duplex import DEFAULT_TIMEOUT, DuplexStream, TextFeeder
+from cosyclient.pipeline.calls.hints import ErrorHints
 from cosyclient.pipeline.calls.stream import DroppedStream, SpeechStream
 from cosyclient.pipeline.calls.unary import call_unary
 from cosyclient.pipeline.queue.batch import BatchLimits
@@ -96,7 +96,7 @@ class Pipeline:
             clock=clock,
             closing=self._closing,
             events=events,
-            advice=Advice(
+            hints=ErrorHints(
                 base_url=name,
                 protocol=protocol.name,
                 key_source=settings.key_source,

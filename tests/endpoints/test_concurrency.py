@@ -97,7 +97,7 @@ def test_a_slow_listener_is_no_slow_service() -> None:
         setup.now += 3600.0 + count
         for sample in samples:
             assert sample is not None
-            setup.controller.finish(sample, None, setup.now, returned=4.0, idle=3599.0 + count)
+            setup.controller.finish(sample, None, setup.now, returned=4.0, listener_seconds=3599.0 + count)
     assert setup.bulkhead.limit == 40
     sample = setup.controller.start(4.0, setup.now, 7200.0)
     assert sample is not None

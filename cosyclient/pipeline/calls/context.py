@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cosyclient.config import TimeoutConfig
     from cosyclient.endpoints.endpoint import Endpoint
     from cosyclient.events import Events
-    from cosyclient.pipeline.calls.advice import Advice
+    from cosyclient.pipeline.calls.hints import ErrorHints
     from cosyclient.policies.budget import RetryBudget
     from cosyclient.policies.retry import RetryPolicy
     from cosyclient.protocols.base import WireProtocol
@@ -34,5 +34,5 @@ class CallContext:
     clock: Clock
     closing: Flag
     events: Events
-    advice: Advice
+    hints: ErrorHints
     rates: SampleRateCheck | None

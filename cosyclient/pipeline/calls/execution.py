@@ -98,11 +98,11 @@ class Execution:
     def explain(self, error: CosyError) -> None:
         """Redact *error* and add what its reader can do about it; once for each error."""
         self.redact(error)
-        self._context.advice.add(error, self._request)
+        self._context.hints.add(error, self._request)
 
-    def attempt_so_far(self, error: CosyError | None, *, idle: float = 0.0) -> Attempt:
+    def attempt_so_far(self, error: CosyError | None, *, listener_seconds: float = 0.0) -> Attempt:
         """Return the attempt's record as of now, with *error* as what became of it."""
-        latency = self._context.clock.now() - self.started - idle
+        latency = self._context.clock.now() - self.started - listener_seconds
         return Attempt(self.number, self.permit.endpoint.name, self.started, latency, error)
 
     def finish(
@@ -110,14 +110,14 @@ class Execution:
         error: CosyError | None,
         *,
         returned: float = 0.0,
-        idle: float = 0.0,
+        listener_seconds: float = 0.0,
         speakable: bool = True,
         failed: int | None = None,
         recorded: CosyError | None = None,
     ) -> Attempt:
         """Redact *error*, report the attempt's end to breaker, limits, statistics and events; return its record. Once.
 
-        *returned* is how many of the seconds of audio came, *idle* how many seconds the caller took for itself,
+        *returned* is how many of the seconds of audio came, *listener_seconds* how many the caller took for itself,
         *speakable* whether any text had something to be spoken, *failed* how many texts failed: all, if there is an
         *error*, unless given. *recorded* is the error in the record where the attempt itself had none.
         """
@@ -125,7 +125,7 @@ class Execution:
         if error is not None:
             # Here for all: what ends a stream in its middle passes through nothing else.
             self.redact(error)
-        latency = now - self.started - idle
+        latency = now - self.started - listener_seconds
         if isinstance(error, DeadlineExceeded):
             # The service is to blame for a deadline only if it had a fair time and answered nothing to anybody
             # meanwhile: one that is slow, or was given too much to do, works.
@@ -134,7 +134,7 @@ class Execution:
         elif isinstance(error, ServiceFault) and not speakable:
             # Servers stumble over a text without speech, and are well with every other.
             error.endpoint_fault = False
-        permit.finish(error, now, returned=returned, idle=idle)
+        permit.finish(error, now, returned=returned, listener_seconds=listener_seconds)
         endpoint = permit.endpoint.name
         if context.events.wanted:
             context.events.emit(

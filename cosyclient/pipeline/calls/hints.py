@@ -1,4 +1,4 @@
-"""Advice in errors: the address that was asked, where the key came from, and what to set instead."""
+"""Hints in errors: the address that was asked, where the key came from, and what to set instead."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIGNS: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
+class ErrorHints:
     """Add to errors what the service cannot say: which address was asked, with which key, and what to do next."""
 
     base_url: str
@@ -48,7 +48,7 @@ class Advice:
                 # Starlette's answer to a WebSocket that it has no route for, too.
                 hint = f"{hint}; {self._asked(request)}; {self._next()}"
         elif isinstance(error, ConnectFailed):
-            hint = next((advice for sign, advice in _SIGNS if sign in str(error)), "")
+            hint = next((text for sign, text in _SIGNS if sign in str(error)), "")
         elif isinstance(error, ServiceError):
             lost = isinstance(error, NotFound) or error.status == _METHOD_NOT_ALLOWED
             if lost and error.code in _NO_SUCH_ROUTE:

@@ -109,6 +109,7 @@ class SpeechStream:
         try:
             context.endpoint.acquire(permit, self._deadline, context.closing)
         except BaseException:
+            # Twice: the second finishes a release that an interrupt has stopped.
             with permit, permit:
                 raise
         try:
@@ -302,6 +303,7 @@ class SpeechStream:
                 self._finish(execution, error)
         finally:
             if mine:
+                # Twice: the second finishes a release that an interrupt has stopped.
                 with execution.permit, execution.permit:
                     self._close_reply()
 
@@ -316,10 +318,14 @@ class SpeechStream:
         self._on_attempt_end()
         # The time the listener took is no latency of the service.
         taken = self._context.clock.now() - execution.started
-        idle = min(taken, max(0.0, taken - self._service_seconds) + self._writer_seconds)
+        listener_seconds = min(taken, max(0.0, taken - self._service_seconds) + self._writer_seconds)
         self._close_reply()
         returned = sum(map(len, self._received)) / (2 * self.channels * self.sample_rate) if self._received else 0.0
-        self._attempts.append(execution.finish(error, returned=returned, idle=idle, speakable=has_speech(self._text)))
+        self._attempts.append(
+            execution.finish(
+                error, returned=returned, listener_seconds=listener_seconds, speakable=has_speech(self._text)
+            )
+        )
 
     def _with_partial(self, error: CosyError) -> CosyError:
         twin = error.for_caller(self._attempts)

@@ -66,11 +66,20 @@ class Sample:
 
     ``other_audio`` are the seconds of audio of other attempts in flight, ``time_limit`` those between call and deadline
     of its most urgent text, ``expected`` those that all audio in flight takes at the throughput measured so far (0 if
-    none was), ``read_timeout`` those that each read should be given at least. ``idle`` seconds of it were not the
+    none was), ``read_timeout`` those that each read should be given at least. ``listener_seconds`` of it were not the
     service's, such as a slow listener's; set it before the end. ``in_flight`` says whether the limit counts it.
     """
 
-    __slots__ = ("audio", "expected", "idle", "in_flight", "other_audio", "read_timeout", "started", "time_limit")
+    __slots__ = (
+        "audio",
+        "expected",
+        "in_flight",
+        "listener_seconds",
+        "other_audio",
+        "read_timeout",
+        "started",
+        "time_limit",
+    )
 
     def __init__(
         self,
@@ -88,7 +97,7 @@ class Sample:
         self.time_limit = time_limit
         self.expected = expected
         self.read_timeout = read_timeout
-        self.idle = 0.0
+        self.listener_seconds = 0.0
         self.in_flight = False
 
 
@@ -268,7 +277,7 @@ class AdaptiveLimit:
         self._observe_locked(now)
         self._throughput.finish(sample.audio, returned)
         sample.in_flight = False
-        return max(now - sample.started - sample.idle, _SHORTEST_LATENCY)
+        return max(now - sample.started - sample.listener_seconds, _SHORTEST_LATENCY)
 
     def _add_if_slow_locked(self, sample: Sample, latency: float) -> None:
         """Learn from an attempt that was cut short, if it took longer than expected even so."""

@@ -108,7 +108,7 @@ def test_a_wrong_scheme_is_named_as_one(scheme: str, options: dict[str, Any], me
     assert message.format(port=port) in str(caught.value)
 
 
-def test_the_advice_is_quoted_for_a_shell() -> None:
+def test_the_hint_is_quoted_for_a_shell() -> None:
     """An address may hold characters with a meaning to a shell."""
     error = error_of(ScriptedReply(404), base_url="http://h/a;b&c$(d)")
     assert "doctor --url 'http://h/a;b&c$(d)'" in str(error)
