@@ -92,8 +92,11 @@ class Execution:
         return reply
 
     def redact(self, error: CosyError) -> None:
-        """Take the key and the caller's header values out of *error*: services quote what they refuse."""
+        """Take the key and the caller's header values out of *error*, as services quote what they refuse."""
         self.permit.endpoint.redact(error, () if self._headers is None else self._headers.fields())
+        # Callers get copies, which have none. It holds the call's frames, so texts and the speeches of later attempts
+        # would be kept by a reference cycle until the garbage collector runs.
+        error.__traceback__ = None
 
     def explain(self, error: CosyError) -> None:
         """Redact *error* and add what its reader can do about it; once for each error."""

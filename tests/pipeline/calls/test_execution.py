@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cosyclient import ClientConfig, CosyClient, RetryConfig, TimeoutConfig
+from cosyclient import BreakerConfig, ClientConfig, CosyClient, RetryConfig, TimeoutConfig
 from cosyclient.errors import DeadlineExceeded, ServiceFault
 from cosyclient.events import AttemptFinished, AttemptStarted
 from cosyclient.testing import FakeClock, RecordingListener, ScriptedReply, ScriptedTransport, scripted_client
@@ -152,3 +154,28 @@ def test_a_reply_whose_quota_cannot_be_read_is_closed(
             call(client)
         assert [reply.closed for reply in replies] == [True]
         assert client.stats().in_flight == 0
+
+
+@CALLS
+@pytest.mark.parametrize("recovers", [False, True], ids=["final", "retried"])
+def test_a_failed_attempt_leaves_no_reference_cycle(call: Callable[[CosyClient], None], recovers: bool) -> None:
+    """A cycle through the error's traceback would keep texts and speeches until the garbage collector runs."""
+    asked = 0
+
+    def failing(request: WireRequest) -> WireReply:
+        nonlocal asked
+        asked += 1
+        return _reply(request) if recovers and not asked % 2 else ScriptedReply(503, {}, [b""])
+
+    config = ClientConfig(retry=RetryConfig(initial=0.001, budget=10**9), breaker=BreakerConfig(minimum_failures=10**9))
+    with _client(failing, config=config, max_retries=1) as client:
+        for collected in (False, True):  # what is made once is made by the first call
+            if collected:
+                gc.collect()
+                gc.disable()
+            with contextlib.suppress(ServiceFault):
+                call(client)
+        try:
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
