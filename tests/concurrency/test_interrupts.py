@@ -152,6 +152,23 @@ def test_an_interrupted_stream_holds_nothing() -> None:
         assert interrupt_everywhere(client, read, read) > 200
 
 
+def test_a_stream_dropped_during_an_interrupt_holds_nothing() -> None:
+    """Its finalizer may be interrupted too; what it does not hand over is lost."""
+
+    def samples(_: WireRequest) -> WireReply:
+        return ScriptedReply(200, {"Content-Type": "audio/pcm"}, [SAMPLES] * 3)
+
+    with scripted(samples, protocol="openai:vllm-omni", model="m", voice="v", concurrency=1) as client:
+
+        def drop(at: int) -> None:
+            stream = client.stream(f"text {at}", timeout=PATIENCE)
+            assert next(iter(stream))
+            del stream
+
+        drop(0)
+        assert interrupt_everywhere(client, drop, drop) > 150
+
+
 def test_an_interrupted_unary_call_holds_nothing() -> None:
     def voices(_: WireRequest) -> WireReply:
         return ScriptedReply(200, {"Content-Type": "application/json"}, [b'{"voices": ["a"]}'])

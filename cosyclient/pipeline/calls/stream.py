@@ -354,6 +354,13 @@ class SpeechStream:
     def __del__(self) -> None:
         # A stream that was dropped without `close` must not keep its permit. The collector may run at any allocation,
         # also while one of our locks is held: nothing is locked here, the client's next call releases what was held.
+        try:
+            self._hand_over()
+        except BaseException:  # an interrupt meanwhile: once more
+            self._hand_over()
+            raise
+
+    def _hand_over(self) -> None:
         dropped: deque[DroppedStream] | None = getattr(self, "_dropped", None)
         execution: Execution | None = getattr(self, "_execution", None)
         if dropped is not None and execution is not None:
