@@ -26,22 +26,30 @@ _FULL_THROUGHPUT: Final = 0.9
 _LATENCY_GROWTH: Final = 4.0
 """Factor over the latency of a single request at which the ramp stops, if throughput has stopped growing too."""
 _MAX_FAILURES: Final = 2
-"""Failures in one step at which the ramp stops."""
+"""Failures in one step at which the ramp stops; refusals as too fast (429) do not count."""
+_CHANCE_SHARE: Final = 0.05
+"""Share of a step's texts up to which refusals come by chance, as from a sick node or a quota that others use, too."""
+_REFUSED_IN_A_ROW: Final = 3
+"""Refusals in a row, or in a step with a larger share, that are no chance: the load is above the service's quota."""
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 LOAD_CONFIG: Final = ClientConfig(
-    # Nothing may change the load: no retries while it is down, no adaptive limit, no breaker, no bursts, no coalescing.
+    # Nothing may change the load: no retries while it is down, no adaptive limit, no breaker, no bursts, no lower pace
+    # after a refusal, no coalescing.
     retry=RetryConfig(wait_for_service=0.0),
     adaptive=AdaptiveConfig(enabled=False),
     breaker=BreakerConfig(minimum_failures=1_000_000),
-    pacing=PacingConfig(burst=1),
+    pacing=PacingConfig(burst=1, slow_down=False),
     queue=QueueConfig(single_flight=False),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RampStep:
-    """The result of one step: texts a second, and latencies in seconds."""
+    """The result of one step: texts a second, and latencies in seconds.
+
+    Of the *failed* texts, *refused* ones were refused as too fast; *above_quota*: more of them than come by chance.
+    """
 
     at_once: int
     texts: int
@@ -49,6 +57,8 @@ class RampStep:
     median: float
     p95: float
     failed: int
+    refused: int = 0
+    above_quota: bool = False
 
 
 def parse_span(span: str) -> float:
@@ -76,7 +86,7 @@ class Ramp:
         self._finished: Mailbox[tuple[Future[Speech], float]] = Mailbox()
         self._in_flight: dict[Future[Speech], float] = {}
         self._sent = 0
-        self._failure: CosyError | None = None
+        self._above_quota = False
         self.steps: list[RampStep] = []
         self.stopped = ""
 
@@ -99,22 +109,23 @@ class Ramp:
         return {"stopped": self.stopped, "texts": self._sent, "steps": [asdict(step) for step in self.steps]}
 
     def advice(self) -> dict[str, Any]:
-        """Return the smallest concurrency with full throughput, and that throughput."""
-        good = [step for step in self.steps if not step.failed] or self.steps
+        """Return the smallest concurrency with full throughput; and the rate, if the service refused a higher one."""
+        good = [step for step in self.steps if step.failed == step.refused and not step.above_quota]
         if not good:
             return {}
         best = max(step.per_second for step in good)
         knee = next(step for step in good if step.per_second >= _FULL_THROUGHPUT * best)
-        found: dict[str, Any] = {"concurrency": knee.at_once, "texts_per_second": knee.per_second}
-        if self._failure is not None and self._failure.throttled:
-            # The throughput before it throttled; its documented quota is better, where there is one.
+        found: dict[str, Any] = {"concurrency": knee.at_once}
+        if self._above_quota:
+            # The highest rate that it accepted: every request had one text.
             found["requests_per_second"] = best
         return found
 
     def _step(self, at_once: int) -> RampStep | None:
         """Return the result of *at_once* texts in flight, of those sent after the step was filled; None if too few."""
         deadline = min(self._ends, self._now() + self._step_span)
-        finished, failed = 0, 0
+        finished, failed, refused, in_a_row = 0, 0, 0, 0
+        above_quota = False
         latencies: list[float] = []
         self._fill(at_once)
         while self._in_flight and not self.stopped:
@@ -127,17 +138,23 @@ class Ramp:
                 continue
             began = self._in_flight.pop(future)
             error = future.exception()
+            finished += 1
+            in_a_row = in_a_row + 1 if isinstance(error, CosyError) and error.throttled else 0
             if error is not None:
                 failed += 1
-                self._failure = error if isinstance(error, CosyError) else self._failure
-                if failed >= _MAX_FAILURES or (isinstance(error, CosyError) and error.throttled):
+                refused += bool(in_a_row)
+                above_quota = in_a_row >= _REFUSED_IN_A_ROW
+                if above_quota or failed - refused >= _MAX_FAILURES:
                     self.stopped = f"at {at_once} at once it refused or failed: {type(error).__name__}: {error}"
-            finished += 1
             if finished > at_once and error is None:
                 latencies.append(at - began)
             if at >= deadline and len(latencies) >= min(2 * at_once, 8):
                 break
             self._fill(at_once)
+        if not self.stopped and refused >= _REFUSED_IN_A_ROW and refused > _CHANCE_SHARE * finished:
+            above_quota = True
+            self.stopped = f"at {at_once} at once it refused {refused} of {finished} texts as too fast"
+        self._above_quota = above_quota
         if len(latencies) < 2:
             return None
         cuts = quantiles(latencies, n=20, method="inclusive")
@@ -149,6 +166,8 @@ class Ramp:
             median=cuts[9],
             p95=cuts[18],
             failed=failed,
+            refused=refused,
+            above_quota=above_quota,
         )
 
     def _fill(self, at_once: int) -> None:

@@ -162,9 +162,12 @@ class PacingConfig:
 
     burst: int = 10
     """Requests that may be sent at once after a pause, before pacing spaces them."""
+    slow_down: bool = True
+    """Whether a refusal as too fast slows down and pauses all calls; otherwise only the refused one waits."""
 
     def __post_init__(self) -> None:
         check_count("pacing.burst", self.burst)
+        check_flag("pacing.slow_down", self.slow_down)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,6 +152,7 @@ class Endpoint:
         clock: Clock,
         events: Events,
         max_pause: float,
+        slow_down: bool = True,
         secret: Secret | None = None,
     ) -> None:
         self.name = name
@@ -167,6 +168,7 @@ class Endpoint:
         self._clock = clock
         self._events = events
         self._max_pause = max_pause
+        self._slow_down = slow_down
         self._lock = threading.Lock()
         self._reported_rate: float | None = None  # the lowered rate last reported; guarded by _lock
 
@@ -219,9 +221,11 @@ class Endpoint:
     def record_throttled(self, error: CosyError, now: float, reservation: Reservation) -> bool:
         """Slow down after the refusal of what was sent with *reservation*, and pause if the service asked for it.
 
-        Return whether it was refused by chance, as far as the limiter can tell: then neither is done, and only the call
-        that was refused waits.
+        Return whether it was refused by chance, as far as the limiter can tell, or *slow_down* is off: then neither is
+        done, and only the call that was refused waits.
         """
+        if not self._slow_down:
+            return True
         old = self.limiter.rate
         verdict = self.limiter.record_throttled(
             now, reservation, accepted=self.stats.accepted, sent=self.stats.rate(now)

@@ -85,6 +85,7 @@ class Pipeline:
             clock=clock,
             events=events,
             max_pause=config.retry.max_retry_after,
+            slow_down=config.pacing.slow_down,
             secret=settings.api_key,
         )
         self._context = CallContext(

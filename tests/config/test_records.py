@@ -191,6 +191,7 @@ def test_an_unknown_protocol_is_named_when_the_client_is_made() -> None:
         (BreakerConfig, "probes", 0),
         (BreakerConfig, "jitter", -0.1),
         (PacingConfig, "burst", 0),
+        (PacingConfig, "slow_down", 0),
         (PoolConfig, "headroom", 0.9),
         (PoolConfig, "max_age", 0),
         (PoolConfig, "per_route", 0),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Setup:
     """Hold an endpoint of 100 requests/s, its clock and the events it emitted."""
 
-    def __init__(self, adaptive: AdaptiveConfig | None = None) -> None:
+    def __init__(self, adaptive: AdaptiveConfig | None = None, *, slow_down: bool = True) -> None:
         self.clock = FakeClock()
         self.listener = RecordingListener()
         self.endpoint = Endpoint(
@@ -38,6 +38,7 @@ class Setup:
             clock=self.clock,
             events=Events([self.listener]),
             max_pause=60.0,
+            slow_down=slow_down,
         )
 
     def acquire(self) -> Permit:
@@ -203,3 +204,12 @@ def test_closing_ends_the_wait_of_the_limiter() -> None:
         setup.endpoint.acquire(permit, Deadline.after(setup.clock, 100.0), closing)
     permit.cancel()
     assert setup.endpoint.bulkhead.in_use == 10
+
+
+def test_a_refusal_slows_nothing_down_where_that_is_off() -> None:
+    setup = Setup(slow_down=False)
+    setup.refuse(setup.send(), retry_after=30.0)
+    assert (list(setup.changes()), setup.endpoint.limiter.rate) == ([], 100.0)
+    before = setup.clock.now()
+    setup.send()
+    assert setup.clock.now() - before < 1.0

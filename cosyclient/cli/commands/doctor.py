@@ -225,10 +225,13 @@ def _measure_first(
 def _advise(
     arguments: argparse.Namespace, settings: ResolvedConfig, quota: Quota | None, latency: float, batch: int
 ) -> dict[str, Any]:
-    """Return what to configure, from options, environment and *quota*; no rate where none of them names one."""
+    """Return what to configure, from options, environment and *quota*.
+
+    The rate is left out where none of them names one, and None where ``--no-quota`` says that there is none.
+    """
     environment = read_environment(os.environ)
     most = min(settings.max_batch, batch)
-    advice: dict[str, Any] = {"requests_per_second": None, "max_batch": most}
+    advice: dict[str, Any] = {"max_batch": most}
     rate = settings.requests_per_second
     rate_given = arguments.no_quota or arguments.rate is not None or "requests_per_second" in environment
     if quota is not None and quota.limit:
@@ -239,8 +242,7 @@ def _advise(
         return advice
     if not math.isfinite(rate):
         # Little's Law needs a rate.
-        advice["unknown"] = "concurrency; --load 20s finds out"
-        return advice
+        return {"requests_per_second": None, **advice, "unknown": "concurrency; --load 20s finds out"}
     sizing = littles_law(
         rate=rate,
         latency=max(latency, 1e-3),
@@ -254,7 +256,8 @@ def _advise(
 def _load(report: dict[str, Any], settings: ResolvedConfig, arguments: argparse.Namespace, span: float) -> None:
     """Add to *report* what more and more requests at once bring, and advice based on it."""
     environment = read_environment(os.environ)
-    rate = report["advice"]["requests_per_second"]
+    before = report["advice"]
+    rate = before.get("requests_per_second")
     limit = (
         settings.max_connections
         if arguments.connections is not None or "max_connections" in environment
@@ -280,8 +283,16 @@ def _load(report: dict[str, Any], settings: ResolvedConfig, arguments: argparse.
     finally:
         client.close(drain=False)
     report["load"] = ramp.report()
-    if advice := ramp.advice():
-        report["advice"] = {"max_batch": report["advice"]["max_batch"], "requests_per_second": rate} | advice
+    if not (advice := ramp.advice()):
+        return
+    if "requests_per_second" in before and (rate is None or "limit" in (report["announced"] or {})):
+        # What the service announces, or the user knows, is better than what a load that was refused suggests.
+        advice["requests_per_second"] = rate
+    elif "requests_per_second" in before:
+        advice["requests_per_second"] = min(rate, advice.get("requests_per_second", rate))
+    elif "requests_per_second" not in advice:
+        advice["unknown"] = "quota: it announces none, and none was reached; see its documentation"
+    report["advice"] = {"max_batch": before["max_batch"], **advice}
 
 
 def _print(report: dict[str, Any], arguments: argparse.Namespace, settings: ResolvedConfig) -> None:
@@ -309,12 +320,14 @@ def _print_load(load: dict[str, Any]) -> None:
     for step in load["steps"]:
         figures = (step["at_once"], step["per_second"], 1e3 * step["median"], 1e3 * step["p95"], step["failed"])
         print(f"{'':13} {'  '.join(f'{figure:>9.4g}' for figure in figures)}")
-    print(f"{'':13} stopped: {printable(load['stopped'])}")
+    print(f"{'':13} one text a request; stopped: {printable(load['stopped'])}")
 
 
 def _shown(name: str, part: str, figure: Any) -> str:
     if name == "phases" or part == "first_audio":
         return f"{1000 * figure:8.1f} ms"
+    if figure is None:
+        return "none"
     if isinstance(figure, bool):
         return "yes" if figure else "no"
     if isinstance(figure, list):

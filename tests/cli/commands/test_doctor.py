@@ -267,12 +267,14 @@ def test_nothing_is_advised_that_nobody_has_said(capsys: pytest.CaptureFixture[s
     with running(engine="tone") as emulator:
         _, report = examine(capsys, "--url", emulator.url)
         assert report["advice"] == {
-            "requests_per_second": None,
             "max_batch": 64,
             "unknown": "quota and concurrency; see its documentation, or --load 20s",
         }
         _, report = examine(capsys, "--url", emulator.url, "--no-quota")
         assert "permits" not in report["advice"]
+        assert report["advice"]["requests_per_second"] is None
+        assert main(["doctor", "--url", emulator.url, "--no-quota"]) == 0
+        assert "requests_per_second  none\n" in capsys.readouterr().out
         _, report = examine(capsys, "--url", emulator.url, "--rate", "80")
         assert report["advice"]["requests_per_second"] == 80
         assert report["advice"]["permits"] >= 1
@@ -286,20 +288,22 @@ def test_load_finds_what_a_gpu_can_do(capsys: pytest.CaptureFixture[str]) -> Non
     assert code == 0
     advice, load = report["advice"], report["load"]
     assert advice["concurrency"] in (2, 3, 4)
-    assert 5 < advice["texts_per_second"] < 12
-    assert advice["requests_per_second"] is None
+    assert 5 < max(step["per_second"] for step in load["steps"]) < 12
+    assert advice.keys() == {"max_batch", "concurrency", "unknown"}
+    assert advice["unknown"].startswith("quota: it announces none, and none was reached")
     assert [step["at_once"] for step in load["steps"]][:3] == [1, 2, 3]
     assert load["steps"][-1]["at_once"] <= 24, "it was not asked for much more than it can"
     assert load["stopped"]
 
 
 def test_load_stops_when_the_service_suffers(capsys: pytest.CaptureFixture[str]) -> None:
-    """At the first refusal as too fast, and at the second failure."""
+    """At refusals that are no chance, and at the second failure."""
     with running(engine="tone", rate=30.0, burst=10, quota_headers=False) as emulator:
         code, report = examine(capsys, "--url", emulator.url, "--load", "20s")
         assert emulator.counters().faults == {}
     assert code == 0
-    assert "at once it refused or failed: Throttled: " in report["load"]["stopped"]
+    assert " at once it refused " in report["load"]["stopped"]
+    assert report["load"]["steps"][-1]["failed"] >= 3
     with running(engine="tone", rtt=0.05) as emulator:
         emulator.inject("drip", count=30, bytes=1 << 20, interval=0)
         emulator.inject("error", count=1000, status=500)
@@ -308,13 +312,25 @@ def test_load_stops_when_the_service_suffers(capsys: pytest.CaptureFixture[str])
     assert "ServiceFault" in report["load"]["stopped"]
 
 
+def test_an_announced_quota_wins_over_a_refusal_by_chance(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(engine="tone", rtt=0.02, rate=100.0) as emulator:
+        emulator.inject("drip", count=13, bytes=1 << 20, interval=0)
+        emulator.inject("throttle", count=1, retry_after=1)
+        code, report = examine(capsys, "--url", emulator.url, "--load", "3s", "--connections", "6")
+        assert emulator.counters().faults == {"drip": 13, "throttle": 1}
+    assert code == 0
+    assert report["advice"].keys() == {"max_batch", "concurrency", "requests_per_second"}
+    assert report["advice"]["requests_per_second"] == 100
+    assert report["load"]["steps"][-1]["at_once"] > 1
+
+
 def test_load_reads_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     """A row a step, and why it stopped."""
     with running(engine="tone", rtt=0.05) as emulator:
         assert main(["doctor", "--url", emulator.url, "--load", "2", "--connections", "3"]) == 0
     shown = capsys.readouterr().out
     assert "at once    texts/s  median ms     p95 ms     failed" in shown
-    assert "stopped: 3 at once is the limit (--connections)" in shown
+    assert "one text a request; stopped: 3 at once is the limit (--connections)" in shown
 
 
 @pytest.mark.parametrize("span", ["0", "-1s", "2d", "soon", "nan", "inf", "2h"])
