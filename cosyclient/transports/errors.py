@@ -70,8 +70,10 @@ def translate(error: Exception, deadline: Deadline) -> CosyError:
         return kind(message)
     if isinstance(error, _TIMEOUTS) and deadline.remaining <= _ROUNDING:
         # The cause tells the rest: a wait that ended with the deadline says nothing of the service.
-        step = "a connection was made" if kind is ConnectFailed else "the reply was complete"
-        return DeadlineExceeded(f"the deadline passed before {step}", sent=sent)
+        if kind is ConnectFailed:
+            # Which name, proxy or host was waited for is in the text.
+            return DeadlineExceeded(f"the deadline passed before a connection was made: {text}", sent=sent)
+        return DeadlineExceeded("the deadline passed before the reply was complete", sent=sent)
     if isinstance(error, _NOT_SENDABLE):
         return TransportError(
             f"the request cannot be sent; {message}", sent=False, retryable=False, endpoint_fault=False

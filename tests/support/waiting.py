@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ def start(program: str, *arguments: str, **environment: str) -> subprocess.Popen
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        start_new_session=True,
     )
 
 
@@ -45,7 +47,8 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
         output, errors = process.communicate(timeout=GENEROUS)
     except BaseException:
-        process.kill()
+        # With its children, which hold its pipes open.
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
     return process.returncode, output, errors

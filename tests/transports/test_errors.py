@@ -76,7 +76,7 @@ def test_a_timeout_at_the_deadline_is_a_deadline_exceeded(foreign: Exception, se
     clock = FakeClock()
     error = translate(foreign, Deadline.after(clock, 0.0))
     assert type(error) is DeadlineExceeded
-    step = "the reply was complete" if sent_ else "a connection was made"
+    step = "the reply was complete" if sent_ else "a connection was made: late"
     assert str(error) == f"the deadline passed before {step}"
     assert error.sent is sent_
     assert not isinstance(translate(foreign, Deadline.after(clock, 1.0)), DeadlineExceeded)

@@ -178,7 +178,7 @@ def test_a_call_ends_by_its_deadline(names: Names, url: str) -> None:
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             client.synthesize("hello", timeout=0.3)
-        with pytest.raises((DeadlineExceeded, ConnectFailed), match=r"tts\.test|before the deadline"):
+        with pytest.raises((DeadlineExceeded, ConnectFailed), match=r"tts\.test"):
             client.synthesize("hello", timeout=0.3)
     assert time.monotonic() - began < HANG / 2
     assert names.hanging

@@ -20,7 +20,8 @@ def main() -> int:
     """Return 0 if the child's calls are answered and the parent's go on."""
     client = CosyClient(requests_per_second=1e6)
     speak(client, "before")
-    child = ctypes.CDLL(None).fork()
+    # With the interpreter's lock held, as uWSGI does: a thread that held it would not exist in the child.
+    child = ctypes.PyDLL(None).fork()
     if child == 0:
         sys.stdout.write(f"child {speak(client, 'child')}\n")
         sys.stdout.flush()
