@@ -191,9 +191,9 @@ def test_a_close_that_is_interrupted_is_completed_by_the_next(transport: GrpcTra
         interrupted = bool(interrupter.where)
         reply.close()
         assert transport.stats().streams == 0, interrupter.where
-        assert script.left.acquire(timeout=2.0), interrupter.where
+        assert script.left.acquire(timeout=PATIENCE), interrupter.where
         at += 1
-    assert at > 10
+    assert at > 5
 
 
 def test_a_reply_that_nobody_reads_or_closes_ends_with_its_deadline(transport: GrpcTransport) -> None:
