@@ -168,8 +168,9 @@ class Outage:
                 if self._closed or self._expired_locked(now):
                     too_late.append((text, reason))
                     continue
+                kept = text.attempts_to_keep(made)
                 self._held[text] = text.outage_error = reason
-                text.earlier_attempts, text.attempts = (*text.earlier_attempts, *made), ()
+                text.earlier_attempts, text.attempts = kept, ()
                 self._failed_at = now
                 if not refused:
                     text.failed_sends += error.sent

@@ -81,7 +81,7 @@ class Completer:
             if not isinstance(result, Speech):
                 self.count_error(result, accepted=True)
             if self._events.wanted:
-                count = len(text.earlier_attempts) + len(attempts) + isinstance(result, Speech)
+                count = text.earlier_count + len(attempts) + isinstance(result, Speech)
                 self._emit_finished(text, result, call, count)
 
     def _complete(
@@ -103,7 +103,7 @@ class Completer:
                 for other in text.calls:
                     if other is not call:
                         other.cancel_if_unwanted()
-            if isinstance(result, Speech) and (tries := len(text.earlier_attempts) + len(attempts) + 1) > 1:
+            if isinstance(result, Speech) and (tries := text.earlier_count + len(attempts) + 1) > 1:
                 result = replace(result, attempts=tries)
             for waiter in text.waiters:
                 if not waiter.done:

@@ -32,6 +32,10 @@ BULK: Final = 1
 """The lane of texts that fill what the other leaves."""
 
 
+MAX_KEPT: Final = 16
+"""Attempts of earlier calls that a text keeps: one that waits a day for a service is tried thousands of times."""
+
+
 class Holder(Protocol):
     """Stand for a call that carries pending texts."""
 
@@ -51,7 +55,7 @@ class PendingText:
     ``queued``, ``lane``, ``hedged``. ``bulk`` is whether it began in the bulk lane. ``attempts`` are those of the first
     of its present calls so far, oldest first. Set by `Outage`, under its lock while it holds the text: ``outage_error``
     is why the text waits, until ``not_before`` at least; ``failed_sends`` counts the sends that got no answer,
-    ``earlier_attempts`` are the attempts of calls before the present ones.
+    ``earlier_attempts`` are the last attempts of calls before the present ones.
     """
 
     __slots__ = (
@@ -95,12 +99,21 @@ class PendingText:
         self.failed_sends = 0
         self.earlier_attempts: tuple[Attempt, ...] = ()
 
+    @property
+    def earlier_count(self) -> int:
+        """Return how many attempts the calls before the present ones made, those no longer kept included."""
+        return self.earlier_attempts[-1].number if self.earlier_attempts else 0
+
     def all_attempts(self, latest: Sequence[Attempt]) -> tuple[Attempt, ...]:
-        """Return the attempts of earlier calls and the *latest*, of one call, numbered from 1."""
-        if not self.earlier_attempts:
+        """Return the kept attempts of earlier calls and the *latest*, of one call, numbered on from those."""
+        count = self.earlier_count
+        if not count:
             return tuple(latest)
-        made = (*self.earlier_attempts, *latest)
-        return tuple(replace(attempt, number=number) for number, attempt in enumerate(made, 1))
+        return (*self.earlier_attempts, *(replace(made, number=count + n) for n, made in enumerate(latest, 1)))
+
+    def attempts_to_keep(self, latest: Sequence[Attempt]) -> tuple[Attempt, ...]:
+        """Return what `earlier_attempts` becomes once the call of the *latest* is over: the last `MAX_KEPT` of all."""
+        return self.all_attempts(latest)[-MAX_KEPT:]
 
     def __repr__(self) -> str:
         return f"<PendingText {self.utterance!r}, {len(self.waiters)} waiting>"

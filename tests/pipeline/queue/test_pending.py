@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cosyclient.clock import Deadline, SystemClock
-from cosyclient.errors import ClientClosed, CosyError
-from cosyclient.models import Speech
-from cosyclient.pipeline.queue.pending import SpeechFuture, Waiter
+from cosyclient.errors import Attempt, ClientClosed, CosyError
+from cosyclient.models import Speech, Utterance, VoiceSettings
+from cosyclient.pipeline.queue.pending import MAX_KEPT, PendingText, SpeechFuture, Waiter
 from cosyclient.testing import FakeClock
 from tests.support.service import audio_of
 
@@ -131,3 +131,15 @@ class TestWaiter:
         own.reset_after_fork()
         assert (own.exception(0) is None) is done
         assert called == []
+
+
+def test_a_text_that_is_tried_for_a_day_keeps_its_last_attempts_and_the_count_of_all() -> None:
+    """Each holds an error: thousands of them would fill the memory of a job that waits for its service."""
+    text = PendingText(Utterance("hello", VoiceSettings()), 10)
+    assert text.earlier_count == 0
+    for _ in range(1000):
+        made = [Attempt(number, "http://x.test", 0.0, 0.1, CosyError("down")) for number in (1, 2, 3)]
+        text.earlier_attempts = text.attempts_to_keep(made)
+    assert text.earlier_count == 3000
+    numbers = [attempt.number for attempt in text.all_attempts(made)]
+    assert numbers == list(range(3000 - MAX_KEPT + 1, 3004))
