@@ -2,18 +2,30 @@
 
 The body is an object (RFC 8259) with a list ``results``, or that list alone. This module only finds where values begin
 and end, by jumping from quote to quote; `json` parses them. The one long string of a result, its audio, is decoded
-straight from the buffer, so that neither the reply, nor its text, nor its values are ever in memory as a whole.
+straight from the buffer, so that neither the reply, nor its text, nor its values are ever in memory as a whole. Only
+a reply whose first chunk is all of it is parsed at once, by `json_whole`.
 
 Bounds: 200 levels, `strict.MAX_VALUES` values a result, 1000 members beside the results, 1 KiB a number.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
+from cosyclient.protocols.codecs.json_whole import (
+    AUDIO,
+    BLANKS,
+    BYTE_ORDER_MARK,
+    MAX_DEPTH,
+    MAX_MEMBERS,
+    MIN_LONG_BYTES,
+    PLACEHOLDER,
+    parse_whole,
+    placeholder_decoder,
+)
 from cosyclient.protocols.codecs.strict import MAX_VALUES, exceeds_value_limit, parse_base64, parse_json
 
 if TYPE_CHECKING:
@@ -23,22 +35,10 @@ if TYPE_CHECKING:
 _SKIPPABLE: Final = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]{0,200}+")*+')
 _BLANKS: Final = re.compile(rb"[ \t\n\r]*")
 _SCALAR_END: Final = re.compile(rb"[ \t\n\r,\]}]")
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _QUOTE, _BACKSLASH, _COMMA, _COLON = b'"\\,:'
 _LIST, _LIST_END, _OBJECT, _OBJECT_END = b"[]{}"
-_MAX_DEPTH: Final = 200
-_MAX_MEMBERS: Final = 1000
 _MAX_SCALAR_BYTES: Final = 1024
-# A shorter string is left to `json`: the detour costs more than it saves.
-_MIN_LONG_BYTES: Final = 1024
 _LOOK_BACK_BYTES: Final = 64
-
-# A long string is replaced by this: not JSON, but Python's parser accepts it and calls `parse_constant` for its value.
-_PLACEHOLDER: Final = b"-Infinity"
-_AUDIO: Final = object()
-_placeholder_decoder: Final = json.JSONDecoder(
-    parse_constant=lambda name: _AUDIO if name == _PLACEHOLDER.decode() else float(name)
-)
 
 
 class ResultReader:
@@ -72,12 +72,31 @@ class ResultReader:
 
         Raises `DecodeError` (retryable) where the body is malformed or breaks off; what was yielded before is valid.
         """
-        while self._end < len(_BYTE_ORDER_MARK) and self._read_chunk():
+        first = next(self._chunks, b"")
+        whole = parse_whole(first)
+        if whole is None:
+            self._chunks = chain((first,), self._chunks)
+            del first  # its memory is wanted by the buffer
+            yield from self._read_body()
+            return
+        self._read_bytes, self._count = len(first), len(whole.results)
+        self.has_results, self.is_bare_list = True, whole.is_bare_list
+        self.members.update(whole.before)
+        if whole.results:
+            yield whole.results
+        self.members.update(whole.after)
+        for chunk in self._chunks:
+            self._read_bytes += len(chunk)
+            if chunk.strip(BLANKS):
+                raise self._malformed()
+
+    def _read_body(self) -> Iterator[list[Any]]:
+        while self._end < len(BYTE_ORDER_MARK) and self._read_chunk():
             pass
         if not self._end:
             raise DecodeError("reply: empty", retryable=True)
-        if self._buffer.startswith(_BYTE_ORDER_MARK):
-            self._start = self._position = len(_BYTE_ORDER_MARK)
+        if self._buffer.startswith(BYTE_ORDER_MARK):
+            self._start = self._position = len(BYTE_ORDER_MARK)
         first = self._expect_byte()
         if first == _LIST:
             self.is_bare_list = self.has_results = True
@@ -105,7 +124,7 @@ class ResultReader:
                 self.has_results = True
                 yield from self._read_list()
             else:
-                if len(self.members) == _MAX_MEMBERS:
+                if len(self.members) == MAX_MEMBERS:
                     raise self._malformed()
                 self.members[name] = self._read_value()
             if self._ends_container(_OBJECT_END):
@@ -221,7 +240,7 @@ class ResultReader:
                     return False
                 self._position = end + 1
                 if buffer[end - 1] != _BACKSLASH or not self._is_escaped(end):
-                    if self._long_string is None and end - self._start - self._string_start > _MIN_LONG_BYTES:
+                    if self._long_string is None and end - self._start - self._string_start > MIN_LONG_BYTES:
                         self._long_string = (self._string_start, end - self._start)
                     self._string_start = None
         return True
@@ -239,7 +258,7 @@ class ResultReader:
             else:
                 self._depth -= 1
             # `parse_json` would reject it in the end: do not buffer it first.
-            if self._depth > _MAX_DEPTH or self._container_count > MAX_VALUES:
+            if self._depth > MAX_DEPTH or self._container_count > MAX_VALUES:
                 raise self._malformed()
 
     def _scan_scalar(self) -> bool:
@@ -278,14 +297,14 @@ class ResultReader:
 
     def _take_with_audio(self, start: int, opening: int, closing: int, end: int) -> Any:
         """Return the value with its long string decoded to bytes, or ``None`` where that string is not the audio."""
-        rest = self._buffer[start : opening - 1] + _PLACEHOLDER + self._buffer[closing + 1 : end]
-        if rest.count(_PLACEHOLDER) > 1 or exceeds_value_limit(rest):
+        rest = self._buffer[start : opening - 1] + PLACEHOLDER + self._buffer[closing + 1 : end]
+        if rest.count(PLACEHOLDER) > 1 or exceeds_value_limit(rest):
             return None
         try:
-            value = _placeholder_decoder.decode(rest.decode())
+            value = placeholder_decoder.decode(rest.decode())
             # `json` itself says which member the string is: neither an escaped name nor a duplicate one misleads.
-            alone = value is _AUDIO
-            if alone or (isinstance(value, dict) and value.get("audio_data") is _AUDIO):
+            alone = value is AUDIO
+            if alone or (isinstance(value, dict) and value.get("audio_data") is AUDIO):
                 with memoryview(self._buffer) as view, view[opening:closing] as coded:
                     audio = parse_base64(coded)
                 return audio if alone else {**value, "audio_data": audio}

@@ -1,0 +1,178 @@
+"""`codecs.json_whole`: a reply that arrives whole is read exactly as `ResultReader` reads it bit by bit."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyclient.protocols.codecs import json_results
+from cosyclient.protocols.codecs.json_whole import parse_whole
+from tests.protocols import wire
+from tests.protocols.codecs.test_json_results import BODIES, CODED, LONG, read
+from tests.protocols.reading import base64_by
+
+__all__ = ["base64_by"]
+
+RESULT = f'{{"index":0,"audio_data":"{CODED}"}}'
+BODY = wire.json_body([wire.result(index, audio_data=CODED) for index in range(2)])
+SMALL = b'\xef\xbb\xbf {"id":"\\u4e2d\xe4\xb8\xad","total":2,"results":[{"a":[-1.5e3,"\\""]},"",null], "x":{"y":NaN} } '
+
+
+def both(*chunks: bytes) -> tuple[Any, Any]:
+    """Return results, members and error as `ResultReader` reads *chunks*, without `parse_whole` and with it."""
+
+    def shown() -> tuple[str, str]:
+        *found, error = read(chunks)
+        return repr(found), repr(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_results, "parse_whole", lambda _: None)
+        plain = shown()
+    return plain, shown()
+
+
+@given(BODIES, st.data())
+@settings(deadline=None)
+def test_any_body_gives_the_same_results_and_errors(body: bytes, data: st.DataObject) -> None:
+    """Complete or damaged."""
+    plain, whole = both(body)
+    assert plain == whole
+    at = data.draw(st.integers(0, len(body)))
+    put = data.draw(
+        st.sampled_from([b"", *(bytes([each]) for each in b'"\\[]{},:0 \xff\n'), b'"results":[', b"-Infinity", b",1"])
+    )
+    plain, whole = both(body[:at] + put + body[at + data.draw(st.integers(0, 1)) :])
+    assert plain == whole
+
+
+@pytest.mark.parametrize("body", [SMALL, BODY], ids=["small", "audio"])
+def test_every_truncation_gives_the_same_results_and_error(body: bytes) -> None:
+    """At every position, whatever follows in another chunk; amid audio one place is as good as another."""
+    for cut in (*range(min(300, len(body))), *range(max(0, len(body) - 300), len(body) + 1)):
+        for rest in ((), (body[cut:],), (b"x",), (b" ", b"\n")):
+            plain, whole = both(body[:cut], *rest)
+            assert plain == whole, (cut, rest)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"results":[]}',
+        f"[{RESULT}]]",
+        f'{{,"results":[{RESULT}]}}',
+        f'{{"a":1,,"results":[{RESULT}]}}',
+        f'{{"results":[{RESULT}],}}',
+        f'{{"results":[{RESULT}] "a":1}}',
+        f'{{"a":1 "results":[{RESULT}]}}',
+        f'{{"a":1,"results":[{RESULT}],"b":2,"a":3}}',
+        f'{{"a":1,"a":2,"results":[{RESULT}]}}',
+        f'{{"results":[{RESULT}],"results":[7]}}',
+        f'{{"results":[7],"results":[{RESULT}]}}',
+        f'{{"r\\u0065sults":[7],"results":[{RESULT}]}}',
+        f'{{"results":[{RESULT}],"r\\u0065sults":[7]}}',
+        f'{{"r\\u0065sults":[{RESULT}]}}',
+        f'{{"x":{{"results":[{RESULT}]}}}}',
+        f'{{"x":{{"a":1,"results":[{RESULT}]}}}}',
+        f'{{"x":["results"],"results":[{RESULT}]}}',
+        f'{{"x":"\\"results","results":[{RESULT}]}}',
+        f'{{"x":",\\"results\\":[","results":[{RESULT}]}}',
+        f'{{"x":"results","results":[{RESULT}]}}',
+        f'{{"results":null,"data":[{RESULT}]}}',
+        f'{{"results" \n:\t[ {RESULT} ] \r}}',
+        f'{{"results"\x0b:[{RESULT}]}}',
+        f'{{\x0b"results":[{RESULT}]}}',
+        f'{{"results":[{RESULT}]\x0b}}',
+        f'{{"results":[{RESULT}],"x":"{CODED}"}}',
+        f'{{"x":"{CODED}","results":[{RESULT}]}}',
+        f'["{CODED}",{RESULT},"{CODED}"]',
+        f'["{CODED}"x"{CODED}"]',
+        f'["a"{"A" * 1400}"b"]',
+        f'["a"{"A" * 1400}"b",{RESULT}]',
+        f'[{{"audio_data":"{CODED}","audio_data":"{CODED}"}}]',
+        f'[{{"audio_data":"{CODED}","audio_data":"x"}}]',
+        f'[{{"audio_data":"x","audio_data":"{CODED}"}}]',
+        f'[{{"audio":"{CODED}"}},{RESULT}]',
+        f'[["{CODED}"]]',
+        f'[{{"audio_data":"{CODED}","speed":-Infinity}}]',
+        f'[{{"audio_data":"{CODED}","speed":[NaN,Infinity]}}]',
+        f'[{{"audio_data":"{CODED}","x":"-Infinity"}}]',
+        "[-Infinity]",
+        '[{"audio_data":-Infinity}]',
+        f'[{{"audio_data":"{CODED[:-1]}"}},{RESULT}]',
+        f'[{{"audio_data":"{CODED[:-4]}AB=="}},{RESULT}]',
+        f'[{{"audio_data":"{CODED}\n"}}]',
+        f'[{{"audio_data":"{CODED}\\n"}}]',
+        f'[{{"audio_data":"\\"{CODED}"}}]',
+        f'[{{"audio_data":"{CODED}\\"}}]',
+        f'[{{"audio_data":"{LONG}"}},"{LONG}"]',
+        f'["{"A" * 1024}","{"A" * 1025}","{"A" * 1028}"]',
+        f'["{"A" * 1024}"]',
+        f"{' ' * 3000}[{RESULT}{' ' * 3000}]{' ' * 3000}",
+        f'["{" " * 1100}"," {RESULT}"]',
+        "[" + "7" * 5000 + "]",
+        "[" + "[" * 199 + "]" * 199 + "]",
+        "[" + "[" * 200 + "]" * 200 + "," + RESULT + "]",
+        "[" + "[" * 201 + "]" * 201 + "," + RESULT + "]",
+        "[" + (RESULT + ",") * 8 + "[" * 205 + "]" * 205 + "]",
+        "[" + f'"{CODED}",' * 8 + "[" * 205 + "]" * 205 + "]",
+        "[" * 40_000 + "]" * 40_000,
+        "[" + "[" * 100_000 + "]" * 100_000 + "]",
+        "[[" + "0," * 100_001 + "0]]",
+        "{" + "".join(f'"{n}":1,' for n in range(1000)) + f'"results":[{RESULT}]}}',
+        "{" + "".join(f'"{n}":1,' for n in range(1001)) + f'"results":[{RESULT}]}}',
+        f'{{"results":[{RESULT}]' + "".join(f',"{n}":1' for n in range(1001)) + "}",
+        "{" + "".join(f'"{n}":1,' for n in range(1000)) + f'"results":[{RESULT}],"0":2}}',
+        "[" + "{}," * 100_000 + "{}]",
+        "\ufeff\ufeff[]",
+        "\ufeff",
+        "\u00a0[]",
+    ],
+)
+def test_odd_bodies_give_the_same_results_and_errors(body: str) -> None:
+    """Those that one of the two could take for something else."""
+    plain, whole = both(body.encode())
+    assert plain == whole
+
+
+@pytest.mark.parametrize("body", [b'["\xff"]', b'{"\xff":1,"results":[]}', b'["' + b"A" * 1400 + b'\xff"]', b"[]\xff"])
+def test_bytes_that_are_no_text_give_the_same_error(body: bytes) -> None:
+    """Between the strings and within."""
+    plain, whole = both(body)
+    assert plain == whole
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY,
+        BODY.rstrip(b"\n") + b"\r\n",
+        b"\xef\xbb\xbf" + BODY,
+        json.dumps({"results": [wire.result(0, text="春眠不觉晓")], "total": 1}).encode(),
+        json.dumps([CODED, None, {"audio_data": CODED, "error": "é\n"}], ensure_ascii=False).encode(),
+        b'{"results":[]}',
+        b"[]",
+    ],
+)
+def test_ordinary_replies_are_parsed_at_once(body: bytes) -> None:
+    """Every usual layout; a test of equality alone would pass if none were."""
+    assert parse_whole(body) is not None
+
+
+def test_the_end_of_the_chunks_is_still_awaited() -> None:
+    """Results are yielded first; then blanks are read, bytes of another reply and errors of the connection."""
+    chunks = iter([BODY, b"\n", b""])
+    results = json_results.ResultReader(chunks, max_results=2).results()
+    assert [result["audio_data"] for result in next(results)] == [base64.b64decode(CODED)] * 2
+    assert next(results, None) is None
+    assert next(chunks, None) is None
+    found, _, error = read([BODY, b" ", b"["])
+    assert len(found) == 2
+    assert f"{len(BODY) + 2} bytes that are no JSON reply" in str(error)
