@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
+import pickle
 import stat
 import struct
 import unicodedata
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from cosyclient.audio import parse_wav, wav_bytes
 from cosyclient.errors import BadUtterance, ConfigurationError, DecodeError, ServiceFault
-from cosyclient.models import Outcome, Speech, Utterance, VoiceSettings, check_text, has_speech, join
+from cosyclient.models import Outcome, Speech, Utterance, VoiceSettings, check_text, has_speech, join, speech_of
 from cosyclient.wire import WireRequest
 
 if TYPE_CHECKING:
@@ -206,6 +209,45 @@ def test_reprs_show_no_text_and_no_audio() -> None:
 
 
 # --- speeches ---
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda made: made,
+        copy.copy,
+        copy.deepcopy,
+        lambda made: pickle.loads(pickle.dumps(made)),
+        dataclasses.replace,
+        lambda made: Speech(**dataclasses.asdict(made)),
+    ],
+    ids=["itself", "copy", "deepcopy", "pickle", "replace", "asdict"],
+)
+def test_a_speech_of_an_utterance_is_as_if_constructed(use: Any) -> None:
+    """Though its fingerprint is computed when it is first read."""
+    utterance = Utterance("my secret", VoiceSettings(format="pcm"))
+
+    def made() -> Speech:
+        return speech_of(utterance, b"\1\0", sample_rate=8000, channels=2, duration=0.5)
+
+    whole = Speech(
+        audio=b"\1\0",
+        format="pcm",
+        sample_rate=8000,
+        channels=2,
+        duration=0.5,
+        fingerprint=utterance.fingerprint,
+    )
+    assert use(made()) == whole
+    assert hash(use(made())) == hash(whole)
+    assert repr(use(made())) == repr(whole)
+    assert use(made()).fingerprint == utterance.fingerprint
+    assert dataclasses.replace(use(made()), fingerprint="x", attempts=2).fingerprint == "x"
+    assert b"secret" not in pickle.dumps(made())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        use(made()).fingerprint = "y"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        use(made()).audio = b""
 
 
 def test_media_types_and_samples() -> None:

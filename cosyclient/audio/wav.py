@@ -177,6 +177,31 @@ def parse_layout(data: bytes) -> WavLayout:
     return WavLayout(first.sample_format, spans, first.fmt, states_length, is_accurate)
 
 
+_PLAIN: Final = struct.Struct("<4sI32sI")
+PLAIN_HEADER_BYTES: Final = _PLAIN.size
+
+
+def plain_format(data: bytes) -> SampleFormat | None:
+    """Return the sample format of *data* if it is one complete file with the canonical header of 44 bytes.
+
+    ``None`` is no fault: `parse_layout` decides. Raises its `DecodeError` for samples of an unsupported format.
+    """
+    if len(data) <= PLAIN_HEADER_BYTES:
+        return None
+    magic, outer, between, size = _PLAIN.unpack_from(data)
+    if magic != b"RIFF" or not size == len(data) - PLAIN_HEADER_BYTES == outer - 36 < _HUGE:
+        return None
+    found = _parse_plain_fmt(between)
+    return None if found is None or size % found.block_bytes else found
+
+
+# A service sends one or two different ones.
+@lru_cache(maxsize=64)
+def _parse_plain_fmt(between: bytes) -> SampleFormat | None:
+    plain = between.startswith(b"WAVEfmt \x10\0\0\0") and between.endswith(b"data")
+    return _parse_fmt(between[12:28]) if plain else None
+
+
 def parse_wav(data: bytes) -> WavInfo:
     """Return the samples of a WAV file as signed 16-bit ones; `DecodeError` if it is incomplete or no WAV file."""
     layout = parse_layout(data)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyclient.audio import AudioInfo, check, inspect, parse_wav, pcm, wav_bytes
+from cosyclient.audio.wav import PLAIN_HEADER_BYTES, parse_layout, plain_format
 from cosyclient.errors import ConfigurationError, DecodeError
 from tests.audio.files import EXTENSIBLE, SAMPLES, chunk, encoded, fmt, riff
 
@@ -273,3 +274,38 @@ def test_absurd_rates_and_channels_of_a_wav_file_are_an_error(channels: int, rat
     for read in (lambda data: check("wav", data, 24000), parse_wav):
         with pytest.raises(DecodeError, match="WAV claims"):
             read(riff(chunk(b"fmt ", fmt), chunk(b"data", bytes(block))))
+
+
+@given(
+    st.sampled_from([(1, 16), (1, 8), (1, 24), (3, 32), (2, 16)]),
+    st.integers(0, 5),
+    st.integers(0, 60),
+    st.one_of(st.none(), st.integers(0, 255)),
+    st.sampled_from([b"", b"\0", b"RIFF....WAVE", riff(fmt(), chunk(b"data", SAMPLES))]),
+)
+@settings(deadline=None)
+def test_a_plain_file_is_what_the_layout_says(
+    kind: tuple[int, int], samples: int, place: int, value: int | None, more: bytes
+) -> None:
+    """Whatever byte is changed and whatever follows: the same format or error, all bytes behind the header samples."""
+    tag, bits = kind
+    changed = bytearray(riff(fmt(tag, bits=bits), chunk(b"data", SAMPLES[:samples])) + more)
+    if value is not None:
+        changed[place % len(changed)] = value
+    data = bytes(changed)
+    found: object = None
+    fault = expected = ""
+    try:
+        found = plain_format(data)
+    except DecodeError as error:
+        fault = repr(error)
+    try:
+        layout: object = parse_layout(data)
+    except DecodeError as error:
+        layout, expected = None, repr(error)
+    if fault:
+        assert fault == expected
+    elif found is not None:
+        assert layout == (found, [(PLAIN_HEADER_BYTES, len(data))], (20, 36), True, True)
+    elif value is None and not more and samples and tag != 2:
+        assert samples * 8 % bits or samples % 2

@@ -154,6 +154,6 @@ def item_result(
         error = fields.get("error") or fields.get("message") or fields.get("detail")
         return error_from_item(error, utterances, status=status, rules=rules)
     try:
-        return speech_from_bytes(utterances[index], decode_item_audio(audio), {**shared, **fields})
+        return speech_from_bytes(utterances[index], decode_item_audio(audio), fields, shared)
     except CosyError as error:
         return error

@@ -18,7 +18,8 @@ from cosyclient.errors import (
     DecodeError,
 )
 from cosyclient.models import Speech, Utterance, VoiceSettings
-from cosyclient.protocols.replies.speech import check_duration, check_stream_duration
+from cosyclient.protocols.replies import speech as replies_speech
+from cosyclient.protocols.replies.speech import check_duration, check_stream_duration, speech_from_bytes
 from tests.protocols import wire
 from tests.protocols.reading import base64_by, decode
 
@@ -219,3 +220,41 @@ def test_a_stream_of_too_much_audio_ends_at_once_and_of_too_little_at_its_end() 
     assert next(short) == b"ab"
     with pytest.raises(DecodeError, match="s were expected"):
         next(short)
+
+
+@pytest.mark.parametrize(
+    "file", [encoded["wav"], wav_bytes(bytes(range(200)) * 9, 8000, 2), wav_bytes(bytes(960), 24000)]
+)
+@pytest.mark.parametrize(
+    "label",
+    [
+        {"media_type": "audio/mpeg", "sample_rate": 48000, "channels": 2, "duration_ms": 1e6},
+        {"media_type": "audio/l16;rate=8000"},
+        {},
+    ],
+)
+@pytest.mark.parametrize("text", ["Hello.", "…"])
+def test_a_plain_wav_file_is_read_as_any_other(
+    file: bytes, label: dict[str, Any], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same speech or error, whatever labels it has."""
+    utterance = Utterance(text, VoiceSettings(on_silent="silence"))
+
+    def found() -> object:
+        try:
+            return speech_from_bytes(utterance, file, label, {"channels": 3})
+        except DecodeError as error:
+            return repr(error)
+
+    fast = found()
+    monkeypatch.setattr(replies_speech, "plain_format", lambda _: None)
+    assert fast == found()
+
+
+def test_members_of_an_item_precede_those_of_its_reply() -> None:
+    """Also one that is null."""
+    utterance = Utterance("Hello.", VoiceSettings(format="pcm"))
+    data, shared = bytes(range(240)) * 8, {"sample_rate": 48000, "channels": 2}
+    for fields, expected in (({}, (48000, 2)), ({"channels": 1}, (48000, 1)), ({"sample_rate": None}, (24000, 2))):
+        speech = speech_from_bytes(utterance, data, fields, shared)
+        assert (speech.sample_rate, speech.channels) == expected
