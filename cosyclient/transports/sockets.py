@@ -47,6 +47,15 @@ class StepTimeouts:
             raise TimeoutError("no time is left")
         return seconds
 
+    def until(self, instant: float) -> float:
+        """Return the seconds until *instant* or the deadline, whichever comes first, never below zero."""
+        end = instant if self._at is None else min(instant, self._at)
+        return max(0.0, end - self._now())
+
+    def after(self, seconds: float) -> float:
+        """Return the instant *seconds* from now."""
+        return self._now() + seconds
+
     def countdown(self, seconds: float) -> Callable[[], float]:
         """Return a function that returns what is left of *seconds* from now on, or raises `TimeoutError`."""
         end = self._now() + seconds
@@ -68,13 +77,14 @@ class DeadlineSocket:
     """Act as a socket that sets the real one's timeout before each operation to what the step and the deadline leave.
 
     However slowly the bytes arrive, no `recv_into` or `sendall` outlasts ``timeouts``, with TLS as without.
-    ``received_bytes`` counts what came in. While ``blocking`` is False, `recv_into` takes only what is there.
+    ``received_bytes`` counts what came in. Where ``patience`` is not None, `recv_into` waits only until that instant
+    on the clock of ``timeouts``, and takes only what is there from then on.
     """
 
     def __init__(self, sock: socket.socket, timeouts: StepTimeouts) -> None:
         self.timeouts = timeouts
         self.received_bytes = 0
-        self.blocking = True
+        self.patience: float | None = None
         self.aborted = False
         self._owner = os.getpid()
         # Guards _sock against being closed by its user while another thread shuts it down: by then its file descriptor
@@ -101,21 +111,24 @@ class DeadlineSocket:
     def recv_into(self, buffer: Any) -> int | None:
         """Read what is there into *buffer*, waiting for it as long as the read step and the deadline allow.
 
-        Returns the number of bytes: 0 at the connection's end, or None when nothing is there and ``blocking`` is False.
+        Returns the number of bytes: 0 at the connection's end, or None when nothing came before ``patience`` ended.
         """
         sock = self.raw
-        if not self.blocking:
-            return self._read_available(sock, buffer)
-        time_left = self.timeouts.countdown(self.timeouts.read)
-        while True:
-            self._arm(sock, time_left())
-            try:
-                size = sock.recv_into(buffer)
-                break
-            except TimeoutError as error:
-                # The system's own, of a peer that is gone, has a number.
-                if error.errno is not None:
-                    raise
+        if self.patience is not None:
+            size = self._read_available(sock, buffer, self.timeouts.until(self.patience))
+            if size is None:
+                return None
+        else:
+            time_left = self.timeouts.countdown(self.timeouts.read)
+            while True:
+                self._arm(sock, time_left())
+                try:
+                    size = sock.recv_into(buffer)
+                    break
+                except TimeoutError as error:
+                    # The system's own, of a peer that is gone, has a number.
+                    if error.errno is not None:
+                        raise
         if size == 0 and self.aborted:
             # A reader must not take an abort for the service's own end of the stream.
             raise Aborted
@@ -148,12 +161,13 @@ class DeadlineSocket:
             sock.settimeout(timeout)
             self._armed_timeout = timeout
 
-    def _read_available(self, sock: socket.socket, buffer: Any) -> int | None:
-        if not wait.wait_for_read(sock, 0) and not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+    def _read_available(self, sock: socket.socket, buffer: Any, seconds: float) -> int | None:
+        if not (isinstance(sock, ssl.SSLSocket) and sock.pending()) and not wait.wait_for_read(sock, seconds):
             return None
         # With TLS it may be something that concerns the connection alone, such as a session ticket.
-        sock.settimeout(0.0)
-        self._armed_timeout = 0.0
+        if self._armed_timeout != 0.0:
+            sock.settimeout(0.0)
+            self._armed_timeout = 0.0
         try:
             return sock.recv_into(buffer)
         except (BlockingIOError, ssl.SSLWantReadError):

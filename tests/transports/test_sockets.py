@@ -144,7 +144,7 @@ def test_a_read_that_may_not_block_returns_at_once() -> None:
     """Data, no data yet, and the end give three different results."""
     near, far = socket.socketpair()
     connection = DeadlineSocket(near, StepTimeouts(FakeClock(), {}, None))
-    connection.blocking = False
+    connection.patience = 0.0
     assert connection.recv_into(bytearray(1)) is None
     far.sendall(b"?")
     assert connection.recv_into(bytearray(2)) == 1

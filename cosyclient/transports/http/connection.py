@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from http.client import RemoteDisconnected
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,23 +33,63 @@ class _SocketReader(io.RawIOBase):
 
     def __init__(self, socket: DeadlineSocket) -> None:
         self._socket = socket
+        self.keeps_errors = False
+        """Whether an error is kept for the next read: a `BufferedReader` drops the bytes that came before one."""
+        self._kept: list[OSError] = []
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        size = self._socket.recv_into(buffer)
-        if size == 0:
-            raise RemoteDisconnected("the connection was closed before the end of the reply")
+        try:
+            if self._kept:
+                raise self._kept.pop()
+            size = self._socket.recv_into(buffer)
+            if size == 0:
+                raise RemoteDisconnected("the connection was closed before the end of the reply")
+        except OSError as error:
+            if not self.keeps_errors:
+                raise
+            self._kept.append(error)
+            return None
         return size
 
 
-class _ReplyBuffer(io.BufferedReader):
+class ReplyBuffer(io.BufferedReader):
     """Keep the bytes of one connection that have come and are not read yet, from one reply to the next."""
 
+    raw: _SocketReader
+
+    def __init__(self, socket: DeadlineSocket) -> None:
+        super().__init__(_SocketReader(socket), _BUFFER_BYTES)
+        self._socket = socket
+
+    def read_at_once(self, size: int, seconds: float) -> bytes:
+        """Return *size* bytes, fewer if not all come within *seconds* or an error comes first: the next read raises it.
+
+        They are written where they stay, in as few steps as they come in, without a piece of Python for each.
+        """
+        socket, reader = self._socket, self.raw
+        try:
+            socket.patience, reader.keeps_errors = socket.timeouts.after(seconds), True
+            return self.read(size) or b""
+        finally:
+            socket.patience, reader.keeps_errors = None, False
+
+    def has_nothing(self) -> bool:
+        """Return whether the connection is open, and nothing has come that is not read."""
+        socket = self._socket
+        try:
+            socket.patience = -math.inf
+            # None means that nothing is buffered and nothing has come; the connection's end is an OSError.
+            return self.read(1) is None
+        except OSError:
+            return False
+        finally:
+            socket.patience = None
+
     def close(self) -> None:
-        # http.client closes its file after each reply; this one lives as long as the connection.
-        pass
+        """Do nothing: http.client closes its file after each reply, and this one lives as long as the connection."""
 
 
 class Connection(HTTPConnection, PooledConnection):
@@ -60,12 +101,12 @@ class Connection(HTTPConnection, PooledConnection):
     def __init__(self, *args: Any, dialer: Dialer, clock: Clock, lifetime: Callable[[], float], **kwargs: Any) -> None:
         HTTPConnection.__init__(self, *args, **kwargs)
         PooledConnection.__init__(self, dialer, clock, lifetime)
-        self._received: _ReplyBuffer
+        self._received: ReplyBuffer
 
     def connect(self) -> None:
         """Open the connection, TLS handshake included; raises `OSError`."""
         socket = self._dial(self.timeouts)
-        self._received = _ReplyBuffer(_SocketReader(socket), _BUFFER_BYTES)
+        self._received = ReplyBuffer(socket)
         self.sock = socket
 
     def start_request(self, timeouts: StepTimeouts) -> None:
@@ -93,7 +134,7 @@ class Connection(HTTPConnection, PooledConnection):
         reply.begin()
         return reply
 
-    def makefile(self, _mode: str) -> _ReplyBuffer:
+    def makefile(self, _mode: str) -> ReplyBuffer:
         """Return the file that replies are read from; called by http.client."""
         return self._received
 
@@ -105,16 +146,7 @@ class Connection(HTTPConnection, PooledConnection):
     @property
     def is_connected(self) -> bool:
         """Return whether the connection is open and no unrequested bytes have come."""
-        if self.sock is None or self.socket is None:
-            return False
-        self.socket.blocking = False
-        try:
-            # None means that nothing is buffered and nothing has come; the connection's end is an OSError.
-            return self._received.read(1) is None
-        except OSError:
-            return False
-        finally:
-            self.socket.blocking = True
+        return self.sock is not None and self._received.has_nothing()
 
     def expired(self, now: float, idle_limit: float) -> bool:
         """Return whether this connection idled or lived too long to be used again."""

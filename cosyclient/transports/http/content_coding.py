@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STEP_BYTES: Final = 64 << 10
 _MAX_PIECE_BYTES: Final = 256 << 10
-"""What `Urllib3Transport` reads at once; another transport may yield a whole reply as one piece."""
+"""Another transport than `Urllib3Transport`, which bounds its pieces, may yield a whole reply as one."""
 _GZIP_WINDOW: Final = 31
 _RAW_WINDOW: Final = -15
 _ZLIB_HEADER_BYTES: Final = 2
@@ -27,12 +27,13 @@ _IDENTITY: Final = frozenset({"", "identity"})
 class ContentDecoder:
     """Decode content of one *coding* (gzip, deflate or none), at most *limit_bytes* of it after decompression.
 
-    However well it is compressed, no more than `STEP_BYTES` of content exist at a time. Bytes after the end of a gzip
-    stream are ignored unless they begin another one. Raises `DecodeError` for an unknown coding, for invalid content
+    However well it is compressed, no more than `STEP_BYTES` of content exist at a time. Large pieces without
+    compression are split, too, if asked to. Bytes after the end of a gzip stream are ignored unless they begin another
+    one. Raises `DecodeError` for an unknown coding, for invalid content
     and beyond the limit, and `TransportError` for content that ends too soon.
     """
 
-    def __init__(self, coding: str, limit_bytes: int) -> None:
+    def __init__(self, coding: str, limit_bytes: int, *, split: bool = True) -> None:
         self._coding = coding.strip().lower()
         self._limit = ReplyLimit(limit_bytes)
         self._inflate: zlib._Decompress | None = None
@@ -45,6 +46,7 @@ class ContentDecoder:
             raise DecodeError(
                 f"the reply's content coding {short_token(coding, 40)!r} is unknown; gzip and deflate are understood"
             )
+        self._split = split
         self._started = False
         self._pending = b""
 
@@ -57,7 +59,7 @@ class ContentDecoder:
         """Yield the content of *piece* in small steps, some of them empty, so that the caller can look at the time."""
         if self._inflate is None:
             self._limit.add(len(piece))
-            if len(piece) <= _MAX_PIECE_BYTES:
+            if not self._split or len(piece) <= _MAX_PIECE_BYTES:
                 yield piece
                 return
             for start in range(0, len(piece), _MAX_PIECE_BYTES):

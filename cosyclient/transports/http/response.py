@@ -36,6 +36,8 @@ class RawReply(http.client.HTTPResponse):
         self._head_only = kwargs.get("method") == "HEAD"
         self.done = False
         self.reusable = False
+        self.plain_bytes: int | None = None
+        """How many bytes of content there are, where that is known and they are not compressed."""
         self.fields: list[tuple[bytes, bytes]] = []
 
     def begin(self) -> None:
@@ -65,6 +67,7 @@ class RawReply(http.client.HTTPResponse):
         self.length = None if length is None else int(length)
         self.chunked, self.chunk_left, self.will_close = length is None, None, False
         self.reusable = b"close" not in named.get(b"connection", b"").lower()
+        self.plain_bytes = None if b"content-encoding" in named else self.length
         self.done = self.length == 0
         return True
 
@@ -109,6 +112,17 @@ class RawReply(http.client.HTTPResponse):
         if self.chunked and self.chunk_left is not None and self.chunk_left < 0:
             raise http.client.HTTPException("a chunk of negative size")
         self.done = not piece or self.length == 0
+        return piece
+
+    def read_at_once(self, seconds: float) -> bytes:
+        """Return all of a content of `plain_bytes`, or what of it comes within *seconds*, maybe nothing.
+
+        What had come is returned, too, when the connection breaks meanwhile; the next read raises the error.
+        """
+        assert self.length is not None  # noqa: S101 - the caller looked at `plain_bytes`
+        piece: bytes = self.fp.read_at_once(self.length, seconds)  # type: ignore[attr-defined]
+        self.length -= len(piece)
+        self.done = not self.length
         return piece
 
     def _read_next_chunk_size(self) -> int:

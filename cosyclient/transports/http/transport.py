@@ -165,7 +165,7 @@ class HttpTransport:
         )
         reply = stream.reply
         decoded = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in reply.fields]
-        return HttpReply(self, reply.status, HeaderMap(decoded), stream, stream.close, deadline)
+        return HttpReply(self, reply.status, HeaderMap(decoded), stream, stream.close, deadline, bounded=True)
 
     def _through_httpx(
         self,
@@ -190,7 +190,13 @@ class HttpTransport:
         if not isinstance(stream, httpx.SyncByteStream):
             raise TypeError("the transport answered with an asynchronous stream")
         return HttpReply(
-            self, response.status_code, response.headers, stream, partial(_close_response, response), deadline
+            self,
+            response.status_code,
+            response.headers,
+            stream,
+            partial(_close_response, response),
+            deadline,
+            bounded=False,
         )
 
     def translate(self, error: Exception, deadline: Deadline) -> CosyError:
@@ -209,7 +215,7 @@ class HttpTransport:
 class HttpReply:
     """Read one reply while it arrives."""
 
-    __slots__ = ("_close", "_deadline", "_stream", "_transport", "headers", "status")
+    __slots__ = ("_bounded", "_close", "_deadline", "_stream", "_transport", "headers", "status")
 
     def __init__(
         self,
@@ -219,8 +225,12 @@ class HttpReply:
         stream: Iterable[bytes],
         close: Callable[[], None],
         deadline: Deadline,
+        *,
+        bounded: bool,
     ) -> None:
+        """Prepare reading of *stream*, whose pieces are *bounded* in size and time or not."""
         self._transport = transport
+        self._bounded = bounded
         self._stream = stream
         self._close = close
         self._deadline = deadline
@@ -234,26 +244,28 @@ class HttpReply:
         them, as at the end, the reply is closed.
         """
         try:
-            decoder = ContentDecoder(self.headers.get("content-encoding", ""), self._transport.max_reply_bytes)
+            decoder = ContentDecoder(
+                self.headers.get("content-encoding", ""),
+                self._transport.max_reply_bytes,
+                split=not self._bounded,
+            )
             decoder.check_length(self.headers.get("content-length", ""))
-            for piece in self._pieces():
+            for piece in self._stream:
                 for content in decoder.decode(piece):
-                    # Sockets look at the time between pieces; one piece may be a hundred megabytes once decompressed.
-                    if self._deadline.expired:
+                    # A piece of `Urllib3Transport` came before the deadline, and is taken though that has passed by
+                    # now. Another transport does not look at it, and one piece may be a hundred megabytes once
+                    # decompressed.
+                    if (content is not piece or not self._bounded) and self._deadline.expired:
                         raise DeadlineExceeded("the deadline passed while the reply was read", sent=True)
                     if content:
                         yield content
             decoder.finish()
-        finally:
-            self.close()
-
-    def _pieces(self) -> Iterator[bytes]:
-        try:
-            yield from self._stream
         except CosyError:
             raise
         except WIRE_ERRORS as error:
             raise self._transport.translate(error, self._deadline) from error
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Release the connection: to the pool if the reply was read to its end, otherwise it is closed."""

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 # A read takes what has come, up to this. Each gives up the interpreter and competes with every other thread to get it
 # back, so a busy client needs few: 64 KiB cost 1,500 calling threads a fifth of their speed.
 _PIECE_BYTES: Final = 256 << 10
+# Content of a known length up to this is read in one piece, which the decoder can decode at once, if it comes within so
+# many seconds: early results of a slow line are not held back. The pieces under way at once take so many bytes at most,
+# but for short ones, which hardly matter.
+_AT_ONCE_BYTES: Final = 4 << 20
+_AT_ONCE_SECONDS: Final = 0.05
+_AT_ONCE_TOTAL_BYTES: Final = 64 << 20
+_SHORT_BYTES: Final = 64 << 10
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _PROXY_AUTHENTICATION_REQUIRED: Final = 407
 
@@ -86,6 +93,9 @@ class Urllib3Transport(httpx.BaseTransport):
         self._lock = threading.Lock()
         self._pools: dict[Origin, Pool] = {}
         self._closed = False
+        # By the id of the stream that reads them. Without a lock, which a finalizer must not wait for: two threads that
+        # look at the sum at the same time may exceed it by a piece.
+        self.read_at_once: dict[int, int] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request* and return its response once status and headers have come; raises httpx's exceptions."""
@@ -145,6 +155,17 @@ class Urllib3Transport(httpx.BaseTransport):
                 _abandon(pool.slots, slot, cancellation)
                 raise
             raise
+
+    def may_read_at_once(self, stream: ResponseStream, size_bytes: int | None) -> bool:
+        """Return whether *stream* may read the content that remains as one piece; it is counted in `read_at_once`."""
+        if size_bytes is None or size_bytes > _AT_ONCE_BYTES:
+            return False
+        if size_bytes <= _SHORT_BYTES:
+            return True
+        if sum(tuple(self.read_at_once.values())) + size_bytes > _AT_ONCE_TOTAL_BYTES:
+            return False
+        self.read_at_once[id(stream)] = size_bytes
+        return True
 
     def stats(self) -> PoolStats:
         """Return a snapshot over all origins; ``limit`` holds for each of them."""
@@ -305,28 +326,36 @@ class ResponseStream(httpx.SyncByteStream):
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
-        while not self.reply.done:
-            # First publish the reader, then look at the flag; after the read, unpublish it and look again. `close` sets
-            # the flag before it looks for a reader. So one of the two threads releases the connection, never neither.
-            self._reader = threading.get_ident()
-            try:
-                if self._closed:
-                    # The reader must not take this for the content's end.
-                    raise self._transport.error_or_closed(httpx.ReadError("the response was closed before its end"))
-                piece = self.reply.read1(_PIECE_BYTES)
-            except READ_ERRORS as error:
-                self.close()
-                raise self._transport.read_error(error) from error
-            except BaseException:
-                self.close()
-                raise
-            finally:
-                self._reader = None
-            if self._closed or self.reply.isclosed():
-                # The slot is free with the last byte, however long the caller takes with the response.
-                self.close()
-            if piece:
-                yield piece
+        try:
+            at_once = self._transport.may_read_at_once(self, self.reply.plain_bytes)
+            while not self.reply.done:
+                if piece := self._read(at_once=at_once):
+                    yield piece
+                at_once = False
+        finally:
+            self._transport.read_at_once.pop(id(self), None)
+
+    def _read(self, *, at_once: bool) -> bytes:
+        # First publish the reader, then look at the flag; after the read, unpublish it and look again. `close` sets
+        # the flag before it looks for a reader. So one of the two threads releases the connection, never neither.
+        self._reader = threading.get_ident()
+        try:
+            if self._closed:
+                # The reader must not take this for the content's end.
+                raise self._transport.error_or_closed(httpx.ReadError("the response was closed before its end"))
+            piece = self.reply.read_at_once(_AT_ONCE_SECONDS) if at_once else self.reply.read1(_PIECE_BYTES)
+        except READ_ERRORS as error:
+            self.close()
+            raise self._transport.read_error(error) from error
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._reader = None
+        if self._closed or self.reply.isclosed():
+            # The slot is free with the last byte, however long the caller takes with the response.
+            self.close()
+        return piece
 
     def close(self) -> None:
         """Release the connection: open if its reply was read to its end, closed otherwise.

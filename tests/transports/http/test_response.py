@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyclient.transports.http.connection import _ReplyBuffer, _SocketReader
+from cosyclient.transports.http.connection import ReplyBuffer
 from cosyclient.transports.http.response import READ_ERRORS, RawReply
 from tests.support.hostile import chunked, reply
 
@@ -24,7 +24,7 @@ class Wire:
     def __init__(self, *portions: bytes) -> None:
         self._portions = [portion for portion in portions if portion]
         socket: Any = self
-        self._received = _ReplyBuffer(_SocketReader(socket))
+        self._received = ReplyBuffer(socket)
 
     def recv_into(self, buffer: Any) -> int:
         if not self._portions:
@@ -35,7 +35,7 @@ class Wire:
         buffer[: len(portion)] = portion
         return len(portion)
 
-    def makefile(self, _mode: str) -> _ReplyBuffer:
+    def makefile(self, _mode: str) -> ReplyBuffer:
         return self._received
 
     @property

@@ -100,14 +100,14 @@ def test_a_connection_cancelled_with_its_last_byte_is_not_used_again(transport: 
         )
         content = response.stream
         assert isinstance(content, ResponseStream)
-        read = content.reply.read1
+        read = content.reply.read_at_once
 
-        def last_byte(n: int = -1) -> bytes:
-            data = read(n)
+        def last_byte(seconds: float) -> bytes:
+            data = read(seconds)
             cancellation.cancel()
             return data
 
-        content.reply.read1 = last_byte  # type: ignore[method-assign]
+        content.reply.read_at_once = last_byte  # type: ignore[method-assign]
         assert response.read() == b"hello"
         assert transport.stats().in_use == 0
         assert httpx_client(transport).get(service.url).text == "hello"
@@ -213,14 +213,14 @@ def test_a_response_closed_just_after_a_read_releases_its_slot(transport: Urllib
     with hostile(hangs_after(CUT_LENGTH)) as service, ThreadPoolExecutor(1) as threads:
         content = transport.handle_request(httpx.Request("GET", service.url)).stream
         assert isinstance(content, ResponseStream)
-        read = content.reply.read1
+        read = content.reply.read_at_once
 
-        def read_then_closed(n: int = -1) -> bytes:
-            piece = read(n)
+        def read_then_closed(seconds: float) -> bytes:
+            piece = read(seconds)
             threads.submit(content.close).result()
             return piece
 
-        content.reply.read1 = read_then_closed  # type: ignore[method-assign]
+        content.reply.read_at_once = read_then_closed  # type: ignore[method-assign]
         pieces = iter(content)
         assert next(pieces)
         assert transport.stats().in_use == 0
