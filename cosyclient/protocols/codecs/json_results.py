@@ -23,6 +23,7 @@ from cosyclient.protocols.codecs.json_whole import (
     MAX_MEMBERS,
     MIN_LONG_BYTES,
     PLACEHOLDER,
+    WholeReply,
     parse_whole,
     placeholder_decoder,
 )
@@ -72,14 +73,9 @@ class ResultReader:
 
         Raises `DecodeError` (retryable) where the body is malformed or breaks off; what was yielded before is valid.
         """
-        first = next(self._chunks, b"")
-        whole = parse_whole(first)
-        if whole is None:
-            self._chunks = chain((first,), self._chunks)
-            del first  # its memory is wanted by the buffer
+        if (whole := self._parse_first_chunk()) is None:
             yield from self._read_body()
             return
-        self._read_bytes, self._count = len(first), len(whole.results)
         self.has_results, self.is_bare_list = True, whole.is_bare_list
         self.members.update(whole.before)
         if whole.results:
@@ -89,6 +85,16 @@ class ResultReader:
             self._read_bytes += len(chunk)
             if chunk.strip(BLANKS):
                 raise self._malformed()
+
+    def _parse_first_chunk(self) -> WholeReply | None:
+        """Return the reply if the first chunk is all of it; otherwise leave that chunk to be read again."""
+        first = next(self._chunks, b"")
+        whole = parse_whole(first)
+        if whole is None:
+            self._chunks = chain((first,), self._chunks)
+        else:
+            self._read_bytes, self._count = len(first), len(whole.results)
+        return whole
 
     def _read_body(self) -> Iterator[list[Any]]:
         while self._end < len(BYTE_ORDER_MARK) and self._read_chunk():
