@@ -24,13 +24,14 @@ class Suite(NamedTuple):
 
 BENCHMARKS: Final = {
     "report": Suite(
-        "the field report's table on the emulator: its 'before', its own client, batch_synth, synthesize",
+        "the field report's table on the plain wire: its 'before', its own client, batch_synth, synthesize",
         "benchmarks.suites.report",
+        (*_EMULATOR, "envoy", "orjson", "pybase64"),
     ),
     "quota": Suite(
         "100 requests/s enforced by a real Envoy: how much of it is used, what is refused; and a stricter one",
         "benchmarks.suites.quota.run",
-        (*_EMULATOR, "envoy"),
+        (*_EMULATOR, "envoy", "orjson", "pybase64"),
     ),
     "scaling": Suite(
         "requests/s and processor time per request at 8 to 256 threads, ours beside bare urllib3 and the others",
@@ -38,7 +39,9 @@ BENCHMARKS: Final = {
         (*_EMULATOR, "envoy"),
     ),
     "overhead": Suite(
-        "processor time per text of the whole stack, on a transport that does nothing", "benchmarks.suites.overhead"
+        "processor time and texts/s without a quota beside a bare loop; the same on a transport that does nothing",
+        "benchmarks.suites.overhead.run",
+        (*_EMULATOR, "envoy", "orjson", "pybase64"),
     ),
     "tails": Suite(
         "the slowest calls: stragglers with and without hedging, and interactive calls beside a bulk job",

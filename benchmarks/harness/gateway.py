@@ -9,6 +9,8 @@ Its configuration, and how Envoy 1.40 behaves with it, as observed:
 - The headers of the third draft come with every reply: ``x-ratelimit-limit`` is the *size of the bucket* (no window),
   ``-remaining`` what is left in it, ``-reset`` always 0. A 429 names no Retry-After.
 - `connection_limit` closes a connection too many right after accepting it, without a byte.
+- 64 texts a request, 1.6 MB of JSON a reply, counted by Lua and answered by a route of its own: 100,000 texts/s on one
+  core, 9 µs a text (nginx with Lua: 150,000, 6 µs). Answered by Lua itself they take 14 µs.
 - With `buffer`, a refusal or a reply of its own waits for the end of the request. Without, Envoy answers as soon as
   the headers are in, and closes the connection whose body is still on its way.
 """
@@ -32,7 +34,7 @@ from urllib.parse import urlsplit
 from benchmarks.harness.extra import require_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 _START: Final = 30.0
 _TIMEOUT: Final = 10.0
@@ -41,6 +43,18 @@ _PLENTY: Final = 1 << 30
 _MOST_BODY: Final = 64 << 20
 _SHORTEST_FILL: Final = 0.05
 """Seconds between fills below which Envoy refuses its configuration."""
+
+_TEXTS: Final = "x-texts"
+# Texts of the benchmarks hold neither quotes nor brackets.
+_COUNT: Final = f"""
+function envoy_on_request(handle)
+  local body = handle:body()
+  local list = body and string.match(body:getBytes(0, body:length()), '%[([^%]]*)%]') or ""
+  local _, quotes = string.gsub(list, '"', "")
+  handle:headers():replace("{_TEXTS}", tostring(quotes / 2))
+end
+"""
+"""What counts the texts of a request in Envoy, so that a route can answer by their number."""
 
 # Envoy does not end with its parent, so a supervisor does that: it kills Envoy when its own stdin closes, as it does
 # however the parent ends, and the kernel kills Envoy when the supervisor ends first.
@@ -65,9 +79,12 @@ class GatewayError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """Hold the reply that a gateway without an upstream gives to every request."""
+    """Hold what a gateway without an upstream answers, from memory.
 
-    body: bytes
+    One body answers every request; of several, the first answers a request for one text, the second one for two.
+    """
+
+    bodies: Sequence[bytes]
     media_type: str
 
 
@@ -78,7 +95,7 @@ class GatewaySpec:
     upstream: str | None = None
     """Base URL of the service behind it."""
     reply: Reply | None = None
-    """Its own reply, where there is no service behind it."""
+    """Its own replies, where there is no service behind it."""
     delay: float = 0.0
     """Seconds by which it delays every request that is not refused."""
     rate: float | None = None
@@ -155,9 +172,9 @@ def gateway(spec: GatewaySpec) -> Iterator[Gateway]:
 
     with tempfile.TemporaryDirectory(prefix="gateway-") as name, tempfile.TemporaryFile() as log:
         place = Path(name)
-        if spec.reply is not None:
-            (place / "body").write_bytes(spec.reply.body)
-        (place / "envoy.json").write_text(json.dumps(configuration(spec, place / "body")), encoding="utf-8")
+        for number, body in enumerate(spec.reply.bodies if spec.reply is not None else (), 1):
+            (place / str(number)).write_bytes(body)
+        (place / "envoy.json").write_text(json.dumps(configuration(spec, place)), encoding="utf-8")
         options = {
             "--config-path": place / "envoy.json",
             "--admin-address-path": place / "admin",
@@ -212,8 +229,8 @@ def _get(admin: str, path: str) -> str:
     return answer
 
 
-def configuration(spec: GatewaySpec, body: Path) -> dict[str, Any]:
-    """Return Envoy's configuration; the body of a reply of its own is in the file *body*."""
+def configuration(spec: GatewaySpec, place: Path) -> dict[str, Any]:
+    """Return Envoy's configuration; the bodies of its own replies are in *place*, in files named by their number."""
     manager = _typed(
         "network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="front",
@@ -221,7 +238,7 @@ def configuration(spec: GatewaySpec, body: Path) -> dict[str, Any]:
         http_filters=[*_filters(spec), _filter("http.router", "http.router.v3.Router")],
         route_config={
             "max_direct_response_body_size_bytes": _MOST_BODY,
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(spec, body)}],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(spec, place)}],
         },
     )
     chain = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
@@ -263,21 +280,29 @@ def _filters(spec: GatewaySpec) -> list[dict[str, Any]]:
     if spec.delay:
         delay = {"fixed_delay": f"{spec.delay:.9f}s", "percentage": always}
         filters.append(_filter("http.fault", "http.fault.v3.HTTPFault", delay=delay))
+    if spec.reply is not None and len(spec.reply.bodies) > 1:
+        filters.append(_filter("http.lua", "http.lua.v3.Lua", default_source_code={"inline_string": _COUNT}))
     return filters
 
 
-def _routes(spec: GatewaySpec, body: Path) -> list[dict[str, Any]]:
+def _routes(spec: GatewaySpec, place: Path) -> list[dict[str, Any]]:
     tunnel = {"upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}], "cluster": "service"}
     connect = {"match": {"connect_matcher": {}}, "route": {**tunnel, "timeout": "0s"}}
-    return [*([connect] if spec.proxy else []), _route(spec, body)]
-
-
-def _route(spec: GatewaySpec, body: Path) -> dict[str, Any]:
-    match = {"prefix": "/"}
+    always = {"prefix": "/"}
     if spec.reply is None:
         # A time-out of 0 is none; the measured client has its own.
-        return {"match": match, "route": {"cluster": "service", "timeout": "0s"}}
-    header = {"key": "content-type", "value": spec.reply.media_type}
+        own = [{"match": always, "route": {"cluster": "service", "timeout": "0s"}}]
+    elif len(spec.reply.bodies) == 1:
+        own = [_answer(always, spec.reply, place / "1")]
+    else:
+        counts = range(len(spec.reply.bodies), 0, -1)
+        asked = ({**always, "headers": [{"name": _TEXTS, "string_match": {"exact": str(n)}}]} for n in counts)
+        own = [_answer(match, spec.reply, place / str(n)) for n, match in zip(counts, asked, strict=True)]
+    return [*([connect] if spec.proxy else []), *own]
+
+
+def _answer(match: dict[str, Any], reply: Reply, body: Path) -> dict[str, Any]:
+    header = {"key": "content-type", "value": reply.media_type}
     return {
         "match": match,
         "direct_response": {"status": 200, "body": {"filename": str(body)}},

@@ -1,7 +1,7 @@
-"""Put load on the clients of `report` and `quota`, and record how every text ends.
+"""Put load on the clients of `report`, `quota` and `overhead`, and record how every text ends.
 
-Three kinds of load: threads that call one text after the other, one caller with a job of many texts, and calls at a
-fixed rate. `Window` and `calling` serve other benchmarks, too.
+Three kinds of load: threads that call one text after the other, one caller with many texts, and calls at a fixed rate.
+`Window` and `calling` serve other benchmarks, too.
 """
 
 from __future__ import annotations
@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.harness.measure import Recorder, Usage, summary
+from benchmarks.harness.prepared import BATCH
 from benchmarks.harness.texts import DIFFERENT, text, texts
 from benchmarks.peers import PEERS
+from benchmarks.peers.bare_loop import BareLoop
 from benchmarks.peers.before import BeforeClient
 from benchmarks.peers.field_report import FieldReportClient, cut
+from benchmarks.peers.raw_sockets import RawSockets
 from cosyclient import CosyClient, PartialFailure
 from cosyclient.events import UtteranceFinished
 
@@ -28,11 +33,8 @@ if TYPE_CHECKING:
     from cosyclient.events import Event
     from cosyclient.models import Outcome
 
-_WARM_UP_TEXTS: Final = 64
 _LAST_REPLIES: Final = 60.0
 """Seconds that requests under way may take when the measured part is over."""
-_HANDED_OVER: Final = 64
-"""Texts that the submitting caller hands over at once, as many as fit a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,22 +42,26 @@ class LoadSpec:
     """Define which peer is called, where, how often and how long."""
 
     peer: str
-    url: str
     audio: str
-    texts: int
-    """Texts in a job."""
-    callers: int
-    """Threads that call; for ``submit``, the texts that may be under way."""
     seconds: float
     """How long callers are measured."""
     warm_up: float
     """How long callers call before that, uncounted."""
-    pause: float
+    callers: int = 1
+    """Threads that call; for ``submit``, the texts that may be under way."""
+    url: str = ""
+    texts: int = 0
+    """Texts in a job."""
+    pause: float = 0.0
     """Seconds between the warm-up of a job and the job, in which the service's token bucket fills up again."""
     load: str = ""
     """The kind of load, where it is not the peer's usual one."""
     rate: float = 0.0
     """Calls a second, where the load has a fixed rate."""
+    paced: bool = True
+    """Whether our client is to keep the documented quota."""
+    confined: bool = True
+    """Whether the client has one core to itself and the service the others, or both share all."""
 
 
 class Window:
@@ -94,8 +100,11 @@ class Window:
 
 
 @contextmanager
-def calling(call: Callable[[str], object], callers: int, recorder: Recorder) -> Iterator[None]:
-    """Let *callers* threads make one *call* after the other, each with a text of its own, until the block ends."""
+def calling(call: Callable[[Any], object], callers: int, recorder: Recorder, *, batch: int = 0) -> Iterator[None]:
+    """Let *callers* threads make one *call* after the other until the block ends.
+
+    Each has a text of its own, or a list of *batch* texts.
+    """
     over = threading.Event()
 
     def caller(first: int) -> None:
@@ -103,11 +112,11 @@ def calling(call: Callable[[str], object], callers: int, recorder: Recorder) -> 
         while not over.is_set():
             started = time.perf_counter()
             try:
-                call(text(number % DIFFERENT))
+                call(list(texts(batch, number * batch % DIFFERENT)) if batch else text(number % DIFFERENT))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
-                recorder.failed(started, error)
+                recorder.failed(started, error, batch or 1)
             else:
-                recorder.succeeded(started)
+                recorder.succeeded(started, batch or 1)
             number += callers
 
     threads = [threading.Thread(target=caller, args=(first,), daemon=True) for first in range(callers)]
@@ -121,21 +130,70 @@ def calling(call: Callable[[str], object], callers: int, recorder: Recorder) -> 
             thread.join()
 
 
+@contextmanager
+def draining(sockets: RawSockets, recorder: Recorder, batch: int) -> Iterator[None]:
+    """Let *sockets* get replies to requests for *batch* texts until the block ends."""
+    over = threading.Event()
+    noted = partial(recorder.succeeded, texts=batch)
+    thread = threading.Thread(target=sockets.exchange, args=(noted, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def run_load(spec: LoadSpec, mark: Callable[[], object]) -> dict[str, Any]:
     """Run the load and return what the peer's user saw; *mark* is called as the measured part begins and ends."""
-    loads = {"callers": _callers, "job": _job, "submit": _submissions, "open": _open_load, "stream": _stream}
+    loads = {
+        "callers": _callers,
+        "bare": _bare_loop,
+        "job": _job,
+        "many": _many,
+        "submit": _submissions,
+        "open": _open_load,
+        "stream": _stream,
+        "drain": _drain,
+    }
     with Usage() as usage:
         figures = loads[spec.load or PEERS[spec.peer].load](spec, Window(usage, mark))
     return {**figures, "threads": usage.threads}
 
 
+def _ours(spec: LoadSpec) -> CosyClient:
+    """Return our client as it comes, but for the quota where there is none."""
+    return (
+        CosyClient(spec.url, format=spec.audio)
+        if spec.paced
+        else CosyClient(spec.url, format=spec.audio, requests_per_second=None)
+    )
+
+
 def _callers(spec: LoadSpec, window: Window) -> dict[str, Any]:
     recorder = Recorder()
-    client: BeforeClient | CosyClient
-    client = BeforeClient(spec.url, format=spec.audio) if spec.peer == "a" else CosyClient(spec.url, format=spec.audio)
+    client = BeforeClient(spec.url, format=spec.audio) if spec.peer == "a" else _ours(spec)
     with client, calling(client.synthesize, spec.callers, recorder):
         window.wait(spec.warm_up, spec.seconds)
     return {**window.figures(recorder), "callers": spec.callers}
+
+
+def _bare_loop(spec: LoadSpec, window: Window) -> dict[str, Any]:
+    recorder = Recorder()
+    with (
+        BareLoop(spec.url, format=spec.audio, connections=spec.callers) as client,
+        calling(client.synthesize, spec.callers, recorder, batch=BATCH),
+    ):
+        window.wait(spec.warm_up, spec.seconds)
+    return {**window.figures(recorder), "callers": spec.callers}
+
+
+def _drain(spec: LoadSpec, window: Window) -> dict[str, Any]:
+    recorder = Recorder()
+    sockets = RawSockets(spec.url, format=spec.audio, connections=spec.callers, texts=list(texts(BATCH)))
+    with draining(sockets, recorder, BATCH):
+        window.wait(spec.warm_up, spec.seconds)
+    return {**window.figures(recorder), "callers": 1}
 
 
 # Jobs: one caller with a list of texts, preceded by one uncounted batch.
@@ -143,7 +201,7 @@ def _callers(spec: LoadSpec, window: Window) -> dict[str, Any]:
 
 def _job(spec: LoadSpec, window: Window) -> dict[str, Any]:
     wanted = list(texts(spec.texts))
-    warm_up = list(texts(_WARM_UP_TEXTS, first=DIFFERENT - _WARM_UP_TEXTS))
+    warm_up = list(texts(BATCH, first=DIFFERENT - BATCH))
     recorder = Recorder()
     if spec.peer == "c":
         held = _job_of_ours(spec, wanted, warm_up, window, recorder)
@@ -192,7 +250,7 @@ async def _job_of_field_report(
             recorder.succeeded(started, len(audio))
             return audio
 
-    async with Recorded(spec.url, format=spec.audio, concurrency=_concurrency(spec)) as client:
+    async with Recorded(spec.url, format=spec.audio) as client:
         await client.batch_synth(warm_up)
         time.sleep(spec.pause)  # nothing else runs on this loop
         window.begin()
@@ -202,11 +260,36 @@ async def _job_of_field_report(
     return sum(len(batch) for batch in batches if not isinstance(batch, BaseException))
 
 
-def _concurrency(spec: LoadSpec) -> int:
-    return 20 if spec.peer == "b20" else 200
-
-
 # Loads that go on for a span of time.
+
+
+def _many(spec: LoadSpec, window: Window) -> dict[str, Any]:
+    """Let one caller read outcome after outcome of an endless list; a text's latency counts from when it was taken."""
+    recorder, over = Recorder(), threading.Event()
+    taken: deque[float] = deque()
+
+    def wanted() -> Iterator[str]:
+        for number in count():
+            if over.is_set():
+                return
+            taken.append(time.perf_counter())
+            yield text(number % DIFFERENT)
+
+    def caller() -> None:
+        for outcome in client.synthesize_many(wanted()):
+            started = taken.popleft()
+            if outcome.error is None:
+                recorder.succeeded(started)
+            else:
+                recorder.failed(started, outcome.error)
+
+    with _ours(spec) as client:
+        thread = threading.Thread(target=caller, daemon=True)
+        thread.start()
+        window.wait(spec.warm_up, spec.seconds)
+        over.set()
+        thread.join()
+    return {**window.figures(recorder), "callers": 1}
 
 
 def _submissions(spec: LoadSpec, window: Window) -> dict[str, Any]:
@@ -214,7 +297,7 @@ def _submissions(spec: LoadSpec, window: Window) -> dict[str, Any]:
     recorder, over = Recorder(), threading.Event()
     limit = _OutstandingLimit(spec.callers)
 
-    with CosyClient(spec.url, format=spec.audio) as client:
+    with _ours(spec) as client:
 
         def caller() -> None:
             for number in count():
@@ -237,7 +320,7 @@ class _OutstandingLimit:
     """Limit the texts one caller has under way; it is woken for *size* replies at once, not for each."""
 
     def __init__(self, most: int) -> None:
-        self.size = min(_HANDED_OVER, most)
+        self.size = min(BATCH, most)
         self._permits = threading.Semaphore(most // self.size)
         self._replies = count(1)
 
@@ -274,7 +357,7 @@ def _open_load(spec: LoadSpec, window: Window) -> dict[str, Any]:
     recorder, over = Recorder(), threading.Event()
     period = spec.callers / spec.rate
 
-    with CosyClient(spec.url, format=spec.audio) as client:
+    with _ours(spec) as client:
         begin = time.perf_counter() + 1.0
 
         def caller(first: int) -> None:
@@ -322,9 +405,8 @@ async def _send_batches(spec: LoadSpec, window: Window, recorder: Recorder) -> N
             else:
                 recorder.succeeded(started, len(audio))
 
-    concurrency = _concurrency(spec)
-    async with FieldReportClient(spec.url, format=spec.audio, concurrency=concurrency) as client:
-        senders = [asyncio.create_task(sender(client)) for _ in range(concurrency)]
+    async with FieldReportClient(spec.url, format=spec.audio) as client:
+        senders = [asyncio.create_task(sender(client)) for _ in range(client.CONCURRENCY)]
         await asyncio.to_thread(window.wait, spec.warm_up, spec.seconds)
         over.set()
         await asyncio.wait(senders, timeout=_LAST_REPLIES)

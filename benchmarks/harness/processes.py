@@ -14,10 +14,16 @@ import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _MARK: Final = "mark\n"
 _ERROR_CHARACTERS: Final = 4000
+_HIDING: Final = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(sys.argv[2:]))
+runpy.run_module(sys.argv[1], run_name="__main__")
+"""
+"""Run the module named first; the modules named after it cannot be imported."""
 
 
 class ProcessFailed(RuntimeError):
@@ -35,16 +41,18 @@ def run_module(
     *,
     on_mark: Callable[[], object] | None = None,
     more_environment: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run *module* with *parameters* on its stdin, and return the figures it prints last.
 
-    *on_mark* is called whenever the process calls `send_mark`. Raises `ProcessFailed`, with the end of what the
-    process wrote to stderr, where it fails. What a process that succeeds writes there is passed on.
+    *on_mark* is called whenever the process calls `send_mark`. It cannot import the modules *without*. Raises
+    `ProcessFailed`, with the end of what the process wrote to stderr, where it fails. What a process that succeeds
+    writes there is passed on.
     """
     last = ""
     with tempfile.TemporaryFile("w+") as errors:
         with subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-c", _HIDING, module, *without] if without else [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from statistics import median
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import machine
 
@@ -43,8 +43,8 @@ class Run:
     requests: float
     throttled: float
     """Replies with status 429."""
-    connections: float
-    """Most connections the service admitted at once."""
+    early_throttled: float
+    """The same before the measured part."""
     refused: float
     """Connections the service refused."""
     service_cpu: float | None
@@ -62,11 +62,13 @@ class Run:
         """Return the processor seconds the client spent per text that became audio."""
         return self.cpu / self.finished if self.finished else None
 
+    @property
+    def refused_share(self) -> float:
+        """Return the share of the requests that was refused with 429."""
+        return self.throttled / self.requests if self.requests else 0.0
 
-_Kind = TypeVar("_Kind", bound=Run)
 
-
-def medians(runs: Sequence[_Kind]) -> _Kind:
+def medians(runs: Sequence[Run]) -> Run:
     """Return the run whose every figure is the median of that figure; errors are means."""
     figures: dict[str, Any] = {}
     for each in fields(runs[0]):
@@ -76,7 +78,7 @@ def medians(runs: Sequence[_Kind]) -> _Kind:
     errors: Counter[str] = Counter()
     for run in runs:
         errors.update(run.errors)
-    return type(runs[0])(**figures, errors={name: count / len(runs) for name, count in errors.items()})
+    return Run(**figures, errors={name: count / len(runs) for name, count in errors.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,10 @@ class FieldReportClient:
     """
 
     BATCH = 64
+    CONCURRENCY = 200
     TRIES = 3
 
-    def __init__(self, base_url: str, *, format: str, concurrency: int = 200) -> None:
+    def __init__(self, base_url: str, *, format: str, concurrency: int = CONCURRENCY) -> None:
         self.slept = 0.0
         """The seconds all its calls have slept between tries."""
         self._url = f"{base_url}/batch"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from benchmarks.peers.single import HEADERS, PATH, TIMEOUT, HttpStatus, SingleTextClient, request_body
-from cosyclient import ClientConfig, CosyClient, PacingConfig
+from cosyclient import CosyClient
 from cosyclient.clock import Deadline, SystemClock
 from cosyclient.config.resolve import resolve
 from cosyclient.transports.http.transport import HttpTransport
 from cosyclient.wire import WireRequest
 
-_UNPACED: Final = ClientConfig(pacing=PacingConfig(burst=1_000_000))
 _CLOCK: Final = SystemClock()
 
 
@@ -27,9 +26,8 @@ class OurClient(SingleTextClient):
             max_retries=0,
             concurrency=connections,
             max_connections=connections,
-            requests_per_second=1e6,
+            requests_per_second=None,
             timeout=TIMEOUT,
-            config=_UNPACED,
         )
 
     def synthesize(self, text: str) -> bytes:
@@ -55,13 +53,13 @@ class OurTransport(SingleTextClient):
             api_key=None,
             protocol="batch",
             voice={},
-            requests_per_second=1e6,
+            requests_per_second=None,
             max_connections=connections,
             concurrency=connections,
             max_batch=1,
             timeout=None,
             max_retries=0,
-            config=_UNPACED,
+            config=None,
             environ={},
         )
         self._transport = HttpTransport(settings, clock=_CLOCK)

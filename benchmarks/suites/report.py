@@ -1,31 +1,30 @@
-"""Run the field report's table again, on the emulator: its "before", its own client, and ours, under one quota."""
+"""Run the field report's table again, on the plain wire: its "before", its own client, and ours, under one quota."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.harness import machine
+from benchmarks.harness.gateway import GatewaySpec
 from benchmarks.harness.loads import LoadSpec
 from benchmarks.harness.pictures import DASHED, OURS, PALE, THEIRS, canvas, figure_note, label_rows, made_by, note, tidy
 from benchmarks.harness.prepared import BATCH
 from benchmarks.harness.results import Row, Run, announce, publish
 from benchmarks.harness.tables import number, percent, seconds, share, table
-from benchmarks.harness.worker import run_worker
+from benchmarks.harness.wires import PLAIN, PLAIN_BYTES, reply
+from benchmarks.harness.worker import measure
 from benchmarks.peers import PEERS
-from cosyclient.emulator import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from benchmarks.harness.options import Options
-    from cosyclient.emulator import Counters, Emulator
 
-_KILOBYTES: Final = {"opus": 17, "mp3": 20}
 _BUSY: Final = 0.9
 """Share of a core above which the service, one event loop, may have been what was slow."""
+_FRAMES: Final = " frames"
+"""What follows the name of a peer that gets frames with compressed audio, not the plain wire."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +36,12 @@ class Plan:
     burst: int = 100
     connections: int = 50
     audio: str = "opus"
+    """What is asked for where that is not the plain wire."""
     texts: int = 64_000
     callers: int = 1750
     seconds: float = 20.0
     warm_up: float = 6.0
-    peers: Sequence[str] = tuple(PEERS)
+    peers: Sequence[str] = (*PEERS, f"c{_FRAMES}", f"d{_FRAMES}")
 
     @property
     def bound(self) -> float:
@@ -56,81 +56,62 @@ def run(options: Options) -> None:
     """Measure, print the table, and write ``report.json`` and ``report.svg``."""
     plan = replace(QUICK if options.quick else Plan(), audio=options.audio)
     about = announce("report", introduction(plan, options.repeat))
-    rows = measure(plan, options.repeat)
+    rows = measure_all(plan, options.repeat)
     print(f"\n{tabulate(rows)}\n\n{conclusions(rows, plan)}")
     figures = {"repeat": options.repeat, **document(rows, plan)}
     publish("report", options, about, figures, lambda path: draw(path, rows, plan, about))
 
 
-def measure(plan: Plan, repeat: int) -> list[Row]:
-    """Return a row per peer; every run is a fresh process against the same service, its state reset in between."""
+def measure_all(plan: Plan, repeat: int) -> list[Row]:
+    """Return a row per peer; every run is a fresh process against a fresh gateway."""
     runs: dict[str, list[Run]] = {name: [] for name in plan.peers}
-    with running(
-        engine="tone", rtt=plan.rtt, rate=plan.rate, burst=plan.burst, connections=plan.connections
-    ) as service:
-        machine.confine(service.pid, machine.part_cores()[1])
-        for turn in range(1, repeat + 1):
-            for name in plan.peers:
-                done = measure_one(service, plan, name)
-                runs[name].append(done)
-                line = f"  run {turn}/{repeat} {name:4}{number(done.rate):>7} texts/s, {share(done.error_rate)} errors"
-                print(line, flush=True)
-    return [Row(name=name, label=PEERS[name].label, sentence=PEERS[name].sentence, runs=runs[name]) for name in runs]
+    for turn in range(1, repeat + 1):
+        for name in plan.peers:
+            done = measure_one(plan, name)
+            runs[name].append(done)
+            line = f"  run {turn}/{repeat} {name:9}{number(done.rate):>7} texts/s, {share(done.error_rate)} errors"
+            print(line, flush=True)
+    return [row_of(name, runs[name]) for name in runs]
 
 
-def measure_one(service: Emulator, plan: Plan, name: str) -> Run:
-    """Return one run of the peer *name*, in a process of its own, with what the service saw meanwhile."""
-    pause = plan.burst / plan.rate
-    _settle(service, pause)
-    spec = LoadSpec(
-        peer=name,
-        url=service.url,
-        audio=plan.audio,
+def row_of(name: str, runs: Sequence[Run]) -> Row:
+    """Return the row of a peer."""
+    peer = PEERS[name.removesuffix(_FRAMES)]
+    return Row(name=name, label=peer.label, sentence=peer.sentence, runs=runs)
+
+
+def measure_one(plan: Plan, name: str) -> Run:
+    """Return one run of the peer *name*, in a process of its own, with what the gateway saw meanwhile."""
+    peer = PEERS[name.removesuffix(_FRAMES)]
+    audio = plan.audio if name.endswith(_FRAMES) else PLAIN
+    load = LoadSpec(
+        peer=peer.name,
+        audio=audio,
         texts=plan.texts,
-        callers=plan.callers,
+        callers=peer.callers or plan.callers,
         seconds=plan.seconds,
         warm_up=plan.warm_up,
-        pause=pause,
+        pause=plan.burst / plan.rate,
     )
-    readings: list[tuple[Counters, float | None, float]] = []
-    figures = run_worker(spec, lambda: readings.append(_read(service)))
-    (counted, busy, since), (after, busy_after, until) = readings
-    return Run(
-        **figures,
-        requests=after.requests - counted.requests,
-        throttled=after.replies.get(429, 0) - counted.replies.get(429, 0),
-        connections=after.connections_peak,
-        refused=after.connections_refused - counted.connections_refused,
-        service_cpu=machine.share_of_core(busy, busy_after, until - since),
-    )
-
-
-def _settle(service: Emulator, pause: float) -> None:
-    """Wait until the connections of the last client are gone, then start over with a full bucket."""
-    end = time.monotonic() + 10.0
-    while service.counters().connections_open and time.monotonic() < end:
-        time.sleep(0.05)
-    service.reset()
-    time.sleep(pause)
-
-
-def _read(service: Emulator) -> tuple[Counters, float | None, float]:
-    return service.counters(), machine.cpu_seconds(service.pid), time.monotonic()
+    service = GatewaySpec(reply=reply(audio))
+    if peer.load != "drain":
+        service = replace(service, delay=plan.rtt, rate=plan.rate, bucket=plan.burst, connections=plan.connections)
+    return measure(load, service)
 
 
 def introduction(plan: Plan, repeat: int) -> str:
     """Return what is measured and how, before the figures."""
     return (
-        "the field report's table on the emulator\n\n"
-        f"Service: {plan.rtt * 1000:g} ms round trip, {plan.rate:g} requests/s with a bucket of {plan.burst}, "
-        f"{plan.connections} connections, at most {BATCH} texts a request:\n"
-        f"the quota allows {plan.bound:,.0f} texts/s. Texts of 20 Chinese characters, no two alike; 4 s of "
-        f"{plan.audio} each for every client, about\n{_KILOBYTES[plan.audio]} KB (WAV would be 190 KB, and make this "
-        "Python service what is slow).\n"
+        "the field report's table on the plain wire\n\n"
+        f"Service: a real Envoy that answers from memory, {plan.rtt * 1000:g} ms round trip, {plan.rate:g} requests/s "
+        f"with a bucket of {plan.burst}, {plan.connections} connections,\nat most {BATCH} texts a request: the quota "
+        f"allows {plan.bound:,.0f} texts/s. Texts of 20 Chinese characters, no two alike. JSON in, base64 WAV out,\n"
+        f"{PLAIN_BYTES / 1000:.0f} KB (0.4 s) a text; in the last rows 4 s of {plan.audio} in binary frames.\n"
         f"Jobs (b, c): one list of {plan.texts:,} texts, after one uncounted batch and a pause that refills the "
-        f"bucket.\nCallers (a, d): {plan.callers:,} threads, one text after the other, for {plan.seconds:g} s "
-        f"after {plan.warm_up:g} s of uncounted warm-up.\n"
-        "Where there are two cores or more, every client has one of them to itself and the service the rest.\n"
+        f"bucket.\nCallers (bare, a, d): threads, one request after the other, for {plan.seconds:g} s after "
+        f"{plan.warm_up:g} s of uncounted warm-up.\n"
+        "Raw: the service alone, without delay and limits: sockets that send a prepared request and throw the bytes "
+        "away.\nWhere there are two cores or more, every client has one of them to itself and the service the rest.\n"
         f"Each run in a fresh process; {'one run' if repeat == 1 else f'medians of {repeat} runs, alternating'}."
     )
 
@@ -179,18 +160,18 @@ def _cells(row: Row) -> list[str]:
 def ratios(rows: Sequence[Row]) -> dict[str, float | None]:
     """Return how many times the mean texts/s of each peer ours reach; None where a peer finished nothing."""
     rates = {row.name: row.median.rate for row in rows}
-    ours, theirs = ("c", "d"), [name for name in rates if name not in ("c", "d")]
     return {
         f"{mine}/{other}": rates[mine] / rates[other] if rates[other] else None
-        for mine in ours
+        for mine in ("c", "d")
         if mine in rates
-        for other in theirs
+        for other in ("bare", "a", "b")
+        if other in rates
     }
 
 
 def conclusions(rows: Sequence[Row], plan: Plan) -> str:
     """Return what follows from the table, and how it is to be read."""
-    quota = ", ".join(f"{row.name} {share(row.median.rate / plan.bound)}" for row in rows)
+    quota = ", ".join(f"{row.name} {share(row.median.rate / plan.bound)}" for row in rows if row.name != "raw")
     lines = [
         f"Of the {plan.bound:,.0f} texts/s that the quota allows: {quota}.",
         "Mean texts/s, times: " + ", ".join(f"{pair} {number(value, 1)}" for pair, value in ratios(rows).items()) + ".",
@@ -200,7 +181,7 @@ def conclusions(rows: Sequence[Row], plan: Plan) -> str:
         "in c and, later and so in its favour, the semaphore in b; the report's client would also lose every finished",
         "batch of a job in which one fails, here they count. A peak above the quota empties the service's bucket.",
     ]
-    busy = [row.name for row in rows if (row.median.service_cpu or 0.0) > _BUSY]
+    busy = [row.name for row in rows if row.name != "raw" and (row.median.service_cpu or 0.0) > _BUSY]
     if busy:
         lines.append(
             f"The service used {percent(_BUSY)} of a core or more in {', '.join(busy)}: it may be what was slow."
@@ -224,11 +205,13 @@ def document(rows: Sequence[Row], plan: Plan) -> dict[str, Any]:
 
 def draw(path: Path, rows: Sequence[Row], plan: Plan, about: dict[str, Any]) -> None:
     """Draw throughput, latency and errors of each client side by side."""
+    rows = [row for row in rows if row.name != "raw"]  # the service alone has no quota to fill
     title = f"One quota, {len(rows)} clients: {plan.rate:g} requests/s, {plan.bound / plan.rate:g} texts each"
     caption = (
-        f"cosyclient's emulator: {plan.rtt * 1000:g} ms round trip, {plan.rate:g} requests/s, "
-        f"{plan.connections} connections, {plan.audio}; 20-character texts. a, d: {plan.callers:,} calling threads; "
-        f"b, c: a list of {plan.texts:,}. The scales of texts/s and latency are logarithmic.\n"
+        f"A real Envoy that answers from memory: {plan.rtt * 1000:g} ms round trip, {plan.rate:g} requests/s, "
+        f"{plan.connections} connections; JSON with 0.4 s of base64 WAV a text, or frames with 4 s of {plan.audio}.\n"
+        f"a, d: {plan.callers:,} calling threads; b, c: a list of {plan.texts:,} texts. The scales of texts/s and "
+        f"latency are logarithmic. "
         f"{made_by('report', about)}"
     )
     size = (12.5, 0.62 * len(rows) + 2.1)
@@ -272,7 +255,7 @@ def _bars(
 
     height = 0.36 if second else 0.5
     for level, row in enumerate(rows):
-        colour = OURS if row.name in ("c", "d") else THEIRS
+        colour = OURS if row.name[0] in "cd" else THEIRS
         bars: list[tuple[float, float | None, str]] = [(level, first[level], colour)]
         if second:
             bars = [(level - 0.19, first[level], colour), (level + 0.19, second[level], PALE[colour])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from benchmarks.harness.extra import ExtraMissing
 from benchmarks.harness.gateway import GatewayError, GatewaySpec, Reply, gateway
 from cosyclient.emulator import running
 
-FIXED = Reply(body=b"s" * 200_000, media_type="audio/wav")
+FIXED = Reply(bodies=[b"s" * 200_000], media_type="audio/wav")
 # One token in 17 minutes: within a test nothing refills.
 NEVER = 0.001
 
@@ -52,12 +53,25 @@ def test_it_answers_by_itself() -> None:
         connection = connect(front.url)
         connection.connect()
         socket = connection.sock
-        assert ask(connection, b"x" * 100_000) == (200, FIXED.body)
+        assert ask(connection, b"x" * 100_000) == (200, FIXED.bodies[0])
         connection.request("GET", "/")
         response = connection.getresponse()
         assert response.getheader("content-type") == "audio/wav"
-        assert response.read() == FIXED.body
+        assert response.read() == FIXED.bodies[0]
         assert connection.sock is socket
+        connection.close()
+
+
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":")])
+def test_it_answers_by_the_number_of_texts(separators: tuple[str, str]) -> None:
+    """As many as a request asks for; more than there are replies for is not found."""
+    replies = Reply(bodies=[b"one", b"two", b"three"], media_type="application/json")
+    with gateway(GatewaySpec(reply=replies, delay=0.001, rate=1000.0)) as front:
+        connection = connect(front.url)
+        for count, answer in ((3, (200, b"three")), (1, (200, b"one")), (2, (200, b"two")), (4, (404, b""))):
+            asked = {"texts": ["你好"] * count, "format": "wav", "names": ["no", "text"]}
+            body = json.dumps(asked, ensure_ascii=False, separators=separators).encode()
+            assert ask(connection, body) == answer
         connection.close()
 
 
@@ -125,7 +139,7 @@ def test_it_ends_with_its_parent(end: str) -> None:
     program = (
         "import sys\n"
         "from benchmarks.harness.gateway import GatewaySpec, Reply, gateway\n"
-        "with gateway(GatewaySpec(reply=Reply(body=b'', media_type='text/plain'))) as front:\n"
+        "with gateway(GatewaySpec(reply=Reply(bodies=[b''], media_type='text/plain'))) as front:\n"
         "    print(front.pid, flush=True)\n"
         "    sys.stdin.read()\n"
     )

@@ -9,7 +9,6 @@ import pytest
 
 from benchmarks.harness.loads import LoadSpec, Window, calling, run_load
 from benchmarks.harness.measure import Recorder, Usage
-from benchmarks.harness.worker import run_worker
 from benchmarks.peers import PEERS
 from cosyclient.emulator import Emulator, running
 
@@ -28,7 +27,7 @@ def service() -> Iterator[Emulator]:
 def test_every_peer_gets_audio_for_its_texts(service: Emulator, name: str) -> None:
     """At a service without limits nothing fails, and no text is asked for twice."""
     service.reset()
-    spec = LoadSpec(peer=name, url=service.url, audio="opus", texts=150, callers=4, seconds=1.0, warm_up=0.1, pause=0.0)
+    spec = LoadSpec(peer=name, url=service.url, audio="wav", texts=150, callers=4, seconds=1.0, warm_up=0.1)
     seen: list[int] = []
     figures = run_load(spec, lambda: seen.append(service.counters().texts))
     assert len(seen) == 2
@@ -39,11 +38,10 @@ def test_every_peer_gets_audio_for_its_texts(service: Emulator, name: str) -> No
         assert seen == [64, 64 + 150]
     else:
         assert service.counters().texts >= figures["finished"]
-        assert figures["callers"] == 4
-        assert figures["threads"] >= 5
+        assert (figures["callers"], figures["threads"]) >= ((1, 2) if name == "raw" else (4, 5))
 
 
-@pytest.mark.parametrize(("peer", "load"), [("d", "submit"), ("d", "open"), ("b", "stream"), ("b20", "stream")])
+@pytest.mark.parametrize(("peer", "load"), [("d", "many"), ("d", "submit"), ("d", "open"), ("b", "stream")])
 def test_every_load_gets_audio_for_its_texts(service: Emulator, peer: str, load: str) -> None:
     """At a service without limits nothing fails; the measured part lies between two marks."""
     service.reset()
@@ -51,12 +49,10 @@ def test_every_load_gets_audio_for_its_texts(service: Emulator, peer: str, load:
         peer=peer,
         url=service.url,
         audio="opus",
-        texts=0,
         callers=4,
         # The first of 200 batches that are rendered at once come late on a busy machine.
         seconds=3.0 if load == "stream" else 1.0,
         warm_up=1.1 if load == "open" else 0.1,
-        pause=0.0,
         load=load,
         rate=20.0,
     )
@@ -67,14 +63,12 @@ def test_every_load_gets_audio_for_its_texts(service: Emulator, peer: str, load:
     assert figures["asked"] == figures["finished"] > 0
 
 
-def test_a_worker_marks_the_measured_part(service: Emulator) -> None:
-    """The parent is called at both ends of it, while the load waits."""
+def test_our_client_keeps_no_quota_where_there_is_none(service: Emulator) -> None:
+    """More than the burst and what the documented quota adds to it."""
     service.reset()
-    spec = LoadSpec(peer="c", url=service.url, audio="opus", texts=150, callers=1, seconds=0.0, warm_up=0.0, pause=0.0)
-    seen: list[int] = []
-    figures = run_worker(spec, lambda: seen.append(service.counters().texts))
-    assert seen == [64, 64 + 150]
-    assert figures["finished"] == 150
+    spec = LoadSpec(peer="d", url=service.url, audio="opus", callers=50, seconds=1.0, warm_up=0.1, paced=False)
+    assert run_load(spec, lambda: None)["errors"] == {}
+    assert service.counters().requests > 200
 
 
 def test_callers_call_until_the_block_ends() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.harness.texts import texts
+from benchmarks.peers.bare_loop import BareLoop
 from benchmarks.peers.before import BeforeClient
 from benchmarks.peers.field_report import FieldReportClient, TriesUsedUp
+from benchmarks.peers.raw_sockets import RawSockets
 from benchmarks.peers.single import HttpStatus
 from cosyclient.emulator import Emulator, running
 
@@ -46,3 +49,35 @@ def test_the_before_client_reports_a_status(service: Emulator) -> None:
         with pytest.raises(HttpStatus, match="429"):
             client.synthesize("你好")
         assert client.synthesize("你好")
+
+
+def test_the_bare_loop_returns_the_audio_of_a_batch_and_reports_a_status(service: Emulator) -> None:
+    """One request, no retry."""
+    service.reset()
+    with BareLoop(service.url, format="wav", connections=1) as client:
+        audio = client.synthesize(list(texts(3)))
+        assert [each[:4] for each in audio] == [b"RIFF"] * 3
+        service.inject("throttle")
+        with pytest.raises(HttpStatus, match="429"):
+            client.synthesize(["你好"])
+    assert service.counters().requests == 2
+
+
+def test_raw_sockets_take_whole_replies_only(service: Emulator) -> None:
+    """Each is counted once, and a refusal is none."""
+    sockets = RawSockets(service.url, format="wav", connections=2, texts=list(texts(3)))
+    service.reset()
+    over, sent = threading.Event(), list[float]()
+
+    def noted(started: float) -> None:
+        sent.append(started)
+        if len(sent) == 5:
+            over.set()
+
+    sockets.exchange(noted, over)
+    assert service.counters().texts >= 3 * len(sent) >= 15
+    assert sent == sorted(sent)
+    over.clear()
+    service.inject("throttle")
+    with pytest.raises(HttpStatus, match="429"):
+        sockets.exchange(lambda _: None, over)

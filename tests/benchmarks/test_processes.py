@@ -19,6 +19,12 @@ def test_a_process_gets_its_parameters_and_may_ask_for_attention() -> None:
     assert marks == ["mark", "mark"]
 
 
+def test_modules_can_be_hidden_from_a_process() -> None:
+    """As if they were not installed."""
+    with pytest.raises(ProcessFailed, match="No module named orjson"):
+        run_module("orjson", {}, without=("pybase64", "orjson"))
+
+
 def test_a_process_that_fails_is_reported_with_what_it_wrote() -> None:
     """Its exit status and the end of its stderr."""
     with pytest.raises(ProcessFailed, match=r"(?s)no_such_module ended with 1:.*No module named"):

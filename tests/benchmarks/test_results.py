@@ -30,7 +30,7 @@ RUN = Run(
     cpu=0.4,
     requests=90,
     throttled=7,
-    connections=5,
+    early_throttled=0,
     refused=3,
     service_cpu=0.02,
     errors={"EmptyPoolError": 20.0},
@@ -46,6 +46,7 @@ def test_medians_take_each_figure_and_ignore_what_is_missing() -> None:
     assert found.errors["EmptyPoolError"] == pytest.approx(40 / 3)
     assert found.error_rate == pytest.approx(0.2)
     assert found.cpu_per_text == pytest.approx(0.005)
+    assert found.refused_share == pytest.approx(7 / 90)
 
 
 def test_a_benchmark_is_announced_and_its_results_are_published(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
 from dataclasses import asdict
 from importlib import import_module
@@ -18,7 +20,7 @@ from benchmarks.peers.single import HttpStatus
 from benchmarks.suites.scaling.plan import PEERS, Peer, Plan, Row
 from benchmarks.suites.scaling.process import LoadSpec, run_load
 from benchmarks.suites.scaling.report import conclusions, document, draw, ratio, tabulate
-from benchmarks.suites.scaling.run import answer
+from benchmarks.suites.scaling.run import answer, measure
 from cosyclient import CosyError
 from cosyclient.emulator import Emulator, running
 
@@ -102,7 +104,7 @@ def rows() -> list[Row]:
     for threads in (8, 64):
         for peer in PEERS:
             runs = [FIGURES]
-            if threads == 64 and peer.label == "cosyclient":
+            if threads == 64 and peer.label == "cosyclient" and peer.plain:
                 runs = [{**FIGURES, "rate": rate} for rate in (20.0, 50.0, 80.0)]
             if threads == 64 and peer.label == "httpx" and peer.decode:
                 runs = [{**FIGURES, "finished": 0, "rate": 0.0, "latency_p50": None, "errors": {"PoolTimeout": 7}}]
@@ -110,7 +112,11 @@ def rows() -> list[Row]:
     return found
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: f"{peer.label}, {'audio' if peer.decode else 'bytes'}")
+@pytest.mark.parametrize(
+    "peer",
+    [peer for peer in PEERS if peer.plain and peer.label != "raw sockets"],
+    ids=lambda peer: f"{peer.label}, {'audio' if peer.decode else 'bytes'}",
+)
 def test_every_peer_gets_audio_for_its_texts_and_an_error_for_a_refusal(service: Emulator, peer: Peer) -> None:
     """One request a text, and none a second time; a package that is not installed is no peer."""
     if peer.needs and not find_spec(peer.needs):
@@ -169,9 +175,21 @@ def test_a_peer_runs_in_a_process_of_its_own(service: Emulator) -> None:
         run(load("benchmarks.no_such_peer.X", service))
 
 
-def test_the_service_answers_what_an_emulator_would() -> None:
-    """Four seconds of opus in JSON."""
-    assert b'"audio_data":' in answer("opus")
+def test_the_services_answer_what_an_emulator_would() -> None:
+    """JSON for one text: a little WAV, or four seconds of opus."""
+    plain, compressed = (json.loads(answer("opus", plain=each).bodies[0])["results"] for each in (True, False))
+    assert base64.b64decode(plain[0]["audio_data"]).startswith(b"RIFF")
+    assert base64.b64decode(compressed[0]["audio_data"]).startswith(b"OggS")
+    assert (len(plain), len(compressed)) == (1, 1)
+
+
+def test_every_kind_of_work_is_measured_against_its_own_service() -> None:
+    """Raw sockets among them."""
+    peers = [peer for peer in PEERS if peer.label in ("raw sockets", "cosyclient")]
+    plan = Plan(steps=(4,), warm_up=0.1, seconds=0.5, repeat=1)
+    found = measure(plan, peers, "opus", {each: answer("opus", plain=each) for each in (True, False)})
+    assert [row.peer.label for row in found] == ["cosyclient", "cosyclient", "raw sockets"]
+    assert all(row.rate > 0 and not row.errors for row in found)
 
 
 def test_the_table_compares_like_with_like_and_names_what_was_missed() -> None:
@@ -183,7 +201,10 @@ def test_the_table_compares_like_with_like_and_names_what_was_missed() -> None:
     assert lines.count("urllib3  ") >= 4
     assert "20 to 80" in lines
     output = conclusions(found, Plan())
-    assert "cosyclient, at least 90 % of urllib3's requests/s: 8 threads 1.00 yes, 64 threads 0.50 NO." in output
+    assert (
+        "cosyclient, text to audio, at least 90 % of urllib3's requests/s: 8 threads 1.00 met, 64 threads 0.50 MISSED."
+    ) in output
+    assert "cosyclient, text to compressed audio, at least 90 % of urllib3's requests/s: 8 threads 1.00 met" in output
     assert "Errors of httpx at 64: 7 PoolTimeout." in output
     assert document(slow, found)["times_urllib3"] == 0.5
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -25,21 +25,33 @@ class Peer:
     needs: str = ""
     decode: bool = True
     """Whether replies become audio; otherwise they are only read."""
+    plain: bool = True
+    """Whether replies hold a little WAV, or 4 s of compressed audio; both are JSON with base64."""
     quick: bool = True
     """Whether a quick run has time for it."""
     ours: bool = False
 
+    @property
+    def work(self) -> tuple[bool, bool]:
+        """Return what it does; peers are compared where that is the same."""
+        return self.decode, self.plain
+
 
 _AT: Final = "benchmarks.peers"
+_URLLIB3: Final = Peer(label="urllib3", client=f"{_AT}.urllib3_threads.Urllib3Threads")
+_COSYCLIENT: Final = Peer(label="cosyclient", client=f"{_AT}.ours.OurClient", ours=True)
 PEERS: Final = (
-    Peer(label="urllib3", client=f"{_AT}.urllib3_threads.Urllib3Threads"),
-    Peer(label="cosyclient", client=f"{_AT}.ours.OurClient", ours=True),
+    _URLLIB3,
+    _COSYCLIENT,
     Peer(label="requests", client=f"{_AT}.requests_threads.RequestsThreads", needs="requests"),
     Peer(label="httpx", client=f"{_AT}.httpx_threads.HttpxThreads"),
     Peer(label="httpx2", client=f"{_AT}.httpx_threads.Httpx2Threads", needs="httpx2"),
     Peer(label="httpx on pyreqwest", client=f"{_AT}.httpx_threads.PyreqwestThreads", needs="pyreqwest"),
     Peer(label="aiohttp, tasks", client=f"{_AT}.aiohttp_tasks.AiohttpTasks", needs="aiohttp"),
-    Peer(label="urllib3", client=f"{_AT}.urllib3_threads.Urllib3Threads", decode=False),
+    replace(_URLLIB3, plain=False),
+    replace(_COSYCLIENT, plain=False),
+    Peer(label="raw sockets", client=f"{_AT}.raw_sockets.RawSockets", decode=False),
+    replace(_URLLIB3, decode=False),
     Peer(label="our transport", client=f"{_AT}.ours.OurTransport", decode=False, ours=True),
     Peer(label="httpx on our pool", client=f"{_AT}.httpx_threads.OurPoolUnderHttpx", decode=False, ours=True),
     Peer(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness.loads import Window, calling
+from benchmarks.harness.loads import Window, calling, draining
 from benchmarks.harness.machine import cpu_seconds, share_of_core
 from benchmarks.harness.measure import Recorder, Usage
 from benchmarks.harness.processes import read_parameters
@@ -46,6 +46,10 @@ def run_load(spec: LoadSpec) -> dict[str, Any]:
         window = Window(usage, lambda: service.append(cpu_seconds(spec.service)))
         if hasattr(make, "__aenter__"):
             asyncio.run(_call_in_tasks(spec, make, recorder, window))
+        elif hasattr(make, "exchange"):
+            sockets = make(spec.url, format=spec.audio, connections=spec.threads, texts=[text(0)])
+            with draining(sockets, recorder, 1):
+                window.wait(spec.warm_up, spec.seconds)
         else:
             _call_in_threads(spec, make, recorder, window)
     figures = window.figures(recorder)

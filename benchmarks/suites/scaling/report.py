@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.harness.pictures import DASHED, INK, OTHERS, OURS, canvas, made_by, tidy
-from benchmarks.harness.tables import number, percent, seconds, share, table
+from benchmarks.harness.tables import met, number, percent, seconds, share, table
 from benchmarks.peers.single import request_body
 from benchmarks.suites.scaling.plan import DELAY, PEERS
 
@@ -19,19 +19,26 @@ if TYPE_CHECKING:
 _TARGET: Final = 0.9
 _BUSY: Final = 0.9
 _BARE: Final = "urllib3"
+_WORK: Final = {
+    (True, True): "text to audio",
+    (True, False): "text to compressed audio",
+    (False, True): "text to the reply's bytes",
+}
 
 
-def introduction(plan: Plan, audio: str, reply_bytes: int) -> str:
+def introduction(plan: Plan, audio: str, plain_bytes: int, compressed_bytes: int) -> str:
     """Return what is measured and how, before the figures."""
     return (
         "what a request costs as threads are added\n\n"
-        f"Service: Envoy, one event loop; it answers every request after {DELAY * 1000:g} ms with the same JSON "
-        f"({reply_bytes:,} bytes, {audio} in base64).\nThe bound is threads / {DELAY:g} s. One text a request "
-        f"({len(request_body('春' * 20, audio))} bytes), 20 Chinese characters; as many connections as threads;\n"
-        "threads that call, wait and call again (with cosyclient these hand their texts to as many workers; aiohttp "
-        f"has tasks).\nEach run in a fresh process, which shares the machine with the service: {plan.warm_up:g} s of "
-        f"uncounted warm-up,\n{plan.seconds:g} s measured; medians of {plan.repeat}, alternating. No client retries: "
-        "what fails is an error."
+        f"Service: Envoy, one event loop; it answers every request after {DELAY * 1000:g} ms with the same JSON: "
+        f"WAV in base64 ({plain_bytes:,} bytes),\nor 4 s of {audio} ({compressed_bytes:,} bytes). "
+        f"The bound is threads / {DELAY:g} s. One text a request ({len(request_body('春' * 20, audio))} bytes), "
+        "20 Chinese characters; as many\nconnections as threads; "
+        "threads that call, wait and call again (with cosyclient these hand their texts to as many workers; aiohttp\n"
+        "has tasks; raw sockets, one thread that throws the bytes away, are what the service can).\n"
+        f"Each run in a fresh process, which shares the machine with the service: {plan.warm_up:g} s of "
+        f"uncounted warm-up, {plan.seconds:g} s measured;\nmedians of {plan.repeat}, alternating. "
+        "No client retries: what fails is an error."
     )
 
 
@@ -53,10 +60,9 @@ def tabulate(rows: Sequence[Row]) -> str:
     cells: list[list[str]] = []
     last = None
     for row in rows:
-        if (row.threads, row.peer.decode) != last:
-            last = row.threads, row.peer.decode
-            what = "text to audio" if row.peer.decode else "text to the reply's bytes"
-            cells.append([f"{row.threads}: {what}", *[""] * (len(heads) - 1)])
+        if (row.threads, row.peer.work) != last:
+            last = row.threads, row.peer.work
+            cells.append([f"{row.threads}: {_WORK[row.peer.work]}", *[""] * (len(heads) - 1)])
         rates = [run["rate"] for run in row.runs]
         cells.append(
             [
@@ -79,9 +85,7 @@ def tabulate(rows: Sequence[Row]) -> str:
 def ratio(row: Row, rows: Sequence[Row]) -> float | None:
     """Return the row's requests/s as a multiple of bare urllib3's for the same work at the same step."""
     base = next(
-        each
-        for each in rows
-        if (each.threads, each.peer.decode, each.peer.label) == (row.threads, row.peer.decode, "urllib3")
+        each for each in rows if (each.threads, each.peer.work, each.peer.label) == (row.threads, row.peer.work, _BARE)
     )
     return row.rate / base.rate if base.rate else None
 
@@ -89,10 +93,11 @@ def ratio(row: Row, rows: Sequence[Row]) -> float | None:
 def conclusions(rows: Sequence[Row], plan: Plan) -> str:
     """Return whether the target is met, step by step, what failed, and what may have been slow."""
     lines = []
-    for label in ("cosyclient", "our transport"):
-        mine = [(row.threads, ratio(row, rows) or 0.0) for row in rows if row.peer.label == label]
-        found = ", ".join(f"{n} threads {times:.2f} {'yes' if times >= _TARGET else 'NO'}" for n, times in mine)
-        lines.append(f"{label}, at least {percent(_TARGET)} of urllib3's requests/s: {found}.")
+    for label, work in (("cosyclient", (True, True)), ("cosyclient", (True, False)), ("our transport", (False, True))):
+        mine = [row for row in rows if (row.peer.label, row.peer.work) == (label, work)]
+        times = [(row.threads, ratio(row, rows) or 0.0) for row in mine]
+        found = ", ".join(f"{n} threads {each:.2f} {met(each >= _TARGET)}" for n, each in times)
+        lines.append(f"{label}, {_WORK[work]}, at least {percent(_TARGET)} of urllib3's requests/s: {found}.")
     for row in rows:
         if row.errors:
             kinds = ", ".join(f"{count} {kind}" for kind, count in row.errors.items())
@@ -125,12 +130,12 @@ def draw(path: Path, rows: Sequence[Row], steps: Sequence[int], about: dict[str,
     """Draw three panels: rate and cost from text to audio, and the cost of the transport alone."""
     others = dict.fromkeys(row.peer.label for row in rows if not row.peer.ours and row.peer.label != _BARE)
     colours = {**dict(zip(others, OTHERS, strict=False)), _BARE: INK}
-    whole = [row for row in rows if row.peer.decode]
+    whole = [row for row in rows if row.peer.work == (True, True)]
     wire = [row for row in rows if not row.peer.decode]
     caption = (
-        f"One text a request against a service that answers after {DELAY * 1000:g} ms; one process, which shares the "
-        "machine with the service. Solid blue is ours, black bare urllib3.\nCost is processor time of the client's "
-        f"process, all its threads.\n{made_by('scaling', about)}"
+        f"One text a request against a service that answers with 1 KB of WAV in JSON after {DELAY * 1000:g} ms; one "
+        "process, which shares the machine with the service.\nSolid blue is ours, black bare urllib3. Cost is "
+        f"processor time of the client's process, all its threads.\n{made_by('scaling', about)}"
     )
     title = "What a request costs as threads are added"
     with canvas(path, title=title, caption=caption, size=(13.5, 5.6), columns=3) as axes:
