@@ -181,7 +181,7 @@ class CosyClient:
         if on_done is not None:
             context = contextvars.copy_context()
             # Within the context, so that what it raises is logged under its own name.
-            future.add_done_callback(lambda done: context.run(invoke_callback, on_done, _future_outcome(text, done)))
+            future.add_done_callback(lambda _: context.run(invoke_callback, on_done, _future_outcome(text, future)))
         admission.submit(text, call, future)
         return future
 
@@ -348,7 +348,5 @@ class CosyClient:
         return priority
 
 
-def _future_outcome(text: str, done: Future[Speech]) -> Outcome:
-    if done.cancelled():
-        return Outcome(0, text, error=Rejected("cancelled by its caller"))
-    return outcome_of(0, text, done.exception() or done.result())
+def _future_outcome(text: str, done: SpeechFuture) -> Outcome:
+    return outcome_of(0, text, done.ended_with or Rejected("cancelled by its caller"))

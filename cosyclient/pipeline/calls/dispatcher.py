@@ -181,9 +181,13 @@ class Dispatcher:
             self._thread.is_worker = False
 
     def _send_batch(self, permit: Permit, sealed: list[Batch], *, worker: bool = True) -> bool:
-        """Obtain the permit, seal, send; return whether to go on. Called by a seeking *worker*, or by no worker."""
+        """Wait to fill a batch, obtain the permit, seal, send; return whether to go on.
+
+        Called by a seeking *worker*, or by no worker.
+        """
         context, seeking = self._context, worker
         try:
+            self._batcher.wait_to_fill()
             deadline = self._batcher.next_deadline()
             if deadline is None:
                 return False

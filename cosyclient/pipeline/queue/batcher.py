@@ -2,6 +2,11 @@
 
 A batch is sealed when a worker holds a permit to send, not when a timer fires: an idle client sends at once, a busy one
 fills its batches, and there is nothing to tune. Interactive texts go first; bulk texts fill the room they leave.
+
+Where the service answers faster than this process can hand out its replies, permits are always free. Without more, each
+caller that has its result would send its next text alone, and every such request costs as much as 64 texts in one. So
+while callers are being woken, texts wait for theirs: 1,750 threads made 1.7 texts a request and 2,000 texts/s without
+this, 59 and 12,800 with it.
 """
 
 from __future__ import annotations
@@ -9,11 +14,12 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cosyclient.clock import closed_gate, open_gate
 from cosyclient.pipeline.queue.batch import Batch
 from cosyclient.pipeline.queue.pending import BULK, INTERACTIVE
+from cosyclient.pipeline.queue.wakeups import WakeupChain
 from cosyclient.policies.base import NO_ESTIMATE
 
 if TYPE_CHECKING:
@@ -29,15 +35,21 @@ if TYPE_CHECKING:
     _Queues: TypeAlias = OrderedDict[str, OrderedDict[PendingText, None]]
 
 
+# The longest such wait: one turn of the interpreter, which the text would wait anyway.
+_WAIT_FOR_WOKEN: Final = 0.005
+
+
 class Batcher:
     """Hold the queued texts and count the workers that come for them.
 
     A worker is *seeking* from the moment it is claimed until it has sealed a batch. One seeking worker for each batch
     that could be sealed is enough, so three texts do not wake fifty threads. A thread that sends without being a worker
-    is *inline*: it counts as under way until `end_inline`.
+    is *inline*: it counts as under way until `end_inline`. ``wakeups`` wakes the threads whose results are there.
+    *linger* is how many seconds a text waits for others to fill its batch.
     """
 
     def __init__(self, limits: BatchLimits, *, workers: int, clock: Clock, linger: float = 0.0) -> None:
+        self.wakeups = WakeupChain(clock, on_rest=self._open_gates)
         self._limits = limits
         self._workers = workers
         self._clock = clock
@@ -64,7 +76,7 @@ class Batcher:
                     continue
                 text.queued_at = now
                 self._append_locked(text)
-        if self._linger:
+        if self._gates and (self._linger or self._queued >= self._limits.max_texts):
             self._open_gates()
         return self.needs_workers
 
@@ -99,8 +111,8 @@ class Batcher:
         Whatever is returned or raised, the caller must `end_inline`.
         """
         # Looked at without the lock: a text that comes a moment later is queued, or sent beside this one. Where texts
-        # do not share requests, queued ones are no reason to wait.
-        if (self._queued and self._limits.max_texts > 1) or self._linger:
+        # do not share requests, others are no reason to wait.
+        if self._limits.max_texts > 1 and (self._queued or self._linger or self.wakeups.running):
             return False
         self._inline.add(holder)
         return True
@@ -121,6 +133,12 @@ class Batcher:
         batch.add(text)
         return batch
 
+    def wait_to_fill(self) -> None:
+        """Wait for more texts, as *linger* says or while callers are being woken; a seeking worker calls it first."""
+        if self._linger or self.wakeups.running:
+            while (seconds := self._time_to_fill()) > 0:
+                self._wait(seconds, lambda: self._time_to_fill() <= 0)
+
     def next_deadline(self) -> float | None:
         """Return the deadline of the text that is next in turn, or None if none is queued."""
         with self._lock:
@@ -136,8 +154,6 @@ class Batcher:
         Texts that by *estimate* would come back too late let the others go first, and stay if there is no room. The
         batch is put *into* a list before it is filled: a caller that is interrupted here must `restore` its texts.
         """
-        if self._linger:
-            self._wait_for_company()
         with self._lock:
             if not self._queued:
                 return None
@@ -321,11 +337,7 @@ class Batcher:
         if not queue:
             del queues[key]
 
-    def _wait_for_company(self) -> None:
-        while (remaining := self._linger_left()) > 0:
-            self._wait(remaining, lambda: self._linger_left() <= 0)
-
-    def _linger_left(self) -> float:
+    def _time_to_fill(self) -> float:
         """Return the seconds that the next text still waits for others to fill its batch."""
         with self._lock:
             if not self._queued:
@@ -333,7 +345,8 @@ class Batcher:
             queue = next(iter(self._first_locked().values()))
             if len(queue) >= self._limits.max_texts:
                 return 0.0
-            return next(iter(queue)).queued_at + self._linger - self._clock.now()
+            wait = max(self._linger, _WAIT_FOR_WOKEN) if self.wakeups.running else self._linger
+            return next(iter(queue)).queued_at + wait - self._clock.now()
 
     def __repr__(self) -> str:
         return f"<Batcher {self._queued} queued, {self._alive}/{self._workers} workers, {self._seeking} seeking>"

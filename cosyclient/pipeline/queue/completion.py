@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from cosyclient.errors import CosyError, DeadlineExceeded, Rejected
 from cosyclient.events import UtteranceFinished
 from cosyclient.models import Speech
-from cosyclient.pipeline.queue.wakeups import WakeupChain
 from cosyclient.util.timers import DeadlineTimer
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Completer:
         self._endpoint = endpoint
         self._events = events
         self._clock = clock
-        self._chain = WakeupChain(clock)
+        self._chain = batcher.wakeups
         self.timer: DeadlineTimer[Waiter] = DeadlineTimer(clock, self._expire)
         self._lock = threading.Lock()
         # Guarded by _lock; the coalescer counts what was accepted.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures._base import FINISHED, PENDING
+from concurrent.futures import Future
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from cosyclient.clock import closed_gate, open_gate, pass_gate
 from cosyclient.errors import ClientClosed
@@ -224,42 +224,54 @@ class Waiter:
 class SpeechFuture(Future[Speech]):
     """A future as `CosyClient.submit` returns it: cancelling it takes back a text that nobody else waits for.
 
-    Waiting for it may be interrupted; that would leave the condition of a plain future locked for all who come later.
+    Threads wait at gates of their own, so its ``_condition``, which only `concurrent.futures.wait` and `as_completed`
+    acquire beside this class, is a plain lock: a condition costs a fifth of what accepting a text costs, and would stay
+    locked after an interrupt.
     """
 
-    def __init__(self, abandon: Callable[[Waiter], object]) -> None:
-        super().__init__()
-        self.waiter: Waiter | None = None
-        self._abandon = abandon
-        self._resolved_with: Speech | CosyError | None = None
+    _result: Speech | None = None
+    _exception: CosyError | None = None
+
+    def __init__(self, abandon: Callable[[Waiter], bool]) -> None:
+        # Not that of the base class, which makes a condition.
+        self._condition = threading.Lock()  # type: ignore[assignment]
+        self._state = PENDING
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[Future[Speech]], object]] = []
         self._gates: set[threading.Lock] = set()
+        self._abandon = abandon
+        self.waiter: Waiter | None = None
+
+    @property
+    def ended_with(self) -> Speech | CosyError | None:
+        """Return the result as it was set, None as long as there is none."""
+        return self._result or self._exception
 
     def result(self, timeout: float | None = None) -> Speech:
         """Return the speech, or raise what became of it; raises `TimeoutError` after *timeout* seconds."""
-        result = self._await(timeout)
-        if isinstance(result, Speech):
-            return result
-        if result is None:
-            return super().result(0)  # cancelled, or not done
+        self._await(timeout)
+        if (error := self._exception) is None:
+            return self._result or super().result(0)  # the base class raises: cancelled, or not done
         try:
-            raise result
+            raise error
         finally:
             # The error's traceback holds this frame.
-            del result, self
+            del error, self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what it failed with, or None; raises `TimeoutError` after *timeout* seconds."""
-        result = self._await(timeout)
-        return super().exception(0) if result is None else None if isinstance(result, Speech) else result
+        self._await(timeout)
+        return self._exception or (None if self._result is not None else super().exception(0))
 
-    def _await(self, timeout: float | None) -> Speech | CosyError | None:
+    def _await(self, timeout: float | None) -> None:
+        if self._state != PENDING:
+            return
         gate = closed_gate()
         try:
             self._gates.add(gate)
-            # Looked at now that the lock can be seen; `_invoke_callbacks` does it the other way round.
+            # Looked at now that the gate can be seen; `_invoke_callbacks` does it the other way round.
             if self._state == PENDING:
                 pass_gate(gate, math.inf if timeout is None else timeout)
-            return self._resolved_with if self._state == FINISHED else None
         finally:
             self._gates.discard(gate)
 
@@ -276,38 +288,45 @@ class SpeechFuture(Future[Speech]):
             raise
 
     def resolve(self, result: Speech | CosyError) -> None:
-        """Resolve with *result*, unless it has been resolved or was cancelled a moment ago."""
+        """Resolve with *result*, unless it was cancelled; again only runs the callbacks that have not been run."""
         self.waiter = None
-        # A thread that was interrupted on its way into `result` holds this lock for ever; no other holds it for long.
+        if isinstance(result, Speech):
+            self._end(FINISHED, result, None)
+        else:
+            self._end(FINISHED, None, result)
+
+    def _end(self, state: str, speech: Speech | None, error: CosyError | None) -> None:
+        # A thread that was interrupted within `concurrent.futures.wait` holds this lock for ever; no other holds it for
+        # long.
         if self._condition.acquire(timeout=_STUCK):
             self._condition.release()
         else:
-            self._condition = threading.Condition()
-        # From a callback, concurrent.futures lets through what is no Exception: that must not end the thread, which
-        # has other texts of the batch, or other deadlines, to look after.
-        invoke_callback(self._resolve_once, result)
-
-    def _resolve_once(self, result: Speech | CosyError) -> None:
-        if self._state == PENDING:
-            self._resolved_with = result
-        try:
-            if isinstance(result, Speech):
-                self.set_result(result)
-            else:
-                self.set_exception(result)
-        except InvalidStateError:
-            # It is resolved; after an interrupt some callbacks may not have been called.
-            if self._state == FINISHED:
-                self._invoke_callbacks()
+            self._condition = threading.Lock()  # type: ignore[assignment]
+        with self._condition:
+            if self._state == PENDING:
+                # No call before all is set: an interrupt finds all of it done or nothing.
+                self._result, self._exception, self._state = speech, error, state
+                kind = "cancelled" if state != FINISHED else "result" if error is None else "exception"
+                for each in self._waiters:
+                    getattr(each, f"add_{kind}")(self)
+        self._invoke_callbacks()
 
     def cancel(self) -> bool:
         """Give the text up; if nobody else waits for it, it is not sent, or its attempt is aborted."""
         waiter = self.waiter
-        cancelled = super().cancel()
-        if cancelled and waiter is not None:
+        if self._state == PENDING and waiter is not None:
+            # What has become of the text by now is decided in one place; twice does no harm.
+            try:
+                self._cancel(waiter)
+            except BaseException:
+                self._cancel(waiter)
+                raise
+        return self._state == CANCELLED_AND_NOTIFIED
+
+    def _cancel(self, waiter: Waiter) -> None:
+        if self._abandon(waiter):
             self.waiter = None
-            self._abandon(waiter)
-        return cancelled
+            self._end(CANCELLED_AND_NOTIFIED, None, None)
 
     def cancel_if_unsent(self) -> bool:
         """Cancel unless the text is in flight; return whether that was done."""
@@ -320,6 +339,6 @@ class SpeechFuture(Future[Speech]):
     def reset_after_fork(self) -> None:
         """Fail in a forked child, where the threads that would have resolved this future do not exist."""
         # The lock may be held by such a thread, and callbacks belong to the parent, which will run them.
-        self._condition = threading.Condition()
-        self._done_callbacks: list[Callable[[Future[Speech]], object]] = []
+        self._condition = threading.Lock()  # type: ignore[assignment]
+        self._done_callbacks = []
         self.resolve(ClientClosed("the process was forked while this text was under way; submit it again"))

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cosyclient.clock import Clock
 
@@ -35,16 +35,18 @@ class WakeupChain:
     Sixty-four threads woken at once fight for the interpreter, and most lose several times before they run: with
     1,500 calling threads that fight cost more than half of the client's speed, and a second chain a quarter. Where a
     thread of the user's computes without pause, each step costs one of its turns; some more are woken then, which
-    share the next turn but wake nobody.
+    share the next turn but wake nobody. *on_rest* is called when none is left to be woken; it must not wait.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, on_rest: Callable[[], object] = lambda: None) -> None:
         self._clock = clock
+        self._on_rest = on_rest
         self._lock = threading.Lock()
         # All guarded by _lock.
         self._line: deque[Wakeable] = deque()
-        self._running = False
         self._last_wake = 0.0
+        self.running = False
+        """Whether threads are being woken: most come back with their next text in a moment."""
 
     def start(self, waiters: Sequence[Wakeable]) -> None:
         """Let *waiters*, whose results are there, be woken in their turn."""
@@ -54,9 +56,9 @@ class WakeupChain:
                 if each.chain is None:
                     self._line += [each]
                     each.chain = self
-            if self._running and now - self._last_wake < _BROKEN:
+            if self.running and now - self._last_wake < _BROKEN:
                 return
-            self._running = True
+            self.running = True
             self._last_wake = now
             self._wake_locked()
 
@@ -79,7 +81,8 @@ class WakeupChain:
             del self._line[0]
             if there:
                 return
-        self._running = False
+        self.running = False
+        self._on_rest()
 
     def __repr__(self) -> str:
-        return f"<WakeupChain {len(self._line)} to wake, {'running' if self._running else 'at rest'}>"
+        return f"<WakeupChain {len(self._line)} to wake, {'running' if self.running else 'at rest'}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +61,7 @@ def put(batcher: Batcher, waiting: list[PendingText]) -> int:
 
 def seal(batcher: Batcher, estimate: Estimate = NO_ESTIMATE) -> tuple[Batch, int]:
     """Seal as a seeking worker; return the batch and how many more workers are claimed for the rest."""
+    batcher.wait_to_fill()
     batch = batcher.seal(estimate)
     assert batch is not None
     wanted = batcher.needs_workers
@@ -346,6 +348,53 @@ def test_a_lone_text_is_sent_by_its_caller_unless_others_are_queued() -> None:
         assert not batcher.continue_worker()
         assert batcher.idle
     assert not make(linger=0.1).begin_inline("third")
+
+
+class TestWhileCallersAreWoken:
+    """Most of them come back with their next text: a short batch waits for these, but never for long."""
+
+    def test_a_text_waits_one_turn_of_the_interpreter_at_most(self) -> None:
+        """The woken thread may compute, or have been killed: the text waits 5 ms and no longer."""
+        batcher = make()
+        batcher.wakeups.running = True
+        put(batcher, pending_texts(1))
+        before = batcher._clock.now()
+        seal(batcher)
+        assert batcher._clock.now() == pytest.approx(before + 0.005)
+
+    def test_a_text_is_sent_once_all_are_awake(self) -> None:
+        """The end of the chain opens the gate; the clock does not advance."""
+
+        class LastWoken(FakeClock):
+            def wait(self, gate: threading.Lock, seconds: float) -> bool:
+                batcher.enqueue([pending_text("of a woken caller")])
+                batcher.wakeups.wake_next()
+                return super().wait(gate, seconds)
+
+        clock = LastWoken()
+        batcher = Batcher(BatchLimits(max_texts=3, body_bytes=99, audio_seconds=9.0), workers=1, clock=clock)
+        batcher.wakeups.running = True
+        put(batcher, pending_texts(1))
+        before = clock.now()
+        assert [each.utterance.text for each in seal(batcher)[0].texts] == ["text 0", "of a woken caller"]
+        assert clock.now() == before
+
+    def test_a_full_batch_does_not_wait(self) -> None:
+        """Nor does the text of a service that takes one a request."""
+        for size in (1, 4):
+            batcher = make(size)
+            batcher.wakeups.running = True
+            put(batcher, pending_texts(size))
+            before = batcher._clock.now()
+            seal(batcher)
+            assert batcher._clock.now() == before
+
+    def test_a_caller_does_not_send_alone(self) -> None:
+        """Its text goes to the queue, unless a request holds one text."""
+        for size, may in ((64, False), (1, True)):
+            batcher = make(size)
+            batcher.wakeups.running = True
+            assert batcher.begin_inline("caller") is may
 
 
 @settings(max_examples=200, deadline=None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from concurrent.futures import as_completed, wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +42,7 @@ def raises(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
 @pytest.mark.parametrize("raises", [TimeLimit, SystemExit, KeyboardInterrupt], indirect=True)
 def test_an_interrupt_in_a_callback_is_raised_and_the_other_callbacks_run(raises: type[BaseException]) -> None:
     """The thread that sends a text runs callbacks of other callers: the interrupt is for that thread, not for them."""
-    future, called = SpeechFuture(lambda _: None), list[object]()
+    future, called = SpeechFuture(lambda _: False), list[object]()
     future.add_done_callback(lambda _: signal.raise_signal(signal.SIGALRM))
     future.add_done_callback(called.append)
     with pytest.raises(raises):
@@ -52,7 +54,7 @@ def test_an_interrupt_in_a_callback_is_raised_and_the_other_callbacks_run(raises
 
 def test_after_an_interrupt_before_the_callbacks_they_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """`resolve` is called again: the result is set by then, but no callback has run."""
-    future, called = SpeechFuture(lambda _: None), list[object]()
+    future, called = SpeechFuture(lambda _: False), list[object]()
     future.add_done_callback(called.append)
 
     def interrupted(_: SpeechFuture) -> None:
@@ -106,12 +108,17 @@ class TestWaiter:
     def test_the_future_of_a_waiter_is_resolved(self) -> None:
         """With a speech or an error; after `cancel` it stays cancelled."""
         abandoned: list[Waiter] = []
+
+        def abandon(waiter: Waiter) -> bool:
+            abandoned.append(waiter)
+            return True
+
         for result in (speech(), ClientClosed("no")):
-            future = SpeechFuture(abandoned.append)
+            future = SpeechFuture(abandon)
             Waiter(Deadline(0.0, FakeClock()), future=future).resolve(result)
             assert (future.exception(0) or future.result(0)) is result
             assert not future.cancel()
-        cancelled = SpeechFuture(abandoned.append)
+        cancelled = SpeechFuture(abandon)
         own = Waiter(Deadline(0.0, FakeClock()), future=cancelled)
         assert cancelled.cancel()
         assert cancelled.cancel()
@@ -119,13 +126,36 @@ class TestWaiter:
         own.resolve(speech())
         assert cancelled.cancelled()
 
+    def test_the_waiting_functions_of_the_standard_library_see_every_end(self) -> None:
+        """`concurrent.futures.wait` and `as_completed`, before the end and after it; a cancelled future has ended."""
+        own = [SpeechFuture(lambda _: True) for _ in range(3)]
+        for future in own:
+            Waiter(Deadline(0.0, FakeClock()), future=future)
+        seen: list[list[object]] = []
+        watchers = [
+            threading.Thread(target=lambda: seen.append(list(as_completed(own, timeout=60.0)))),
+            threading.Thread(target=lambda: seen.append(list(wait(own, timeout=60.0).done))),
+        ]
+        for thread in watchers:
+            thread.start()
+        while not all(len(future._waiters) == 2 for future in own):
+            time.sleep(0.001)
+        own[0].resolve(speech())
+        own[1].resolve(RESULT)
+        assert own[2].cancel()
+        for thread in watchers:
+            thread.join()
+        assert [set(each) for each in seen] == [set(own), set(own)]
+        assert set(as_completed(own, timeout=0.0)) == wait(own, timeout=0.0).done == set(own)
+        assert [future._waiters for future in own] == [[], [], []]
+
     @pytest.mark.parametrize("done", [True, False])
     def test_a_future_fails_after_a_fork_unless_it_was_done(self, done: bool) -> None:
         """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
         called: list[object] = []
-        own = SpeechFuture(lambda _: None)
+        own = SpeechFuture(lambda _: False)
         if done:
-            own.set_result(speech())
+            own.resolve(speech())
         else:
             own.add_done_callback(called.append)
         own.reset_after_fork()
