@@ -105,9 +105,10 @@ def calling(call: Callable[[Any], object], callers: int, recorder: Recorder, *, 
 
     Each has a text of its own, or a list of *batch* texts.
     """
-    over = threading.Event()
+    begin, over = threading.Event(), threading.Event()
 
     def caller(first: int) -> None:
+        begin.wait()
         number = first
         while not over.is_set():
             started = time.perf_counter()
@@ -122,6 +123,8 @@ def calling(call: Callable[[Any], object], callers: int, recorder: Recorder, *, 
     threads = [threading.Thread(target=caller, args=(first,), daemon=True) for first in range(callers)]
     for thread in threads:
         thread.start()
+    # Not before all are there: beside a thousand that call, starting one more takes 10 ms.
+    begin.set()
     try:
         yield
     finally:

@@ -56,8 +56,8 @@ def met(reached: bool) -> str:
 
 
 def repeated(repeat: int) -> str:
-    """Return how often everything is run."""
-    return "one run" if repeat == 1 else f"medians of {repeat} runs"
+    """Return how often everything is run, and in which order."""
+    return "one run" if repeat == 1 else f"medians of {repeat} runs, alternating"
 
 
 def _cell(cell: str, width: int, column: int) -> str:

@@ -22,7 +22,7 @@ PEERS: Final = {
     peer.name: peer
     for peer in (
         Peer("raw", "the service alone", "drain", "raw sockets: a prepared request, replies thrown away", 50),
-        Peer("bare", "bare loop", "bare", "threads with urllib3, orjson and pybase64, batches of 64, no policy", 20),
+        Peer("bare", "a loop in 20 threads", "bare", "urllib3, orjson and pybase64, batches of 64, no policy", 20),
         Peer(
             "a", "one text a request", "callers", "the report's 'before': urllib3, pool of 5, 5 s time-out, no policy"
         ),

@@ -10,7 +10,7 @@ from benchmarks.harness.loads import LoadSpec
 from benchmarks.harness.pictures import DASHED, OURS, PALE, THEIRS, canvas, figure_note, label_rows, made_by, note, tidy
 from benchmarks.harness.prepared import BATCH
 from benchmarks.harness.results import Row, Run, announce, publish
-from benchmarks.harness.tables import number, percent, seconds, share, table
+from benchmarks.harness.tables import number, percent, repeated, seconds, share, table
 from benchmarks.harness.wires import PLAIN, PLAIN_BYTES, reply
 from benchmarks.harness.worker import measure
 from benchmarks.peers import PEERS
@@ -112,7 +112,7 @@ def introduction(plan: Plan, repeat: int) -> str:
         f"{plan.warm_up:g} s of uncounted warm-up.\n"
         "Raw: the service alone, without delay and limits: sockets that send a prepared request and throw the bytes "
         "away.\nWhere there are two cores or more, every client has one of them to itself and the service the rest.\n"
-        f"Each run in a fresh process; {'one run' if repeat == 1 else f'medians of {repeat} runs, alternating'}."
+        f"Each run in a fresh process; {repeated(repeat)}."
     )
 
 

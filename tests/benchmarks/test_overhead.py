@@ -116,7 +116,17 @@ def test_the_picture_shows_clients_parts_and_targets(tmp_path: Path) -> None:
     draw(tmp_path / "overhead.svg", rows(), ROWS, machine.describe())
     drawn = " ".join(ElementTree.parse(tmp_path / "overhead.svg").getroot().itertext())
     labels = [each.label for each in wire.CASES if each.name != "raw"]
-    for words in (*labels, "target 50 µs", "target 250 µs", "150 µs", "300 µs", "encoding", "decoding", "all the rest"):
+    for words in (
+        *labels,
+        "target 50 µs",
+        "target 250 µs",
+        "6,000 (≥ 6,500)",
+        "150 (≤ 125)",
+        "300 µs",
+        "encoding",
+        "decoding",
+        "all the rest",
+    ):
         assert words in drawn
 
 

@@ -60,7 +60,7 @@ def introduction(span: float, warm_up: float, repeat: int, count: int, turns: in
         "memory at once; what it can is the first row: sockets that send a prepared request\nand throw the bytes away. "
         "The bare loop: urllib3, orjson and pybase64, no policy. No fast: these two and msgspec cannot be imported.\n"
         f"Client and service share all cores. {span:g} s after {warm_up:g} s of warm-up, each run in a fresh process; "
-        f"{repeated(repeat)}, alternating.\n\n"
+        f"{repeated(repeat)}.\n\n"
         f"Second table, no socket: a transport that answers at once. Batch: batch_synth of {count:,} texts in requests "
         f"of {BATCH}; lone: {count // 10:,} calls\nof synthesize, one after the other; two workers. Of it: the "
         "protocol's encoding and decoding, measured alone; the rest is accepting,\nqueueing, policies, handing over to "
@@ -72,11 +72,11 @@ def draw(path: Path, on_wire: Sequence[Row], without_socket: list[dict[str, Any]
     """Draw rate and cost on the wire, a bar a client beside its goal, and the parts without a socket."""
     caption = (
         f"Left: JSON with 0.4 s of base64 WAV a text, {BATCH} texts a request, from a real Envoy that is not the "
-        "limit; pale without the extra fast, dashed the goals. Right: the whole stack on a transport that answers at "
-        f"once; the line at each bar's end spans all runs.\n{made_by('overhead', about)}"
+        "limit; pale without the extra fast, dashed and in brackets the goals.\nRight: the whole stack on a transport "
+        f"that answers at once; the line at each bar's end spans all runs. {made_by('overhead', about)}"
     )
     title = "What the client itself costs"
-    with canvas(path, title=title, caption=caption, size=(15.5, 4.4), columns=2 + len(stack.TARGETS)) as axes:
+    with canvas(path, title=title, caption=caption, size=(15.5, 4.6), columns=2 + len(stack.TARGETS)) as axes:
         _draw_wire(axes[0], axes[1], on_wire)
         for axis, load in zip(axes[2:], stack.TARGETS, strict=True):
             _draw_stack(axis, load, [row for row in without_socket if row["load"] == load])
@@ -94,23 +94,26 @@ def _draw_wire(rates: Any, costs: Any, rows: Sequence[Row]) -> None:
         run = row.median
         colour = THEIRS if case.peer == "bare" else OURS if case.fast else PALE[OURS]
         cost = run.cpu_per_text or 0.0
-        for axis, value, label, goal in (
-            (rates, run.rate, number(run.rate), case.fast and case.rate_goal and case.rate_goal * bare.rate),
-            (costs, cost * 1e6, seconds(cost), case.cpu_goal and case.cpu_goal * (bare.cpu_per_text or 0.0) * 1e6),
-        ):
-            axis.barh(level, value, 0.6, color=colour)
-            figure_note(axis, label, (max(value, goal or 0.0), level))
-            if goal:
-                axis.plot([goal, goal], [level - 0.42, level + 0.42], zorder=6, **DASHED)
+        _bar(rates, level, run.rate, (case.rate_goal or 0.0) * bare.rate if case.fast else 0.0, "≥", colour)
+        _bar(costs, level, cost * 1e6, (case.cpu_goal or 0.0) * (bare.cpu_per_text or 0.0) * 1e6, "≤", colour)
     for axis in (rates, costs):
-        axis.set_xlim(0, 1.25 * axis.get_xlim()[1])
+        axis.set_xlim(0, 1.4 * axis.get_xlim()[1])
         axis.locator_params(axis="x", nbins=4)
+        axis.xaxis.set_major_formatter(lambda value, _: number(value))
+
+
+def _bar(axis: Any, level: int, value: float, goal: float, sign: str, colour: str) -> None:
+    """Draw a bar, and its *goal* if it has one; both figures stand behind the longer."""
+    axis.barh(level, value, 0.6, color=colour)
+    if goal:
+        axis.plot([goal, goal], [level - 0.42, level + 0.42], zorder=6, **DASHED)
+    figure_note(axis, f"{number(value)} ({sign} {number(goal)})" if goal else number(value), (max(value, goal), level))
 
 
 def _draw_stack(axis: Any, load: str, rows: list[dict[str, Any]]) -> None:
     shown = (("encode", "encoding", QUIET), ("decode", "decoding", PALE[OURS]), ("rest", "all the rest", OURS))
     target = stack.TARGETS[load]
-    tidy(axis, f"no socket, µs a text: {_LOADS[load]}", grid="x")
+    tidy(axis, f"no socket, µs: {_LOADS[load]}", grid="x")
     label_rows(axis, [row["wire"].replace(", ", "\n") for row in rows], above=0.9, below=0.5)
     for level, row in enumerate({**row, "rest": stack.rest(row)} for row in rows):
         done = 0.0
@@ -118,7 +121,7 @@ def _draw_stack(axis: Any, load: str, rows: list[dict[str, Any]]) -> None:
             axis.barh(level, row[name] * 1e6, 0.5, done, color=colour, label=None if level else label)
             done += row[name] * 1e6
         axis.plot([row["lowest"] * 1e6, row["highest"] * 1e6], [level, level], color=INK, linewidth=1)
-        note(axis, seconds(row["cpu"]), (max(done, row["highest"] * 1e6), level))
+        figure_note(axis, seconds(row["cpu"]), (max(done, row["highest"] * 1e6), level))
     axis.plot([target * 1e6, target * 1e6], [0.6, len(rows) - 0.5], **DASHED)
     note(axis, f"target {seconds(target)}", (target * 1e6, 0.5), ha="center")
     axis.set_xlim(0, 1.3e6 * max(target, *(row["highest"] for row in rows)))

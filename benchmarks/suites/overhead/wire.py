@@ -48,7 +48,7 @@ _OURS: Final = (
     Case(name="submit", label="submit", load="submit", callers=3840, rate_goal=0.65, cpu_goal=2.5),
     Case(
         name="threads",
-        label="1,750 threads synthesize",
+        label="1,750 threads",
         load="callers",
         callers=1750,
         rate_goal=0.55,

@@ -37,7 +37,7 @@ def introduction(measured: float, cases: Sequence[Case], options: Options) -> st
         f"{cases[0].warm_up:g} s (gateway at 60/s: {strict.warm_up:g} s, in which the\nclients find it out; "
         f"every client is configured for {ASSUMED_RATE:g}/s).\n"
         "Where there are two cores or more, the client has one of them to itself, Envoy the others.\n"
-        f"{repeated(options.repeat).capitalize()}{', alternating' if options.repeat > 1 else ''}."
+        f"{repeated(options.repeat).capitalize()}."
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.harness.pictures import DASHED, INK, OTHERS, OURS, canvas, made_by, tidy
-from benchmarks.harness.tables import met, number, percent, seconds, share, table
+from benchmarks.harness.tables import met, number, percent, repeated, seconds, share, table
 from benchmarks.peers.single import request_body
 from benchmarks.suites.scaling.plan import DELAY, PEERS
 
@@ -37,7 +37,7 @@ def introduction(plan: Plan, audio: str, plain_bytes: int, compressed_bytes: int
         "threads that call, wait and call again (with cosyclient these hand their texts to as many workers; aiohttp\n"
         "has tasks; raw sockets, one thread that throws the bytes away, are what the service can).\n"
         f"Each run in a fresh process, which shares the machine with the service: {plan.warm_up:g} s of "
-        f"uncounted warm-up, {plan.seconds:g} s measured;\nmedians of {plan.repeat}, alternating. "
+        f"uncounted warm-up, {plan.seconds:g} s measured;\n{repeated(plan.repeat)}. "
         "No client retries: what fails is an error."
     )
 
