@@ -21,6 +21,13 @@ class HeaderMap(Mapping[str, str]):
             values[name] = f"{values[name]}, {value}" if name in values else value
         self._values = values
 
+    @classmethod
+    def of_distinct(cls, values: dict[str, str]) -> HeaderMap:
+        """Return the map of *values*, by lower-case name already; it is not copied."""
+        made = cls.__new__(cls)
+        made._values = values
+        return made
+
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]
 

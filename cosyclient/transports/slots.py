@@ -60,19 +60,33 @@ class ConnectionSlots(Generic[C]):
         self._opened = 0
         self._closed = False
 
+    def try_acquire(self, slot: Slot[C]) -> bool:
+        """Fill *slot* as `acquire` does if one is free; return whether it was."""
+        if self._owner != os.getpid():
+            # The lock may be held by a thread that does not exist in a forked child.
+            raise RuntimeError("this transport was made before fork(): make a new one in the child")
+        if self.dropped:
+            self._release_dropped()
+        with self._lock:
+            idle = self._idle
+            if self._closed or not (idle or len(self._in_use) < self._limit):
+                return False
+            # No call from here on.
+            self._in_use |= {slot}
+            slot.held = True
+            if idle:
+                slot.connection = idle[-1]
+                del idle[-1]
+            return True
+
     def acquire(self, slot: Slot[C], timeout: float) -> None:
         """Fill *slot* within *timeout* seconds: with an idle connection, or with none, then the caller opens one.
 
         The caller calls `mark_in_use` next, and `release` whatever happens. Raises `queue.Empty` when no slot came
         free, or the pool is closed.
         """
-        if self._owner != os.getpid():
-            # The lock may be held by a thread that does not exist in a forked child.
-            raise RuntimeError("this transport was made before fork(): make a new one in the child")
-        if self.dropped:
-            self._release_dropped()
         end = None
-        while not self._try_acquire(slot):
+        while not self.try_acquire(slot):
             now = self._clock.now()
             end = now + timeout if end is None else end
             if now >= end or self._closed:
@@ -163,18 +177,6 @@ class ConnectionSlots(Generic[C]):
                 opened=self._opened + sum(connection.opened for connection in (*self._idle, *in_use)),
                 limit=self._limit,
             )
-
-    def _try_acquire(self, slot: Slot[C]) -> bool:
-        with self._lock:
-            if not self._available():
-                return False
-            # No call from here on.
-            self._in_use |= {slot}
-            slot.held = True
-            if self._idle:
-                slot.connection = self._idle[-1]
-                del self._idle[-1]
-            return True
 
     def _available(self) -> bool:
         return not self._closed and (bool(self._idle) or len(self._in_use) < self._limit)

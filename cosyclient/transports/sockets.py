@@ -27,39 +27,51 @@ LONGEST_WAIT: Final = 600.0
 class StepTimeouts:
     """Hold the seconds that one request grants to each of its steps, and the deadline that cuts them all short."""
 
-    __slots__ = ("_at", "_now", "connect", "pool", "read", "write")
+    __slots__ = ("at", "connect", "now", "pool", "read", "write")
 
     def __init__(self, clock: Clock, timeout: Mapping[str, float | None], deadline: Deadline | None) -> None:
-        self._now: Callable[[], float] = clock.now if deadline is None else deadline.clock.now
-        self._at = None if deadline is None else deadline.at
+        self.now: Callable[[], float] = clock.now if deadline is None else deadline.clock.now
+        self.at = math.inf if deadline is None else deadline.at
+        """The deadline, on the clock of ``now``."""
         get = timeout.get
         self.connect = _bounded(get("connect"))
         self.read = _bounded(get("read"))
         self.write = _bounded(get("write"))
         self.pool = _bounded(get("pool"))
 
+    @classmethod
+    def of_attempt(cls, deadline: Deadline, *, connect: float, read: float) -> StepTimeouts:
+        """Return those of an attempt that ends at *deadline*: *read* is granted to writing, too."""
+        made = cls.__new__(cls)
+        made.now, made.at = deadline.clock.now, deadline.at
+        made.connect = connect
+        made.read = made.write = min(LONGEST_WAIT, read)
+        made.pool = LONGEST_WAIT
+        return made
+
     def within_deadline(self, seconds: float) -> float:
         """Return *seconds*, or what the deadline leaves of them; raise `TimeoutError` when that is nothing."""
-        if self._at is not None:
-            seconds = min(seconds, self._at - self._now())
-        if seconds <= 0:
-            # A socket with a timeout of zero would not wait but raise BlockingIOError.
-            raise TimeoutError("no time is left")
-        return seconds
+        left = self.at - self.now()
+        return positive(min(seconds, left))
 
-    def until(self, instant: float) -> float:
-        """Return the seconds until *instant* or the deadline, whichever comes first, never below zero."""
-        end = instant if self._at is None else min(instant, self._at)
-        return max(0.0, end - self._now())
-
-    def after(self, seconds: float) -> float:
-        """Return the instant *seconds* from now."""
-        return self._now() + seconds
+    def end_of(self, now: float, seconds: float) -> float:
+        """Return the instant at which a step of *seconds* ends that begins *now*, at the deadline at the latest."""
+        end = now + seconds
+        return min(self.at, end)
 
     def countdown(self, seconds: float) -> Callable[[], float]:
         """Return a function that returns what is left of *seconds* from now on, or raises `TimeoutError`."""
-        end = self._now() + seconds
-        return lambda: self.within_deadline(end - self._now())
+        now = self.now
+        end = self.end_of(now(), seconds)
+        return lambda: positive(end - now())
+
+
+def positive(seconds: float) -> float:
+    """Return *seconds*; raise `TimeoutError` when none are left."""
+    if seconds <= 0:
+        # A socket with a timeout of zero would not wait but raise BlockingIOError.
+        raise TimeoutError("no time is left")
+    return seconds
 
 
 def _bounded(timeout: float | None) -> float:
@@ -114,14 +126,16 @@ class DeadlineSocket:
         Returns the number of bytes: 0 at the connection's end, or None when nothing came before ``patience`` ended.
         """
         sock = self.raw
+        timeouts = self.timeouts
+        now = timeouts.now()
         if self.patience is not None:
-            size = self._read_available(sock, buffer, self.timeouts.until(self.patience))
+            size = self._read_available(sock, buffer, max(0.0, min(self.patience, timeouts.at) - now))
             if size is None:
                 return None
         else:
-            time_left = self.timeouts.countdown(self.timeouts.read)
+            end = timeouts.end_of(now, timeouts.read)
             while True:
-                self._arm(sock, time_left())
+                self._arm(sock, positive(end - now))
                 try:
                     size = sock.recv_into(buffer)
                     break
@@ -129,26 +143,31 @@ class DeadlineSocket:
                     # The system's own, of a peer that is gone, has a number.
                     if error.errno is not None:
                         raise
+                now = timeouts.now()
         if size == 0 and self.aborted:
             # A reader must not take an abort for the service's own end of the stream.
             raise Aborted
         self.received_bytes += size
         return size
 
-    def sendall(self, data: Any) -> None:
+    def sendall(self, data: bytes | memoryview) -> None:
         """Send all of *data* within the write step and the deadline."""
         sock = self.raw
-        time_left = self.timeouts.countdown(self.timeouts.write)
+        timeouts = self.timeouts
+        now = timeouts.now()
+        end = timeouts.end_of(now, timeouts.write)
+        sent, size = 0, len(data)
         # Not the socket's own sendall: with TLS it would grant the whole timeout to every 16 KiB record.
-        with memoryview(data).cast("B") as view:
-            sent = 0
-            while sent < len(view):
-                self._arm(sock, time_left())
-                try:
-                    sent += sock.send(view[sent:])
-                except TimeoutError as error:
-                    if error.errno is not None:
-                        raise
+        while True:
+            self._arm(sock, positive(end - now))
+            try:
+                sent += sock.send(data[sent:] if sent else data)
+            except TimeoutError as error:
+                if error.errno is not None:
+                    raise
+            if sent >= size:
+                return
+            now = timeouts.now()
 
     def _arm(self, sock: socket.socket, seconds: float) -> None:
         """Let the next operation end within *seconds*, after which its caller looks at the time again.

@@ -71,7 +71,7 @@ class ReplyBuffer(io.BufferedReader):
         """
         socket, reader = self._socket, self.raw
         try:
-            socket.patience, reader.keeps_errors = socket.timeouts.after(seconds), True
+            socket.patience, reader.keeps_errors = socket.timeouts.now() + seconds, True
             return self.read(size) or b""
         finally:
             socket.patience, reader.keeps_errors = None, False
@@ -130,7 +130,7 @@ class Connection(HTTPConnection, PooledConnection):
 
     def read_reply(self, method: str) -> RawReply:
         """Return the reply to a request by *method* once its status and fields have come; raises `READ_ERRORS`."""
-        reply = RawReply(self, method=method)
+        reply = RawReply(self, method)
         reply.begin()
         return reply
 

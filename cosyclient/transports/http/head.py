@@ -6,8 +6,7 @@ Any other head of a reply is left to http.client (see `cosyclient.transports.htt
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import httpx
 
@@ -26,11 +25,10 @@ _FIELDS: Final = re.compile(rb"(?:%b: [^\r\n\0]*+\r\n)*+" % _TOKEN)
 # No control characters but tabs: parsers disagree about those.
 _TEXT: Final = rb"[\t\x20-\x7e\xa0-\xff]*+"
 _REPLY: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: (%b))?\r\n((?:%b:%b\r\n)*+)\r\n" % (_TEXT, _TOKEN, _TEXT))
-_LINE: Final = re.compile(rb"([^:]++):[\t ]*+([^\r]*+)\r\n")
+_LINE: Final = re.compile(r"([^:]++):[\t ]*+([^\r]*+)\r\n")
 
 
-@dataclass(frozen=True, slots=True)
-class RawRequest:
+class RawRequest(NamedTuple):
     """Hold one request ready to be sent: the bytes of its head, and its content, bytes or an iterable used once."""
 
     method: str
@@ -52,9 +50,19 @@ def request_line(method: str, target: bytes) -> bytes:
 
 def field_lines(fields: Sequence[Field]) -> bytes:
     """Return the lines of *fields*; raises `ValueError` for a name or value that would add a line."""
-    block = RedactedBytes(b"".join([b"%b: %b\r\n" % field for field in fields]))
+    return _checked(RedactedBytes(b"".join([b"%b: %b\r\n" % field for field in fields])), len(fields))
+
+
+def text_lines(fields: Sequence[tuple[str, str]]) -> bytes:
+    """Return the lines of *fields* as `field_lines` does, of names and values that are text."""
+    return _checked(
+        RedactedBytes("".join([f"{name}: {value}\r\n" for name, value in fields]).encode("latin-1")), len(fields)
+    )
+
+
+def _checked(block: bytes, count: int) -> bytes:
     # Each line is a field, and there are as many lines as fields: so no field contains a line end.
-    if block.count(b"\n") != len(fields) or not _FIELDS.fullmatch(block):
+    if block.count(b"\n") != count or not _FIELDS.fullmatch(block):
         raise ValueError("a header field with a line end, or an invalid name")
     return block
 
@@ -89,7 +97,7 @@ def _content_of(request: httpx.Request) -> bytes | Iterable[bytes]:
     raise httpx.LocalProtocolError("an asynchronous content cannot be sent by a synchronous transport")
 
 
-def parse_head(data: bytes) -> tuple[int, int, str, list[Field]] | None:
+def parse_head(data: bytes) -> tuple[int, int, str, list[tuple[str, str]]] | None:
     """Return the size of a final reply's head, its status, reason and fields; None unless *data* begins with one.
 
     All of it must have come, and no two parsers may read it differently; any other head gives None, too.
@@ -98,4 +106,4 @@ def parse_head(data: bytes) -> tuple[int, int, str, list[Field]] | None:
     if match is None:
         return None
     status, reason, block = match.groups(b"")
-    return match.end(), int(status), reason.decode("latin-1").strip(), _LINE.findall(block)
+    return match.end(), int(status), reason.decode("latin-1").strip(), _LINE.findall(block.decode("latin-1"))

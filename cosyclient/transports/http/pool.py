@@ -71,7 +71,8 @@ class Pool(urllib3.HTTPConnectionPool):
         caller releases *slot* to ``slots``. Raises `queue.Empty` or `TimeoutError` when no slot came free, `Aborted`
         when the pool is closed.
         """
-        self.slots.acquire(slot, timeouts.within_deadline(timeouts.pool))
+        if not self.slots.try_acquire(slot):
+            self.slots.acquire(slot, timeouts.within_deadline(timeouts.pool))
         connection = slot.connection
         if connection is None:
             connection = cast("Connection", self._new_conn())

@@ -12,17 +12,21 @@ from typing import Any, Final
 from urllib3.exceptions import HeaderParsingError
 from urllib3.util.response import assert_header_parsing
 
+from cosyclient.transports.header_map import HeaderMap
 from cosyclient.transports.http.head import parse_head
 
 # What reading a reply may raise because of the wire.
 READ_ERRORS: Final = (OSError, http.client.HTTPException)
 
 _WITHOUT_CONTENT: Final = (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
-_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _MAX_LINE_BYTES: Final = 65536
 _MAX_FIELDS: Final = 100
 """The number of header fields that http.client accepts."""
+
+
+_NO_FIELDS: Final = HeaderMap()
 
 
 class RawReply(http.client.HTTPResponse):
@@ -31,14 +35,18 @@ class RawReply(http.client.HTTPResponse):
     Once ``done``, ``reusable`` says whether the connection may carry another request.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._head_only = kwargs.get("method") == "HEAD"
+    def __init__(self, connection: Any, method: str) -> None:
+        # What http.client itself sets is set where it is needed, in `_read_any_head`.
+        self.fp = connection.makefile("rb")
+        self._connection = connection
+        self._method = method
         self.done = False
         self.reusable = False
         self.plain_bytes: int | None = None
         """How many bytes of content there are, where that is known and they are not compressed."""
-        self.fields: list[tuple[bytes, bytes]] = []
+        self.fields: list[tuple[str, str]] = []
+        """The header fields as they came, in Latin-1."""
+        self.header_map = _NO_FIELDS
 
     def begin(self) -> None:
         """Read status and fields, and skip interim replies (1xx); raises one of `READ_ERRORS`."""
@@ -51,27 +59,29 @@ class RawReply(http.client.HTTPResponse):
         http.client parses heads with the e-mail package, which costs more than all the rest of a request.
         """
         head = parse_head(self.fp.peek())
-        if head is None or self._head_only:
+        if head is None or self._method == "HEAD":
             return False
         size, status, reason, fields = head
         named = {name.lower(): value for name, value in fields}
-        length, coding = named.get(b"content-length"), named.get(b"transfer-encoding", b"chunked")
-        if (length is None) is (b"transfer-encoding" not in named) or coding != b"chunked":
+        length, coding = named.get("content-length"), named.get("transfer-encoding")
+        if (length is None) is (coding is None) or (coding is not None and coding != "chunked"):
             return False
         if not (length is None or _LENGTH.fullmatch(length)) or status in _WITHOUT_CONTENT:
             return False
         if len(named) != len(fields) or len(fields) > _MAX_FIELDS:
             return False
         self.fp.read(size)
-        self.version, self.status, self.reason, self.fields = 11, status, reason, fields
+        self.status, self.reason, self.fields = status, reason, fields
+        self.header_map = HeaderMap.of_distinct(named)
         self.length = None if length is None else int(length)
         self.chunked, self.chunk_left, self.will_close = length is None, None, False
-        self.reusable = b"close" not in named.get(b"connection", b"").lower()
-        self.plain_bytes = None if b"content-encoding" in named else self.length
+        self.reusable = "close" not in named.get("connection", "").lower()
+        self.plain_bytes = None if "content-encoding" in named else self.length
         self.done = self.length == 0
         return True
 
     def _read_any_head(self) -> None:
+        super().__init__(self._connection, method=self._method)
         super().begin()
         while self.status < http.client.OK:
             # http.client skips 100 but returns an early hint (103) as the reply.
@@ -85,12 +95,10 @@ class RawReply(http.client.HTTPResponse):
             # Its message quotes the whole head, which may be megabytes.
             raise http.client.HTTPException(f"unreadable header fields: {str(error)[:200]}") from None
         # A folded value becomes one line, as in the e-mail package's newer policies.
-        self.fields = [
-            (name.encode("latin-1"), "".join(value.splitlines()).encode("latin-1"))
-            for name, value in self.headers.items()
-        ]
+        self.fields = [(name, "".join(value.splitlines())) for name, value in self.headers.items()]
+        self.header_map = HeaderMap(self.fields)
         lengths = set(self.headers.get_all("content-length", ()))
-        if len(lengths) > 1 or (lengths and not _LENGTH.fullmatch(next(iter(lengths)).strip().encode("latin-1"))):
+        if len(lengths) > 1 or (lengths and not _LENGTH.fullmatch(next(iter(lengths)).strip())):
             raise http.client.HTTPException(f"contradictory or unreadable Content-Length: {sorted(lengths)!s:.100}")
         if len(self.headers.get_all("transfer-encoding", ())) != self.chunked:
             raise http.client.HTTPException("a transfer coding other than chunked")

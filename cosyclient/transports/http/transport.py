@@ -13,12 +13,12 @@ import httpx
 from cosyclient.errors import ClientClosed, ConnectFailed, CosyError, DeadlineExceeded
 from cosyclient.transports.base import PoolStats, user_agent
 from cosyclient.transports.errors import WIRE_ERRORS, translate
-from cosyclient.transports.header_map import HeaderMap
 from cosyclient.transports.http.content_coding import ContentDecoder
-from cosyclient.transports.http.head import RawRequest, field_lines, request_line
+from cosyclient.transports.http.head import RawRequest, field_lines, request_line, text_lines
 from cosyclient.transports.http.request_coding import RequestCompression
 from cosyclient.transports.http.urllib3_transport import Urllib3Transport, origin_of
 from cosyclient.transports.network import Network, resolve_network
+from cosyclient.transports.sockets import StepTimeouts
 from cosyclient.util.redaction import RedactedBytes
 from cosyclient.wire import join_url, replace_headers
 
@@ -108,15 +108,12 @@ class HttpTransport:
     ) -> HttpReply:
         if self._closed:
             raise ClientClosed("the transport is closed")
-        left = deadline.remaining
-        if not left:
+        if deadline.expired:
             raise DeadlineExceeded("the deadline passed before the request was sent")
-        read = min(read_timeout, left)
-        timeout = {"connect": min(self._connect, left), "read": read, "write": read, "pool": left}
         try:
             if self._direct is not None:
-                return self._send_directly(self._direct, request, timeout, deadline, cancellation)
-            return self._through_httpx(request, timeout, deadline, cancellation)
+                return self._send_directly(self._direct, request, read_timeout, deadline, cancellation)
+            return self._through_httpx(request, read_timeout, deadline, cancellation)
         except CosyError:
             # Among them DeadlineExceeded, which is a TimeoutError and so an OSError too.
             raise
@@ -141,40 +138,40 @@ class HttpTransport:
         self,
         transport: Urllib3Transport,
         request: WireRequest,
-        timeout: Mapping[str, float],
+        read_timeout: float,
         deadline: Deadline,
         cancellation: Cancellation | None,
     ) -> HttpReply:
+        headers = request.headers
         try:
-            headers = request.headers
-            if self._names.isdisjoint(name.lower() for name, _ in headers):
+            if self._names.isdisjoint([name.lower() for name, _ in headers]):
                 start = self._request_start(request.method, request.path)
             else:
                 start = _request_start(self._url, (), request.method, request.path)
                 headers = replace_headers(self._headers, headers)
-            fields = [*_encoded(headers), (b"Content-Length", b"%d" % len(request.body))]
-            head = RedactedBytes(start + field_lines(fields) + b"\r\n")
+            head = RedactedBytes(b"%b%bContent-Length: %d\r\n\r\n" % (start, text_lines(headers), len(request.body)))
         except ValueError as error:
             raise httpx.LocalProtocolError(str(error)) from error
         stream = transport.exchange(
             self._origin,
             RawRequest(request.method, head, request.body),
-            timeout=timeout,
-            deadline=deadline,
-            cancellation=cancellation,
+            StepTimeouts.of_attempt(deadline, connect=self._connect, read=read_timeout),
+            cancellation,
         )
         reply = stream.reply
-        decoded = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in reply.fields]
-        return HttpReply(self, reply.status, HeaderMap(decoded), stream, stream.close, deadline, bounded=True)
+        return HttpReply(self, reply.status, reply.header_map, stream, stream.close, deadline, bounded=True)
 
     def _through_httpx(
         self,
         request: WireRequest,
-        timeout: Mapping[str, float],
+        read_timeout: float,
         deadline: Deadline,
         cancellation: Cancellation | None,
     ) -> HttpReply:
         url = self._url(request.path)
+        left = deadline.remaining
+        read = min(read_timeout, left)
+        timeout = {"connect": min(self._connect, left), "read": read, "write": read, "pool": left}
         length = (b"Content-Length", b"%d" % len(request.body))
         built = httpx.Request(
             request.method,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import queue
 import random
 import threading
-from dataclasses import replace
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -30,9 +29,9 @@ from cosyclient.transports.tunnels import ProxyRefused, refused_by_status
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from cosyclient.clock import Clock, Deadline
+    from cosyclient.clock import Clock
     from cosyclient.config.proxy import Proxy
     from cosyclient.transports.http.connection import Connection
     from cosyclient.transports.slots import ConnectionSlots
@@ -103,14 +102,13 @@ class Urllib3Transport(httpx.BaseTransport):
         stream = self.exchange(
             origin_of(request.url),
             encode_request(request),
-            timeout=extensions.get("timeout") or {},
-            deadline=extensions.get("deadline"),
-            cancellation=extensions.get("cancellation"),
+            StepTimeouts(self._clock, extensions.get("timeout") or {}, extensions.get("deadline")),
+            extensions.get("cancellation"),
         )
         # If httpx raises from here on, the stream's finalizer releases the slot.
         return httpx.Response(
             stream.reply.status,
-            headers=stream.reply.fields,
+            headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in stream.reply.fields],
             stream=stream,
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": stream.reply.reason.encode("latin-1")},
         )
@@ -119,9 +117,7 @@ class Urllib3Transport(httpx.BaseTransport):
         self,
         origin: Origin,
         request: RawRequest,
-        *,
-        timeout: Mapping[str, float | None],
-        deadline: Deadline | None,
+        timeouts: StepTimeouts,
         cancellation: Cancellation | None,
     ) -> ResponseStream:
         """Send *request* to *origin* and return its reply's content once status and headers have come.
@@ -131,7 +127,6 @@ class Urllib3Transport(httpx.BaseTransport):
         forward_proxy = None if origin[0] != "http" else self._forward_proxy
         if forward_proxy is not None:
             request = in_absolute_form(request, origin, forward_proxy)
-        timeouts = StepTimeouts(self._clock, timeout, deadline)
         pool = self._pool(origin)
         cancellation = cancellation or Cancellation()
         slot: Slot[Connection] = Slot()
@@ -292,7 +287,7 @@ def in_absolute_form(request: RawRequest, origin: Origin, proxy: Proxy) -> RawRe
     if proxy.authorization is not None:
         fields = b"Proxy-Authorization: %b\r\n%b" % (proxy.authorization, fields)
     head = b"%b %b://%b%b %b\r\n%b" % (method, scheme.encode("ascii"), authority, target, line, fields)
-    return replace(request, head=head)
+    return request._replace(head=head)
 
 
 def _abandon(slots: ConnectionSlots[Connection], slot: Slot[Connection], cancellation: Cancellation) -> None:
