@@ -307,13 +307,18 @@ class ResultReader:
         if rest.count(PLACEHOLDER) > 1 or exceeds_value_limit(rest):
             return None
         try:
-            value = placeholder_decoder.decode(rest.decode())
+            value, size = placeholder_decoder.raw_decode(text := rest.decode())
+            if size != len(text):
+                return None
             # `json` itself says which member the string is: neither an escaped name nor a duplicate one misleads.
             alone = value is AUDIO
             if alone or (isinstance(value, dict) and value.get("audio_data") is AUDIO):
                 with memoryview(self._buffer) as view, view[opening:closing] as coded:
                     audio = parse_base64(coded)
-                return audio if alone else {**value, "audio_data": audio}
+                if alone:
+                    return audio
+                value["audio_data"] = audio
+                return value
         except (ValueError, RecursionError):
             pass
         return None

@@ -11,6 +11,7 @@ import math
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.protocols.base import Quota
@@ -31,7 +32,13 @@ _ITEM: Final = re.compile(r'\s*"([^"]*)"((?:\s*;\s*[a-z*][a-z0-9_.*-]*(?:=[^;]*)
 
 def media_type(headers: Mapping[str, str]) -> str:
     """Return the reply's media type in lower case without parameters; an empty string if it names none readable."""
-    value = (headers.get("content-type") or "").split(";", 1)[0].strip().lower()
+    return _parse_media_type((headers.get("content-type") or "")[:_MAX_FIELD])
+
+
+# A service sends the same one with every reply, and it is looked at several times.
+@lru_cache(maxsize=64)
+def _parse_media_type(field: str) -> str:
+    value = field.split(";", 1)[0].strip().lower()
     return value if _MEDIA_TYPE.fullmatch(value) else ""
 
 

@@ -104,7 +104,7 @@ class ItemNumbering:
     """Assigns an index to each item: its own, or its place in the list if nothing in the item contradicts it."""
 
     def __init__(self, utterances: Sequence[Utterance]) -> None:
-        self._texts = [utterance.text for utterance in utterances]
+        self._utterances = utterances
         self._next = 0
         self._from: int | None = None
         self._named: bool | None = None
@@ -137,9 +137,9 @@ class ItemNumbering:
             echo = element.get(name)
             if (
                 isinstance(echo, str)
-                and place < len(self._texts)
-                and echo != self._texts[place]
-                and echo in self._texts
+                and place < len(self._utterances)
+                and echo != self._utterances[place].text
+                and any(echo == utterance.text for utterance in self._utterances)
             ):
                 raise DecodeError("reply: results in another order than their texts; number them with index, from 0")
 
@@ -149,7 +149,7 @@ class ItemNumbering:
         return bool(self._named)
 
     def __repr__(self) -> str:
-        return f"<ItemNumbering {self._next} of {len(self._texts)}>"
+        return f"<ItemNumbering {self._next} of {len(self._utterances)}>"
 
 
 def _is_int(value: object) -> bool:
