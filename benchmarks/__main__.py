@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=FORMATS,
         default=FORMATS[0],
-        help="audio format every client asks for in report [default: %(default)s]",
+        help="compressed audio, where a benchmark asks for some [default: %(default)s]",
     )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure cosyclient beside its peers.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -12,7 +12,7 @@ FORMATS: Final = ("opus", "mp3")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Hold how long and how often to measure, where to write, and the audio format."""
+    """Hold how long and how often to measure, where to write, and which compressed audio to ask for."""
 
     quick: bool = False
     repeat: int = 1

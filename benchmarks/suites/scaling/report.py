@@ -145,6 +145,9 @@ def draw(path: Path, rows: Sequence[Row], steps: Sequence[int], about: dict[str,
         axes[0].set_ylim(0, top * 1.15)
         cost = [(row.cpu or 0.0) * 1e3 for row in whole]
         _panel(axes[1], whole, steps, colours, "processor time a request, ms: text to audio (same lines)", cost)
+        axes[1].set_ylim(min(filter(None, cost)) / 2, max(cost) * 2)
+        axes[1].set_yscale("log")
+        axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         cost = [(row.cpu or 0.0) * 1e3 for row in wire]
         _panel(axes[2], wire, steps, colours, "the same: text to the reply's bytes", cost)
         for axis in (axes[0], axes[2]):
