@@ -1,7 +1,7 @@
 """Batch replies in JSON: one object or one base64 string per text, decoded while they arrive.
 
 Reads the form that this project's batch protocol, vLLM-Omni and SGLang-Omni share, and those of `item_shapes`. A reply
-has exactly one item per text, or is an error; one item at a time is in memory (`ResultReader`).
+has exactly one item per text, or is an error; of one that arrives in pieces, an item at a time is in memory.
 """
 
 from __future__ import annotations

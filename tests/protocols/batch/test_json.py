@@ -78,13 +78,15 @@ ENTRY = st.one_of(
 @given(st.lists(ENTRY, max_size=6), st.booleans())
 @settings(deadline=None)
 def test_no_json_gives_a_text_the_audio_of_another(entries: list[Any], array: bool) -> None:
-    """Permuted, doubled, missing or broken: a speech is its text's own, or there is none."""
+    """Permuted, doubled, missing or broken: a speech is its text's own, or there is none, whole or in pieces."""
     utterances = wire.texts(4)
     body = bare(*entries) if array else json.dumps({"results": entries}).encode()
     found, error = decode(wire.json_reply(body), utterances)
     assert_tagged({index: speech for index, speech in found.items() if isinstance(speech, Speech)}, utterances)
     assert set(found) <= set(range(4))
     assert error is not None or set(found) == set(range(4))
+    reply = ScriptedReply(200, {"Content-Type": "application/json"}, wire.pieces(body, 97))
+    assert repr(decode(reply, utterances)) == repr((found, error))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,20 @@ __all__ = ["base64_by"]
 
 RESULT = f'{{"index":0,"audio_data":"{CODED}"}}'
 BODY = wire.json_body([wire.result(index, audio_data=CODED) for index in range(2)])
+TOKENS = [
+    *(
+        '{"results":[',
+        '"results"',
+        '"r\\u0065sults"',
+        '"audio_data":',
+        '"a":',
+        '"a"',
+        f'"{CODED}"',
+        RESULT,
+        '{"index":0}',
+    ),
+    *("A" * 1100, f'"{LONG}"', " " * 1100, "-Infinity", "NaN", "1", "null", "\ufeff", "\x0b", *'{}[],:"\\ '),
+]
 SMALL = b'\xef\xbb\xbf {"id":"\\u4e2d\xe4\xb8\xad","total":2,"results":[{"a":[-1.5e3,"\\""]},"",null], "x":{"y":NaN} } '
 
 
@@ -47,6 +61,18 @@ def test_any_body_gives_the_same_results_and_errors(body: bytes, data: st.DataOb
         st.sampled_from([b"", *(bytes([each]) for each in b'"\\[]{},:0 \xff\n'), b'"results":[', b"-Infinity", b",1"])
     )
     plain, whole = both(body[:at] + put + body[at + data.draw(st.integers(0, 1)) :])
+    assert plain == whole
+
+
+@given(
+    st.sampled_from(["", "[", '{"results":[', '{"a":1,"results":[']),
+    st.lists(st.sampled_from(TOKENS), max_size=10),
+    st.sampled_from(["", "]", "]}", "}", ' ,"b":2} ']),
+)
+@settings(deadline=None)
+def test_any_tokens_give_the_same_results_and_errors(opening: str, tokens: list[str], end: str) -> None:
+    """JSON or not."""
+    plain, whole = both((opening + "".join(tokens) + end).encode())
     assert plain == whole
 
 
