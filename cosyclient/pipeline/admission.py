@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cosyclient.clock import Deadline
 from cosyclient.errors import ClientClosed, ConfigurationError, CosyError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cosyclient.pipeline.queue.batcher import Batcher
     from cosyclient.pipeline.queue.coalescer import Coalescer
     from cosyclient.pipeline.queue.completion import Completer
-    from cosyclient.pipeline.queue.flow_control import FlowController
+    from cosyclient.pipeline.queue.flow_control import FlowController, Submission
     from cosyclient.pipeline.queue.pending import SpeechFuture
     from cosyclient.protocols.base import WireProtocol
 
@@ -72,12 +72,14 @@ class Admission:
         """Set when the client closes: nothing is accepted any more."""
         # The last settings that the protocol can serve: most calls share them.
         self._checked_settings: VoiceSettings | None = None
+        self._alone: Final = _Held(self)
+        """The submission of a lone text: nothing is held back."""
 
     def run(self, text: str, options: CallOptions) -> Speech | CosyError:
         """Return what becomes of *text*; the calling thread waits for it and may send it itself."""
         waiter = self._waiter(text, options)
         try:
-            pending = self._accept_counted(waiter, text, options)
+            pending = self._accept(waiter, text, options)
             if pending is not None and not self._dispatcher.run_inline(pending, waiter.deadline.at):
                 self._dispatcher.dispatch((pending,))
         except BaseException:
@@ -100,9 +102,9 @@ class Admission:
 
     def submit(self, text: str, options: CallOptions, future: SpeechFuture | None = None) -> Waiter:
         """Accept *text* and send it on its way; raises at once what it is rejected with."""
-        waiter = self._waiter(text, options, future=future)
+        waiter = self._waiter(text, options, future)
         try:
-            pending = self._accept_counted(waiter, text, options)
+            pending = self._accept(waiter, text, options)
             if pending is not None:
                 self._dispatcher.dispatch((pending,))
             if future is not None:
@@ -127,20 +129,28 @@ class Admission:
         Each text's waiter is put *into* a sequence before anything is taken for it; a caller that is interrupted here
         must `undo` those.
         """
-        held = _Held(self)
+        span = options.timeout or self._settings.timeout or self._settings.config.timeouts.of_job(audio)
+        deadline = options.deadline(self._clock, span)
+        fresh: list[tuple[PendingText, Waiter]] = []
         for text in texts:
-            waiter = self._waiter(text, options, job_audio=audio, notify=notify)
+            waiter = Waiter(deadline, bulk=options.bulk, notify=notify)
             into += [waiter]
             try:
-                pending = self._accept(waiter, text, options, held)
+                pending = self._prepare(waiter, text, options)
             except CosyError as error:
-                self._undo_one(waiter)
-                self._completer.count_error(error, accepted=False)
-                waiter.resolve(error)
+                self._reject(waiter, error)
                 continue
             if pending is not None:
-                held.texts.append(pending)
-        held.before_waiting()
+                fresh.append((pending, waiter))
+        if not self._start_all(fresh):
+            held = _Held(self)
+            for pending, waiter in fresh:
+                try:
+                    if self._start(pending, waiter, held):
+                        held.texts.append(pending)
+                except CosyError as error:
+                    self._reject(waiter, error)
+            held.before_waiting()
 
     def check_open(self) -> None:
         """Raise `ClientClosed` if nothing is accepted any more."""
@@ -190,52 +200,90 @@ class Admission:
         self,
         text: str,
         options: CallOptions,
-        *,
-        job_audio: float | None = None,
         future: SpeechFuture | None = None,
-        notify: Callable[[Waiter], None] | None = None,
     ) -> Waiter:
-        timeouts = self._settings.config.timeouts
         span = options.timeout or self._settings.timeout
-        # What is no text is rejected later, with an error that says so.
-        length = len(text) if isinstance(text, str) else 0
-        span = span or (timeouts.of_call(length) if job_audio is None else timeouts.of_job(job_audio))
-        return Waiter(options.deadline(self._clock, span), bulk=options.bulk, future=future, notify=notify)
+        if span is None:
+            # What is no text is rejected later, with an error that says so.
+            span = self._settings.config.timeouts.of_call(len(text) if isinstance(text, str) else 0)
+        return Waiter(options.deadline(self._clock, span), bulk=options.bulk, future=future)
 
-    def _accept_counted(self, waiter: Waiter, text: str, options: CallOptions) -> PendingText | None:
-        try:
-            return self._accept(waiter, text, options, None)
-        except CosyError as error:
-            self._completer.count_error(error, accepted=False)
-            raise
-
-    def _accept(self, waiter: Waiter, text: str, options: CallOptions, held: _Held | None) -> PendingText | None:
+    def _accept(self, waiter: Waiter, text: str, options: CallOptions) -> PendingText | None:
         """Accept *text* for *waiter*; return what is to be sent, or None where it shares a pending text.
 
         Whatever this raises, the caller must undo it.
         """
+        try:
+            pending = self._prepare(waiter, text, options)
+            return pending if pending is not None and self._start(pending, waiter, self._alone) else None
+        except CosyError as error:
+            self._completer.count_error(error, accepted=False)
+            raise
+
+    def _prepare(self, waiter: Waiter, text: str, options: CallOptions) -> PendingText | None:
+        """Return *text* as it is to be started for *waiter*, or None where that shares a pending text already."""
         utterance = self.make_utterance(text, options.settings)
         self.check_open()
         joined = self._coalescer.join(utterance, waiter)
-        if joined is None:
-            pending = PendingText(utterance, self._protocol.weigh(utterance), bulk=options.bulk)
-            # Set before its permit is taken, so that the code that undoes this finds what to give back.
-            waiter.pending_text = pending
-            self._flow.acquire(pending, waiter.deadline, held or _Held(self))
-            try:
-                joined = self._coalescer.start(pending, waiter)
-                if joined is pending:
-                    return pending
-                self._flow.release((pending,))
-            except BaseException:
-                self._flow.release((pending,))
-                raise
-        if not options.bulk:
-            if joined.lane == BULK:
-                self._batcher.promote(joined)
-            if joined.outage_error is not None:
-                self._dispatcher.outage.release(joined)
-        return None
+        if joined is not None:
+            self._hurry(joined, waiter)
+            return None
+        pending = PendingText(utterance, self._protocol.weigh(utterance), bulk=options.bulk)
+        # Set before its permit is taken, so that the code that undoes this finds what to give back.
+        waiter.pending_text = pending
+        return pending
+
+    def _start(self, pending: PendingText, waiter: Waiter, submission: Submission) -> bool:
+        """Start *pending* with a permit; return whether it is to be sent, or an equal one has started meanwhile."""
+        self._flow.acquire(pending, waiter.deadline, submission)
+        try:
+            joined = self._coalescer.start(pending, waiter)
+            if joined is pending:
+                return True
+            self._flow.release((pending,))
+        except BaseException:
+            self._flow.release((pending,))
+            raise
+        self._hurry(joined, waiter)
+        return False
+
+    def _start_all(self, fresh: Sequence[tuple[PendingText, Waiter]]) -> bool:
+        """Start and send all of *fresh* if there are permits for all, taking each lock once; return whether it did."""
+        texts = [pending for pending, _ in fresh]
+        try:
+            if not self._flow.try_acquire_all(texts):
+                return False
+            self._coalescer.start_all(fresh)
+            self._release_joined(texts)
+        except BaseException:
+            self._release_joined(texts)
+            raise
+        started = []
+        for pending, waiter in fresh:
+            if pending.waiters:
+                started.append(pending)
+            elif (joined := waiter.pending_text) is not None:
+                self._hurry(joined, waiter)
+        self._dispatcher.dispatch(started)
+        return True
+
+    def _release_joined(self, texts: Sequence[PendingText]) -> None:
+        """Give back the permits of those of *texts* that nobody waits for: their waiters have joined equal ones."""
+        self._flow.release([pending for pending in texts if not pending.waiters])
+
+    def _hurry(self, joined: PendingText, waiter: Waiter) -> None:
+        """Move *joined*, which *waiter* shares now, to where an interactive waiter expects it."""
+        if waiter.bulk:
+            return
+        if joined.lane == BULK:
+            self._batcher.promote(joined)
+        if joined.outage_error is not None:
+            self._dispatcher.outage.release(joined)
+
+    def _reject(self, waiter: Waiter, error: CosyError) -> None:
+        self._undo_one(waiter)
+        self._completer.count_error(error, accepted=False)
+        waiter.resolve(error)
 
     def make_utterance(self, text: str, settings: VoiceSettings) -> Utterance:
         """Return the utterance if the protocol can serve it; raises `BadUtterance`, and nothing is sent."""

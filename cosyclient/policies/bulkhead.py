@@ -112,6 +112,16 @@ class Bulkhead:
             self._held.add(holder)
             return True
 
+    def try_acquire_all(self, holders: Collection[Hashable]) -> bool:
+        """Give each of *holders* a permit if that needs no wait; return whether all have one now, or none."""
+        with self._lock:
+            in_use = len(self._held) + len(holders)
+            if self._queue or in_use > self._limit or self._closed:
+                return False
+            self._peak = max(self._peak, in_use)
+            self._held.update(holders)
+            return True
+
     def release(self, holder: Hashable) -> None:
         """Take back the permit of *holder*, if it has one."""
         with self._lock:

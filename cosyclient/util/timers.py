@@ -11,7 +11,7 @@ from cosyclient.events import invoke_callback
 from cosyclient.util.threads import IDLE_TIMEOUT, start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from cosyclient.clock import Clock, Deadline
 
@@ -87,15 +87,21 @@ class DeadlineTimer(Generic[T]):
 
     def discard(self, item: T) -> None:
         """Remove *item*, which has been resolved; does nothing if it was never added."""
-        if not item.scheduled:
+        self.discard_all((item,))
+
+    def discard_all(self, items: Iterable[T]) -> None:
+        """Remove *items*, as `discard` does, taking the lock once for all."""
+        scheduled = [item for item in items if item.scheduled]
+        if not scheduled:
             return
-        key = self._bucket_of(item)
         with self._lock:
-            bucket = self._buckets.get(key)
-            if bucket is not None:
-                bucket.discard(item)
-                if not bucket:
-                    del self._buckets[key]
+            for item in scheduled:
+                key = self._bucket_of(item)
+                bucket = self._buckets.get(key)
+                if bucket is not None:
+                    bucket.discard(item)
+                    if not bucket:
+                        del self._buckets[key]
 
     @property
     def on_own_thread(self) -> bool:

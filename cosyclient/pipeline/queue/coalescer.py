@@ -55,14 +55,13 @@ class Coalescer:
         # Set before anything is done for it, so that `abandon` finds what to undo.
         waiter.pending_text = text
         with self._lock:
-            if self._single_flight:
-                existing = self._by_key.setdefault(text.key, text)
-                if existing is not text:
-                    self._join_locked(existing, waiter)
-                    return existing
-            self._pending.add(text)
-            self._join_locked(text, waiter)
-            return text
+            return self._start_locked(text, waiter)
+
+    def start_all(self, fresh: Iterable[tuple[PendingText, Waiter]]) -> None:
+        """Start each text for its waiter, which must refer to it; a text without waiters afterwards was not started."""
+        with self._lock:
+            for text, waiter in fresh:
+                self._start_locked(text, waiter)
 
     def abandon(self, waiter: Waiter) -> tuple[bool, PendingText | None]:
         """Take *waiter* off its text, also if it was interrupted while it joined.
@@ -96,7 +95,7 @@ class Coalescer:
         with self._lock:
             for text in texts:
                 # A future that its owner keeps may keep the text longer than the call.
-                text.calls = tuple(other for other in text.calls if other is not call)
+                text.calls = () if text.calls == (call,) else tuple(other for other in text.calls if other is not call)
 
     def complete(
         self, results: Iterable[Completion], ended: list[Completion], call: Holder | None = None, *, final: bool = False
@@ -129,6 +128,16 @@ class Coalescer:
         """Return a function that tells whether any of the texts that are pending now still is."""
         texts = self.pending()
         return lambda: not all(text.done for text in texts)
+
+    def _start_locked(self, text: PendingText, waiter: Waiter) -> PendingText:
+        if self._single_flight:
+            existing = self._by_key.setdefault(text.key, text)
+            if existing is not text:
+                self._join_locked(existing, waiter)
+                return existing
+        self._pending.add(text)
+        self._join_locked(text, waiter)
+        return text
 
     def _join_locked(self, text: PendingText, waiter: Waiter) -> None:
         until = max(text.deadline, waiter.deadline.at)

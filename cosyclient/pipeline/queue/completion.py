@@ -46,7 +46,7 @@ class Completer:
         self._endpoint = endpoint
         self._events = events
         self._clock = clock
-        self._chain = batcher.wakeups
+        self._wakeups = batcher.wakeups
         self.timer: DeadlineTimer[Waiter] = DeadlineTimer(clock, self._expire)
         self._lock = threading.Lock()
         # Guarded by _lock; the coalescer counts what was accepted.
@@ -76,10 +76,11 @@ class Completer:
             # Interrupted on a caller's thread that sends others' texts: those still get their results.
             self._complete(results, ended, attempts, call, final=final)
             raise
+        wanted = self._events.wanted
         for text, result in ended:
             if not isinstance(result, Speech):
                 self.count_error(result, accepted=True)
-            if self._events.wanted:
+            if wanted:
                 count = text.earlier_count + len(attempts) + isinstance(result, Speech)
                 self._emit_finished(text, result, call, count)
 
@@ -97,22 +98,22 @@ class Completer:
         if not ended:
             return
         self._flow.release([text for text, _ in ended])
+        waiters = [waiter for text, _ in ended for waiter in text.waiters]
+        self.timer.discard_all(waiters)
         for text, result in ended:
             if text.hedged:
                 for other in text.calls:
                     if other is not call:
                         other.cancel_if_unwanted()
-            if isinstance(result, Speech) and (tries := text.earlier_count + len(attempts) + 1) > 1:
-                result = replace(result, attempts=tries)
+            if isinstance(result, Speech) and (attempts or text.earlier_attempts):
+                result = replace(result, attempts=text.earlier_count + len(attempts) + 1)
             for waiter in text.waiters:
-                if not waiter.done:
-                    self.timer.discard(waiter)
+                if waiter.result is None:
                     waiter.resolve(
                         result if isinstance(result, Speech) else result.for_caller(text.all_attempts(attempts))
                     )
-        blocked = [waiter for text, _ in ended for waiter in text.waiters if waiter.needs_wakeup]
-        if blocked:
-            self._chain.start(blocked)
+        if blocked := [waiter for waiter in waiters if waiter.needs_wakeup]:
+            self._wakeups.start(blocked)
 
     def fail_waiters(self, waiters: Iterable[Waiter], error: CosyError, attempts: Sequence[Attempt]) -> None:
         """Resolve *waiters* with *error*, but not those who share their texts."""
@@ -125,7 +126,7 @@ class Completer:
                 self.timer.discard(waiter)
                 waiter.resolve(error.for_caller(attempts))
         if blocked := [waiter for waiter in waiters if waiter.needs_wakeup]:
-            self._chain.start(blocked)
+            self._wakeups.start(blocked)
 
     def abandon(self, waiter: Waiter) -> bool:
         """Take *waiter* off its text; return whether it was unresolved, so that nobody else will resolve it.

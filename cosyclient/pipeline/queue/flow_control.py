@@ -8,7 +8,7 @@ from cosyclient.errors import QueueFull
 from cosyclient.policies.bulkhead import Bulkhead
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from cosyclient.clock import Clock, Deadline
     from cosyclient.config.resolve import ResolvedConfig
@@ -54,12 +54,26 @@ class FlowController:
             self._acquire(self._bulk, text, deadline, submission)
         self._acquire(self._all, text, deadline, submission)
 
+    def try_acquire_all(self, texts: Sequence[PendingText]) -> bool:
+        """Take the permits of all *texts*, which are of one call, if that needs no wait; return whether they are taken.
+
+        The caller must `release` them if an exception comes meanwhile.
+        """
+        if not texts or not texts[0].bulk:
+            return self._all.try_acquire_all(texts)
+        if not self._bulk.try_acquire_all(texts):
+            return False
+        if self._all.try_acquire_all(texts):
+            return True
+        self._bulk.release_all(texts)
+        return False
+
     def release(self, texts: Collection[PendingText]) -> None:
         """Give back the permits of *texts*, where they hold any."""
         self._all.release_all(texts)
-        # Looked at rather than tried: interactive texts need not wait for this lock.
-        if any(text.bulk for text in texts):
-            self._bulk.release_all(texts)
+        # Interactive texts need not wait for this lock.
+        if bulk := [text for text in texts if text.bulk]:
+            self._bulk.release_all(bulk)
 
     def close(self) -> None:
         """Fail all callers that wait for a permit, now and later."""
