@@ -41,6 +41,7 @@ class Permit:
     __slots__ = (
         "_breaker_permit",
         "_finished",
+        "_released",
         "_reservation",
         "_samples",
         "_started",
@@ -54,7 +55,7 @@ class Permit:
         self.endpoint = endpoint
         self._reservation: Reservation | None = None
         self._breaker_permit = BreakerPermit(endpoint.breaker)
-        self._finished = False
+        self._finished = self._released = False
         self._started, self.sent = 0.0, False
         self._samples: list[Sample] = []
         self.expected = 0.0
@@ -106,6 +107,8 @@ class Permit:
 
     def cancel(self) -> None:
         """Give the permit back: unused, or as a cancelled attempt if a request was sent with it."""
+        if self._released:
+            return
         if self.sent and not self._finished:
             self.finish(Rejected("cancelled", sent=True), self.endpoint.now())
         else:
@@ -118,10 +121,13 @@ class Permit:
             if self._reservation is not None and not self.sent:
                 endpoint.limiter.cancel(self._reservation)
             for sample in self._samples:
-                endpoint.concurrency.finish(sample, Rejected("cancelled", sent=True), endpoint.now(), returned=0.0)
+                if sample.in_flight:
+                    endpoint.concurrency.finish(sample, Rejected("cancelled", sent=True), endpoint.now(), returned=0.0)
             self._breaker_permit.release()
         finally:
             endpoint.bulkhead.release(self)
+        # Last: what was interrupted before is done again.
+        self._released = True
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
@@ -156,7 +155,9 @@ class Pipeline:
             self._context,
             protocol,
             utterance,
-            protocol.encode_stream(utterance, key=uuid.uuid4().hex).with_headers(options.settings.checked_headers),
+            protocol.encode_stream(utterance, key=self._context.new_key()).with_headers(
+                options.settings.checked_headers
+            ),
             options.deadline(self._clock, span),
             self._dropped,
         )
@@ -174,7 +175,7 @@ class Pipeline:
         deadline = options.deadline(self._clock, options.timeout or self._settings.timeout or DEFAULT_TIMEOUT)
         feeder = TextFeeder(texts, self._clock)
         utterance = feeder.begin(options.settings)
-        request = protocol.encode_duplex(options.settings, key=uuid.uuid4().hex)
+        request = protocol.encode_duplex(options.settings, key=self._context.new_key())
         request = request.with_headers(options.settings.checked_headers)
         stream = DuplexStream(self._context, protocol, feeder, utterance, request, deadline, self._dropped)
         self._streams.add(stream)

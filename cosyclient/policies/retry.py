@@ -56,7 +56,8 @@ class RetrySchedule:
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
-        self._ceilings = _ceilings(policy.config.initial, policy.config.cap)
+        # Made for the first retry: most calls need none.
+        self._ceilings: Iterator[float] | None = None
         self.retries = 0
         """Retries allowed so far."""
 
@@ -75,6 +76,8 @@ class RetrySchedule:
             asked = 0.0  # nonsense counts as no header
         if asked > policy.config.max_retry_after or asked >= remaining:
             return None
+        if self._ceilings is None:
+            self._ceilings = _ceilings(policy.config.initial, policy.config.cap)
         wait = max(0.0, policy.jitter(next(self._ceilings)))
         if asked:
             # Upwards only: full jitter on a Retry-After would send most retries too early.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from cosyclient.clock import Cancellation, Deadline
@@ -78,7 +77,7 @@ class BatchCall:
         self._attempts: list[Attempt] = []
         self._cancellation = Cancellation()
         # Events name the batch by its first key; a key stands for one body, and changes with it.
-        self._name = self._key = uuid.uuid4().hex
+        self._name = self._key = self._context.new_key()
         self._retries = RetryLoop(self._context, self._name)
         self._request: WireRequest | None = None
         self._pending: list[PendingText] = []
@@ -169,7 +168,12 @@ class BatchCall:
         if not texts:
             return {}
         context = self._context
-        deadline = Deadline(min(latest, max(text.deadline for text in texts)), context.clock)
+        last, audio_seconds, time_limit = -math.inf, 0.0, math.inf
+        for text in texts:
+            last = max(last, text.deadline)
+            audio_seconds += text.audio_seconds
+            time_limit = min(time_limit, text.deadline - text.queued_at)
+        deadline = Deadline(min(latest, last), context.clock)
         if not self._first:
             self._permit = Permit(context.endpoint)
             context.endpoint.acquire(self._permit, deadline, context.closing)
@@ -178,7 +182,7 @@ class BatchCall:
         utterances = [text.utterance for text in texts]
         headers = utterances[0].settings.checked_headers
         if self._request is None:
-            self._key = self._key or uuid.uuid4().hex
+            self._key = self._key or self._context.new_key()
             self._request = context.protocol.encode(utterances, key=self._key).with_headers(headers)
         number = len(self._attempts) + 1
         execution = Execution(
@@ -191,8 +195,8 @@ class BatchCall:
         try:
             reply = execution.open(
                 deadline=deadline,
-                audio_seconds=math.fsum(text.audio_seconds for text in texts),
-                time_limit=min(text.deadline - text.queued_at for text in texts),
+                audio_seconds=audio_seconds,
+                time_limit=time_limit,
                 cancellation=self._cancellation,
             )
             try:
@@ -217,7 +221,7 @@ class BatchCall:
         attempt = execution.finish(
             this.error,
             returned=this.audio_seconds,
-            speakable=any(has_speech(text.utterance.text) for text in texts),
+            speakable=this.error is None or any(has_speech(text.utterance.text) for text in texts),
             failed=this.failed + len(this.unanswered),
             recorded=next(iter(this.retry.values()), None),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import uuid
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cosyclient.audio import wav_bytes
@@ -74,7 +73,7 @@ class SpeechStream:
         self._request = request
         self._deadline = deadline
         self._cancellation = Cancellation()
-        self._name = uuid.uuid4().hex
+        self._name = self._context.new_key()
         self._attempts: list[Attempt] = []
         self._lock = threading.Lock()
         # Taken out under _lock: of the threads that end an attempt, one finishes it.

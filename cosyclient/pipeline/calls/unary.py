@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, TypeVar
 
 from cosyclient.endpoints.endpoint import Permit
@@ -35,7 +34,7 @@ def call_unary(
     Tried again as policy allows; a request that is not *repeatable* only if the service certainly did not receive it.
     """
     request = request.with_headers(headers)
-    name = uuid.uuid4().hex
+    name = context.new_key()
     attempts: list[Attempt] = []
     found: list[T] = []
 
