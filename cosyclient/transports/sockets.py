@@ -129,7 +129,7 @@ class DeadlineSocket:
         timeouts = self.timeouts
         now = timeouts.now()
         if self.patience is not None:
-            size = self._read_available(sock, buffer, max(0.0, min(self.patience, timeouts.at) - now))
+            size = self._read_available(sock, buffer, min(self.patience, timeouts.at), now)
             if size is None:
                 return None
         else:
@@ -180,17 +180,21 @@ class DeadlineSocket:
             sock.settimeout(timeout)
             self._armed_timeout = timeout
 
-    def _read_available(self, sock: socket.socket, buffer: Any, seconds: float) -> int | None:
-        if not (isinstance(sock, ssl.SSLSocket) and sock.pending()) and not wait.wait_for_read(sock, seconds):
-            return None
-        # With TLS it may be something that concerns the connection alone, such as a session ticket.
-        if self._armed_timeout != 0.0:
-            sock.settimeout(0.0)
-            self._armed_timeout = 0.0
-        try:
-            return sock.recv_into(buffer)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return None
+    def _read_available(self, sock: socket.socket, buffer: Any, until: float, now: float) -> int | None:
+        while True:
+            seconds = max(0.0, until - now)
+            if not (isinstance(sock, ssl.SSLSocket) and sock.pending()) and not wait.wait_for_read(sock, seconds):
+                return None
+            if self._armed_timeout != 0.0:
+                sock.settimeout(0.0)
+                self._armed_timeout = 0.0
+            try:
+                return sock.recv_into(buffer)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                # With TLS it may be a part of a record, or concern the connection alone, such as a session ticket.
+                if not seconds:
+                    return None
+            now = self.timeouts.now()
 
     def abort(self) -> None:
         """Shut the connection down while another thread uses it; that thread gets `Aborted`."""

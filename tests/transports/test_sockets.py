@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 import threading
 from typing import Any
 
@@ -154,3 +155,43 @@ def test_a_read_that_may_not_block_returns_at_once() -> None:
     connection.close()
     with pytest.raises(Aborted):
         connection.recv_into(bytearray(1))
+
+
+class PartOfARecord(socket.socket):
+    """Have something to read that gives nothing yet, as a TLS socket with a part of a record."""
+
+    parts = 2
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        self.parts -= 1
+        if self.parts >= 0:
+            raise ssl.SSLWantReadError
+        return super().recv_into(buffer, nbytes, flags)
+
+
+def test_patience_outlasts_a_part_of_a_record() -> None:
+    """But not where there is none left."""
+    near, far = socket.socketpair()
+    clock = FakeClock()
+    connection = DeadlineSocket(PartOfARecord(fileno=near.detach()), StepTimeouts(clock, {}, None))
+    far.sendall(b"?")
+    connection.patience = clock.now()
+    assert connection.recv_into(bytearray(1)) is None
+    connection.patience = clock.now() + 30.0
+    assert connection.recv_into(bytearray(1)) == 1
+    assert connection.received_bytes == 1
+    connection.close()
+    far.close()
+
+
+def test_patience_ends_with_the_deadline() -> None:
+    near, far = socket.socketpair()
+    clock = FakeClock()
+    connection = DeadlineSocket(near, StepTimeouts(clock, {"read": 60.0}, Deadline(clock.now(), clock)))
+    connection.patience = clock.now() + 600.0
+    assert connection.recv_into(bytearray(1)) is None
+    connection.patience = None
+    with pytest.raises(TimeoutError):
+        connection.recv_into(bytearray(1))
+    connection.close()
+    far.close()

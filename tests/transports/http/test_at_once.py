@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import ssl
 import threading
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from cosyclient import AdaptiveConfig, ClientConfig, CosyClient, TimeoutConfig
 from cosyclient.clock import Cancellation
@@ -54,6 +56,19 @@ def test_content_of_a_known_length_is_one_piece(monkeypatch: pytest.MonkeyPatch)
             assert pieces_of(service.url, transport) == [LARGE]
         assert service.seen == 1
         assert not transport.read_at_once
+
+
+def test_content_over_tls_is_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it comes in records, of which a part says that something has come and gives nothing to read."""
+    patiently(monkeypatch)
+    authority = trustme.CA()
+    served, trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    authority.configure_trust(trusted)
+    with hostile(answers(reply(LARGE)), tls=served) as service, Urllib3Transport(verify=trusted) as transport:
+        for _ in range(3):
+            assert pieces_of(service.url, transport) == [LARGE]
+        assert service.seen == 1
 
 
 @pytest.mark.parametrize(
