@@ -179,7 +179,7 @@ def conclusions(rows: Sequence[Row], plan: Plan) -> str:
         "Errors are texts that did not become audio, of those that ended; latencies are those of texts that did.",
         "Latency of callers: the whole call. Of jobs: from when the text leaves the list, which is the client's queue",
         "in c and, later and so in its favour, the semaphore in b; the report's client would also lose every finished",
-        "batch of a job in which one fails, here they count. A peak above the quota empties the service's bucket.",
+        "batch of a job in which one fails, here they count. A rate above the quota empties the service's bucket.",
     ]
     busy = [row.name for row in rows if row.name != "raw" and (row.median.service_cpu or 0.0) > _BUSY]
     if busy:
