@@ -42,16 +42,17 @@ class Throughput:
 
     def observe(self, now: float, window: float) -> None:
         """Account for the time since the last call; measure over a *window* of so many seconds from *now* on."""
+        passed = now - self._observed_at
         # Threads read the clock before they get here: a slightly older instant is the newest one.
-        passed = max(0.0, now - self._observed_at)
-        elapsed = passed if self.in_flight else 0.0
-        drained = min(self._abandoned, self.rate * passed)
-        self._abandoned -= drained
-        fade = math.exp(-elapsed / self._window)
-        # What is rendered for no caller does not come back, but is no less work.
-        self._returned = self._returned * fade + (drained if elapsed else 0.0)
-        self._busy = self._busy * fade + elapsed
-        self._observed_at += passed
+        if passed > 0.0:
+            drained = min(self._abandoned, self.rate * passed) if self._abandoned else 0.0
+            self._abandoned -= drained
+            if self.in_flight:
+                fade = math.exp(-passed / self._window)
+                # What is rendered for no caller does not come back, but is no less work.
+                self._returned = self._returned * fade + drained
+                self._busy = self._busy * fade + passed
+            self._observed_at = now
         self._window = min(_LONGEST_WINDOW, max(_SHORTEST_WINDOW, window))
 
     def start(self, audio: float) -> None:
