@@ -49,7 +49,7 @@ class Plan:
         return self.rate * BATCH
 
 
-QUICK: Final = Plan(texts=9_600, seconds=1.5, warm_up=2.5)
+QUICK: Final = Plan(texts=9_600, seconds=1.5, warm_up=2.5, peers=tuple(PEERS))
 
 
 def run(options: Options) -> None:
@@ -106,7 +106,7 @@ def introduction(plan: Plan, repeat: int) -> str:
         f"Service: a real Envoy that answers from memory, {plan.rtt * 1000:g} ms round trip, {plan.rate:g} requests/s "
         f"with a bucket of {plan.burst}, {plan.connections} connections,\nat most {BATCH} texts a request: the quota "
         f"allows {plan.bound:,.0f} texts/s. Texts of 20 Chinese characters, no two alike. JSON in, base64 WAV out,\n"
-        f"{PLAIN_BYTES / 1000:.0f} KB (0.4 s) a text; in the last rows 4 s of {plan.audio} in binary frames.\n"
+        f"{PLAIN_BYTES / 1000:.0f} KB (0.4 s) a text; where a row says frames, 4 s of {plan.audio} in binary frames.\n"
         f"Jobs (b, c): one list of {plan.texts:,} texts, after one uncounted batch and a pause that refills the "
         f"bucket.\nCallers (bare, a, d): threads, one request after the other, for {plan.seconds:g} s after "
         f"{plan.warm_up:g} s of uncounted warm-up.\n"
