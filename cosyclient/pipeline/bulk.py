@@ -109,7 +109,8 @@ def in_order(
                 admission.submit_many(batch, options, audio=window.audio_seconds, into=waiters)
             if not waiters:
                 break
-            result = admission.result_of(waiters[0])
+            # Most results are there already.
+            result = waiters[0].result or admission.result_of(waiters[0])
             waiters.popleft()
             text = texts.popleft()
             yield outcome_of(index, text, result)
