@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
@@ -249,31 +249,36 @@ class SpeechFuture(Future[Speech]):
 
     def result(self, timeout: float | None = None) -> Speech:
         """Return the speech, or raise what became of it; raises `TimeoutError` after *timeout* seconds."""
-        self._await(timeout)
-        if (error := self._exception) is None:
-            return self._result or super().result(0)  # the base class raises: cancelled, or not done
+        ended = self._await(timeout)
+        if isinstance(ended, Speech):
+            return ended
         try:
-            raise error
+            raise ended
         finally:
             # The error's traceback holds this frame.
-            del error, self
+            del ended, self
 
-    def exception(self, timeout: float | None = None) -> BaseException | None:
+    def exception(self, timeout: float | None = None) -> CosyError | None:
         """Return what it failed with, or None; raises `TimeoutError` after *timeout* seconds."""
-        self._await(timeout)
-        return self._exception or (None if self._result is not None else super().exception(0))
+        ended = self._await(timeout)
+        return None if isinstance(ended, Speech) else ended
 
-    def _await(self, timeout: float | None) -> None:
-        if self._state != PENDING:
-            return
-        gate = closed_gate()
-        try:
-            self._gates.add(gate)
-            # Looked at now that the gate can be seen; `_invoke_callbacks` does it the other way round.
+    def _await(self, timeout: float | None) -> Speech | CosyError:
+        """Return the result; raises `TimeoutError`, or `CancelledError` where the future was cancelled."""
+        if self._state == PENDING:
+            gate = closed_gate()
+            try:
+                self._gates.add(gate)
+                # Looked at now that the gate can be seen; `_invoke_callbacks` does it the other way round.
+                if self._state == PENDING:
+                    pass_gate(gate, math.inf if timeout is None else timeout)
+            finally:
+                self._gates.discard(gate)
             if self._state == PENDING:
-                pass_gate(gate, math.inf if timeout is None else timeout)
-        finally:
-            self._gates.discard(gate)
+                raise TimeoutError
+        if (ended := self.ended_with) is None:
+            raise CancelledError
+        return ended
 
     def _invoke_callbacks(self) -> None:
         # Overrides that of concurrent.futures, where an interrupt in one callback skips all that follow: called once

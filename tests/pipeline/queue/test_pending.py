@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from concurrent.futures import as_completed, wait
+from concurrent.futures import CancelledError, as_completed, wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +18,7 @@ from cosyclient.testing import FakeClock
 from tests.support.service import audio_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 RESULT = CosyError("the result")
 
@@ -125,6 +125,18 @@ class TestWaiter:
         assert abandoned == [own]
         own.resolve(speech())
         assert cancelled.cancelled()
+
+    @pytest.mark.parametrize("read", [SpeechFuture.result, SpeechFuture.exception])
+    def test_a_future_without_a_result_raises_what_any_future_does(self, read: Callable[..., object]) -> None:
+        """`TimeoutError` while it is pending, also if nothing is waited for; `CancelledError` once it is cancelled."""
+        future = SpeechFuture(lambda _: True)
+        Waiter(Deadline(0.0, FakeClock()), future=future)
+        for timeout in (0, 0.001):
+            with pytest.raises(TimeoutError):
+                read(future, timeout)
+        assert future.cancel()
+        with pytest.raises(CancelledError):
+            read(future, 0)
 
     def test_the_waiting_functions_of_the_standard_library_see_every_end(self) -> None:
         """`concurrent.futures.wait` and `as_completed`, before the end and after it; a cancelled future has ended."""
