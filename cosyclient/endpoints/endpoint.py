@@ -178,6 +178,10 @@ class Endpoint:
         self._lock = threading.Lock()
         self._reported_rate: float | None = None  # the lowered rate last reported; guarded by _lock
 
+    def permit(self) -> Permit:
+        """Return a permit to be filled in by `acquire`, and to be cancelled whatever happens."""
+        return Permit(self)
+
     def acquire(self, permit: Permit, deadline: Deadline, wake: Flag) -> None:
         """Fill *permit* in, waiting until *deadline* at most, or until *wake* is set because the client closes.
 

@@ -30,7 +30,6 @@ with CosyClient("https://tts.example.org", transport=Refusing()) as cosy:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
 
 def user_agent() -> str:
     """Return the name and version that requests carry as their ``User-Agent``."""
+    from importlib import metadata  # takes 14 ms, which not every program needs
+
     try:
         return f"cosyclient/{metadata.version('cosyclient')}"
     except metadata.PackageNotFoundError:

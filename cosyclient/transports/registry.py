@@ -1,6 +1,7 @@
 """Choose the transport for a protocol's medium, and check that address, packages and interpreter fit it.
 
-Used by the pipeline when a client is made, and by the command line.
+Used by the pipeline when a client is made, and by the command line. Nothing here imports httpx before that: it takes
+as long as all the rest of ``import cosyclient``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cosyclient.errors import ConfigurationError
-from cosyclient.transports.network import resolve_network
 from cosyclient.wire import SCHEMES
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def prepare(
         if settings.proxy is not None and settings.proxy.source == "proxy":
             raise ConfigurationError("proxy: a transport of your own finds its own way; give the proxy to that")
         return lambda settings, clock: make(settings, clock=clock, transport=given)
+    from cosyclient.transports.network import resolve_network
+
     network = resolve_network(settings)
     return lambda settings, clock: make(settings, clock=clock, network=network)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -69,7 +68,7 @@ def _is_file(target: Path, found: os.stat_result) -> bool:
 
 def _create_temporary(directory: Path) -> tuple[str, int]:
     """Create a file in *directory*; return its path and descriptor; its name is short even if the final one is long."""
-    name = os.path.join(directory, f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}")
+    name = os.path.join(directory, f"{PART_PREFIX}{os.urandom(8).hex()}{PART_SUFFIX}")
     # The kernel applies the umask. Python can read it only by setting it, for all threads.
     try:
         return name, os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from cosyclient.clock import Cancellation, Deadline
-from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import BadRequest, CosyError, DeadlineExceeded, DecodeError, Rejected
 from cosyclient.events import BatchSealed, raised_by_signal
 from cosyclient.models import Speech, has_speech
@@ -17,6 +16,7 @@ from cosyclient.protocols.replies.speech import silent_speech_or_error
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from cosyclient.endpoints.endpoint import Permit
     from cosyclient.errors import Attempt
     from cosyclient.pipeline.calls.context import CallContext
     from cosyclient.pipeline.calls.hedging import Hedger
@@ -175,7 +175,7 @@ class BatchCall:
             time_limit = min(time_limit, text.deadline - text.queued_at)
         deadline = Deadline(min(latest, last), context.clock)
         if not self._first:
-            self._permit = Permit(context.endpoint)
+            self._permit = context.endpoint.permit()
             context.endpoint.acquire(self._permit, deadline, context.closing)
         self._first = False
         # The same texts are the same bytes and the same key: encoded once, sent in each attempt.

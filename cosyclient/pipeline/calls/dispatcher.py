@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cosyclient.clock import Deadline
-from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import CircuitOpen, ClientClosed, CosyError
 from cosyclient.pipeline.calls.batch_call import BatchCall, BatchContext
 from cosyclient.pipeline.calls.hedging import Hedger
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from cosyclient.config import HedgeConfig
+    from cosyclient.endpoints.endpoint import Permit
     from cosyclient.pipeline.calls.context import CallContext
     from cosyclient.pipeline.queue.batch import Batch
     from cosyclient.pipeline.queue.batcher import Batcher
@@ -91,7 +91,7 @@ class Dispatcher:
         goes to a worker: it may have to wait longer than this caller, who must be back at *latest*. Only an interrupt
         is raised; *text* may be pending then, held by no call. Not for a worker: it must not block.
         """
-        permit = Permit(self._context.endpoint)
+        permit = self._context.endpoint.permit()
         call: BatchCall | None = None
         handed_over = False
         try:
@@ -117,7 +117,7 @@ class Dispatcher:
 
     def run_on_caller(self) -> None:
         """Send one batch of what waits on the calling thread, as the overflow policy ``caller_runs`` asks for."""
-        permit = Permit(self._context.endpoint)
+        permit = self._context.endpoint.permit()
         sealed: list[Batch] = []
         try:
             self._batcher.add_inline(permit)
@@ -171,7 +171,7 @@ class Dispatcher:
     def _work(self) -> None:
         self._thread.is_worker = True
         try:
-            while self._send_batch(Permit(self._context.endpoint), []):
+            while self._send_batch(self._context.endpoint.permit(), []):
                 if not threading.main_thread().is_alive():
                     # The interpreter waits for this thread; later texts are for the threads of another reader.
                     self._batcher.release_worker()

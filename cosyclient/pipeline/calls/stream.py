@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from cosyclient.audio import wav_bytes
 from cosyclient.audio.pcm import MIN_SILENCE_FRAMES
 from cosyclient.clock import Cancellation
-from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import Attempt, BadRequest, ClientClosed, CosyError, DecodeError, Rejected
 from cosyclient.models import Speech, has_speech
 from cosyclient.pipeline.calls.execution import Execution
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cosyclient.clock import Deadline
+    from cosyclient.endpoints.endpoint import Permit
     from cosyclient.models import Utterance
     from cosyclient.pipeline.calls.context import CallContext
     from cosyclient.protocols.base import StreamingProtocol
@@ -99,7 +99,7 @@ class SpeechStream:
     def _attempt(self) -> CosyError | None:
         """Send once and read until the first samples; return why there are none."""
         context = self._context
-        permit = Permit(context.endpoint)
+        permit = context.endpoint.permit()
         headers = self._utterance.settings.checked_headers
         number = len(self._attempts) + 1
         self._execution = execution = Execution(

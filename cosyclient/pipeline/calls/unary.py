@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from cosyclient.endpoints.endpoint import Permit
 from cosyclient.errors import Attempt, CosyError
 from cosyclient.pipeline.calls.execution import Execution
 from cosyclient.pipeline.calls.retrying import RetryLoop
@@ -39,7 +38,7 @@ def call_unary(
     found: list[T] = []
 
     def attempt() -> CosyError | None:
-        permit = Permit(context.endpoint)
+        permit = context.endpoint.permit()
         error: CosyError | None = None
         # Twice: the second finishes a release that an interrupt has stopped.
         with permit, permit:
