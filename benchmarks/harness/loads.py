@@ -280,11 +280,7 @@ def _many(spec: LoadSpec, window: Window) -> dict[str, Any]:
 
     def caller() -> None:
         for outcome in client.synthesize_many(wanted()):
-            started = taken.popleft()
-            if outcome.error is None:
-                recorder.succeeded(started)
-            else:
-                recorder.failed(started, outcome.error)
+            _record(recorder, taken.popleft(), outcome)
 
     with _ours(spec) as client:
         thread = threading.Thread(target=caller, daemon=True)
@@ -342,13 +338,17 @@ def _recording(recorder: Recorder, limit: _OutstandingLimit) -> Callable[[Outcom
     started = time.perf_counter()
 
     def done(outcome: Outcome) -> None:
-        if outcome.error is None:
-            recorder.succeeded(started)
-        else:
-            recorder.failed(started, outcome.error)
+        _record(recorder, started, outcome)
         limit.note_reply()
 
     return done
+
+
+def _record(recorder: Recorder, started: float, outcome: Outcome) -> None:
+    if outcome.error is None:
+        recorder.succeeded(started)
+    else:
+        recorder.failed(started, outcome.error)
 
 
 def _open_load(spec: LoadSpec, window: Window) -> dict[str, Any]:

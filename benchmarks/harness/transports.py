@@ -15,7 +15,7 @@ class InstantTransport:
     """Answer every request at once with the same reply."""
 
     def __init__(self, media_type: str, body: bytes = b"") -> None:
-        self._headers = {"content-type": media_type, "content-length": str(len(body))}
+        self._headers = {"content-type": media_type}
         self._body = body
 
     def send(self, request: WireRequest, **_: object) -> WireReply:  # noqa: ARG002

@@ -226,7 +226,7 @@ class Admission:
         self.check_open()
         joined = self._coalescer.join(utterance, waiter)
         if joined is not None:
-            self._hurry(joined, waiter)
+            self._promote(joined, waiter)
             return None
         pending = PendingText(utterance, self._protocol.weigh(utterance), bulk=options.bulk)
         # Set before its permit is taken, so that the code that undoes this finds what to give back.
@@ -244,7 +244,7 @@ class Admission:
         except BaseException:
             self._flow.release((pending,))
             raise
-        self._hurry(joined, waiter)
+        self._promote(joined, waiter)
         return False
 
     def _start_all(self, fresh: Sequence[tuple[PendingText, Waiter]]) -> bool:
@@ -263,7 +263,7 @@ class Admission:
             if pending.waiters:
                 started.append(pending)
             elif (joined := waiter.pending_text) is not None:
-                self._hurry(joined, waiter)
+                self._promote(joined, waiter)
         self._dispatcher.dispatch(started)
         return True
 
@@ -271,7 +271,7 @@ class Admission:
         """Give back the permits of those of *texts* that nobody waits for: their waiters have joined equal ones."""
         self._flow.release([pending for pending in texts if not pending.waiters])
 
-    def _hurry(self, joined: PendingText, waiter: Waiter) -> None:
+    def _promote(self, joined: PendingText, waiter: Waiter) -> None:
         """Move *joined*, which *waiter* shares now, to where an interactive waiter expects it."""
         if waiter.bulk:
             return

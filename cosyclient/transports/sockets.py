@@ -39,16 +39,6 @@ class StepTimeouts:
         self.write = _bounded(get("write"))
         self.pool = _bounded(get("pool"))
 
-    @classmethod
-    def of_attempt(cls, deadline: Deadline, *, connect: float, read: float) -> StepTimeouts:
-        """Return those of an attempt that ends at *deadline*: *read* is granted to writing, too."""
-        made = cls.__new__(cls)
-        made.now, made.at = deadline.clock.now, deadline.at
-        made.connect = connect
-        made.read = made.write = min(LONGEST_WAIT, read)
-        made.pool = LONGEST_WAIT
-        return made
-
     def within_deadline(self, seconds: float) -> float:
         """Return *seconds*, or what the deadline leaves of them; raise `TimeoutError` when that is nothing."""
         left = self.at - self.now()
@@ -89,14 +79,14 @@ class DeadlineSocket:
     """Act as a socket that sets the real one's timeout before each operation to what the step and the deadline leave.
 
     However slowly the bytes arrive, no `recv_into` or `sendall` outlasts ``timeouts``, with TLS as without.
-    ``received_bytes`` counts what came in. Where ``patience`` is not None, `recv_into` waits only until that instant
-    on the clock of ``timeouts``, and takes only what is there from then on.
+    ``received_bytes`` counts what came in. Where ``wait_until`` is not None, `recv_into` waits only until that
+    instant on the clock of ``timeouts``, and takes only what is there from then on.
     """
 
     def __init__(self, sock: socket.socket, timeouts: StepTimeouts) -> None:
         self.timeouts = timeouts
         self.received_bytes = 0
-        self.patience: float | None = None
+        self.wait_until: float | None = None
         self.aborted = False
         self._owner = os.getpid()
         # Guards _sock against being closed by its user while another thread shuts it down: by then its file descriptor
@@ -123,13 +113,13 @@ class DeadlineSocket:
     def recv_into(self, buffer: Any) -> int | None:
         """Read what is there into *buffer*, waiting for it as long as the read step and the deadline allow.
 
-        Returns the number of bytes: 0 at the connection's end, or None when nothing came before ``patience`` ended.
+        Returns the number of bytes: 0 at the connection's end, or None when nothing came before ``wait_until``.
         """
         sock = self.raw
         timeouts = self.timeouts
         now = timeouts.now()
-        if self.patience is not None:
-            size = self._read_available(sock, buffer, min(self.patience, timeouts.at), now)
+        if self.wait_until is not None:
+            size = self._read_available(sock, buffer, min(self.wait_until, timeouts.at), now)
             if size is None:
                 return None
         else:

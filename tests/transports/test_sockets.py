@@ -145,7 +145,7 @@ def test_a_read_that_may_not_block_returns_at_once() -> None:
     """Data, no data yet, and the end give three different results."""
     near, far = socket.socketpair()
     connection = DeadlineSocket(near, StepTimeouts(FakeClock(), {}, None))
-    connection.patience = 0.0
+    connection.wait_until = 0.0
     assert connection.recv_into(bytearray(1)) is None
     far.sendall(b"?")
     assert connection.recv_into(bytearray(2)) == 1
@@ -169,28 +169,28 @@ class PartOfARecord(socket.socket):
         return super().recv_into(buffer, nbytes, flags)
 
 
-def test_patience_outlasts_a_part_of_a_record() -> None:
+def test_a_wait_outlasts_a_part_of_a_record() -> None:
     """But not where there is none left."""
     near, far = socket.socketpair()
     clock = FakeClock()
     connection = DeadlineSocket(PartOfARecord(fileno=near.detach()), StepTimeouts(clock, {}, None))
     far.sendall(b"?")
-    connection.patience = clock.now()
+    connection.wait_until = clock.now()
     assert connection.recv_into(bytearray(1)) is None
-    connection.patience = clock.now() + 30.0
+    connection.wait_until = clock.now() + 30.0
     assert connection.recv_into(bytearray(1)) == 1
     assert connection.received_bytes == 1
     connection.close()
     far.close()
 
 
-def test_patience_ends_with_the_deadline() -> None:
+def test_a_wait_ends_with_the_deadline() -> None:
     near, far = socket.socketpair()
     clock = FakeClock()
     connection = DeadlineSocket(near, StepTimeouts(clock, {"read": 60.0}, Deadline(clock.now(), clock)))
-    connection.patience = clock.now() + 600.0
+    connection.wait_until = clock.now() + 600.0
     assert connection.recv_into(bytearray(1)) is None
-    connection.patience = None
+    connection.wait_until = None
     with pytest.raises(TimeoutError):
         connection.recv_into(bytearray(1))
     connection.close()

@@ -221,6 +221,7 @@ class BatchCall:
         attempt = execution.finish(
             this.error,
             returned=this.audio_seconds,
+            # Only of use where there is an error.
             speakable=this.error is None or any(has_speech(text.utterance.text) for text in texts),
             failed=this.failed + len(this.unanswered),
             recorded=next(iter(this.retry.values()), None),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # What is skipped in one match: names, short strings, numbers and the punctuation between them.
 _SKIPPABLE: Final = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]{0,200}+")*+')
-_BLANKS: Final = re.compile(rb"[ \t\n\r]*")
+_SKIPPED_BLANKS: Final = re.compile(rb"[ \t\n\r]*")
 _SCALAR_END: Final = re.compile(rb"[ \t\n\r,\]}]")
 _QUOTE, _BACKSLASH, _COMMA, _COLON = b'"\\,:'
 _LIST, _LIST_END, _OBJECT, _OBJECT_END = b"[]{}"
@@ -194,7 +194,7 @@ class ResultReader:
 
     def _skip_blanks(self) -> bool:
         """Skip blanks; return whether the buffer holds nothing else."""
-        match = _BLANKS.match(self._buffer, self._position, self._end)
+        match = _SKIPPED_BLANKS.match(self._buffer, self._position, self._end)
         assert match is not None  # noqa: S101 - the pattern matches the empty string
         self._start = self._position = match.end()
         return self._position == self._end

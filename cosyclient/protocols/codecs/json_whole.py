@@ -18,6 +18,7 @@ MAX_MEMBERS: Final = 1000
 MIN_LONG_BYTES: Final = 1024
 """A shorter string is left to `json`: the detour costs more than it saves."""
 BLANKS: Final = b" \t\n\r"
+_BLANKS: Final = BLANKS.decode()
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 PLACEHOLDER: Final = b"-Infinity"
@@ -28,7 +29,6 @@ placeholder_decoder: Final = json.JSONDecoder(
     parse_constant=lambda name: AUDIO if name == PLACEHOLDER.decode() else float(name)
 )
 
-_BLANKS: Final = BLANKS.decode()
 _NAME: Final = '"results"'
 _COLON: Final = re.compile(rf"[{_BLANKS}]*:[{_BLANKS}]*")
 _END_BYTES: Final = 64

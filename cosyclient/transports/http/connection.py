@@ -71,22 +71,22 @@ class ReplyBuffer(io.BufferedReader):
         """
         socket, reader = self._socket, self.raw
         try:
-            socket.patience, reader.keeps_errors = socket.timeouts.now() + seconds, True
+            socket.wait_until, reader.keeps_errors = socket.timeouts.now() + seconds, True
             return self.read(size) or b""
         finally:
-            socket.patience, reader.keeps_errors = None, False
+            socket.wait_until, reader.keeps_errors = None, False
 
     def has_nothing(self) -> bool:
         """Return whether the connection is open, and nothing has come that is not read."""
         socket = self._socket
         try:
-            socket.patience = -math.inf
+            socket.wait_until = -math.inf
             # None means that nothing is buffered and nothing has come; the connection's end is an OSError.
             return self.read(1) is None
         except OSError:
             return False
         finally:
-            socket.patience = None
+            socket.wait_until = None
 
     def close(self) -> None:
         """Do nothing: http.client closes its file after each reply, and this one lives as long as the connection."""

@@ -27,10 +27,10 @@ _IDENTITY: Final = frozenset({"", "identity"})
 class ContentDecoder:
     """Decode content of one *coding* (gzip, deflate or none), at most *limit_bytes* of it after decompression.
 
-    However well it is compressed, no more than `STEP_BYTES` of content exist at a time. Large pieces without
-    compression are split, too, if asked to. Bytes after the end of a gzip stream are ignored unless they begin another
-    one. Raises `DecodeError` for an unknown coding, for invalid content
-    and beyond the limit, and `TransportError` for content that ends too soon.
+    However well it is compressed, no more than `STEP_BYTES` of content exist at a time; what is not compressed is cut
+    into pieces with *split* only. Bytes after the end of a gzip stream are ignored unless they begin another one.
+    Raises `DecodeError` for an unknown coding, for invalid content and beyond the limit, and `TransportError` for
+    content that ends too soon.
     """
 
     def __init__(self, coding: str, limit_bytes: int, *, split: bool = True) -> None:

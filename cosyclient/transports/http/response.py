@@ -24,8 +24,6 @@ _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n"
 _MAX_LINE_BYTES: Final = 65536
 _MAX_FIELDS: Final = 100
 """The number of header fields that http.client accepts."""
-
-
 _NO_FIELDS: Final = HeaderMap()
 
 

@@ -155,7 +155,9 @@ class HttpTransport:
         stream = transport.exchange(
             self._origin,
             RawRequest(request.method, head, request.body),
-            StepTimeouts.of_attempt(deadline, connect=self._connect, read=read_timeout),
+            StepTimeouts(
+                deadline.clock, {"connect": self._connect, "read": read_timeout, "write": read_timeout}, deadline
+            ),
             cancellation,
         )
         reply = stream.reply

@@ -94,7 +94,7 @@ class Urllib3Transport(httpx.BaseTransport):
         self._closed = False
         # By the id of the stream that reads them. Without a lock, which a finalizer must not wait for: two threads that
         # look at the sum at the same time may exceed it by a piece.
-        self.read_at_once: dict[int, int] = {}
+        self.bytes_at_once: dict[int, int] = {}
         _keep_freed_memory()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -153,14 +153,14 @@ class Urllib3Transport(httpx.BaseTransport):
             raise
 
     def may_read_at_once(self, stream: ResponseStream, size_bytes: int | None) -> bool:
-        """Return whether *stream* may read the content that remains as one piece; it is counted in `read_at_once`."""
+        """Return whether *stream* may read the content that remains as one piece; it is counted in `bytes_at_once`."""
         if size_bytes is None or size_bytes > _AT_ONCE_BYTES:
             return False
         if size_bytes <= _SHORT_BYTES:
             return True
-        if sum(tuple(self.read_at_once.values())) + size_bytes > _AT_ONCE_TOTAL_BYTES:
+        if sum(tuple(self.bytes_at_once.values())) + size_bytes > _AT_ONCE_TOTAL_BYTES:
             return False
-        self.read_at_once[id(stream)] = size_bytes
+        self.bytes_at_once[id(stream)] = size_bytes
         return True
 
     def stats(self) -> PoolStats:
@@ -340,7 +340,7 @@ class ResponseStream(httpx.SyncByteStream):
                     yield piece
                 at_once = False
         finally:
-            self._transport.read_at_once.pop(id(self), None)
+            self._transport.bytes_at_once.pop(id(self), None)
 
     def _read(self, *, at_once: bool) -> bytes:
         # First publish the reader, then look at the flag; after the read, unpublish it and look again. `close` sets

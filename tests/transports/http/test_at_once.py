@@ -57,7 +57,7 @@ def test_content_of_a_known_length_is_one_piece(monkeypatch: pytest.MonkeyPatch)
         for _ in range(3):
             assert pieces_of(service.url, transport) == [LARGE]
         assert service.seen == 1
-        assert not transport.read_at_once
+        assert not transport.bytes_at_once
 
 
 def test_content_over_tls_is_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_content_beyond_the_budget_is_read_in_pieces(monkeypatch: pytest.MonkeyP
         assert len(begin()[1]) == len(LARGE)
         del two, three
         gc.collect()
-        assert not transport.read_at_once
+        assert not transport.bytes_at_once
         assert transport.stats().in_use == 0
 
 
@@ -235,7 +235,7 @@ def test_an_interrupt_leaves_no_budget_taken(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(response.stream.reply, "read_at_once", interrupt)  # type: ignore[union-attr]
         with pytest.raises(KeyboardInterrupt):
             response.read()
-        assert not transport.read_at_once
+        assert not transport.bytes_at_once
         assert transport.stats().in_use == 0
 
 
