@@ -7,33 +7,15 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from benchmarks.harness import machine
-from benchmarks.harness.results import Row, Run
 from benchmarks.peers import PEERS
 from benchmarks.suites import report
+from tests.benchmarks.test_results import RUN
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RUN = Run(
-    asked=100,
-    finished=80,
-    elapsed=4.0,
-    rate=20.0,
-    peak=30.0,
-    latency_mean=0.25,
-    latency_p50=0.2,
-    latency_p99=1.5,
-    failed_mean=5.0,
-    threads=12,
-    callers=10,
-    cpu=0.4,
-    requests=90,
-    throttled=7,
-    early_throttled=0,
-    refused=3,
-    service_cpu=0.02,
-    errors={"EmptyPoolError": 20.0},
-)
+    from benchmarks.harness.results import Row
+
 NOTHING = replace(RUN, finished=0, rate=0.0, peak=0.0, latency_mean=None, latency_p50=None, latency_p99=None)
 PLAN = report.Plan(rtt=0.0, texts=150, callers=4, seconds=0.5, warm_up=0.1)
 
