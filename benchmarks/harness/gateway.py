@@ -128,8 +128,6 @@ class GatewayCounters:
     """Replies by class of status: 2xx, 4xx, 5xx."""
     rate_limited: int
     """Requests refused with 429."""
-    connections: int
-    """Connections admitted."""
     connections_open: int
     connections_refused: int
     """Connections closed because there were too many."""
@@ -145,14 +143,13 @@ class Gateway:
 
     def counters(self) -> GatewayCounters:
         """Read Envoy's counters."""
-        names = "|".join(["downstream_rq_(total|.xx)", "downstream_cx_(total|active)", "rate_limited$", "limited_conn"])
+        names = "|".join(["downstream_rq_(total|.xx)", "downstream_cx_active", "rate_limited$", "limited_conn"])
         lines = _get(self._admin, f"/stats?filter={names}").splitlines()
         values = {name: int(value) for name, _, value in (line.partition(": ") for line in lines) if value.isdecimal()}
         return GatewayCounters(
             requests=values["http.front.downstream_rq_total"],
             replies={kind: values[f"http.front.downstream_rq_{kind}"] for kind in ("2xx", "3xx", "4xx", "5xx")},
             rate_limited=values.get("front.http_local_rate_limit.rate_limited", 0),
-            connections=values["http.front.downstream_cx_total"],
             connections_open=values["http.front.downstream_cx_active"],
             connections_refused=values.get("connection_limit.front.limited_connections", 0),
         )
