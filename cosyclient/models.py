@@ -354,8 +354,8 @@ class Speech:
         )
 
 
-# The slot of ``fingerprint`` holds the utterance until the digest is first read: few are, and it takes longer than the
-# rest of a speech. Comparing, copying, pickling and `dataclasses.replace` read it.
+# The slot of ``fingerprint`` holds the utterance until the digest is first read: few speeches are asked for it, and it
+# takes longer than all the rest of one. Comparing, copying, pickling and `dataclasses.replace` read it.
 _fingerprint_slot: Any = Speech.__dict__["fingerprint"]
 
 

@@ -225,8 +225,8 @@ class SpeechFuture(Future[Speech]):
     """A future as `CosyClient.submit` returns it: cancelling it takes back a text that nobody else waits for.
 
     Threads wait at gates of their own, so its ``_condition``, which only `concurrent.futures.wait` and `as_completed`
-    acquire beside this class, is a plain lock: a condition costs a fifth of what accepting a text costs, and would stay
-    locked after an interrupt.
+    acquire beside this class, is a lock alone: a condition costs a fifth of what accepting a text costs, and would stay
+    locked after an interrupt. `wait` acquires it again while it holds it.
     """
 
     _result: Speech | None = None
@@ -234,7 +234,7 @@ class SpeechFuture(Future[Speech]):
 
     def __init__(self, abandon: Callable[[Waiter], bool]) -> None:
         # Not that of the base class, which makes a condition.
-        self._condition = threading.Lock()  # type: ignore[assignment]
+        self._condition = threading.RLock()  # type: ignore[assignment]
         self._state = PENDING
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[Future[Speech]], object]] = []
@@ -306,7 +306,7 @@ class SpeechFuture(Future[Speech]):
         if self._condition.acquire(timeout=_STUCK):
             self._condition.release()
         else:
-            self._condition = threading.Lock()  # type: ignore[assignment]
+            self._condition = threading.RLock()  # type: ignore[assignment]
         with self._condition:
             if self._state == PENDING:
                 # No call before all is set: an interrupt finds all of it done or nothing.
@@ -344,6 +344,6 @@ class SpeechFuture(Future[Speech]):
     def reset_after_fork(self) -> None:
         """Fail in a forked child, where the threads that would have resolved this future do not exist."""
         # The lock may be held by such a thread, and callbacks belong to the parent, which will run them.
-        self._condition = threading.Lock()  # type: ignore[assignment]
+        self._condition = threading.RLock()  # type: ignore[assignment]
         self._done_callbacks = []
         self.resolve(ClientClosed("the process was forked while this text was under way; submit it again"))

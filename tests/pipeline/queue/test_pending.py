@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from concurrent.futures import CancelledError, as_completed, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, as_completed, wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -160,6 +160,17 @@ class TestWaiter:
         assert [set(each) for each in seen] == [set(own), set(own)]
         assert set(as_completed(own, timeout=0.0)) == wait(own, timeout=0.0).done == set(own)
         assert [future._waiters for future in own] == [[], [], []]
+
+    @pytest.mark.parametrize("end", [speech(), RESULT], ids=["speech", "error"])
+    def test_waiting_for_the_first_error_ends(self, end: Speech | CosyError) -> None:
+        """`wait` looks at the results while it holds every future's lock."""
+        own = [SpeechFuture(lambda _: True) for _ in range(2)]
+        own[0].resolve(end)
+        found: list[object] = []
+        waiting = threading.Thread(target=lambda: found.append(wait(own, 0.0, FIRST_EXCEPTION).done), daemon=True)
+        waiting.start()
+        waiting.join(30)
+        assert found == [{own[0]}]
 
     @pytest.mark.parametrize("done", [True, False])
     def test_a_future_fails_after_a_fork_unless_it_was_done(self, done: bool) -> None:
