@@ -31,7 +31,7 @@ class RawSockets:
     def exchange(self, on_reply: Callable[[float], object], over: threading.Event) -> None:
         """Call *on_reply* after each reply, with when its request was sent, until *over* is set.
 
-        Raises `HttpStatus` for a reply that is not 200.
+        Raises `HttpStatus` for a reply that is not 200, and `OSError` for one that does not come whole.
         """
         buffer = bytearray(1 << 20)
         with selectors.DefaultSelector() as selector:
@@ -46,6 +46,8 @@ class RawSockets:
                         connection = key.fileobj
                         assert isinstance(connection, socket.socket)
                         count = connection.recv_into(buffer)
+                        if not count:
+                            raise ConnectionResetError("the service closed a connection")
                         if not missing[connection]:
                             missing[connection] = _length(buffer[: min(count, 4096)])
                         missing[connection] -= count

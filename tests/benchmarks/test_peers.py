@@ -16,6 +16,7 @@ from benchmarks.peers.field_report import FieldReportClient, TriesUsedUp
 from benchmarks.peers.raw_sockets import RawSockets
 from benchmarks.peers.single import HttpStatus
 from cosyclient.emulator import Emulator, running
+from tests.support.hostile import cuts_after, hostile, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,3 +83,5 @@ def test_raw_sockets_take_whole_replies_only(service: Emulator) -> None:
     service.inject("throttle")
     with pytest.raises(HttpStatus, match="429"):
         sockets.exchange(lambda _: None, over)
+    with hostile(cuts_after(reply(b"x" * 1000)[:-1])) as cut, pytest.raises(ConnectionResetError):
+        RawSockets(cut.url, format="wav", connections=1, texts=["hello"]).exchange(noted, over)
