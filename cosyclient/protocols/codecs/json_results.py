@@ -24,6 +24,7 @@ from cosyclient.protocols.codecs.json_whole import (
     MIN_LONG_BYTES,
     PLACEHOLDER,
     WholeReply,
+    audio_name,
     parse_whole,
     placeholder_decoder,
 )
@@ -46,8 +47,9 @@ class ResultReader:
     """Reads one JSON reply from the *chunks* of its body; not thread-safe.
 
     Iterate `results`. Meanwhile ``members`` fills with the members beside the results, and ``is_bare_list`` tells
-    whether the body is a list alone. More than *max_results* results at once are yielded before the next is read, so
-    that the caller can stop at the first excess one of a million.
+    whether the body is a list alone. Of a body without results, the audio among the members may be bytes as well. More
+    than *max_results* results at once are yielded before the next is read, so that the caller can stop at the first
+    excess one of a million.
     """
 
     def __init__(self, chunks: Iterable[bytes], *, max_results: int) -> None:
@@ -76,7 +78,7 @@ class ResultReader:
         if (whole := self._parse_first_chunk()) is None:
             yield from self._read_body()
             return
-        self.has_results, self.is_bare_list = True, whole.is_bare_list
+        self.has_results, self.is_bare_list = whole.has_results, whole.is_bare_list
         self.members.update(whole.before)
         if whole.results:
             yield whole.results
@@ -311,13 +313,13 @@ class ResultReader:
             if size != len(text):
                 return None
             # `json` itself says which member the string is: neither an escaped name nor a duplicate one misleads.
-            alone = value is AUDIO
-            if alone or (isinstance(value, dict) and value.get("audio_data") is AUDIO):
+            name = audio_name(value) if isinstance(value, dict) else None
+            if name is not None or value is AUDIO:
                 with memoryview(self._buffer) as view, view[opening:closing] as coded:
                     audio = parse_base64(coded)
-                if alone:
+                if name is None:
                     return audio
-                value["audio_data"] = audio
+                value[name] = audio
                 return value
         except (ValueError, RecursionError):
             pass

@@ -29,18 +29,32 @@ placeholder_decoder: Final = json.JSONDecoder(
     parse_constant=lambda name: AUDIO if name == PLACEHOLDER.decode() else float(name)
 )
 
+AUDIO_NAMES: Final = (
+    *("audio_data", "audio", "audio_base64", "audioBase64", "audio_b64", "audioContent", "audio_bytes"),
+    *("speech", "wav", "mp3"),
+)
+"""Names of an item's audio; the first is that of the batch protocol."""
+GENERAL_AUDIO_NAMES: Final = ("data", "base64", "b64", "b64_json", "content")
+"""Names that count only in an item without one of `AUDIO_NAMES`, as they are used for other things, too."""
+ALL_AUDIO_NAMES: Final = (*AUDIO_NAMES, *GENERAL_AUDIO_NAMES)
+
 _NAME: Final = '"results"'
 _COLON: Final = re.compile(rf"[{_BLANKS}]*:[{_BLANKS}]*")
 _END_BYTES: Final = 64
 
 
 class WholeReply(NamedTuple):
-    """A reply parsed: its results, whose audio is bytes already, and the members before and after them."""
+    """A reply parsed: its results, whose audio is bytes already, and the members before and after them.
+
+    Without a list ``results`` all its members are *before* it, and the audio in one of their lists, or beside them, is
+    bytes.
+    """
 
     before: dict[str, Any]
     results: list[Any]
     after: dict[str, Any]
     is_bare_list: bool = False
+    has_results: bool = True
 
 
 def parse_whole(body: bytes) -> WholeReply | None:
@@ -57,26 +71,48 @@ def parse_whole(body: bytes) -> WholeReply | None:
         reply = _parse(rest.removeprefix(BYTE_ORDER_MARK).decode().strip(_BLANKS))
         if reply is None:
             return None
-        found, objects, results = 0, 0, reply.results
-        with memoryview(body) as view:
-            for place, result in enumerate(results):
-                if isinstance(result, dict):
-                    objects += 1
-                    if result.get("audio_data") is AUDIO:
-                        start, end = spans[found]
-                        result["audio_data"] = parse_base64(view[start:end])
-                        found += 1
-                elif result is AUDIO:
-                    start, end = spans[found]
-                    results[place] = parse_base64(view[start:end])
-                    found += 1
+        lists, members = [reply.results], reply.before
+        if not reply.has_results:
+            lists = [[members], *(value for value in members.values() if isinstance(value, list))]
+        for results in lists:
+            # One of them has all the audio: where names are equal, `json` does not keep the order of several.
+            if _decode_audio(results, body, spans):
+                # Of the objects that are results, only one adds to the depth of a value.
+                objects = [*map(type, results)].count(dict)
+                return reply if rest.count(b"[") + rest.count(b"{") - objects <= MAX_DEPTH else None
     except (ValueError, RecursionError):
-        return None
-    # `json` itself has said what the strings are: one that did not turn up as audio is something else. Of the objects
-    # that are results, only one adds to the depth of a value.
-    if found != len(spans) or rest.count(b"[") + rest.count(b"{") - objects > MAX_DEPTH:
-        return None
-    return reply
+        pass
+    return None
+
+
+def audio_name(value: dict[str, Any]) -> str | None:
+    """Return the name of the audio whose placeholder is in the item *value*; ``None`` if it is something else."""
+    for name in ALL_AUDIO_NAMES:
+        if value.get(name) is AUDIO:
+            return name
+    return None
+
+
+def _decode_audio(results: list[Any], body: bytes, spans: list[tuple[int, int]]) -> bool:
+    """Replace the placeholders in *results*, one a result, by their audio; return whether those are all *spans*.
+
+    `json` itself has said what the strings are: one that did not turn up as audio is something else.
+    """
+    found = 0
+    holder: Any
+    key: Any
+    with memoryview(body) as view:
+        for place, result in enumerate(results):
+            if result is AUDIO:
+                holder, key = results, place
+            elif isinstance(result, dict) and (name := audio_name(result)):
+                holder, key = result, name
+            else:
+                continue
+            start, end = spans[found]
+            holder[key] = parse_base64(view[start:end])
+            found += 1
+    return found == len(spans)
 
 
 def _find_long_strings(body: bytes) -> tuple[list[tuple[int, int]], list[bytes]]:
@@ -101,14 +137,17 @@ def _find_long_strings(body: bytes) -> tuple[list[tuple[int, int]], list[bytes]]
 def _parse(text: str) -> WholeReply | None:
     """Return the reply in *text*, or ``None`` if it is another document; raises `ValueError` if it is malformed.
 
-    Its parts are parsed one by one, for `json` keeps only the last of equal names.
+    The parts of one with results are parsed one by one, for `json` keeps only the last of equal names.
     """
     if text.startswith("["):
         return WholeReply({}, placeholder_decoder.decode(text), {}, is_bare_list=True)
     head, _, tail = text.partition(_NAME)
     colon = _COLON.match(tail)
     if colon is None or not tail.startswith("[", colon.end()):
-        return None
+        members = placeholder_decoder.decode(text)
+        if not isinstance(members, dict) or "results" in members or len(members) >= MAX_MEMBERS:
+            return None
+        return WholeReply(members, [], {}, has_results=False)
     results, end = placeholder_decoder.raw_decode(tail, colon.end())
     before, after = _members(head.rstrip(_BLANKS), "}"), _members("{", tail[end:].lstrip(_BLANKS))
     if before is None or after is None or len(before) + len(after) >= MAX_MEMBERS:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import DecodeError
 from cosyclient.protocols.codecs.json_body import decode_audio
+from cosyclient.protocols.codecs.json_whole import ALL_AUDIO_NAMES, AUDIO_NAMES, GENERAL_AUDIO_NAMES
 from cosyclient.protocols.codecs.strict import parse_base64
 
 if TYPE_CHECKING:
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
 
     from cosyclient.models import Utterance
 
-AUDIO: Final = "audio_data"
-# Other names of an item's audio and of the list of items; the general ones count only where no specific one is used.
-_AUDIO_NAMES: Final = (
-    *(AUDIO, "audio", "audio_base64", "audioBase64", "audio_b64", "audioContent", "audio_bytes"),
-    *("speech", "wav", "mp3"),
-)
-_GENERAL_NAMES: Final = ("data", "base64", "b64", "b64_json", "content")
 _ADDRESS_NAMES: Final = ("url", "audio_url", "path", "file")
 _LIST_NAMES: Final = (
     *("results", "audios", "audio", "data", "items", "outputs", "output", "speeches", "result", "responses", "wavs"),
@@ -56,18 +50,19 @@ def split_audio(element: dict[str, Any]) -> tuple[dict[str, Any], Any]:
 
     Raises `DecodeError` where two members could be the audio.
     """
-    if element.get(AUDIO) is not None:
-        return element, element.pop(AUDIO)
+    preferred = AUDIO_NAMES[0]
+    if element.get(preferred) is not None:
+        return element, element.pop(preferred)
     names = _audio_members(element)
     if len(names) > 1:
-        raise DecodeError(f"audio: {' and '.join(names)} could both be it; call it {AUDIO}")
+        raise DecodeError(f"audio: {' and '.join(names)} could both be it; call it {preferred}")
     if not names:
         if not element.get("error") and any(isinstance(element.get(name), str) for name in _ADDRESS_NAMES):
             raise _address_error()
         return element, None
     found = element[names[0]]
     if isinstance(found, dict):
-        inner = next(name for name in (*_AUDIO_NAMES, *_GENERAL_NAMES) if isinstance(found.get(name), str))
+        inner = next(name for name in ALL_AUDIO_NAMES if isinstance(found.get(name), str))
         return {**found, **element}, found[inner]
     return element, found
 
@@ -76,18 +71,19 @@ def _audio_members(element: dict[str, Any]) -> list[str]:
     """Return the names of the members of *element* that could be its audio."""
 
     def among(names: Sequence[str]) -> list[str]:
-        found = ((name, element.get(name)) for name in names)
-        return [name for name, value in found if (isinstance(value, str) and value) or _holds_audio(value)]
+        return [
+            name
+            for name in names
+            if (value := element.get(name)) and (isinstance(value, (str, bytes)) or _holds_audio(value))
+        ]
 
-    return among(_AUDIO_NAMES) or among(_GENERAL_NAMES)
+    # The general names count only where no specific one is used.
+    return among(AUDIO_NAMES) or among(GENERAL_AUDIO_NAMES)
 
 
 def _holds_audio(inner: object) -> bool:
     """Return whether *inner* is an object with exactly one member that could be audio."""
-    return (
-        isinstance(inner, dict)
-        and sum(isinstance(inner.get(name), str) for name in (*_AUDIO_NAMES, *_GENERAL_NAMES)) == 1
-    )
+    return isinstance(inner, dict) and sum(isinstance(inner.get(name), str) for name in ALL_AUDIO_NAMES) == 1
 
 
 def is_success(fields: dict[str, Any], audio: object) -> bool:

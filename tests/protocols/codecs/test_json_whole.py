@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyclient.protocols.codecs import json_results
-from cosyclient.protocols.codecs.json_whole import parse_whole
+from cosyclient.protocols.codecs.json_whole import ALL_AUDIO_NAMES, parse_whole
 from tests.protocols import wire
-from tests.protocols.codecs.test_json_results import BODIES, CODED, LONG, read
+from tests.protocols.codecs.test_json_results import AUDIO, BODIES, CODED, LONG, read, shown
 from tests.protocols.reading import base64_by
 
 __all__ = ["base64_by"]
 
+OTHER = base64.b64encode(AUDIO[::-1]).decode()
 RESULT = f'{{"index":0,"audio_data":"{CODED}"}}'
 BODY = wire.json_body([wire.result(index, audio_data=CODED) for index in range(2)])
 TOKENS = [
@@ -26,6 +27,8 @@ TOKENS = [
         '"results"',
         '"r\\u0065sults"',
         '"audio_data":',
+        '"audio":',
+        '{"data":[',
         '"a":',
         '"a"',
         f'"{CODED}"',
@@ -38,16 +41,19 @@ SMALL = b'\xef\xbb\xbf {"id":"\\u4e2d\xe4\xb8\xad","total":2,"results":[{"a":[-1
 
 
 def both(*chunks: bytes) -> tuple[Any, Any]:
-    """Return results, members and error as `ResultReader` reads *chunks*, without `parse_whole` and with it."""
+    """Return results, members and error as `ResultReader` reads *chunks*, without `parse_whole` and with it.
 
-    def shown() -> tuple[str, str]:
-        *found, error = read(chunks)
-        return repr(found), repr(error)
+    The audio of results is bytes both times; among the members it may be bytes or text.
+    """
+
+    def reading() -> tuple[str, ...]:
+        results, members, error = read(chunks)
+        return repr(results), repr(shown(members)), repr(error)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_results, "parse_whole", lambda _: None)
-        plain = shown()
-    return plain, shown()
+        plain = reading()
+    return plain, reading()
 
 
 @given(BODIES, st.data())
@@ -126,6 +132,38 @@ def test_every_truncation_gives_the_same_results_and_error(body: bytes) -> None:
         f'[{{"audio_data":"{CODED}","audio_data":"x"}}]',
         f'[{{"audio_data":"x","audio_data":"{CODED}"}}]',
         f'[{{"audio":"{CODED}"}},{RESULT}]',
+        f'[{{"audio":"{CODED}","data":"{OTHER}"}}]',
+        f'[{{"data":"{CODED}","audio":"{OTHER}"}}]',
+        f'[{{"audio":"{CODED}","audio":"{OTHER}"}}]',
+        f'[{{"text":"{CODED}","audio":"{OTHER}"}}]',
+        f'[{{"audio":"{CODED}","text":"{OTHER}"}}]',
+        f'[{{"audio":{{"data":"{CODED}"}}}}]',
+        f'[{{"audio":["{CODED}"]}}]',
+        f'{{"audios":["{CODED}","{OTHER}",null,7]}}',
+        f'{{"audios":["{CODED}"],"audios":["{OTHER}"]}}',
+        f'{{"audios":["x"],"data":["{CODED}"],"audios":["{OTHER}"]}}',
+        f'{{"audios":1,"data":[{{"audio":"{CODED}"}}],"audios":[{{"audio":"{OTHER}"}}]}}',
+        f'{{"audio":1,"data":["{CODED}"],"audio":"{OTHER}"}}',
+        f'{{"data":["{CODED}"],"audio":"{OTHER}"}}',
+        f'{{"text":"{CODED}","data":["{OTHER}"]}}',
+        f'{{"audio":"{CODED}"}}',
+        f'{{"audio":"{CODED}","content":"{OTHER}"}}',
+        f'{{"data":{{"audios":["{CODED}"]}}}}',
+        f'{{"data":[["{CODED}"]]}}',
+        f'{{"data":["{CODED[:-1]}","{OTHER}"]}}',
+        f'{{"results":{{}},"data":["{CODED}"]}}',
+        f'{{"r\\u0065sults":[7],"results":null,"data":["{CODED}"]}}',
+        f'{{"results":null,"r\\u0065sults":[7],"data":["{CODED}"]}}',
+        f'{{"data":["{CODED}"]}} x',
+        f'{{"data":["{CODED}"],}}',
+        f'{{"data":["{CODED}",-Infinity]}}',
+        '{"data":' + "[" * 200 + "]" * 200 + "}",
+        '{"data":' + "[" * 201 + "]" * 201 + "}",
+        '{"data":[{"x":' + "[" * 198 + "]" * 198 + f'}},{{"audio":"{CODED}"}}]}}',
+        '{"data":[{"x":' + "[" * 199 + "]" * 199 + f'}},{{"audio":"{CODED}"}}]}}',
+        "{" + "".join(f'"{n}":1,' for n in range(999)) + f'"data":["{CODED}"]}}',
+        "{" + "".join(f'"{n}":1,' for n in range(1000)) + f'"data":["{CODED}"]}}',
+        "{" + "".join(f'"{n}":1,' for n in range(1000)) + '"0":2}',
         f'[["{CODED}"]]',
         f'[{{"audio_data":"{CODED}","speed":-Infinity}}]',
         f'[{{"audio_data":"{CODED}","speed":[NaN,Infinity]}}]',
@@ -183,13 +221,42 @@ def test_bytes_that_are_no_text_give_the_same_error(body: bytes) -> None:
         b"\xef\xbb\xbf" + BODY,
         json.dumps({"results": [wire.result(0, text="春眠不觉晓")], "total": 1}).encode(),
         json.dumps([CODED, None, {"audio_data": CODED, "error": "é\n"}], ensure_ascii=False).encode(),
+        *(json.dumps({"results": [{"index": 0, name: CODED}]}).encode() for name in ALL_AUDIO_NAMES),
+        *(json.dumps({"code": 0, "data": [{"text": "a", name: CODED}]}).encode() for name in ALL_AUDIO_NAMES),
+        json.dumps({"durations": [1, 2], "audios": [CODED, CODED]}).encode(),
+        json.dumps({"audio": CODED, "sample_rate": 24000}).encode(),
+        json.dumps({"text": "results", "audios": [CODED]}).encode(),
         b'{"results":[]}',
         b"[]",
     ],
 )
 def test_ordinary_replies_are_parsed_at_once(body: bytes) -> None:
     """Every usual layout; a test of equality alone would pass if none were."""
-    assert parse_whole(body) is not None
+    whole = parse_whole(body)
+    assert whole is not None
+    assert CODED not in repr(whole)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        [{"text": CODED, "audio": OTHER}],
+        {"results": [{"text": CODED, "audio": OTHER}]},
+        {"data": [{"audio": CODED}, {"text": OTHER}]},
+        {"text": CODED, "data": [OTHER]},
+    ],
+)
+def test_a_long_string_that_is_no_audio_is_left_to_the_reader(reply: object) -> None:
+    """Valid base64 as it may be, it stays text."""
+    assert parse_whole(json.dumps(reply).encode()) is None
+
+
+def test_audio_of_members_is_in_its_place() -> None:
+    """Also where others are without audio."""
+    whole = parse_whole(json.dumps({"data": [{"b64_json": CODED}, {}, None, {"wav": OTHER}]}).encode())
+    assert whole is not None
+    assert whole.before == {"data": [{"b64_json": AUDIO}, {}, None, {"wav": AUDIO[::-1]}]}
+    assert not whole.has_results
 
 
 def test_the_end_of_the_chunks_is_still_awaited() -> None:

@@ -7,15 +7,21 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from cosyclient.errors import BadRequest, CosyError, DecodeError, NotFound, ServiceError
 from cosyclient.models import Speech
+from cosyclient.protocols.codecs import json_results
+from cosyclient.protocols.codecs.json_whole import ALL_AUDIO_NAMES
 from cosyclient.testing import ScriptedReply
 from tests.protocols import wire
-from tests.protocols.reading import assert_tagged, decode
+from tests.protocols.reading import assert_tagged, base64_by, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+__all__ = ["base64_by"]
 
 
 def encoded_audio(index: int) -> str:
@@ -186,3 +192,83 @@ def test_two_lists_that_could_be_the_results_are_an_error() -> None:
     )
     assert found == {}
     assert isinstance(error, DecodeError)
+
+
+def outcomes(chunks: list[bytes], count: int) -> tuple[dict[int, tuple[object, ...]], tuple[object, ...]]:
+    """Return what every text became, and the error of the reply, in a form that compares."""
+
+    def shown(outcome: Any) -> tuple[object, ...]:
+        if isinstance(outcome, Speech):
+            return (outcome.audio, outcome.format, outcome.sample_rate, outcome.channels, outcome.duration)
+        return (type(outcome), str(outcome), getattr(outcome, "retryable", None))
+
+    found, error = decode(ScriptedReply(200, {"Content-Type": "application/json"}, chunks), wire.texts(count))
+    return {index: shown(outcome) for index, outcome in found.items()}, shown(error)
+
+
+def written(members: list[tuple[str, str]]) -> str:
+    """Return the JSON object of *members*, whose values are JSON already; names may be equal."""
+    return "{" + ",".join(f'"{name}":{value}' for name, value in members) + "}"
+
+
+WAVS = [wire.tagged_wav(index) for index in range(4)]
+ENCODINGS: list[Callable[[bytes], str]] = [
+    *[lambda wav: base64.b64encode(wav).decode()] * 4,
+    lambda wav: base64.urlsafe_b64encode(wav).decode(),
+    lambda wav: base64.encodebytes(wav).decode(),
+    lambda wav: f"data:audio/wav;base64,{base64.b64encode(wav).decode()}",
+    lambda wav: base64.b64encode(wav).decode()[:-1],
+    lambda wav: base64.b64encode(wav).decode() + "!",
+]
+STRINGS = st.one_of(
+    st.builds(lambda wav, encode: json.dumps(encode(wav)), st.sampled_from(WAVS), st.sampled_from(ENCODINGS)),
+    st.sampled_from(["null", "7", '""', '"ok"', "true", json.dumps("A" * 1400), json.dumps("长" * 1400)]),
+)
+ITEM_NAMES = [
+    *ALL_AUDIO_NAMES[:3],
+    "wav",
+    "data",
+    "content",
+    "a\\u0075dio",
+    "text",
+    "url",
+    "error",
+    "index",
+    "id",
+    "status",
+]
+OBJECTS = st.lists(st.tuples(st.sampled_from(ITEM_NAMES), STRINGS), max_size=3).map(written)
+LISTS = st.lists(st.one_of(STRINGS, OBJECTS), max_size=4).map(lambda items: f"[{','.join(items)}]")
+LIST_NAMES = ["results", "r\\u0065sults", "audios", "data", "audio", "items", "text", "error", "code", "total"]
+BODIES = st.one_of(
+    LISTS,
+    OBJECTS,
+    st.builds(lambda name, items: f'{{"{name}":{items}}}', st.sampled_from(LIST_NAMES), LISTS),
+    st.lists(st.tuples(st.sampled_from(LIST_NAMES), st.one_of(LISTS, STRINGS, OBJECTS)), min_size=1, max_size=4).map(
+        written
+    ),
+)
+
+
+@given(BODIES, st.integers(1, 4), st.integers(1, 3000))
+@example(written([("audio", json.dumps(encoded_audio(2))), ("wav", json.dumps(encoded_audio(3)))]), 1, 100)
+@example(f'{{"audios":1,"data":["{encoded_audio(2)}"],"audios":["{encoded_audio(3)}"]}}', 1, 100)
+@example(f'[{{"content":"{encoded_audio(2)}","audio":"{encoded_audio(3)}"}}]', 1, 100)
+@settings(deadline=None, max_examples=300)
+def test_a_reply_in_one_piece_and_in_many_give_the_same_items(body: str, count: int, split: int) -> None:
+    """Under any name, in any list, with equal names, echoes and damaged base64."""
+    raw = body.encode()
+    at_once = outcomes([raw], count)
+    assert outcomes(wire.pieces(raw, split), count) == at_once
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_results, "parse_whole", lambda _: None)
+        assert outcomes([raw], count) == at_once
+
+
+@pytest.mark.parametrize("split", [0, 500])
+@pytest.mark.parametrize("names", [("audio", "wav"), ("data", "content")])
+def test_two_members_that_could_be_the_audio_are_an_error_however_long(names: tuple[str, str], split: int) -> None:
+    """Whether they are read as bytes or as text."""
+    body = json.dumps({"results": [{name: encoded_audio(3) for name in names}]}).encode()
+    found, _ = outcomes(wire.pieces(body, split), 1)
+    assert found == {0: (DecodeError, f"audio: {' and '.join(names)} could both be it; call it audio_data", False)}
