@@ -146,7 +146,10 @@ class Admission:
             held = _Held(self)
             for pending, waiter in fresh:
                 try:
-                    if self._start(pending, waiter, held):
+                    # An equal one of them may have started by now: then there is no need of a permit.
+                    if (joined := self._coalescer.join(pending.utterance, waiter)) is not None:
+                        self._hurry(joined, waiter)
+                    elif self._start(pending, waiter, held):
                         held.texts.append(pending)
                 except CosyError as error:
                     self._reject(waiter, error)

@@ -8,6 +8,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from queue import SimpleQueue
+from typing import Literal
 
 import httpx
 import pytest
@@ -353,6 +354,21 @@ def test_with_reject_a_full_queue_raises_at_once() -> None:
         service.free.set()
         assert text_in(first.result(PATIENCE)) == "first"
         assert text_in(second.result(PATIENCE)) == "second"
+
+
+@pytest.mark.parametrize("overflow", ["reject", "block"])
+def test_equal_texts_of_a_list_share_a_permit_when_the_queue_is_full(overflow: Literal["reject", "block"]) -> None:
+    """They are sent once, and none is refused for want of a permit that it does not need."""
+    service = HeldService()
+    service.free.set()
+
+    texts = ["one", "two", "one", "two", "one"]
+    config = ClientConfig(queue=QueueConfig(max_pending=2, overflow=overflow))
+    with client(service, config=config) as cosy:
+        outcomes = list(cosy.synthesize_many(texts, priority="interactive"))
+        assert [outcome.speech and text_in(outcome.speech) for outcome in outcomes] == texts
+        assert service.requests == [["one", "two"]]
+        assert cosy.stats().pending == 0
 
 
 def test_bulk_texts_leave_queue_permits_free_and_are_sent_last() -> None:

@@ -226,7 +226,7 @@ class SpeechFuture(Future[Speech]):
 
     Threads wait at gates of their own, so its ``_condition``, which only `concurrent.futures.wait` and `as_completed`
     acquire beside this class, is a lock alone: a condition costs a fifth of what accepting a text costs, and would stay
-    locked after an interrupt. `wait` acquires it again while it holds it.
+    locked after an interrupt. `wait` acquires it again while it holds it, as may a signal handler.
     """
 
     _result: Speech | None = None

@@ -172,6 +172,23 @@ class TestWaiter:
         waiting.join(30)
         assert found == [{own[0]}]
 
+    def test_a_signal_handler_may_use_a_future_that_its_thread_is_using(self) -> None:
+        """It runs in the middle of `concurrent.futures.wait`, say, which has acquired the future's lock."""
+        future = SpeechFuture(lambda _: True)
+        Waiter(Deadline(0.0, FakeClock()), future=future)
+        seen: list[object] = []
+
+        def handler() -> None:
+            with future._condition:
+                seen.extend((future.done(), repr(future), wait([future], timeout=0.0).done))
+                future.add_done_callback(seen.append)
+                seen.append(future.cancel())
+
+        thread = threading.Thread(target=handler, daemon=True)
+        thread.start()
+        thread.join(60.0)
+        assert seen == [False, seen[1], set(), future, True]
+
     @pytest.mark.parametrize("done", [True, False])
     def test_a_future_fails_after_a_fork_unless_it_was_done(self, done: bool) -> None:
         """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
