@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # A step without a timeout of its own ends after this many seconds: no wait in this library is unbounded.
 LONGEST_WAIT: Final = 600.0
+_QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+"""The option of Linux."""
 
 
 class StepTimeouts:
@@ -158,6 +160,17 @@ class DeadlineSocket:
             if sent >= size:
                 return
             now = timeouts.now()
+
+    def acknowledge_at_once(self) -> None:
+        """Have what comes next acknowledged without delay, where the system can; it forgets that with each sending.
+
+        A server that writes head and content one after the other, with Nagle's algorithm, such as Python's own, holds
+        the content back until the head is acknowledged, which the system delays by 40 ms: 44 ms a call in place of 2.
+        """
+        sock = self._sock
+        if _QUICK_ACK is not None and sock is not None:
+            with contextlib.suppress(OSError):  # not TCP, or closed meanwhile
+                sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 
     def _arm(self, sock: socket.socket, seconds: float) -> None:
         """Let the next operation end within *seconds*, after which its caller looks at the time again.

@@ -123,10 +123,11 @@ class Connection(HTTPConnection, PooledConnection):
         # Views, and no local variable for the bytes: tools that show a traceback's variables would show key and texts.
         if isinstance(request.content, bytes) and len(request.content) <= _JOIN_BYTES and not request.chunked:
             socket.sendall(memoryview(request.head + request.content))
-            return
-        socket.sendall(request.head)
-        for piece in _pieces(request):
-            socket.sendall(piece)
+        else:
+            socket.sendall(request.head)
+            for piece in _pieces(request):
+                socket.sendall(piece)
+        socket.acknowledge_at_once()
 
     def read_reply(self, method: str) -> RawReply:
         """Return the reply to a request by *method* once its status and fields have come; raises `READ_ERRORS`."""

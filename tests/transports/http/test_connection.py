@@ -30,6 +30,9 @@ class Sink:
     def sendall(self, data: bytes | memoryview) -> None:
         self.sent.append(data)
 
+    def acknowledge_at_once(self) -> None:
+        pass
+
 
 def sent(request: httpx.Request) -> list[bytes]:
     return list(map(bytes, views(request)))

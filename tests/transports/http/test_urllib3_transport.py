@@ -34,6 +34,7 @@ from tests.support.hostile import (
     resets_after,
     unanswered,
 )
+from tests.support.waiting import eventually
 from tests.transports.wire import httpx_client
 
 if TYPE_CHECKING:
@@ -76,6 +77,27 @@ def test_any_httpx_client_can_use_it(transport: Urllib3Transport) -> None:
         with front.stream("POST", service.url, content=content(), headers={"Content-Length": "9"}) as streamed:
             assert b"".join(streamed.iter_raw()) == b"hello"
         assert service.requests[-1].body == b"in pieces"
+
+
+def test_a_reply_in_two_writes_is_acknowledged_without_delay(transport: Urllib3Transport) -> None:
+    """Servers with Nagle's algorithm, such as Python's own, wait for that before the second: 40 ms a call."""
+
+    def acknowledges() -> bool:
+        ((pool,),) = (transport._pools.values(),)
+        ((slot,),) = (pool.slots._in_use,)
+        assert slot.connection is not None
+        assert slot.connection.socket is not None
+        return bool(slot.connection.socket.raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+
+    def behave(connection: ServedConnection) -> None:
+        while connection.request() is not None:
+            # The client sets it once the request is sent, which may have come by then.
+            eventually(acknowledges, "an acknowledgement without delay")
+            connection.send(reply())
+
+    with hostile(behave) as service, httpx.Client(transport=transport) as client:
+        for _ in range(40):
+            client.get(service.url).raise_for_status()
 
 
 def test_its_repr_shows_the_pool(transport: Urllib3Transport) -> None:
