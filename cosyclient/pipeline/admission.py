@@ -148,7 +148,7 @@ class Admission:
                 try:
                     # An equal one of them may have started by now: then there is no need of a permit.
                     if (joined := self._coalescer.join(pending.utterance, waiter)) is not None:
-                        self._hurry(joined, waiter)
+                        self._promote(joined, waiter)
                     elif self._start(pending, waiter, held):
                         held.texts.append(pending)
                 except CosyError as error:
