@@ -6,6 +6,7 @@ has exactly one item per text, or is an error; of one that arrives in pieces, an
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from cosyclient.errors import CosyError, DecodeError
@@ -19,6 +20,7 @@ from cosyclient.protocols.replies.item_shapes import (
     split_audio,
 )
 from cosyclient.protocols.replies.speech import speech_from_bytes
+from cosyclient.util.redaction import short_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 # Members of an error that no batch has.
 _ERROR_MEMBERS: Final = ("error", "code", "status_code")
+_STATES: Final = frozenset({"status", "success", "ok"})
+"""Members that say whether an item succeeded."""
+_SHOWN_MEMBERS: Final = 8
 _SUCCESS: Final = {"status": "success"}
 
 
@@ -152,6 +157,11 @@ def item_result(
     """
     if not is_success(fields, audio):
         error = fields.get("error") or fields.get("message") or fields.get("detail")
+        if error is None and audio is None and fields and fields.keys().isdisjoint(_STATES):
+            names = ", ".join(filter(None, (short_token(name, 40) for name in islice(fields, _SHOWN_MEMBERS))))
+            return DecodeError(
+                f"audio: none in a result, which has {names or 'other members'}; call it audio_data", retryable=True
+            )
         return error_from_item(error, utterances, status=status, rules=rules)
     try:
         return speech_from_bytes(utterances[index], decode_item_audio(audio), fields, shared)

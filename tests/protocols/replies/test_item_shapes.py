@@ -157,6 +157,12 @@ def test_a_reply_that_could_assign_audio_to_another_text_is_an_error(items: list
         ({"url": "https://bucket.test/1.wav"}, DecodeError, "an address in place of audio; it is not fetched"),
         ({"status": "ok"}, DecodeError, "without audio"),
         (
+            {"sound": "UklGRg==", "code": 1},
+            DecodeError,
+            "none in a result, which has sound, code; call it audio_data",
+        ),
+        ({"audio_data": None}, DecodeError, "none in a result, which has audio_data; call it audio_data"),
+        (
             {"audio": encoded_audio(1), "wav": encoded_audio(1)},
             DecodeError,
             "audio and wav could both be it; call it audio_data",
