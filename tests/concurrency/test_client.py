@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import pickle
 import random
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import Literal
 
@@ -33,6 +34,7 @@ from cosyclient import (
     TimeoutConfig,
 )
 from cosyclient.emulator import echo_text, running
+from cosyclient.pipeline.queue import pending
 from cosyclient.pipeline.queue.pending import Waiter
 from tests.support.httpx_service import FAST, PATIENCE, HeldService, client, spoken, texts_of
 from tests.support.service import audio_of, text_in
@@ -369,6 +371,36 @@ def test_equal_texts_of_a_list_share_a_permit_when_the_queue_is_full(overflow: L
         assert [outcome.speech and text_in(outcome.speech) for outcome in outcomes] == texts
         assert service.requests == [["one", "two"]]
         assert cosy.stats().pending == 0
+
+
+def test_a_future_whose_lock_is_held_delays_no_other() -> None:
+    """As a thread that was interrupted within `concurrent.futures.wait` leaves it; the others of a reply go first."""
+    queued, held, let_go = threading.Event(), threading.Event(), threading.Event()
+    futures: list[Future[Speech]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert held.wait(PATIENCE)
+        return spoken(request)
+
+    def hold() -> None:
+        assert queued.wait(PATIENCE)
+        with contextlib.ExitStack() as locks:
+            for future in futures[:-1]:
+                locks.enter_context(future._condition)
+            held.set()
+            let_go.wait(PATIENCE)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    config = ClientConfig(queue=QueueConfig(linger=0.2))
+    with pytest.MonkeyPatch.context() as patched, client(handler, timeout=PATIENCE, config=config) as cosy:
+        patched.setattr(pending, "_STUCK", PATIENCE)
+        futures += [cosy.submit(f"text {n}") for n in range(30)]
+        queued.set()
+        assert text_in(futures[-1].result(PATIENCE / 2)) == "text 29"
+        let_go.set()
+        assert [text_in(future.result(PATIENCE)) for future in futures] == [f"text {n}" for n in range(30)]
+    holder.join()
 
 
 def test_bulk_texts_leave_queue_permits_free_and_are_sent_last() -> None:

@@ -99,6 +99,7 @@ class Completer:
             return
         self._flow.release([text for text, _ in ended])
         waiters = [waiter for text, _ in ended for waiter in text.waiters]
+        locked: list[tuple[Waiter, Speech | CosyError]] = []
         self.timer.discard_all(waiters)
         for text, result in ended:
             if text.hedged:
@@ -108,12 +109,17 @@ class Completer:
             if isinstance(result, Speech) and (attempts or text.earlier_attempts):
                 result = replace(result, attempts=text.earlier_count + len(attempts) + 1)
             for waiter in text.waiters:
-                if waiter.result is None:
-                    waiter.resolve(
-                        result if isinstance(result, Speech) else result.for_caller(text.all_attempts(attempts))
-                    )
+                if waiter.result is not None:
+                    continue
+                given = result if isinstance(result, Speech) else result.for_caller(text.all_attempts(attempts))
+                if waiter.future is not None and waiter.future.is_locked():
+                    locked.append((waiter, given))
+                else:
+                    waiter.resolve(given)
         if blocked := [waiter for waiter in waiters if waiter.needs_wakeup]:
             self._wakeups.start(blocked)
+        for waiter, given in locked:
+            waiter.resolve(given)
 
     def fail_waiters(self, waiters: Iterable[Waiter], error: CosyError, attempts: Sequence[Attempt]) -> None:
         """Resolve *waiters* with *error*, but not those who share their texts."""

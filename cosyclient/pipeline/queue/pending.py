@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from dataclasses import replace
@@ -231,6 +232,7 @@ class SpeechFuture(Future[Speech]):
 
     _result: Speech | None = None
     _exception: CosyError | None = None
+    _locked_since: float | None = None
 
     def __init__(self, abandon: Callable[[Waiter], bool]) -> None:
         # Not that of the base class, which makes a condition.
@@ -292,6 +294,14 @@ class SpeechFuture(Future[Speech]):
             self._invoke_callbacks()
             raise
 
+    def is_locked(self) -> bool:
+        """Return whether another thread holds the lock: who has others to resolve does so first."""
+        if self._condition.acquire(blocking=False):
+            self._condition.release()
+            return False
+        self._locked_since = self._locked_since or time.monotonic()
+        return True
+
     def resolve(self, result: Speech | CosyError) -> None:
         """Resolve with *result*, unless it was cancelled; again only runs the callbacks that have not been run."""
         self.waiter = None
@@ -301,9 +311,10 @@ class SpeechFuture(Future[Speech]):
             self._end(FINISHED, None, result)
 
     def _end(self, state: str, speech: Speech | None, error: CosyError | None) -> None:
-        # A thread that was interrupted within `concurrent.futures.wait` holds this lock for ever; no other holds it for
-        # long.
-        if self._condition.acquire(timeout=_STUCK):
+        # A thread that was interrupted within `concurrent.futures.wait` holds this lock for ever, with those of all its
+        # futures: the second is for all of a reply together. No other thread holds one for long.
+        waited = 0.0 if self._locked_since is None else time.monotonic() - self._locked_since
+        if self._condition.acquire(timeout=max(0.0, _STUCK - waited)):
             self._condition.release()
         else:
             self._condition = threading.RLock()  # type: ignore[assignment]

@@ -189,6 +189,28 @@ class TestWaiter:
         thread.join(60.0)
         assert seen == [False, seen[1], set(), future, True]
 
+    def test_locks_that_are_left_held_cost_a_second_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All those of a reply are looked at first, and each is waited for only until a second has passed since."""
+        now = 100.0
+
+        class LeftHeld:
+            """Pass for a lock that its thread never releases."""
+
+            def acquire(self, *, blocking: bool = True, timeout: float = 0.0) -> bool:
+                nonlocal now
+                now += timeout
+                return False
+
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        own = [SpeechFuture(lambda _: True) for _ in range(64)]
+        for future in own:
+            future._condition = LeftHeld()  # type: ignore[assignment]
+        assert all(future.is_locked() for future in own)
+        for future in own:
+            future.resolve(RESULT)
+        assert now == 101.0
+        assert all(future.exception(0) is RESULT for future in own)
+
     @pytest.mark.parametrize("done", [True, False])
     def test_a_future_fails_after_a_fork_unless_it_was_done(self, done: bool) -> None:
         """In a forked child a pending future fails, a finished one keeps its speech, callbacks stay with the parent."""
