@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
-from cosyclient.protocols.codecs.strict import MAX_VALUES, parse_base64
+from cosyclient.protocols.codecs.strict import MAX_VALUES, parse_base64_parts
 
 MAX_DEPTH: Final = 200
 MAX_MEMBERS: Final = 1000
@@ -98,21 +98,19 @@ def _decode_audio(results: list[Any], body: bytes, spans: list[tuple[int, int]])
 
     `json` itself has said what the strings are: one that did not turn up as audio is something else.
     """
-    found = 0
-    holder: Any
-    key: Any
+    places: list[tuple[Any, Any]] = []
+    for place, result in enumerate(results):
+        if result is AUDIO:
+            places.append((results, place))
+        elif isinstance(result, dict) and (name := audio_name(result)):
+            places.append((result, name))
+    if len(places) != len(spans):
+        return False
     with memoryview(body) as view:
-        for place, result in enumerate(results):
-            if result is AUDIO:
-                holder, key = results, place
-            elif isinstance(result, dict) and (name := audio_name(result)):
-                holder, key = result, name
-            else:
-                continue
-            start, end = spans[found]
-            holder[key] = parse_base64(view[start:end])
-            found += 1
-    return found == len(spans)
+        decoded = parse_base64_parts([view[start:end] for start, end in spans])
+        for (holder, key), audio in zip(places, decoded, strict=True):
+            holder[key] = audio
+    return True
 
 
 def _find_long_strings(body: bytes) -> tuple[list[tuple[int, int]], list[bytes]]:

@@ -11,8 +11,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
+_TOGETHER: Final = 16
+"""Parts that are decoded in one call: more would leave the processor's cache."""
 MAX_VALUES: Final = 100_000
 """Values of one JSON document: ten times those of a text's word timestamps, 100 bytes of memory each, read in 20 ms."""
 
@@ -48,6 +50,39 @@ def parse_base64(encoded: str | bytes | memoryview) -> bytes:
             # It rejects a little more (bits left over). The standard library decides, installed or not.
             pass
     return binascii.a2b_base64(encoded, strict_mode=True)
+
+
+def parse_base64_parts(parts: Sequence[memoryview]) -> Iterator[bytes]:
+    """Yield the bytes of each of *parts*, as `parse_base64` does, which raises for a malformed one.
+
+    pybase64 gives up the interpreter in every call, and a thread on another core takes it: on two cores, two changes of
+    threads a text cost as much as all its decoding. Decoding many in one call makes a quarter as many.
+    """
+    fast = _fast_decoder()
+    for first in range(0, len(parts), _TOGETHER):
+        some = parts[first : first + _TOGETHER]
+        yield from (fast and _decode_joined(some, fast)) or map(parse_base64, some)
+
+
+def _decode_joined(parts: Sequence[memoryview], decode: Callable[[bytes], bytes]) -> list[bytes] | None:
+    """Return the bytes of each of *parts*, decoded in one call; ``None`` if one is malformed."""
+    pieces: list[bytes | memoryview] = []
+    places: list[slice] = []
+    end = 0
+    for part in parts:
+        if len(part) % 4:
+            return None
+        tail = part[-2:].tobytes()
+        padding = len(tail) - len(tail.rstrip(b"="))
+        # Amid joined parts, characters of zero bits stand for the padding.
+        pieces += (part[: len(part) - padding], b"AA"[:padding])
+        start, end = end, end + len(part) // 4 * 3
+        places.append(slice(start, end - padding))
+    try:
+        data = decode(b"".join(pieces))
+    except ValueError:
+        return None
+    return [data[place] for place in places]
 
 
 @cache

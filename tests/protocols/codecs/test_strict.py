@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyclient.protocols.codecs import strict
-from cosyclient.protocols.codecs.strict import parse_base64, parse_json
+from cosyclient.protocols.codecs.strict import parse_base64, parse_base64_parts, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,42 @@ def test_the_fast_package_gives_the_same_results(coded: bytes) -> None:
                 parse_base64(form)
     else:
         assert parse_base64(coded) == parse_base64(memoryview(coded)) == parse_base64(coded.decode()) == expected
+
+
+@given(
+    parts=st.lists(st.binary(max_size=40).map(base64.b64encode), max_size=40),
+    faults=st.lists(st.tuples(st.integers(0, 39), st.integers(0, 60), ODD), max_size=2),
+)
+def test_parts_decoded_together_are_what_each_is_alone(
+    parts: list[bytes], faults: list[tuple[int, int, bytes]]
+) -> None:
+    """Padding, bits left over and faults included, at any place and at the border of two calls."""
+    for number, place, odd in faults:
+        if number < len(parts):
+            parts[number] = parts[number][:place] + odd + parts[number][place + 1 :]
+    found: list[bytes] = []
+    try:
+        found.extend(parse_base64_parts([memoryview(part) for part in parts]))
+    except ValueError:
+        with pytest.raises(ValueError, match=r"."):
+            parse_base64(parts[len(found)])
+    else:
+        assert len(found) == len(parts)
+    assert found == [parse_base64(part) for part in parts[: len(found)]]
+
+
+def test_many_parts_are_decoded_in_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gives up the interpreter."""
+    calls: list[int] = []
+
+    def decode(joined: bytes) -> bytes:
+        calls.append(len(joined))
+        return base64.b64decode(joined)
+
+    monkeypatch.setattr(strict, "_fast_decoder", lambda: decode)
+    audio = [bytes([number]) * (1000 + number) for number in range(64)]
+    assert list(parse_base64_parts([memoryview(base64.b64encode(each)) for each in audio])) == audio
+    assert len(calls) == 4
 
 
 def test_text_beyond_ascii_is_no_base64() -> None:
