@@ -244,7 +244,7 @@ class Admission:
             if joined is pending:
                 return True
             self._flow.release((pending,))
-        except BaseException:
+        except BaseException:  # an interrupt: the permit belongs to nobody yet
             self._flow.release((pending,))
             raise
         self._promote(joined, waiter)
@@ -258,7 +258,7 @@ class Admission:
                 return False
             self._coalescer.start_all(fresh)
             self._release_joined(texts)
-        except BaseException:
+        except BaseException:  # an interrupt: those that have started are undone by the caller
             self._release_joined(texts)
             raise
         started = []

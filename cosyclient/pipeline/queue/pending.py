@@ -10,7 +10,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
-from cosyclient.clock import closed_gate, open_gate, pass_gate
+from cosyclient.clock import SLICE, closed_gate, open_gate, pass_gate
 from cosyclient.errors import ClientClosed
 from cosyclient.events import invoke_callback
 from cosyclient.models import Speech
@@ -196,8 +196,13 @@ class Waiter:
         self._gate = gate = closed_gate()
         woken = True  # if interrupted: waking the next without having been woken does no harm
         try:
-            # Looked at again now that the lock can be seen: `resolve` does it the other way round.
-            woken = self.result is None and pass_gate(gate, self.deadline.remaining)
+            # Looked at again now that the lock can be seen: `resolve` does it the other way round. And once a slice: a
+            # chain whose thread was killed wakes nobody until the next reply.
+            left, passed = self.deadline.remaining, False
+            while self.result is None and not passed and left > 0:
+                passed = pass_gate(gate, min(left, SLICE))
+                left -= SLICE
+            woken = passed
         finally:
             # First the mark, then a look at the lock; `wake` does it the other way round, so that at least one of the
             # two wakes the next.

@@ -105,6 +105,19 @@ class TestWaiter:
             assert own.result is made
             resolver.join()
 
+    def test_a_result_is_seen_though_nobody_wakes_its_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The thread whose turn it was to wake it may have been killed: it is seen a second later, not at the end."""
+        own, waits = Waiter(Deadline.after(FakeClock(), 60.0)), list[float]()
+
+        def resolved_meanwhile(_: threading.Lock, seconds: float) -> bool:
+            waits.append(seconds)
+            own.resolve(RESULT)
+            return False
+
+        monkeypatch.setattr("cosyclient.pipeline.queue.pending.pass_gate", resolved_meanwhile)
+        assert own.wait()
+        assert waits == [1.0]
+
     def test_the_future_of_a_waiter_is_resolved(self) -> None:
         """With a speech or an error; after `cancel` it stays cancelled."""
         abandoned: list[Waiter] = []

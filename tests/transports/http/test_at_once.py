@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import gzip
 import json
-import platform
 import ssl
 import subprocess
 import sys
@@ -240,7 +239,6 @@ def test_an_interrupt_leaves_no_budget_taken(monkeypatch: pytest.MonkeyPatch) ->
         assert transport.stats().in_use == 0
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have rules of their own")
 def test_the_allocator_keeps_the_memory_of_one_reply_for_the_next() -> None:
     """Counted in pages that the system had to clear; each text of 19 KB took five without."""
     program = """
